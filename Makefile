@@ -1,0 +1,70 @@
+# Everything a fresh Debian 12 needs is installed by these targets: Debian's
+# packages by apt (with sudo where you are not root), Python's by pip into
+# folders of their own under /var/tmp, which other users can enter: the demo
+# and the tests run the agent as its own user.
+
+PYTHON ?= /usr/bin/python3
+TAG := $(shell pwd | cksum | cut -d' ' -f1)
+VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv
+PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
+SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
+STEP = @printf '==> %s\n'
+
+.PHONY: help demo test check unit functional bench packages venv clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /	/'
+
+demo: packages venv ## see instances get their metadata (KEEP=1: look around)
+	$(STEP) "demo: a chassis of its own, in private namespaces"
+	@KEEP=$(KEEP) $(SANDBOX) $(VENV)/bin/python -m sandbox.demo
+
+test: packages venv check unit functional ## every check and every test
+
+check: venv ## format, lint, types, layers
+	$(STEP) "ruff, mypy --strict, import-linter"
+	@$(VENV)/bin/ruff format --check --quiet . || \
+	    { $(VENV)/bin/ruff format --check . ; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@cd /tmp && $(VENV)/bin/lint-imports --no-logo \
+	    --config $(CURDIR)/pyproject.toml
+
+unit: venv ## tests of pure code: seconds
+	$(STEP) "unit tests"
+	@$(VENV)/bin/python -Im pytest -q tests/unit
+
+functional: packages venv ## tests on real OVN, OVS, haproxy: minutes
+	$(STEP) "functional tests, in private namespaces"
+	@$(SANDBOX) $(VENV)/bin/python -Im pytest tests/functional $(ARGS)
+
+bench: packages venv ## figures, beside Neutron's own agent
+	$(STEP) "benchmarks"
+	@PYTHONPATH=tests:. $(VENV)/bin/python -m bench --peer $(PEER) $(ARGS)
+
+packages:
+	@tests/sandbox/install-packages $(SUDO)
+
+venv: $(VENV)/.installed
+
+$(VENV)/.libraries: setup.py
+	$(STEP) "Python libraries into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@rm -rf build
+	@$(VENV)/bin/pip install --disable-pip-version-check --quiet \
+	    'setuptools>=64' wheel '.[test]'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.libraries $(SOURCES) pyproject.toml
+	$(STEP) "this checkout into $(VENV)"
+	@rm -rf build
+	@$(VENV)/bin/pip install --disable-pip-version-check --quiet \
+	    --no-deps --no-build-isolation --force-reinstall .
+	@rm -rf build ovn_metadata_agent.egg-info
+	@touch $@
+
+clean: ## remove what was installed by pip, and build results
+	rm -rf /var/tmp/ovn-metadata-agent-$(TAG) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""The unprivileged side: decides what each network needs, and asks for it."""

@@ -1,0 +1,101 @@
+"""Which rows of the Southbound database to ask for.
+
+A function of what is bound here: the cost of monitoring follows the
+chassis, never the cloud. Clauses are OVSDB's (RFC 7047, 4.1.12 and 5.1), as
+the `ovs` IDL takes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from . import names
+
+Clause: TypeAlias = list[Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalNetwork:
+    """What decides how the localport of a network is asked for."""
+
+    network: str | None  # None: the datapath's name is not known yet
+    datapath: uuid.UUID | None
+    localport: str | None  # logical port, once seen
+
+
+def chassis_conditions(name: str) -> dict[str, list[Clause]]:
+    """Return the conditions that find this chassis by its NAME."""
+    clause = [["name", "==", name]]
+    return {"Chassis": clause, "Chassis_Private": clause}
+
+
+def port_conditions(
+    chassis: uuid.UUID | None,
+    networks: Iterable[LocalNetwork],
+    *,
+    has_additional_chassis: bool,
+) -> dict[str, list[Clause]]:
+    """Return the conditions for Port_Binding and Datapath_Binding.
+
+    Ports: those bound to CHASSIS (None: no row yet, so none) and the
+    localport of each of NETWORKS. A localport is discovered by its device
+    id and then asked for by its name, which costs the server a third.
+    """
+    ports: list[Clause] = []
+    if chassis is not None:
+        ports.append(chassis_clause(chassis))
+        if has_additional_chassis:
+            value = ["set", [["uuid", str(chassis)]]]
+            ports.append(["additional_chassis", "includes", value])
+    datapaths: set[uuid.UUID] = set()
+    clauses: dict[str, Clause] = {}
+    for network in networks:
+        if network.datapath is not None:
+            datapaths.add(network.datapath)
+        clause = localport_clause(network.network, network.localport)
+        if clause is not None:
+            clauses[repr(clause)] = clause
+    ports.extend(clauses[key] for key in sorted(clauses))
+    return {
+        "Port_Binding": ports,
+        "Datapath_Binding": [
+            ["_uuid", "==", ["uuid", str(datapath)]]
+            for datapath in sorted(datapaths)
+        ],
+    }
+
+
+def chassis_clause(chassis: uuid.UUID) -> Clause:
+    """Return the clause for what is bound to CHASSIS."""
+    return ["chassis", "==", ["uuid", str(chassis)]]
+
+
+def localport_clause(
+    network: str | None, localport: str | None
+) -> Clause | None:
+    """Return the clause for a network's metadata port.
+
+    By its name, LOCALPORT, once that is known; else by the device id that
+    Neutron gives it.
+    """
+    if localport is not None:
+        return ["logical_port", "==", localport]
+    if network is None:
+        return None
+    device = names.NAMESPACE_PREFIX + network
+    value = ["map", [["neutron:device_id", device]]]
+    return ["external_ids", "includes", value]
+
+
+def changed(
+    current: Mapping[str, list[Clause]], wanted: Mapping[str, list[Clause]]
+) -> dict[str, list[Clause]]:
+    """Return the tables of WANTED whose condition differs from CURRENT's."""
+    return {
+        table: clauses
+        for table, clauses in wanted.items()
+        if current.get(table) != clauses
+    }

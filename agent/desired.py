@@ -1,0 +1,67 @@
+"""What a network needs on this chassis, from what the rows say."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from . import identity, names
+from .model import IPAddress, IPInterface, MetadataNetwork, NetworkSnapshot
+
+_ALWAYS = (
+    ipaddress.ip_interface(f"{names.METADATA_ADDRESS_V4}/32"),
+    ipaddress.ip_interface(f"{names.METADATA_ADDRESS_V6}/128"),
+)
+# The prefix of every link-local address (RFC 4291, 2.5.6).
+_LINK_LOCAL_PREFIX = 64
+
+
+def desired_network(snapshot: NetworkSnapshot) -> MetadataNetwork | None:
+    """Return what SNAPSHOT asks of this chassis; None to tear down.
+
+    A network is wanted while a VIF port of it is on the chassis and it has
+    a localport. Of the localport's subnets only those are served in which
+    such a port has an address.
+    """
+    localport = snapshot.localport
+    if localport is None or not snapshot.ports:
+        return None
+    instances, macs, conflicts = identity.assign(snapshot.ports)
+    used = {
+        address for port in snapshot.ports for address, _ in port.addresses
+    }
+    addresses: set[IPInterface] = set(_ALWAYS)
+    addresses.update(
+        cidr
+        for cidr in localport.cidrs
+        if any(address in cidr.network for address in used)
+    )
+    addresses.add(
+        ipaddress.IPv6Interface(
+            f"{identity.link_local_address(localport.mac)}"
+            f"/{_LINK_LOCAL_PREFIX}"
+        )
+    )
+    own = {cidr.ip for cidr in addresses | localport.cidrs}
+    neighbours = [
+        (address, mac)
+        for address, mac in macs.items()
+        if address not in own and _on_link(address, addresses)
+    ]
+    return MetadataNetwork(
+        network=snapshot.network,
+        localport=localport.logical_port,
+        mac=localport.mac,
+        mtu=localport.mtu,
+        addresses=frozenset(addresses),
+        neighbours=tuple(sorted(neighbours, key=_by_address)),
+        instances=tuple(sorted(instances.items(), key=_by_address)),
+        conflicts=conflicts,
+    )
+
+
+def _on_link(address: IPAddress, addresses: set[IPInterface]) -> bool:
+    return any(address in cidr.network for cidr in addresses)
+
+
+def _by_address(item: tuple[IPAddress, object]) -> tuple[int, int]:
+    return item[0].version, int(item[0])

@@ -1,0 +1,91 @@
+"""The haproxies' files: checked before they replace the old ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import HaproxyError
+
+# The fleet's group reads them (the folder hands its group down), nobody
+# else: a map holds signatures.
+_MODE = 0o640
+_CHECK_TIMEOUT_S = 20
+
+
+def write(path: Path, text: str) -> bool:
+    """Replace PATH by TEXT at once; tell whether it had another text."""
+    if _has(path, text):
+        return False
+    _replace(path, text)
+    return True
+
+
+def write_checked(
+    path: Path, text: str, *, check: Callable[[Path], None]
+) -> bool:
+    """Replace the configuration PATH by TEXT, if CHECK lets it pass.
+
+    Tells whether it had another text. What CHECK raises, about a file
+    beside PATH, leaves the old one.
+    """
+    if _has(path, text):
+        return False
+    candidate = path.with_suffix(".new")
+    _replace(candidate, text)
+    try:
+        check(candidate)
+        candidate.replace(path)
+    finally:
+        candidate.unlink(missing_ok=True)
+    return True
+
+
+def check(path: Path, haproxy: str) -> None:
+    """Raise HaproxyError unless HAPROXY accepts the configuration PATH."""
+    try:
+        result = subprocess.run(
+            [haproxy, "-c", "-f", str(path)],
+            cwd="/",  # it ends without a word where it can't read its own
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_CHECK_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HaproxyError(f"{haproxy} -c: {error}") from None
+    if result.returncode != 0:
+        words = " ".join(result.stdout.decode(errors="replace").split())
+        raise HaproxyError(f"configuration refused by haproxy: {words:.500}")
+
+
+def remove(*paths: Path) -> bool:
+    """Remove PATHS; tell whether any was there."""
+    found = False
+    for path in paths:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        found = True
+    return found
+
+
+def _has(path: Path, text: str) -> bool:
+    try:
+        return path.read_text() == text
+    except (FileNotFoundError, PermissionError, UnicodeDecodeError):
+        return False  # root's, of an earlier agent: replaced below
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, _MODE)  # whatever the umask says
+        file.write(text)
+    fresh.replace(path)

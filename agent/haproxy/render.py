@@ -1,0 +1,296 @@
+"""The configuration of a network's haproxy and of the gateway's.
+
+Pure text. Each carries the digest of the rest of itself as its
+`description`, which the running process tells on its stats socket: so what
+a process runs on needs no memory of ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import ipaddress
+from pathlib import Path
+
+from .. import names
+from ..settings import Nova, NovaEndpoint, Timeouts
+
+# Neutron's tag and facility, which deployments sort their logs by.
+_LOG_TAG = "haproxy-metadata-proxy"
+_LOG_TARGET = "/dev/log local0"
+# Where the networks' haproxies reach the gateway, below the run folder.
+_GATEWAY_SOCKET = "gateway"
+# The timers, the status, the bytes and how it ended, as in haproxy's own
+# format for HTTP.
+_TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
+# Of one network's haproxy; connections beyond wait in the kernel.
+_NETWORK_CONNECTIONS = 1024
+_GATEWAY_CONNECTIONS = 8192
+# cloud-init gives up after 10 s: what has not connected by then, tried
+# three times, is down.
+_NOVA_CONNECT_S = 3
+_NOVA_RETRIES = 2
+# A second apart each: longer than the gateway takes to be there again.
+_GATEWAY_RETRIES = 4
+_RETRY_AFTER_S = 5
+_HARD_STOP_S = 60
+_UNKNOWN_INSTANCE = "No instance of this network has your address."
+_NO_IDENTITY = "The request does not say whose it is."
+_NOVA_DOWN = "No Nova metadata API answers."
+
+
+# metadata_proxy_socket_mode, in octal. What Neutron deduces follows the
+# user it runs haproxy as; here that is always another than the agent's.
+SOCKET_MODES = {
+    "deduce": "666",
+    "user": "644",
+    "group": "664",
+    "all": "666",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Places:
+    """Where the haproxies' files and sockets are."""
+
+    config_folder: Path  # configurations and maps: the agent writes
+    # Sockets; the haproxies make them and have this as working folder:
+    # by their bare names, a long state_path leaves them short enough.
+    run_folder: Path
+    socket_folder: Path  # the gateway's socket for everybody
+    pids_folder: Path
+
+    def public_socket(self, *, mode: str, backlog: int) -> Path:
+        """Socket of the gateway that metadata_proxy_socket leads to.
+
+        A reload hands listening sockets on as they are, so one with
+        another mode or backlog has another name.
+        """
+        return self.socket_folder / f"metadata_proxy-{mode}-{backlog}"
+
+    def config(self, network: str) -> Path:
+        """Path of the configuration of NETWORK (or gateway)."""
+        return self.config_folder / names.config_file(network)
+
+    def map(self, network: str) -> Path:
+        """Path of the map of NETWORK."""
+        return self.config_folder / names.map_file(network)
+
+    def client_certificate(self, text: str) -> Path:
+        """Path of the file with our certificate and key for Nova, TEXT.
+
+        Another text has another name: a reload is due then.
+        """
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.config_folder / f"nova-client-{digest}.pem"
+
+    def pid(self, network: str) -> Path:
+        """Path of the PID file of NETWORK (or gateway)."""
+        return self.pids_folder / names.pid_file(network)
+
+    def stats(self, network: str) -> Path:
+        """Path of the stats socket of NETWORK (or gateway)."""
+        return self.run_folder / names.stats_socket(network)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rendered:
+    """A configuration's text and the digest that it carries."""
+
+    text: str
+    digest: str
+
+
+def render_network(
+    network: str,
+    *,
+    places: Places,
+    timeouts: Timeouts,
+    ipv6: bool,
+) -> Rendered:
+    """Return the configuration of the haproxy of NETWORK.
+
+    It decides who asks, by the source address and the map; removes what
+    an instance could forge (WSGI servers take `_` for `-`); and passes the
+    rest on to the gateway as it is.
+    """
+    binds = [f"    bind {names.METADATA_ADDRESS_V4}:80"]
+    if ipv6:
+        binds.append(
+            f"    bind [{names.METADATA_ADDRESS_V6}]:80 "
+            f"interface {names.inner_veth(network)}"
+        )
+    body = f"""
+{_global(network, places, connections=_NETWORK_CONNECTIONS, threads=1)}
+{_defaults(timeouts, connect_s=timeouts.connect_s)}
+    log-format "%ci:%cp [%tr] {_TIMES} %{{+Q}}r"
+
+listen metadata
+{chr(10).join(binds)}
+    http-request set-var(txn.identity) src,map_ip({places.map(network)})
+    http-request return status 404 content-type text/plain string \
+"{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}
+    http-request del-header ^x[^a-z0-9] -m reg
+    http-request del-header forwarded
+    http-request set-header X-OVN-Network-ID {network}
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Instance-ID %[var(txn.identity),field(1,|)]
+    http-request set-header X-Tenant-ID %[var(txn.identity),field(2,|)]
+    http-request set-header X-Instance-ID-Signature \
+%[var(txn.identity),field(3,|)]
+{_retries(_GATEWAY_RETRIES)}
+    server gateway unix@{_GATEWAY_SOCKET}
+"""
+    return _with_digest(body)
+
+
+def render_gateway(
+    *,
+    places: Places,
+    nova: Nova,
+    timeouts: Timeouts,
+    threads: int,
+    backlog: int,
+    socket_mode: str,
+    client: Path | None,
+) -> Rendered:
+    """Return the configuration of the gateway's haproxy.
+
+    It takes requests with an identity and passes them to a Nova metadata
+    API. SOCKET_MODE is octal, as haproxy takes it; CLIENT is a file with
+    our certificate and its key, for https.
+    """
+    connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
+    public = places.public_socket(mode=socket_mode, backlog=backlog)
+    public = Path("..", public.parent.name, public.name)
+    several = len(nova.endpoints) > 1
+    # Before it tries the same server again haproxy waits a second; twice
+    # the same one is two, and a Nova that is down is known at once.
+    endpoints = nova.endpoints if several else nova.endpoints * 2
+    servers = [
+        _server(number, endpoint, nova, client=client, check=several)
+        for number, endpoint in enumerate(endpoints)
+    ]
+    head = _global(
+        names.GATEWAY,
+        places,
+        connections=_GATEWAY_CONNECTIONS,
+        threads=threads,
+    )
+    body = f"""
+{head}
+{_defaults(timeouts, connect_s=connect_s)}
+    log-format "%{{+Q}}[var(txn.who)] {_TIMES} %s %{{+Q}}r"
+
+frontend metadata
+    # The networks' haproxies log each request; here what went wrong.
+    option dontlog-normal
+    bind unix@{_GATEWAY_SOCKET} mode 666
+    bind unix@{public} mode {socket_mode} backlog {backlog}
+    http-request set-var(txn.who) req.hdr(X-Instance-ID)
+    http-request return status 404 content-type text/plain string \
+"{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
+    http-error status 503 content-type text/plain string \
+"{_NOVA_DOWN}\\n" hdr Retry-After {_RETRY_AFTER_S}
+    default_backend nova
+
+backend nova
+    balance leastconn
+{_retries(_NOVA_RETRIES)}
+{chr(10).join(servers)}
+"""
+    return _with_digest(body)
+
+
+def _with_digest(body: str) -> Rendered:
+    body = body.lstrip("\n")
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    text = body.replace("global\n", f"global\n    description {digest}\n", 1)
+    return Rendered(text=text, digest=digest)
+
+
+def _global(
+    network: str, places: Places, *, connections: int, threads: int
+) -> str:
+    return f"""\
+global
+    log {_LOG_TARGET}
+    log-tag {_LOG_TAG}-{network}
+    maxconn {connections}
+    nbthread {threads}
+    stats socket unix@{places.stats(network).name} mode 666 level admin
+    stats timeout 10s
+    # After a reload or a takeover: an old process knows an old map.
+    hard-stop-after {_HARD_STOP_S}s
+"""
+
+
+def _defaults(timeouts: Timeouts, *, connect_s: int) -> str:
+    return f"""\
+defaults
+    mode http
+    log global
+    option dontlognull
+    timeout connect {connect_s}s
+    timeout client {timeouts.client_s}s
+    timeout server {timeouts.server_s}s
+    timeout http-request {timeouts.http_request_s}s
+    timeout http-keep-alive {timeouts.http_keep_alive_s}s
+"""
+
+
+def _retries(count: int) -> str:
+    """Return the lines that keep a restart behind us from being seen.
+
+    A request that was not answered at all is sent again if that is safe.
+    """
+    return f"""\
+    http-reuse always
+    retries {count}
+    option redispatch 1
+    retry-on conn-failure empty-response
+    http-request disable-l7-retry unless METH_GET"""
+
+
+def _server(
+    number: int,
+    endpoint: NovaEndpoint,
+    nova: Nova,
+    *,
+    client: Path | None,
+    check: bool,
+) -> str:
+    words = [
+        f"    server nova{number} {_host(endpoint.host)}:{endpoint.port}",
+        "init-addr libc,none",
+    ]
+    if nova.protocol == "https":
+        words.append("ssl")
+        if nova.insecure:
+            words.append("verify none")
+        else:
+            # @system-ca needs haproxy 2.6, which is the oldest we know.
+            authority = nova.ca_cert or "@system-ca"
+            words.append(f"verify required ca-file {authority}")
+            if not _is_address(endpoint.host):
+                words.append(f"verifyhost {endpoint.host}")
+        if not _is_address(endpoint.host):
+            words.append(f"sni str({endpoint.host})")
+        if client is not None:
+            words.append(f"crt {client}")
+    if check:
+        words.append("check inter 2s fastinter 500ms fall 2 rise 1")
+    return " ".join(words)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _host(host: str) -> str:
+    bare = host.strip("[]")
+    return f"[{bare}]" if ":" in bare else bare

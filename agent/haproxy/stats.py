@@ -1,0 +1,81 @@
+"""Talk to a running haproxy over its stats socket.
+
+Commands and answers: haproxy's management guide, "Unix Socket commands".
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from .. import unixsocket
+from ..errors import HaproxyError
+from . import mapfile
+
+_TIMEOUT_S = 5.0
+# A haproxy that was broken into may say anything for as long as it likes.
+_MAX_ANSWER = 64 * 1024
+_MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
+# Several commands go in one line; haproxy's buffer is 16 kB.
+_BATCH = 50
+
+
+def ask(path: Path, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
+    """Return what haproxy at PATH answers to COMMAND.
+
+    Raises OSError when nobody listens there, or it says more than
+    MAX_BYTES or for too long.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        unixsocket.connect(connection, path)
+        connection.sendall(command.encode() + b"\n")
+        return unixsocket.read_all(
+            connection, max_bytes=max_bytes, timeout_s=_TIMEOUT_S
+        ).decode(errors="replace")
+
+
+def running_digest(path: Path) -> str | None:
+    """Return the digest of what haproxy at PATH runs on.
+
+    None if nobody listens there; "" if it is not one of our
+    configurations. Raises TimeoutError if somebody does and is too busy.
+    """
+    try:
+        answer = ask(path, "show info")
+    except TimeoutError:
+        raise
+    except OSError:
+        return None
+    for line in answer.splitlines():
+        key, _, value = line.partition(": ")
+        if key == "description":
+            return value.strip()
+    return ""
+
+
+def read_map(path: Path, file: Path, *, entries: int) -> dict[str, str]:
+    """Return the map FILE as the haproxy at PATH has it in memory.
+
+    It should have about ENTRIES. Raises HaproxyError if it has no such
+    map, OSError as `ask` does.
+    """
+    most = _MAX_ANSWER + _MAX_MAP_LINE * 2 * entries
+    answer = ask(path, f"show map {file}", max_bytes=most)
+    if answer.startswith("Unknown map"):
+        raise HaproxyError(f"it has no map {file}")
+    return mapfile.parse_map(answer.splitlines())
+
+
+def change_map(path: Path, file: Path, change: mapfile.MapChange) -> None:
+    """Carry out CHANGE on the map FILE in the haproxy at PATH.
+
+    Raises HaproxyError with haproxy's answer if it refuses.
+    """
+    commands = [f"del map {file} {key}" for key in change.delete]
+    commands += [f"set map {file} {key} {value}" for key, value in change.set]
+    commands += [f"add map {file} {key} {value}" for key, value in change.add]
+    for start in range(0, len(commands), _BATCH):
+        answer = ask(path, "; ".join(commands[start : start + _BATCH]))
+        if answer.strip():
+            raise HaproxyError(f"map not changed: {answer.strip():.200}")

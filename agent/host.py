@@ -1,0 +1,66 @@
+"""What the reconciler asks of this host, by way of the privsep daemon.
+
+The one module that calls the privileged side; here the model's values
+become the plain ones that can cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..privsep import fleet
+from ..privsep import network as namespaces
+from .model import MetadataNetwork
+
+
+class Host:
+    """Namespaces and haproxy programs of this host."""
+
+    def __init__(self, *, state_path: Path, pids_path: Path) -> None:
+        self._paths = (str(state_path), str(pids_path))
+
+    def prepare(self) -> bool:
+        """Share our folders with the fleet and have supervisord run."""
+        return fleet.prepare(*self._paths)
+
+    def apply(
+        self, wanted: MetadataNetwork, *, userspace_datapath: bool
+    ) -> tuple[str, ...]:
+        """Make the namespace of WANTED; return what was changed."""
+        return namespaces.apply(
+            wanted.network,
+            mac=wanted.mac,
+            mtu=wanted.mtu,
+            addresses=sorted(str(cidr) for cidr in wanted.addresses),
+            neighbours=[
+                (str(address), mac) for address, mac in wanted.neighbours
+            ],
+            userspace_datapath=userspace_datapath,
+        )
+
+    def remove(self, network: str) -> bool:
+        """Remove the namespace of NETWORK; tell if it was there."""
+        return namespaces.remove(network)
+
+    def list_networks(self) -> tuple[str, ...]:
+        """Return the networks that have a namespace here."""
+        return namespaces.list_networks()
+
+    def ensure_program(
+        self, network: str, *, renew: bool = False
+    ) -> dict[str, str]:
+        """Have the haproxy of NETWORK run; return how `fleet` found it."""
+        return fleet.ensure(network, *self._paths, renew=renew)
+
+    def reload_program(self, network: str) -> None:
+        """Have the haproxy of NETWORK read its files again."""
+        fleet.reload(network)
+
+    def remove_program(self, network: str) -> bool:
+        """Stop the haproxy of NETWORK; tell if it was there."""
+        return fleet.remove(network)
+
+    def list_programs(self) -> dict[str, Mapping[str, object]]:
+        """Return network -> state of its program."""
+        return fleet.list_programs()

@@ -1,0 +1,36 @@
+"""Names of a network's things, as the privileged side has them too.
+
+Both sides must agree on them, so they are written once, over there.
+"""
+
+from __future__ import annotations
+
+from ..privsep.names import (
+    GATEWAY,
+    METADATA_ADDRESS_V4,
+    METADATA_ADDRESS_V6,
+    NAMESPACE_PREFIX,
+    config_file,
+    inner_veth,
+    is_network,
+    map_file,
+    namespace_name,
+    outer_veth,
+    pid_file,
+    stats_socket,
+)
+
+__all__ = [
+    "GATEWAY",
+    "METADATA_ADDRESS_V4",
+    "METADATA_ADDRESS_V6",
+    "NAMESPACE_PREFIX",
+    "config_file",
+    "inner_veth",
+    "is_network",
+    "map_file",
+    "namespace_name",
+    "outer_veth",
+    "pid_file",
+    "stats_socket",
+]

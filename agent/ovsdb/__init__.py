@@ -1,0 +1,1 @@
+"""The two databases: OVN's Southbound and the local Open vSwitch."""

@@ -1,0 +1,171 @@
+"""Tell Neutron that the agent is alive: Chassis_Private.external_ids.
+
+On a thread and a path of its own: a thousand networks being provisioned
+never make the agent look dead. The keys and the way they are made are
+Neutron's (its agents API reads them).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+
+from .southbound import Southbound
+
+LOG = logging.getLogger(__name__)
+
+ID_KEY = "neutron:ovn-metadata-id"
+HEARTBEAT_KEY = "neutron:ovn-metadata-sb-cfg"
+BRIDGE_KEY = "neutron:ovn-bridge"
+# Of the agent that has metadata as an extension: one host, one agent.
+SIBLING_KEYS = (
+    "neutron:ovn-neutron-agent-id",
+    "neutron:ovn-neutron-agent-sb-cfg",
+    "neutron:description-neutron-agent",
+)
+
+# Neutron's namespace for chassis names that are no uuid.
+_NAMESPACE = uuid.UUID("d34bf9f6-da32-4871-9af8-15a4626b41ab")
+_RETRY_S = 2.0
+
+
+def agent_id(chassis_name: str) -> str:
+    """Return the agent's id in Neutron, which follows from the chassis'."""
+    try:
+        chassis = uuid.UUID(chassis_name)
+    except ValueError:
+        chassis = uuid.uuid5(_NAMESPACE, chassis_name)
+    return str(uuid.uuid5(chassis, "metadata_agent"))
+
+
+def max_delay_s(agent_down_time_s: int) -> int:
+    """Return how long a heartbeat may wait, so that not all come at once.
+
+    A third of the time after which Neutron calls an agent dead, from 3
+    to 10 s.
+    """
+    return max(min(agent_down_time_s // 3, 10), 3)
+
+
+def changed_keys(
+    present: Mapping[str, str], *, chassis_name: str, bridge: str, nb_cfg: int
+) -> dict[str, str]:
+    """Return the keys to write; the id, once there, is never changed."""
+    wanted = {BRIDGE_KEY: bridge, HEARTBEAT_KEY: str(nb_cfg)}
+    if not present.get(ID_KEY):
+        wanted[ID_KEY] = agent_id(chassis_name)
+    return {
+        key: value
+        for key, value in wanted.items()
+        if present.get(key) != value
+    }
+
+
+class Heartbeat:
+    """Keeps the keys true, on its own thread."""
+
+    def __init__(
+        self,
+        southbound: Southbound,
+        *,
+        chassis_name: str,
+        bridge: Callable[[], str],
+        nb_cfg: Callable[[], int],
+        agent_down_time_s: int,
+    ) -> None:
+        self._southbound = southbound
+        self._chassis_name = chassis_name
+        self._bridge = bridge
+        self._nb_cfg = nb_cfg
+        self._max_delay_s = max_delay_s(agent_down_time_s)
+        self._changed = threading.Event()
+        self._stop = threading.Event()
+        self._is_first = True
+
+    def start(self) -> None:
+        """Write at once, then whenever there is something to write."""
+        threading.Thread(
+            target=self._run, name="heartbeat", daemon=True
+        ).start()
+
+    def note(self) -> None:
+        """Have it look again (after any change of the database)."""
+        self._changed.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._changed.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._changed.clear()
+            try:
+                self._delay_if_heartbeat()
+                self._write()
+            # Any error of the database's: the next try is what counts.
+            except Exception as error:  # noqa: BLE001
+                LOG.warning("heartbeat not written: %s", error)
+                self._stop.wait(_RETRY_S)
+                continue
+            self._changed.wait()
+
+    def _delay_if_heartbeat(self) -> None:
+        """Wait a random while before a heartbeat, and only before one.
+
+        Not before the first: that one says that the agent has started.
+        """
+        first, self._is_first = self._is_first, False
+        found = self._row()
+        if first or found is None:
+            return
+        if set(self._missing(found[1])) == {HEARTBEAT_KEY}:
+            # Not for secrets: it spreads the load of many chassis.
+            delay = random.uniform(0, self._max_delay_s)  # noqa: S311
+            self._stop.wait(delay)
+
+    def _row(self) -> tuple[uuid.UUID, dict[str, str]] | None:
+        """Return our row's uuid and external_ids; None without a row."""
+        connection = self._southbound.ovsdb_connection
+        with connection.lock:
+            for row in connection.idl.tables["Chassis_Private"].rows.values():
+                if row.name == self._chassis_name:
+                    return row.uuid, dict(row.external_ids)
+        return None
+
+    def _missing(self, present: Mapping[str, str]) -> dict[str, str]:
+        return changed_keys(
+            present,
+            chassis_name=self._chassis_name,
+            bridge=self._bridge(),
+            nb_cfg=self._nb_cfg(),
+        )
+
+    def _write(self) -> None:
+        """Write what differs, if there is a row to write to."""
+        found = self._row()
+        if found is None:
+            return
+        row, present = found
+        missing = self._missing(present)
+        siblings = [key for key in SIBLING_KEYS if key in present]
+        if not missing and not siblings:
+            return
+        with self._southbound.transaction(check_error=True) as txn:
+            if missing:
+                txn.add(
+                    self._southbound.db_set(
+                        "Chassis_Private",
+                        row,
+                        ("external_ids", missing),
+                    )
+                )
+            for key in siblings:
+                txn.add(
+                    self._southbound.db_remove(
+                        "Chassis_Private", row, "external_ids", key
+                    )
+                )

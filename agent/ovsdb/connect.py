@@ -1,0 +1,155 @@
+"""Connect to a database, wait for it as long as it takes, say so once."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from ovs import jsonrpc, poller
+from ovs.stream import Stream
+from ovsdbapp.backend.ovs_idl import connection, idlutils
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RETRY_S = 1.0
+_STOP_POLL_S = 0.2
+_SCHEMA_TIMEOUT_MS = 5000
+# Not that it should take so long, but a first dump may, over a slow link.
+_START_TIMEOUT_S = 180
+
+
+def wait_for_database(
+    name: str,
+    remote: str,
+    attempt: Callable[[], T],
+    *,
+    stop: threading.Event,
+    report: Callable[[str], None],
+) -> T | None:
+    """Return what ATTEMPT returns once it does not raise; None if STOPped.
+
+    NAME and REMOTE are for the log; REPORT is told the reason while it
+    waits and "" when it is over. An attempt that hangs (a server that
+    takes the connection and says nothing) does not outlive STOP.
+    """
+    said = False
+    report(f"connecting to {name} at {remote}")
+    while not stop.is_set():
+        outcome = _Outcome(attempt)
+        if not outcome.wait(stop):
+            return None
+        if outcome.error is None:
+            report("")
+            LOG.info("connected to %s at %s", name, remote)
+            return outcome.result
+        report(f"{name} not reachable at {remote}: {outcome.error}")
+        if not said:
+            LOG.warning(
+                "%s not reachable at %s, waiting for it: %s",
+                name,
+                remote,
+                outcome.error,
+            )
+            said = True
+        stop.wait(RETRY_S)
+    return None
+
+
+class _Outcome(Generic[T]):
+    """What a call came to, made in a thread of its own."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self.result: T | None = None
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._call()
+        # ovsdbapp raises a bare Exception when no server answers.
+        except Exception as error:  # noqa: BLE001
+            self.error = error
+
+    def wait(self, stop: threading.Event) -> bool:
+        """Wait until it is there; False if STOP came first."""
+        while self._thread.is_alive():
+            self._thread.join(_STOP_POLL_S)
+            if stop.is_set():
+                return False
+        return True
+
+
+def fetch_schema(remote: str, schema: str) -> Any:
+    """Return a helper with SCHEMA of the first of REMOTE that tells it.
+
+    REMOTE is comma-separated; a server that does not answer in time is
+    passed over (ovsdbapp's own would wait for it for ever). Raises
+    ConnectionError with what each said.
+    """
+    reasons = []
+    for one in remote.split(","):
+        try:
+            return idlutils.create_schema_helper(_get_schema(one, schema))
+        except OSError as error:
+            reasons.append(f"{one}: {error}" if "," in remote else str(error))
+    raise ConnectionError("; ".join(reasons))
+
+
+def _get_schema(remote: str, schema: str) -> Any:
+    """Ask the server at REMOTE for SCHEMA (RFC 7047, 4.1.2)."""
+    error, opened = Stream.open_block(
+        Stream.open(remote.strip()), _SCHEMA_TIMEOUT_MS
+    )
+    if error:
+        raise OSError(error, os.strerror(error))
+    rpc = jsonrpc.Connection(opened)
+    try:
+        request = jsonrpc.Message.create_request("get_schema", [schema])
+        rpc.send(request)
+        deadline = time.monotonic() + _SCHEMA_TIMEOUT_MS / 1000
+        while time.monotonic() < deadline:
+            rpc.run()
+            error, reply = rpc.recv()
+            if reply is not None and reply.id == request.id:
+                if reply.error:
+                    raise ConnectionError(f"it has no {schema}")
+                return reply.result
+            if error not in (0, errno.EAGAIN):
+                raise ConnectionError("it closed the connection")
+            waiter = poller.Poller()
+            rpc.wait(waiter)
+            rpc.recv_wait(waiter)
+            waiter.timer_wait(_SCHEMA_TIMEOUT_MS // 10)
+            waiter.block()
+        raise TimeoutError("it accepts connections and does not answer")
+    finally:
+        rpc.close()
+
+
+def use_certificates(
+    private_key: Path | None, certificate: Path | None, authority: Path | None
+) -> None:
+    """Have connections of `ssl:` remotes use these files."""
+    if private_key is not None:
+        Stream.ssl_set_private_key_file(str(private_key))
+    if certificate is not None:
+        Stream.ssl_set_certificate_file(str(certificate))
+    if authority is not None:
+        Stream.ssl_set_ca_cert_file(str(authority))
+
+
+def start(idl: Any, timeout_s: int) -> connection.Connection:
+    """Return a running connection of IDL, after its first full read."""
+    link = connection.Connection(idl, timeout=min(timeout_s, _START_TIMEOUT_S))
+    link.start()
+    return link

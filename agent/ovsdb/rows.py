@@ -1,0 +1,332 @@
+"""One row -> one value of the model, or the reason why not.
+
+Rows come as plain values (`PortRow`), so that all of this is a function of
+what the database says. What a real Neutron writes: see the fields of
+`external_ids` here; everything else is tolerated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from .. import identity, names
+from ..conditions import (
+    Clause,
+    LocalNetwork,
+    chassis_clause,
+    localport_clause,
+)
+from ..model import (
+    ChassisSnapshot,
+    IPAddress,
+    IPInterface,
+    Localport,
+    NetworkSnapshot,
+    VifPort,
+)
+
+# What an instance's port can be: "" a VIF, "external" one behind SR-IOV or
+# baremetal (ovn-sb(5), Port_Binding type).
+_VIF_TYPES = ("", "external")
+_LOCALPORT = "localport"
+# A load balancer's health monitor has a localport too.
+_METADATA_OWNER = "network:distributed"
+
+_NETWORK_NAME = re.compile(r"neutron-(.+)")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+# Ids end up in a map file and in headers: nothing but what Nova's and
+# Keystone's ids are made of.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}")
+_LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
+_MAX_MTU = 65535
+_MIN_MTU = 68
+
+
+class UnusableRowError(Exception):
+    """A row can't be used; the text says why, without naming the row."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PortRow:
+    """A Port_Binding with the datapath it refers to."""
+
+    logical_port: str
+    type: str
+    mac: Sequence[str]
+    external_ids: Mapping[str, str]
+    datapath: uuid.UUID | None
+    datapath_ids: Mapping[str, str] | None  # None: not monitored yet
+    parent_port: str = ""
+    chassis: uuid.UUID | None = None
+    additional_chassis: frozenset[uuid.UUID] = frozenset()
+
+
+def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
+    """Tell whether ROW is an instance's port and is bound to CHASSIS."""
+    return (
+        chassis is not None
+        and row.type in _VIF_TYPES
+        and (row.chassis == chassis or chassis in row.additional_chassis)
+    )
+
+
+def is_metadata_port(row: PortRow) -> bool:
+    """Tell whether ROW is a network's metadata port."""
+    owner = row.external_ids.get("neutron:device_owner", "")
+    return row.type == _LOCALPORT and owner == _METADATA_OWNER
+
+
+def network_of(row: PortRow) -> str | None:
+    """Return the id of the network that ROW is a port of.
+
+    Neutron names a switch `neutron-<network id>` and repeats that on the
+    port; the port's own is there before the datapath's row is.
+    """
+    ids = row.datapath_ids or {}
+    if "logical-router" in ids:
+        return None
+    name = ids.get("name") or row.external_ids.get("neutron:network_name", "")
+    match = _NETWORK_NAME.fullmatch(name)
+    if match is None:
+        return None
+    network = match.group(1).lower()
+    return network if names.is_network(network) else None
+
+
+def parse_mac(text: str) -> str:
+    """Return TEXT as a unicast MAC address; raise UnusableRowError."""
+    mac = text.lower()
+    if _MAC.fullmatch(mac) is None:
+        raise UnusableRowError(f"{text!r:.60} is no MAC address")
+    if int(mac[1], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise UnusableRowError(f"{mac} is no unicast MAC address")
+    return mac
+
+
+def parse_address(text: str) -> IPAddress:
+    """Return TEXT as an address an instance can have."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UnusableRowError(f"{text!r:.60} is no IP address") from None
+    if (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or "%" in text
+        or text in (names.METADATA_ADDRESS_V4, "255.255.255.255")
+        or address == ipaddress.ip_address(names.METADATA_ADDRESS_V6)
+    ):
+        raise UnusableRowError(f"{text!r:.60} can't be an instance's address")
+    return address
+
+
+def parse_cidr(text: str) -> IPInterface:
+    """Return TEXT as an address with its prefix length."""
+    try:
+        cidr = ipaddress.ip_interface(text)
+    except ValueError:
+        raise UnusableRowError(f"{text!r:.60} is no CIDR") from None
+    parse_address(text.partition("/")[0])
+    return cidr
+
+
+def parse_macs(entries: Iterable[str]) -> dict[str, tuple[IPAddress, ...]]:
+    """Return MAC -> addresses from the `mac` column, in its order.
+
+    Entries are "MAC", "MAC IP IP ..." or "unknown" (port security off:
+    there is always an entry with the MAC beside it, or nothing to say).
+    """
+    found: dict[str, tuple[IPAddress, ...]] = {}
+    for entry in entries:
+        words = entry.split()
+        if not words or words == ["unknown"]:
+            continue
+        mac = parse_mac(words[0])
+        addresses = tuple(parse_address(word) for word in words[1:])
+        found[mac] = found.get(mac, ()) + addresses
+    if not found:
+        raise UnusableRowError("it has no MAC address")
+    return found
+
+
+def _identifier(text: str, what: str) -> str:
+    if text and _ID.fullmatch(text) is None:
+        raise UnusableRowError(f"its {what} {text!r:.60} has strange letters")
+    return text
+
+
+def _logical_port(row: PortRow) -> str:
+    if _LOGICAL_PORT.fullmatch(row.logical_port) is None:
+        raise UnusableRowError("its name has blanks or control characters")
+    return row.logical_port
+
+
+def parse_vif_port(row: PortRow) -> VifPort:
+    """Return ROW as an instance's port; raise UnusableRowError."""
+    macs = parse_macs(row.mac)
+    ids = row.external_ids
+    return VifPort(
+        logical_port=_logical_port(row),
+        mac=next(iter(macs)),
+        macs=frozenset(macs),
+        addresses=tuple(
+            dict.fromkeys(
+                (address, mac)
+                for mac, addresses in macs.items()
+                for address in addresses
+            )
+        ),
+        instance=_identifier(ids.get("neutron:device_id", ""), "device id"),
+        project=_identifier(ids.get("neutron:project_id", ""), "project id"),
+        parent=row.parent_port,
+    )
+
+
+def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
+    """Return ROW as a network's metadata port, and what is left out of it.
+
+    Its addresses are in `neutron:cidrs` (by blanks; "" with DHCP off), its
+    MTU, in bytes, in `neutron:mtu`. Raises UnusableRowError.
+    """
+    cidrs: set[IPInterface] = set()
+    left_out = []
+    for word in row.external_ids.get("neutron:cidrs", "").split():
+        try:
+            cidrs.add(parse_cidr(word))
+        except UnusableRowError as error:
+            left_out.append(str(error))
+    mtu = row.external_ids.get("neutron:mtu", "")
+    localport = Localport(
+        logical_port=_logical_port(row),
+        mac=next(iter(parse_macs(row.mac))),
+        cidrs=frozenset(cidrs),
+        mtu=int(mtu)
+        if mtu.isdecimal()
+        and len(mtu) < 6
+        and _MIN_MTU <= int(mtu) <= _MAX_MTU
+        else 0,
+    )
+    return localport, left_out
+
+
+@dataclasses.dataclass(slots=True)
+class _Gathered:
+    """What has been seen of one network while the rows are read."""
+
+    datapath: uuid.UUID | None
+    ports: list[VifPort] = dataclasses.field(default_factory=list)
+    localport: Localport | None = None
+    seen_localport: str | None = None
+
+
+def _gather_localports(
+    rows: Iterable[PortRow],
+    gathered: Mapping[str, _Gathered],
+    problems: list[str],
+) -> None:
+    """Note the metadata port of each network in GATHERED."""
+    for row in sorted(rows, key=lambda row: row.logical_port):
+        network = network_of(row)
+        entry = gathered.get(network or "")
+        if entry is None or not is_metadata_port(row):
+            continue
+        if entry.seen_localport is not None:
+            problems.append(
+                f"metadata port {row.logical_port!r:.80} skipped: network "
+                f"{network} has another one"
+            )
+            continue
+        entry.seen_localport = row.logical_port
+        try:
+            entry.localport, left_out = parse_localport(row)
+            problems.extend(
+                f"metadata port {row.logical_port!r:.80} of network "
+                f"{network}, an address is left out: {reason}"
+                for reason in left_out
+            )
+        except UnusableRowError as error:
+            problems.append(
+                f"metadata port {row.logical_port!r:.80} of network "
+                f"{network} can't be used: {error}"
+            )
+
+
+def chassis_snapshot(
+    rows: Iterable[PortRow],
+    *,
+    chassis: uuid.UUID | None,
+    answered: Collection[Clause],
+    nb_cfg: int = 0,
+) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
+    """Return what ROWS say of CHASSIS, and which networks to ask for.
+
+    ANSWERED are the clauses of Port_Binding that the server has answered.
+    A row that can't be used becomes a problem and disturbs no other.
+    """
+    rows = list(rows)
+    gathered: dict[str, _Gathered] = {}
+    problems: list[str] = []
+    # Of ports that are not served: their datapaths stay monitored, or a
+    # row would come and go with every look at it.
+    others: list[LocalNetwork] = []
+    for row in rows:
+        if not is_local(row, chassis):
+            continue
+        network = network_of(row)
+        if network is None:
+            others.append(LocalNetwork(None, row.datapath, None))
+            if row.datapath_ids is not None or row.datapath is None:
+                problems.append(
+                    f"port {row.logical_port!r:.80} skipped: its datapath "
+                    f"{row.datapath} has no name of the form neutron-<uuid>"
+                )
+            continue
+        try:
+            port = parse_vif_port(row)
+        except UnusableRowError as error:
+            others.append(LocalNetwork(None, row.datapath, None))
+            problems.append(f"port {row.logical_port!r:.80} skipped: {error}")
+            continue
+        entry = gathered.setdefault(network, _Gathered(row.datapath))
+        entry.ports.append(port)
+    _gather_localports(rows, gathered, problems)
+    parents = {
+        port.logical_port: port
+        for entry in gathered.values()
+        for port in entry.ports
+    }
+    networks = {
+        network: NetworkSnapshot(
+            network=network,
+            datapath=entry.datapath,
+            localport=entry.localport,
+            ports=tuple(
+                sorted(
+                    identity.with_parents(entry.ports, parents),
+                    key=lambda port: port.logical_port,
+                )
+            ),
+            complete=entry.seen_localport is not None
+            or localport_clause(network, None) in answered,
+        )
+        for network, entry in gathered.items()
+    }
+    asked = [
+        LocalNetwork(network, entry.datapath, entry.seen_localport)
+        for network, entry in gathered.items()
+    ]
+    return (
+        ChassisSnapshot(
+            chassis=chassis,
+            networks=networks,
+            problems=tuple(sorted(problems)),
+            synced=chassis is not None and chassis_clause(chassis) in answered,
+            nb_cfg=nb_cfg,
+        ),
+        asked + others,
+    )

@@ -1,0 +1,195 @@
+"""OVN's Southbound database: what is bound here, asked for and no more.
+
+One thread of ovsdbapp's runs the IDL. After each change it reads all that
+is monitored (a few hundred rows at most: the conditions see to that), makes
+one frozen snapshot of it, and adjusts the conditions to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from ovsdbapp.backend.ovs_idl import connection
+
+from .. import conditions
+from ..model import ChassisSnapshot
+from . import connect, rows
+from .database import Database
+
+LOG = logging.getLogger(__name__)
+
+SCHEMA = "OVN_Southbound"
+# A changed condition has the server look at every row, so changes are
+# collected for this long after one was sent.
+CONDITION_INTERVAL_S = 0.1
+
+_COLUMNS = {
+    "SB_Global": ("nb_cfg",),
+    "Chassis": ("name",),
+    "Chassis_Private": ("name", "external_ids"),
+    "Datapath_Binding": ("external_ids",),
+    "Port_Binding": (
+        "logical_port",
+        "type",
+        "mac",
+        "external_ids",
+        "datapath",
+        "chassis",
+        "additional_chassis",
+        "parent_port",
+    ),
+}
+
+
+class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
+    """The IDL that follows one chassis.
+
+    `snapshot` is the newest. ON_SNAPSHOT is called after each change, on
+    the IDL's thread, so it only takes note.
+    """
+
+    def __init__(
+        self,
+        remote: str,
+        helper: Any,
+        *,
+        chassis_name: str,
+        on_snapshot: Callable[[ChassisSnapshot], None],
+        max_backoff_ms: int,
+        **options: Any,
+    ) -> None:
+        super().__init__(remote, helper, leader_only=False, **options)
+        # The IDL has no other way to say so.
+        reconnect = self._session.reconnect
+        reconnect.set_backoff(reconnect.get_min_backoff(), max_backoff_ms)
+        self.snapshot = ChassisSnapshot(None, {})
+        self._chassis_name = chassis_name
+        self._on_snapshot = on_snapshot
+        self._condition_due = 0.0
+        self._wanted: dict[str, list[conditions.Clause]] = {}
+        columns = self.tables["Port_Binding"].columns
+        self._has_additional = "additional_chassis" in columns
+        self._apply(conditions.chassis_conditions(chassis_name))
+        self._apply({"Port_Binding": [], "Datapath_Binding": []})
+        # They go out with the connection; until then the IDL would not
+        # sleep for wanting to send them.
+        self.cond_changed = False
+
+    def run(self) -> Any:
+        """Process what arrived, then publish what it means."""
+        before = self.change_seqno, self.cond_seqno
+        changed = super().run()
+        if (self.change_seqno, self.cond_seqno) != before:
+            self._publish()
+        if self._can_send() and time.monotonic() >= self._condition_due:
+            self._send_conditions()
+        return changed
+
+    def _can_send(self) -> bool:
+        """Tell whether there are conditions to send and a way to.
+
+        Without one the IDL would keep them and never sleep meanwhile.
+        """
+        free = self._session.is_connected() and self._request_id is None
+        return bool(self._wanted) and free
+
+    def is_connected(self) -> bool:
+        """Tell whether the server is there (the IDL keeps that private)."""
+        return bool(self._session.is_connected())
+
+    def wait(self, poller: Any) -> None:
+        """Wake up for the server, and for conditions that are due."""
+        super().wait(poller)
+        if self._can_send():
+            seconds = max(0.0, self._condition_due - time.monotonic())
+            poller.timer_wait(int(seconds * 1000) + 1)
+
+    def _publish(self) -> None:
+        chassis = self._chassis()
+        snapshot, asked = rows.chassis_snapshot(
+            [self._port_row(row) for row in self._rows("Port_Binding")],
+            chassis=chassis,
+            answered=self._answered(),
+            nb_cfg=self._nb_cfg(),
+        )
+        wanted = conditions.port_conditions(
+            chassis, asked, has_additional_chassis=self._has_additional
+        )
+        current = {table: self.tables[table].condition for table in wanted}
+        current = {
+            table: [] if clauses == [False] else clauses
+            for table, clauses in current.items()
+        }
+        self._wanted = conditions.changed(current, wanted)
+        self.snapshot = snapshot
+        self._on_snapshot(snapshot)
+
+    def _send_conditions(self) -> None:
+        self._apply(self._wanted)
+        self._wanted = {}
+        self._condition_due = time.monotonic() + CONDITION_INTERVAL_S
+
+    def _apply(self, wanted: dict[str, list[conditions.Clause]]) -> None:
+        for table, clauses in wanted.items():
+            self.cond_change(table, clauses)
+
+    def _answered(self) -> list[conditions.Clause]:
+        acked = self.tables["Port_Binding"].condition_state.acked
+        return [clause for clause in acked if isinstance(clause, list)]
+
+    def _rows(self, table: str) -> list[Any]:
+        return list(self.tables[table].rows.values())
+
+    def _chassis(self) -> uuid.UUID | None:
+        for row in self._rows("Chassis"):
+            if row.name == self._chassis_name:
+                return row.uuid  # type: ignore[no-any-return]  # untyped
+        return None
+
+    def _nb_cfg(self) -> int:
+        return max((row.nb_cfg for row in self._rows("SB_Global")), default=0)
+
+    def _port_row(self, row: Any) -> rows.PortRow:
+        """Return the IDL's ROW as plain values."""
+        # A required reference whose row is not here yet reads as None;
+        # the uuid itself is in the datum only.
+        datapath = row._data["datapath"].values
+        datapath_id = next((key.value for key in datapath), None)
+        known = self.tables["Datapath_Binding"].rows.get(datapath_id)
+        return rows.PortRow(
+            logical_port=row.logical_port,
+            type=row.type,
+            mac=list(row.mac),
+            external_ids=dict(row.external_ids),
+            datapath=datapath_id,
+            datapath_ids=dict(known.external_ids) if known else None,
+            parent_port=next(iter(row.parent_port), ""),
+            # Of all chassis only ours is monitored: others don't resolve.
+            chassis=next((c.uuid for c in row.chassis), None),
+            additional_chassis=frozenset(
+                c.uuid for c in getattr(row, "additional_chassis", ())
+            ),
+        )
+
+
+class Southbound(Database):
+    """ovsdbapp's commands on the Southbound database."""
+
+
+def make_helper(remote: str) -> Any:
+    """Return the schema of REMOTE with the columns that are read here.
+
+    Raises ConnectionError when no server of REMOTE (comma-separated)
+    answers.
+    """
+    helper = connect.fetch_schema(remote, SCHEMA)
+    schema = helper.schema_json["tables"]
+    for table, columns in _COLUMNS.items():
+        if table in schema:
+            known = [c for c in columns if c in schema[table]["columns"]]
+            helper.register_columns(table, known)
+    return helper

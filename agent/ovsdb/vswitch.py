@@ -1,0 +1,209 @@
+"""The local Open vSwitch database: chassis name, bridge, our ports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ovsdbapp.backend.ovs_idl import command, connection
+
+from ..errors import AgentError
+from ..model import SwitchSnapshot
+from . import connect
+from .database import Database
+
+SCHEMA = "Open_vSwitch"
+# Its poll loop takes some ms; the database's reply comes with the IDL.
+_VSWITCHD_POLL_S = 0.005
+_VSWITCHD_TIMEOUT_S = 10.0
+DEFAULT_BRIDGE = "br-int"  # ovn-controller(8), ovn-bridge
+
+_COLUMNS = {
+    "Open_vSwitch": ("external_ids", "bridges", "next_cfg", "cur_cfg"),
+    "Bridge": ("name", "datapath_type", "ports"),
+    "Port": ("name", "interfaces"),
+    "Interface": ("name", "external_ids"),
+}
+
+
+class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
+    """The IDL of the local Open vSwitch.
+
+    `snapshot` is the newest. ON_SNAPSHOT is called after each change, on
+    the IDL's thread, so it only takes note.
+    """
+
+    def __init__(
+        self,
+        remote: str,
+        helper: Any,
+        *,
+        on_snapshot: Callable[[SwitchSnapshot], None],
+    ) -> None:
+        super().__init__(remote, helper)
+        self.snapshot = SwitchSnapshot()
+        self._on_snapshot = on_snapshot
+
+    def run(self) -> Any:
+        """Process what arrived, then publish what it means."""
+        before = self.change_seqno
+        changed = super().run()
+        if self.change_seqno != before:
+            self.snapshot = self._read()
+            self._on_snapshot(self.snapshot)
+        return changed
+
+    def is_connected(self) -> bool:
+        """Tell whether the server is there (the IDL keeps that private)."""
+        return bool(self._session.is_connected())
+
+    def _read(self) -> SwitchSnapshot:
+        tables = {
+            name: list(self.tables[name].rows.values()) for name in _COLUMNS
+        }
+        ids = dict(
+            next(
+                (row.external_ids for row in tables["Open_vSwitch"]),
+                {},
+            )
+        )
+        name = ids.get("ovn-bridge", DEFAULT_BRIDGE)
+        bridge = next((b for b in tables["Bridge"] if b.name == name), None)
+        return SwitchSnapshot(
+            system_id=ids.get("system-id", ""),
+            bridge=name,
+            bridge_exists=bridge is not None,
+            datapath_type=bridge.datapath_type if bridge else "",
+            ports={
+                port.name: (row.name, _iface_id(port))
+                for row in tables["Bridge"]
+                for port in row.ports
+                if port.name.startswith("tap")
+            },
+        )
+
+
+def _iface_id(port: Any) -> str:
+    for interface in port.interfaces:
+        return str(interface.external_ids.get("iface-id", ""))
+    return ""
+
+
+class Switch(Database):
+    """ovsdbapp's commands on the local database."""
+
+    def plug(self, port: str, *, bridge: str, iface_id: str) -> None:
+        """Have PORT on BRIDGE, and on no other, with IFACE_ID.
+
+        Raises AgentError if the bridge does not exist; RuntimeError and
+        ovsdbapp's TimeoutException if the database refuses or is gone.
+        """
+        self._execute(PlugCommand(self, port, bridge, iface_id))
+
+    def unplug(self, port: str) -> None:
+        """Have PORT on no bridge."""
+        self._execute(PlugCommand(self, port, None, ""))
+
+    def unplug_for_good(self, port: str) -> None:
+        """Have PORT on no bridge, and ovs-vswitchd done with it.
+
+        Raises TimeoutError if that takes too long. The way of
+        ovs-vsctl(8): next_cfg counts what is asked, cur_cfg what is done.
+        """
+        request = CountCommand(self)
+        self._execute(PlugCommand(self, port, None, ""), request)
+        if request.result is None:
+            return  # it was on none
+        connection = self.ovsdb_connection
+        deadline = time.monotonic() + _VSWITCHD_TIMEOUT_S
+        while True:
+            with connection.lock:
+                tables = connection.idl.tables
+                rows = list(tables["Open_vSwitch"].rows.values())
+                if rows and rows[0].cur_cfg >= request.result:
+                    return
+            if time.monotonic() > deadline:
+                raise TimeoutError("ovs-vswitchd does not do what is asked")
+            time.sleep(_VSWITCHD_POLL_S)
+
+    def _execute(self, *wanted: command.BaseCommand) -> None:
+        with self.transaction(check_error=True, log_errors=False) as txn:
+            for each in wanted:
+                txn.add(each)
+
+
+class CountCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
+    """Ask ovs-vswitchd to say when it has done what a transaction asks."""
+
+    def run_idl(self, txn: Any) -> None:
+        """Count one more request; nothing where nothing else changes."""
+        for row in self.api.idl.tables["Open_vSwitch"].rows.values():
+            row.increment("next_cfg")
+
+    def post_commit(self, txn: Any) -> None:
+        """Keep the count that this request has; our copy may be older."""
+        self.result = txn.get_increment_new_value()
+
+
+class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
+    """Put a port on a bridge with its iface-id, or (None) on none."""
+
+    def __init__(
+        self, api: Any, port: str, bridge: str | None, iface_id: str
+    ) -> None:
+        super().__init__(api)
+        self.port = port
+        self.bridge = bridge
+        self.iface_id = iface_id
+
+    def run_idl(self, txn: Any) -> None:
+        """Add what is missing, take away what is elsewhere."""
+        tables = self.api.idl.tables
+        target = None
+        for bridge in list(tables["Bridge"].rows.values()):
+            if bridge.name == self.bridge:
+                target = bridge
+            for port in bridge.ports:
+                elsewhere = bridge.name != self.bridge
+                if (port.name == self.port and elsewhere) or self._rival(port):
+                    bridge.delvalue("ports", port)
+        if self.bridge is None:
+            return
+        if target is None:
+            raise AgentError(
+                f"bridge {self.bridge} not found; is ovn-bridge set in "
+                f"Open_vSwitch external_ids?"
+            )
+        for port in target.ports:
+            if port.name == self.port:
+                for interface in port.interfaces:
+                    interface.setkey("external_ids", "iface-id", self.iface_id)
+                return
+        interface = txn.insert(tables["Interface"])
+        interface.name = self.port
+        interface.external_ids = {"iface-id": self.iface_id}
+        port = txn.insert(tables["Port"])
+        port.name = self.port
+        port.interfaces = [interface]
+        target.addvalue("ports", port)
+
+    def _rival(self, port: Any) -> bool:
+        """Tell whether another PORT has our iface-id.
+
+        ovn-controller would bind either of the two: what an agent left
+        that named the veth in another way.
+        """
+        return (
+            self.bridge is not None
+            and port.name != self.port
+            and _iface_id(port) == self.iface_id
+        )
+
+
+def make_helper(remote: str) -> Any:
+    """Return the schema of REMOTE with the columns that are read here."""
+    helper = connect.fetch_schema(remote, SCHEMA)
+    for table, columns in _COLUMNS.items():
+        helper.register_columns(table, list(columns))
+    return helper

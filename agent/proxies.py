@@ -1,0 +1,192 @@
+"""Bring one haproxy, a network's or the gateway, to what is wanted.
+
+The same few steps each time: files first, then the program, then what
+runs is compared with the files.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import names
+from .errors import HaproxyError
+from .haproxy import files, mapfile, stats
+from .haproxy.render import Places, Rendered
+from .host import Host
+
+LOG = logging.getLogger(__name__)
+
+# From the program's start, or its SIGHUP, to its answer on the stats
+# socket: some 50 ms; far more only where the machine is overloaded.
+_ANSWER_TIMEOUT_S = 5.0
+_ANSWER_POLL_S = 0.01
+# What a network may have had before it is left with fewer.
+_MANY_ENTRIES = 4096
+
+
+class Proxies:
+    """The haproxies of this host, each by its network (or "gateway")."""
+
+    def __init__(
+        self, host: Host, places: Places, *, haproxy: str, fleet_uid: int
+    ) -> None:
+        self._host = host
+        self._places = places
+        self._haproxy = haproxy
+        self._fleet_uid = fleet_uid
+        self._accepted: set[tuple[str, int, int]] = set()
+
+    def ensure(
+        self,
+        network: str,
+        wanted: Rendered,
+        instances: Mapping[str, str] | None,
+        *,
+        renew: bool = False,
+    ) -> list[str]:
+        """Have the haproxy of NETWORK run on WANTED; return what changed.
+
+        INSTANCES is its map; None for the gateway, which has none. RENEW
+        starts it anew: what it had bound to is gone. Raises HaproxyError
+        if haproxy refuses the configuration or does not come up; what ran
+        before runs on.
+        """
+        changes = self._ensure_files(network, wanted, instances)
+        program = self._host.ensure_program(network, renew=renew)
+        running = stats.running_digest(self._places.stats(network))
+        if program["state"] == "running" and running is None:
+            # Up for a second or more, and nobody listens: somebody has
+            # removed the socket, and a reload would not make it again.
+            program = self._host.ensure_program(network, renew=True)
+        if program["state"] == "failing":
+            raise HaproxyError(
+                f"its haproxy ends as soon as it is started; it said: "
+                f"{program['said']}"
+            )
+        if program["state"] == "started":
+            changes.append("program")
+        elif running is not None and running != wanted.digest:
+            changes.append("reload")
+        if running != wanted.digest:
+            self._wait_for(network, wanted.digest)
+        if instances is not None:
+            changes += self._ensure_map(network, instances)
+        return changes
+
+    def _ensure_files(
+        self,
+        network: str,
+        wanted: Rendered,
+        instances: Mapping[str, str] | None,
+    ) -> list[str]:
+        places = self._places
+        changes = []
+        if instances is not None:
+            text = mapfile.render_map(instances)
+            if files.write(places.map(network), text):
+                changes.append("map file")
+        if files.write_checked(
+            places.config(network),
+            wanted.text,
+            check=lambda path: self._check(network, wanted, path),
+        ):
+            changes.append("configuration")
+        self._clear_foreign_pid_file(network)
+        return changes
+
+    def _check(self, network: str, wanted: Rendered, path: Path) -> None:
+        """Have haproxy check PATH, unless it has accepted its like.
+
+        Networks' configurations differ by the network's id alone; haproxy
+        takes 20 ms for each, and a thousand may be wanted at once.
+        """
+        binary = Path(self._haproxy).stat()
+        alike = wanted.text.replace(wanted.digest, "").replace(network, "-")
+        alike = alike.replace(names.inner_veth(network), "-")
+        key = (alike, binary.st_mtime_ns, binary.st_size)
+        if key not in self._accepted:
+            files.check(path, self._haproxy)
+            self._accepted.add(key)
+
+    def revoke(self, network: str, wanted: Mapping[str, str]) -> None:
+        """Take from NETWORK's haproxy what WANTED has not; grant nothing.
+
+        To be done before anything else: what comes between may fail or
+        hang, and no address may speak for who had it before.
+        """
+        socket, file = self._places.stats(network), self._places.map(network)
+        try:
+            present = stats.read_map(
+                socket, file, entries=max(len(wanted), _MANY_ENTRIES)
+            )
+        except (FileNotFoundError, ConnectionRefusedError):
+            return  # nobody runs: nobody answers
+        kept = {
+            key: value
+            for key, value in present.items()
+            if wanted.get(key) == value
+        }
+        if kept != present:
+            # The file first: one that is started now reads it.
+            files.write(file, mapfile.render_map(kept))
+            stats.change_map(socket, file, mapfile.change(present, kept))
+
+    def remove(self, network: str) -> bool:
+        """Stop the haproxy of NETWORK and remove its files."""
+        places = self._places
+        stopped = self._host.remove_program(network)
+        removed = files.remove(
+            places.config(network),
+            places.map(network),
+            places.pid(network),
+            places.stats(network),
+        )
+        return stopped or removed
+
+    def _ensure_map(
+        self, network: str, wanted: Mapping[str, str]
+    ) -> list[str]:
+        socket, file = self._places.stats(network), self._places.map(network)
+        change = mapfile.change(
+            stats.read_map(socket, file, entries=len(wanted)), wanted
+        )
+        if not change:
+            return []
+        stats.change_map(socket, file, change)
+        return ["map"]
+
+    def _wait_for(self, network: str, digest: str) -> None:
+        """Wait until NETWORK's haproxy runs on DIGEST.
+
+        There is no event to wait for: haproxy 2.6 tells nobody that a
+        reload is done. A process that answers with another digest (it
+        started on the old file, or was adopted) is reloaded, once.
+        """
+        path = self._places.stats(network)
+        reload = True
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+        while (running := stats.running_digest(path)) != digest:
+            if running is not None and reload:
+                self._host.reload_program(network)
+                reload = False
+            if time.monotonic() > deadline:
+                raise HaproxyError(
+                    "its haproxy does not answer with its new configuration"
+                )
+            time.sleep(_ANSWER_POLL_S)
+
+    def _clear_foreign_pid_file(self, network: str) -> None:
+        """Remove a PID file that the fleet's haproxy could not write.
+
+        Neutron's agent leaves files of root's or of its own there.
+        """
+        path = self._places.pid(network)
+        try:
+            owner = path.lstat().st_uid
+        except FileNotFoundError:
+            return
+        if owner != self._fleet_uid:
+            path.unlink(missing_ok=True)

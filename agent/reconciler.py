@@ -1,0 +1,214 @@
+"""Bring one network to what the databases ask for now.
+
+Which event asked for it does not matter, and doing it again changes
+nothing. Whatever fails raises: the queue comes back to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from . import names
+from .desired import desired_network
+from .haproxy import files, mapfile, render
+from .haproxy.render import Places
+from .host import Host
+from .model import ChassisSnapshot, MetadataNetwork, SwitchSnapshot
+from .ovsdb.vswitch import Switch
+from .proxies import Proxies
+from .settings import Settings
+from .status import Status
+
+LOG = logging.getLogger(__name__)
+
+_MIN_MTU_V6 = 1280  # RFC 8200, 5: below, a link has no IPv6
+
+
+class Reconciler:
+    """Makes this host serve what the snapshots say, network by network."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        places: Places,
+        host: Host,
+        proxies: Proxies,
+        switch: Switch,
+        status: Status,
+        chassis_snapshot: Callable[[], ChassisSnapshot],
+        switch_snapshot: Callable[[], SwitchSnapshot],
+        put_off_removal: Callable[[str], bool],
+        ipv6: bool,
+    ) -> None:
+        self._settings = settings
+        self._places = places
+        self._host = host
+        self._proxies = proxies
+        self._switch = switch
+        self._status = status
+        self._chassis_snapshot = chassis_snapshot
+        self._switch_snapshot = switch_snapshot
+        self._put_off_removal = put_off_removal
+        self._ipv6 = ipv6
+        # Networks whose veth was made and whose port and haproxy do not
+        # follow yet; a try that failed half-way must not forget.
+        self._new_veths: set[str] = set()
+
+    def reconcile(self, key: str) -> None:
+        """Bring the network KEY (or the gateway) to what is wanted."""
+        if key == names.GATEWAY:
+            self._ensure_gateway()
+            return
+        snapshot = self._chassis_snapshot()
+        network = snapshot.networks.get(key)
+        if network is None:
+            # Not seen is not the same as not there.
+            if snapshot.synced and not self._put_off_removal(key):
+                self._teardown(key)
+            return
+        wanted = desired_network(network)
+        if wanted is not None:
+            self._provision(wanted)
+        elif network.complete:
+            self._teardown(key)
+
+    def wanted(self) -> set[str]:
+        """Return all that has to be looked at: wanted, or here."""
+        here = set(self._host.list_networks())
+        here.update(self._host.list_programs())
+        here.update(self._status.networks())
+        for file in self._places.config_folder.iterdir():
+            if names.is_network(file.stem):
+                here.add(file.stem)
+        return here | set(self._chassis_snapshot().networks) | {names.GATEWAY}
+
+    def _ensure_gateway(self) -> None:
+        settings = self._settings
+        mode = render.SOCKET_MODES[settings.socket_mode]
+        client = self._ensure_client_certificate()
+        wanted = render.render_gateway(
+            places=self._places,
+            nova=settings.nova,
+            timeouts=settings.timeouts,
+            threads=settings.gateway_threads,
+            backlog=settings.backlog,
+            socket_mode=mode,
+            client=client,
+        )
+        changes = self._proxies.ensure(names.GATEWAY, wanted, None)
+        for other in self._places.config_folder.glob("nova-client-*.pem"):
+            if other != client:
+                other.unlink()
+        self._link_public_socket(
+            self._places.public_socket(mode=mode, backlog=settings.backlog)
+        )
+        self._status.served(names.GATEWAY, digest=wanted.digest)
+        if changes:
+            LOG.info("gateway serves changes=%s", ",".join(changes))
+
+    def _ensure_client_certificate(self) -> Path | None:
+        """Have Nova's client certificate and key where haproxy reads them.
+
+        It wants both in one file that its own user can read.
+        """
+        nova = self._settings.nova
+        if nova.client_cert is None or nova.client_key is None:
+            return None
+        text = "".join(
+            file.read_text().rstrip("\n") + "\n"
+            for file in (nova.client_cert, nova.client_key)
+        )
+        path = self._places.client_certificate(text)
+        files.write(path, text)
+        return path
+
+    def _link_public_socket(self, target: Path) -> None:
+        """Have the gateway's socket TARGET under Neutron's name.
+
+        The gateway makes its socket in a folder of the fleet's; the folder
+        that Neutron's name is in is not the fleet's to write.
+        """
+        link = self._settings.proxy_socket
+        if not link.is_symlink() or link.readlink() != target:
+            fresh = link.with_name(f".{link.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target)
+            fresh.replace(link)
+        for other in target.parent.iterdir():
+            if other != target and other.is_socket():
+                other.unlink()
+
+    def _provision(self, wanted: MetadataNetwork) -> None:
+        network = wanted.network
+        secret = self._settings.shared_secret
+        rights = mapfile.entries(wanted.instances, secret)
+        # First of all: the neighbour entries that are set next let the new
+        # owner of an address have answers.
+        self._proxies.revoke(network, rights)
+        switch = self._switch_snapshot()
+        changes = list(
+            self._host.apply(wanted, userspace_datapath=switch.is_userspace)
+        )
+        port = names.outer_veth(network)
+        if "veth" in changes:
+            self._new_veths.add(network)
+        is_new = network in self._new_veths
+        if is_new and port in switch.ports:
+            # The userspace datapath holds on to the device that is gone.
+            self._switch.unplug_for_good(port)
+        if is_new or switch.ports.get(port) != (
+            switch.bridge,
+            wanted.localport,
+        ):
+            self._switch.plug(
+                port, bridge=switch.bridge, iface_id=wanted.localport
+            )
+            changes.append("port")
+        rendered = render.render_network(
+            network,
+            places=self._places,
+            timeouts=self._settings.timeouts,
+            ipv6=self._ipv6 and not 0 < wanted.mtu < _MIN_MTU_V6,
+        )
+        changes += self._proxies.ensure(
+            network,
+            rendered,
+            rights,
+            renew=is_new,
+        )
+        self._new_veths.discard(network)
+        addresses = sorted(str(cidr) for cidr in wanted.addresses)
+        count = len({who.instance for _, who in wanted.instances})
+        self._status.served(
+            network,
+            addresses=addresses,
+            instances=count,
+            digest=rendered.digest,
+            conflicts=wanted.conflicts,
+        )
+        for conflict in wanted.conflicts:
+            LOG.debug("network=%s left out: %s", network, conflict)
+        if changes:
+            LOG.info(
+                "provisioned network=%s instances=%d addresses=%s changes=%s",
+                network,
+                count,
+                ",".join(addresses),
+                ",".join(changes),
+            )
+
+    def _teardown(self, network: str) -> None:
+        self._proxies.revoke(network, {})
+        changed = self._proxies.remove(network)
+        port = names.outer_veth(network)
+        if port in self._switch_snapshot().ports:
+            self._switch.unplug(port)
+            changed = True
+        changed |= self._host.remove(network)
+        self._new_veths.discard(network)
+        self._status.gone(network)
+        if changed:
+            LOG.info("removed network=%s", network)

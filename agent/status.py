@@ -1,0 +1,181 @@
+"""What the agent tells of itself: kept here, served on a unix socket."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import socketserver
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import unixsocket
+
+LOG = logging.getLogger(__name__)
+
+_SEND_TIMEOUT_S = 5
+
+
+@dataclasses.dataclass(slots=True)
+class NetworkStatus:
+    """How one network (or the gateway) is doing."""
+
+    served: bool = False
+    since: float = 0.0  # seconds since the epoch, of the last change
+    addresses: tuple[str, ...] = ()
+    instances: int = 0
+    digest: str = ""
+    failures: int = 0
+    error: str = ""
+    conflicts: tuple[str, ...] = ()
+
+
+class Status:
+    """The agent's state, safe for any number of threads."""
+
+    def __init__(self, version: str) -> None:
+        self._lock = threading.Lock()
+        self._version = version
+        self._started = time.time()
+        self._chassis = ""
+        self._waiting: dict[str, str] = {}
+        self._synced = False
+        self._problems: tuple[str, ...] = ()
+        self._networks: dict[str, NetworkStatus] = {}
+        self._reconciles = 0
+
+    def waits_for(self, what: str, reason: str) -> None:
+        """Note why WHAT is not there yet; "" when it is."""
+        with self._lock:
+            if reason:
+                self._waiting[what] = reason
+            else:
+                self._waiting.pop(what, None)
+
+    def chassis(self, name: str) -> None:
+        """Note the chassis this agent works for."""
+        with self._lock:
+            self._chassis = name
+
+    def rows(self, *, synced: bool, problems: Iterable[str]) -> None:
+        """Note what the last snapshot said."""
+        with self._lock:
+            self._synced = synced
+            self._problems = tuple(problems)
+
+    def served(
+        self,
+        network: str,
+        *,
+        addresses: Iterable[str] = (),
+        instances: int = 0,
+        digest: str = "",
+        conflicts: Iterable[str] = (),
+    ) -> None:
+        """Note that NETWORK is served as it should be."""
+        with self._lock:
+            self._reconciles += 1
+            entry = self._networks.setdefault(network, NetworkStatus())
+            if not entry.served or entry.error:
+                entry.since = time.time()
+            entry.served = True
+            entry.error = ""
+            entry.addresses = tuple(addresses)
+            entry.instances = instances
+            entry.digest = digest
+            entry.conflicts = tuple(conflicts)
+
+    def failed(self, network: str, reason: str) -> bool:
+        """Note that NETWORK failed; tell whether that is news."""
+        with self._lock:
+            entry = self._networks.setdefault(network, NetworkStatus())
+            news = entry.error != reason
+            if not entry.error:
+                entry.since = time.time()
+            entry.failures += 1
+            entry.error = reason
+            return news
+
+    def served_networks(self) -> list[str]:
+        """Return the networks whose last try was good."""
+        with self._lock:
+            return [
+                network
+                for network, entry in self._networks.items()
+                if entry.served and not entry.error
+            ]
+
+    def gone(self, network: str) -> None:
+        """Forget NETWORK."""
+        with self._lock:
+            self._reconciles += 1
+            self._networks.pop(network, None)
+
+    def networks(self) -> list[str]:
+        """Return the networks something is known of."""
+        with self._lock:
+            return list(self._networks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON's types."""
+        with self._lock:
+            return {
+                "version": self._version,
+                "pid": os.getpid(),
+                "started": self._started,
+                "chassis": self._chassis,
+                "ready": self._synced and not self._waiting,
+                "waiting": dict(self._waiting),
+                "problems": list(self._problems),
+                "reconciles": self._reconciles,
+                "networks": {
+                    network: dataclasses.asdict(entry)
+                    for network, entry in sorted(self._networks.items())
+                },
+            }
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """Answers whoever connects with one line of JSON."""
+
+    timeout = _SEND_TIMEOUT_S
+
+    def handle(self) -> None:
+        server = self.server
+        if isinstance(server, StatusServer):
+            line = json.dumps(server.status.as_dict()) + "\n"
+            self.wfile.write(line.encode())
+
+
+class StatusServer(socketserver.ThreadingUnixStreamServer):
+    """Serves the status on the unix socket PATH to the agent's group."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, status: Status) -> None:
+        self.status = status
+        self._path = path
+        path.unlink(missing_ok=True)
+        with unixsocket.short_path(path) as short:
+            super().__init__(short, _Handler)
+        path.chmod(0o660)
+
+    def start(self) -> None:
+        """Serve in a thread of its own."""
+        threading.Thread(
+            target=self.serve_forever, name="status", daemon=True
+        ).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note that a caller went away before it had its answer."""
+        LOG.debug("a caller of the status went away")
+
+    def stop(self) -> None:
+        """Stop serving and remove the socket."""
+        self.shutdown()
+        self.server_close()
+        self._path.unlink(missing_ok=True)

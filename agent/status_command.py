@@ -1,0 +1,141 @@
+"""`agent-status`: does the agent answer, and what does it serve?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import options, unixsocket
+from .errors import AgentError
+
+_TIMEOUT_S = 5.0
+_MAX_ANSWER = 64 * 1024 * 1024  # bytes
+
+OK = 0
+NO_ANSWER = 1
+NOT_READY = 2
+DEGRADED = 3
+USAGE = 64  # EX_USAGE, <sysexits.h>
+
+_EPILOG = """\
+exit code: 0 all is served; 1 the agent does not answer; 2 it is not ready or
+waits for a database; 3 a network (named) can't be served; 64 wrong usage
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the agent's status; return the exit code a probe looks at."""
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    try:
+        path = arguments.socket or _configured_socket(arguments)
+    except AgentError as error:
+        print(f"configuration: {error}", file=sys.stderr)
+        return NO_ANSWER
+    try:
+        status = ask(path)
+    except (OSError, ValueError) as error:
+        print(f"the agent does not answer: {error}", file=sys.stderr)
+        return NO_ANSWER
+    if arguments.json:
+        print(json.dumps(status, indent=2))
+    else:
+        print(render(status))
+    return exit_code(status)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with a code that says nothing of the agent."""
+        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="agent-status",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--socket", type=Path, help="the agent's socket")
+    parser.add_argument(
+        "--config-file",
+        action="append",
+        default=[],
+        help="the agent's configuration, where it has not the usual place",
+    )
+    parser.add_argument(
+        "--config-dir", action="append", default=[], help="the same, a folder"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="all of it, for programs"
+    )
+    return parser.parse_args(argv)
+
+
+def _configured_socket(arguments: argparse.Namespace) -> Path:
+    argv = [f"--config-file={name}" for name in arguments.config_file]
+    argv += [f"--config-dir={name}" for name in arguments.config_dir]
+    _, settings = options.load(argv, "ovn-metadata-agent")
+    return settings.status_socket
+
+
+def ask(path: Path) -> dict[str, Any]:
+    """Return the status that the agent at PATH tells.
+
+    Raises OSError when nobody answers, ValueError for something else's
+    answer.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        try:
+            unixsocket.connect(connection, path)
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror or error}") from None
+        answer = json.loads(
+            unixsocket.read_all(
+                connection, max_bytes=_MAX_ANSWER, timeout_s=_TIMEOUT_S
+            )
+        )
+    if not isinstance(answer, dict) or "ready" not in answer:
+        raise ValueError(f"{path} is not the agent's socket")
+    return answer
+
+
+def exit_code(status: dict[str, Any]) -> int:
+    """Return what STATUS means for a health check."""
+    if not status["ready"]:
+        return NOT_READY
+    if any(entry["error"] for entry in status["networks"].values()):
+        return DEGRADED
+    return OK
+
+
+def render(status: dict[str, Any]) -> str:
+    """Return STATUS as an operator reads it."""
+    word = "ready" if status["ready"] else "not ready"
+    lines = [
+        f"agent {status['version']} pid {status['pid']}: {word}, "
+        f"chassis {status['chassis'] or 'not known yet'}"
+    ]
+    lines += [f"waiting: {why}" for why in status["waiting"].values()]
+    for network, entry in status["networks"].items():
+        if entry["error"]:
+            lines.append(f"{network}: FAILED: {entry['error']}")
+        elif network == "gateway":
+            lines.append("gateway: serves")
+        else:
+            lines.append(
+                f"{network}: serves {entry['instances']} instances on "
+                f"{', '.join(entry['addresses'])}"
+            )
+        lines += [f"  left out: {text}" for text in entry["conflicts"]]
+    lines += [f"problem: {text}" for text in status["problems"]]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

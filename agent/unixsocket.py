@@ -1,0 +1,53 @@
+"""Unix sockets whose path may be longer than the 107 bytes Linux takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """Give another name of PATH, short whatever its folder is called.
+
+    Raises OSError if the folder is not there.
+    """
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def connect(connection: socket.socket, path: Path) -> None:
+    """Connect CONNECTION to the socket PATH; raise OSError."""
+    with short_path(path) as short:
+        connection.connect(short)
+
+
+def read_all(
+    connection: socket.socket, *, max_bytes: int, timeout_s: float
+) -> bytes:
+    """Return what comes until the other side closes.
+
+    Raises OSError (TimeoutError) if that is more than MAX_BYTES or takes
+    longer than TIMEOUT_S altogether.
+    """
+    deadline = time.monotonic() + timeout_s
+    parts: list[bytes] = []
+    left = max_bytes
+    while True:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        part = connection.recv(65536)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise OSError("the answer is too long")
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer takes too long")

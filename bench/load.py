@@ -1,0 +1,65 @@
+"""Load from inside an instance's namespace, by wrk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+
+from sandbox import Instance
+
+URL = "http://169.254.169.254/latest/meta-data/instance-id"
+
+# Runs once, when all is over: requests themselves are wrk's own.
+_SCRIPT = """\
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '\\n{"requests": %d, "seconds": %.6f, "refused": %d, ' ..
+    '"failed": %d, "p50_ms": %.3f, "p99_ms": %.3f}\\n',
+    summary.requests, summary.duration / 1e6,
+    e.status, e.connect + e.read + e.write + e.timeout,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw."""
+
+    requests: int  # answered, whatever the status
+    seconds: float
+    refused: int  # answered by 4xx or 5xx
+    failed: int  # not answered: connection lost, timeout
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Answers per second, refusals among them."""
+        return self.requests / self.seconds
+
+    @property
+    def good_rate(self) -> float:
+        """Good answers per second."""
+        return (self.requests - self.refused) / self.seconds
+
+    @property
+    def error_percent(self) -> float:
+        """Part of what was tried that got no good answer."""
+        tried = self.requests + self.failed
+        return 100 * (self.refused + self.failed) / max(1, tried)
+
+
+def measure(instance: Instance, *, connections: int, seconds: float) -> Load:
+    """Ask from INSTANCE over CONNECTIONS for SECONDS."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(_SCRIPT)
+        script.flush()
+        text = instance.execute(
+            *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"),
+            *("--timeout", "10s", "-s", script.name, URL),
+            timeout_s=seconds + 30,
+        )
+    return Load(**json.loads(text.strip().splitlines()[-1]))

@@ -1,0 +1,90 @@
+"""Requests per second from an instance to Nova and back, both agents."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+
+from sandbox import Sandbox
+
+from . import binding, load, sides
+from .report import Report, progress
+
+ROUNDS = 5
+CONNECTIONS = (1, 16)
+SECONDS = 4.0
+WARM_UP_S = 1.0
+BOUND = 15.0  # times Neutron's rate at 16 connections
+
+_ROWS = (
+    ("answers/s", "rate"),
+    ("good answers/s", "good_rate"),
+    ("errors, %", "error_percent"),
+    ("p50, ms", "p50_ms"),
+    ("p99, ms", "p99_ms"),
+)
+
+Results = dict[tuple[str, int], list[load.Load]]
+
+
+def main() -> int:
+    """Measure, print, return the exit code."""
+    results: Results = {}
+    with Sandbox() as box:
+        (instance,) = binding.make_instances(box, 1)
+        for number in range(ROUNDS):
+            for side in sides.both(box):
+                with sides.running(side):
+                    binding.seconds_to_answers([instance], timeout_s=60)
+                    load.measure(instance, connections=4, seconds=WARM_UP_S)
+                    for count in CONNECTIONS:
+                        seen = load.measure(
+                            instance, connections=count, seconds=SECONDS
+                        )
+                        results.setdefault((side.name, count), []).append(seen)
+                        progress(
+                            f"round {number + 1} {side.name} {count} "
+                            f"connections: {seen.rate:.0f}/s"
+                        )
+    return summarize(results).finish()
+
+
+def summarize(results: Results) -> Report:
+    """Return the medians of the rounds, and of their ratios."""
+    report = Report("throughput", ("ours", "theirs", "ratio", "each round"))
+    for count in CONNECTIONS:
+        ours = results[sides.OURS, count]
+        theirs = results[sides.THEIRS, count]
+        all_ratios = ratios(results, count)
+        for what, attribute in _ROWS:
+            a, b = (
+                statistics.median(getattr(one, attribute) for one in side)
+                for side in (ours, theirs)
+            )
+            rate = attribute == "rate"
+            report.row(
+                f"{count} connections, {what}",
+                a,
+                b,
+                statistics.median(all_ratios) if rate else "",
+                " ".join(f"{r:.1f}" for r in all_ratios) if rate else "",
+            )
+    report.bound(
+        "good answers/s at 16 connections, times Neutron's answers/s",
+        statistics.median(ratios(results, 16)),
+        ">=",
+        BOUND,
+    )
+    return report
+
+
+def ratios(results: Results, count: int) -> list[float]:
+    """Return, for each round, our good answers to all of theirs."""
+    pairs = zip(
+        results[sides.OURS, count], results[sides.THEIRS, count], strict=True
+    )
+    return [ours.good_rate / theirs.rate for ours, theirs in pairs]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

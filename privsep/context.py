@@ -1,0 +1,112 @@
+"""The privileged context: what runs as root, and how it is called.
+
+The agent calls the entrypoints of `network` and `fleet` as if they were
+plain functions; oslo.privsep sends each call to a daemon that runs as root
+with the capabilities named here and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar, cast
+
+from oslo_privsep import capabilities, priv_context
+
+from .errors import PrivilegedError
+
+# A call that takes longer than this is given up and tried again by the
+# reconcile queue; the slowest one, a supervisord start, takes about 1 s.
+CALL_TIMEOUT_S = 30.0
+_END_S = 2.0
+
+CAPABILITIES = (
+    capabilities.CAP_NET_ADMIN,  # links, addresses, sysctls of a namespace
+    capabilities.CAP_SYS_ADMIN,  # create, enter and mount namespaces
+    capabilities.CAP_CHOWN,  # give the fleet's group its folders
+    capabilities.CAP_FOWNER,  # set the mode of folders we do not own
+    capabilities.CAP_FSETID,  # with the set-group-id bit among it
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+default = priv_context.PrivContext(
+    __package__,
+    cfg_section="privsep",
+    pypath=__name__ + ".default",
+    capabilities=list(CAPABILITIES),
+    timeout=CALL_TIMEOUT_S,
+)
+
+
+_UMASK = 0o022
+# One for each network that was ever asked for: some 100 bytes each.
+_subjects: dict[str, threading.Lock] = {}
+_subjects_lock = threading.Lock()
+_restart_lock = threading.Lock()
+_stopped = threading.Event()
+
+
+def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
+    """Run FUNC in the daemon when the caller is the agent."""
+    inner = cast("Callable[P, R]", default.entrypoint(func))
+
+    @functools.wraps(func)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if default.client_mode:
+            ensure_daemon()
+            return inner(*args, **kwargs)
+        # The daemon begins with umask 0; nothing here, nor in a library,
+        # is to make a file that everybody can write.
+        os.umask(_UMASK)
+        with _one_at_a_time(str(next(iter(args), ""))):
+            return inner(*args, **kwargs)
+
+    # What the daemon knows its entrypoints by.
+    setattr(call, priv_context._ENTRYPOINT_ATTR, default)
+    return call
+
+
+@contextlib.contextmanager
+def _one_at_a_time(subject: str) -> Iterator[None]:
+    """Keep calls about SUBJECT (a network) from running side by side.
+
+    A call that was given up by the agent is still at work here when it is
+    made again.
+    """
+    with _subjects_lock:
+        lock = _subjects.setdefault(subject, threading.Lock())
+    with lock:
+        yield
+
+
+def ensure_daemon() -> None:
+    """Start the daemon if it is not running.
+
+    The library does that too, but without a lock: of two threads that
+    find the daemon dead, one would stop the other's new one.
+    """
+    with _restart_lock:
+        if _stopped.is_set():
+            raise PrivilegedError("the agent ends; no daemon is started")
+        if default.channel is not None and not default.channel.running:
+            default.stop()
+        if default.channel is None:
+            default.start()
+
+
+def stop_daemon() -> None:
+    """End the daemon for good, for the agent's own end."""
+    with _restart_lock:
+        _stopped.set()
+        channel = default.channel
+        if channel is None:
+            return
+        # Not the library's own stop: that waits for the daemon's end for
+        # as long as a call of it hangs.
+        channel.writer.close()
+        channel.reader_thread.join(_END_S)

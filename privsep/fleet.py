@@ -1,0 +1,238 @@
+"""Entrypoints: supervisord and the haproxies it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import subprocess
+import xmlrpc.client
+from collections.abc import Iterator, Mapping
+
+from oslo_config import cfg
+from supervisor.xmlrpc import Faults
+
+from . import names, program, rootfiles, validate
+from . import settings as privileged
+from .context import entrypoint
+from .errors import FleetError
+from .rpc import Supervisord
+from .settings import FleetSettings
+
+START_TIMEOUT_S = 15.0
+
+# Who may do what in the agent's folders: the agent owns them; the fleet
+# reads configurations, and makes sockets and PID files.
+# Others may pass through to the sockets' folder, no more.
+_CONFIG_MODE = 0o2751
+_RUN_MODE = 0o2770
+# The gateway's socket for everybody: its own mode says who that is.
+_SOCKET_MODE = 0o2771
+# Neutron's other agents keep PID files here too; sticky, so that a haproxy
+# can't replace theirs.
+_PIDS_MODE = 0o3775
+
+
+@functools.cache
+def _settings() -> FleetSettings:
+    """Return root's settings, from files that root alone can write."""
+    privileged.check_owner(cfg.CONF.config_file or ())
+    return privileged.read(cfg.CONF)
+
+
+@entrypoint
+def prepare(state_path: str, pids_path: str) -> bool:
+    """Share the agent's folders with the fleet and have supervisord run.
+
+    The folders exist and are the agent's. Tells whether a supervisord had
+    to be started. Raises InvalidArgumentError, SettingsError, FleetError,
+    OSError.
+    """
+    settings = _settings()
+    folder = f"{validate.folder(state_path)}/{program.CONFIG_FOLDER}"
+    for path, mode in (
+        (folder, _CONFIG_MODE),
+        (f"{folder}/{program.RUN_FOLDER}", _RUN_MODE),
+        (f"{folder}/{program.SOCKET_FOLDER}", _SOCKET_MODE),
+        (validate.folder(pids_path), _PIDS_MODE),
+    ):
+        rootfiles.share_folder(path, gid=settings.gid, mode=mode)
+    return _ensure_supervisord(settings)
+
+
+@entrypoint
+def ensure(
+    network: str, state_path: str, pids_path: str, *, renew: bool
+) -> dict[str, str]:
+    """Have supervisord run the haproxy of NETWORK (or "gateway").
+
+    One that runs is replaced if RENEW, if its command is another one by
+    now, or if it is in a namespace that has lost its name.
+
+    Returns `state`: "running"; "starting" for less than a second;
+    "started" if it had to be added, replaced or started; "failing" if it
+    ended too soon and supervisord waits before its next try: then `said`
+    is what it complained of. Its being up is for the caller to see, on
+    the stats socket.
+    """
+    settings = _settings()
+    network = validate.program(network)
+    text = program.render_program(
+        network,
+        state_path=validate.folder(state_path),
+        pids_path=validate.folder(pids_path),
+        settings=settings,
+    )
+    name = names.program_name(network)
+    replace = validate.flag(renew)
+    rootfiles.write_if_different(
+        settings.programs / names.config_file(network), text
+    )
+    with _supervisord(settings) as rpc:
+        info = rpc.info(name)
+        if info is not None and not replace:
+            replace = not rpc.call("fleet.is_as_written", name)
+        if info is not None and replace:
+            rpc.stop_and_forget(name)
+            info = None
+        if info is None:
+            rpc.call("fleet.add", name)
+            return {"state": "started", "said": ""}
+        if info["statename"] in ("STARTING", "RUNNING"):
+            return {"state": info["statename"].lower(), "said": ""}
+        said = rootfiles.last_complaint(settings.logs / f"{network}.log")
+        if info["statename"] == "BACKOFF":
+            return {"state": "failing", "said": said}
+        _start(rpc, name)
+        return {"state": "started", "said": said}
+
+
+def _start(rpc: Supervisord, name: str) -> None:
+    """Start the program NAME, which supervisord knows and does not run."""
+    wait = False
+    try:
+        rpc.call("supervisor.startProcess", name, wait)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.ALREADY_STARTED:
+            raise FleetError(f"{name}: {fault.faultString}") from None
+
+
+@entrypoint
+def reload(network: str) -> None:
+    """Have the haproxy of NETWORK (or "gateway") read its files again."""
+    settings = _settings()
+    name = names.program_name(validate.program(network))
+    with _supervisord(settings) as rpc:
+        try:
+            rpc.call("supervisor.signalProcess", name, "HUP")
+        except xmlrpc.client.Fault as fault:
+            raise FleetError(f"{name}: {fault.faultString}") from None
+
+
+@entrypoint
+def remove(network: str) -> bool:
+    """Stop the haproxy of NETWORK and forget it; tell if it was there."""
+    settings = _settings()
+    network = validate.program(network)
+    name = names.program_name(network)
+    file = settings.programs / names.config_file(network)
+    with _supervisord(settings) as rpc:
+        known = rpc.info(name) is not None
+        if known:
+            rpc.call("fleet.finish_orphans", name)
+            rpc.stop_and_forget(name)
+    existed = file.exists()
+    file.unlink(missing_ok=True)
+    for log in settings.logs.glob(f"{network}.log*"):
+        log.unlink(missing_ok=True)
+    return known or existed
+
+
+@entrypoint
+def list_programs() -> dict[str, Mapping[str, object]]:
+    """Return network (or "gateway") -> state of its program.
+
+    The state has `state` (supervisord's word, RUNNING for a good one),
+    `pid` and `start` (seconds since the epoch). A supervisord that is not
+    there is started first. What has only a program file is GONE.
+    """
+    settings = _settings()
+    _ensure_supervisord(settings)
+    found: dict[str, Mapping[str, object]] = {}
+    for file in settings.programs.glob("*.conf"):
+        network = names.network_of_program(names.program_name(file.stem))
+        if network is not None:
+            found[network] = {"state": "GONE", "pid": 0, "start": 0}
+    with _supervisord(settings) as rpc:
+        for info in rpc.call("supervisor.getAllProcessInfo"):
+            network = names.network_of_program(info["name"])
+            if network is not None:
+                found[network] = {
+                    "state": info["statename"],
+                    "pid": info["pid"],
+                    "start": info["start"],
+                }
+    return found
+
+
+@contextlib.contextmanager
+def _supervisord(settings: FleetSettings) -> Iterator[Supervisord]:
+    """Give a connection to a supervisord that is there."""
+    with Supervisord(settings) as rpc:
+        try:
+            yield rpc
+        except (ConnectionError, FileNotFoundError) as error:
+            raise FleetError(f"supervisord does not answer: {error}") from None
+
+
+def _ensure_supervisord(settings: FleetSettings) -> bool:
+    """Start supervisord, detached, if none answers; tell whether it was.
+
+    The lock keeps two daemons (an agent that was killed and its
+    successor) from starting one each; supervisord itself refuses a socket
+    on which another one answers.
+    """
+    with Supervisord(settings) as rpc:
+        if rpc.answers():
+            return False
+    write_configuration(settings)
+    descriptor = os.open(
+        settings.run_dir / "start.lock", os.O_RDWR | os.O_CREAT, 0o600
+    )
+    with os.fdopen(descriptor, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with Supervisord(settings) as rpc:
+            if rpc.answers():
+                return False
+        result = subprocess.run(
+            program.supervisord_command(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.defpath},
+            start_new_session=True,
+            umask=0o077,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        # It detaches once its socket listens, so this waits for an answer
+        # and not for a while.
+        with Supervisord(settings) as rpc:
+            if rpc.answers():
+                return True
+    output = result.stdout.decode(errors="replace").strip()[-300:]
+    raise FleetError(
+        f"supervisord did not start (exit code {result.returncode}): "
+        f"{output}; see {settings.logs}/supervisord.log"
+    )
+
+
+def write_configuration(settings: FleetSettings) -> None:
+    """Make supervisord's folders and write its configuration."""
+    for folder in (settings.run_dir, settings.programs, settings.logs):
+        rootfiles.ensure_private_folder(folder)
+    rootfiles.write_if_different(
+        settings.run_dir / "supervisord.conf",
+        program.render_supervisord(settings),
+    )

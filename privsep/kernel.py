@@ -1,0 +1,114 @@
+"""What has no netlink message: entering namespaces, sysctls, ethtool."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import names
+
+_CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+_SIOCETHTOOL = 0x8946  # <linux/sockios.h>
+_ETHTOOL_GTXCSUM = 0x16  # <linux/ethtool.h>
+_ETHTOOL_STXCSUM = 0x17
+_OWN_NAMESPACE = "/proc/thread-self/ns/net"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")
+
+
+@contextlib.contextmanager
+def entered(namespace: int) -> Iterator[None]:
+    """Have this thread in the network namespace open as NAMESPACE.
+
+    The daemon runs calls in a pool of threads, so the way back must not
+    fail: a thread that stays would serve the next call in the wrong place.
+    """
+    home = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(namespace)
+        try:
+            yield
+        finally:
+            try:
+                _setns(home)
+            except OSError:
+                os._exit(70)  # the agent starts a new daemon
+    finally:
+        os.close(home)
+
+
+def open_namespace(name: str) -> int:
+    """Return a descriptor of the namespace NAME; raise OSError.
+
+    A file without a mount on it (what is left of a namespace whose mount
+    was lost) opens too: `is_namespace` tells.
+    """
+    return os.open(
+        f"{names.NAMESPACE_FOLDER}/{name}",
+        os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+    )
+
+
+def is_namespace(descriptor: int) -> bool:
+    """Tell whether DESCRIPTOR is a namespace, not the file below it."""
+    nsfs = os.stat(_OWN_NAMESPACE).st_dev
+    return os.fstat(descriptor).st_dev == nsfs
+
+
+def write_sysctl(path: str, value: str) -> bool:
+    """Write VALUE to /proc/sys/PATH of this thread's namespace.
+
+    Returns True if it had another value; False also where the kernel has
+    no such setting (IPv6 off).
+    """
+    file = Path("/proc/sys", path)
+    try:
+        if file.read_text().strip() == value:
+            return False
+        file.write_text(value)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def has_ipv6() -> bool:
+    """Tell whether this thread's namespace knows IPv6."""
+    return Path("/proc/sys/net/ipv6/conf/all").is_dir()
+
+
+def disable_transmit_checksum(interface: str) -> bool:
+    """Switch the transmit checksum offload of INTERFACE off.
+
+    On the userspace datapath nobody fills in the checksums that a veth
+    leaves open, and the instance drops every TCP packet. Returns True if
+    it was on. Raises OSError.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        if not _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0):
+            return False
+        _ethtool(control, interface, _ETHTOOL_STXCSUM, 0)
+    return True
+
+
+def _ethtool(
+    control: socket.socket, interface: str, command: int, value: int
+) -> int:
+    """Run one ethtool ioctl that carries a number; return the answer."""
+    data = ctypes.create_string_buffer(struct.pack("=II", command, value), 8)
+    request = struct.pack(
+        "16sP16x", interface.encode(), ctypes.addressof(data)
+    )
+    fcntl.ioctl(control, _SIOCETHTOOL, request)
+    return int(struct.unpack("=II", data.raw)[1])

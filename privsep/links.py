@@ -1,0 +1,249 @@
+"""The veth of a network: read what is there, change what differs."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyroute2
+from pyroute2 import netns
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import ndmsg
+
+from . import kernel, names, rootfiles
+from .errors import LinkError
+from .validate import IPInterface
+
+# <linux/if_addr.h>: the address is used at once, without detection of
+# duplicates: a localport never leaves its chassis.
+_IFA_F_NODAD = 0x02
+_IN6_ADDR_GEN_MODE_NONE = "1"
+
+
+def ensure_namespace(name: str) -> tuple[int, bool]:
+    """Return a descriptor of the namespace NAME, made if it is not there.
+
+    The second value tells whether it was made. A file without a mount is
+    garbage of a namespace and is replaced.
+    """
+    try:
+        descriptor = kernel.open_namespace(name)
+    except FileNotFoundError:
+        pass
+    else:
+        if kernel.is_namespace(descriptor):
+            return descriptor, False
+        os.close(descriptor)
+        os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
+    rootfiles.ensure_folder(Path(names.NAMESPACE_FOLDER))
+    netns.create(name)
+    return kernel.open_namespace(name), True
+
+
+def remove_namespace(name: str) -> bool:
+    """Remove the namespace NAME; tell whether it was there."""
+    try:
+        descriptor = kernel.open_namespace(name)
+    except FileNotFoundError:
+        return False
+    mounted = kernel.is_namespace(descriptor)
+    os.close(descriptor)
+    if mounted:
+        netns.remove(name)
+    else:
+        os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
+    return True
+
+
+def open_inside(namespace: int) -> pyroute2.IPRoute:
+    """Return a netlink socket that stays in NAMESPACE."""
+    with kernel.entered(namespace):
+        return pyroute2.IPRoute()
+
+
+def link_by_name(ipr: pyroute2.IPRoute, name: str) -> Any | None:
+    """Return the link message of NAME, or None."""
+    try:
+        found = list(ipr.link("get", ifname=name))
+    except NetlinkError as error:
+        if error.code in (errno.ENODEV, errno.ENOENT):
+            return None
+        raise
+    return found[0] if found else None
+
+
+def ensure_veth(
+    host: pyroute2.IPRoute,
+    inside: pyroute2.IPRoute,
+    *,
+    network: str,
+    namespace: int,
+    mac: str,
+    mtu: int,
+) -> list[str]:
+    """Make the pair of NETWORK as asked; return what was changed."""
+    outer, inner = names.outer_veth(network), names.inner_veth(network)
+    changes = []
+    if (
+        link_by_name(host, outer) is None
+        or link_by_name(inside, inner) is None
+    ):
+        # Half a pair is of no use, and one end in another namespace
+        # (state of an aborted run) would keep the name taken.
+        for stray in (outer, inner):
+            remove_link(host, stray)
+        remove_link(inside, inner)
+        peer = {"ifname": inner, "net_ns_fd": namespace, "address": mac}
+        size = {"mtu": mtu} if mtu else {}
+        host.link("add", ifname=outer, kind="veth", peer=peer | size, **size)
+        changes.append("veth")
+    changes += ensure_link(inside, inner, mac=mac, mtu=mtu)
+    changes += ensure_link(host, outer, mac=None, mtu=mtu)
+    return changes
+
+
+def ensure_link(
+    ipr: pyroute2.IPRoute, name: str, *, mac: str | None, mtu: int
+) -> list[str]:
+    """Give the link NAME its MAC (None: any), MTU and have it up."""
+    link = link_by_name(ipr, name)
+    if link is None:
+        raise NetlinkError(errno.ENODEV, f"{name} is gone")
+    wanted: dict[str, Any] = {}
+    changes = []
+    if mac is not None and link.get_attr("IFLA_ADDRESS") != mac:
+        wanted["address"] = mac
+        changes.append(f"mac {name}")
+    if mtu and link.get_attr("IFLA_MTU") != mtu:
+        wanted["mtu"] = mtu
+        changes.append(f"mtu {name}")
+    if not link["flags"] & 1:  # IFF_UP, <linux/if.h>
+        wanted["state"] = "up"
+        changes.append(f"up {name}")
+    if wanted:
+        ipr.link("set", index=link["index"], **wanted)
+    return changes
+
+
+def remove_link(ipr: pyroute2.IPRoute, name: str) -> bool:
+    """Remove the veth NAME; tell whether it was there.
+
+    Raises LinkError for another kind of link: instances' tap devices are
+    named by the same pattern.
+    """
+    link = link_by_name(ipr, name)
+    if link is None:
+        return False
+    info = link.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    if kind != "veth":
+        raise LinkError(f"{name} is a {kind} device, not our veth")
+    try:
+        ipr.link("del", index=link["index"])
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:  # gone meanwhile: as wanted
+            raise
+    return True
+
+
+def ensure_addresses(
+    ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
+) -> list[str]:
+    """Have exactly WANTED on the link INDEX; return what was changed.
+
+    New ones come first: what is served meanwhile is never nothing.
+    """
+    present = {
+        ipaddress.ip_interface(
+            f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
+        )
+        for entry in ipr.get_addr(index=index)
+    }
+    changes = []
+    for cidr in sorted(wanted - present, key=str):
+        _address(ipr, "add", index, cidr)
+        changes.append(f"+{cidr}")
+    for cidr in sorted(present - wanted, key=str):
+        _address(ipr, "del", index, cidr)
+        changes.append(f"-{cidr}")
+    return changes
+
+
+def _address(
+    ipr: pyroute2.IPRoute, verb: str, index: int, cidr: IPInterface
+) -> None:
+    more: dict[str, Any] = {}
+    if cidr.version == 6 and verb == "add":
+        more["flags"] = _IFA_F_NODAD
+    try:
+        ipr.addr(
+            verb,
+            index=index,
+            address=str(cidr.ip),
+            prefixlen=cidr.network.prefixlen,
+            **more,
+        )
+    except NetlinkError as error:
+        already = errno.EEXIST if verb == "add" else errno.EADDRNOTAVAIL
+        if error.code != already:
+            raise
+
+
+def ensure_neighbours(
+    ipr: pyroute2.IPRoute, index: int, wanted: dict[str, str]
+) -> list[str]:
+    """Have exactly WANTED (address -> MAC) as permanent neighbours."""
+    present = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for entry in ipr.get_neighbours(family=family, ifindex=index):
+            address = entry.get_attr("NDA_DST")
+            if address and entry["state"] & ndmsg.states["permanent"]:
+                present[address] = entry.get_attr("NDA_LLADDR")
+    gone = sorted(present.keys() - wanted.keys())
+    for address in gone:
+        _neighbour(ipr.neigh, "del", index, address, present[address])
+    new = sorted(a for a in wanted if present.get(a) != wanted[a])
+    for address in new:
+        _neighbour(ipr.neigh, "replace", index, address, wanted[address])
+    counts = (("+", len(new)), ("-", len(gone)))
+    return [f"{sign}{count} neighbours" for sign, count in counts if count]
+
+
+def _neighbour(
+    neigh: Callable[..., Any], verb: str, index: int, address: str, mac: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        neigh(
+            verb,
+            family=family,
+            dst=address,
+            lladdr=mac,
+            ifindex=index,
+            state=ndmsg.states["permanent"],
+        )
+    except NetlinkError as error:
+        if verb != "del" or error.code != errno.ENOENT:
+            raise
+
+
+def stop_address_generation(interface: str) -> list[str]:
+    """Keep the kernel from choosing addresses of INTERFACE itself.
+
+    Run inside the namespace: /proc/sys/net is that of the thread.
+    """
+    folder = f"net/ipv6/conf/{interface}"
+    changes = []
+    for name, value in (
+        ("addr_gen_mode", _IN6_ADDR_GEN_MODE_NONE),
+        ("accept_ra", "0"),
+        ("accept_dad", "0"),
+    ):
+        if kernel.write_sysctl(f"{folder}/{name}", value):
+            changes.append(name)
+    return changes

@@ -1,0 +1,78 @@
+"""Names of what belongs to a network on this host, and back.
+
+They are Neutron's (namespace, veth, files), so that this agent and
+Neutron's can take over from each other.
+"""
+
+from __future__ import annotations
+
+import re
+
+NAMESPACE_PREFIX = "ovnmeta-"
+NAMESPACE_FOLDER = "/run/netns"
+METADATA_ADDRESS_V4 = "169.254.169.254"
+METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
+GATEWAY = "gateway"
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_NETWORK = re.compile(_UUID)
+_NAMESPACE = re.compile(f"{NAMESPACE_PREFIX}({_UUID})")
+
+
+def is_network(text: str) -> bool:
+    """Tell whether TEXT is a network's id in its canonical form."""
+    return _NETWORK.fullmatch(text) is not None
+
+
+def namespace_name(network: str) -> str:
+    """Return the name of the namespace that serves NETWORK."""
+    return NAMESPACE_PREFIX + network
+
+
+def network_of_namespace(name: str) -> str | None:
+    """Return the network that the namespace NAME serves, if it is ours."""
+    match = _NAMESPACE.fullmatch(name)
+    return match.group(1) if match else None
+
+
+def outer_veth(network: str) -> str:
+    """Return the veth end that is a port of the integration bridge."""
+    return f"tap{network[:10]}0"
+
+
+def inner_veth(network: str) -> str:
+    """Return the veth end inside the namespace."""
+    return f"tap{network[:10]}1"
+
+
+def config_file(network: str) -> str:
+    """Return the file name of a program's haproxy configuration."""
+    return f"{network}.conf"
+
+
+def map_file(network: str) -> str:
+    """Return the file name of a network's map of instances."""
+    return f"{network}.map"
+
+
+def pid_file(network: str) -> str:
+    """Return the file name of a haproxy master's PID file."""
+    return f"{network}.pid.haproxy"
+
+
+def stats_socket(network: str) -> str:
+    """Return the file name of a haproxy's stats socket."""
+    return f"{network}.sock"
+
+
+def program_name(network: str) -> str:
+    """Return supervisord's name for the haproxy of NETWORK (or gateway)."""
+    return f"haproxy-{network}"
+
+
+def network_of_program(name: str) -> str | None:
+    """Return the network (or gateway) of the supervisord program NAME."""
+    network = name.removeprefix("haproxy-")
+    if network == name:
+        return None
+    return network if network == GATEWAY or is_network(network) else None

@@ -1,0 +1,145 @@
+"""Entrypoints: a network's namespace and veth, as a whole and idempotent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pyroute2
+
+from . import kernel, links, names, validate
+from .context import entrypoint
+from .validate import IPInterface
+
+# What the proxy binds without any capability: port 80 and up from zero.
+_UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"
+# A haproxy that hands over to its successor loses no queued connection:
+# the kernel moves them to the other socket of the SO_REUSEPORT group.
+# Below, the kernel takes IPv6 off the link (RFC 8200, 5).
+_MIN_MTU_V6 = 1280
+_MIGRATE_REQUESTS = "net/ipv4/tcp_migrate_req"
+
+
+@entrypoint
+def apply(
+    network: str,
+    *,
+    mac: str,
+    mtu: int,
+    addresses: Sequence[str],
+    neighbours: Sequence[Sequence[str]],
+    userspace_datapath: bool,
+) -> tuple[str, ...]:
+    """Make the namespace of NETWORK what the arguments say.
+
+    MAC is the localport's; MTU is in bytes, 0 leaves it alone; ADDRESSES
+    are CIDRs of the inner end; NEIGHBOURS are (address, MAC) pairs of the
+    local ports, kept permanently. With USERSPACE_DATAPATH the inner end's
+    transmit checksum offload is switched off.
+
+    Returns what was changed, in words; empty when all was as asked.
+    Raises InvalidArgumentError before anything is touched, OSError and
+    pyroute2's NetlinkError half-way: call it again.
+    """
+    return tuple(
+        _apply(
+            validate.network(network),
+            mac=validate.mac(mac),
+            mtu=validate.mtu(mtu),
+            addresses=validate.addresses(addresses),
+            neighbours=validate.neighbours(neighbours),
+            userspace_datapath=validate.flag(userspace_datapath),
+        )
+    )
+
+
+def _apply(
+    network: str,
+    *,
+    mac: str,
+    mtu: int,
+    addresses: frozenset[IPInterface],
+    neighbours: dict[str, str],
+    userspace_datapath: bool,
+) -> list[str]:
+    inner = names.inner_veth(network)
+    namespace, made = links.ensure_namespace(names.namespace_name(network))
+    changes = ["namespace"] if made else []
+    try:
+        with (
+            links.open_inside(namespace) as inside,
+            pyroute2.IPRoute() as host,
+        ):
+            ipv6 = kernel.has_ipv6()
+            changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
+            # Before the link is up, or it gives itself addresses first.
+            with kernel.entered(namespace):
+                if kernel.write_sysctl(_UNPRIVILEGED_PORTS, "0"):
+                    changes.append("unprivileged ports")
+                kernel.write_sysctl(_MIGRATE_REQUESTS, "1")
+                kernel.write_sysctl("net/ipv6/conf/default/addr_gen_mode", "1")
+                kernel.write_sysctl("net/ipv6/conf/default/accept_ra", "0")
+            changes += links.ensure_veth(
+                host,
+                inside,
+                network=network,
+                namespace=namespace,
+                mac=mac,
+                mtu=mtu,
+            )
+            with kernel.entered(namespace):
+                changes += links.stop_address_generation(inner)
+                if userspace_datapath and kernel.disable_transmit_checksum(
+                    inner
+                ):
+                    changes.append("transmit checksum off")
+            link = links.link_by_name(inside, inner)
+            if link is None:
+                raise OSError(f"{inner} vanished from its namespace")
+            if not ipv6 or 0 < mtu < _MIN_MTU_V6:
+                addresses = frozenset(a for a in addresses if a.version == 4)
+                neighbours = {
+                    address: lladdr
+                    for address, lladdr in neighbours.items()
+                    if ":" not in address
+                }
+            index = link["index"]
+            changes += links.ensure_addresses(inside, index, addresses)
+            changes += links.ensure_neighbours(inside, index, neighbours)
+    finally:
+        os.close(namespace)
+    return changes
+
+
+@entrypoint
+def remove(network: str) -> bool:
+    """Remove the namespace and veth of NETWORK.
+
+    Returns True if anything was there. Raises InvalidArgumentError if
+    NETWORK is no network id. Processes inside are the fleet's business:
+    remove its program first.
+    """
+    return _remove(validate.network(network))
+
+
+def _remove(network: str) -> bool:
+    with pyroute2.IPRoute() as host:
+        removed = links.remove_link(host, names.outer_veth(network))
+        # Only there when a pair was made and not yet moved.
+        removed |= links.remove_link(host, names.inner_veth(network))
+    return links.remove_namespace(names.namespace_name(network)) or removed
+
+
+@entrypoint
+def list_networks() -> tuple[str, ...]:
+    """Return the ids of the networks that have a namespace on this host.
+
+    A file without a mount (a namespace that was lost) counts: it is ours
+    to clean up.
+    """
+    try:
+        entries = os.listdir(names.NAMESPACE_FOLDER)
+    except FileNotFoundError:
+        return ()
+    found = (names.network_of_namespace(entry) for entry in entries)
+    return tuple(sorted(network for network in found if network is not None))

@@ -1,0 +1,162 @@
+"""The text of what root runs: supervisord's own file and its programs.
+
+Every text here has a fixed form, into which only validated names, root's
+own settings and validated folders go.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from . import names
+from .settings import FleetSettings
+
+# Where root's tools are; never the caller's PATH.
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+CONFIG_FOLDER = "ovn-metadata-proxy"
+RUN_FOLDER = "run"
+SOCKET_FOLDER = "socket"
+
+_MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
+_OUR_INTERFACE = "ovn_metadata.privsep.supervisor_extension:make_interface"
+
+# A haproxy that ends within START_S of its start is tried again after 1, 2,
+# 3, ... s; after START_RETRIES it is FATAL, and the agent, which reports
+# it, starts it anew at its own pace.
+START_S = 1
+START_RETRIES = 10
+STOP_S = 5
+
+
+def tool(name: str) -> str:
+    """Return the absolute path of one of util-linux's tools."""
+    return shutil.which(name, path=_PATH) or f"/usr/bin/{name}"
+
+
+def config_path(network: str, state_path: str) -> str:
+    """Return the path of a program's haproxy configuration."""
+    return f"{state_path}/{CONFIG_FOLDER}/{names.config_file(network)}"
+
+
+def pid_path(network: str, pids_path: str) -> str:
+    """Return the path of a program's PID file."""
+    return f"{pids_path}/{names.pid_file(network)}"
+
+
+def command(
+    network: str, *, state_path: str, pids_path: str, settings: FleetSettings
+) -> list[str]:
+    """Return the command line of the haproxy of NETWORK (or gateway).
+
+    nsenter and setpriv exec, so the process that supervisord starts is
+    haproxy's master: in the network's namespace, as the fleet's user,
+    without any capability or a way to get one back.
+    """
+    enter = []
+    if network != names.GATEWAY:
+        namespace = names.namespace_name(network)
+        enter = [
+            tool("nsenter"),
+            f"--net={names.NAMESPACE_FOLDER}/{namespace}",
+        ]
+    return [
+        *enter,
+        tool("setpriv"),
+        f"--reuid={settings.uid}",
+        f"--regid={settings.gid}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        settings.haproxy,
+        "-W",
+        "-db",
+        "-p",
+        pid_path(network, pids_path),
+        "-f",
+        config_path(network, state_path),
+    ]
+
+
+def render_program(
+    network: str, *, state_path: str, pids_path: str, settings: FleetSettings
+) -> str:
+    """Return the supervisord program file of NETWORK (or gateway)."""
+    line = " ".join(
+        command(
+            network,
+            state_path=state_path,
+            pids_path=pids_path,
+            settings=settings,
+        )
+    )
+    name = names.program_name(network)
+    # The configuration names the sockets relative to this folder.
+    folder = f"{state_path}/{CONFIG_FOLDER}/{RUN_FOLDER}"
+    return f"""\
+[program:{name}]
+command={line}
+directory={folder}
+umask=027
+autostart=true
+autorestart=true
+startsecs={START_S}
+startretries={START_RETRIES}
+stopsignal=TERM
+stopwaitsecs={STOP_S}
+stopasgroup=false
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={settings.logs}/{network}.log
+stdout_logfile_maxbytes=256KB
+stdout_logfile_backups=1
+"""
+
+
+def render_supervisord(settings: FleetSettings) -> str:
+    """Return supervisord.conf: one 0700 socket, programs by include."""
+    return f"""\
+[supervisord]
+nodaemon=false
+user=root
+umask=022
+directory=/
+logfile={settings.logs}/supervisord.log
+logfile_maxbytes=1MB
+logfile_backups=2
+pidfile={settings.run_dir}/supervisord.pid
+childlogdir={settings.logs}
+identifier=ovn-metadata-fleet
+minfds=4096
+strip_ansi=true
+
+[unix_http_server]
+file={settings.socket}
+chmod=0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory={_MAIN_INTERFACE}
+
+[rpcinterface:fleet]
+supervisor.rpcinterface_factory={_OUR_INTERFACE}
+
+[include]
+files={settings.programs}/*.conf
+"""
+
+
+def supervisord_command(settings: FleetSettings, *options: str) -> list[str]:
+    """Return the command line of supervisord itself.
+
+    With this interpreter, isolated: supervisord loads our extension.
+    """
+    return [
+        sys.executable,
+        "-I",
+        "-m",
+        "supervisor.supervisord",
+        "-c",
+        f"{settings.run_dir}/supervisord.conf",
+        *options,
+    ]

@@ -1,0 +1,116 @@
+"""Files and folders that root owns, and folders shared with the fleet."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from .errors import SettingsError
+
+_TAIL_BYTES = 4000
+
+
+def ensure_folder(path: Path) -> None:
+    """Have PATH and its parents; what is there is left as it is.
+
+    One by one: the modes of parents that mkdir makes by itself follow the
+    umask alone.
+    """
+    for place in (*reversed(path.parents), path):
+        place.mkdir(mode=0o755, exist_ok=True)
+
+
+def ensure_private_folder(path: Path) -> None:
+    """Have PATH as a folder that only root can enter.
+
+    Raises SettingsError if something else is there.
+    """
+    ensure_folder(path.parent)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        entry = os.lstat(path)
+        if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != 0:
+            raise SettingsError(
+                f"{path} is not a folder of root's; remove it"
+            ) from None
+        os.chmod(path, 0o700)
+
+
+def write_if_different(path: Path, text: str) -> bool:
+    """Replace PATH with TEXT at once; tell whether it was another text."""
+    try:
+        if path.read_text() == text:
+            return False
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(
+        fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+    )
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    fresh.replace(path)
+    return True
+
+
+def last_complaint(path: Path) -> str:
+    """Return what a haproxy's log has as the reason of its last end.
+
+    That is the first alert of its last start, without its pid; else the
+    last line; "" if there is none. Printable.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    last_start = text.rpartition("haproxy version is")[2]
+    lines = [line for line in last_start.split("\n") if line.strip()]
+    alerts = [line for line in lines if line.startswith("[ALERT]")]
+    said = (alerts or lines[-1:] or [""])[0]
+    said = re.sub(r"\s*\(\d+\) :", "", said)
+    return "".join(c if c.isprintable() else " " for c in said).strip()
+
+
+def share_folder(path: str, *, gid: int, mode: int) -> bool:
+    """Give the folder PATH the group GID and MODE; tell if that changed.
+
+    PATH is the agent's own, so it is opened once without following a link
+    and changed through the descriptor; O_PATH, for the daemon may not be
+    allowed to read it. Raises SettingsError, naming PATH.
+    """
+    try:
+        descriptor = os.open(
+            path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    try:
+        entry = os.fstat(descriptor)
+        if entry.st_uid != caller_uid():
+            raise SettingsError(
+                f"{path} is not of the agent's user; "
+                f"chown it to uid {caller_uid()}"
+            )
+        same = entry.st_gid == gid and stat.S_IMODE(entry.st_mode) == mode
+        if not same:
+            opened = f"/proc/self/fd/{descriptor}"
+            os.chown(opened, -1, gid)
+            os.chmod(opened, mode)
+        return not same
+    finally:
+        os.close(descriptor)
+
+
+def caller_uid() -> int:
+    """Return the uid of the agent that this daemon works for.
+
+    sudo and our launcher both say it in SUDO_UID; without either, root
+    started the daemon for itself.
+    """
+    return int(os.environ.get("SUDO_UID", "0"))

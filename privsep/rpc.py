@@ -1,0 +1,107 @@
+"""Calls to supervisord over its root-only socket."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import xmlrpc.client
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import (
+    Faults,
+    SupervisorTransport,
+    UnixStreamHTTPConnection,
+)
+
+from .errors import FleetError
+from .settings import FleetSettings
+
+# Below the time after which the agent gives a call up; a haproxy that does
+# not stop when asked to is killed after a quarter of this.
+_TIMEOUT_S = 20.0
+
+
+class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
+    """A connection that gives up on a supervisord that hangs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self.socketfile = str(path)
+
+    def connect(self) -> None:
+        """Connect, with a time limit on all that follows."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_TIMEOUT_S)
+        self.sock.connect(self.socketfile)
+
+
+class Supervisord:
+    """One caller's connection to supervisord; not shared by threads."""
+
+    def __init__(self, settings: FleetSettings) -> None:
+        self._transport = SupervisorTransport(
+            None, None, f"unix://{settings.socket}"
+        )
+        # It has no other place for a connection of ours.
+        self._transport._get_connection = lambda: _Connection(settings.socket)
+        self._proxy = xmlrpc.client.ServerProxy(
+            "http://127.0.0.1", transport=self._transport
+        )
+
+    def __enter__(self) -> Supervisord:
+        """Give the connection itself; it opens at the first call."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def answers(self) -> bool:
+        """Tell whether a supervisord with our extension is there.
+
+        Raises FleetError if one is and hangs: there must not be a second.
+        """
+        try:
+            return bool(self.call("fleet.ping"))
+        except OSError:
+            return False
+
+    def call(self, method: str, *args: object) -> Any:
+        """Return what METHOD (namespace.name) of ARGS answers.
+
+        Raises OSError when nobody listens, Fault for what supervisord
+        refuses, FleetError when it hung up in the middle.
+        """
+        try:
+            return getattr(self._proxy, method)(*args)
+        except TimeoutError:
+            raise FleetError(
+                "supervisord hangs; kill it: its haproxies serve on and the "
+                "next one takes them over"
+            ) from None
+        except http.client.HTTPException as error:
+            raise FleetError(f"supervisord hung up: {error!r}") from None
+        except xmlrpc.client.ProtocolError as error:
+            raise FleetError(f"supervisord: {error.errmsg}") from None
+
+    def info(self, name: str) -> dict[str, Any] | None:
+        """Return supervisord's state of the program NAME, None if unknown."""
+        try:
+            answer = self.call("supervisor.getProcessInfo", name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.BAD_NAME:
+                return None
+            raise
+        return dict(answer)
+
+    def stop_and_forget(self, name: str) -> None:
+        """Stop the program NAME, wait for its end and drop it."""
+        try:
+            self.call("supervisor.stopProcess", name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.BAD_NAME:
+                return
+            if fault.faultCode != Faults.NOT_RUNNING:
+                raise
+        self.call("supervisor.removeProcessGroup", name)

@@ -1,0 +1,44 @@
+"""`ovn-metadata-fleet`: run the fleet's supervisord in the foreground.
+
+For a systemd unit or a container of its own, which outlives the agent's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from . import fleet, program, settings
+from .errors import PrivilegedError
+
+
+def main() -> int:
+    """Write supervisord's configuration and become supervisord."""
+    parser = argparse.ArgumentParser(
+        prog="ovn-metadata-fleet", description=__doc__
+    )
+    parser.add_argument(
+        "--config-file",
+        type=Path,
+        default=settings.DEFAULT_FILE,
+        help="root's settings (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    try:
+        if arguments.config_file.exists():
+            settings.check_owner([str(arguments.config_file)])
+        fleet_settings = settings.load(arguments.config_file)
+        fleet.write_configuration(fleet_settings)
+    except (PrivilegedError, OSError) as error:
+        print(f"ovn-metadata-fleet: {error}", file=sys.stderr)
+        return 1
+    command = program.supervisord_command(fleet_settings, "--nodaemon")
+    return _become(command)
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Replace this process by COMMAND, with nothing of root's environment."""
+    os.execve(command[0], command, {"PATH": os.defpath})  # noqa: S606

@@ -1,0 +1,164 @@
+"""What supervisord lacks: loaded into it as an RPC interface.
+
+supervisord's own `reloadConfig` reads every program file again; `add`
+reads one. It also learns here to hand over from the haproxies that an
+earlier supervisord left running, and to restart a program at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from supervisor import events
+from supervisor.options import UnhosedConfigParser
+from supervisor.xmlrpc import Faults, RPCError
+
+from . import names, orphans
+
+
+class FleetInterface:
+    """The RPC namespace `fleet` of supervisord."""
+
+    def __init__(self, supervisord: Any) -> None:
+        self._supervisord = supervisord
+        self._programs = Path(supervisord.options.configfile).parent
+        self._programs /= "programs"
+        # We have no children yet: what runs is an earlier supervisord's.
+        self._orphans = orphans.scan()
+        events.subscribe(events.ProcessStateRunningEvent, self._running)
+        events.subscribe(events.ProcessStateBackoffEvent, self._failing)
+        self._wake_for_restarts()
+
+    def ping(self) -> bool:
+        """Answer that this supervisord is the fleet's."""
+        return True
+
+    def add(self, name: str) -> bool:
+        """Load and start the program NAME from its file.
+
+        Returns False if it is there already. Faults: BAD_NAME for a name
+        that is not ours, NO_FILE if it has no file.
+        """
+        group = self._read(name)
+        for program in group.process_configs:
+            self._finish(program, foreign=True)
+        return bool(self._supervisord.add_process_group(group))
+
+    def is_as_written(self, name: str) -> bool:
+        """Tell whether NAME runs what its file says, where that says.
+
+        A namespace that was deleted by hand lives on with the processes
+        in it; what has its name now is another one.
+        """
+        group = self._group(name)
+        (wanted,) = self._read(name).process_configs
+        command = shlex.split(wanted.command)
+        namespace = orphans.value_of(command, "--net=")
+        return all(
+            process.config.command == wanted.command
+            and (
+                not process.pid
+                or not namespace
+                or orphans.is_in_namespace(process.pid, namespace)
+            )
+            for process in group.processes.values()
+        )
+
+    def _read(self, name: str) -> Any:
+        """Return what supervisord makes of the file of the program NAME."""
+        network = names.network_of_program(name)
+        if network is None:
+            raise RPCError(Faults.BAD_NAME, name)
+        file = self._programs / names.config_file(network)
+        options = self._supervisord.options
+        parser = UnhosedConfigParser()
+        parser.expansions = options.environ_expansions
+        if not parser.read([str(file)]):
+            raise RPCError(Faults.NO_FILE, str(file))
+        for config in options.process_groups_from_parser(parser):
+            if config.name == name:
+                return config
+        raise RPCError(Faults.NO_FILE, str(file))
+
+    def _group(self, name: str) -> Any:
+        """Return supervisord's group of the program NAME."""
+        try:
+            return self._supervisord.process_groups[name]
+        except KeyError:
+            raise RPCError(Faults.BAD_NAME, name) from None
+
+    def finish_orphans(self, name: str) -> int:
+        """End what an earlier supervisord left of the program NAME.
+
+        Returns how many masters were told to finish and go.
+        """
+        group = self._group(name)
+        return sum(
+            self._finish(process.config)
+            for process in group.processes.values()
+        )
+
+    def _failing(self, event: Any) -> None:
+        """Make way for a program that was not added, but here at the start."""
+        self._finish(event.process.config, foreign=True)
+
+    def _running(self, event: Any) -> None:
+        """Have the predecessors finish what they have and go."""
+        self._finish(event.process.config)
+
+    def _finish(self, config: Any, *, foreign: bool = False) -> int:
+        """End the orphans on the program's configuration; count them.
+
+        FOREIGN: only those of another user than the program's, Neutron's.
+        The kernel shares a port within one user, so those must go before
+        ours can start.
+        """
+        command = shlex.split(config.command)
+        file = command[command.index("-f") + 1]
+        mine = [
+            orphan
+            for orphan in self._orphans
+            if orphan.config == file
+            and not (foreign and orphan.has_user_of(command))
+        ]
+        self._orphans = [o for o in self._orphans if o not in mine]
+        told = [orphan.pid for orphan in mine if orphan.finish(command)]
+        if told:
+            # supervisor's logger formats by keyword.
+            self._supervisord.options.logger.info(
+                "%(name)s takes over from %(told)s",
+                name=config.name,
+                told=told,
+            )
+        return len(told)
+
+    def _wake_for_restarts(self) -> None:
+        """Have the main loop look again at once after a program ended.
+
+        supervisord starts an ended program in its next round, up to a
+        second later; an instance that boots would wait for that.
+        """
+        poller = self._supervisord.options.poller
+        poll = poller.poll
+        ended = False
+
+        def note(_event: Any) -> None:
+            nonlocal ended
+            ended = True
+
+        def poll_soon(timeout: float | None) -> Any:
+            nonlocal ended
+            soon, ended = ended, False
+            return poll(0 if soon else timeout)
+
+        events.subscribe(events.ProcessStateExitedEvent, note)
+        poller.poll = poll_soon
+
+
+def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:
+    """Build the interface for supervisord (`rpcinterface_factory`)."""
+    os.environ.clear()  # nothing of root's own reaches a haproxy
+    return FleetInterface(supervisord)

@@ -1,0 +1,130 @@
+"""Checks of every argument that reaches the daemon.
+
+Each function returns the value in the one form the daemon works with, or
+raises InvalidArgumentError. Nothing that passes can name a thing that is
+not this agent's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from . import names
+from .errors import InvalidArgumentError
+
+IPInterface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+# Linux's smallest IPv4 MTU and the largest a veth takes.
+MIN_MTU = 68
+MAX_MTU = 65535
+# More than a /16 of instances on one host is a mistake or an attack.
+MAX_ITEMS = 65536
+
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+# No blank, quote, backslash, '%' or '#': the path goes into an ini file.
+_PATH = re.compile(r"/[A-Za-z0-9_@+.,=:/-]*")
+_MAX_PATH = 4096
+
+
+def network(value: object) -> str:
+    """Return VALUE if it is a network's id, lower-case with dashes."""
+    if isinstance(value, str) and names.is_network(value):
+        return value
+    raise InvalidArgumentError(f"not a network id: {value!r:.80}")
+
+
+def program(value: object) -> str:
+    """Return VALUE if it names the gateway or a network's program."""
+    return names.GATEWAY if value == names.GATEWAY else network(value)
+
+
+def mac(value: object) -> str:
+    """Return VALUE if it is a unicast MAC address, lower-case."""
+    if isinstance(value, str) and _MAC.fullmatch(value):
+        multicast = int(value[1], 16) & 1
+        if not multicast and value != "00:00:00:00:00:00":
+            return value
+    raise InvalidArgumentError(f"not a unicast MAC address: {value!r:.80}")
+
+
+def mtu(value: object) -> int:
+    """Return VALUE if it is an MTU in bytes, or 0 for "leave it alone"."""
+    if type(value) is int and (value == 0 or MIN_MTU <= value <= MAX_MTU):
+        return value
+    raise InvalidArgumentError(f"not an MTU: {value!r:.80}")
+
+
+def flag(value: object) -> bool:
+    """Return VALUE if it is a boolean."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgumentError(f"not a boolean: {value!r:.80}")
+
+
+def _items(value: object, what: str) -> Sequence[object]:
+    if isinstance(value, list | tuple) and len(value) <= MAX_ITEMS:
+        return value
+    raise InvalidArgumentError(f"not a list of {what}: {value!r:.80}")
+
+
+def addresses(value: object) -> frozenset[IPInterface]:
+    """Return the CIDRs in VALUE, a list of strings with prefix length."""
+    found: set[IPInterface] = set()
+    for item in _items(value, "CIDRs"):
+        if not isinstance(item, str) or "/" not in item or "%" in item:
+            raise InvalidArgumentError(f"not a CIDR: {item!r:.80}")
+        try:
+            cidr = ipaddress.ip_interface(item)
+        except ValueError:
+            raise InvalidArgumentError(f"not a CIDR: {item!r:.80}") from None
+        if not is_usable(cidr.ip):
+            raise InvalidArgumentError(f"not an address to own: {item!r:.80}")
+        found.add(cidr)
+    return frozenset(found)
+
+
+def neighbours(value: object) -> dict[str, str]:
+    """Return address -> MAC from VALUE, a list of such pairs."""
+    found: dict[str, str] = {}
+    for pair in _items(value, "neighbours"):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise InvalidArgumentError(f"not a neighbour: {pair!r:.80}")
+        address, lladdr = pair
+        if not isinstance(address, str) or "%" in address:
+            raise InvalidArgumentError(f"not an address: {address!r:.80}")
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            parsed = None
+        if parsed is None or not is_usable(parsed):
+            raise InvalidArgumentError(f"not an address: {address!r:.80}")
+        found[str(parsed)] = mac(lladdr)
+    return found
+
+
+def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Tell whether an interface or an instance can have ADDRESS."""
+    return not (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or address == ipaddress.IPv4Address("255.255.255.255")
+    )
+
+
+def folder(value: object) -> str:
+    """Return VALUE if it is an absolute, normal path of harmless letters."""
+    if (
+        isinstance(value, str)
+        and len(value) < _MAX_PATH
+        and _PATH.fullmatch(value)
+        and posixpath.normpath(value) == value
+        and not value.startswith("//")
+        and value != "/"
+    ):
+        return value
+    raise InvalidArgumentError(f"not a usable folder: {value!r:.80}")

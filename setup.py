@@ -1,0 +1,89 @@
+"""Packaging: agent/ and privsep/ are installed below ovn_metadata."""
+
+from setuptools import find_packages, setup
+
+ROOTS = {"ovn_metadata.agent": "agent", "ovn_metadata.privsep": "privsep"}
+
+# The oldest versions are Debian 12's.
+REQUIREMENTS = [
+    "oslo.config>=9.0.0",
+    "oslo.log>=5.0.1",
+    "oslo.privsep>=3.0.1",
+    "oslo.rootwrap>=6.3.1",
+    "ovsdbapp>=2.1.0",
+    "psutil>=5.9.4",
+    "pyroute2>=0.7.2",
+    "supervisor>=4.2.5",
+]
+TEST_REQUIREMENTS = [
+    "hypothesis",
+    "import-linter",
+    "mypy",
+    "pytest",
+    "ruff",
+    "types-psutil",
+]
+
+# Below <prefix>/etc what goes to /etc as it is; below <prefix>/share what
+# a packager puts in its place (systemd has several).
+ETC = "etc/ovn-metadata-agent"
+SHARE = "share/ovn-metadata-agent"
+
+setup(
+    name="ovn-metadata-agent",
+    version="0.1.0",
+    description="Instance metadata for OVN networks, one agent per chassis",
+    license="Apache-2.0",
+    classifiers=[
+        "Environment :: OpenStack",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: System :: Networking",
+    ],
+    python_requires=">=3.11",
+    package_dir=ROOTS,
+    packages=[
+        name
+        for root, folder in ROOTS.items()
+        for name in (root, *(f"{root}.{sub}" for sub in find_packages(folder)))
+    ],
+    package_data={root: ["py.typed"] for root in ROOTS},
+    data_files=[
+        (
+            ETC,
+            [
+                "etc/ovn-metadata-agent/agent.conf.sample",
+                "etc/ovn-metadata-agent/privileged.conf",
+                "rootwrap/rootwrap.conf",
+            ],
+        ),
+        (f"{ETC}/rootwrap.d", ["rootwrap/metadata.filters"]),
+        (
+            f"{SHARE}/systemd",
+            [
+                "etc/systemd/ovn-metadata-agent.service",
+                "etc/systemd/ovn-metadata-fleet.service",
+            ],
+        ),
+        (f"{SHARE}/sudoers.d", ["rootwrap/sudoers.d/ovn-metadata-agent"]),
+        (f"{SHARE}/sysusers.d", ["etc/sysusers.d/ovn-metadata-agent.conf"]),
+        (
+            f"{SHARE}/tmpfiles.d",  # noqa: S108 # no temporary file
+            ["etc/tmpfiles.d/ovn-metadata-agent.conf"],
+        ),
+        (f"{SHARE}/logrotate.d", ["etc/logrotate.d/ovn-metadata-agent"]),
+    ],
+    install_requires=REQUIREMENTS,
+    extras_require={"test": TEST_REQUIREMENTS},
+    entry_points={
+        "console_scripts": [
+            "agent-status = ovn_metadata.agent.status_command:main",
+            "ovn-metadata-agent = ovn_metadata.agent.main:main",
+            "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",
+            "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",
+        ]
+    },
+)

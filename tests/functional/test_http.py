@@ -1,0 +1,401 @@
+"""Bytes in, bytes out: what HTTP an instance may speak, and Nova's moods."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import io
+import json
+import random
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Nova, Sandbox, wait_for
+
+from .conftest import Case, wait_served
+
+GATEWAY = Path("/var/lib/neutron/metadata_proxy")
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def vm(module_case: Case) -> Instance:
+    """One instance on an isolated network."""
+    return module_case.instance(module_case.network("http"))
+
+
+@pytest.fixture
+def nova(box: Sandbox):
+    """Nova's stand-in, as it was once the test is over."""
+    yield box.nova
+    with contextlib.suppress(RuntimeError):
+        box.nova.thaw()
+    box.nova.start()
+    box.nova.set_delay(0)
+    box.nova.set_status(0)
+
+
+def ask_gateway(*headers: str, path: str = "/", timeout: float = 10.0):
+    """Ask on the gateway's own socket; return status, body and seconds."""
+    begun = time.monotonic()
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(timeout)
+        link.connect(str(GATEWAY))
+        lines = [f"GET {path} HTTP/1.0", "Host: localhost", *headers, "", ""]
+        link.sendall("\r\n".join(lines).encode())
+        answer = http.client.HTTPResponse(link)
+        answer.begin()
+        return answer.status, answer.read(), time.monotonic() - begun
+
+
+def read_answers(link: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """Read COUNT answers to GETs, one after the other, off LINK."""
+    stream = link.makefile("rb")
+    found = []
+    for _ in range(count):
+        status = int(stream.readline().split()[1])
+        fields = http.client.parse_headers(stream)
+        found.append((status, stream.read(int(fields["Content-Length"]))))
+    return found
+
+
+# ----------------------------------------------------------------- bodies
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"x" * MIB, id="text"),
+        pytest.param(random.Random(1).randbytes(MIB), id="binary"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+def test_post_of_a_mebibyte_arrives_whole(vm, body):
+    """The password that Windows posts is small; nothing says it must be."""
+    answer = vm.fetch("/openstack/latest/password", method="POST", data=body)
+    wanted = f"{hashlib.sha256(body).hexdigest()} {len(body)}"
+    assert (answer.status, answer.text) == (200, wanted)
+
+
+def test_chunked_post_arrives_whole(vm):
+    """Of unknown length, in chunks of odd sizes."""
+    body = random.Random(2).randbytes(200_000)
+    sent = bytearray()
+    with io.BytesIO(body) as rest:
+        for size in (1, 7, 4096, 65537, MIB):
+            if part := rest.read(size):
+                sent += b"%x\r\n%s\r\n" % (len(part), part)
+    answer = vm.fetch(
+        "/latest/x",
+        method="POST",
+        headers={"Transfer-Encoding": "chunked"},
+        data=bytes(sent) + b"0\r\n\r\n",
+    )
+    wanted = f"{hashlib.sha256(body).hexdigest()} {len(body)}"
+    assert (answer.status, answer.text) == (200, wanted)
+
+
+def test_post_that_expects_100_continue(vm, tmp_path):
+    """As curl sends bodies over a mebibyte."""
+    file = tmp_path / "body"
+    file.write_bytes(random.Random(3).randbytes(2 * MIB))
+    said = vm.curl(
+        *("-m", "20", "-H", "Expect: 100-continue"),
+        *("--data-binary", f"@{file}", "http://169.254.169.254/latest/x"),
+    )
+    assert said == f"{hashlib.sha256(file.read_bytes()).hexdigest()} {2 * MIB}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(random.Random(4).randbytes(65536), id="binary"),
+        pytest.param(
+            gzip.compress(random.Random(5).randbytes(65500)), id="gzip"
+        ),
+        pytest.param(bytes(range(256)) * 256, id="every byte"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/openstack/latest/user_data", "/latest/user-data"]
+)
+def test_user_data_is_byte_for_byte(box, vm, data, path):
+    """Raw, gzip'd data included: nothing unpacks or re-encodes it."""
+    box.nova.register(
+        vm.instance_id, vm.port.project_id, "http", user_data=data
+    )
+    for headers in ({}, {"Accept-Encoding": "gzip, deflate"}):
+        answer = vm.fetch(path, headers=headers)
+        assert answer.status == 200
+        assert answer.body == data
+        assert "Content-Encoding" not in answer.headers
+        assert answer.headers["Content-Length"] == str(len(data))
+
+
+# --------------------------------------------------------- request lines
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/echo",
+        "/echo/",
+        "/echo?a=1&b=2",
+        "/echo?empty=&x=%20%2F&y=a+b;c",
+        "/echo??",
+        "/echo/%2e%2e/%41%62",
+        "/echo/a%2Fb%3Fc%25",
+        "/echo/%C3%A4%E2%82%AC",
+        "/echo//double//slash/",
+        "/echo/./../echo/../x/.",
+        "/echo/~user/(x)/[y]/{z}|!$&'*,=:@",
+        "/echo/" + "x" * 4000,
+    ],
+)
+def test_target_reaches_nova_unchanged(vm, target):
+    """Query and percent-encoding are Nova's to read."""
+    answer = vm.fetch(target)
+    assert answer.status == 200
+    assert json.loads(answer.body)["target"] == target
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_method_reaches_nova_unchanged(vm, method):
+    data = b"x" if method in ("POST", "PUT") else None
+    said = json.loads(vm.fetch("/echo", method=method, data=data).body)
+    assert said["method"] == method
+
+
+def test_head_has_the_headers_of_get_and_no_body(vm):
+    head = vm.fetch(method="HEAD")
+    get = vm.fetch()
+    assert (head.status, head.body) == (200, b"")
+    for name in ("Content-Length", "Content-Type"):
+        assert head.headers[name] == get.headers[name]
+
+
+# ------------------------------------------------------------ connections
+
+
+def test_keep_alive_serves_request_after_request(vm):
+    """Over one connection, HEAD and POST among them."""
+    client = http.client.HTTPConnection("169.254.169.254", timeout=10)
+    client.sock = vm.connect()
+    with contextlib.closing(client):
+        for number in range(20):
+            method = ("GET", "HEAD", "POST")[number % 3]
+            body = b"y" * 1000 if method == "POST" else None
+            client.request(method, f"/echo?{number}", body)
+            answer = client.getresponse()
+            content = answer.read()
+            assert answer.status == 200
+            assert client.sock is not None, f"closed after request {number}"
+            if method != "HEAD":
+                assert json.loads(content)["target"] == f"/echo?{number}"
+
+
+def test_pipelined_requests_are_answered_in_order(vm):
+    """Twenty requests in one write."""
+    request = "GET /echo?{} HTTP/1.1\r\nHost: m\r\n\r\n"
+    with vm.connect() as link:
+        link.sendall("".join(map(request.format, range(20))).encode())
+        answers = read_answers(link, 20)
+    assert [status for status, _ in answers] == [200] * 20
+    targets = [json.loads(body)["target"] for _, body in answers]
+    assert targets == [f"/echo?{number}" for number in range(20)]
+
+
+def test_http_1_0_is_served_and_closed(vm):
+    with vm.connect() as link:
+        link.sendall(b"GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n")
+        said = b"".join(iter(lambda: link.recv(65536), b""))
+    assert said.startswith(b"HTTP/1.")
+    assert said.endswith(b"\r\n\r\n" + vm.instance_id.encode())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"nonsense\r\n\r\n", id="no request line"),
+        pytest.param(b"GET / HTTP/1.1\r\nbad header\r\n\r\n", id="no colon"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: m\r\nContent-Length: 1\r\n"
+            b"Content-Length: 2\r\n\r\nab",
+            id="two lengths",
+        ),
+        pytest.param(
+            b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", id="too long"
+        ),
+    ],
+)
+def test_malformed_request_never_reaches_nova(box, vm, request_):
+    """It is refused; a second request can't be smuggled in behind it."""
+    before = box.nova.requests
+    with vm.connect() as link, contextlib.suppress(ConnectionResetError):
+        link.sendall(request_)
+        assert link.recv(65536)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 414")
+    assert box.nova.requests == before
+    assert vm.fetch().text == vm.instance_id
+
+
+def test_length_and_chunked_together_smuggle_nothing(box, vm):
+    """The classic: both ends must see one request, or none."""
+    before = box.nova.requests
+    with vm.connect() as link:
+        link.sendall(
+            b"POST /latest/x HTTP/1.1\r\nHost: m\r\nContent-Length: 40\r\n"
+            b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"0\r\n\r\nGET /echo HTTP/1.1\r\nX-Instance-ID: a\r\n\r\n"
+        )
+        b"".join(iter(lambda: link.recv(65536), b""))
+    assert box.nova.requests - before <= 1
+    assert vm.fetch().text == vm.instance_id
+
+
+# ----------------------------------------------------------- Nova's moods
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 500, 502, 503, 504])
+def test_novas_status_and_body_pass_unchanged(nova, vm, status):
+    """What Nova says is the answer, its 503 included."""
+    nova.set_status(status)
+    for method, body in (("GET", b"as told"), ("HEAD", b"")):
+        answer = vm.fetch(method=method)
+        assert (answer.status, answer.body) == (status, body)
+        assert "Retry-After" not in answer.headers
+        assert answer.headers["Content-Type"] == "text/plain; charset=UTF-8"
+
+
+def test_nova_that_does_not_know_the_instance_says_404(nova, vm):
+    nova.forget(vm.instance_id)
+    try:
+        answer = vm.fetch()
+    finally:
+        nova.register(vm.instance_id, vm.port.project_id)
+    assert (answer.status, answer.body) == (404, b"Not Found")
+
+
+def test_nova_down_is_503_with_retry_after(nova, vm):
+    """A word for the operator, and for a POST as well."""
+    nova.stop()
+    for method, data in (("GET", None), ("POST", b"x" * 1000)):
+        answer = vm.fetch("/latest/x", method=method, data=data)
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers.get_content_type() == "text/plain"
+        assert b"Nova" in answer.body
+
+
+def test_nova_down_is_503_in_under_100_ms(nova, vm):
+    """Best of three: noise can only add."""
+    nova.stop()
+    answers = [vm.fetch() for _ in range(3)]
+    assert [answer.status for answer in answers] == [503] * 3
+    assert min(answer.seconds for answer in answers) < 0.1
+
+
+def test_nova_back_is_200_at_once(nova, vm):
+    """The first request after it: no health check to wait for."""
+    for _ in range(3):
+        assert vm.fetch().text == vm.instance_id  # leaves idle connections
+        nova.stop()
+        nova.start()
+        assert vm.fetch().text == vm.instance_id
+    nova.stop()
+    assert vm.fetch().status == 503
+    nova.start()
+    answer = vm.fetch()
+    assert answer.text == vm.instance_id
+    assert answer.seconds < 1
+
+
+def test_one_of_two_novas_down_is_not_noticed(own_box):
+    """The other one answers, at once: before the health check and after."""
+    box = own_box
+    with Nova(box.folder, port=8776) as second:
+        hosts = f"127.0.0.1:{box.nova.port},127.0.0.1:{second.port}"
+        box.agent.configure({("DEFAULT", "nova_metadata_host"): hosts})
+        box.agent.start()
+        box.agent.wait_ready()
+        network = box.neutron.create_network("n")
+        (instance,) = box.plug([box.neutron.create_port(network)])
+        second.register(instance.instance_id, instance.port.project_id)
+        wait_served(instance)
+        for stopped in (box.nova, second):
+            stopped.stop()
+            answers = [instance.fetch() for _ in range(10)]
+            assert {answer.text for answer in answers} == {
+                instance.instance_id
+            }
+            assert max(answer.seconds for answer in answers) < 0.5
+            stopped.start()
+
+            def asked(stopped=stopped, before=stopped.requests) -> bool:
+                assert instance.fetch().status == 200
+                return stopped.requests > before
+
+            wait_for(asked, timeout_s=10, what="requests at both again")
+
+
+def test_nova_slow_does_not_hold_up_a_hundred_requests(nova, vm):
+    """Nova takes 2 s, one instance asks 100 times at once: all in 3 s."""
+    nova.set_delay(2.0)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(vm.fetch) for _ in range(100)]
+        answers = [one.result() for one in asked]
+    took = time.monotonic() - begun
+    assert {(a.status, a.text) for a in answers} == {(200, vm.instance_id)}
+    assert took < 3
+
+
+def test_nova_slow_does_not_hold_up_another_network(nova, vm, case):
+    """A hundred waiting requests cost nobody else anything."""
+    other = case.instance(case.network("other"))
+    with ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(vm.fetch, "/slow/1.5") for _ in range(100)]
+        took = min(other.fetch().seconds for _ in range(5))
+        assert not all(one.done() for one in asked)
+        assert {one.result().status for one in asked} == {200}
+    assert took < 0.5
+
+
+# ------------------------------------------------------- gateway's socket
+
+
+@pytest.mark.parametrize("mood", ["up", "down", "frozen"])
+def test_request_without_identity_is_404_at_once(nova, mood):
+    """Deployers' probes ask the socket, whatever Nova does."""
+    {"up": lambda: None, "down": nova.stop, "frozen": nova.freeze}[mood]()
+    answers = [ask_gateway() for _ in range(5)]
+    assert {status for status, _, _ in answers} == {404}
+    assert min(seconds for _, _, seconds in answers) < 0.1
+
+
+@pytest.mark.parametrize("mood", ["up", "down", "frozen"])
+def test_openstack_helms_probe_is_content(nova, mood):
+    """Its own headers, and what counts: an answer below 500 in 30 s."""
+    {"up": lambda: None, "down": nova.stop, "frozen": nova.freeze}[mood]()
+    status, _, seconds = ask_gateway(
+        "X-Forwarded-For: 169.254.169.254",
+        "X-Neutron-Router-ID: pod-health-probe-check-ignore-errors",
+    )
+    assert status < 500
+    assert seconds < 5
+
+
+def test_nova_frozen_then_thawed_answers_late(nova, vm):
+    """A Nova that hangs for a moment costs time and no request."""
+    nova.freeze()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(vm.fetch)
+        wait_for(asked.running, timeout_s=5, what="a request under way")
+        nova.thaw()
+        assert asked.result().text == vm.instance_id

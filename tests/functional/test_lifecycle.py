@@ -1,0 +1,590 @@
+"""A network's life: it comes, changes, breaks, is repaired, and goes.
+
+Each test has a chassis of its own, to break as it likes.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+import xmlrpc.client
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervisor.xmlrpc import SupervisorTransport
+
+from sandbox import Instance, Network, Sandbox, host, wait_for
+from sandbox.daemons import run
+from sandbox.namespaces import NETNS_FOLDER, inside
+from sandbox.processes import send_signal
+
+SIGKILL = 9
+
+CONFIG = host.HOME / "ovn-metadata-proxy"
+FLEET = Path("/run/ovn-metadata-fleet")
+STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"
+RESYNC_S = 5
+OPTIONS = {("ovn_metadata_agent", "resync_interval"): str(RESYNC_S)}
+SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
+ALL_NETLINK_GROUPS = 0xFFFFFFFF  # rtnetlink(7): links, addresses, routes, ...
+
+
+# -- what is there ----------------------------------------------------------
+
+
+@pytest.fixture
+def ready(own_box: Sandbox) -> Sandbox:
+    """Give a chassis whose agent looks through everything every 5 s."""
+    own_box.agent.configure(OPTIONS)
+    own_box.agent.start()
+    own_box.agent.wait_ready()
+    return own_box
+
+
+def status() -> dict[str, Any]:
+    """Return what `agent-status --json` prints, without its start-up."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        link.connect(str(STATUS_SOCKET))
+        with link.makefile("rb") as stream:
+            answer: dict[str, Any] = json.loads(stream.read())
+    return answer
+
+
+def haproxies(box: Sandbox, network: str) -> dict[str, list[int]]:
+    """Return the PIDs of NETWORK's (or "gateway"'s) masters and workers."""
+    file = str(CONFIG / f"{network}.conf")
+    found = [p for p in box.agent.processes("haproxy") if file in p.cmdline]
+    pids = {process.pid for process in found}
+    return {
+        "masters": [p.pid for p in found if p.parent not in pids],
+        "workers": [p.pid for p in found if p.parent in pids],
+    }
+
+
+def stats(network: str, command: str) -> str:
+    """Return what NETWORK's haproxy answers to COMMAND."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        link.connect(str(CONFIG / "run" / f"{network}.sock"))
+        link.sendall(command.encode() + b"\n")
+        with link.makefile("rb") as stream:
+            return stream.read().decode()
+
+
+def programs() -> dict[str, str]:
+    """Return the names and states of what supervisord knows."""
+    transport = SupervisorTransport(
+        None, None, f"unix://{FLEET / 'supervisord.sock'}"
+    )
+    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
+    known: Any = server.supervisor.getAllProcessInfo()
+    transport.close()
+    return {info["name"]: info["statename"] for info in known}
+
+
+def left_of(box: Sandbox, *networks: str) -> list[str]:
+    """Return all that there is of NETWORKS on this host."""
+    names = {network: f"tap{network[:10]}" for network in networks}
+    ports = {row["name"] for row in box.ovn.ovs.select("Port", (), ["name"])}
+    links = {entry.name for entry in Path("/sys/class/net").iterdir()}
+    places = [
+        str(Path(folder, name))
+        for top in (host.HOME, FLEET, NETNS_FOLDER)
+        for folder, folders, files in os.walk(top)
+        for name in folders + files
+    ]
+    commands = [
+        " ".join(process.cmdline) for process in box.agent.processes("haproxy")
+    ]
+    known, served = programs(), status()["networks"]
+    found = []
+    for network, tap in names.items():
+        found += [f"port {name}" for name in ports if name.startswith(tap)]
+        found += [f"link {name}" for name in links if name.startswith(tap)]
+        found += [place for place in places if network in place]
+        found += [text for text in commands if network in text]
+        found += [name for name in known if network in name]
+        found += [f"status {name}" for name in served if name == network]
+    return found
+
+
+def wait_gone(
+    box: Sandbox, *networks: str, timeout_s: float, begun: float = 0.0
+) -> float:
+    """Wait until nothing is left of NETWORKS; return seconds since BEGUN."""
+    begun = begun or time.monotonic()
+    left: list[str] = []
+
+    def gone() -> bool:
+        left[:] = left_of(box, *networks)
+        return not left
+
+    try:
+        wait_for(gone, timeout_s=timeout_s, what="end of the networks")
+    except TimeoutError as error:
+        listing = "\n".join(left)
+        raise TimeoutError(f"{error}\n{listing}") from None
+    return time.monotonic() - begun
+
+
+def is_served(
+    instance: Instance, *, ipv6: bool = False, timeout_s: float = 0.5
+) -> bool:
+    """Tell whether INSTANCE gets its own metadata in TIMEOUT_S."""
+    answer = instance.fetch(timeout=timeout_s, ipv6=ipv6)
+    return answer.status == 200 and answer.text == instance.instance_id
+
+
+def wait_served(*instances: Instance, timeout_s: float = 30.0) -> None:
+    """Wait until INSTANCES all get their metadata, over IPv6 as well."""
+    for instance in instances:
+        for ipv6 in (False, True):
+            wait_for(
+                lambda i=instance, v=ipv6: is_served(i, ipv6=v),  # type: ignore[misc]
+                timeout_s=timeout_s,
+                what=f"metadata of {instance.port.network.name}, ipv6={ipv6}",
+            )
+
+
+def plugged(box: Sandbox, name: str = "n1") -> tuple[Network, Instance]:
+    """Return a new network and a served instance on it."""
+    network = box.neutron.create_network(name, subnets=SUBNETS)
+    instance = box.instance(box.neutron.create_port(network))
+    wait_served(instance)
+    return network, instance
+
+
+# -- the life of a network --------------------------------------------------
+
+
+def test_first_answer_comes_within_two_seconds_of_the_port_being_up(ready):
+    """The first port of a network creates it; measured from OVN's `up`."""
+    network = ready.neutron.create_network("n1", subnets=SUBNETS)
+    port = ready.neutron.create_port(network)
+    up_at: list[float] = []
+
+    def watch() -> None:
+        where = [["logical_port", "==", port.id]]
+        wait_for(
+            lambda: any(
+                row["up"] for row in ready.ovn.sb.select("Port_Binding", where)
+            ),
+            timeout_s=30,
+            interval_s=0.005,
+            what="port being up",
+        )
+        up_at.append(time.monotonic())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert not left_of(ready, network.id)
+    (instance,) = ready.plug([port], wait=False)
+    wait_for(
+        # A lost SYN is sent again after a second: rather connect anew.
+        lambda: is_served(instance, timeout_s=0.1),
+        timeout_s=30,
+        what="first answer",
+    )
+    answered_at = time.monotonic()
+    watcher.join()
+    delay_s = answered_at - up_at[0]
+    print(f"first answer {delay_s:.3f} s after up")
+    assert delay_s < 2
+    assert haproxies(ready, network.id)["masters"]
+
+
+def test_last_port_takes_everything_with_it(ready):
+    """Namespace, veth, OVS port, files, program and processes go."""
+    network, first = plugged(ready)
+    second = ready.instance(ready.neutron.create_port(network))
+    wait_served(second)
+    assert len(left_of(ready, network.id)) > 8
+    ready.unplug([first])
+    wait_for(
+        lambda: status()["networks"][network.id]["instances"] == 1,
+        timeout_s=10,
+        what="first port gone",
+    )
+    wait_served(second)
+    begun = time.monotonic()
+    ready.unplug([second])
+    gone_s = wait_gone(ready, network.id, timeout_s=5, begun=begun)
+    print(f"all gone after {gone_s:.2f} s")
+    assert "FAILED" not in ready.agent.status().stdout
+
+
+def test_switch_deleted_while_its_port_is_bound_leaves_nothing(ready):
+    """Both rows vanish in one transaction; Neutron's agent leaks then."""
+    network, _ = plugged(ready)
+    other, served = plugged(ready, "n2")
+    ready.neutron.delete_network(network)
+    wait_gone(ready, network.id, timeout_s=5)
+    wait_served(served)
+    assert left_of(ready, other.id)
+
+
+def files_of_agent() -> dict[str, tuple[int, int]]:
+    """Return inode and time of each file of the agent's and the fleet's."""
+    found = {}
+    for top in (host.HOME, FLEET):
+        for folder, _, names in os.walk(top):
+            for name in names:
+                path = Path(folder, name)
+                entry = path.lstat()
+                if path.suffix != ".log":  # haproxy's and supervisord's own
+                    found[str(path)] = entry.st_ino, entry.st_mtime_ns
+    return found
+
+
+def netlink_listener(namespace: str = "") -> socket.socket:
+    """Return a socket that hears of every change, like `ip monitor all`."""
+
+    def listen() -> socket.socket:
+        link = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE
+        )
+        link.bind((0, ALL_NETLINK_GROUPS))
+        link.setblocking(False)
+        return link
+
+    if not namespace:
+        return listen()
+    with inside(namespace):
+        return listen()
+
+
+def heard(link: socket.socket) -> list[str]:
+    """Return what LINK heard: the message types, as in rtnetlink.h."""
+    found = []
+    try:
+        while message := link.recv(1 << 16):
+            found.append(f"type {int.from_bytes(message[4:6], 'little')}")
+    except BlockingIOError:
+        return found
+    return found
+
+
+def test_second_reconcile_changes_nothing(ready):
+    """No netlink event, no transaction, no reload, no file, no word."""
+    network, instance = plugged(ready)
+    wait_for_pass(ready)  # until all has settled
+    pids = haproxies(ready, network.id), haproxies(ready, "gateway")
+    databases = [ready.ovn.folder / name for name in ("ovs.db", "sb.db")]
+    sizes = [database.stat().st_size for database in databases]
+    files = files_of_agent()
+    said = ready.agent.log().count("changes=")
+    links = [netlink_listener(), netlink_listener(network.namespace)]
+    wait_for_pass(ready)
+    assert [heard(link) for link in links] == [[], []]
+    for link in links:
+        link.close()
+    assert [database.stat().st_size for database in databases] == sizes
+    assert files_of_agent() == files
+    assert (haproxies(ready, network.id), haproxies(ready, "gateway")) == pids
+    assert ready.agent.log().count("changes=") == said
+    assert is_served(instance)
+
+
+def wait_for_pass(box: Sandbox, *, count: int = 1) -> None:
+    """Wait for COUNT periodic passes over all that is there."""
+    now = status()
+    wanted = now["reconciles"] + count * len(now["networks"])
+    wait_for(
+        lambda: status()["reconciles"] >= wanted,
+        timeout_s=30 + count * RESYNC_S,
+        interval_s=0.1,
+        what=f"{count} passes",
+    )
+
+
+def test_ports_come_and_go_without_a_reload(ready):
+    """A port is served, or refused, at once; the same worker goes on."""
+    network, first = plugged(ready)
+    before = haproxies(ready, network.id)
+    port = ready.neutron.create_port(network)
+    begun = time.monotonic()
+    (second,) = ready.plug([port])
+    wait_for(lambda: is_served(second), timeout_s=5, what="second answer")
+    print(f"second port served after {time.monotonic() - begun:.2f} s")
+    show = f"show map {CONFIG / network.id}.map"
+    assert f" {port.ip4} {port.device_id}|" in stats(network.id, show)
+    # Unbound, but its namespace stays and asks on.
+    ready.neutron.delete_port(port)
+    wait_for(
+        lambda: str(port.ip4) not in stats(network.id, show),
+        timeout_s=5,
+        what="end of the port's entry",
+    )
+    answer = first.fetch(source=str(first.port.ip4))
+    assert answer.status == 200
+    first.execute("ip", "address", "add", f"{port.ip4}/24", "dev", "eth0")
+    assert str(port.ip4) not in Path(f"{CONFIG}/{network.id}.map").read_text()
+    assert haproxies(ready, network.id) == before
+
+
+# -- many at once -----------------------------------------------------------
+
+
+def test_forty_networks_bound_and_unbound_at_once(ready):
+    """All answer; then nothing is left within 5 s of the last `unbound`."""
+    networks = [
+        ready.neutron.create_network(f"n{number}", subnets=SUBNETS)
+        for number in range(40)
+    ]
+    with ready.neutron.batch():
+        ports = [ready.neutron.create_port(network) for network in networks]
+    ready.ovn.sync()
+    instances = ready.plug(ports, wait=False)
+    begun = time.monotonic()
+    ready.ovn.wait_installed(port.id for port in ports)
+    ovn_s = time.monotonic() - begun
+    for instance in instances:
+        wait_for(
+            lambda i=instance: is_served(i),
+            timeout_s=60,
+            what=f"metadata of {instance.port.network.name}",
+        )
+    print(f"40 up: {time.monotonic() - begun:.2f} s, OVN's part {ovn_s:.2f}")
+    command = [
+        word
+        for instance in instances
+        for word in ("--", "del-port", instance.outer)
+    ]
+    begun = time.monotonic()
+    ready.ovn.vsctl(*command[1:])
+    ids = [network.id for network in networks]
+    gone_s = wait_gone(ready, *ids, timeout_s=5, begun=begun)
+    print(f"40 down: {gone_s:.2f} s")
+    assert gone_s < 5
+
+
+def test_privsep_daemon_killed_while_ten_networks_come(ready):
+    """Whatever call it was in the middle of: all get there in the end."""
+    networks = [
+        ready.neutron.create_network(f"n{number}", subnets=SUBNETS)
+        for number in range(10)
+    ]
+    ports = [ready.neutron.create_port(network) for network in networks]
+    instances = ready.plug(ports, wait=False)
+    for there in (1, 4, 8):
+        wait_for(
+            lambda n=there: (
+                sum(
+                    (NETNS_FOLDER / network.namespace).exists()
+                    for network in networks
+                )
+                >= n
+            ),
+            timeout_s=60,
+            interval_s=0.002,
+            what=f"{there} namespaces",
+        )
+        for process in ready.agent.processes("privsep"):
+            send_signal(process.pid, SIGKILL)
+    wait_served(*instances, timeout_s=60)
+    wait_for(
+        lambda: ready.agent.status().returncode == 0,
+        timeout_s=30,
+        what="content agent-status",
+    )
+    assert len(ready.agent.processes("privsep")) == 1
+
+
+# -- what others did --------------------------------------------------------
+
+
+def test_stale_networks_are_removed_at_start(ready):
+    """Unbound while no agent ran; a namespace's file without a mount too."""
+    network, instance = plugged(ready)
+    kept, served = plugged(ready, "kept")
+    before = haproxies(ready, kept.id)
+    ready.agent.stop()
+    ready.unplug([instance])
+    ghost = str(uuid.uuid4())
+    (NETNS_FOLDER / f"ovnmeta-{ghost}").touch()
+    leaked = str(uuid.uuid4())
+    run("ip", "netns", "add", f"ovnmeta-{leaked}")
+    tap = f"tap{leaked[:10]}"
+    run("ip", "link", "add", f"{tap}0", "type", "veth", "peer", f"{tap}1")
+    ready.ovn.vsctl("add-port", "br-int", f"{tap}0")
+    ready.agent.start()
+    ready.agent.wait_ready()
+    wait_gone(ready, network.id, ghost, leaked, timeout_s=10)
+    wait_served(served)
+    assert haproxies(ready, kept.id) == before
+
+
+Damage = Callable[[Sandbox, Network], object]
+
+
+def tap(network: Network, end: int) -> str:
+    """Return the name of an end of the veth of NETWORK."""
+    return f"tap{network.id[:10]}{end}"
+
+
+def in_namespace(network: Network, *command: str) -> str:
+    """Run COMMAND inside the namespace of NETWORK."""
+    return run("ip", "netns", "exec", network.namespace, *command)
+
+
+def stop_program(network: Network) -> None:
+    """Stop NETWORK's haproxy by supervisord, as `supervisorctl stop`."""
+    transport = SupervisorTransport(
+        None, None, f"unix://{FLEET / 'supervisord.sock'}"
+    )
+    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
+    server.supervisor.stopProcess(f"haproxy-{network.id}")
+    transport.close()
+
+
+DAMAGES: Mapping[str, Damage] = {
+    "OVS port deleted": lambda box, n: box.ovn.vsctl("del-port", tap(n, 0)),
+    "iface-id changed": lambda box, n: box.ovn.vsctl(
+        "set", "Interface", tap(n, 0), "external_ids:iface-id=nonsense"
+    ),
+    "namespace deleted": lambda _, n: run(
+        "ip", "netns", "delete", n.namespace
+    ),
+    "veth deleted": lambda _, n: run("ip", "link", "delete", tap(n, 0)),
+    "outer end down": lambda _, n: run("ip", "link", "set", tap(n, 0), "down"),
+    "inner end down": lambda _, n: in_namespace(
+        n, "ip", "link", "set", tap(n, 1), "down"
+    ),
+    "addresses flushed": lambda _, n: in_namespace(
+        n, "ip", "address", "flush", "dev", tap(n, 1)
+    ),
+    "map cleared": lambda _, n: stats(n.id, f"clear map {CONFIG / n.id}.map"),
+    "map file emptied": lambda _, n: (CONFIG / f"{n.id}.map").write_text(""),
+    "configuration deleted": lambda _, n: (CONFIG / f"{n.id}.conf").unlink(),
+    "program stopped": lambda _, n: stop_program(n),
+    "program file deleted": lambda _, n: (
+        FLEET / "programs" / f"{n.id}.conf"
+    ).unlink(),
+    "stats socket deleted": lambda _, n: (
+        CONFIG / "run" / f"{n.id}.sock"
+    ).unlink(),
+}
+
+
+def test_nonsense_done_by_hand_is_repaired(ready):
+    """One damage for each network; two periodic passes mend them all."""
+    networks = {
+        name: ready.neutron.create_network(name, subnets=SUBNETS)
+        for name in DAMAGES
+    }
+    ports = [ready.neutron.create_port(n) for n in networks.values()]
+    instances = dict(zip(DAMAGES, ready.plug(ports), strict=True))
+    wait_served(*instances.values())
+    places = {
+        name: sorted(left_of(ready, networks[name].id)) for name in DAMAGES
+    }
+    for name, damage in DAMAGES.items():
+        damage(ready, networks[name])
+    wait_for_pass(ready, count=2)
+    problems: dict[str, list[str]] = collections.defaultdict(list)
+    for name, instance in instances.items():
+        for ipv6 in (False, True):
+            try:
+                wait_for(
+                    lambda i=instance, v=ipv6: is_served(i, ipv6=v),
+                    timeout_s=1,
+                    what="answer",
+                )
+            except TimeoutError as error:
+                problems[name].append(f"ipv6={ipv6}: {error}")
+        now = sorted(left_of(ready, networks[name].id))
+        if now != places[name]:
+            differ = set(now) ^ set(places[name])
+            problems[name].append(f"differs: {differ}")
+    assert not problems, json.dumps(problems, indent=1)
+    assert ready.agent.status().returncode == 0
+
+
+# -- crash loops ------------------------------------------------------------
+
+
+@pytest.fixture
+def occupied() -> Iterator[Callable[[Network], socket.socket]]:
+    """Give a way to take a network's port 80 from its haproxy."""
+    held: list[socket.socket] = []
+
+    def occupy(network: Network) -> socket.socket:
+        with inside(network.namespace):
+            link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        held.append(link)
+        wait_for(
+            lambda: link.bind(("169.254.169.254", 80)) is None,
+            timeout_s=10,
+            what="free port",
+        )
+        link.listen()
+        return link
+
+    yield occupy
+    for link in held:
+        link.close()
+
+
+def starts_of(network: str) -> int:
+    """Return how often supervisord started NETWORK's haproxy."""
+    log = (FLEET / "log" / "supervisord.log").read_text()
+    return log.count(f"spawned: 'haproxy-{network}'")
+
+
+def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
+    """Port 80 is taken: few starts, agent-status says which network."""
+    network, instance = plugged(ready)
+    _, other = plugged(ready, "other")
+    stop_program(network)
+    blocker = occupied(network)
+    said = wait_for(
+        lambda: (done := ready.agent.status()).returncode == 3 and done,
+        timeout_s=30,
+        interval_s=0.2,
+        what="agent-status with exit code 3",
+    )
+    assert f"{network.id}: FAILED" in said.stdout
+    assert said.stdout.count("FAILED") == 1
+    before, since = starts_of(network.id), time.monotonic()
+    deadline = since + 8
+
+    def others_served() -> bool:
+        assert is_served(other)
+        return time.monotonic() > deadline
+
+    wait_for(others_served, timeout_s=30, what="end of the watch")
+    starts = starts_of(network.id) - before
+    print(f"{starts} starts in {time.monotonic() - since:.1f} s")
+    assert starts <= 8
+    blocker.close()
+    freed = time.monotonic()
+    wait_served(instance, timeout_s=70)
+    print(f"healed {time.monotonic() - freed:.1f} s after the cause went")
+    wait_for(
+        lambda: ready.agent.status().returncode == 0,
+        timeout_s=70,
+        what="content agent-status",
+    )
+    pair = haproxies(ready, network.id)
+    assert (len(pair["masters"]), len(pair["workers"])) == (1, 1)
+
+
+def test_refused_map_leaves_others_served(ready):
+    """A map that the fleet can't read: written anew at the next pass."""
+    network, instance = plugged(ready)
+    _, other = plugged(ready, "other")
+    (CONFIG / f"{network.id}.map").chmod(0)
+    for pid in haproxies(ready, network.id)["masters"]:
+        send_signal(pid, SIGKILL)
+    wait_served(other)
+    wait_served(instance, timeout_s=30)
+    mode = (CONFIG / f"{network.id}.map").stat().st_mode
+    assert mode & 0o777 == 0o640

@@ -1,0 +1,415 @@
+"""The operator's file as it is; a mistake in it is named, nothing touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Agent, Sandbox, wait_for
+from sandbox.agent import CONFIG, NEUTRON_CONFIG
+from sandbox.host import CONFIG_FOLDER, FLEET_USER, HOME, SERVICE_USER, ids
+
+from .conftest import Host, wait_served
+
+FLEET = Path("/run/ovn-metadata-fleet")
+PRIVILEGED = Path("/etc/ovn-metadata-agent/privileged.conf")
+SOCKET = HOME / "metadata_proxy"
+
+# A deployer's file (seed-era names, other agents' options and sections).
+OPERATORS = """\
+[DEFAULT]
+debug = False
+nova_metadata_ip = 127.0.0.1
+nova_metadata_port = 8775
+metadata_proxy_shared_secret = sandbox-secret
+metadata_workers = 2
+state_path = /var/lib/neutron
+core_plugin = ml2
+some_option_of_nobody = 1
+transport_url = rabbit://a:b@127.0.0.1:5672/
+
+[agent]
+root_helper = sudo /usr/bin/neutron-rootwrap /etc/neutron/rootwrap.conf
+root_helper_daemon = sudo neutron-rootwrap-daemon /etc/neutron/rootwrap.conf
+report_interval = 300
+
+[ovs]
+ovsdb_connection = tcp:127.0.0.1:6640
+ovsdb_timeout = 10
+ovs_integration_bridge = br-int
+
+[ovn]
+ovn_sb_connection = tcp:127.0.0.1:6642
+ovn_nb_connection = tcp:127.0.0.1:6641
+ovsdb_connection_timeout = 180
+ovn_metadata_enabled = true
+ovn_l3_scheduler = leastloaded
+
+[oslo_concurrency]
+lock_path = /var/lib/neutron/tmp
+
+[cache]
+enabled = true
+"""
+
+
+def run(agent: Agent, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the agent with ARGUMENTS in place of its own, to its end."""
+    command = agent.command()
+    program = next(n for n, w in enumerate(command) if w.endswith("-agent"))
+    return subprocess.run(
+        (*command[: program + 1], *(arguments or agent.config_arguments())),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+    )
+
+
+@pytest.fixture
+def bare(host: Host, tmp_path: Path) -> Iterator[Agent]:
+    """Provide an agent alone: no OVN, no Nova; it won't get that far."""
+    host.clear()
+    agent = Agent(tmp_path)
+    before = HOME.stat()
+    yield agent
+    agent.close()
+    os.chown(HOME, before.st_uid, before.st_gid)
+    HOME.chmod(stat.S_IMODE(before.st_mode))
+    agent.options.clear()
+    agent.configure()
+
+
+def untouched(agent: Agent) -> None:
+    """Nothing made, nothing started."""
+    assert list(HOME.iterdir()) == []
+    assert not FLEET.exists()
+    assert agent.processes() == []
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line DONE ended with; exit code 1, no traceback."""
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+# ------------------------------------------------------------ files as used
+
+
+def start_by_hand(box: Sandbox, *arguments: str) -> None:
+    """Start the agent of BOX with ARGUMENTS as its configuration."""
+    box.agent.start()
+    box.agent.stop()
+    command = box.agent.command()
+    ours = box.agent.config_arguments()
+    first = command.index(ours[0])
+    box.agent._daemon.command = (
+        *command[:first],
+        *arguments,
+        *command[first + len(ours) :],
+    )
+    box.agent._daemon.start()
+
+
+def test_operators_file_works_unchanged(own_box):
+    """Seed-era names, neutron-rootwrap, unknown options; --config-dir too."""
+    folder = CONFIG_FOLDER / "conf.d"
+    folder.mkdir()
+    (folder / "10-workers.conf").write_text("[DEFAULT]\nmetadata_workers=1\n")
+    ini = CONFIG_FOLDER / "networking_ovn_metadata_agent.ini"
+    ini.write_text(OPERATORS)
+    neutron = CONFIG_FOLDER / "other.conf"
+    neutron.write_text("[DEFAULT]\nnova_metadata_port=1\n[nova]\nx=y\n")
+    start_by_hand(
+        own_box,
+        *("--config-file", str(neutron), "--config-file", str(ini)),
+        *("--config-dir", str(folder)),
+    )
+    own_box.agent.wait_ready()
+    network = own_box.neutron.create_network("n")
+    (instance,) = own_box.plug([own_box.neutron.create_port(network)])
+    wait_served(instance)
+
+
+def test_default_folder_is_found_without_arguments(own_box):
+    """As EDPM starts it: no arguments, /etc/neutron.conf.d/*.conf."""
+    folder = Path("/etc/neutron.conf.d")
+    folder.mkdir()
+    try:
+        own_box.agent.configure()
+        (folder / "01.conf").write_text(CONFIG.read_text())
+        start_by_hand(own_box)
+        own_box.agent.wait_ready()
+    finally:
+        shutil.rmtree(folder)
+
+
+MODES = [("user", 0o644), ("group", 0o664), ("all", 0o666), ("deduce", 0o666)]
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["fresh", "running"])
+def test_socket_mode_takes_effect(own_box, running):
+    """At a restart, of the agent alone (RUNNING) or of the fleet too."""
+    agent = own_box.agent
+    for name, mode in MODES:
+        option = ("DEFAULT", "metadata_proxy_socket_mode")
+        restart(agent, {option: name}, running=running)
+
+        def seen(mode=mode) -> bool:
+            return stat.S_IMODE(SOCKET.stat().st_mode) == mode
+
+        wait_for(seen, timeout_s=5, what=f"{mode:o} ({name}) on the socket")
+        entry = SOCKET.stat()
+        assert stat.S_ISSOCK(entry.st_mode)
+        assert entry.st_uid == ids(FLEET_USER)[0]
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["fresh", "running"])
+def test_backlog_takes_effect(own_box, running):
+    """As `ss -xl` shows it."""
+    for backlog in ("64", "4096"):
+        option = ("DEFAULT", "metadata_backlog")
+        restart(own_box.agent, {option: backlog}, running=running)
+
+        def seen(backlog=backlog) -> bool:
+            return backlog in backlogs()
+
+        wait_for(seen, timeout_s=5, what=f"backlog {backlog}")
+
+
+def test_workers_are_the_gateways_threads(own_box):
+    """0 and unset mean one."""
+    agent = own_box.agent
+    for workers, wanted in (("3", 3), ("0", 1), ("2", 2), ("", 1)):
+        option = ("DEFAULT", "metadata_workers")
+        restart(agent, {option: workers}, running=True)
+
+        def seen(wanted=wanted) -> bool:
+            return gateway_threads(agent) == {wanted}
+
+        wait_for(seen, timeout_s=5, what=f"{wanted} threads")
+
+
+def restart(agent: Agent, options, *, running: bool) -> None:
+    """Restart AGENT with OPTIONS; its fleet too unless it is RUNNING."""
+    agent.stop()
+    if not running:
+        agent.stop_fleet()
+    agent.configure(options)
+    agent.start()
+    agent.wait_ready()
+
+
+def gateway_threads(agent: Agent) -> set[int]:
+    """Return the numbers of threads of the gateway's worker(s)."""
+    found = agent.processes("haproxy")
+    masters = {process.parent for process in found}
+    return {
+        len(list(Path(f"/proc/{process.pid}/task").iterdir()))
+        for process in found
+        if process.pid not in masters
+        and any("gateway" in word for word in process.cmdline)
+    }
+
+
+def backlogs() -> list[str]:
+    """Return the backlog of each socket named metadata_proxy."""
+    said = subprocess.run(
+        ("ss", "-Hxl"), capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in said.splitlines()]
+    return [row[3] for row in rows if "metadata_proxy" in row[4]]
+
+
+# --------------------------------------------------------------- bad values
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value"),
+    [
+        ("DEFAULT", "nova_metadata_port", "87x5"),
+        ("DEFAULT", "nova_metadata_port", "65536"),
+        ("DEFAULT", "nova_metadata_protocol", "gopher"),
+        ("DEFAULT", "nova_metadata_insecure", "perhaps"),
+        ("DEFAULT", "nova_metadata_host", "bad host"),
+        ("DEFAULT", "metadata_workers", "-1"),
+        ("DEFAULT", "metadata_backlog", "0"),
+        ("DEFAULT", "metadata_proxy_socket_mode", "0600"),
+        ("DEFAULT", "state_path", "relative/path"),
+        ("DEFAULT", "nova_client_cert", "/etc/cert.pem"),
+        ("DEFAULT", "debug", "maybe"),
+        ("ovs", "ovsdb_connection", "127.0.0.1:6640"),
+        ("ovn", "ovn_sb_connection", "http://127.0.0.1"),
+        ("ovn", "ovsdb_probe_interval", "soon"),
+        ("metadata_haproxy", "timeout_server", "0"),
+        ("metadata_rate_limiting", "ip_versions", "5"),
+        ("ovn_metadata_agent", "reconcile_workers", "none"),
+    ],
+)
+def test_bad_value_is_one_line_naming_it(bare, section, option, value):
+    """File, section and option; exit code 1; nothing touched."""
+    bare.configure({(section, option): value})
+    line = refused(run(bare))
+    assert str(CONFIG) in line
+    assert f"[{section}] {option}" in line
+    assert value in line
+    untouched(bare)
+
+
+def test_bad_value_names_the_file_it_is_in(bare):
+    """Of several files that have the section, the right one."""
+    bare.neutron_conf = {("DEFAULT", "metadata_backlog"): "many"}
+    bare.configure()
+    line = refused(run(bare))
+    assert f"{NEUTRON_CONFIG}: [DEFAULT] metadata_backlog" in line
+    assert str(CONFIG) not in line
+    untouched(bare)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        pytest.param("[DEFAULT]\nnonsense\n", "line 2", id="no option"),
+        pytest.param("x = 1\n", "line 1", id="no section"),
+        pytest.param("[DEFAULT\n", "line 1", id="open bracket"),
+    ],
+)
+def test_file_that_is_no_configuration_is_named(bare, text, place):
+    bare.configure()
+    CONFIG.write_text(text)
+    line = refused(run(bare))
+    assert f"{CONFIG}: {place}" in line
+    untouched(bare)
+
+
+def test_file_that_is_missing_or_unreadable_is_named(bare):
+    bare.configure()
+    CONFIG.chmod(0o600)
+    assert str(CONFIG) in refused(run(bare))
+    CONFIG.unlink()
+    assert str(CONFIG) in refused(run(bare))
+    untouched(bare)
+
+
+def test_secret_is_not_quoted_when_its_line_is_bad(bare):
+    bare.configure()
+    for text in (
+        "[DEFAULT]\nmetadata_proxy_shared_secret: hush-5f0c $ {x\n nohup\n",
+        "[DEFAULT]\nmetadata_proxy_shared_secret = hush-5f0c$nobody\n",
+        "[DEFAULT]\nhush-5f0c\n",
+    ):
+        CONFIG.write_text(text)
+        line = refused(run(bare))
+        assert str(CONFIG) in line
+        assert "hush-5f0c" not in line
+    untouched(bare)
+
+
+# ----------------------------------------------------- what the host lacks
+
+
+def prepared(agent: Agent) -> None:
+    """Install AGENT's privileges and write its files; do not start."""
+    agent.start()
+    agent.stop()
+    agent.stop_fleet()
+    for path in HOME.iterdir():
+        subprocess.run(("rm", "-r", str(path)), check=True)
+    subprocess.run(("rm", "-rf", str(FLEET)), check=True)
+
+
+def set_haproxy(path: str) -> None:
+    text = PRIVILEGED.read_text()
+    lines = [ln for ln in text.splitlines() if not ln.startswith("haproxy")]
+    at = lines.index("[fleet]")
+    lines.insert(at + 1, f"haproxy = {path}")
+    PRIVILEGED.write_text("\n".join(lines) + "\n")
+
+
+def test_no_sudo_right_is_one_line_with_the_remedy(bare):
+    prepared(bare)
+    (rule,) = Path("/etc/sudoers.d").iterdir()
+    rule.unlink()
+    done = run(bare)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert SERVICE_USER in line
+    assert "sudoers" in line
+    assert "Traceback" not in done.stderr
+    assert bare.processes() == []
+    assert not FLEET.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        pytest.param("/nonexistent/haproxy", "install", id="not there"),
+        pytest.param("/run/haproxy.sh", "real binary", id="a script"),
+        pytest.param("haproxy", "absolute", id="by PATH"),
+    ],
+)
+def test_no_real_haproxy_is_one_line_with_the_remedy(bare, path, remedy):
+    """A wrapper that detaches is told from haproxy; nothing is started."""
+    prepared(bare)
+    script = Path("/run/haproxy.sh")
+    script.write_text("#!/bin/sh\nexec podman run haproxy\n")
+    script.chmod(0o755)
+    set_haproxy(path)
+    line = refused(run(bare))
+    assert path in line
+    assert remedy in line
+    assert bare.processes() == []
+    assert not FLEET.exists()
+
+
+def test_privileged_conf_of_another_owner_is_refused(bare):
+    """It decides what root runs; the message says how to mend it."""
+    prepared(bare)
+    os.chown(PRIVILEGED, *ids(SERVICE_USER))
+    done = run(bare)
+    assert done.returncode == 1
+    assert str(PRIVILEGED) in done.stderr.splitlines()[-1]
+    assert "chown root" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not FLEET.exists()
+
+
+def test_state_path_not_writable_is_one_line_with_the_remedy(bare):
+    prepared(bare)
+    os.chown(HOME, 0, 0)
+    line = refused(run(bare))
+    assert str(HOME) in line
+    assert "state_path" in line
+    assert "chown" in line
+    untouched(bare)
+
+
+def test_log_folder_not_writable_is_one_line_with_the_remedy(bare):
+    prepared(bare)
+    log = ("--log-file", "/proc/nowhere/agent.log")
+    line = refused(run(bare, *bare.config_arguments(), *log))
+    assert "log_file" in line
+    assert bare.processes() == []
+
+
+def test_leftovers_of_root_are_named(bare):
+    """A folder of root's below state_path (LP2077684), and what to do."""
+    prepared(bare)
+    folder = HOME / "ovn-metadata-proxy"
+    folder.mkdir()
+    line = refused(run(bare))
+    assert str(folder) in line
+    assert "chown" in line
+    assert bare.processes() == []
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()

@@ -1,0 +1,285 @@
+"""Who runs as whom, with what, and who can read or touch what."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oslo_privsep import capabilities
+
+from ovn_metadata.privsep.context import CAPABILITIES
+from sandbox import Sandbox, wait_for
+from sandbox.host import (
+    CONFIG_FOLDER,
+    FLEET_USER,
+    HOME,
+    PRIVILEGE_FOLDER,
+    SERVICE_USER,
+    SUDOERS_FOLDER,
+    ids,
+)
+
+from .conftest import Host, wait_served
+
+FLEET = Path("/run/ovn-metadata-fleet")
+SECRET = "tell-nobody-5f0c"
+
+
+@pytest.fixture(scope="module")
+def served(host: Host) -> Sandbox:
+    """One network with one instance, a log that holds all there is."""
+    box = host.sandbox({("DEFAULT", "debug"): "True"})
+    box.nova.stop()
+    box.nova.secret = SECRET
+    next(box.folder.glob("nova-*.secret")).write_text(SECRET)
+    box.nova.start()
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    box.plug([box.neutron.create_port(network, name="vm")])
+    wait_served(box.instances[0])
+    box.nova.stop()
+    assert box.instances[0].fetch().status == 503  # logged as well
+    box.nova.start()
+    return box
+
+
+def status_of(pid: int) -> list[dict[str, str]]:
+    """Return /proc/PID/status of every thread."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        pairs = (line.partition(":") for line in lines)
+        found.append({name: value.strip() for name, _, value in pairs})
+    return found
+
+
+def sole(box: Sandbox, kind: str):
+    (found,) = box.agent.processes(kind)
+    return found
+
+
+def uids(status: dict[str, str]) -> set[int]:
+    return {int(word) for word in status["Uid"].split()}
+
+
+def caps(status: dict[str, str], *names: str) -> set[int]:
+    return {int(status[f"Cap{name}"], 16) for name in names}
+
+
+# ------------------------------------------------------- who runs as whom
+
+
+def test_agent_has_a_user_and_no_capability(served):
+    """In every thread: effective, permitted, inheritable and ambient."""
+    for status in status_of(sole(served, "agent").pid):
+        assert uids(status) == {ids(SERVICE_USER)[0]}
+        assert caps(status, "Eff", "Prm", "Inh", "Amb") == {0}
+
+
+def test_every_haproxy_has_nothing_and_no_way_to_get_it(served):
+    """Masters and workers of network and gateway alike."""
+    found = served.agent.processes("haproxy")
+    assert len(found) == 4
+    for process in found:
+        for status in status_of(process.pid):
+            assert uids(status) == {ids(FLEET_USER)[0]}
+            assert status["Groups"] == ""
+            assert caps(status, "Eff", "Prm", "Inh", "Amb", "Bnd") == {0}
+            assert status["NoNewPrivs"] == "1"
+
+
+def test_privsep_daemon_has_exactly_the_documented_capabilities(served):
+    mask = sum(1 << number for number in CAPABILITIES)
+    for status in status_of(sole(served, "privsep").pid):
+        assert caps(status, "Eff", "Prm") == {mask}
+        assert caps(status, "Inh", "Amb") == {0}
+
+
+def test_documented_capabilities_are_few():
+    """None that reads or writes whatever it likes, past what must be."""
+    assert {
+        capabilities.CAP_NET_ADMIN,
+        capabilities.CAP_SYS_ADMIN,
+        capabilities.CAP_CHOWN,
+        capabilities.CAP_FOWNER,
+        capabilities.CAP_FSETID,
+    } >= set(CAPABILITIES)
+
+
+def test_supervisord_is_roots_and_talks_to_root_only(served):
+    assert sole(served, "supervisord").user == "root"
+    for path in (FLEET, FLEET / "supervisord.sock", FLEET / "programs"):
+        entry = path.stat()
+        assert entry.st_uid == 0
+        assert stat.S_IMODE(entry.st_mode) == 0o700
+
+
+def allowed(user: str, test: str, path: Path) -> bool:
+    uid, gid = ids(user)
+    who = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+    done = subprocess.run((*who, "test", test, str(path)), check=False)
+    return done.returncode == 0
+
+
+def test_fleet_user_can_read_no_secret_and_rewrite_nothing(served):
+    """What breaks out of a haproxy finds nothing to go on with."""
+    assert not allowed(FLEET_USER, "-r", _ini())
+    files = [path for path in HOME.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".conf" for path in files)
+    for path in files:
+        if path.name.endswith(".pid.haproxy"):
+            continue  # its own
+        assert not allowed(FLEET_USER, "-w", path), path
+        assert not allowed(FLEET_USER, "-w", path.parent), path.parent
+    assert not allowed(FLEET_USER, "-x", FLEET)
+    assert not allowed(FLEET_USER, "-w", HOME / "ovn-metadata-agent.sock")
+
+
+def _ini() -> Path:
+    return CONFIG_FOLDER / "neutron_ovn_metadata_agent.ini"
+
+
+def test_service_user_cannot_write_what_root_runs(served):
+    for path in (FLEET, FLEET / "programs", PRIVILEGE_FOLDER, _ini()):
+        assert not allowed(SERVICE_USER, "-w", path), path
+
+
+# ----------------------------------------------------------------- secret
+
+
+def holders(root: Path, text: bytes) -> Iterator[Path]:
+    """Yield the files below ROOT that hold TEXT."""
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                if text in path.read_bytes():
+                    yield path
+
+
+def test_secret_is_in_no_file_but_the_operators(served):
+    """Under state_path, in any log (debug), in /run or /tmp: nowhere."""
+    secret = SECRET.encode()
+    wanted = (HOME, Path("/var/log"), Path("/run"), PRIVILEGE_FOLDER)
+    assert list(holders(CONFIG_FOLDER, secret)) == [_ini()]
+    found = [path for root in wanted for path in holders(root, secret)]
+    # What is not the agent's: the stand-in's file, the sandbox's /etc.
+    others = (served.folder, Path("/run/.staging/etc"))
+    assert [p for p in found if not {*others} & {*p.parents}] == []
+    assert SECRET not in served.agent.log()
+
+
+def test_secret_is_in_no_command_line_or_environment(served):
+    secret = SECRET.encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            for name in ("cmdline", "environ"):
+                with contextlib.suppress(OSError):
+                    assert secret not in (entry / name).read_bytes()
+
+
+def test_secret_is_in_no_status(served):
+    said = served.agent.status("--json")
+    assert said.returncode == 0
+    assert SECRET not in said.stdout + said.stderr
+
+
+# ----------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit_mib"),
+    [("agent", 60), ("privsep", 50), ("supervisord", 40)],
+)
+def test_memory_with_one_network(served, kind, limit_mib):
+    """Proportional set size; shared pages count once for all."""
+    assert sole(served, kind).pss_kib < limit_mib * 1024
+
+
+# ------------------------------------------------- started as root (Kolla)
+
+
+@pytest.fixture
+def as_root(own_box) -> Iterator[Sandbox]:
+    """Provide an agent that is started as root; no sudo, no rootwrap."""
+    agent = own_box.agent
+    for path in (*PRIVILEGE_FOLDER.iterdir(), *SUDOERS_FOLDER.iterdir()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    command = agent.command()
+    agent._daemon.command = command[command.index("--init-groups") + 1 :]
+    passwd = Path("/etc/passwd").read_text()
+    yield own_box
+    Path("/etc/passwd").write_text(passwd)
+    os.chown(HOME, *ids(SERVICE_USER))
+
+
+def test_started_as_root_it_drops_to_the_service_user(as_root):
+    """With an empty root_helper the helper is called directly."""
+    box = as_root
+    box.agent.configure({("AGENT", "root_helper"): ""})
+    box.agent._daemon.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    wait_served(instance)
+    for status in status_of(box.agent.pid):
+        assert uids(status) == {ids(SERVICE_USER)[0]}
+        assert caps(status, "Eff", "Prm", "Inh", "Amb") == {0}
+        assert status["NoNewPrivs"] == "1"
+    mask = sum(1 << number for number in CAPABILITIES)
+    for status in status_of(sole(box, "privsep").pid):
+        assert caps(status, "Eff", "Prm") == {mask}
+    for process in box.agent.processes("haproxy"):
+        assert (process.user, process.cap_bnd) == (FLEET_USER, 0)
+    assert f"runs as {SERVICE_USER}" in box.agent.log()
+    owners = {path.stat().st_uid for path in HOME.glob("ovn-metadata*")}
+    assert owners == {ids(SERVICE_USER)[0]}
+    # A privsep daemon that dies is started again, though we are root no more.
+    pid = sole(box, "privsep").pid
+    os.kill(pid, 9)
+    other = box.neutron.create_network("m")
+    (second,) = box.plug([box.neutron.create_port(other)])
+    wait_served(second)
+    assert sole(box, "privsep").pid != pid
+
+
+def test_started_as_root_without_a_user_to_drop_to_it_says_so(as_root):
+    """It serves, as root, and says what to do."""
+    box = as_root
+    box.agent.configure({("AGENT", "root_helper"): ""})
+    lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+    kept = [ln for ln in lines if not ln.startswith(f"{SERVICE_USER}:")]
+    Path("/etc/passwd").write_text("".join(kept))
+    os.chown(HOME, 0, 0)
+    box.agent._daemon.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    wait_served(instance)
+    (line,) = [
+        line for line in box.agent.log().splitlines() if "as root" in line
+    ]
+    assert "WARNING" in line
+    assert "useradd" in line
+    for process in box.agent.processes("haproxy"):
+        assert (process.user, process.cap_bnd) == (FLEET_USER, 0)
+
+
+def test_started_as_root_with_an_unknown_user_it_ends(as_root):
+    """service_user names nobody: an error, not root as a way out."""
+    box = as_root
+    option = ("ovn_metadata_agent", "service_user")
+    box.agent.configure({option: "nobody-such"})
+    box.agent._daemon.start()
+    wait_for(lambda: not box.agent.running, timeout_s=20, what="its end")
+    assert box.agent._daemon.process.returncode == 1
+    (line,) = box.agent.log().splitlines()
+    assert "nobody-such" in line
+    assert "service_user" in line
+    assert box.agent.processes() == []

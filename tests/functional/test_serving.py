@@ -1,0 +1,154 @@
+"""Routed and isolated, by DHCP, and what Neutron sees of the agent."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import pytest
+
+from sandbox import Sandbox, subnet, wait_for
+from sandbox.daemons import run
+
+from .conftest import Case, wait_served
+
+ID = "neutron:ovn-metadata-id"
+HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
+BRIDGE = "neutron:ovn-bridge"
+SIBLINGS = {
+    "neutron:ovn-neutron-agent-id": str(uuid.uuid4()),
+    "neutron:ovn-neutron-agent-sb-cfg": "7",
+    "neutron:description-neutron-agent": "sibling",
+}
+
+
+# ----------------------------------------------------------------- DHCP
+
+
+@pytest.mark.parametrize("routed", [True, False], ids=["routed", "isolated"])
+def test_dhcp_client_gets_the_route_and_the_metadata(box, case: Case, routed):
+    """OVN's DHCP, options as Neutron writes them, a real udhcpc."""
+    network = case.network("dhcp", gateway=routed)
+    router = None
+    if routed:
+        router = box.neutron.create_router("r", [network])
+    port = box.neutron.create_port(network, name="lease")
+    (instance,) = case.plug([port], dhcp=True)
+    via = str(network.metadata.ip4)
+    routes = json.loads(instance.execute("ip", "-j", "route"))
+    hops = {route["dst"]: route.get("gateway") for route in routes}
+    assert hops["169.254.169.254"] == via
+    assert hops.get("default") == ("10.10.0.1" if routed else None)
+    options = box.ovn.nb.select("DHCP_Options")
+    (row,) = (
+        row["options"]
+        for row in options
+        if row["external_ids"]["neutron:network_id"] == network.id
+    )
+    assert f"169.254.169.254/32,{via}" in row["classless_static_route"]
+    assert instance.fetch().text == instance.instance_id
+    if router is not None:
+        box.neutron.delete_router(router)
+
+
+def test_network_without_dhcp_is_served_by_link_local(box, case: Case):
+    """The metadata port then has no address but [fe80::a9fe:a9fe]."""
+    subnets = [
+        subnet(cidr, gateway=False, dhcp=False)
+        for cidr in ("10.10.0.0/24", "fd00:10::/64")
+    ]
+    network = case.network("off", *subnets)
+    (instance,) = box.plug([box.neutron.create_port(network)])
+
+    def served() -> bool:
+        return instance.fetch(ipv6=True, timeout=2).status == 200
+
+    wait_for(served, timeout_s=20, what="metadata by IPv6")
+    assert instance.fetch(ipv6=True).text == instance.instance_id
+
+
+# ------------------------------------------------------ Chassis_Private
+
+
+def registration(box: Sandbox) -> dict[str, str]:
+    """Return the external_ids of the chassis' Chassis_Private."""
+    where = [["name", "==", box.ovn.system_id]]
+    rows = box.ovn.sb.select("Chassis_Private", where, ["external_ids"])
+    return dict(rows[0]["external_ids"]) if rows else {}
+
+
+def nb_cfg(box: Sandbox) -> str:
+    (row,) = box.ovn.sb.select("SB_Global", (), ["nb_cfg"])
+    return str(row["nb_cfg"])
+
+
+def test_registers_as_neutrons_agent_does(box):
+    """The id is Neutron's: uuid5 of the chassis' name."""
+    chassis = uuid.UUID(box.ovn.system_id)
+    keys = wait_for(lambda: registration(box), timeout_s=10, what="keys")
+    assert keys[ID] == str(uuid.uuid5(chassis, "metadata_agent"))
+    assert keys[BRIDGE] == "br-int"
+    assert keys[HEARTBEAT].isdecimal()
+
+
+def test_heartbeat_follows_nb_cfg(own_box):
+    """Within a third of agent_down_time (9 s here): 3 s; ten of them."""
+    box = own_box
+    box.agent.configure({("DEFAULT", "agent_down_time"): "9"})
+    box.agent.start()
+    box.agent.wait_ready()
+    wait_for(lambda: HEARTBEAT in registration(box), timeout_s=5, what="keys")
+    took = []
+    for _ in range(4):
+        begun = time.monotonic()
+        box.ovn.sync()  # nb_cfg + 1
+        wait_for(
+            lambda: registration(box)[HEARTBEAT] == nb_cfg(box),
+            timeout_s=10,
+            what="heartbeat",
+        )
+        took.append(time.monotonic() - begun)
+    assert max(took) < 3.5, took
+
+
+def test_registration_is_kept_true(own_box):
+    """Sibling's keys go; an id stays; a row made anew gets all again."""
+    box = own_box
+    row = ("Chassis_Private", box.ovn.system_id)
+    pairs = [f"external_ids:{k}={v}" for k, v in SIBLINGS.items()]
+    quoted = [pair.replace("neutron:", "neutron\\:") for pair in pairs]
+    box.ovn.sbctl("set", *row, *quoted, "external_ids:other=kept")
+    box.agent.start()
+    box.agent.wait_ready()
+    wait_for(lambda: ID in registration(box), timeout_s=5, what="keys")
+    wait_for(
+        lambda: not SIBLINGS.keys() & registration(box).keys(),
+        timeout_s=5,
+        what="end of the sibling's keys",
+    )
+    before = registration(box)
+    assert before["other"] == "kept"
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    wait_served(instance)
+    # Asked to end like this, it takes its rows away; killed, it does not.
+    run("ovn-appctl", "-t", "ovn-controller", "exit")
+    box.ovn.daemons["ovn-controller"].wait()
+    wait_for(lambda: not registration(box), timeout_s=10, what="no row")
+    box.ovn.start("ovn-controller")
+    wait_for(
+        lambda: (
+            registration(box).get(ID) == before[ID]
+            and registration(box).get(HEARTBEAT) == nb_cfg(box)
+        ),
+        timeout_s=20,
+        what="registration in the new row",
+    )
+    wait_served(instance)
+    box.ovn.sbctl("remove", *row, "external_ids", "neutron\\:ovn-bridge")
+    wait_for(
+        lambda: registration(box).get(BRIDGE) == "br-int",
+        timeout_s=12,
+        what="key written again",
+    )

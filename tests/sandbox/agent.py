@@ -1,0 +1,245 @@
+"""Run the metadata agent as a deployment does, and look at its processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from . import host, ovn
+from .daemons import Daemon
+from .nova import Nova
+from .processes import Process, processes, send_signal
+from .waiting import wait_for
+
+CONFIG = host.CONFIG_FOLDER / "neutron_ovn_metadata_agent.ini"
+NEUTRON_CONFIG = host.CONFIG_FOLDER / "neutron.conf"
+LOG = host.LOG_FOLDER / "ovn-metadata-agent.log"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Options = Mapping[tuple[str, str], str]
+
+
+class Agent:
+    """The agent's configuration and process; entering starts it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        nova: Nova | None = None,
+        *,
+        options: Options | None = None,
+        prefix: Path = Path(sys.prefix),
+        neutron_conf: Options | None = None,
+    ) -> None:
+        self._nova = nova
+        self._prefix = prefix
+        self.options = dict(options or {})
+        self.neutron_conf = dict(neutron_conf or {})
+        self._daemon = Daemon(
+            name="ovn-metadata-agent",
+            command=self.command(),
+            output=folder / "agent.out",
+            environment={
+                "PATH": f"{prefix / 'bin'}:{_PATH}",
+                "LANG": "C.UTF-8",
+                "HOME": str(host.HOME),
+            },
+        )
+
+    def __enter__(self) -> Agent:
+        """Start the agent and wait until it is ready."""
+        self.start()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the agent and what it left running."""
+        self.close()
+
+    def close(self) -> None:
+        """End the agent and its fleet."""
+        self.stop()
+        self.stop_fleet()
+
+    def command(self) -> tuple[str, ...]:
+        """Return the command line, as the service user."""
+        user = host.SERVICE_USER
+        return (
+            *("setpriv", f"--reuid={user}", f"--regid={user}"),
+            "--init-groups",
+            str(self._prefix / "bin" / "ovn-metadata-agent"),
+            *self.config_arguments(),
+            *("--log-file", str(LOG)),
+        )
+
+    @staticmethod
+    def config_arguments() -> tuple[str, ...]:
+        """Return the arguments that name the configuration files."""
+        files = (NEUTRON_CONFIG, CONFIG)
+        return tuple(arg for f in files for arg in ("--config-file", str(f)))
+
+    def configure(self, options: Options | None = None) -> None:
+        """Write both files; OPTIONS are kept for the next time as well."""
+        self.options.update(options or {})
+        values = {**self._defaults(), **self.options}
+        write_ini(CONFIG, values)
+        write_ini(
+            NEUTRON_CONFIG,
+            {
+                ("DEFAULT", "core_plugin"): "ml2",
+                ("DEFAULT", "host"): ovn.HOSTNAME,
+                ("DEFAULT", "state_path"): str(host.HOME),
+                ("oslo_concurrency", "lock_path"): str(host.HOME / "tmp"),
+                **self.neutron_conf,
+            },
+        )
+
+    def start(self) -> None:
+        """Write the configuration, install the privileges, start."""
+        self.configure()
+        if (host.REPOSITORY / "rootwrap" / "rootwrap.conf").exists():
+            host.install_privileges(self._prefix)
+        self._daemon.start()
+
+    def stop(self) -> None:
+        """End the agent with SIGTERM, and wait."""
+        self._daemon.stop()
+
+    def kill9(self) -> None:
+        """End the agent with SIGKILL, and wait."""
+        self._daemon.kill()
+
+    def reload(self) -> None:
+        """Send SIGHUP."""
+        self._daemon.signal(signal.SIGHUP)
+
+    @property
+    def log_file(self) -> Path:
+        """The file that the agent logs to."""
+        return LOG
+
+    @property
+    def pid(self) -> int:
+        """The process id of the agent."""
+        return self._daemon.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the agent runs."""
+        return self._daemon.running
+
+    def log(self) -> str:
+        """Return what it logged, and what it printed."""
+        files = (LOG, self._daemon.output)
+        return "".join(
+            file.read_text(errors="replace") for file in files if file.exists()
+        )
+
+    def status(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run agent-status with the agent's configuration and ARGS."""
+        return subprocess.run(
+            (
+                str(self._prefix / "bin" / "agent-status"),
+                *self.config_arguments(),
+                *args,
+            ),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+        """Wait until agent-status is content; tell the log if it never is."""
+
+        def ready() -> bool:
+            if not self.running:
+                raise RuntimeError(f"the agent ended: {self.log()[-3000:]}")
+            return self.status().returncode == 0
+
+        try:
+            wait_for(
+                ready,
+                timeout_s=timeout_s,
+                interval_s=0.1,
+                what="agent-status with exit code 0",
+            )
+        except TimeoutError as error:
+            said = self.status()
+            raise TimeoutError(
+                f"{error}\n{said.stdout}{said.stderr}\n{self.log()[-3000:]}"
+            ) from None
+
+    def stop_fleet(self) -> None:
+        """End supervisord, its haproxies and the privsep daemon."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in processes():
+                if process.kind in ("supervisord", "privsep"):
+                    send_signal(process.pid, number)
+            try:
+                wait_for(
+                    lambda: not processes("supervisord", "privsep"),
+                    timeout_s=15,
+                    what="end of supervisord",
+                )
+                break
+            except TimeoutError:
+                continue
+
+        def killed() -> bool:
+            left = processes("haproxy")
+            for process in left:  # one may have forked since the last look
+                send_signal(process.pid, signal.SIGKILL)
+            return not left
+
+        wait_for(killed, timeout_s=15, what="haproxies' end")
+
+    def processes(self, *kinds: str) -> list[Process]:
+        """Return what runs of ours, of KINDS if given."""
+        return processes(*kinds)
+
+    def _defaults(self) -> Options:
+        nova = self._nova
+        return {
+            ("DEFAULT", "nova_metadata_host"): nova.address
+            if nova
+            else "127.0.0.1",
+            ("DEFAULT", "nova_metadata_port"): str(
+                nova.port if nova else 8775
+            ),
+            ("DEFAULT", "metadata_proxy_shared_secret"): nova.secret
+            if nova
+            else "",
+            ("DEFAULT", "state_path"): str(host.HOME),
+            ("DEFAULT", "metadata_workers"): "2",
+            ("ovs", "ovsdb_connection"): ovn.OVS_REMOTE,
+            ("ovn", "ovn_sb_connection"): ovn.SB_REMOTE,
+        }
+
+
+def write_ini(path: Path, values: Options) -> None:
+    """Write VALUES to PATH, for root to change and the agent to read."""
+    sections: dict[str, list[str]] = {}
+    for (section, name), value in values.items():
+        sections.setdefault(section, []).append(f"{name} = {value}")
+    text = "\n\n".join(
+        "\n".join((f"[{section}]", *lines))
+        for section, lines in sections.items()
+    )
+    path.write_text(text + "\n")
+    os.chown(path, 0, host.ids(host.SERVICE_USER)[1])
+    path.chmod(0o640)

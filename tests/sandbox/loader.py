@@ -1,0 +1,117 @@
+"""Ask for metadata all the time, and notice every time it is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+from .instances import Instance
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that got no answer, or not the right one."""
+
+    instance_id: str
+    at_s: float  # since the load began
+    reason: str
+
+
+class Loader:
+    """Ask RATE times a second in all, each instance in its turn.
+
+    A gap is the time from one success to the next of the same instance, so
+    no gap can be shorter than len(instances) / rate. The begin and the end
+    of the load count as successes.
+    """
+
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        *,
+        rate: float = 20.0,
+        timeout_s: float = 10.0,
+        ipv6: bool = False,
+        workers: int = 32,
+    ) -> None:
+        self._instances = list(instances)
+        self._interval_s = 1.0 / rate
+        self._timeout_s = timeout_s
+        self._ipv6 = ipv6
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._begun = 0.0
+        self._last: dict[str, float] = {}
+        self.requests = 0
+        self.failures: list[Failure] = []
+        self.gaps_s: dict[str, float] = {}
+
+    def __enter__(self) -> Loader:
+        """Begin."""
+        self._begun = time.monotonic()
+        self._last = {i.instance_id: self._begun for i in self._instances}
+        self.gaps_s = dict.fromkeys(self._last, 0.0)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End; every request under way is waited for."""
+        self._stop.set()
+        self._thread.join()
+        ended = time.monotonic()
+        with self._lock:
+            for instance_id in self._last:
+                self._succeed(instance_id, ended)
+
+    @property
+    def longest_gap_s(self) -> float:
+        """The longest gap of any instance so far."""
+        with self._lock:
+            return max(self.gaps_s.values(), default=0.0)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        turn = 0
+        with ThreadPoolExecutor(self._workers) as pool:
+            while not self._stop.wait(max(0.0, due - time.monotonic())):
+                instance = self._instances[turn % len(self._instances)]
+                pool.submit(self._ask, instance)
+                turn += 1
+                due += self._interval_s
+
+    def _ask(self, instance: Instance) -> None:
+        wanted = instance.instance_id
+        reason = ""
+        try:
+            answer = instance.fetch(timeout=self._timeout_s, ipv6=self._ipv6)
+            if answer.status != 200:
+                reason = f"status {answer.status}: {answer.body[:100]!r}"
+            elif answer.body.decode() != wanted:
+                reason = f"another instance's answer: {answer.body[:100]!r}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = repr(error)
+        now = time.monotonic()
+        with self._lock:
+            self.requests += 1
+            if reason:
+                at_s = now - self._begun
+                self.failures.append(Failure(wanted, at_s, reason))
+            else:
+                self._succeed(wanted, now)
+
+    def _succeed(self, instance_id: str, now: float) -> None:
+        gap_s = now - self._last[instance_id]
+        self.gaps_s[instance_id] = max(self.gaps_s[instance_id], gap_s)
+        self._last[instance_id] = max(now, self._last[instance_id])

@@ -1,0 +1,162 @@
+"""Run and steer the stand-in for Nova's metadata API.
+
+The server is a process of its own, `python -m sandbox.nova_server`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .daemons import Daemon
+
+ADDRESS = "127.0.0.1"
+PORT = 8775
+SECRET = "sandbox-secret"
+
+_TESTS = Path(__file__).resolve().parents[1]
+
+
+class Nova:
+    """The stand-in's process: instances, delay, outages."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str = ADDRESS,
+        port: int = PORT,
+        secret: str = SECRET,
+    ) -> None:
+        self.address = address
+        self.port = port
+        self.secret = secret
+        self._control = folder / f"nova-{port}.ctl"
+        self._settings: dict[str, Any] = {}
+        self._known: dict[str, dict[str, str]] = {}
+        self._past_requests = 0
+        secret_file = folder / f"nova-{port}.secret"
+        folder.mkdir(parents=True, exist_ok=True)
+        secret_file.write_text(secret)
+        self._daemon = Daemon(
+            name="nova",
+            command=(
+                *(
+                    sys.executable,
+                    "-m",
+                    "sandbox.nova_server",
+                    address,
+                    str(port),
+                ),
+                *(str(secret_file), str(self._control)),
+            ),
+            output=folder / f"nova-{port}.out",
+            ready=self._control,
+            environment={**os.environ, "PYTHONPATH": str(_TESTS)},
+        )
+
+    def __enter__(self) -> Nova:
+        """Start the stand-in; return once it listens."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._daemon.pid
+
+    @property
+    def requests(self) -> int:
+        """How many requests came so far, outages survived."""
+        if not self._daemon.running:
+            return self._past_requests
+        return self._past_requests + int(self._tell()["requests"])
+
+    def start(self) -> None:
+        """Start it with the instances and settings it had."""
+        if self._daemon.running:
+            return
+        self._control.unlink(missing_ok=True)
+        self._daemon.start()
+        self._tell(register=list(self._known.values()), **self._settings)
+
+    def stop(self) -> None:
+        """End it at once: connections are refused from now on."""
+        self._past_requests = self.requests
+        self._daemon.kill()
+
+    def freeze(self) -> None:
+        """Let it hang: connections are taken but nothing is answered."""
+        self._daemon.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._daemon.signal(signal.SIGCONT)
+
+    def set_delay(self, delay_s: float) -> None:
+        """Answer everything DELAY_S late."""
+        self._settings["delay_s"] = delay_s
+        self._tell(delay_s=delay_s)
+
+    def set_status(self, status: int) -> None:
+        """Answer STATUS to everything; 0 means as usual."""
+        self._settings["status"] = status
+        self._tell(status=status)
+
+    def register(
+        self,
+        instance_id: str,
+        project_id: str,
+        name: str = "vm",
+        *,
+        user_data: bytes | None = None,
+    ) -> None:
+        """Let Nova know an instance."""
+        data = f"#!/bin/sh\necho {name}\n".encode()
+        self._known[instance_id] = {
+            "id": instance_id,
+            "project": project_id,
+            "name": name,
+            "user_data": base64.b64encode(
+                data if user_data is None else user_data
+            ).decode(),
+        }
+        if self._daemon.running:
+            self._tell(register=[self._known[instance_id]])
+
+    def forget(self, instance_id: str) -> None:
+        """Let Nova no longer know an instance."""
+        self._known.pop(instance_id, None)
+        if self._daemon.running:
+            self._tell(forget=[instance_id])
+
+    def signature(self, instance_id: str) -> str:
+        """Return the signature that Nova wants for INSTANCE_ID."""
+        secret = self.secret.encode()
+        return hmac.digest(secret, instance_id.encode(), "sha256").hex()
+
+    def _tell(self, **command: Any) -> dict[str, Any]:  # JSON either way
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(10)
+            control.connect(str(self._control))
+            control.sendall(json.dumps(command).encode() + b"\n")
+            with control.makefile() as lines:
+                answer: dict[str, Any] = json.loads(lines.readline())
+        return answer

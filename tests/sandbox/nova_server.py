@@ -1,0 +1,129 @@
+"""Stand-in for Nova's metadata API: judge requests as Nova does.
+
+One asyncio loop, HTTP/1.1 by hand, so that it is not what a benchmark
+measures. Control comes as JSON lines over a unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .nova_request import Nova, Request, Server
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection; pipelined requests wait their turn."""
+
+    def __init__(self, nova: Nova) -> None:
+        self._nova = nova
+        self._buffer = bytearray()
+        self._busy = False  # an answer is due
+        self._request: Request | None = None  # its body is being read
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where answers go."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the transport: a delayed answer has nowhere to go."""
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came and answer what is complete."""
+        self._buffer += data
+        self._advance()
+
+    def _advance(self) -> None:
+        while not self._busy and self._transport is not None:
+            if self._request is None:
+                end = self._buffer.find(b"\r\n\r\n")
+                if end < 0:
+                    return
+                head = bytes(self._buffer[:end])
+                del self._buffer[: end + 4]
+                self._request = Request(head.decode("latin-1"))
+                if self._request.expects:
+                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if not self._request.feed(self._buffer):
+                return
+            request, self._request = self._request, None
+            self._nova.requests += 1
+            delay_s = self._nova.delay_s + request.delay_s
+            if delay_s:
+                self._busy = True
+                loop = asyncio.get_running_loop()
+                loop.call_later(delay_s, self._late, request)
+            else:
+                self._transport.write(request.answer(self._nova))
+
+    def _late(self, request: Request) -> None:
+        self._busy = False
+        if self._transport is not None:
+            self._transport.write(request.answer(self._nova))
+            self._advance()
+
+
+class Control(asyncio.Protocol):
+    """Commands of the sandbox, one JSON object a line."""
+
+    def __init__(self, nova: Nova) -> None:
+        self._nova = nova
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where answers go."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Obey every complete line."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            reply = json.dumps(self._obey(json.loads(line)))
+            if self._transport is not None:
+                self._transport.write(reply.encode() + b"\n")
+
+    def _obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        nova = self._nova
+        for item in command.get("register", ()):
+            user_data = base64.b64decode(item["user_data"])
+            server = Server(
+                item["id"], item["project"], item["name"], user_data
+            )
+            nova.servers[server.id] = server
+        for instance in command.get("forget", ()):
+            nova.servers.pop(instance, None)
+        nova.delay_s = command.get("delay_s", nova.delay_s)
+        nova.status = command.get("status", nova.status)
+        return {"requests": nova.requests}
+
+
+async def serve(nova: Nova, address: str, port: int, control: Path) -> None:
+    """Serve until killed."""
+    loop = asyncio.get_running_loop()
+    http = await loop.create_server(
+        lambda: Connection(nova), address, port, backlog=4096
+    )
+    control.unlink(missing_ok=True)
+    await loop.create_unix_server(lambda: Control(nova), str(control))
+    await http.serve_forever()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with ARGV: address, port, secret's file, control socket."""
+    address, port, secret, control = argv
+    nova = Nova(Path(secret).read_bytes())
+    asyncio.run(serve(nova, address, int(port), Path(control)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,252 @@
+"""Run Neutron's own agent here, to be compared with ours.
+
+PyPI's neutron-ovn-metadata-agent, from a virtual environment of its own. It
+runs as root, which spares it every sudo and rootwrap. On one chassis only
+one of the two agents may run at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from . import namespaces, ovn
+from .agent import Options, write_ini
+from .daemons import Daemon, run
+from .nova import Nova
+from .ovn import Ovn
+from .processes import send_signal
+from .waiting import wait_for
+
+ENVIRONMENT = "OVN_METADATA_PEER"  # path of the virtual environment
+VERSION = "29.0.0"
+REGISTERED = "neutron:ovn-metadata-id"  # in Chassis_Private.external_ids
+WORKERS = 2
+
+_DEFAULT_PREFIX = Path("/var/tmp/ovn-metadata-agent-neutron")
+_PROGRAM = "neutron-ovn-metadata-agent"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OUTER_VETH = re.compile(r"tap[0-9a-f-]{10}0")
+_NAMESPACE_PREFIX = "ovnmeta-"
+
+
+def default_prefix() -> Path:
+    """Return the virtual environment that the environment names."""
+    return Path(os.environ.get(ENVIRONMENT) or _DEFAULT_PREFIX)
+
+
+class NeutronAgent:
+    """Neutron's agent: its configuration, processes and what it leaves."""
+
+    def __init__(
+        self,
+        folder: Path,
+        chassis: Ovn,
+        nova: Nova,
+        *,
+        prefix: Path | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self.state_path = folder / "peer"
+        self.log_file = self.state_path / "agent.log"
+        self.socket = self.state_path / "metadata_proxy"
+        self._prefix = prefix or default_prefix()
+        self._config = self.state_path / "agent.ini"
+        self._ovn = chassis
+        self._nova = nova
+        self._options: dict[tuple[str, str], str] = dict(options or {})
+        self._daemon = Daemon(
+            name=_PROGRAM,
+            command=(
+                str(self._prefix / "bin" / _PROGRAM),
+                *("--config-file", str(self._config)),
+            ),
+            output=self.log_file,
+            environment={
+                "PATH": f"{self._prefix / 'bin'}:{_PATH}",
+                "LANG": "C.UTF-8",
+                "HOME": str(self.state_path),
+            },
+        )
+
+    def __enter__(self) -> NeutronAgent:
+        """Start the agent and wait until it is ready."""
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the agent and remove all that it made."""
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the agent."""
+        return self._daemon.pid
+
+    def start(self) -> None:
+        """Write the configuration and start."""
+        program = self._prefix / "bin" / _PROGRAM
+        if not program.exists():
+            raise RuntimeError(
+                f"{program} not found: install neutron=={VERSION} in a "
+                f"virtual environment and name it in {ENVIRONMENT}"
+            )
+        self.state_path.mkdir(mode=0o755, exist_ok=True)
+        write_ini(self._config, {**self._defaults(), **self._options})
+        self._forget_registration()
+        self._daemon.start()
+
+    def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+        """Wait until it has registered itself and takes requests."""
+
+        def ready() -> bool:
+            if not self._daemon.running:
+                raise RuntimeError(f"it ended: {self.log()[-3000:]}")
+            return REGISTERED in self._registration()
+
+        wait_for(ready, timeout_s=timeout_s, what=f"{_PROGRAM} that serves")
+
+    def stop(self) -> None:
+        """End the agent; its haproxies go on."""
+        self._daemon.stop()
+
+    def close(self) -> None:
+        """End the agent, its helpers and haproxies; remove what it made."""
+        self.stop()
+        for pid in self.helpers():
+            send_signal(pid, signal.SIGKILL)
+        wait_for(
+            lambda: not self.helpers(),
+            timeout_s=20,
+            what=f"end of what {_PROGRAM} started",
+        )
+        remove_traces(self._ovn)
+        for file in sorted(self.state_path.rglob("*"), reverse=True):
+            if file == self.log_file:
+                continue
+            if file.is_dir() and not file.is_symlink():
+                if not any(file.iterdir()):
+                    file.rmdir()
+            else:
+                file.unlink()
+
+    def helpers(self) -> list[int]:
+        """Return the processes that it started: haproxies and privsep."""
+        marks = (f"{self.state_path}/".encode(), f"{self._prefix}/".encode())
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                cmdline = (entry / "cmdline").read_bytes()
+            except (NotADirectoryError, FileNotFoundError):
+                continue
+            except ProcessLookupError:
+                continue
+            if (
+                any(mark in cmdline for mark in marks)
+                and entry.name.isdigit()
+                and int(entry.name) != os.getpid()
+            ):
+                found.append(int(entry.name))
+        return found
+
+    def log(self) -> str:
+        """Return what it logged."""
+        if not self.log_file.exists():
+            return ""
+        return self.log_file.read_text(errors="replace")
+
+    def _registration(self) -> Mapping[str, str]:
+        (row,) = self._ovn.sb.select(
+            "Chassis_Private",
+            [["name", "==", self._ovn.system_id]],
+            ["external_ids"],
+        )
+        ids: Mapping[str, str] = row["external_ids"]
+        return ids
+
+    def _forget_registration(self) -> None:
+        """Have the next registration show that this one started."""
+        self._ovn.sbctl(
+            *("--if-exists", "remove", "Chassis_Private"),
+            *(self._ovn.system_id, "external_ids", f'"{REGISTERED}"'),
+        )
+
+    def _defaults(self) -> Options:
+        state = str(self.state_path)
+        return {
+            ("DEFAULT", "host"): self._ovn.hostname,
+            ("DEFAULT", "state_path"): state,
+            ("DEFAULT", "use_stderr"): "true",
+            ("DEFAULT", "metadata_workers"): str(WORKERS),
+            ("DEFAULT", "nova_metadata_host"): self._nova.address,
+            ("DEFAULT", "nova_metadata_port"): str(self._nova.port),
+            ("DEFAULT", "metadata_proxy_shared_secret"): self._nova.secret,
+            ("oslo_concurrency", "lock_path"): f"{state}/lock",
+            # Empty would mean sudo to oslo.privsep; env costs 1 ms.
+            ("AGENT", "root_helper"): "env",
+            ("ovs", "ovsdb_connection"): ovn.OVS_REMOTE,
+            ("ovn", "ovn_sb_connection"): ovn.SB_REMOTE,
+        }
+
+
+def metadata_ports(chassis: Ovn) -> list[str]:
+    """Return the ports of metadata namespaces in Open vSwitch."""
+    rows = chassis.ovs.select("Interface", (), ["name", "external_ids"])
+    return [
+        str(row["name"])
+        for row in rows
+        if _OUTER_VETH.fullmatch(str(row["name"]))
+        and "vm-uuid" not in row["external_ids"]
+    ]
+
+
+def metadata_links() -> list[str]:
+    """Return the veths of metadata namespaces, outer ends.
+
+    An instance's may be named alike, with its namespace named after it.
+    """
+    names = [entry.name for entry in Path("/sys/class/net").iterdir()]
+    return [
+        name
+        for name in names
+        if _OUTER_VETH.fullmatch(name)
+        and not (
+            namespaces.NETNS_FOLDER / f"vm-{name.removeprefix('tap')}"
+        ).exists()
+    ]
+
+
+def metadata_namespaces() -> list[str]:
+    """Return the namespaces of metadata agents, broken ones too."""
+    names = [entry.name for entry in namespaces.NETNS_FOLDER.iterdir()]
+    return [name for name in names if name.startswith(_NAMESPACE_PREFIX)]
+
+
+def remove_traces(chassis: Ovn) -> None:
+    """Remove what an agent, either of the two, left of its networks.
+
+    Its haproxies have ended. Instances' ports stay.
+    """
+    command: list[str] = []
+    for port in metadata_ports(chassis):
+        command += ["--", "--if-exists", "del-port", port]
+    if command:
+        chassis.vsctl(*command[1:])
+    for link in metadata_links():
+        run("ip", "link", "delete", link)
+    for namespace in metadata_namespaces():
+        run("ip", "netns", "delete", namespace)

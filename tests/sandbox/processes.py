@@ -1,0 +1,106 @@
+"""What runs of the agent here, as /proc shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pwd
+from pathlib import Path
+
+# By the name of the program or of the script that Python runs. The agent
+# may call itself by Neutron's name; deployers' probes look for that one.
+_KINDS = {
+    "ovn-metadata-agent": "agent",
+    "neutron-ovn-metadata-agent": "agent",
+    "privsep-helper": "privsep",
+    "supervisord": "supervisord",
+    "supervisor.supervisord": "supervisord",  # python -I -m
+    "haproxy": "haproxy",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """A process of ours, as /proc shows it."""
+
+    kind: str  # agent, privsep, supervisord or haproxy
+    pid: int
+    parent: int
+    user: str
+    cap_eff: int
+    cap_prm: int
+    cap_bnd: int
+    no_new_privs: bool
+    cmdline: tuple[str, ...]
+    pss_kib: int
+
+
+def send_signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def processes(*kinds: str) -> list[Process]:
+    """Return the agent's processes here, zombies left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            process = _read(entry)
+            if process and (not kinds or process.kind in kinds):
+                found.append(process)
+    return sorted(found, key=lambda process: process.pid)
+
+
+def kind_of(cmdline: tuple[str, ...]) -> str | None:
+    """Return which part of ours has CMDLINE, if any."""
+    words = [word for argument in cmdline[:4] for word in argument.split()[:2]]
+    for word in words:
+        name = Path(word).name.rstrip(":")
+        if name in _KINDS:
+            return _KINDS[name]
+        interpreter = name.startswith("python") or word.startswith("-")
+        if not interpreter:
+            return None
+    return None
+
+
+def _read(entry: Path) -> Process | None:
+    try:
+        raw = (entry / "cmdline").read_bytes()
+        cmdline = tuple(raw.decode(errors="replace").strip("\0").split("\0"))
+        kind = kind_of(cmdline)
+        if kind is None:
+            return None
+        status = _fields(entry / "status")
+        memory = _fields(entry / "smaps_rollup")
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # it ended while we looked
+    if status["State"].startswith("Z"):
+        return None
+    uid = int(status["Uid"].split()[1])
+    return Process(
+        kind=kind,
+        pid=int(entry.name),
+        parent=int(status["PPid"]),
+        user=_user(uid),
+        cap_eff=int(status["CapEff"], 16),
+        cap_prm=int(status["CapPrm"], 16),
+        cap_bnd=int(status["CapBnd"], 16),
+        no_new_privs=status["NoNewPrivs"] == "1",
+        cmdline=cmdline,
+        pss_kib=int(memory.get("Pss", "0 kB").split()[0]),
+    )
+
+
+def _fields(path: Path) -> dict[str, str]:
+    pairs = (line.partition(":") for line in path.read_text().splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

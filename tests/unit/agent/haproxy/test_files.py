@@ -1,0 +1,91 @@
+"""haproxy's files: replaced at once, readable by the fleet alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from ovn_metadata.agent.errors import HaproxyError
+from ovn_metadata.agent.haproxy import files
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "network.conf"
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param(b"", id="an empty file"),
+        pytest.param(b"\xff\xfe", id="a file that is no text"),
+        pytest.param(b"another", id="another text"),
+    ],
+)
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_text_is_replaced(path, old, umask):
+    if old is not None:
+        path.write_bytes(old)
+        path.chmod(0o666)
+    before = os.umask(umask)
+    try:
+        assert files.write(path, "text\n")
+    finally:
+        os.umask(before)
+    assert path.read_text() == "text\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(path.parent.iterdir()) == [path]
+    assert not files.write(path, "text\n")
+
+
+def test_a_failure_leaves_the_old_file(path):
+    files.write(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write(path, "\udc80")
+    assert path.read_text() == "old"
+    assert files.write(path, "new")  # whatever the failure left behind
+
+
+def test_a_link_in_the_way_is_replaced_and_not_followed(path, tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    path.symlink_to(target)
+    (tmp_path / f".{path.name}.tmp").symlink_to(target)
+    assert files.write(path, "text")
+    assert target.read_text() == "precious"
+    assert not path.is_symlink()
+
+
+def refuse(path):
+    assert path.read_text() == "new"
+    raise HaproxyError("no")
+
+
+def test_the_same_configuration_is_not_checked_again(path):
+    files.write(path, "text")
+    assert not files.write_checked(path, "text", check=refuse)
+
+
+def test_a_refused_configuration_leaves_the_old_one(path):
+    files.write(path, "old")
+    with pytest.raises(HaproxyError):
+        files.write_checked(path, "new", check=refuse)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_accepted_configuration_replaces_the_old_one(path):
+    files.write(path, "old")
+    assert files.write_checked(path, "new", check=lambda _path: None)
+    assert path.read_text() == "new"
+
+
+def test_remove_tells_whether_anything_was_there(path):
+    absent = path.with_name("absent")
+    assert not files.remove(path, absent)
+    path.write_text("x")
+    assert files.remove(absent, path)
+    assert not path.exists()

@@ -1,0 +1,229 @@
+"""haproxy's configurations: what an instance can't forge, digests, TLS."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent.haproxy.render import (
+    SOCKET_MODES,
+    Places,
+    Rendered,
+    render_gateway,
+    render_network,
+)
+from ovn_metadata.agent.settings import Nova, NovaEndpoint, Timeouts
+
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+PLACES = Places(
+    Path("/var/x"),
+    Path("/var/x/run"),
+    Path("/var/x/socket"),
+    Path("/var/pids"),
+)
+TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
+NOVA = Nova((NovaEndpoint("nova", 8775),), "http", None, False, None, None)
+
+
+def network(*, timeouts: Timeouts = TIMEOUTS, ipv6: bool = True) -> Rendered:
+    return render_network(NETWORK, places=PLACES, timeouts=timeouts, ipv6=ipv6)
+
+
+def gateway(nova: Nova = NOVA, *, timeouts: Timeouts = TIMEOUTS) -> Rendered:
+    return render_gateway(
+        places=PLACES,
+        nova=nova,
+        timeouts=timeouts,
+        threads=3,
+        backlog=4096,
+        socket_mode="666",
+        client=nova.client_cert,
+    )
+
+
+def lines_of(rendered: Rendered) -> list[str]:
+    return [line.strip() for line in rendered.text.splitlines()]
+
+
+BOTH = pytest.mark.parametrize("render", [network, gateway])
+
+
+@BOTH
+def test_the_description_is_the_digest_of_all_the_rest(render):
+    rendered = render()
+    line = f"    description {rendered.digest}\n"
+    assert rendered.text.count(line) == 1
+    rest = rendered.text.replace(line, "")
+    assert hashlib.sha256(rest.encode()).hexdigest() == rendered.digest
+
+
+@BOTH
+def test_rendering_twice_is_equal(render):
+    assert render() == render()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "name", [f.name for f in dataclasses.fields(Timeouts)]
+)
+def test_another_timeout_is_another_digest(render, name):
+    changed = dataclasses.replace(TIMEOUTS, **{name: 2})
+    assert render(timeouts=changed).digest != render().digest
+    words = name.removesuffix("_s").replace("_", "-")
+    assert f"timeout {words} 2s" in lines_of(render(timeouts=changed))
+
+
+def test_what_can_be_forged_is_removed_before_anything_is_set():
+    rules = [
+        line.removeprefix("http-request ")
+        for line in lines_of(network())
+        if line.startswith("http-request ")
+    ]
+    headers = [rule for rule in rules if "-header" in rule]
+    assert headers == [
+        "del-header ^x[^a-z0-9] -m reg",
+        "del-header forwarded",
+        f"set-header X-OVN-Network-ID {NETWORK}",
+        "set-header X-Forwarded-For %[src]",
+        "set-header X-Instance-ID %[var(txn.identity),field(1,|)]",
+        "set-header X-Tenant-ID %[var(txn.identity),field(2,|)]",
+        "set-header X-Instance-ID-Signature %[var(txn.identity),field(3,|)]",
+    ]
+    # An unknown source gets no further than its 404.
+    assert rules[0] == (
+        f"set-var(txn.identity) src,map_ip(/var/x/{NETWORK}.map)"
+    )
+    assert rules[1].startswith("return status 404 content-type text/plain ")
+    assert rules[1].endswith(" unless { var(txn.identity) -m found }")
+
+
+def test_the_gateway_answers_a_request_without_identity_itself():
+    rules = [
+        line for line in lines_of(gateway()) if " return status 404 " in line
+    ]
+    assert len(rules) == 1
+    assert rules[0].endswith(
+        " unless { req.hdr(X-Instance-ID-Signature) -m found }"
+    )
+
+
+def test_a_nova_that_is_down_is_a_503_with_retry_after():
+    (line,) = (
+        each for each in lines_of(gateway()) if each.startswith("http-error")
+    )
+    assert line.startswith("http-error status 503 ")
+    assert line.endswith(" hdr Retry-After 5")
+
+
+@pytest.mark.parametrize(("connect_s", "expected"), [(1, 1), (3, 3), (30, 3)])
+def test_nova_has_to_connect_before_cloud_init_gives_up(connect_s, expected):
+    timeouts = dataclasses.replace(TIMEOUTS, connect_s=connect_s)
+    line = f"timeout connect {expected}s"
+    assert line in lines_of(gateway(timeouts=timeouts))
+
+
+def test_binds_to_the_metadata_addresses_alone():
+    binds = [line for line in lines_of(network()) if line.startswith("bind")]
+    assert binds == [
+        "bind 169.254.169.254:80",
+        "bind [fe80::a9fe:a9fe]:80 interface tap4c3e1f64-f1",
+    ]
+    ipv4 = lines_of(network(ipv6=False))
+    assert [line for line in ipv4 if line.startswith("bind")] == binds[:1]
+
+
+def test_both_meet_at_the_gateways_socket():
+    assert "server gateway unix@gateway" in lines_of(network())
+    assert (
+        "bind unix@../socket/metadata_proxy-666-4096 mode 666 backlog 4096"
+        in lines_of(gateway())
+    )
+    assert "nbthread 3" in lines_of(gateway())
+
+
+def test_each_has_its_own_files():
+    paths = [
+        place(name)
+        for place in (PLACES.config, PLACES.map, PLACES.pid, PLACES.stats)
+        for name in (NETWORK, "gateway")
+    ]
+    assert len(set(paths)) == len(paths)
+    assert f"stats socket unix@{NETWORK}.sock mode 666 level admin" in (
+        lines_of(network())
+    )
+
+
+CA = Path("/etc/ca.pem")
+CERT = Path("/etc/client.pem")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "options", "servers"),
+    [
+        pytest.param(
+            ["10.0.0.1"],
+            {},
+            ["10.0.0.1:8775 init-addr libc,none"],
+            id="http to an address",
+        ),
+        pytest.param(
+            ["fd00::1"],
+            {},
+            ["[fd00::1]:8775 init-addr libc,none"],
+            id="an IPv6 address stands in brackets",
+        ),
+        pytest.param(
+            ["a", "b"],
+            {},
+            [
+                f"{host}:8775 init-addr libc,none "
+                "check inter 2s fastinter 500ms fall 2 rise 1"
+                for host in "ab"
+            ],
+            id="several are checked",
+        ),
+        pytest.param(
+            ["nova"],
+            {"protocol": "https"},
+            [
+                "nova:8775 init-addr libc,none ssl verify required "
+                "ca-file @system-ca verifyhost nova sni str(nova)"
+            ],
+            id="https trusts the system",
+        ),
+        pytest.param(
+            ["10.0.0.1"],
+            {"protocol": "https", "ca_cert": CA, "client_cert": CERT},
+            [
+                "10.0.0.1:8775 init-addr libc,none ssl verify required "
+                "ca-file /etc/ca.pem crt /etc/client.pem"
+            ],
+            id="https to an address, with certificates: no name to check",
+        ),
+        pytest.param(
+            ["nova"],
+            {"protocol": "https", "insecure": True, "ca_cert": CA},
+            ["nova:8775 init-addr libc,none ssl verify none sni str(nova)"],
+            id="insecure as asked",
+        ),
+    ],
+)
+def test_servers(hosts, options, servers):
+    endpoints = tuple(NovaEndpoint(host, 8775) for host in hosts)
+    rendered = gateway(
+        dataclasses.replace(NOVA, endpoints=endpoints, **options)
+    )
+    found = [line for line in lines_of(rendered) if line.startswith("server")]
+    # A single one stands there twice: no second is waited before a retry.
+    wanted = servers if len(servers) > 1 else servers * 2
+    assert found == [
+        f"server nova{number} {text}" for number, text in enumerate(wanted)
+    ]
+
+
+def test_socket_modes_are_octal_and_let_the_fleet_write():
+    assert set(SOCKET_MODES) == {"deduce", "user", "group", "all"}
+    assert all(int(mode, 8) & 0o600 == 0o600 for mode in SOCKET_MODES.values())

@@ -1,0 +1,119 @@
+"""What is said on haproxy's stats socket, to a socket that records it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent.errors import HaproxyError
+from ovn_metadata.agent.haproxy import stats
+from ovn_metadata.agent.haproxy.mapfile import MapChange
+
+FILE = Path("/var/lib/x.map")
+
+
+class Haproxy:
+    """Answers each command line with `answer`; keeps what was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answer = "\n"
+        self.asked: list[str] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(5)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                line = stream.readline().decode()
+                if not line:
+                    return
+                self.asked.append(line.rstrip("\n"))
+                # In two parts: an answer may come in any number of them.
+                half = len(self.answer) // 2
+                connection.sendall(self.answer[:half].encode())
+                connection.sendall(self.answer[half:].encode())
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(str(self.path))
+        self._thread.join(10)
+        self._listener.close()
+
+
+@pytest.fixture
+def haproxy(tmp_path):
+    server = Haproxy(tmp_path / "stats.sock")
+    yield server
+    server.close()
+
+
+def test_nobody_listens(tmp_path):
+    path = tmp_path / "absent"
+    assert stats.running_digest(path) is None
+    with pytest.raises(FileNotFoundError):
+        stats.read_map(path, FILE, entries=10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "digest"),
+    [
+        pytest.param("", "", id="no answer"),
+        pytest.param("Name: HAProxy\nPid: 7\n\n", "", id="not one of ours"),
+        pytest.param("description: \n", "", id="an empty description"),
+        pytest.param(
+            "Name: HAProxy\ndescription: 0a1b\nTasks: 3\n\n",
+            "0a1b",
+            id="one of ours",
+        ),
+    ],
+)
+def test_running_digest(haproxy, answer, digest):
+    haproxy.answer = answer
+    assert stats.running_digest(haproxy.path) == digest
+    assert haproxy.asked == ["show info"]
+
+
+def test_read_map(haproxy):
+    haproxy.answer = "0x55d 10.0.0.1 i|p|s\n0x55e fd00::1 j|p|s\n\n"
+    assert stats.read_map(haproxy.path, FILE, entries=10) == {
+        "10.0.0.1": "i|p|s",
+        "fd00::1": "j|p|s",
+    }
+    assert haproxy.asked == [f"show map {FILE}"]
+
+
+def test_deletes_then_sets_then_adds(haproxy):
+    change = MapChange(("a",), (("b", "i|p|s"),), (("c", "j|p|s"),))
+    stats.change_map(haproxy.path, FILE, change)
+    assert haproxy.asked == [
+        f"del map {FILE} a; set map {FILE} b i|p|s; add map {FILE} c j|p|s"
+    ]
+
+
+def test_nothing_is_sent_for_no_change(haproxy):
+    stats.change_map(haproxy.path, FILE, MapChange())
+    assert not haproxy.asked
+
+
+def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(haproxy):
+    value = f"{'0' * 36}|{'0' * 32}|{'0' * 64}"
+    keys = [f"fd00::{number:x}" for number in range(1000)]
+    change = MapChange(add=tuple((key, value) for key in keys))
+    stats.change_map(haproxy.path, FILE, change)
+    assert max(map(len, haproxy.asked)) < 16384 - 1024
+    commands = "; ".join(haproxy.asked).split("; ")
+    assert commands == [f"add map {FILE} {key} {value}" for key in keys]
+
+
+def test_a_refused_change_is_an_error_with_haproxys_words(haproxy):
+    haproxy.answer = "Unknown map identifier.\n\n"
+    with pytest.raises(HaproxyError, match=r"Unknown map identifier\.$"):
+        stats.change_map(haproxy.path, FILE, MapChange(delete=("a",)))

@@ -1,0 +1,70 @@
+"""The keys that tell Neutron of the agent."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from ovn_metadata.agent.ovsdb import chassis
+
+NAME = "0c9f3c0e-5d0a-4c43-9f0e-7b5a52f0c001"
+# What a real Neutron 29 wrote for that chassis (neutron-rows.md).
+ID = "67a7a3ef-9e7c-551a-8014-c8dceb2795ab"
+PRESENT = {
+    "neutron:ovn-bridge": "br-int",
+    "neutron:ovn-metadata-id": ID,
+    "neutron:ovn-metadata-sb-cfg": "1",
+}
+
+
+def test_the_agents_id_is_neutrons():
+    assert chassis.agent_id(NAME) == ID
+
+
+def test_a_chassis_name_that_is_no_uuid_has_an_id_that_stays():
+    first, second = (chassis.agent_id("compute-1") for _ in range(2))
+    assert first == second
+    assert uuid.UUID(first).version == 5
+    assert first != chassis.agent_id("compute-2")
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        pytest.param({}, PRESENT, id="a new chassis: all"),
+        pytest.param(PRESENT, {}, id="all is there"),
+        pytest.param(
+            {**PRESENT, "neutron:ovn-metadata-id": "its-own"},
+            {},
+            id="an id that is there stays",
+        ),
+        pytest.param(
+            {**PRESENT, "neutron:ovn-metadata-id": ""},
+            {"neutron:ovn-metadata-id": ID},
+            id="an empty id is none",
+        ),
+        pytest.param(
+            {**PRESENT, "neutron:ovn-metadata-sb-cfg": "0", "other": "x"},
+            {"neutron:ovn-metadata-sb-cfg": "1"},
+            id="the heartbeat alone",
+        ),
+        pytest.param(
+            {**PRESENT, "neutron:ovn-bridge": "br-old"},
+            {"neutron:ovn-bridge": "br-int"},
+            id="another bridge",
+        ),
+    ],
+)
+def test_changed_keys(present, expected):
+    found = chassis.changed_keys(
+        present, chassis_name=NAME, bridge="br-int", nb_cfg=1
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("down_time_s", "delay_s"), [(0, 3), (9, 3), (15, 5), (30, 10), (75, 10)]
+)
+def test_a_heartbeat_waits_a_third_of_the_down_time(down_time_s, delay_s):
+    assert chassis.max_delay_s(down_time_s) == delay_s

@@ -1,0 +1,442 @@
+"""Rows -> values: what Neutron writes, and what nobody should have."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import uuid
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ovn_metadata.agent.conditions import (
+    Clause,
+    LocalNetwork,
+    chassis_clause,
+    localport_clause,
+)
+from ovn_metadata.agent.desired import desired_network
+from ovn_metadata.agent.haproxy import mapfile
+from ovn_metadata.agent.model import ChassisSnapshot
+from ovn_metadata.agent.ovsdb import rows
+from ovn_metadata.agent.ovsdb.rows import PortRow, UnusableRowError
+
+# What a real Neutron 29 wrote.
+CHASSIS = uuid.UUID("45658dcb-a236-4029-81c5-1f9427b9b350")
+ISO = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+LATE = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
+PROJECT = "7c1a0d5e9b3f4a62a1d0c3b2e4f50617"
+
+
+def switch(network: str) -> dict[str, str]:
+    return {"logical-switch": network, "name": f"neutron-{network}"}
+
+
+VM_ISO = PortRow(
+    logical_port="4e557789-fcd7-40ca-a5ac-7eea27c246fb",
+    type="",
+    mac=["fa:16:3e:af:19:7c 10.10.0.50 fd00:10::f816:3eff:feaf:197c"],
+    external_ids={
+        "neutron:device_id": "10000000-0000-4000-8000-000000000001",
+        "neutron:device_owner": "compute:nova",
+        "neutron:mtu": "",
+        "neutron:network_name": f"neutron-{ISO}",
+        "neutron:project_id": PROJECT,
+    },
+    datapath=uuid.UUID("7f27c9ac-88f9-4d76-8829-de178803baaf"),
+    datapath_ids=switch(ISO),
+    chassis=CHASSIS,
+)
+LOCALPORT_ISO = PortRow(
+    logical_port="5e31beaf-ccaf-41b6-8cf9-4352635a79c3",
+    type="localport",
+    mac=["fa:16:3e:0e:b3:8c 10.10.0.1 fd00:10::f816:3eff:fe0e:b38c"],
+    external_ids={
+        "neutron:cidrs": "10.10.0.1/24 fd00:10::f816:3eff:fe0e:b38c/64",
+        "neutron:device_id": f"ovnmeta-{ISO}",
+        "neutron:device_owner": "network:distributed",
+        "neutron:mtu": "1442",
+    },
+    datapath=VM_ISO.datapath,
+    datapath_ids=switch(ISO),
+)
+VM_LATE = dataclasses.replace(
+    VM_ISO,
+    logical_port="f8461c90-5ede-463c-a57e-eeff31c36c42",
+    mac=["fa:16:3e:ed:2b:13 10.30.0.50"],
+    datapath=uuid.UUID("6baef119-17a3-4d9b-b40a-9ca895b3b69d"),
+    datapath_ids=switch(LATE),
+)
+
+
+def with_ids(row: PortRow, **ids: str) -> PortRow:
+    """Return ROW with some of `neutron:...`."""
+    more = {f"neutron:{key}": value for key, value in ids.items()}
+    return dataclasses.replace(row, external_ids={**row.external_ids, **more})
+
+
+def snapshot_of(
+    *found: PortRow, answered: tuple[Clause | None, ...] = ()
+) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
+    return rows.chassis_snapshot(
+        found,
+        chassis=CHASSIS,
+        answered=[chassis_clause(CHASSIS), *filter(None, answered)],
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "router",
+        "fa:16:3e:00:00",
+        "fa:16:3e:00:00:00\n",
+        "fa-16-3e-00-00-01",
+        pytest.param("01:00:5e:00:00:01", id="multicast"),
+        pytest.param("00:00:00:00:00:00", id="no address"),
+    ],
+)
+def test_no_mac(text):
+    with pytest.raises(UnusableRowError):
+        rows.parse_mac(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dynamic",
+        "10.0.0.1/24",
+        "10.0.0.01",
+        "0.0.0.0",
+        "127.0.0.1",
+        "255.255.255.255",
+        "224.0.0.1",
+        "169.254.169.254",
+        "fe80:0::a9fe:a9fe",
+        "fe80::1%eth0",
+        "ff02::1",
+    ],
+)
+def test_no_address_of_an_instance(text):
+    with pytest.raises(UnusableRowError):
+        rows.parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param([], None, id="nothing"),
+        pytest.param(["unknown", ""], None, id="unknown alone"),
+        pytest.param(["router"], None, id="a router's"),
+        pytest.param(
+            ["FA:16:3E:06:72:75", "unknown"],
+            {"fa:16:3e:06:72:75": ""},
+            id="a MAC without address, in capitals",
+        ),
+        pytest.param(
+            ["fa:16:3e:06:72:76 10.0.0.1", "fa:16:3e:06:72:75", ""],
+            {"fa:16:3e:06:72:76": "10.0.0.1", "fa:16:3e:06:72:75": ""},
+            id="several keep their order",
+        ),
+        pytest.param(
+            ["fa:16:3e:06:72:75 10.0.0.1", "fa:16:3e:06:72:75 10.0.0.2"],
+            {"fa:16:3e:06:72:75": "10.0.0.1 10.0.0.2"},
+            id="one MAC twice",
+        ),
+    ],
+)
+def test_parse_macs(entries, expected):
+    if expected is None:
+        with pytest.raises(UnusableRowError):
+            rows.parse_macs(entries)
+        return
+    found = rows.parse_macs(entries)
+    assert list(found) == list(expected)
+    assert {
+        mac: " ".join(map(str, addresses)) for mac, addresses in found.items()
+    } == expected
+
+
+@pytest.mark.parametrize(
+    ("datapath_ids", "network_name", "expected"),
+    [
+        pytest.param(None, "", None, id="nothing known"),
+        pytest.param({}, "public", None, id="not Neutron's"),
+        pytest.param({}, "neutron-", None, id="no id"),
+        pytest.param({}, f"neutron-{ISO}\n", None, id="a newline behind it"),
+        pytest.param({}, f"neutron-../{ISO}", None, id="a path"),
+        pytest.param(
+            {"logical-router": LATE, "name": f"neutron-{LATE}"},
+            f"neutron-{ISO}",
+            None,
+            id="a router's datapath",
+        ),
+        pytest.param(switch(ISO), "", ISO, id="by the datapath"),
+        pytest.param(None, f"neutron-{ISO}", ISO, id="by the port"),
+        pytest.param(
+            switch(ISO), f"neutron-{LATE}", ISO, id="the datapath decides"
+        ),
+        pytest.param({}, f"neutron-{ISO.upper()}", ISO, id="in capitals"),
+    ],
+)
+def test_network_of(datapath_ids, network_name, expected):
+    row = dataclasses.replace(VM_ISO, datapath_ids=datapath_ids)
+    assert (
+        rows.network_of(with_ids(row, network_name=network_name)) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "local"),
+    [
+        pytest.param({"chassis": None}, False, id="bound to none"),
+        pytest.param({"chassis": uuid.UUID(int=1)}, False, id="elsewhere"),
+        pytest.param({"type": "localport"}, False, id="a localport"),
+        pytest.param({"type": "patch"}, False, id="a router's port"),
+        pytest.param({}, True, id="a VIF"),
+        pytest.param({"type": "external"}, True, id="SR-IOV or baremetal"),
+        pytest.param(
+            {
+                "chassis": uuid.UUID(int=1),
+                "additional_chassis": frozenset({CHASSIS}),
+            },
+            True,
+            id="migrating to here",
+        ),
+    ],
+)
+def test_is_local(change, local):
+    row = dataclasses.replace(VM_ISO, **change)
+    assert rows.is_local(row, CHASSIS) == local
+    assert not rows.is_local(row, None)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param("10.0.0.1/33", id="a prefix of 33"),
+        pytest.param("x", id="no address"),
+        # The daemon refuses these, and with them the whole network.
+        pytest.param("fe80::1%x/64", id="an address's scope"),
+        pytest.param("224.0.0.1/24", id="multicast"),
+        pytest.param("127.0.0.1/8", id="loopback"),
+    ],
+)
+def test_a_bad_address_of_a_localport_is_left_out_and_no_more(bad):
+    row = with_ids(LOCALPORT_ISO, cidrs=f"{bad} 10.10.0.1/24")
+    localport, left_out = rows.parse_localport(row)
+    assert [str(cidr) for cidr in localport.cidrs] == ["10.10.0.1/24"]
+    assert len(left_out) == 1
+    snapshot, _ = snapshot_of(VM_ISO, row)
+    assert snapshot.networks[ISO].localport == localport
+    assert LOCALPORT_ISO.logical_port in snapshot.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("mtu", "expected"),
+    [
+        ("1442", 1442),
+        ("68", 68),
+        ("65535", 65535),
+        *(
+            (text, 0)
+            for text in ("", "67", "65536", "-1442", "1e3", "9" * 999)
+        ),
+    ],
+)
+def test_mtu_of_the_localport(mtu, expected):
+    localport, _ = rows.parse_localport(with_ids(LOCALPORT_ISO, mtu=mtu))
+    assert localport.mtu == expected
+
+
+def test_a_network_as_neutron_wrote_it():
+    snapshot, asked = snapshot_of(VM_ISO, LOCALPORT_ISO)
+    network = snapshot.networks[ISO]
+    assert snapshot.synced
+    assert not snapshot.problems
+    assert asked == [
+        LocalNetwork(ISO, VM_ISO.datapath, LOCALPORT_ISO.logical_port)
+    ]
+    assert network.complete
+    assert network.localport is not None
+    assert network.localport.mtu == 1442
+    (port,) = network.ports
+    assert port.instance == "10000000-0000-4000-8000-000000000001"
+    assert port.project == PROJECT
+    assert [str(address) for address, _ in port.addresses] == [
+        "10.10.0.50",
+        "fd00:10::f816:3eff:feaf:197c",
+    ]
+
+
+def test_dhcp_off_leaves_a_localport_without_addresses():
+    row = dataclasses.replace(
+        with_ids(LOCALPORT_ISO, cidrs=""), mac=["fa:16:3e:06:72:75"]
+    )
+    localport, left_out = rows.parse_localport(row)
+    assert (localport.cidrs, left_out) == (frozenset(), [])
+
+
+def test_a_localport_not_seen_is_absent_only_once_the_server_said_so():
+    waiting, asked = snapshot_of(VM_ISO)
+    assert not waiting.networks[ISO].complete
+    assert asked == [LocalNetwork(ISO, VM_ISO.datapath, None)]
+    clause = localport_clause(ISO, None)
+    told, _ = snapshot_of(VM_ISO, answered=(clause,))
+    assert told.networks[ISO].complete
+    assert told.networks[ISO].localport is None
+
+
+def test_a_health_monitors_localport_is_not_the_metadata_port():
+    monitor = with_ids(LOCALPORT_ISO, device_owner="ovn-lb-hm:distributed")
+    snapshot, _ = snapshot_of(VM_ISO, monitor)
+    assert snapshot.networks[ISO].localport is None
+
+
+def test_a_bad_localport_is_reported_and_still_known_by_name():
+    bad = dataclasses.replace(LOCALPORT_ISO, mac=["nonsense"])
+    snapshot, asked = snapshot_of(VM_ISO, bad)
+    assert snapshot.networks[ISO].localport is None
+    assert snapshot.networks[ISO].complete
+    assert bad.logical_port in snapshot.problems[0]
+    assert asked[0].localport == bad.logical_port
+
+
+def test_a_datapath_not_seen_yet_is_asked_for_and_no_problem():
+    row = dataclasses.replace(
+        with_ids(VM_ISO, network_name=""), datapath_ids=None
+    )
+    snapshot, asked = snapshot_of(row)
+    assert not snapshot.networks
+    assert not snapshot.problems
+    assert asked == [LocalNetwork(None, VM_ISO.datapath, None)]
+
+
+def test_no_chassis_row_is_not_synced():
+    snapshot, asked = rows.chassis_snapshot(
+        [VM_ISO], chassis=None, answered=[]
+    )
+    assert (snapshot.synced, snapshot.networks, asked) == (False, {}, [])
+    snapshot, _ = rows.chassis_snapshot([], chassis=CHASSIS, answered=[])
+    assert not snapshot.synced
+
+
+def test_a_subport_has_the_instance_of_its_parent_in_another_network():
+    subport = dataclasses.replace(
+        with_ids(VM_LATE, device_id=""), parent_port=VM_ISO.logical_port
+    )
+    snapshot, _ = snapshot_of(subport, VM_ISO)
+    (found,) = snapshot.networks[LATE].ports
+    assert found.instance == VM_ISO.external_ids["neutron:device_id"]
+
+
+def test_the_order_of_rows_does_not_matter_even_with_two_metadata_ports():
+    second = dataclasses.replace(LOCALPORT_ISO, logical_port="a-second-one")
+    found = [VM_ISO, VM_LATE, LOCALPORT_ISO, second]
+    assert snapshot_of(*found)[0] == snapshot_of(*found[::-1])[0]
+
+
+# ----------------------------------------------------- what nobody expects
+
+HOSTILE = [
+    "",
+    "two words",
+    "line\nbreak",
+    "i\r\nX-Instance-ID: other",
+    "a\tb\x00",
+    "'; drop \"\\",
+    "$(reboot)",
+    "{{7*7}}",
+    "%[src]",
+    "a|b",
+    "ключ \u2028 \x85",
+    "x" * 10_240,
+]
+hostile = st.sampled_from(HOSTILE) | st.text(max_size=40)
+macs = st.lists(
+    st.sampled_from(
+        [
+            *VM_ISO.mac,
+            "fa:16:3e:00:00:01 10.10.0.9",
+            "fa:16:3e:00:00:02 10.10.0.50",
+            "unknown",
+        ]
+    )
+    | hostile,
+    max_size=3,
+)
+some_rows = st.builds(
+    PortRow,
+    logical_port=hostile,
+    type=st.sampled_from(["", "localport", "external", "patch"]) | hostile,
+    mac=macs,
+    external_ids=st.fixed_dictionaries(
+        {},
+        optional={
+            "neutron:device_id": hostile,
+            "neutron:project_id": hostile,
+            "neutron:device_owner": st.just("network:distributed") | hostile,
+            "neutron:cidrs": st.just("10.10.0.1/24") | hostile,
+            "neutron:mtu": st.just("1442") | hostile,
+            "neutron:network_name": st.just(f"neutron-{ISO}") | hostile,
+        },
+    ),
+    datapath=st.none() | st.just(VM_ISO.datapath),
+    datapath_ids=st.sampled_from([None, {}, switch(ISO)])
+    | st.dictionaries(st.just("name"), hostile),
+    parent_port=hostile,
+    chassis=st.sampled_from([None, CHASSIS]),
+)
+
+
+def map_text(snapshot: ChassisSnapshot, network: str) -> str:
+    wanted = desired_network(snapshot.networks[network])
+    return (
+        mapfile.render_map(mapfile.entries(wanted.instances, "made-up"))
+        if wanted is not None
+        else ""
+    )
+
+
+@given(st.lists(some_rows, max_size=4))
+@example([with_ids(VM_ISO, device_id="a b\n10.10.0.51 x|y|z")])
+@settings(max_examples=300)
+def test_hostile_rows_raise_nothing_and_reach_no_map(found):
+    snapshot, _ = snapshot_of(*found, LOCALPORT_ISO)
+    for problem in snapshot.problems:
+        assert problem.isprintable()
+        assert len(problem) < 400
+    for network in snapshot.networks:
+        for line in map_text(snapshot, network).split("\n")[:-1]:
+            address, value = line.split(" ")
+            assert str(ipaddress.ip_address(address)) == address
+            assert value.isprintable()
+            assert value.count("|") == 2
+
+
+@given(st.lists(some_rows, max_size=4), st.booleans())
+@settings(max_examples=300)
+def test_rows_of_one_network_never_change_another(found, first):
+    expected, _ = snapshot_of(VM_LATE)
+    order = [*found, VM_LATE] if first else [VM_LATE, *found]
+    snapshot, _ = snapshot_of(*order, LOCALPORT_ISO)
+    assert snapshot.networks[LATE] == expected.networks[LATE]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(with_ids(VM_ISO, device_id=text), id=repr(text)[:20])
+        for text in HOSTILE[1:]
+    ],
+)
+def test_a_port_with_a_strange_instance_is_left_out_and_named(bad):
+    good = dataclasses.replace(
+        VM_ISO, logical_port="good", mac=["fa:16:3e:00:00:07 10.10.0.7"]
+    )
+    snapshot, _ = snapshot_of(bad, good, LOCALPORT_ISO)
+    assert [p.logical_port for p in snapshot.networks[ISO].ports] == ["good"]
+    assert bad.logical_port in snapshot.problems[0]

@@ -1,0 +1,112 @@
+"""Which rows are asked for: little, and the same whatever the order."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from ovn_metadata.agent import conditions
+from ovn_metadata.agent.conditions import LocalNetwork
+
+CHASSIS = uuid.UUID("45658dcb-a236-4029-81c5-1f9427b9b350")
+ISO = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+ISO_DATAPATH = uuid.UUID("7f27c9ac-88f9-4d76-8829-de178803baaf")
+LATE_DATAPATH = uuid.UUID("6baef119-17a3-4d9b-b40a-9ca895b3b69d")
+OURS = ["chassis", "==", ["uuid", str(CHASSIS)]]
+ALSO_OURS = [
+    "additional_chassis",
+    "includes",
+    ["set", [["uuid", str(CHASSIS)]]],
+]
+BY_DEVICE = [
+    "external_ids",
+    "includes",
+    ["map", [["neutron:device_id", f"ovnmeta-{ISO}"]]],
+]
+
+
+@pytest.mark.parametrize(
+    ("chassis", "networks", "additional", "ports", "datapaths"),
+    [
+        pytest.param(
+            None, [], True, [], [], id="no chassis row: no port at all"
+        ),
+        pytest.param(
+            CHASSIS, [], False, [OURS], [], id="an old schema, nothing bound"
+        ),
+        pytest.param(
+            CHASSIS, [], True, [OURS, ALSO_OURS], [], id="nothing bound"
+        ),
+        pytest.param(
+            CHASSIS,
+            [LocalNetwork(None, ISO_DATAPATH, None)],
+            False,
+            [OURS],
+            [ISO_DATAPATH],
+            id="a network without a name: its datapath alone",
+        ),
+        pytest.param(
+            CHASSIS,
+            [LocalNetwork(ISO, ISO_DATAPATH, None)],
+            False,
+            [OURS, BY_DEVICE],
+            [ISO_DATAPATH],
+            id="its localport is not known: by device id",
+        ),
+        pytest.param(
+            CHASSIS,
+            [LocalNetwork(ISO, None, "lp")],
+            False,
+            [OURS, ["logical_port", "==", "lp"]],
+            [],
+            id="its localport is known: by name",
+        ),
+        pytest.param(
+            CHASSIS,
+            [LocalNetwork(ISO, ISO_DATAPATH, "lp")] * 2,
+            False,
+            [OURS, ["logical_port", "==", "lp"]],
+            [ISO_DATAPATH],
+            id="a network twice is asked for once",
+        ),
+    ],
+)
+def test_port_conditions(chassis, networks, additional, ports, datapaths):
+    assert conditions.port_conditions(
+        chassis, networks, has_additional_chassis=additional
+    ) == {
+        "Port_Binding": ports,
+        "Datapath_Binding": [
+            ["_uuid", "==", ["uuid", str(each)]] for each in datapaths
+        ],
+    }
+
+
+def test_the_order_of_networks_does_not_matter():
+    networks = [
+        LocalNetwork(ISO, ISO_DATAPATH, None),
+        LocalNetwork(None, LATE_DATAPATH, "lp"),
+    ]
+    first, second = (
+        conditions.port_conditions(CHASSIS, order, has_additional_chassis=True)
+        for order in (networks, networks[::-1])
+    )
+    assert first == second
+    assert conditions.changed(first, second) == {}
+
+
+def test_changed_names_the_tables_that_differ():
+    wanted = {"Port_Binding": [OURS], "Datapath_Binding": []}
+    assert conditions.changed({}, wanted) == wanted
+    assert conditions.changed(
+        {"Port_Binding": [], "Datapath_Binding": []}, wanted
+    ) == {"Port_Binding": [OURS]}
+
+
+def test_the_chassis_is_found_by_its_name():
+    clause = [["name", "==", "compute-1"]]
+    assert conditions.chassis_conditions("compute-1") == {
+        "Chassis": clause,
+        "Chassis_Private": clause,
+    }

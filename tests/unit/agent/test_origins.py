@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from ovn_metadata.agent.errors import ConfigError
+from ovn_metadata.agent.origins import WrittenOptions, files_read
+
+HOST = cfg.StrOpt("host", deprecated_name="ip", default="localhost")
+SECRET = cfg.StrOpt("secret", secret=True)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
+    one = write(tmp_path / "one.ini", "")
+    two = write(tmp_path / "two.ini", "")
+    b = write(tmp_path / "d" / "b.conf", "")
+    a = write(tmp_path / "d" / "a.conf", "")
+    write(tmp_path / "d" / "c.ini", "")
+    write(tmp_path / "d" / ".hidden.conf", "")
+    argv = [f"--config-file={one}", "--debug", "--config-dir", str(b.parent)]
+    argv += ["--config-file", str(two)]
+    files = files_read(argv, default_files=["/x"], default_dirs=["/y"])
+    assert files == [one, a, b, two]
+
+
+def test_defaults_stand_in_for_what_is_not_named(tmp_path: Path):
+    one = write(tmp_path / "one.conf", "")
+    inside = write(tmp_path / "d" / "a.conf", "")
+    defaults = {"default_files": [str(one)], "default_dirs": [str(tmp_path)]}
+    assert files_read([], **defaults) == [one, one]
+    # As oslo.config does it: default folders come before what is named.
+    named = ["--config-file", "/x"]
+    assert files_read(named, **defaults) == [one, Path("/x")]
+    named = ["--config-dir", str(inside.parent)]
+    assert files_read(named, **defaults) == [one, inside]
+
+
+def test_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"/nowhere: cannot be listed"):
+        files_read(
+            ["--config-dir", "/nowhere"], default_files=[], default_dirs=[]
+        )
+
+
+def test_last_file_that_has_the_option_is_its_origin(tmp_path: Path):
+    one = write(tmp_path / "one", "[DEFAULT]\nhost = a\nhost = b\n")
+    two = write(tmp_path / "two", "[DEFAULT]\nother = c\n")
+    origin = WrittenOptions([one, two]).find("DEFAULT", HOST)
+    assert origin.place == f"{one}: [DEFAULT] host"
+    assert origin.text == "b"
+
+
+def test_oslo_config_would_blame_the_last_file_with_the_section(
+    tmp_path: Path,
+):
+    """The reason for this module; delete it when this fails."""
+    one = write(tmp_path / "one", "[DEFAULT]\nhost = a\n")
+    two = write(tmp_path / "two", "[DEFAULT]\nother = c\n")
+    conf = cfg.ConfigOpts()
+    conf.register_opts([HOST])
+    conf([f"--config-file={one}", f"--config-file={two}"])
+    location = conf.get_location("host")
+    assert location is not None
+    assert location.detail == str(two)
+
+
+def test_old_name_is_told_as_it_is_written(tmp_path: Path):
+    file = write(tmp_path / "one", "[DEFAULT]\nip = a\n")
+    origin = WrittenOptions([file]).find("DEFAULT", HOST)
+    assert origin.place == f"{file}: [DEFAULT] ip"
+
+
+def test_section_in_either_case(tmp_path: Path):
+    file = write(tmp_path / "one", "[agent]\nhost = a\n[AGENT]\nx = 1\n")
+    written = WrittenOptions([file])
+    assert written.find("AGENT", HOST).text == "a"
+    assert list(written.names("AGENT")) == [
+        (str(file), "host"),
+        (str(file), "x"),
+    ]
+
+
+def test_environment_wins_over_files(tmp_path: Path, monkeypatch):
+    file = write(tmp_path / "one", "[DEFAULT]\nhost = a\n")
+    monkeypatch.setenv("OS_DEFAULT__HOST", "b")
+    origin = WrittenOptions([file]).find("DEFAULT", HOST)
+    assert origin.place == "environment OS_DEFAULT__HOST"
+    assert origin.text == "b"
+
+
+def test_default_where_nothing_is_written():
+    origin = WrittenOptions([]).find("DEFAULT", HOST)
+    assert origin.place == "default: [DEFAULT] host"
+    assert origin.text == "localhost"
+
+
+def test_error_shows_the_value_on_one_line_and_not_all_of_it(tmp_path: Path):
+    text = "[DEFAULT]\nhost = a\n b\n " + "c" * 1000
+    written = WrittenOptions([write(tmp_path / "one", text)])
+    message = str(written.error("DEFAULT", HOST, "bad"))
+    assert message.startswith(f'{tmp_path}/one: [DEFAULT] host = "a\\nb\\nc')
+    assert message.endswith('...": bad')
+    assert "\n" not in message
+
+
+def test_error_never_shows_a_secret(tmp_path: Path):
+    file = write(tmp_path / "one", "[DEFAULT]\nsecret = s3cr3t\n")
+    error = WrittenOptions([file]).error("DEFAULT", SECRET, "bad")
+    assert str(error) == f"{file}: [DEFAULT] secret: bad"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(
+            b"secret s3cr3t", "line 1: No ':' or '='", id="no equals sign"
+        ),
+        pytest.param(
+            b"[DEFAULT]\n= s3cr3t", "line 2: Key cannot be", id="no name"
+        ),
+        pytest.param(
+            b"s3cr3t = 1", "line 1: Section must be", id="no section"
+        ),
+        pytest.param(
+            b"[s3cr3t\n", "line 1: Invalid section", id="open section"
+        ),
+        pytest.param(
+            b" s3cr3t\n", "line 1: Unexpected cont", id="nothing to continue"
+        ),
+        pytest.param(b"\xffs3cr3t", "is not a text in UTF-8", id="no text"),
+    ],
+)
+def test_file_that_cannot_be_parsed(tmp_path: Path, content, reason):
+    file = tmp_path / "one.ini"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        WrittenOptions([file])
+    message = str(error.value)
+    assert message.startswith(f"{file}: {reason}")
+    assert "s3cr3t" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("nowhere", "No such file or directory", id="missing"),
+        pytest.param(".", "Is a directory", id="folder"),
+    ],
+)
+def test_file_that_cannot_be_read(tmp_path: Path, name, reason):
+    file = tmp_path / name
+    with pytest.raises(ConfigError) as error:
+        WrittenOptions([file])
+    assert str(error.value) == f"{file}: cannot be read: {reason}"

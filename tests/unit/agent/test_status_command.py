@@ -1,0 +1,149 @@
+"""`agent-status`: who answers, what it prints and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent import status_command as command
+from ovn_metadata.agent.status import Status
+
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+
+
+def ready_status() -> Status:
+    status = Status("1.0")
+    status.chassis("compute-1")
+    status.rows(synced=True, problems=())
+    status.served("gateway")
+    status.served(NETWORK, addresses=("10.10.0.1/24",), instances=2)
+    return status
+
+
+@pytest.fixture
+def answer(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Return a function that has a socket answer with TEXT, once."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "status.sock"))
+    listener.listen(1)
+
+    def serve(text: str) -> Path:
+        def once() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(text.encode())
+
+        threading.Thread(target=once, daemon=True).start()
+        return tmp_path / "status.sock"
+
+    yield serve
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="it hangs up"),
+        pytest.param("HTTP/1.1 400 Bad request\r\n", id="no JSON"),
+        pytest.param("[1]", id="no object"),
+        pytest.param('{"error": "x"}', id="another program's object"),
+    ],
+)
+def test_something_else_answers(answer, text, capsys):
+    assert command.main(["--socket", str(answer(text))]) == command.NO_ANSWER
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_nobody_answers(tmp_path, capsys):
+    path = tmp_path / "absent"
+    assert command.main(["--socket", str(path)]) == command.NO_ANSWER
+    assert capsys.readouterr().err == (
+        f"the agent does not answer: {path}: No such file or directory\n"
+    )
+
+
+def test_a_configuration_that_cannot_be_read_is_no_answer(tmp_path, capsys):
+    file = tmp_path / "agent.conf"
+    file.write_text("no section\n")
+    assert command.main(["--config-file", str(file)]) == command.NO_ANSWER
+    assert str(file) in capsys.readouterr().err
+
+
+def test_the_socket_is_the_configured_one(tmp_path, capsys):
+    file = tmp_path / "agent.conf"
+    file.write_text(f"[DEFAULT]\nstate_path = {tmp_path}\n")
+    assert command.main(["--config-file", str(file)]) == command.NO_ANSWER
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_json_is_the_status_itself(answer, capsys):
+    told = json.dumps(ready_status().as_dict())
+    path = answer(told)
+    assert command.main(["--socket", str(path), "--json"]) == command.OK
+    assert json.loads(capsys.readouterr().out) == json.loads(told)
+
+
+def not_ready(status: Status) -> None:
+    status.waits_for("southbound", "tcp:192.0.2.1:6642: refused")
+    status.failed(NETWORK, "disk full")
+
+
+def not_synced(status: Status) -> None:
+    status.rows(synced=False, problems=())
+
+
+def degraded(status: Status) -> None:
+    status.failed(NETWORK, "disk full")
+
+
+def with_remarks(status: Status) -> None:
+    status.served(NETWORK, conflicts=["10.10.0.5 claimed by ports a, b"])
+    status.gone("gateway")
+    status.rows(synced=True, problems=["port 'x' skipped"])
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        pytest.param(
+            not_ready,
+            command.NOT_READY,
+            "waiting: tcp:192.0.2.1:6642: refused",
+            id="it waits for a database, whatever failed",
+        ),
+        pytest.param(
+            not_synced, command.NOT_READY, "not ready", id="it has no rows yet"
+        ),
+        pytest.param(
+            degraded,
+            command.DEGRADED,
+            f"{NETWORK}: FAILED: disk full",
+            id="a network fails and is named",
+        ),
+        pytest.param(
+            with_remarks,
+            command.OK,
+            "  left out: 10.10.0.5 claimed by ports a, b\n"
+            "problem: port 'x' skipped",
+            id="conflicts and problems are told, all the rest is served",
+        ),
+        pytest.param(
+            lambda _status: None,
+            command.OK,
+            f"{NETWORK}: serves 2 instances on 10.10.0.1/24\n"
+            "gateway: serves\n",
+            id="all is served",
+        ),
+    ],
+)
+def test_text_and_exit_code(answer, capsys, change, code, text):
+    status = ready_status()
+    change(status)
+    path = answer(json.dumps(status.as_dict()))
+    assert command.main(["--socket", str(path)]) == code
+    assert text in capsys.readouterr().out

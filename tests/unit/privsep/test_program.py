@@ -1,0 +1,135 @@
+"""What root runs: fixed forms that nothing sent can change."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovn_metadata.privsep import names, program, validate
+from ovn_metadata.privsep.errors import InvalidArgumentError
+from ovn_metadata.privsep.settings import FleetSettings
+
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+SETTINGS = FleetSettings(
+    haproxy="/usr/sbin/haproxy",
+    user="ovn-metadata-fleet",
+    uid=990,
+    gid=991,
+    run_dir=Path("/run/ovn-metadata-fleet"),
+)
+WITHOUT_PRIVILEGE = [
+    "--reuid=990",
+    "--regid=991",
+    "--clear-groups",
+    "--no-new-privs",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+]
+
+
+def command(network: str) -> list[str]:
+    return program.command(
+        network,
+        state_path="/var/lib/neutron",
+        pids_path="/var/pids",
+        settings=SETTINGS,
+    )
+
+
+def parse(text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(
+        inline_comment_prefixes=(" ;", " #"), strict=True
+    )
+    parser.read_string(text)
+    return parser
+
+
+@pytest.mark.parametrize("network", [NETWORK, "gateway"])
+def test_haproxy_is_the_last_of_the_chain_and_has_no_privilege(network):
+    words = command(network)
+    start = words.index("/usr/sbin/haproxy")
+    assert words[start - 6 : start] == WITHOUT_PRIVILEGE
+    assert words[start:] == [
+        "/usr/sbin/haproxy",
+        "-W",
+        "-db",
+        "-p",
+        f"/var/pids/{network}.pid.haproxy",
+        "-f",
+        f"/var/lib/neutron/ovn-metadata-proxy/{network}.conf",
+    ]
+    # Found by itself and never through somebody's PATH.
+    assert all(w.startswith("/") for w in (words[0], words[start - 7]))
+
+
+def test_a_network_is_entered_and_the_gateway_is_not():
+    assert command(NETWORK)[1] == f"--net=/run/netns/ovnmeta-{NETWORK}"
+    assert Path(command(NETWORK)[0]).name == "nsenter"
+    assert Path(command("gateway")[0]).name == "setpriv"
+
+
+def test_a_tool_that_is_not_installed_is_named_where_it_would_be():
+    assert program.tool("no-such-tool") == "/usr/bin/no-such-tool"
+
+
+@given(
+    st.one_of(st.just("gateway"), st.uuids().map(str)),
+    st.text("ab/._@+,=:- \n;#%[]\"'\\", max_size=12).map("/v{}".format),
+)
+def test_a_program_file_says_one_thing_whatever_folder_passes(network, path):
+    try:
+        folder = validate.folder(path)
+    except InvalidArgumentError:
+        return
+    text = program.render_program(
+        network, state_path=folder, pids_path=folder, settings=SETTINGS
+    )
+    parser = parse(text)
+    assert parser.sections() == [f"program:{names.program_name(network)}"]
+    section = parser[parser.sections()[0]]
+    expected = program.command(
+        network, state_path=folder, pids_path=folder, settings=SETTINGS
+    )
+    assert section["command"].split() == expected
+    assert "%" not in text  # supervisord would expand it
+    assert section["stdout_logfile"] == (
+        f"/run/ovn-metadata-fleet/log/{network}.log"
+    )
+    assert section["directory"] == f"{folder}/ovn-metadata-proxy/run"
+    assert section["autorestart"] == "true"
+
+
+def test_supervisord_listens_on_one_socket_for_root_alone():
+    parser = parse(program.render_supervisord(SETTINGS))
+    assert not [s for s in parser.sections() if "inet" in s]
+    assert dict(parser["unix_http_server"]) == {
+        "file": "/run/ovn-metadata-fleet/supervisord.sock",
+        "chmod": "0700",
+    }
+    assert parser["include"]["files"] == (
+        "/run/ovn-metadata-fleet/programs/*.conf"
+    )
+    assert parser["supervisord"]["user"] == "root"
+    factories = [
+        parser[section]["supervisor.rpcinterface_factory"].strip()
+        for section in parser.sections()
+        if section.startswith("rpcinterface:")
+    ]
+    assert factories == [
+        "supervisor.rpcinterface:make_main_rpcinterface",
+        "ovn_metadata.privsep.supervisor_extension:make_interface",
+    ]
+
+
+def test_supervisord_is_started_isolated_from_the_callers_environment():
+    words = program.supervisord_command(SETTINGS, "-n")
+    assert words[1:4] == ["-I", "-m", "supervisor.supervisord"]
+    assert words[4:] == [
+        "-c",
+        "/run/ovn-metadata-fleet/supervisord.conf",
+        "-n",
+    ]

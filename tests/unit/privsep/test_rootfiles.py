@@ -1,0 +1,135 @@
+"""Root's files and folders, in places where others may have been first."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.privsep import rootfiles
+from ovn_metadata.privsep.errors import SettingsError
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of root's")
+OURS = os.geteuid()
+
+
+@pytest.fixture(autouse=True)
+def _as_in_the_daemon(monkeypatch):
+    """Have the daemon's umask, and ourselves as the agent."""
+    monkeypatch.setenv("SUDO_UID", str(OURS))
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def make_anothers_folder(path: Path) -> None:
+    path.mkdir()
+    os.chown(path, 65534, 0)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@as_root
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda p: p.write_text(""), id="a file"),
+        pytest.param(lambda p: p.symlink_to("/tmp"), id="a link to a folder"),
+        pytest.param(make_anothers_folder, id="another's folder"),
+    ],
+)
+def test_something_else_in_the_folders_place_is_refused(tmp_path, make):
+    make(tmp_path / "fleet")
+    with pytest.raises(SettingsError, match="remove it"):
+        rootfiles.ensure_private_folder(tmp_path / "fleet")
+
+
+@as_root
+def test_a_private_folder_and_what_leads_to_it_are_roots_alone(tmp_path):
+    path = tmp_path / "a" / "b" / "fleet"
+    rootfiles.ensure_private_folder(path)
+    assert mode_of(path) == 0o700
+    assert not mode_of(path.parent) & 0o022
+    assert not mode_of(path.parent.parent) & 0o022
+
+
+@as_root
+def test_a_private_folder_that_was_open_is_closed(tmp_path):
+    path = tmp_path / "fleet"
+    path.mkdir(mode=0o777)
+    rootfiles.ensure_private_folder(path)
+    assert mode_of(path) == 0o700
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param(b"another", id="another text"),
+        pytest.param(b"\xff", id="no text at all"),
+    ],
+)
+def test_a_file_is_written_for_root_alone_and_once(tmp_path, old):
+    path = tmp_path / "x.conf"
+    if old is not None:
+        path.write_bytes(old)
+    assert rootfiles.write_if_different(path, "text")
+    assert path.read_text() == "text"
+    assert mode_of(path) == 0o600
+    assert not rootfiles.write_if_different(path, "text")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_half_written_file_or_a_link_in_the_way_is_removed(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / ".x.conf.new").symlink_to(target)
+    assert rootfiles.write_if_different(tmp_path / "x.conf", "text")
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda p: None, id="nothing there"),
+        pytest.param(lambda p: p.write_text(""), id="a file"),
+        pytest.param(lambda p: p.symlink_to(p.parent), id="a link"),
+    ],
+)
+def test_only_a_folder_is_shared(tmp_path, make):
+    path = tmp_path / "state"
+    make(path)
+    before = mode_of(tmp_path)
+    with pytest.raises(SettingsError, match=str(path)):
+        rootfiles.share_folder(str(path), gid=os.getegid(), mode=0o2770)
+    assert mode_of(tmp_path) == before
+
+
+def test_a_folder_of_another_user_is_not_shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUDO_UID", str(OURS + 1))
+    before = mode_of(tmp_path)
+    with pytest.raises(SettingsError, match=f"chown it to uid {OURS + 1}"):
+        rootfiles.share_folder(str(tmp_path), gid=os.getegid(), mode=0o2770)
+    assert mode_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", [0o2750, 0o2770, 0o3775])
+def test_the_agents_folder_is_shared_once(tmp_path, mode):
+    path = tmp_path / "state"
+    path.mkdir(mode=0o755)
+    assert rootfiles.share_folder(str(path), gid=os.getegid(), mode=mode)
+    assert mode_of(path) == mode
+    assert path.stat().st_gid == os.getegid()
+    assert not rootfiles.share_folder(str(path), gid=os.getegid(), mode=mode)
+
+
+@pytest.mark.parametrize(("text", "uid"), [(None, 0), ("0", 0), ("990", 990)])
+def test_the_caller_is_who_sudo_says(monkeypatch, text, uid):
+    monkeypatch.delenv("SUDO_UID")
+    if text is not None:
+        monkeypatch.setenv("SUDO_UID", text)
+    assert rootfiles.caller_uid() == uid

@@ -1,0 +1,153 @@
+"""Root's settings: who may have written them and what they may say."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+
+import pytest
+
+from ovn_metadata.privsep import settings
+from ovn_metadata.privsep.errors import SettingsError
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of root's")
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Return a function that loads a file with these options."""
+
+    def write_and_load(**options: str) -> settings.FleetSettings:
+        options = {"haproxy": sys.executable, "user": "nobody", **options}
+        lines = [f"{name} = {text}" for name, text in options.items()]
+        file = tmp_path / "privileged.conf"
+        file.write_text("\n".join(["[fleet]", *lines, ""]))
+        return settings.load(file)
+
+    return write_and_load
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"haproxy": "haproxy"}, "absolute", id="no path"),
+        pytest.param(
+            {"haproxy": "/nonexistent/haproxy"}, "install", id="not there"
+        ),
+        pytest.param({"haproxy": "/usr"}, "haproxy", id="a folder"),
+        pytest.param({"user": "root"}, "root", id="the fleet as root"),
+        pytest.param({"user": "no-such"}, "useradd", id="no such user"),
+        pytest.param({"run_dir": "run"}, "run_dir", id="a relative folder"),
+        pytest.param({"run_dir": "/run/../x"}, "run_dir", id="dots in it"),
+        pytest.param({"run_dir": "/run/$x"}, "run_dir", id="no such option"),
+    ],
+)
+def test_refused_with_a_remedy_in_one_line(load, options, reason):
+    with pytest.raises(SettingsError, match=reason) as error:
+        load(**options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("run_dir", ["/run/a b", "/run/a%b"])
+def test_a_folder_that_an_ini_file_cannot_hold_is_refused(load, run_dir):
+    with pytest.raises(SettingsError, match="run_dir"):
+        load(run_dir=run_dir)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        pytest.param(b"#!/bin/sh\n", 0o755, "is a script", id="a wrapper"),
+        pytest.param(b"\x7fELF", 0o644, "chmod", id="not executable"),
+        pytest.param(b"", 0o644, "chmod", id="empty"),
+    ],
+)
+def test_a_haproxy_that_cannot_be_run(load, tmp_path, content, mode, reason):
+    file = tmp_path / "haproxy"
+    file.write_bytes(content)
+    file.chmod(mode)
+    with pytest.raises(SettingsError, match=reason):
+        load(haproxy=str(file))
+
+
+def test_the_agents_own_user_is_refused_for_the_fleet(load, monkeypatch):
+    monkeypatch.setenv("SUDO_UID", str(pwd.getpwnam("nobody").pw_uid))
+    with pytest.raises(SettingsError, match="user"):
+        load(user="nobody")
+
+
+def test_a_file_that_is_no_configuration(tmp_path):
+    file = tmp_path / "privileged.conf"
+    file.write_text("no section\n")
+    with pytest.raises(SettingsError, match=str(file)):
+        settings.load(file)
+
+
+def test_what_is_written_is_taken(load):
+    loaded = load(run_dir="/run/x")
+    nobody = pwd.getpwnam("nobody")
+    assert (loaded.user, loaded.uid, loaded.gid) == (
+        "nobody",
+        nobody.pw_uid,
+        nobody.pw_gid,
+    )
+    assert loaded.haproxy == sys.executable
+    places = (loaded.socket, loaded.programs, loaded.logs)
+    assert {str(place.parent) for place in places} == {"/run/x"}
+
+
+def test_the_first_fleet_user_that_exists_is_taken(load):
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    first = next(u for u in settings.DEFAULT_FLEET_USERS if u in known)
+    assert load(user="").user == first
+
+
+@pytest.fixture
+def file(tmp_path):
+    folder = tmp_path / "etc"
+    folder.mkdir(mode=0o755)
+    path = folder / "privileged.conf"
+    path.write_text("")
+    path.chmod(0o644)
+    return path
+
+
+@as_root
+def test_a_file_of_roots_in_folders_of_roots_is_trusted(file):
+    settings.check_owner([str(file)])
+
+
+@as_root
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda f: f.chmod(0o664), id="the group may write"),
+        pytest.param(lambda f: f.chmod(0o602), id="others may write"),
+        pytest.param(lambda f: os.chown(f, 65534, 0), id="another's file"),
+        pytest.param(
+            lambda f: f.parent.chmod(0o777), id="its folder is anyone's"
+        ),
+        pytest.param(
+            lambda f: os.chown(f.parent, 65534, 0), id="its folder's another's"
+        ),
+        pytest.param(
+            lambda f: (f.parent.chmod(0o1777), f.chmod(0o666)),
+            id="sticky is for the folder alone",
+        ),
+    ],
+)
+def test_a_file_that_others_could_have_written_is_refused(file, spoil):
+    spoil(file)
+    with pytest.raises(SettingsError, match="chown root:root"):
+        settings.check_owner([str(file)])
+
+
+@as_root
+def test_a_link_that_another_can_turn_is_refused(file, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "link").symlink_to(file)
+    os.chown(theirs, 65534, 65534)
+    with pytest.raises(SettingsError):
+        settings.check_owner([str(theirs / "link")])
