@@ -213,24 +213,26 @@ def test_skipped_port_is_served_once_it_is_good(box, case: Case):
     port = box.neutron.create_port(network, name="late")
     late = box.plug([port])[0]
     wait_served(late)
-    box.ovn.sync()  # or northd, still at it, would mend the row
-    damage(box, port, "garbage")
-    wait_for(lambda: warnings(box, port.id), timeout_s=10, what="the warning")
-    wait_for(
-        lambda: late.fetch().status == 404, timeout_s=10, what="404 for it"
-    )
-    case.plug([other])  # rows change, it stays bad
-    assert instance.fetch().text == instance.instance_id
-    assert len(warnings(box, port.id)) == 1
-    damage(box, port, port.addresses)
-    wait_served(late)
+    box.ovn.freeze("northd")  # or it would mend the row
+    try:
+        damage(box, port, "garbage")
+        wait_for(
+            lambda: warnings(box, port.id), timeout_s=10, what="the warning"
+        )
+        wait_for(
+            lambda: late.fetch().status == 404, timeout_s=10, what="404 for it"
+        )
+        case.plug([other])  # rows change, it stays bad
+        assert instance.fetch().text == instance.instance_id
+        assert len(warnings(box, port.id)) == 1
+        damage(box, port, port.addresses)
+        wait_served(late)
+    finally:
+        box.ovn.thaw("northd")
 
 
 def damage(box: Sandbox, port: Port, addresses: str) -> None:
-    """Write ADDRESSES into the port's Port_Binding; northd lets it be.
-
-    It writes a row again only when Northbound changes.
-    """
+    """Write ADDRESSES into the port's Port_Binding, past northd."""
     where = [["logical_port", "==", port.id]]
     (row,) = box.ovn.sb.select("Port_Binding", where, ["_uuid"])
     box.ovn.sb.transact(
