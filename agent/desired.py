@@ -13,14 +13,18 @@ _ALWAYS = (
 )
 # The prefix of every link-local address (RFC 4291, 2.5.6).
 _LINK_LOCAL_PREFIX = 64
+# Below, the kernel takes IPv6 off a link (RFC 8200, 5).
+_MIN_MTU_V6 = 1280
 
 
-def desired_network(snapshot: NetworkSnapshot) -> MetadataNetwork | None:
+def desired_network(
+    snapshot: NetworkSnapshot, *, ipv6: bool = True
+) -> MetadataNetwork | None:
     """Return what SNAPSHOT asks of this chassis; None to tear down.
 
     A network is wanted while a VIF port of it is on the chassis and it has
     a localport. Of the localport's subnets only those are served in which
-    such a port has an address.
+    such a port has an address. IPV6 tells whether this host has it at all.
     """
     localport = snapshot.localport
     if localport is None or not snapshot.ports:
@@ -41,6 +45,8 @@ def desired_network(snapshot: NetworkSnapshot) -> MetadataNetwork | None:
             f"/{_LINK_LOCAL_PREFIX}"
         )
     )
+    if not ipv6 or 0 < localport.mtu < _MIN_MTU_V6:
+        addresses = {cidr for cidr in addresses if cidr.version == 4}
     own = {cidr.ip for cidr in addresses | localport.cidrs}
     neighbours = [
         (address, mac)

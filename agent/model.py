@@ -103,3 +103,8 @@ class MetadataNetwork:
     neighbours: tuple[tuple[IPAddress, str], ...]  # address, MAC; sorted
     instances: tuple[tuple[IPAddress, Instance], ...]  # sorted by address
     conflicts: tuple[str, ...] = ()  # addresses left out, in words
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether metadata is served over IPv6 too."""
+        return any(cidr.version == 6 for cidr in self.addresses)

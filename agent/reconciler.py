@@ -23,8 +23,6 @@ from .status import Status
 
 LOG = logging.getLogger(__name__)
 
-_MIN_MTU_V6 = 1280  # RFC 8200, 5: below, a link has no IPv6
-
 
 class Reconciler:
     """Makes this host serve what the snapshots say, network by network."""
@@ -69,7 +67,7 @@ class Reconciler:
             if snapshot.synced and not self._put_off_removal(key):
                 self._teardown(key)
             return
-        wanted = desired_network(network)
+        wanted = desired_network(network, ipv6=self._ipv6)
         if wanted is not None:
             self._provision(wanted)
         elif network.complete:
@@ -171,7 +169,7 @@ class Reconciler:
             network,
             places=self._places,
             timeouts=self._settings.timeouts,
-            ipv6=self._ipv6 and not 0 < wanted.mtu < _MIN_MTU_V6,
+            ipv6=wanted.has_ipv6,
         )
         changes += self._proxies.ensure(
             network,

@@ -83,11 +83,6 @@ def write_sysctl(path: str, value: str) -> bool:
     return True
 
 
-def has_ipv6() -> bool:
-    """Tell whether this thread's namespace knows IPv6."""
-    return Path("/proc/sys/net/ipv6/conf/all").is_dir()
-
-
 def disable_transmit_checksum(interface: str) -> bool:
     """Switch the transmit checksum offload of INTERFACE off.
 

@@ -15,8 +15,6 @@ from .validate import IPInterface
 _UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"
 # A haproxy that hands over to its successor loses no queued connection:
 # the kernel moves them to the other socket of the SO_REUSEPORT group.
-# Below, the kernel takes IPv6 off the link (RFC 8200, 5).
-_MIN_MTU_V6 = 1280
 _MIGRATE_REQUESTS = "net/ipv4/tcp_migrate_req"
 
 
@@ -70,7 +68,6 @@ def _apply(
             links.open_inside(namespace) as inside,
             pyroute2.IPRoute() as host,
         ):
-            ipv6 = kernel.has_ipv6()
             changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
             # Before the link is up, or it gives itself addresses first.
             with kernel.entered(namespace):
@@ -96,13 +93,6 @@ def _apply(
             link = links.link_by_name(inside, inner)
             if link is None:
                 raise OSError(f"{inner} vanished from its namespace")
-            if not ipv6 or 0 < mtu < _MIN_MTU_V6:
-                addresses = frozenset(a for a in addresses if a.version == 4)
-                neighbours = {
-                    address: lladdr
-                    for address, lladdr in neighbours.items()
-                    if ":" not in address
-                }
             index = link["index"]
             changes += links.ensure_addresses(inside, index, addresses)
             changes += links.ensure_neighbours(inside, index, neighbours)

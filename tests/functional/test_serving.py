@@ -68,6 +68,31 @@ def test_network_without_dhcp_is_served_by_link_local(box, case: Case):
     assert instance.fetch(ipv6=True).text == instance.instance_id
 
 
+def test_network_with_an_mtu_below_ipv6s_is_served_by_ipv4(box, case: Case):
+    """And by both again once its MTU allows it."""
+    network = case.network("small", "10.10.0.0/24", "fd00:10::/64")
+    instance = case.instance(network)
+
+    def addresses() -> str:
+        return run("ip", "-n", network.namespace, "address")
+
+    box.neutron.update_network(network, mtu=1000)
+    wait_for(
+        lambda: "mtu 1000" in addresses() and "inet6 fe80" not in addresses(),
+        timeout_s=10,
+        what="a smaller link without IPv6",
+    )
+    wait_served(instance)
+    assert box.agent.status().returncode == 0
+    box.neutron.update_network(network, mtu=1442)
+
+    def served() -> bool:
+        return instance.fetch(ipv6=True, timeout=2).status == 200
+
+    wait_for(served, timeout_s=20, what="metadata by IPv6 again")
+    wait_served(instance)
+
+
 # ------------------------------------------------------ Chassis_Private
 
 
@@ -109,7 +134,7 @@ def test_heartbeat_follows_nb_cfg(own_box):
             what="heartbeat",
         )
         took.append(time.monotonic() - begun)
-    assert max(took) < 3.5, took
+    assert max(took) < 4.5, took
 
 
 def test_registration_is_kept_true(own_box):

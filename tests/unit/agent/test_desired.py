@@ -88,6 +88,28 @@ def test_serves_the_subnets_in_use(cidrs, addresses, served):
     }
 
 
+@pytest.mark.parametrize(
+    ("mtu", "ipv6", "has"),
+    [
+        pytest.param(0, True, True, id="no MTU told"),
+        pytest.param(1280, True, True, id="the least that IPv6 takes"),
+        pytest.param(1279, True, False, id="too small a link"),
+        pytest.param(1442, False, False, id="a host without IPv6"),
+    ],
+)
+def test_ipv6_is_left_out_where_there_can_be_none(mtu, ipv6, has):
+    port = dataclasses.replace(
+        localport("10.10.0.1/24", "fd00:10::1/64"), mtu=mtu
+    )
+    wanted = desired_network(
+        snapshot(port, vif("a", "10.10.0.5", "fd00:10::5")), ipv6=ipv6
+    )
+    assert wanted is not None
+    assert wanted.has_ipv6 is has
+    assert (6 in {cidr.version for cidr in wanted.addresses}) is has
+    assert (6 in {who.version for who, _ in wanted.neighbours}) is has
+
+
 def test_carries_the_localport_and_sorts_by_address():
     wanted = desired_network(
         snapshot(
