@@ -12,9 +12,9 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
-from oslo_privsep import capabilities, priv_context
+from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from .errors import PrivilegedError
 
@@ -34,7 +34,38 @@ CAPABILITIES = (
 P = ParamSpec("P")
 R = TypeVar("R")
 
-default = priv_context.PrivContext(
+
+class _Reader(comm.Deserializer):
+    def __next__(self) -> Any:
+        """Return the next message; a reset is the end of them.
+
+        The kernel resets the connection of a daemon that is killed with
+        calls unread. The library knows an end of file only: it would take
+        the daemon for a running one ever after.
+        """
+        try:
+            return super().__next__()
+        except ConnectionError:
+            raise StopIteration from None
+
+
+class _Channel(daemon.RootwrapClientChannel):
+    def _reader_main(self, reader: comm.Deserializer) -> None:
+        super()._reader_main(_Reader(reader.readsock))
+
+
+class _Context(priv_context.PrivContext):
+    def start(
+        self, method: priv_context.Method = priv_context.Method.ROOTWRAP
+    ) -> None:
+        """Start the daemon by the helper, whatever METHOD."""
+        del method
+        with self.start_lock:
+            if self.channel is None:
+                self.channel = _Channel(context=self)
+
+
+default = _Context(
     __package__,
     cfg_section="privsep",
     pypath=__name__ + ".default",

@@ -26,6 +26,7 @@ from sandbox.namespaces import NETNS_FOLDER, inside
 from sandbox.processes import send_signal
 
 SIGKILL = 9
+SIGSTOP = 19
 
 CONFIG = host.HOME / "ovn-metadata-proxy"
 FLEET = Path("/run/ovn-metadata-fleet")
@@ -396,6 +397,29 @@ def test_privsep_daemon_killed_while_ten_networks_come(ready):
         what="content agent-status",
     )
     assert len(ready.agent.processes("privsep")) == 1
+
+
+def test_privsep_daemon_killed_with_calls_unread(ready):
+    """The connection is then reset, not closed; a new daemon does them."""
+    (daemon,) = ready.agent.processes("privsep")
+    send_signal(daemon.pid, SIGSTOP)
+    networks = [
+        ready.neutron.create_network(f"n{number}", subnets=SUBNETS)
+        for number in range(3)
+    ]
+    ports = [ready.neutron.create_port(network) for network in networks]
+    instances = ready.plug(ports)
+
+    def unread() -> bool:
+        sockets = run("ss", "-Hxp").splitlines()
+        mine = [line for line in sockets if f"pid={daemon.pid}," in line]
+        return any(int(line.split()[2]) for line in mine)  # Recv-Q
+
+    wait_for(unread, timeout_s=10, what="a call that is not read")
+    send_signal(daemon.pid, SIGKILL)
+    wait_served(*instances, timeout_s=20)  # a call's timeout is 30 s
+    (fresh,) = ready.agent.processes("privsep")
+    assert fresh.pid != daemon.pid
 
 
 # -- what others did --------------------------------------------------------
