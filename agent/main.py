@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import getpass
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
-from oslo_config import cfg
-from oslo_log import log
 from oslo_privsep.comm import PrivsepTimeout
 
 from ..privsep import context
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import options, privileges
+from . import logs, options, privileges
+from .configuration import Configuration
 from .errors import AgentError, StartError
+from .gateway import Gateway
 from .haproxy.render import Places
 from .host import Host
+from .nova_hosts import NovaHosts
 from .options import version
 from .proxies import Proxies
 from .reconciler import Reconciler
 from .service import Service
 from .settings import Settings
+from .signals import Signals
 from .status import Status, StatusServer
 
 LOG = logging.getLogger(__name__)
@@ -40,13 +37,15 @@ PROGRAM = "ovn-metadata-agent"
 
 def main() -> int:
     """Run the agent until a signal ends it; return its exit code."""
+    signals = Signals()
+    argv = sys.argv[1:]
     try:
-        conf, settings = options.load(sys.argv[1:], PROGRAM)
+        conf, settings = options.load(argv, PROGRAM)
         said = privileges.become_service_user(settings)
         _check_folders(settings)
         privileges.check_readable(settings)
         fleet = privileged.load(settings.privileged_config)
-        _set_up_log(conf)
+        logs.set_up(conf, PROGRAM, ovsdb_level=settings.southbound.log_level)
     except (AgentError, PrivilegedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -54,9 +53,10 @@ def main() -> int:
     for warning in (said, *settings.warnings):
         if warning:
             LOG.warning("%s", warning)
+    configuration = Configuration(argv, PROGRAM, conf=conf, settings=settings)
     failure = ""
     try:
-        _serve(settings, fleet)
+        _serve(configuration, fleet, signals)
     except (AgentError, PrivilegedError) as error:
         failure = str(error)
     except (OSError, PrivsepTimeout) as error:
@@ -71,7 +71,12 @@ def main() -> int:
     return 0
 
 
-def _serve(settings: Settings, fleet: privileged.FleetSettings) -> None:
+def _serve(
+    configuration: Configuration,
+    fleet: privileged.FleetSettings,
+    signals: Signals,
+) -> None:
+    settings = configuration.settings()
     places = _places(settings)
     host = Host(state_path=settings.state_path, pids_path=settings.pids_path)
     lock = _claim(places)
@@ -80,23 +85,39 @@ def _serve(settings: Settings, fleet: privileged.FleetSettings) -> None:
     LOG.info("supervisord %s", "started" if started else "runs already")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
+    nova_hosts = NovaHosts(
+        lambda: configuration.settings().nova,
+        interval_s=lambda: configuration.settings().resolve_interval_s,
+    )
     proxies = Proxies(host, places, haproxy=fleet.haproxy, fleet_uid=fleet.uid)
     service = Service(
-        settings,
+        configuration.settings,
         status=status,
+        nova_hosts=nova_hosts,
         make_reconciler=functools.partial(
             Reconciler,
-            settings=settings,
+            settings=configuration.settings,
             places=places,
             host=host,
             proxies=proxies,
             status=status,
+            gateway=Gateway(
+                settings=configuration.settings,
+                places=places,
+                proxies=proxies,
+                status=status,
+                nova_hosts=nova_hosts,
+            ),
             ipv6=Path("/proc/sys/net/ipv6").is_dir(),
         ),
         list_programs=host.list_programs,
     )
 
-    _stop_on_signal(service.stop)
+    def reload() -> None:
+        _reload(configuration, status)
+        service.reconfigured()
+
+    signals.start(stop=service.stop, reload=reload)
     server.start()
     try:
         service.run()
@@ -105,24 +126,24 @@ def _serve(settings: Settings, fleet: privileged.FleetSettings) -> None:
         lock.close()
 
 
-def _stop_on_signal(stop: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT call STOP, in a thread of its own.
-
-    A handler runs between two steps of the main thread, which may hold
-    the very lock that STOP needs; so it only writes a byte.
-    """
-    reader, writer = os.pipe()
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        os.write(writer, b"x")
-
-    def wait() -> None:
-        os.read(reader, 1)
-        stop()
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
+def _reload(configuration: Configuration, status: Status) -> None:
+    """Read the configuration again; what can't be used changes nothing."""
+    problem = ""
+    try:
+        waiting = configuration.reload()
+    except AgentError as error:
+        problem = f"configuration not reloaded, the old one stays: {error}"
+    if problem:
+        LOG.error("%s", problem)
+    else:
+        LOG.info("configuration reloaded")
+        for warning in configuration.settings().warnings:
+            LOG.warning("%s", warning)
+        if waiting:
+            names = ", ".join(waiting)
+            problem = f"in force after a restart only: {names}"
+            LOG.warning("%s", problem)
+    status.configuration(problem)
 
 
 def _places(settings: Settings) -> Places:
@@ -178,25 +199,3 @@ def _folder_text(folder: Path, reason: str) -> str:
         f"can't write to {folder} (state_path) as uid {os.geteuid()}: "
         f"{reason}; chown it to the agent's user"
     )
-
-
-def _set_up_log(conf: cfg.ConfigOpts) -> None:
-    try:
-        log.setup(conf, PROGRAM)
-    except (OSError, log.LogConfigError) as error:
-        raise StartError(
-            f"can't write the log as {getpass.getuser()}: {error}; check "
-            f"log_file and log_dir"
-        ) from None
-    except RuntimeError as error:
-        # oslo.log's, where systemd's Python bindings are missing.
-        if not conf.use_journal:
-            raise
-        conf.set_override("use_journal", override=False)
-        conf.set_override("use_stderr", override=True)
-        log.setup(conf, PROGRAM)
-        LOG.warning(
-            "use_journal has no effect, the log goes to stderr: %s; install "
-            "python3-systemd",
-            error,
-        )

@@ -37,8 +37,9 @@ def _text(name: str, default: str | None = None, **more: Any) -> cfg.Opt:
 
 
 _PORT = types.whole(1, types.MAX_PORT)
-_COUNT = types.whole(1)
-_NUMBER = types.whole(0)
+_COUNT = types.whole(1, types.MAX_INT)
+_NUMBER = types.whole(0, types.MAX_INT)
+_SECONDS = types.whole(1, types.MAX_SECONDS)
 
 OPTIONS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": [
@@ -71,7 +72,7 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
         _opt("nova_client_priv_key", types.optional_path, ""),
         _text("metadata_proxy_shared_secret", "", secret=True),
         _opt("external_pids", types.folder, "$state_path/external/pids"),
-        _opt("agent_down_time", _COUNT, 75),
+        _opt("agent_down_time", _SECONDS, 75),
         _text("host"),
     ],
     "ovs": [
@@ -80,17 +81,17 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             types.remote,
             "unix:/usr/local/var/run/openvswitch/db.sock",
         ),
-        _opt("ovsdb_connection_timeout", _COUNT, 180),
+        _opt("ovsdb_connection_timeout", _SECONDS, 180),
     ],
     "ovn": [
         _opt("ovn_sb_connection", types.remotes, "tcp:127.0.0.1:6642"),
         _opt("ovn_sb_private_key", types.optional_path, ""),
         _opt("ovn_sb_certificate", types.optional_path, ""),
         _opt("ovn_sb_ca_cert", types.optional_path, ""),
-        _opt("ovsdb_connection_timeout", _COUNT, 180),
+        _opt("ovsdb_connection_timeout", _SECONDS, 180),
         # Neutron's 180 leaves a chassis behind for minutes after an outage;
         # this is the library's own.
-        _opt("ovsdb_retry_max_interval", _COUNT, 8),
+        _opt("ovsdb_retry_max_interval", _SECONDS, 8),
         _opt("ovsdb_probe_interval", _NUMBER, 60000),
         _opt(
             "ovsdb_log_level",
@@ -125,17 +126,17 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
     "metadata_rate_limiting": [
         _opt("rate_limit_enabled", types.flag, default=False),
         _opt("ip_versions", types.ip_versions, "4"),
-        _opt("base_window_duration", _COUNT, 10),
+        _opt("base_window_duration", _SECONDS, 10),
         _opt("base_query_rate_limit", _COUNT, 10),
-        _opt("burst_window_duration", _COUNT, 10),
+        _opt("burst_window_duration", _SECONDS, 10),
         _opt("burst_query_rate_limit", _COUNT, 10),
     ],
     "metadata_haproxy": [
-        _opt("timeout_connect", _COUNT, 30),
-        _opt("timeout_client", _COUNT, 32),
-        _opt("timeout_server", _COUNT, 32),
-        _opt("timeout_http_request", _COUNT, 30),
-        _opt("timeout_http_keep_alive", _COUNT, 30),
+        _opt("timeout_connect", _SECONDS, 30),
+        _opt("timeout_client", _SECONDS, 32),
+        _opt("timeout_server", _SECONDS, 32),
+        _opt("timeout_http_request", _SECONDS, 30),
+        _opt("timeout_http_keep_alive", _SECONDS, 30),
     ],
     OWN_GROUP: [
         _opt(
@@ -144,7 +145,8 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             "$state_path/ovn-metadata-agent.sock",
         ),
         _opt("reconcile_workers", types.whole(1, _MAX_WORKERS), 4),
-        _opt("resync_interval", types.whole(5), 60),
+        _opt("resolve_interval", _SECONDS, 30),
+        _opt("resync_interval", types.whole(5, types.MAX_SECONDS), 60),
         _opt(
             "privileged_config",
             types.path,

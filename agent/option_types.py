@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MAX_PORT = 65535
+# haproxy counts its timers in milliseconds, in 31 bits.
+MAX_INT = 2**31 - 1
+MAX_SECONDS = MAX_INT // 1000
 
 _TRUE = ("true", "1", "on", "yes")
 _FALSE = ("false", "0", "off", "no")

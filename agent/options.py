@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from oslo_config import cfg
 from oslo_log import log
 from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from .errors import ConfigError
-from .option_table import OPTIONS
+from .option_table import OPTIONS, OWN_GROUP
 from .origins import WrittenOptions, files_read
 from .settings import Settings
 from .settings_builder import build, section
@@ -36,35 +37,68 @@ def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
     Returns the options too, for oslo.log, which has its own among them.
     Raises ConfigError; SystemExit for --help, --version and a bad ARGV.
     """
-    default_files = _default(cfg.find_config_files, program)
-    if os.path.exists(OWN_FILE):  # noqa: PTH110 # a name among names
-        default_files.append(OWN_FILE)
-    default_dirs = _default(cfg.find_config_dirs, program)
-    written = WrittenOptions(
-        files_read(
-            argv, default_files=default_files, default_dirs=default_dirs
-        )
-    )
-    _check_log_options(written)
+    files = _Files(argv, program)
+    _check_log_options(files.written)
     conf = _new_conf()
-    try:
-        conf(
-            args=list(argv),
-            project=PROJECT,
-            prog=program,
-            description=_DESCRIPTION,
-            version=version(),
-            default_config_files=default_files,
-            default_config_dirs=default_dirs,
-        )
-    except cfg.Error as error:
-        # Not its text: that can quote a line, and there is a secret in one.
-        raise ConfigError(
-            f"the configuration can't be read: {type(error).__name__}"
-        ) from None
+    files.read_into(conf)
+    written = files.written
     for group, option in _all_options(conf):
         _check(conf, group, option, written)
     return conf, build(conf, written)
+
+
+def status_socket(argv: Sequence[str], program: str) -> Path:
+    """Return where the agent that is configured by ARGV tells its status.
+
+    Whatever else is in its files: they may be bad by now, and the agent
+    run on what they said before. Raises ConfigError.
+    """
+    conf = cfg.ConfigOpts()
+    conf.register_opts(OPTIONS["DEFAULT"])
+    conf.register_opts(OPTIONS[OWN_GROUP], OWN_GROUP)
+    files = _Files(argv, program)
+    files.read_into(conf)
+    option = next(o for o in OPTIONS[OWN_GROUP] if o.dest == "status_socket")
+    _check(conf, OWN_GROUP, option, files.written)
+    path: Path = conf[OWN_GROUP].status_socket
+    return path
+
+
+class _Files:
+    """The files that a command line names, or the default ones."""
+
+    def __init__(self, argv: Sequence[str], program: str) -> None:
+        """Read them; raise ConfigError naming one that can't be read."""
+        self._argv = list(argv)
+        self._program = program
+        self._files = _default(cfg.find_config_files, program)
+        if os.path.exists(OWN_FILE):  # noqa: PTH110 # a name among names
+            self._files.append(OWN_FILE)
+        self._dirs = _default(cfg.find_config_dirs, program)
+        self.written = WrittenOptions(
+            files_read(
+                argv, default_files=self._files, default_dirs=self._dirs
+            )
+        )
+
+    def read_into(self, conf: cfg.ConfigOpts) -> None:
+        """Have CONF know what they say; raise ConfigError."""
+        try:
+            conf(
+                args=self._argv,
+                project=PROJECT,
+                prog=self._program,
+                description=_DESCRIPTION,
+                version=version(),
+                default_config_files=self._files,
+                default_config_dirs=self._dirs,
+            )
+        except cfg.Error as error:
+            # Not its text: that can quote a line, and there is a secret in
+            # one.
+            raise ConfigError(
+                f"the configuration can't be read: {type(error).__name__}"
+            ) from None
 
 
 def _default(find: Callable[[str, str], list[str]], program: str) -> list[str]:

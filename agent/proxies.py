@@ -127,7 +127,7 @@ class Proxies:
         kept = {
             key: value
             for key, value in present.items()
-            if wanted.get(key) == value
+            if mapfile.same_owner(wanted.get(key, ""), value)
         }
         if kept != present:
             # The file first: one that is started now reads it.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from . import names
 from .desired import desired_network
-from .haproxy import files, mapfile, render
+from .gateway import Gateway
+from .haproxy import mapfile, render
 from .haproxy.render import Places
 from .host import Host
 from .model import ChassisSnapshot, MetadataNetwork, SwitchSnapshot
@@ -30,12 +30,13 @@ class Reconciler:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: Callable[[], Settings],
         places: Places,
         host: Host,
         proxies: Proxies,
         switch: Switch,
         status: Status,
+        gateway: Gateway,
         chassis_snapshot: Callable[[], ChassisSnapshot],
         switch_snapshot: Callable[[], SwitchSnapshot],
         put_off_removal: Callable[[str], bool],
@@ -47,6 +48,7 @@ class Reconciler:
         self._proxies = proxies
         self._switch = switch
         self._status = status
+        self._gateway = gateway
         self._chassis_snapshot = chassis_snapshot
         self._switch_snapshot = switch_snapshot
         self._put_off_removal = put_off_removal
@@ -58,7 +60,7 @@ class Reconciler:
     def reconcile(self, key: str) -> None:
         """Bring the network KEY (or the gateway) to what is wanted."""
         if key == names.GATEWAY:
-            self._ensure_gateway()
+            self._gateway.ensure()
             return
         snapshot = self._chassis_snapshot()
         network = snapshot.networks.get(key)
@@ -83,66 +85,10 @@ class Reconciler:
                 here.add(file.stem)
         return here | set(self._chassis_snapshot().networks) | {names.GATEWAY}
 
-    def _ensure_gateway(self) -> None:
-        settings = self._settings
-        mode = render.SOCKET_MODES[settings.socket_mode]
-        client = self._ensure_client_certificate()
-        wanted = render.render_gateway(
-            places=self._places,
-            nova=settings.nova,
-            timeouts=settings.timeouts,
-            threads=settings.gateway_threads,
-            backlog=settings.backlog,
-            socket_mode=mode,
-            client=client,
-        )
-        changes = self._proxies.ensure(names.GATEWAY, wanted, None)
-        for other in self._places.config_folder.glob("nova-client-*.pem"):
-            if other != client:
-                other.unlink()
-        self._link_public_socket(
-            self._places.public_socket(mode=mode, backlog=settings.backlog)
-        )
-        self._status.served(names.GATEWAY, digest=wanted.digest)
-        if changes:
-            LOG.info("gateway serves changes=%s", ",".join(changes))
-
-    def _ensure_client_certificate(self) -> Path | None:
-        """Have Nova's client certificate and key where haproxy reads them.
-
-        It wants both in one file that its own user can read.
-        """
-        nova = self._settings.nova
-        if nova.client_cert is None or nova.client_key is None:
-            return None
-        text = "".join(
-            file.read_text().rstrip("\n") + "\n"
-            for file in (nova.client_cert, nova.client_key)
-        )
-        path = self._places.client_certificate(text)
-        files.write(path, text)
-        return path
-
-    def _link_public_socket(self, target: Path) -> None:
-        """Have the gateway's socket TARGET under Neutron's name.
-
-        The gateway makes its socket in a folder of the fleet's; the folder
-        that Neutron's name is in is not the fleet's to write.
-        """
-        link = self._settings.proxy_socket
-        if not link.is_symlink() or link.readlink() != target:
-            fresh = link.with_name(f".{link.name}.new")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target)
-            fresh.replace(link)
-        for other in target.parent.iterdir():
-            if other != target and other.is_socket():
-                other.unlink()
-
     def _provision(self, wanted: MetadataNetwork) -> None:
         network = wanted.network
-        secret = self._settings.shared_secret
-        rights = mapfile.entries(wanted.instances, secret)
+        settings = self._settings()
+        rights = mapfile.entries(wanted.instances, settings.shared_secret)
         # First of all: the neighbour entries that are set next let the new
         # owner of an address have answers.
         self._proxies.revoke(network, rights)
@@ -168,7 +114,8 @@ class Reconciler:
         rendered = render.render_network(
             network,
             places=self._places,
-            timeouts=self._settings.timeouts,
+            timeouts=settings.timeouts,
+            limit=settings.rate_limit,
             ipv6=wanted.has_ipv6,
         )
         changes += self._proxies.ensure(

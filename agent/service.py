@@ -14,6 +14,7 @@ from . import names
 from .databases import Databases
 from .errors import AgentError
 from .model import ChassisSnapshot, NetworkSnapshot, SwitchSnapshot
+from .nova_hosts import NovaHosts
 from .ovsdb.chassis import Heartbeat
 from .reconciler import Reconciler
 from .settings import Settings
@@ -39,9 +40,10 @@ class Service:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Callable[[], Settings],
         *,
         status: Status,
+        nova_hosts: NovaHosts,
         make_reconciler: Callable[..., Reconciler],
         list_programs: Callable[[], Any],
     ) -> None:
@@ -58,7 +60,9 @@ class Service:
         self._heartbeat: Heartbeat | None = None
         self._chassis_name = ""
         self._all_queued = False
-        self._databases = Databases(settings, status=status, stop=self._stop)
+        self._resync_now = threading.Event()
+        self._databases = Databases(settings(), status=status, stop=self._stop)
+        self._nova_hosts = nova_hosts
         self._workers: list[threading.Thread] = []
         # After the chassis row was made anew: see _SETTLE_S.
         self._last_chassis: uuid.UUID | None = None
@@ -68,6 +72,13 @@ class Service:
     def stop(self) -> None:
         """Have `run` return soon."""
         self._stop.set()
+        self._news.set()
+
+    def reconfigured(self) -> None:
+        """Look at everything again: the settings are others."""
+        self._nova_hosts.refresh()
+        self._queue.add(names.GATEWAY)
+        self._resync_now.set()
         self._news.set()
 
     def run(self) -> None:
@@ -87,12 +98,14 @@ class Service:
             put_off_removal=self._put_off_removal,
         )
         self._start_workers(reconciler)
+        self._nova_hosts.start(lambda: self._queue.add(names.GATEWAY))
         try:
             self._queue.add(names.GATEWAY)
             self._run_chassis(reconciler)
         finally:
             if self._heartbeat is not None:
                 self._heartbeat.stop()
+            self._nova_hosts.stop()
             self._queue.close()
             for worker in self._workers:
                 worker.join(_END_S / len(self._workers))
@@ -111,7 +124,7 @@ class Service:
             chassis_name=chassis_name,
             bridge=lambda: self._switch_rows.bridge,
             nb_cfg=lambda: self._rows.nb_cfg,
-            agent_down_time_s=self._settings.agent_down_time_s,
+            agent_down_time_s=lambda: self._settings().agent_down_time_s,
         )
         self._heartbeat.start()
         self._follow(reconciler, chassis_name)
@@ -200,7 +213,7 @@ class Service:
             self._news.set()
 
     def _start_workers(self, reconciler: Reconciler) -> None:
-        for number in range(self._settings.reconcile_workers):
+        for number in range(self._settings().reconcile_workers):
             worker = threading.Thread(
                 target=self._work,
                 args=(reconciler,),
@@ -222,6 +235,7 @@ class Service:
                 if isinstance(error, AgentError | PrivilegedError):
                     reason = str(error)
                 LOG.debug("network=%s failed", key, exc_info=True)
+            LOG.debug("looked at network=%s", key)
             # Before the key is given back, or a worker that takes it and
             # succeeds would be contradicted.
             news = bool(reason) and self._status.failed(key, reason)
@@ -246,11 +260,14 @@ class Service:
                 raise AgentError(
                     f"system-id is no longer {chassis_name}; starting anew"
                 )
-            if self._rows.synced and time.monotonic() >= resync_due:
-                if self._resync(reconciler):
-                    resync_due = (
-                        time.monotonic() + self._settings.resync_interval_s
-                    )
+            if time.monotonic() >= resync_due:
+                self._resync_now.set()
+            if self._rows.synced and self._resync_now.is_set():
+                self._resync_now.clear()
+                interval_s = self._settings().resync_interval_s
+                resync_due = time.monotonic() + interval_s
+                if not self._resync(reconciler):
+                    self._resync_now.set()
             else:
                 self._check_fleet()
             self._news.wait(FLEET_INTERVAL_S)

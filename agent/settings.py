@@ -43,7 +43,7 @@ class Timeouts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateLimit:
-    """How many requests an instance may make; in two windows."""
+    """How many requests an address may make, in two windows."""
 
     enabled: bool
     ip_versions: tuple[int, ...]  # 4, 6 or both, sorted
@@ -99,6 +99,7 @@ class Settings:
     status_socket: Path
     reconcile_workers: int
     resync_interval_s: int
+    resolve_interval_s: int
     privileged_config: Path
     service_user: str  # "": the first of ovn-metadata, neutron that exists
     warnings: tuple[str, ...] = ()  # for the log, once there is one

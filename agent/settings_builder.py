@@ -62,6 +62,7 @@ def build(conf: cfg.ConfigOpts, written: WrittenOptions) -> settings.Settings:
         status_socket=own.status_socket,
         reconcile_workers=own.reconcile_workers,
         resync_interval_s=own.resync_interval,
+        resolve_interval_s=own.resolve_interval,
         privileged_config=own.privileged_config,
         service_user=own.service_user,
         warnings=tuple(_warnings(conf, written)),
@@ -184,11 +185,6 @@ def _warnings(conf: cfg.ConfigOpts, written: WrittenOptions) -> Iterator[str]:
         yield (
             "[DEFAULT] nova_metadata_insecure is true: Nova's certificate "
             "is not looked at; set auth_ca_cert instead"
-        )
-    if conf.metadata_rate_limiting.rate_limit_enabled:
-        yield (
-            "[metadata_rate_limiting] rate_limit_enabled is true: this "
-            "release does not limit rates yet"
         )
     if (conf.metadata_workers or 0) > MAX_GATEWAY_THREADS:
         yield (

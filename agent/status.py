@@ -45,6 +45,7 @@ class Status:
         self._waiting: dict[str, str] = {}
         self._synced = False
         self._problems: tuple[str, ...] = ()
+        self._configuration = ""
         self._networks: dict[str, NetworkStatus] = {}
         self._reconciles = 0
 
@@ -55,6 +56,11 @@ class Status:
                 self._waiting[what] = reason
             else:
                 self._waiting.pop(what, None)
+
+    def configuration(self, problem: str) -> None:
+        """Note what is the matter with the configuration; "" for nothing."""
+        with self._lock:
+            self._configuration = problem
 
     def chassis(self, name: str) -> None:
         """Note the chassis this agent works for."""
@@ -130,7 +136,10 @@ class Status:
                 "chassis": self._chassis,
                 "ready": self._synced and not self._waiting,
                 "waiting": dict(self._waiting),
-                "problems": list(self._problems),
+                "problems": [
+                    *filter(None, [self._configuration]),
+                    *self._problems,
+                ],
                 "reconciles": self._reconciles,
                 "networks": {
                     network: dataclasses.asdict(entry)

@@ -79,8 +79,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def _configured_socket(arguments: argparse.Namespace) -> Path:
     argv = [f"--config-file={name}" for name in arguments.config_file]
     argv += [f"--config-dir={name}" for name in arguments.config_dir]
-    _, settings = options.load(argv, "ovn-metadata-agent")
-    return settings.status_socket
+    return options.status_socket(argv, "ovn-metadata-agent")
 
 
 def ask(path: Path) -> dict[str, Any]:

@@ -39,6 +39,14 @@ def entries(
     }
 
 
+def same_owner(value: str, other: str) -> bool:
+    """Tell whether both values are the same instance's.
+
+    Their signatures may differ: the secret may be a new one.
+    """
+    return value.split("|")[:2] == other.split("|")[:2]
+
+
 def render_map(wanted: Mapping[str, str]) -> str:
     """Return the text of a map file, one "key value" a line, sorted."""
     return "".join(f"{key} {wanted[key]}\n" for key in sorted(wanted))

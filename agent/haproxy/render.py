@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import names
-from ..settings import Nova, NovaEndpoint, Timeouts
+from ..settings import RateLimit, Timeouts
 
 # Neutron's tag and facility, which deployments sort their logs by.
 _LOG_TAG = "haproxy-metadata-proxy"
@@ -37,6 +37,9 @@ _HARD_STOP_S = 60
 _UNKNOWN_INSTANCE = "No instance of this network has your address."
 _NO_IDENTITY = "The request does not say whose it is."
 _NOVA_DOWN = "No Nova metadata API answers."
+_TOO_MANY = "Too many requests."
+# Addresses that are counted at a time, of one network on one chassis.
+_COUNTED_ADDRESSES = "10k"
 
 
 # metadata_proxy_socket_mode, in octal. What Neutron deduces follows the
@@ -76,13 +79,13 @@ class Places:
         """Path of the map of NETWORK."""
         return self.config_folder / names.map_file(network)
 
-    def client_certificate(self, text: str) -> Path:
-        """Path of the file with our certificate and key for Nova, TEXT.
+    def certificate(self, kind: str, text: str) -> Path:
+        """Path of the PEM file of KIND with TEXT.
 
         Another text has another name: a reload is due then.
         """
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self.config_folder / f"nova-client-{digest}.pem"
+        return self.config_folder / f"nova-{kind}-{digest}.pem"
 
     def pid(self, network: str) -> Path:
         """Path of the PID file of NETWORK (or gateway)."""
@@ -101,11 +104,30 @@ class Rendered:
     digest: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class NovaServer:
+    """An address of Nova's metadata API."""
+
+    address: str  # IPv4 or IPv6, never in brackets
+    port: int
+    name: str = ""  # what its certificate has to be for; "" for any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """How to speak https with Nova."""
+
+    insecure: bool  # without looking at its certificate
+    authority: Path | None  # PEM; None: the system's
+    client: Path | None  # PEM, our certificate and its key
+
+
 def render_network(
     network: str,
     *,
     places: Places,
     timeouts: Timeouts,
+    limit: RateLimit,
     ipv6: bool,
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
@@ -120,6 +142,7 @@ def render_network(
             f"    bind [{names.METADATA_ADDRESS_V6}]:80 "
             f"interface {names.inner_veth(network)}"
         )
+    rules = _limit_rules(limit)
     body = f"""
 {_global(network, places, connections=_NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -129,7 +152,7 @@ listen metadata
 {chr(10).join(binds)}
     http-request set-var(txn.identity) src,map_ip({places.map(network)})
     http-request return status 404 content-type text/plain string \
-"{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}
+"{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}{rules}
     http-request del-header ^x[^a-z0-9] -m reg
     http-request del-header forwarded
     http-request set-header X-OVN-Network-ID {network}
@@ -140,36 +163,35 @@ listen metadata
 %[var(txn.identity),field(3,|)]
 {_retries(_GATEWAY_RETRIES)}
     server gateway unix@{_GATEWAY_SOCKET}
-"""
+{_limit_tables(limit)}"""
     return _with_digest(body)
 
 
 def render_gateway(
     *,
     places: Places,
-    nova: Nova,
+    nova: Sequence[NovaServer],
+    tls: Tls | None,
     timeouts: Timeouts,
     threads: int,
     backlog: int,
     socket_mode: str,
-    client: Path | None,
 ) -> Rendered:
     """Return the configuration of the gateway's haproxy.
 
-    It takes requests with an identity and passes them to a Nova metadata
-    API. SOCKET_MODE is octal, as haproxy takes it; CLIENT is a file with
-    our certificate and its key, for https.
+    It takes requests with an identity and passes them to one of the servers
+    NOVA, by https if there is TLS. Without any server it answers 503.
+    SOCKET_MODE is octal, as haproxy takes it.
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
     public = places.public_socket(mode=socket_mode, backlog=backlog)
     public = Path("..", public.parent.name, public.name)
-    several = len(nova.endpoints) > 1
+    several = len(nova) > 1
     # Before it tries the same server again haproxy waits a second; twice
     # the same one is two, and a Nova that is down is known at once.
-    endpoints = nova.endpoints if several else nova.endpoints * 2
     servers = [
-        _server(number, endpoint, nova, client=client, check=several)
-        for number, endpoint in enumerate(endpoints)
+        _server(number, server, tls, check=several)
+        for number, server in enumerate([*nova] if several else [*nova] * 2)
     ]
     head = _global(
         names.GATEWAY,
@@ -252,45 +274,78 @@ def _retries(count: int) -> str:
     http-request disable-l7-retry unless METH_GET"""
 
 
-def _server(
-    number: int,
-    endpoint: NovaEndpoint,
-    nova: Nova,
-    *,
-    client: Path | None,
-    check: bool,
-) -> str:
-    words = [
-        f"    server nova{number} {_host(endpoint.host)}:{endpoint.port}",
-        "init-addr libc,none",
+def _windows(limit: RateLimit) -> tuple[tuple[str, int, int], ...]:
+    """Return (table, seconds, requests) of what LIMIT counts."""
+    if not limit.enabled:
+        return ()
+    return (
+        ("base", limit.base_window_s, limit.base_requests),
+        ("burst", limit.burst_window_s, limit.burst_requests),
+    )
+
+
+def _limit_rules(limit: RateLimit) -> str:
+    """Return the rules that count requests by address and refuse some.
+
+    What was refused does not count: who asks on and on gets as much as who
+    asks slowly. What a request was sent to tells its IP version.
+    """
+    which = ""
+    if limit.ip_versions == (4,):
+        which = f" if {{ dst {names.METADATA_ADDRESS_V4} }}"
+    if limit.ip_versions == (6,):
+        which = f" if {{ dst {names.METADATA_ADDRESS_V6} }}"
+    windows = list(enumerate(_windows(limit)))
+    track = [
+        f"track-sc{number} src table {table}{which}"
+        for number, (table, _, _) in windows
     ]
-    if nova.protocol == "https":
+    refuse = [
+        f"return status 429 content-type text/plain string "
+        f'"{_TOO_MANY}\\n" hdr Retry-After {seconds} '
+        f"if {{ sc_gpc0_rate({number},{table}) ge {requests} }}"
+        for number, (table, seconds, requests) in windows
+    ]
+    count = [f"sc-inc-gpc0({number})" for number, _ in windows]
+    return "".join(
+        f"\n    http-request {rule}" for rule in track + refuse + count
+    )
+
+
+def _limit_tables(limit: RateLimit) -> str:
+    """Return the tables for those; a table has one window only.
+
+    An IPv4 address fits into an IPv6 table, mapped.
+    """
+    return "".join(
+        f"""
+backend {table}
+    stick-table type ipv6 size {_COUNTED_ADDRESSES} expire {seconds}s \
+store gpc0_rate({seconds}s)
+"""
+        for table, seconds, _ in _windows(limit)
+    )
+
+
+def _server(
+    number: int, server: NovaServer, tls: Tls | None, *, check: bool
+) -> str:
+    host = f"[{server.address}]" if ":" in server.address else server.address
+    words = [f"    server nova{number} {host}:{server.port}"]
+    if tls is not None:
         words.append("ssl")
-        if nova.insecure:
+        if tls.insecure:
             words.append("verify none")
         else:
             # @system-ca needs haproxy 2.6, which is the oldest we know.
-            authority = nova.ca_cert or "@system-ca"
+            authority = tls.authority or "@system-ca"
             words.append(f"verify required ca-file {authority}")
-            if not _is_address(endpoint.host):
-                words.append(f"verifyhost {endpoint.host}")
-        if not _is_address(endpoint.host):
-            words.append(f"sni str({endpoint.host})")
-        if client is not None:
-            words.append(f"crt {client}")
+            if server.name:
+                words.append(f"verifyhost {server.name}")
+        if server.name:
+            words.append(f"sni str({server.name})")
+        if tls.client is not None:
+            words.append(f"crt {tls.client}")
     if check:
         words.append("check inter 2s fastinter 500ms fall 2 rise 1")
     return " ".join(words)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def _host(host: str) -> str:
-    bare = host.strip("[]")
-    return f"[{bare}]" if ":" in bare else bare

@@ -74,13 +74,13 @@ class Heartbeat:
         chassis_name: str,
         bridge: Callable[[], str],
         nb_cfg: Callable[[], int],
-        agent_down_time_s: int,
+        agent_down_time_s: Callable[[], int],
     ) -> None:
         self._southbound = southbound
         self._chassis_name = chassis_name
         self._bridge = bridge
         self._nb_cfg = nb_cfg
-        self._max_delay_s = max_delay_s(agent_down_time_s)
+        self._agent_down_time_s = agent_down_time_s
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._is_first = True
@@ -124,7 +124,8 @@ class Heartbeat:
             return
         if set(self._missing(found[1])) == {HEARTBEAT_KEY}:
             # Not for secrets: it spreads the load of many chassis.
-            delay = random.uniform(0, self._max_delay_s)  # noqa: S311
+            most_s = max_delay_s(self._agent_down_time_s())
+            delay = random.uniform(0, most_s)  # noqa: S311
             self._stop.wait(delay)
 
     def _row(self) -> tuple[uuid.UUID, dict[str, str]] | None:

@@ -120,6 +120,11 @@ class Nova:
         self._settings["status"] = status
         self._tell(status=status)
 
+    def accept(self, *secrets: str) -> None:
+        """Take signatures by any of SECRETS from now on."""
+        self._settings["secrets"] = secrets
+        self._tell(secrets=secrets)
+
     def register(
         self,
         instance_id: str,

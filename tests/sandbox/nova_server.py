@@ -104,6 +104,8 @@ class Control(asyncio.Protocol):
             nova.servers.pop(instance, None)
         nova.delay_s = command.get("delay_s", nova.delay_s)
         nova.status = command.get("status", nova.status)
+        if "secrets" in command:
+            nova.secrets = [word.encode() for word in command["secrets"]]
         return {"requests": nova.requests}
 
 
@@ -121,7 +123,7 @@ async def serve(nova: Nova, address: str, port: int, control: Path) -> None:
 def main(argv: Sequence[str]) -> None:
     """Run with ARGV: address, port, secret's file, control socket."""
     address, port, secret, control = argv
-    nova = Nova(Path(secret).read_bytes())
+    nova = Nova([Path(secret).read_bytes()])
     asyncio.run(serve(nova, address, int(port), Path(control)))
 
 

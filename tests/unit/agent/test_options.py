@@ -81,6 +81,7 @@ DEFAULTS = Settings(
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),
     reconcile_workers=4,
     resync_interval_s=60,
+    resolve_interval_s=30,
     privileged_config=Path("/etc/ovn-metadata-agent/privileged.conf"),
     service_user="",
 )
@@ -212,6 +213,7 @@ VALUES = [
     ("privsep", "helper_command", "", "helper_command", None),
     ("ovn_metadata_agent", "reconcile_workers", "8", "reconcile_workers", 8),
     ("ovn_metadata_agent", "resync_interval", "5", "resync_interval_s", 5),
+    ("ovn_metadata_agent", "resolve_interval", "9", "resolve_interval_s", 9),
     ("ovn_metadata_agent", "service_user", "root", "service_user", "root"),
     (
         "ovn_metadata_agent",
@@ -354,6 +356,7 @@ BAD_VALUES = [
     ("metadata_rate_limiting", "burst_window_duration", "0"),
     ("metadata_rate_limiting", "burst_query_rate_limit", "0"),
     ("metadata_haproxy", "timeout_connect", "0"),
+    ("metadata_haproxy", "timeout_connect", "2147484"),
     ("metadata_haproxy", "timeout_client", "1.5"),
     ("metadata_haproxy", "timeout_server", "x"),
     ("metadata_haproxy", "timeout_http_request", ""),
@@ -362,6 +365,7 @@ BAD_VALUES = [
     ("ovn_metadata_agent", "reconcile_workers", "0"),
     ("ovn_metadata_agent", "reconcile_workers", "257"),
     ("ovn_metadata_agent", "resync_interval", "4"),
+    ("ovn_metadata_agent", "resolve_interval", "0"),
     ("ovn_metadata_agent", "privileged_config", "p.conf"),
     ("ovn_metadata_agent", "service_user", "no-such-user"),
 ]
@@ -432,7 +436,7 @@ def test_variable_of_the_environment_is_named(load: Load, monkeypatch):
         load("[ovn]\novsdb_probe_interval = 1\n")
     assert str(caught.value) == (
         'environment OS_OVN__OVSDB_PROBE_INTERVAL = "soon": '
-        "not an integer (0 or more)"
+        "not an integer (0 to 2147483647)"
     )
 
 

@@ -117,3 +117,16 @@ def test_an_entry_has_a_signature_and_no_secret():
     signature = identity.signature(SECRET, "i")
     assert text == f"10.10.0.50 i|p|{signature}\n"
     assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "expected"),
+    [
+        ("i|p|s", "i|p|t", True),
+        ("i|p|s", "j|p|s", False),
+        ("i|p|s", "i|q|s", False),
+        ("i|p|s", "", False),
+    ],
+)
+def test_a_new_signature_makes_no_other_owner(value, other, expected):
+    assert mapfile.same_owner(value, other) is expected

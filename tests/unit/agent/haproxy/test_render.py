@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ovn_metadata.agent.haproxy.render import (
     SOCKET_MODES,
+    NovaServer,
     Places,
     Rendered,
+    Tls,
     render_gateway,
     render_network,
 )
-from ovn_metadata.agent.settings import Nova, NovaEndpoint, Timeouts
+from ovn_metadata.agent.settings import RateLimit, Timeouts
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(
@@ -25,22 +28,37 @@ PLACES = Places(
     Path("/var/pids"),
 )
 TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
-NOVA = Nova((NovaEndpoint("nova", 8775),), "http", None, False, None, None)
+NOVA = (NovaServer("10.0.0.1", 8775),)
 
 
-def network(*, timeouts: Timeouts = TIMEOUTS, ipv6: bool = True) -> Rendered:
-    return render_network(NETWORK, places=PLACES, timeouts=timeouts, ipv6=ipv6)
+NO_LIMIT = RateLimit(False, (4,), 10, 10, 10, 10)
 
 
-def gateway(nova: Nova = NOVA, *, timeouts: Timeouts = TIMEOUTS) -> Rendered:
+def network(
+    *,
+    timeouts: Timeouts = TIMEOUTS,
+    limit: RateLimit = NO_LIMIT,
+    ipv6: bool = True,
+) -> Rendered:
+    return render_network(
+        NETWORK, places=PLACES, timeouts=timeouts, limit=limit, ipv6=ipv6
+    )
+
+
+def gateway(
+    nova: Sequence[NovaServer] = NOVA,
+    *,
+    tls: Tls | None = None,
+    timeouts: Timeouts = TIMEOUTS,
+) -> Rendered:
     return render_gateway(
         places=PLACES,
         nova=nova,
+        tls=tls,
         timeouts=timeouts,
         threads=3,
         backlog=4096,
         socket_mode="666",
-        client=nova.client_cert,
     )
 
 
@@ -161,61 +179,57 @@ CERT = Path("/etc/client.pem")
 
 
 @pytest.mark.parametrize(
-    ("hosts", "options", "servers"),
+    ("nova", "tls", "servers"),
     [
         pytest.param(
-            ["10.0.0.1"],
-            {},
-            ["10.0.0.1:8775 init-addr libc,none"],
-            id="http to an address",
+            [("10.0.0.1", "")], None, ["10.0.0.1:8775"], id="http, an address"
         ),
         pytest.param(
-            ["fd00::1"],
-            {},
-            ["[fd00::1]:8775 init-addr libc,none"],
+            [("fd00::1", "nova")],
+            None,
+            ["[fd00::1]:8775"],
             id="an IPv6 address stands in brackets",
         ),
         pytest.param(
-            ["a", "b"],
-            {},
+            [("10.0.0.1", ""), ("10.0.0.2", "b")],
+            None,
             [
-                f"{host}:8775 init-addr libc,none "
+                f"10.0.0.{number}:8775 "
                 "check inter 2s fastinter 500ms fall 2 rise 1"
-                for host in "ab"
+                for number in (1, 2)
             ],
             id="several are checked",
         ),
         pytest.param(
-            ["nova"],
-            {"protocol": "https"},
+            [("10.0.0.1", "nova")],
+            Tls(False, None, None),
             [
-                "nova:8775 init-addr libc,none ssl verify required "
+                "10.0.0.1:8775 ssl verify required "
                 "ca-file @system-ca verifyhost nova sni str(nova)"
             ],
             id="https trusts the system",
         ),
         pytest.param(
-            ["10.0.0.1"],
-            {"protocol": "https", "ca_cert": CA, "client_cert": CERT},
+            [("10.0.0.1", "")],
+            Tls(False, CA, CERT),
             [
-                "10.0.0.1:8775 init-addr libc,none ssl verify required "
+                "10.0.0.1:8775 ssl verify required "
                 "ca-file /etc/ca.pem crt /etc/client.pem"
             ],
             id="https to an address, with certificates: no name to check",
         ),
         pytest.param(
-            ["nova"],
-            {"protocol": "https", "insecure": True, "ca_cert": CA},
-            ["nova:8775 init-addr libc,none ssl verify none sni str(nova)"],
+            [("10.0.0.1", "nova")],
+            Tls(True, CA, None),
+            ["10.0.0.1:8775 ssl verify none sni str(nova)"],
             id="insecure as asked",
         ),
+        pytest.param([], None, [], id="no address is known"),
     ],
 )
-def test_servers(hosts, options, servers):
-    endpoints = tuple(NovaEndpoint(host, 8775) for host in hosts)
-    rendered = gateway(
-        dataclasses.replace(NOVA, endpoints=endpoints, **options)
-    )
+def test_servers(nova, tls, servers):
+    addresses = [NovaServer(address, 8775, name) for address, name in nova]
+    rendered = gateway(addresses, tls=tls)
     found = [line for line in lines_of(rendered) if line.startswith("server")]
     # A single one stands there twice: no second is waited before a retry.
     wanted = servers if len(servers) > 1 else servers * 2
@@ -227,3 +241,46 @@ def test_servers(hosts, options, servers):
 def test_socket_modes_are_octal_and_let_the_fleet_write():
     assert set(SOCKET_MODES) == {"deduce", "user", "group", "all"}
     assert all(int(mode, 8) & 0o600 == 0o600 for mode in SOCKET_MODES.values())
+
+
+@pytest.mark.parametrize(
+    ("versions", "condition"),
+    [
+        ((4,), " if { dst 169.254.169.254 }"),
+        ((6,), " if { dst fe80::a9fe:a9fe }"),
+        ((4, 6), ""),
+    ],
+)
+def test_rate_limit_counts_in_two_windows(versions, condition):
+    limit = RateLimit(True, versions, 60, 20, 5, 7)
+    lines = lines_of(network(limit=limit))
+    assert f"http-request track-sc0 src table base{condition}" in lines
+    assert f"http-request track-sc1 src table burst{condition}" in lines
+    refusals = [line for line in lines if " 429 " in line]
+    assert [line.split(" hdr ")[1] for line in refusals] == [
+        "Retry-After 60 if { sc_gpc0_rate(0,base) ge 20 }",
+        "Retry-After 5 if { sc_gpc0_rate(1,burst) ge 7 }",
+    ]
+    tables = [line for line in lines if line.startswith("stick-table")]
+    assert [line.split(" expire ")[1] for line in tables] == [
+        "60s store gpc0_rate(60s)",
+        "5s store gpc0_rate(5s)",
+    ]
+    # Nobody unknown is counted, nobody refused is passed on.
+    order = [
+        next(n for n, line in enumerate(lines) if part in line)
+        for part in (
+            "status 404",
+            "track-sc0",
+            "status 429",
+            "sc-inc",
+            "set-header",
+        )
+    ]
+    assert order == sorted(order)
+
+
+def test_without_a_rate_limit_nothing_is_counted():
+    text = network().text
+    assert "stick-table" not in text
+    assert "429" not in text

@@ -1,0 +1,88 @@
+"""The settings in force, and how they change while the agent runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from oslo_config import cfg
+
+from . import logs, options, privileges
+from .errors import StartError
+from .settings import Settings
+
+# What the agent was built around: connections, folders, rights.
+_UNTIL_RESTART = (
+    "state_path",
+    "proxy_socket",
+    "pids_path",
+    "vswitch",
+    "southbound",
+    "root_helper",
+    "helper_command",
+    "status_socket",
+    "reconcile_workers",
+    "privileged_config",
+    "service_user",
+)
+
+
+class Configuration:
+    """What the configuration files said when they were last good."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        program: str,
+        *,
+        conf: cfg.ConfigOpts,
+        settings: Settings,
+    ) -> None:
+        self._argv = argv
+        self._program = program
+        self._conf = conf
+        self._settings = settings
+
+    def settings(self) -> Settings:
+        """Return the settings that are in force now."""
+        return self._settings
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the files again; return which changes wait for a restart.
+
+        Raises ConfigError and StartError for what can't be used: then all
+        of the old settings stay in force.
+        """
+        conf, read = options.load(self._argv, self._program)
+        privileges.check_readable(read)
+        settings, waiting = after_reload(self._settings, read)
+        try:
+            self._set_up_log(conf, settings)
+        except StartError:
+            self._set_up_log(self._conf, self._settings)
+            raise
+        self._conf, self._settings = conf, settings
+        return waiting
+
+    def _set_up_log(self, conf: cfg.ConfigOpts, settings: Settings) -> None:
+        logs.set_up(
+            conf, self._program, ovsdb_level=settings.southbound.log_level
+        )
+
+
+def after_reload(
+    old: Settings, read: Settings
+) -> tuple[Settings, tuple[str, ...]]:
+    """Return what is in force when READ has taken the place of OLD.
+
+    The second value names the settings whose change waits for a restart.
+    """
+    southbound = dataclasses.replace(
+        old.southbound, log_level=read.southbound.log_level
+    )
+    old = dataclasses.replace(old, southbound=southbound)
+    kept = {name: getattr(old, name) for name in _UNTIL_RESTART}
+    waiting = tuple(
+        name for name in _UNTIL_RESTART if getattr(read, name) != kept[name]
+    )
+    return dataclasses.replace(read, **kept), waiting

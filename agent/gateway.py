@@ -1,0 +1,137 @@
+"""Bring the gateway, the haproxy between the networks' and Nova, up to date.
+
+Like a network's reconcile: which event asked for it does not matter, and
+doing it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from . import names
+from .errors import AgentError
+from .haproxy import files, render
+from .haproxy.render import NovaServer, Places, Tls
+from .nova_hosts import NovaHosts
+from .proxies import Proxies
+from .settings import Nova, Settings
+from .status import Status
+
+LOG = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The gateway's configuration, certificates, program and socket."""
+
+    def __init__(
+        self,
+        *,
+        settings: Callable[[], Settings],
+        places: Places,
+        proxies: Proxies,
+        status: Status,
+        nova_hosts: NovaHosts,
+    ) -> None:
+        self._settings = settings
+        self._places = places
+        self._proxies = proxies
+        self._status = status
+        self._nova_hosts = nova_hosts
+
+    def ensure(self) -> None:
+        """Have the gateway run as the settings in force want it.
+
+        Raises AgentError and OSError; what ran before runs on.
+        """
+        settings = self._settings()
+        mode = render.SOCKET_MODES[settings.socket_mode]
+        servers = self._nova_servers(settings.nova)
+        looking = servers is None
+        self._status.waits_for(
+            "nova hosts", "a look-up of nova_metadata_host" if looking else ""
+        )
+        if servers is None:
+            return
+        tls = self._ensure_certificates(settings.nova)
+        wanted = render.render_gateway(
+            places=self._places,
+            nova=servers,
+            tls=tls,
+            timeouts=settings.timeouts,
+            threads=settings.gateway_threads,
+            backlog=settings.backlog,
+            socket_mode=mode,
+        )
+        changes = self._proxies.ensure(names.GATEWAY, wanted, None)
+        for other in self._places.config_folder.glob("nova-*.pem"):
+            if tls is None or other not in (tls.authority, tls.client):
+                other.unlink()
+        self._link_public_socket(
+            self._places.public_socket(mode=mode, backlog=settings.backlog)
+        )
+        self._status.served(names.GATEWAY, digest=wanted.digest)
+        if changes:
+            LOG.info("gateway serves changes=%s", ",".join(changes))
+
+    def _nova_servers(self, nova: Nova) -> list[NovaServer] | None:
+        """Return the addresses of NOVA; None while they are not known.
+
+        Raises AgentError if no name has an address: the gateway stays as
+        it is. With none that runs yet, one that answers 503 is better.
+        """
+        servers = {}
+        for endpoint in nova.endpoints:
+            addresses = self._nova_hosts.addresses(endpoint.host)
+            if addresses is None:
+                return None
+            name = "" if endpoint.host in addresses else endpoint.host
+            for address in addresses:
+                server = NovaServer(address, endpoint.port, name)
+                servers[address, endpoint.port] = server
+        if not servers and self._places.config(names.GATEWAY).exists():
+            hosts = ", ".join(endpoint.host for endpoint in nova.endpoints)
+            raise AgentError(f"nova_metadata_host {hosts} can't be looked up")
+        return list(servers.values())
+
+    def _ensure_certificates(self, nova: Nova) -> Tls | None:
+        """Have what https needs where haproxy's own user can read it."""
+        if nova.protocol != "https":
+            return None
+        client = []
+        if nova.client_cert is not None and nova.client_key is not None:
+            client = [nova.client_cert, nova.client_key]  # in one file
+        authority = [nova.ca_cert] if nova.ca_cert is not None else []
+        return Tls(
+            insecure=nova.insecure,
+            authority=self._ensure_pem("authority", authority),
+            client=self._ensure_pem("client", client),
+        )
+
+    def _ensure_pem(self, kind: str, sources: list[Path]) -> Path | None:
+        if not sources:
+            return None
+        # Comments in it may be in any encoding.
+        text = "".join(
+            file.read_text("latin-1").rstrip("\n") + "\n" for file in sources
+        )
+        path = self._places.certificate(kind, text)
+        files.write(path, text)
+        return path
+
+    def _link_public_socket(self, target: Path) -> None:
+        """Have the gateway's socket TARGET under Neutron's name.
+
+        The gateway makes its socket in a folder of the fleet's; the folder
+        that Neutron's name is in is not the fleet's to write.
+        """
+        link = self._settings().proxy_socket
+        if not link.is_symlink() or link.readlink() != target:
+            fresh = link.with_name(f".{link.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target)
+            fresh.replace(link)
+        for other in target.parent.iterdir():
+            if other != target and other.is_socket():
+                other.unlink()

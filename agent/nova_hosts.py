@@ -1,0 +1,106 @@
+"""The addresses of Nova's metadata API, looked up by name again and again.
+
+Here and not in haproxy: it would look them up when it starts, and hang in
+that for as long as the name servers do; and its own resolver knows nothing
+of /etc/hosts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Callable
+
+from .settings import Nova
+
+LOG = logging.getLogger(__name__)
+
+_RETRY_S = 5.0
+
+Addresses = tuple[str, ...]
+
+
+class NovaHosts:
+    """Knows the addresses of the hosts in the settings, on its own thread.
+
+    NOVA and INTERVAL_S give what is in force. An address that can't be
+    looked up any more is the one it was.
+    """
+
+    def __init__(
+        self,
+        nova: Callable[[], Nova],
+        *,
+        interval_s: Callable[[], float],
+    ) -> None:
+        self._nova = nova
+        self._interval_s = interval_s
+        self._known: dict[str, Addresses] = {}
+        self._wake = threading.Event()
+        self._stopped = False
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Look up at once, then every interval.
+
+        ON_CHANGE is called when there is something new to know.
+        """
+        threading.Thread(
+            target=self._run, args=(on_change,), name="nova hosts", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """End the thread, after the look-up that it is at."""
+        self._stopped = True
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Look up now: the settings are others."""
+        self._wake.set()
+
+    def addresses(self, host: str) -> Addresses | None:
+        """Return the addresses of HOST, sorted.
+
+        None while it has not been looked up; none at all when that failed
+        and never succeeded before.
+        """
+        return (host,) if is_address(host) else self._known.get(host)
+
+    def _run(self, on_change: Callable[[], None]) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            hosts = {e.host for e in self._nova().endpoints}
+            names = sorted(host for host in hosts if not is_address(host))
+            # One by one: a name that takes long holds up no other.
+            changes = [self._look_up(name) for name in names]
+            if any(changes):
+                on_change()
+            good = all(self._known[name] for name in names)
+            self._wake.wait(self._interval_s() if good else _RETRY_S)
+
+    def _look_up(self, name: str) -> bool:
+        """Look NAME up; tell whether something else is known now."""
+        before = self._known.get(name)
+        found = before or ()
+        try:
+            infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            found = tuple(sorted({str(info[4][0]) for info in infos}))
+            # An address with a zone is of no use but on its own link.
+            found = tuple(address for address in found if "%" not in address)
+        except (OSError, UnicodeError) as error:
+            if before is None:
+                LOG.warning("nova_metadata_host %s: %s", name, error)
+        self._known[name] = found
+        if before is not None and found != before:
+            LOG.info("nova_metadata_host %s is now %s", name, found)
+        return found != before
+
+
+def is_address(host: str) -> bool:
+    """Tell whether HOST is an address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,349 @@
+"""SIGHUP: the configuration is read again, and nobody notices."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Loader, Nova, Sandbox, host, wait_for
+
+from .conftest import wait_served
+
+CONFIG = host.HOME / "ovn-metadata-proxy"
+SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
+NOVA_HOST = ("DEFAULT", "nova_metadata_host")
+SECRET = ("DEFAULT", "metadata_proxy_shared_secret")
+DEBUG = ("DEFAULT", "debug")
+LIMITS = "metadata_rate_limiting"
+NO_LIMIT = {(LIMITS, "rate_limit_enabled"): "false"}
+
+
+class Chassis:
+    """Two networks, an instance each, and the agent's reloads."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.box = box
+        networks = [
+            box.neutron.create_network(name, subnets=SUBNETS) for name in "ab"
+        ]
+        self.keys = [network.id for network in networks]
+        self.instances = box.plug(
+            [box.neutron.create_port(network) for network in networks]
+        )
+        for instance in self.instances:
+            wait_served(instance)
+
+    def reload(self, options: Mapping[tuple[str, str], str]) -> str:
+        """Change OPTIONS and reload; return what the log says of it.
+
+        When all is looked at with the new ones, if they are good.
+        """
+        agent = self.box.agent
+        before, looked = len(agent.log()), self._reconciles()
+        agent.configure(options)
+        agent.reload()
+
+        def said() -> str:
+            log = agent.log()[before:]
+            return log if "reloaded" in log else ""
+
+        log = wait_for(said, timeout_s=20, what="a word about the reload")
+        if "not reloaded" not in log:
+            wait_for(
+                lambda: self._reconciles() > looked + len(self.keys),
+                timeout_s=20,
+                what="a look at everything",
+            )
+        return agent.log()[before:]
+
+    def _reconciles(self) -> int:
+        return int(
+            json.loads(self.box.agent.status("--json").stdout)["reconciles"]
+        )
+
+    @property
+    def secret(self) -> str:
+        """The secret that the agent signs with."""
+        return self.box.agent.options.get(SECRET, self.box.nova.secret)
+
+    def workers(self) -> dict[str, set[int]]:
+        """Return the workers of each haproxy, by network or gateway."""
+        found: dict[str, set[int]] = {}
+        everyone = self.box.agent.processes("haproxy")
+        masters = {p.pid for p in everyone} & {p.parent for p in everyone}
+        for process in everyone:
+            if process.pid not in masters:
+                key = re.search(r"([\w-]+)\.conf", " ".join(process.cmdline))
+                assert key is not None
+                found.setdefault(key[1], set()).add(process.pid)
+        return found
+
+
+@pytest.fixture(scope="module")
+def chassis(module_box) -> Chassis:
+    return Chassis(module_box)
+
+
+def get(instance: Instance, *, ipv6: bool = False) -> tuple[int, str]:
+    """Return the status and Retry-After of one more request."""
+    answer = instance.fetch(ipv6=ipv6)
+    return answer.status, answer.headers.get("Retry-After", "")
+
+
+# ---------------------------------------------------------- rate limits
+
+
+def limited(instance: Instance, *, ipv6: bool = False) -> bool:
+    return get(instance, ipv6=ipv6)[0] == 429
+
+
+@pytest.fixture
+def unlimited(chassis):
+    """Provide the chassis, without limits again in the end."""
+    yield chassis
+    chassis.reload(NO_LIMIT)
+    for instance in chassis.instances:
+        wait_served(instance)
+
+
+def limit(chassis: Chassis, **options: object) -> None:
+    """Set the limits to OPTIONS."""
+    chassis.reload(
+        {(LIMITS, "rate_limit_enabled"): "true"}
+        | {(LIMITS, name): str(value) for name, value in options.items()}
+    )
+    for key in chassis.keys:
+        window = f"gpc0_rate({options['base_window_duration']}s)"
+        assert window in (CONFIG / f"{key}.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("versions", "v4", "v6"),
+    [("4", True, False), ("6", False, True), ("4,6", True, True)],
+)
+def test_rate_limit_by_ip_version(unlimited, versions, v4, v6):
+    """The one request too many is a 429 that says when to come back."""
+    limit(
+        unlimited,
+        ip_versions=versions,
+        base_window_duration=601,
+        base_query_rate_limit=5,
+        burst_window_duration=600,
+        burst_query_rate_limit=1000,
+    )
+    first, second = unlimited.instances
+    for ipv6, is_limited in ((False, v4), (True, v6)):
+        answers = [get(first, ipv6=ipv6) for _ in range(8)]
+        good, refused = [(200, "")], [(429, "601")]
+        expected = good * 5 + refused * 3 if is_limited else good * 8
+        assert answers == expected, f"IPv6: {ipv6}"
+    # Nobody else is any the worse for it.
+    assert [get(second, ipv6=six)[0] for six in (False, True)] == [200, 200]
+
+
+def test_burst_is_limited_and_passes(unlimited):
+    """Three at once at most; some seconds later more, however it asked."""
+    limit(
+        unlimited,
+        ip_versions="4",
+        base_window_duration=602,
+        base_query_rate_limit=1000,
+        burst_window_duration=2,
+        burst_query_rate_limit=3,
+    )
+    first = unlimited.instances[0]
+    answers = [get(first) for _ in range(5)]
+    assert answers == [(200, "")] * 3 + [(429, "2")] * 2
+    wait_for(lambda: not limited(first), timeout_s=30, what="an answer again")
+
+
+# -------------------------------------------------------------- reloads
+
+
+def test_secret_is_rotated_without_a_failed_request(chassis):
+    """Nova takes both for a while; no haproxy is reloaded."""
+    box = chassis.box
+    old, new = chassis.secret, "another secret"
+    signatures = {
+        hmac.digest(new.encode(), i.instance_id.encode(), "sha256").hex()
+        for i in chassis.instances
+    }
+    before = chassis.workers()
+    box.nova.accept(old, new)
+    with Loader(chassis.instances, rate=200) as load:
+        chassis.reload({SECRET: new})
+        for _ in ("both are taken", "the new one only"):
+            asked = load.requests
+            wait_for(
+                lambda n=asked: load.requests > n + 50,
+                timeout_s=20,
+                what="requests",
+            )
+            box.nova.accept(new)
+    maps = [(CONFIG / f"{key}.map").read_text() for key in chassis.keys]
+    assert signatures == {
+        line.rpartition("|")[2] for line in "".join(maps).splitlines()
+    }
+    assert load.failures == []
+    assert chassis.workers() == before
+    assert new not in box.agent.log()
+
+
+def test_novas_address_changes_without_a_failed_request(chassis):
+    """The gateway is reloaded, the networks' haproxies are not."""
+    box = chassis.box
+    before = chassis.workers()
+    with Nova(box.folder, port=8777) as other:
+        other.accept(chassis.secret)
+        for instance in chassis.instances:
+            other.register(instance.instance_id, instance.port.project_id)
+        with Loader(chassis.instances, rate=100) as load:
+            chassis.reload({NOVA_HOST: "127.0.0.1:8777"})
+            wait_for(
+                lambda: other.requests > 50, timeout_s=20, what="requests"
+            )
+            chassis.reload({NOVA_HOST: "127.0.0.1"})
+            known = box.nova.requests
+            wait_for(
+                lambda: box.nova.requests > known + 50,
+                timeout_s=20,
+                what="requests at the first one again",
+            )
+        assert load.failures == []
+    after = chassis.workers()
+    for key in chassis.keys:
+        assert after[key] == before[key], key
+
+
+def test_name_of_nova_is_looked_up_again(chassis):
+    """By whatever this host looks names up: here /etc/hosts."""
+    hosts = Path("/etc/hosts")
+    text = hosts.read_text()
+    box = chassis.box
+    with Nova(box.folder, address="127.0.0.2", port=8778) as other:
+        other.accept(chassis.secret)
+        for instance in chassis.instances:
+            other.register(instance.instance_id, instance.port.project_id)
+        hosts.write_text(f"{text}\n127.0.0.2 nova.example\n")
+        try:
+            chassis.reload(
+                {
+                    NOVA_HOST: "nova.example:8778",
+                    ("ovn_metadata_agent", "resolve_interval"): "1",
+                }
+            )
+            wait_for(
+                lambda: (
+                    chassis.instances[0].fetch().status == 200
+                    and other.requests > 0
+                ),
+                timeout_s=20,
+                what="answers of the named one",
+            )
+            other.stop()
+            with Nova(box.folder, address="127.0.0.3", port=8778) as third:
+                third.accept(chassis.secret)
+                for instance in chassis.instances:
+                    third.register(
+                        instance.instance_id, instance.port.project_id
+                    )
+                hosts.write_text(f"{text}\n127.0.0.3 nova.example\n")
+                for instance in chassis.instances:
+                    wait_served(instance)
+                assert third.requests > 0
+                # A name that is gone leaves what was known of it.
+                hosts.write_text(text)
+                chassis.reload({})
+                assert "gateway: serves" in box.agent.status().stdout
+                assert chassis.instances[0].fetch().status == 200
+        finally:
+            hosts.write_text(text)
+            chassis.reload({NOVA_HOST: "127.0.0.1"})
+    for instance in chassis.instances:
+        wait_served(instance)
+
+
+def test_log_level_changes(chassis):
+    """Debug messages come, and go again."""
+    log = chassis.reload({DEBUG: "true"})
+    agent = chassis.box.agent
+    wait_for(
+        lambda: " DEBUG " in agent.log()[-20_000:],
+        timeout_s=20,
+        what="a message of level DEBUG",
+    )
+    log = chassis.reload({DEBUG: "false"})
+    assert " INFO " in log
+    before = len(agent.log())
+    chassis.reload({})
+    assert " DEBUG " not in agent.log()[before:]
+
+
+def test_only_what_differs_is_reloaded(chassis):
+    """The same files again change nothing; a timeout changes all."""
+    before = chassis.workers()
+    chassis.reload({})
+    chassis.reload({})
+    assert chassis.workers() == before
+    with Loader(chassis.instances, rate=100) as load:
+        chassis.reload({("metadata_haproxy", "timeout_client"): "37"})
+        wait_for(
+            lambda: all(
+                "timeout client 37s" in (CONFIG / f"{key}.conf").read_text()
+                and not before[key] & chassis.workers().get(key, before[key])
+                for key in chassis.keys
+            ),
+            timeout_s=20,
+            what="new workers",
+        )
+    assert load.failures == []
+
+
+@pytest.mark.parametrize(
+    ("option", "bad", "words"),
+    [
+        (("metadata_haproxy", "timeout_client"), "soon", "timeout_client"),
+        (("DEFAULT", "debug"), "perhaps", "debug"),
+        (("DEFAULT", "nova_client_cert"), "/nowhere.pem", "nova_client"),
+    ],
+)
+def test_bad_value_keeps_the_old_and_says_so(chassis, option, bad, words):
+    """In the log and in agent-status, until the next good reload."""
+    agent = chassis.box.agent
+    before = chassis.workers()
+    good = dict(agent.options)
+    log = chassis.reload({option: bad})
+    assert "not reloaded, the old one stays" in log
+    assert words in log
+    assert "not reloaded" in agent.status().stdout
+    agent.options = good
+    log = chassis.reload({})
+    assert "configuration reloaded" in log
+    assert "not reloaded" not in agent.status().stdout
+    assert chassis.workers() == before
+    assert agent.status().returncode == 0
+
+
+def test_what_needs_a_restart_is_named(chassis):
+    """It stays as it was, and the operator is told."""
+    agent = chassis.box.agent
+    option = ("ovn_metadata_agent", "reconcile_workers")
+    log = chassis.reload({option: "2"})
+    wait_for(
+        lambda: "reconcile_workers" in agent.status().stdout,
+        timeout_s=5,
+        what="a word in agent-status",
+    )
+    assert "configuration reloaded" in log
+    del agent.options[option]
+    chassis.reload({})
+    wait_for(
+        lambda: "reconcile_workers" not in agent.status().stdout,
+        timeout_s=5,
+        what="silence again",
+    )

@@ -1,0 +1,65 @@
+"""What a reload puts in force, and what waits for a restart."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent.configuration import after_reload
+
+from .test_options import DEFAULTS
+
+SOUTHBOUND = DEFAULTS.southbound
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shared_secret": "new"},
+        {"timeouts": dataclasses.replace(DEFAULTS.timeouts, client_s=99)},
+        {"rate_limit": dataclasses.replace(DEFAULTS.rate_limit, enabled=True)},
+        {"backlog": 7},
+        {"agent_down_time_s": 9},
+        {"resync_interval_s": 9},
+        {"warnings": ("something",)},
+        {"southbound": dataclasses.replace(SOUTHBOUND, log_level="DEBUG")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_is_in_force_at_once(change):
+    read = dataclasses.replace(DEFAULTS, **change)
+    assert after_reload(DEFAULTS, read) == (read, ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_path": Path("/elsewhere")},
+        {"status_socket": Path("/elsewhere")},
+        {"reconcile_workers": 7},
+        {"service_user": "nobody"},
+        {"southbound": dataclasses.replace(SOUTHBOUND, remotes=("tcp:x:1",))},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_waits_for_a_restart(change):
+    read = dataclasses.replace(DEFAULTS, shared_secret="new", **change)
+    settings, waiting = after_reload(DEFAULTS, read)
+    assert waiting == tuple(change)
+    assert settings == dataclasses.replace(DEFAULTS, shared_secret="new")
+
+
+def test_every_setting_is_either():
+    """A new one must not be forgotten here."""
+    names = {field.name for field in dataclasses.fields(DEFAULTS)}
+    assert names == {
+        *("state_path", "proxy_socket", "proxy_user", "proxy_group"),
+        *("socket_mode", "gateway_threads", "backlog", "nova"),
+        *("shared_secret", "pids_path", "agent_down_time_s", "vswitch"),
+        *("southbound", "root_helper", "helper_command", "timeouts"),
+        *("rate_limit", "status_socket", "reconcile_workers"),
+        *("resync_interval_s", "resolve_interval_s", "privileged_config"),
+        *("service_user", "warnings"),
+    }

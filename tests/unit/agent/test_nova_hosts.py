@@ -1,0 +1,114 @@
+"""Nova's names: what is known of them, and what a failure leaves."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from ovn_metadata.agent.nova_hosts import NovaHosts, is_address
+from ovn_metadata.agent.settings import Nova, NovaEndpoint
+
+
+class Names:
+    """What names resolve to, until it changes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.known: dict[str, list[str]] = {}
+        self.asked = threading.Semaphore(0)
+        monkeypatch.setattr(socket, "getaddrinfo", self._getaddrinfo)
+
+    def _getaddrinfo(self, name, port, **_options):
+        self.asked.release()
+        if name not in self.known:
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+        return [(0, 0, 0, "", (one, port)) for one in self.known[name]]
+
+
+@pytest.fixture
+def names(monkeypatch):
+    return Names(monkeypatch)
+
+
+@pytest.fixture
+def follow():
+    """Return a function that starts NovaHosts for names; ended after."""
+    started = []
+
+    def start(*hosts: str) -> tuple[NovaHosts, threading.Event]:
+        nova = Nova(
+            tuple(NovaEndpoint(host, 8775) for host in hosts),
+            "http",
+            ca_cert=None,
+            insecure=False,
+            client_cert=None,
+            client_key=None,
+        )
+        changed = threading.Event()
+        made = NovaHosts(lambda: nova, interval_s=lambda: 3600)
+        made.start(changed.set)
+        started.append(made)
+        return made, changed
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def again(hosts: NovaHosts, changed: threading.Event) -> None:
+    """Have HOSTS look up again; return once it knows something new."""
+    changed.clear()
+    hosts.refresh()
+    assert changed.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("10.0.0.1", True), ("fd00::1", True), ("nova", False), ("1.2", False)],
+)
+def test_is_address(host, expected):
+    assert is_address(host) is expected
+
+
+def test_an_address_needs_no_look_up(names, follow):
+    hosts, _ = follow("10.0.0.1")
+    assert hosts.addresses("10.0.0.1") == ("10.0.0.1",)
+    assert not names.asked.acquire(timeout=0)
+
+
+def test_a_name_is_unknown_until_it_was_looked_up(names):
+    hosts = NovaHosts(lambda: pytest.fail("not started"), interval_s=lambda: 1)
+    assert hosts.addresses("nova") is None
+
+
+def test_all_addresses_of_a_name_count_in_any_order(names, follow):
+    names.known["nova"] = ["10.0.0.2", "10.0.0.1", "10.0.0.2", "fe80::1%eth0"]
+    hosts, changed = follow("nova")
+    assert changed.wait(10)
+    assert hosts.addresses("nova") == ("10.0.0.1", "10.0.0.2")
+
+
+def test_a_name_that_moves_is_followed(names, follow):
+    names.known["nova"] = ["10.0.0.1"]
+    hosts, changed = follow("nova")
+    assert changed.wait(10)
+    names.known["nova"] = ["10.0.0.9"]
+    again(hosts, changed)
+    assert hosts.addresses("nova") == ("10.0.0.9",)
+
+
+def test_a_name_that_is_gone_leaves_what_was_known(names, follow):
+    names.known.update(a=["10.0.0.1"], b=["10.0.0.2"])
+    hosts, changed = follow("a", "b")
+    assert changed.wait(10)
+    del names.known["a"]
+    names.known["b"] = ["10.0.0.3"]  # tells that it was looked at
+    again(hosts, changed)
+    assert hosts.addresses("a") == ("10.0.0.1",)
+
+
+def test_a_name_that_never_was_there_has_no_address(names, follow):
+    hosts, changed = follow("nowhere")
+    assert changed.wait(10)
+    assert hosts.addresses("nowhere") == ()
