@@ -43,7 +43,9 @@ _COUNTED_ADDRESSES = "10k"
 
 
 # metadata_proxy_socket_mode, in octal. What Neutron deduces follows the
-# user it runs haproxy as; here that is always another than the agent's.
+# user it runs haproxy as; here that is always another than the agent's. The
+# socket stays haproxy's own: it can't replace another's (it links the old one
+# first, and fs.protected_hardlinks forbids that).
 SOCKET_MODES = {
     "deduce": "666",
     "user": "644",
