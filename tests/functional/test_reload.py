@@ -153,12 +153,12 @@ def test_burst_is_limited_and_passes(unlimited):
         ip_versions="4",
         base_window_duration=602,
         base_query_rate_limit=1000,
-        burst_window_duration=2,
+        burst_window_duration=5,
         burst_query_rate_limit=3,
     )
     first = unlimited.instances[0]
     answers = [get(first) for _ in range(5)]
-    assert answers == [(200, "")] * 3 + [(429, "2")] * 2
+    assert answers == [(200, "")] * 3 + [(429, "5")] * 2
     wait_for(lambda: not limited(first), timeout_s=30, what="an answer again")
 
 
@@ -266,6 +266,47 @@ def test_name_of_nova_is_looked_up_again(chassis):
             chassis.reload({NOVA_HOST: "127.0.0.1"})
     for instance in chassis.instances:
         wait_served(instance)
+
+
+def test_nova_is_reached_by_ipv6(chassis):
+    """A literal address in brackets, with its port."""
+    box = chassis.box
+    with Nova(box.folder, address="::1", port=8779) as other:
+        other.accept(chassis.secret)
+        for instance in chassis.instances:
+            other.register(instance.instance_id, instance.port.project_id)
+        chassis.reload({NOVA_HOST: "[::1]:8779"})
+        wait_served(chassis.instances[0])
+        assert other.requests > 0
+        chassis.reload({NOVA_HOST: "127.0.0.1"})
+    wait_served(chassis.instances[0])
+
+
+def test_timeouts_are_haproxys(chassis):
+    """All five; and one that is over ends a request that never came."""
+    names = {
+        "timeout_connect": ("connect", 11),
+        "timeout_client": ("client", 12),
+        "timeout_server": ("server", 13),
+        "timeout_http_request": ("http-request", 1),
+        "timeout_http_keep_alive": ("http-keep-alive", 14),
+    }
+    before = dict(chassis.box.agent.options)
+    chassis.reload(
+        {
+            ("metadata_haproxy", name): str(seconds)
+            for name, (_, seconds) in names.items()
+        }
+    )
+    for key in chassis.keys:
+        lines = (CONFIG / f"{key}.conf").read_text().splitlines()
+        for word, seconds in names.values():
+            assert f"    timeout {word} {seconds}s" in lines
+    with chassis.instances[0].connect() as link:
+        link.sendall(b"GET / HTTP/1.1\r\n")
+        assert link.recv(100).startswith(b"HTTP/1.1 408 ")
+    chassis.box.agent.options = before
+    chassis.reload({})
 
 
 def test_log_level_changes(chassis):

@@ -26,10 +26,12 @@ def certificates(own_box) -> Path:
     extension.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     authority = ("-CA", f"{folder}/ca.pem", "-CAkey", f"{folder}/ca.key")
     new = ("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-batch")
-    run(
-        *(*new, "-x509", "-days", "2", "-subj", "/CN=sandbox"),
-        *("-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.pem"),
-    )
+    for name in ("ca", "other"):
+        run(
+            *(*new, "-x509", "-days", "2", "-subj", f"/CN=sandbox-{name}"),
+            *("-keyout", f"{folder}/{name}.key"),
+            *("-out", f"{folder}/{name}.pem"),
+        )
     for name in ("server", "client"):
         run(
             *(*new, "-subj", f"/CN={name}"),
@@ -96,7 +98,10 @@ def relay_by_tls(box: Sandbox, folder: Path) -> Daemon:
 
 
 def test_nova_by_https_and_southbound_by_ssl(own_box, certificates):
-    """A client certificate with its key apart, as Neutron has them."""
+    """A client certificate with its key apart, as Neutron has them.
+
+    Certificates that are others by now take effect at a reload.
+    """
     folder = certificates
     own_box.agent.configure(
         {
@@ -126,5 +131,30 @@ def test_nova_by_https_and_southbound_by_ssl(own_box, certificates):
             what="metadata",
         )
         assert answer.text == instance.instance_id
+        authority = folder / "ca.pem"
+        good = authority.read_text()
+        # The certificate of another authority, under the same name.
+        authority.write_text((folder / "other.pem").read_text())
+        insecure = ("DEFAULT", "nova_metadata_insecure")
+        for value, status in (("false", 503), ("true", 200)):
+            own_box.agent.configure({insecure: value})
+            own_box.agent.reload()
+            wait_for(
+                lambda wanted=status: instance.fetch().status == wanted,
+                timeout_s=20,
+                what=f"{status} with insecure {value}",
+            )
+        authority.write_text(good)
+        own_box.agent.configure({insecure: "false"})
+        own_box.agent.reload()
+        config = host.HOME / "ovn-metadata-proxy/gateway.conf"
+        wait_for(
+            lambda: (
+                "verify required" in config.read_text()
+                and instance.fetch().status == 200
+            ),
+            timeout_s=20,
+            what="trust again",
+        )
         ids = own_box.ovn.sbctl("get", "Chassis_Private", ".", "external_ids")
         assert "neutron:ovn-metadata-id" in ids
