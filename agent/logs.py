@@ -13,15 +13,6 @@ from .errors import StartError
 
 LOG = logging.getLogger(__name__)
 
-# As `ovsdb_log_level` has it -> the OVSDB library's own.
-_OVSDB_LEVELS = {
-    "CRITICAL": vlog.CRITICAL,
-    "ERROR": vlog.ERROR,
-    "WARNING": vlog.WARN,
-    "INFO": vlog.INFO,
-    "DEBUG": vlog.DEBUG,
-}
-
 
 def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     """Log as CONF says; may be done again with another.
@@ -29,8 +20,10 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     OVSDB_LEVEL is that of the OVSDB library's messages. Raises StartError
     if the log can't be written; where it then goes is open.
     """
-    vlog.reset_logger()
-    vlog.use_python_logger(max_level=_OVSDB_LEVELS[ovsdb_level])
+    # All of it, whatever the level: connections keep the functions that
+    # they were made with.
+    vlog.use_python_logger()
+    logging.getLogger(vlog.__name__).setLevel(ovsdb_level)
     try:
         log.setup(conf, program)
     except (OSError, log.LogConfigError) as error:

@@ -14,13 +14,38 @@ import pytest
 
 from sandbox import Agent, Sandbox, wait_for
 from sandbox.agent import CONFIG, NEUTRON_CONFIG
-from sandbox.host import CONFIG_FOLDER, FLEET_USER, HOME, SERVICE_USER, ids
+from sandbox.host import (
+    CONFIG_FOLDER,
+    FLEET_USER,
+    HOME,
+    LOG_FOLDER,
+    SERVICE_USER,
+    ids,
+)
 
 from .conftest import Host, wait_served
 
 FLEET = Path("/run/ovn-metadata-fleet")
 PRIVILEGED = Path("/etc/ovn-metadata-agent/privileged.conf")
 SOCKET = HOME / "metadata_proxy"
+
+LOGGING = """\
+[loggers]
+keys = root
+[handlers]
+keys = file
+[formatters]
+keys = mine
+[logger_root]
+level = INFO
+handlers = file
+[handler_file]
+class = FileHandler
+args = ("{file}",)
+formatter = mine
+[formatter_mine]
+format = MINE %(message)s
+"""
 
 # A deployer's file (seed-era names, other agents' options and sections).
 OPERATORS = """\
@@ -229,6 +254,55 @@ def backlogs() -> list[str]:
     ).stdout
     rows = [line.split() for line in said.splitlines()]
     return [row[3] for row in rows if "metadata_proxy" in row[4]]
+
+
+def test_log_goes_where_it_is_told(own_box):
+    """File and folder, a file that logrotate cut, logging's own format."""
+    agent = own_box.agent
+    agent._daemon.command = agent.command()[: -len(("--log-file", "FILE"))]
+    names = ("debug.log", "second.log", "third.log")
+    first, second, third = (LOG_FOLDER / name for name in names)
+    config = CONFIG_FOLDER / "logging.conf"
+    config.write_text(LOGGING.format(file=third))
+
+    def reload(options) -> None:
+        agent.configure(options)
+        agent.reload()
+
+    def has(file: Path, words: str) -> None:
+        wait_for(
+            lambda: words in file.read_text(),
+            timeout_s=20,
+            what=f"{words!r} in {file.name}",
+        )
+
+    agent.configure(
+        {
+            ("DEFAULT", "log_dir"): str(LOG_FOLDER),
+            ("DEFAULT", "log_file"): first.name,
+            ("DEFAULT", "debug"): "true",
+            ("ovn", "ovsdb_log_level"): "CRITICAL",
+        }
+    )
+    agent.start()
+    has(first, " DEBUG ")
+    agent.wait_ready()
+    library = "ovs_idl.vlog"  # it has a word at INFO for each connection
+    assert library not in first.read_text()
+    reload(
+        {("DEFAULT", "log_file"): second.name, ("DEFAULT", "debug"): "false"}
+    )
+    has(second, "configuration reloaded")
+    os.truncate(second, 0)
+    reload({})
+    has(second, "configuration reloaded")
+    assert "\0" not in second.read_text()
+    assert " DEBUG " not in second.read_text()
+    reload({("ovn", "ovsdb_log_level"): "INFO"})
+    own_box.ovn.restart("sb")
+    has(second, library)
+    reload({("DEFAULT", "log_config_append"): str(config)})
+    has(third, "MINE configuration reloaded")
 
 
 # --------------------------------------------------------------- bad values
