@@ -43,7 +43,9 @@ class Gateway:
     def ensure(self) -> None:
         """Have the gateway run as the settings in force want it.
 
-        Raises AgentError and OSError; what ran before runs on.
+        Where no name of Nova's has an address, as it did before; if there
+        is no before, without a server, so that it answers 503. Raises
+        AgentError and OSError; what ran before runs on.
         """
         settings = self._settings()
         mode = render.SOCKET_MODES[settings.socket_mode]
@@ -54,6 +56,10 @@ class Gateway:
         )
         if servers is None:
             return
+        if not servers and self._places.config(names.GATEWAY).exists():
+            self._proxies.run_as_it_is(names.GATEWAY)
+            hosts = ", ".join(e.host for e in settings.nova.endpoints)
+            raise AgentError(f"nova_metadata_host {hosts} can't be looked up")
         tls = self._ensure_certificates(settings.nova)
         wanted = render.render_gateway(
             places=self._places,
@@ -76,11 +82,7 @@ class Gateway:
             LOG.info("gateway serves changes=%s", ",".join(changes))
 
     def _nova_servers(self, nova: Nova) -> list[NovaServer] | None:
-        """Return the addresses of NOVA; None while they are not known.
-
-        Raises AgentError if no name has an address: the gateway stays as
-        it is. With none that runs yet, one that answers 503 is better.
-        """
+        """Return the addresses of NOVA; None while it is looked up."""
         servers = {}
         for endpoint in nova.endpoints:
             addresses = self._nova_hosts.addresses(endpoint.host)
@@ -90,9 +92,6 @@ class Gateway:
             for address in addresses:
                 server = NovaServer(address, endpoint.port, name)
                 servers[address, endpoint.port] = server
-        if not servers and self._places.config(names.GATEWAY).exists():
-            hosts = ", ".join(endpoint.host for endpoint in nova.endpoints)
-            raise AgentError(f"nova_metadata_host {hosts} can't be looked up")
         return list(servers.values())
 
     def _ensure_certificates(self, nova: Nova) -> Tls | None:

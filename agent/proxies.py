@@ -76,6 +76,10 @@ class Proxies:
             changes += self._ensure_map(network, instances)
         return changes
 
+    def run_as_it_is(self, network: str) -> None:
+        """Have the haproxy of NETWORK run on the files that there are."""
+        self._host.ensure_program(network)
+
     def _ensure_files(
         self,
         network: str,

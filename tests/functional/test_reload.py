@@ -261,6 +261,17 @@ def test_name_of_nova_is_looked_up_again(chassis):
                 chassis.reload({})
                 assert "gateway: serves" in box.agent.status().stdout
                 assert chassis.instances[0].fetch().status == 200
+                # After a reboot too, and then it is said.
+                box.agent.stop()
+                box.agent.stop_fleet()
+                box.agent.start()
+                for instance in chassis.instances:
+                    wait_served(instance)
+                wait_for(
+                    lambda: "can't be looked up" in box.agent.status().stdout,
+                    timeout_s=20,
+                    what="a word about the name",
+                )
         finally:
             hosts.write_text(text)
             chassis.reload({NOVA_HOST: "127.0.0.1"})
