@@ -24,7 +24,9 @@ def desired_network(
 
     A network is wanted while a VIF port of it is on the chassis and it has
     a localport. Of the localport's subnets only those are served in which
-    such a port has an address. IPV6 tells whether this host has it at all.
+    such a port has an address; ports' addresses in none of them (DHCP is
+    off there) are hosts of their own, or answers would find no way.
+    IPV6 tells whether this host has it at all.
     """
     localport = snapshot.localport
     if localport is None or not snapshot.ports:
@@ -48,10 +50,16 @@ def desired_network(
     if not ipv6 or 0 < localport.mtu < _MIN_MTU_V6:
         addresses = {cidr for cidr in addresses if cidr.version == 4}
     own = {cidr.ip for cidr in addresses | localport.cidrs}
+    versions = {cidr.version for cidr in addresses}
     neighbours = [
         (address, mac)
         for address, mac in macs.items()
-        if address not in own and _on_link(address, addresses)
+        if address not in own and address.version in versions
+    ]
+    hosts = [
+        address
+        for address, _ in neighbours
+        if not any(address in cidr.network for cidr in addresses)
     ]
     return MetadataNetwork(
         network=snapshot.network,
@@ -60,14 +68,15 @@ def desired_network(
         mtu=localport.mtu,
         addresses=frozenset(addresses),
         neighbours=tuple(sorted(neighbours, key=_by_address)),
+        hosts=tuple(sorted(hosts, key=_number)),
         instances=tuple(sorted(instances.items(), key=_by_address)),
         conflicts=conflicts,
     )
 
 
-def _on_link(address: IPAddress, addresses: set[IPInterface]) -> bool:
-    return any(address in cidr.network for cidr in addresses)
-
-
 def _by_address(item: tuple[IPAddress, object]) -> tuple[int, int]:
-    return item[0].version, int(item[0])
+    return _number(item[0])
+
+
+def _number(address: IPAddress) -> tuple[int, int]:
+    return address.version, int(address)

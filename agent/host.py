@@ -36,6 +36,7 @@ class Host:
             neighbours=[
                 (str(address), mac) for address, mac in wanted.neighbours
             ],
+            hosts=[str(address) for address in wanted.hosts],
             userspace_datapath=userspace_datapath,
         )
 

@@ -101,6 +101,7 @@ class MetadataNetwork:
     mtu: int  # bytes; 0 leaves it alone
     addresses: frozenset[IPInterface]  # of the namespace's veth end
     neighbours: tuple[tuple[IPAddress, str], ...]  # address, MAC; sorted
+    hosts: tuple[IPAddress, ...]  # neighbours outside all subnets; sorted
     instances: tuple[tuple[IPAddress, Instance], ...]  # sorted by address
     conflicts: tuple[str, ...] = ()  # addresses left out, in words
 

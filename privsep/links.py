@@ -13,7 +13,7 @@ from typing import Any
 import pyroute2
 from pyroute2 import netns
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import ndmsg
+from pyroute2.netlink.rtnl import ndmsg, rt_proto, rt_scope
 
 from . import kernel, names, rootfiles
 from .errors import LinkError
@@ -230,6 +230,47 @@ def _neighbour(
     except NetlinkError as error:
         if verb != "del" or error.code != errno.ENOENT:
             raise
+
+
+def ensure_hosts(
+    ipr: pyroute2.IPRoute, index: int, wanted: frozenset[str]
+) -> list[str]:
+    """Have exactly WANTED reached over the link INDEX, each by a route."""
+    present = {
+        entry.get_attr("RTA_DST")
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for entry in ipr.get_routes(family=family)
+        if entry.get_attr("RTA_OIF") == index
+        and entry["proto"] == rt_proto["static"]
+        and entry["dst_len"] == _host_size(entry.get_attr("RTA_DST"))
+    }
+    gone, new = sorted(present - wanted), sorted(wanted - present)
+    for address in gone:
+        _host(ipr, "del", index, address)
+    for address in new:
+        _host(ipr, "add", index, address)
+    counts = (("+", len(new)), ("-", len(gone)))
+    return [f"{sign}{count} hosts" for sign, count in counts if count]
+
+
+def _host(ipr: pyroute2.IPRoute, verb: str, index: int, address: str) -> None:
+    already = errno.EEXIST if verb == "add" else errno.ESRCH
+    try:
+        ipr.route(
+            verb,
+            dst=f"{address}/{_host_size(address)}",
+            oif=index,
+            scope=rt_scope["link"],
+            proto=rt_proto["static"],
+        )
+    except NetlinkError as error:
+        if error.code != already:
+            raise
+
+
+def _host_size(address: str | None) -> int:
+    """Return the prefix length of ADDRESS alone (None: all addresses)."""
+    return 128 if address and ":" in address else 32
 
 
 def stop_address_generation(interface: str) -> list[str]:

@@ -26,14 +26,16 @@ def apply(
     mtu: int,
     addresses: Sequence[str],
     neighbours: Sequence[Sequence[str]],
+    hosts: Sequence[str],
     userspace_datapath: bool,
 ) -> tuple[str, ...]:
     """Make the namespace of NETWORK what the arguments say.
 
     MAC is the localport's; MTU is in bytes, 0 leaves it alone; ADDRESSES
     are CIDRs of the inner end; NEIGHBOURS are (address, MAC) pairs of the
-    local ports, kept permanently. With USERSPACE_DATAPATH the inner end's
-    transmit checksum offload is switched off.
+    local ports, kept permanently; HOSTS are those of them that are on the
+    link though in the subnet of none of ADDRESSES. With USERSPACE_DATAPATH
+    the inner end's transmit checksum offload is switched off.
 
     Returns what was changed, in words; empty when all was as asked.
     Raises InvalidArgumentError before anything is touched, OSError and
@@ -46,6 +48,7 @@ def apply(
             mtu=validate.mtu(mtu),
             addresses=validate.addresses(addresses),
             neighbours=validate.neighbours(neighbours),
+            hosts=validate.hosts(hosts),
             userspace_datapath=validate.flag(userspace_datapath),
         )
     )
@@ -58,6 +61,7 @@ def _apply(
     mtu: int,
     addresses: frozenset[IPInterface],
     neighbours: dict[str, str],
+    hosts: frozenset[str],
     userspace_datapath: bool,
 ) -> list[str]:
     inner = names.inner_veth(network)
@@ -96,6 +100,7 @@ def _apply(
             index = link["index"]
             changes += links.ensure_addresses(inside, index, addresses)
             changes += links.ensure_neighbours(inside, index, neighbours)
+            changes += links.ensure_hosts(inside, index, hosts)
     finally:
         os.close(namespace)
     return changes

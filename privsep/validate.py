@@ -94,16 +94,26 @@ def neighbours(value: object) -> dict[str, str]:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise InvalidArgumentError(f"not a neighbour: {pair!r:.80}")
         address, lladdr = pair
-        if not isinstance(address, str) or "%" in address:
-            raise InvalidArgumentError(f"not an address: {address!r:.80}")
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            parsed = None
-        if parsed is None or not is_usable(parsed):
-            raise InvalidArgumentError(f"not an address: {address!r:.80}")
-        found[str(parsed)] = mac(lladdr)
+        found[_address(address)] = mac(lladdr)
     return found
+
+
+def hosts(value: object) -> frozenset[str]:
+    """Return the addresses in VALUE, a list of strings."""
+    return frozenset(_address(item) for item in _items(value, "addresses"))
+
+
+def _address(value: object) -> str:
+    """Return VALUE in its usual form if an instance can have it."""
+    if isinstance(value, str) and "%" not in value:
+        try:
+            parsed = ipaddress.ip_address(value)
+        except ValueError:
+            pass
+        else:
+            if is_usable(parsed):
+                return str(parsed)
+    raise InvalidArgumentError(f"not an address: {value!r:.80}")
 
 
 def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

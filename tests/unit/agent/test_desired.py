@@ -108,6 +108,7 @@ def test_ipv6_is_left_out_where_there_can_be_none(mtu, ipv6, has):
     assert wanted.has_ipv6 is has
     assert (6 in {cidr.version for cidr in wanted.addresses}) is has
     assert (6 in {who.version for who, _ in wanted.neighbours}) is has
+    assert not wanted.hosts
 
 
 def test_carries_the_localport_and_sorts_by_address():
@@ -129,13 +130,42 @@ def test_carries_the_localport_and_sorts_by_address():
         "fe80::f816:3eff:fe00:1",
         "fe80::f816:3eff:fe00:2",
     ]
-    # fd00::1 is behind a router: its neighbour is not here.
     assert [(str(a), mac[-2:]) for a, mac in wanted.neighbours] == [
         ("10.10.0.9", "02"),
         ("10.10.0.10", "01"),
+        ("fd00::1", "02"),
         ("fe80::f816:3eff:fe00:1", "01"),
         ("fe80::f816:3eff:fe00:2", "02"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "hosts"),
+    [
+        pytest.param(
+            (), ["10.10.0.5", "10.20.0.5", "fd00:10::5"], id="DHCP is off"
+        ),
+        pytest.param(
+            ("10.10.0.1/24",),
+            ["10.20.0.5", "fd00:10::5"],
+            id="DHCP is on in one subnet",
+        ),
+        pytest.param(
+            ("10.10.0.1/24", "10.20.0.1/24", "fd00:10::1/64"),
+            [],
+            id="DHCP is on",
+        ),
+    ],
+)
+def test_a_port_in_no_subnet_of_the_localport_is_a_host(cidrs, hosts):
+    ports = (
+        vif("a", "10.20.0.5", "fd00:10::5", mac="fa:16:3e:00:00:01"),
+        vif("b", "10.10.0.5", mac="fa:16:3e:00:00:02"),
+    )
+    wanted = desired_network(snapshot(localport(*cidrs), *ports))
+    assert wanted is not None
+    assert [str(address) for address in wanted.hosts] == hosts
+    assert {*wanted.hosts} <= {address for address, _ in wanted.neighbours}
 
 
 @pytest.mark.parametrize(
