@@ -8,7 +8,6 @@ what the database says. What a real Neutron writes: see the fields of
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,11 +21,15 @@ from ..conditions import (
 )
 from ..model import (
     ChassisSnapshot,
-    IPAddress,
     IPInterface,
     Localport,
     NetworkSnapshot,
     VifPort,
+)
+from .addresses import (
+    UnusableRowError,
+    parse_cidr,
+    parse_macs,
 )
 
 # What an instance's port can be: "" a VIF, "external" one behind SR-IOV or
@@ -37,17 +40,12 @@ _LOCALPORT = "localport"
 _METADATA_OWNER = "network:distributed"
 
 _NETWORK_NAME = re.compile(r"neutron-(.+)")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 # Ids end up in a map file and in headers: nothing but what Nova's and
 # Keystone's ids are made of.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}")
 _LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 _MAX_MTU = 65535
 _MIN_MTU = 68
-
-
-class UnusableRowError(Exception):
-    """A row can't be used; the text says why, without naming the row."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,63 +95,6 @@ def network_of(row: PortRow) -> str | None:
     return network if names.is_network(network) else None
 
 
-def parse_mac(text: str) -> str:
-    """Return TEXT as a unicast MAC address; raise UnusableRowError."""
-    mac = text.lower()
-    if _MAC.fullmatch(mac) is None:
-        raise UnusableRowError(f"{text!r:.60} is no MAC address")
-    if int(mac[1], 16) & 1 or mac == "00:00:00:00:00:00":
-        raise UnusableRowError(f"{mac} is no unicast MAC address")
-    return mac
-
-
-def parse_address(text: str) -> IPAddress:
-    """Return TEXT as an address an instance can have."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise UnusableRowError(f"{text!r:.60} is no IP address") from None
-    if (
-        address.is_multicast
-        or address.is_unspecified
-        or address.is_loopback
-        or "%" in text
-        or text in (names.METADATA_ADDRESS_V4, "255.255.255.255")
-        or address == ipaddress.ip_address(names.METADATA_ADDRESS_V6)
-    ):
-        raise UnusableRowError(f"{text!r:.60} can't be an instance's address")
-    return address
-
-
-def parse_cidr(text: str) -> IPInterface:
-    """Return TEXT as an address with its prefix length."""
-    try:
-        cidr = ipaddress.ip_interface(text)
-    except ValueError:
-        raise UnusableRowError(f"{text!r:.60} is no CIDR") from None
-    parse_address(text.partition("/")[0])
-    return cidr
-
-
-def parse_macs(entries: Iterable[str]) -> dict[str, tuple[IPAddress, ...]]:
-    """Return MAC -> addresses from the `mac` column, in its order.
-
-    Entries are "MAC", "MAC IP IP ..." or "unknown" (port security off:
-    there is always an entry with the MAC beside it, or nothing to say).
-    """
-    found: dict[str, tuple[IPAddress, ...]] = {}
-    for entry in entries:
-        words = entry.split()
-        if not words or words == ["unknown"]:
-            continue
-        mac = parse_mac(words[0])
-        addresses = tuple(parse_address(word) for word in words[1:])
-        found[mac] = found.get(mac, ()) + addresses
-    if not found:
-        raise UnusableRowError("it has no MAC address")
-    return found
-
-
 def _identifier(text: str, what: str) -> str:
     if text and _ID.fullmatch(text) is None:
         raise UnusableRowError(f"its {what} {text!r:.60} has strange letters")
@@ -166,25 +107,26 @@ def _logical_port(row: PortRow) -> str:
     return row.logical_port
 
 
-def parse_vif_port(row: PortRow) -> VifPort:
-    """Return ROW as an instance's port; raise UnusableRowError."""
-    macs = parse_macs(row.mac)
+def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
+    """Return ROW as an instance's port, and what is left out of it.
+
+    Raises UnusableRowError.
+    """
+    macs, left_out = parse_macs(row.mac)
+    addresses = dict.fromkeys(
+        (address, mac) for mac, own in macs.items() for address in own
+    )
     ids = row.external_ids
-    return VifPort(
+    port = VifPort(
         logical_port=_logical_port(row),
         mac=next(iter(macs)),
         macs=frozenset(macs),
-        addresses=tuple(
-            dict.fromkeys(
-                (address, mac)
-                for mac, addresses in macs.items()
-                for address in addresses
-            )
-        ),
+        addresses=tuple(addresses),
         instance=_identifier(ids.get("neutron:device_id", ""), "device id"),
         project=_identifier(ids.get("neutron:project_id", ""), "project id"),
         parent=row.parent_port,
     )
+    return port, left_out
 
 
 def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
@@ -203,7 +145,7 @@ def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
     mtu = row.external_ids.get("neutron:mtu", "")
     localport = Localport(
         logical_port=_logical_port(row),
-        mac=next(iter(parse_macs(row.mac))),
+        mac=next(iter(parse_macs(row.mac)[0])),
         cidrs=frozenset(cidrs),
         mtu=int(mtu)
         if mtu.isdecimal()
@@ -256,23 +198,15 @@ def _gather_localports(
             )
 
 
-def chassis_snapshot(
-    rows: Iterable[PortRow],
-    *,
-    chassis: uuid.UUID | None,
-    answered: Collection[Clause],
-    nb_cfg: int = 0,
-) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
-    """Return what ROWS say of CHASSIS, and which networks to ask for.
+def _gather_ports(
+    rows: Iterable[PortRow], chassis: uuid.UUID | None, problems: list[str]
+) -> tuple[dict[str, _Gathered], list[LocalNetwork]]:
+    """Return the networks with instances' ports on CHASSIS, and the others.
 
-    ANSWERED are the clauses of Port_Binding that the server has answered.
-    A row that can't be used becomes a problem and disturbs no other.
+    Those are of ports that are not served: their datapaths stay monitored,
+    or a row would come and go with every look at it.
     """
-    rows = list(rows)
     gathered: dict[str, _Gathered] = {}
-    problems: list[str] = []
-    # Of ports that are not served: their datapaths stay monitored, or a
-    # row would come and go with every look at it.
     others: list[LocalNetwork] = []
     for row in rows:
         if not is_local(row, chassis):
@@ -287,13 +221,37 @@ def chassis_snapshot(
                 )
             continue
         try:
-            port = parse_vif_port(row)
+            port, left_out = parse_vif_port(row)
         except UnusableRowError as error:
             others.append(LocalNetwork(None, row.datapath, None))
             problems.append(f"port {row.logical_port!r:.80} skipped: {error}")
             continue
+        if left_out:
+            more = f" (and {len(left_out) - 1} more)" if left_out[1:] else ""
+            problems.append(
+                f"port {row.logical_port!r:.80}, an address is left out: "
+                f"{left_out[0]}{more}"
+            )
         entry = gathered.setdefault(network, _Gathered(row.datapath))
         entry.ports.append(port)
+    return gathered, others
+
+
+def chassis_snapshot(
+    rows: Iterable[PortRow],
+    *,
+    chassis: uuid.UUID | None,
+    answered: Collection[Clause],
+    nb_cfg: int = 0,
+) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
+    """Return what ROWS say of CHASSIS, and which networks to ask for.
+
+    ANSWERED are the clauses of Port_Binding that the server has answered.
+    A row that can't be used becomes a problem and disturbs no other.
+    """
+    rows = list(rows)
+    problems: list[str] = []
+    gathered, others = _gather_ports(rows, chassis, problems)
     _gather_localports(rows, gathered, problems)
     parents = {
         port.logical_port: port

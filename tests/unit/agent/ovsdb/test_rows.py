@@ -20,7 +20,7 @@ from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.model import ChassisSnapshot
 from ovn_metadata.agent.ovsdb import rows
-from ovn_metadata.agent.ovsdb.rows import PortRow, UnusableRowError
+from ovn_metadata.agent.ovsdb.rows import PortRow
 
 # What a real Neutron 29 wrote.
 CHASSIS = uuid.UUID("45658dcb-a236-4029-81c5-1f9427b9b350")
@@ -84,80 +84,6 @@ def snapshot_of(
         chassis=CHASSIS,
         answered=[chassis_clause(CHASSIS), *filter(None, answered)],
     )
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "router",
-        "fa:16:3e:00:00",
-        "fa:16:3e:00:00:00\n",
-        "fa-16-3e-00-00-01",
-        pytest.param("01:00:5e:00:00:01", id="multicast"),
-        pytest.param("00:00:00:00:00:00", id="no address"),
-    ],
-)
-def test_no_mac(text):
-    with pytest.raises(UnusableRowError):
-        rows.parse_mac(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "dynamic",
-        "10.0.0.1/24",
-        "10.0.0.01",
-        "0.0.0.0",
-        "127.0.0.1",
-        "255.255.255.255",
-        "224.0.0.1",
-        "169.254.169.254",
-        "fe80:0::a9fe:a9fe",
-        "fe80::1%eth0",
-        "ff02::1",
-    ],
-)
-def test_no_address_of_an_instance(text):
-    with pytest.raises(UnusableRowError):
-        rows.parse_address(text)
-
-
-@pytest.mark.parametrize(
-    ("entries", "expected"),
-    [
-        pytest.param([], None, id="nothing"),
-        pytest.param(["unknown", ""], None, id="unknown alone"),
-        pytest.param(["router"], None, id="a router's"),
-        pytest.param(
-            ["FA:16:3E:06:72:75", "unknown"],
-            {"fa:16:3e:06:72:75": ""},
-            id="a MAC without address, in capitals",
-        ),
-        pytest.param(
-            ["fa:16:3e:06:72:76 10.0.0.1", "fa:16:3e:06:72:75", ""],
-            {"fa:16:3e:06:72:76": "10.0.0.1", "fa:16:3e:06:72:75": ""},
-            id="several keep their order",
-        ),
-        pytest.param(
-            ["fa:16:3e:06:72:75 10.0.0.1", "fa:16:3e:06:72:75 10.0.0.2"],
-            {"fa:16:3e:06:72:75": "10.0.0.1 10.0.0.2"},
-            id="one MAC twice",
-        ),
-    ],
-)
-def test_parse_macs(entries, expected):
-    if expected is None:
-        with pytest.raises(UnusableRowError):
-            rows.parse_macs(entries)
-        return
-    found = rows.parse_macs(entries)
-    assert list(found) == list(expected)
-    assert {
-        mac: " ".join(map(str, addresses)) for mac, addresses in found.items()
-    } == expected
 
 
 @pytest.mark.parametrize(
@@ -333,6 +259,28 @@ def test_a_subport_has_the_instance_of_its_parent_in_another_network():
     assert found.instance == VM_ISO.external_ids["neutron:device_id"]
 
 
+@pytest.mark.parametrize(
+    ("mac", "addresses"),
+    [
+        pytest.param(
+            "10.10.0.50 169.254.169.254 10.10.0.51",
+            {"10.10.0.50", "10.10.0.51"},
+            id="the metadata address",
+        ),
+        pytest.param("10.10.0.50 10.0.0.0/24", {"10.10.0.50"}, id="a CIDR"),
+        pytest.param("10.0.0.0/24 10.1.0.0/24", set(), id="CIDRs alone"),
+    ],
+)
+def test_a_bad_address_of_a_port_is_left_out_and_no_more(mac, addresses):
+    row = dataclasses.replace(VM_ISO, mac=[f"fa:16:3e:af:19:7c {mac}"])
+    snapshot, _ = snapshot_of(row, LOCALPORT_ISO)
+    (port,) = snapshot.networks[ISO].ports
+    assert {str(address) for address, _ in port.addresses} == addresses
+    (problem,) = snapshot.problems
+    assert VM_ISO.logical_port in problem
+    assert ("(and 1 more)" in problem) is (not addresses)
+
+
 def test_the_order_of_rows_does_not_matter_even_with_two_metadata_ports():
     second = dataclasses.replace(LOCALPORT_ISO, logical_port="a-second-one")
     found = [VM_ISO, VM_LATE, LOCALPORT_ISO, second]
@@ -371,7 +319,8 @@ macs = st.lists(
 some_rows = st.builds(
     PortRow,
     logical_port=hostile,
-    type=st.sampled_from(["", "localport", "external", "patch"]) | hostile,
+    type=st.sampled_from(["", "localport", "external", "patch", "virtual"])
+    | hostile,
     mac=macs,
     external_ids=st.fixed_dictionaries(
         {},

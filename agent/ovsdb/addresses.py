@@ -1,0 +1,87 @@
+"""The addresses in a Port_Binding: read, or the reason why not."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from .. import names
+from ..model import IPAddress, IPInterface
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class UnusableRowError(Exception):
+    """A row can't be used; the text says why, without naming the row."""
+
+
+def parse_mac(text: str) -> str:
+    """Return TEXT as a unicast MAC address; raise UnusableRowError."""
+    mac = text.lower()
+    if _MAC.fullmatch(mac) is None:
+        raise UnusableRowError(f"{text!r:.60} is no MAC address")
+    if int(mac[1], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise UnusableRowError(f"{mac} is no unicast MAC address")
+    return mac
+
+
+def parse_address(text: str) -> IPAddress:
+    """Return TEXT as an address an instance can have."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UnusableRowError(f"{text!r:.60} is no IP address") from None
+    if (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or "%" in text
+        or text in (names.METADATA_ADDRESS_V4, "255.255.255.255")
+        or address == ipaddress.ip_address(names.METADATA_ADDRESS_V6)
+    ):
+        raise UnusableRowError(f"{text!r:.60} can't be an instance's address")
+    return address
+
+
+def parse_cidr(text: str) -> IPInterface:
+    """Return TEXT as an address with its prefix length."""
+    try:
+        cidr = ipaddress.ip_interface(text)
+    except ValueError:
+        raise UnusableRowError(f"{text!r:.60} is no CIDR") from None
+    parse_address(text.partition("/")[0])
+    return cidr
+
+
+def parse_macs(
+    entries: Iterable[str],
+) -> tuple[dict[str, tuple[IPAddress, ...]], list[str]]:
+    """Return MAC -> addresses from the `mac` column, and what is left out.
+
+    Entries are "MAC", "MAC IP IP ..." or "unknown" (port security off:
+    there is always an entry with the MAC beside it, or nothing to say).
+    What can't be used is left out, in words. Raises UnusableRowError if no
+    MAC is left.
+    """
+    found: dict[str, tuple[IPAddress, ...]] = {}
+    left_out = []
+    for entry in entries:
+        words = entry.split()
+        if not words or words == ["unknown"]:
+            continue
+        try:
+            mac = parse_mac(words[0])
+        except UnusableRowError as error:
+            left_out.append(str(error))
+            continue
+        addresses = []
+        for word in words[1:]:
+            try:
+                addresses.append(parse_address(word))
+            except UnusableRowError as error:
+                left_out.append(str(error))
+        found[mac] = (*found.get(mac, ()), *addresses)
+    if not found:
+        raise UnusableRowError(*left_out[:1] or ["it has no MAC address"])
+    return found, left_out
