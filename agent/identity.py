@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import ipaddress
@@ -18,12 +19,21 @@ def link_local_address(mac: str) -> ipaddress.IPv6Address:
     return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
 
 
-def claimed_addresses(port: VifPort) -> dict[IPAddress, str]:
-    """Return the addresses PORT may ask from, each with its MAC."""
-    found = dict(port.addresses)
+def claimed_addresses(
+    port: VifPort,
+) -> tuple[dict[IPAddress, str], dict[IPAddress, str], dict[IPAddress, str]]:
+    """Return the addresses PORT may ask from, each with its MAC, by rank.
+
+    First what it alone was given, then the `virtual` ones that it has taken,
+    then what it may use beside others: allowed address pairs.
+    """
+    own = {mac for _, mac in port.addresses} or port.macs
+    given = dict(port.addresses)
+    allowed = dict(port.allowed)
     for mac in sorted(port.macs):
-        found.setdefault(link_local_address(mac), mac)
-    return found
+        claims = given if mac in own else allowed
+        claims.setdefault(link_local_address(mac), mac)
+    return given, dict.fromkeys(port.virtual, port.mac), allowed
 
 
 def with_parents(
@@ -34,14 +44,10 @@ def with_parents(
     Neutron writes no device id on a subport.
     """
     return [
-        VifPort(
-            logical_port=port.logical_port,
-            mac=port.mac,
-            macs=port.macs,
-            addresses=port.addresses,
+        dataclasses.replace(
+            port,
             instance=parents[port.parent].instance,
             project=parents[port.parent].project or port.project,
-            parent=port.parent,
         )
         if not port.instance and port.parent in parents
         else port
@@ -54,25 +60,38 @@ def assign(
 ) -> tuple[dict[IPAddress, Instance], dict[IPAddress, str], tuple[str, ...]]:
     """Return address -> instance, address -> MAC, and the conflicts.
 
-    An address that two ports claim is nobody's: it is in neither result,
-    whatever the order of PORTS.
+    An address is its best claim's (see `claimed_addresses`). One with two
+    such claims is nobody's: it is in neither result, whatever the order of
+    PORTS; so is one whose MAC another port may use, which then could get
+    the answers. What ports may use beside others is no conflict.
     """
-    owners: dict[IPAddress, list[tuple[VifPort, str]]] = {}
+    owners: dict[IPAddress, tuple[list[tuple[VifPort, str]], ...]] = {}
+    users: dict[str, list[VifPort]] = {}  # of each MAC
     for port in ports:
-        for address, mac in claimed_addresses(port).items():
-            owners.setdefault(address, []).append((port, mac))
+        for mac in port.macs:
+            users.setdefault(mac, []).append(port)
+        for rank, claims in enumerate(claimed_addresses(port)):
+            for address, mac in claims.items():
+                by_rank = owners.setdefault(address, ([], [], []))
+                by_rank[rank].append((port, mac))
     instances: dict[IPAddress, Instance] = {}
     neighbours: dict[IPAddress, str] = {}
     conflicts = []
-    for address, claims in owners.items():
-        if len(claims) > 1:
-            rivals = ", ".join(sorted(p.logical_port for p, _ in claims))
-            conflicts.append(f"{address} claimed by ports {rivals}")
-            continue
-        port, mac = claims[0]
-        neighbours[address] = mac
-        if port.instance:
-            instances[address] = Instance(port.instance, port.project)
+    for address, (given, virtual, allowed) in owners.items():
+        best = given or virtual or allowed
+        port, mac = best[0]
+        rivals = [rival for rival, _ in best]
+        what = "claimed by ports"
+        if len(rivals) == 1:
+            rivals = users.get(mac, rivals)
+            what = f"has the MAC {mac} of ports"
+        if len(rivals) == 1:
+            neighbours[address] = mac
+            if port.instance:
+                instances[address] = Instance(port.instance, port.project)
+        elif best is not allowed:
+            names = ", ".join(sorted(each.logical_port for each in rivals))
+            conflicts.append(f"{address} {what} {names}")
     return instances, neighbours, tuple(sorted(conflicts))
 
 

@@ -16,12 +16,16 @@ class VifPort:
     """A port of an instance that is bound to this chassis."""
 
     logical_port: str
-    mac: str  # "fa:16:3e:aa:bb:cc"; the first, where it has several
+    mac: str  # "fa:16:3e:aa:bb:cc"; its own, where it may use others
     macs: frozenset[str]
     addresses: tuple[tuple[IPAddress, str], ...]  # with the MAC of each
     instance: str  # Nova's id of the instance; "" if the port has none
     project: str
     parent: str = ""  # logical port of the trunk, of a subport
+    # Of allowed address pairs; other ports may have the same.
+    allowed: tuple[tuple[IPAddress, str], ...] = ()
+    # Of `virtual` ports that OVN saw this one take.
+    virtual: tuple[IPAddress, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -85,3 +86,23 @@ def parse_macs(
     if not found:
         raise UnusableRowError(*left_out[:1] or ["it has no MAC address"])
     return found, left_out
+
+
+def parse_allowed(
+    entries: Iterable[str],
+) -> tuple[tuple[IPAddress, str], ...]:
+    """Return the single addresses in the `port_security` column.
+
+    It has the port's own again and its allowed address pairs, "MAC IP ..."
+    each. Many are whole subnets, where nobody knows who is asking: these
+    give nobody a name, and that is no fault of the port's.
+    """
+    found = {}
+    for entry in entries:
+        mac, *words = entry.split() or [""]
+        for word in words:
+            with contextlib.suppress(UnusableRowError):
+                cidr = parse_cidr(word)
+                if cidr.network.num_addresses == 1:
+                    found[cidr.ip, parse_mac(mac)] = True
+    return tuple(found)

@@ -7,6 +7,7 @@ what the database says. What a real Neutron writes: see the fields of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import uuid
@@ -21,6 +22,7 @@ from ..conditions import (
 )
 from ..model import (
     ChassisSnapshot,
+    IPAddress,
     IPInterface,
     Localport,
     NetworkSnapshot,
@@ -28,6 +30,7 @@ from ..model import (
 )
 from .addresses import (
     UnusableRowError,
+    parse_allowed,
     parse_cidr,
     parse_macs,
 )
@@ -36,6 +39,8 @@ from .addresses import (
 # baremetal (ovn-sb(5), Port_Binding type).
 _VIF_TYPES = ("", "external")
 _LOCALPORT = "localport"
+# An address that ports may take one after the other ("virtual parents").
+_VIRTUAL = "virtual"
 # A load balancer's health monitor has a localport too.
 _METADATA_OWNER = "network:distributed"
 
@@ -61,6 +66,8 @@ class PortRow:
     parent_port: str = ""
     chassis: uuid.UUID | None = None
     additional_chassis: frozenset[uuid.UUID] = frozenset()
+    port_security: Sequence[str] = ()
+    virtual_parent: str = ""  # logical port that has taken it
 
 
 def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
@@ -110,7 +117,8 @@ def _logical_port(row: PortRow) -> str:
 def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
     """Return ROW as an instance's port, and what is left out of it.
 
-    Raises UnusableRowError.
+    Beside its own MAC, which has its addresses, `mac` names the other MACs
+    of its allowed address pairs. Raises UnusableRowError.
     """
     macs, left_out = parse_macs(row.mac)
     addresses = dict.fromkeys(
@@ -119,9 +127,14 @@ def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
     ids = row.external_ids
     port = VifPort(
         logical_port=_logical_port(row),
-        mac=next(iter(macs)),
+        mac=next((mac for _, mac in addresses), next(iter(macs))),
         macs=frozenset(macs),
         addresses=tuple(addresses),
+        allowed=tuple(
+            pair
+            for pair in parse_allowed(row.port_security)
+            if pair not in addresses
+        ),
         instance=_identifier(ids.get("neutron:device_id", ""), "device id"),
         project=_identifier(ids.get("neutron:project_id", ""), "project id"),
         parent=row.parent_port,
@@ -208,6 +221,7 @@ def _gather_ports(
     """
     gathered: dict[str, _Gathered] = {}
     others: list[LocalNetwork] = []
+    taken = _virtual_addresses(rows, chassis)
     for row in rows:
         if not is_local(row, chassis):
             continue
@@ -232,9 +246,35 @@ def _gather_ports(
                 f"port {row.logical_port!r:.80}, an address is left out: "
                 f"{left_out[0]}{more}"
             )
+        virtual = taken.get((row.datapath, row.logical_port), ())
+        port = dataclasses.replace(port, virtual=tuple(virtual))
         entry = gathered.setdefault(network, _Gathered(row.datapath))
         entry.ports.append(port)
     return gathered, others
+
+
+def _virtual_addresses(
+    rows: Iterable[PortRow], chassis: uuid.UUID | None
+) -> dict[tuple[uuid.UUID | None, str], list[IPAddress]]:
+    """Return (datapath, port) -> the virtual addresses that it has taken.
+
+    Who announces the address of a `virtual` port from one of its parents
+    has it: ovn-controller says so in the row, and binds it where that is.
+    """
+    taken: dict[tuple[uuid.UUID | None, str], list[IPAddress]] = {}
+    virtual = [
+        row
+        for row in rows
+        if chassis is not None
+        and row.chassis == chassis
+        and row.type == _VIRTUAL
+    ]
+    for row in sorted(virtual, key=lambda row: row.logical_port):
+        holder = taken.setdefault((row.datapath, row.virtual_parent), [])
+        with contextlib.suppress(UnusableRowError):
+            for addresses in parse_macs(row.mac)[0].values():
+                holder += addresses
+    return taken
 
 
 def chassis_snapshot(

@@ -41,6 +41,8 @@ _COLUMNS = {
         "chassis",
         "additional_chassis",
         "parent_port",
+        "port_security",
+        "virtual_parent",
     ),
 }
 
@@ -173,6 +175,9 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             additional_chassis=frozenset(
                 c.uuid for c in getattr(row, "additional_chassis", ())
             ),
+            # Not in the schemas of old either.
+            port_security=list(getattr(row, "port_security", ())),
+            virtual_parent=next(iter(getattr(row, "virtual_parent", ())), ""),
         )
 
 

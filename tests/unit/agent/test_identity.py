@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import ipaddress
@@ -55,13 +56,56 @@ def test_an_address_of_two_ports_is_in_neither_result():
     assert conflicts == ("10.0.0.1 claimed by ports a, b",)
 
 
-def test_ports_with_one_mac_conflict_in_the_link_local_address_alone():
-    instances, _, conflicts = identity.assign(
-        vif(name, f"10.0.0.{number}", macs=(MACS[0],))
-        for number, name in enumerate(("a", "b"))
+def test_an_address_whose_mac_another_port_may_use_is_nobodys():
+    """OVN might give the answers to that one."""
+    instances, macs, conflicts = identity.assign(
+        [
+            vif("a", "10.0.0.0", macs=(MACS[0],)),
+            vif("b", "10.0.0.1", macs=(MACS[1], MACS[0])),
+        ]
     )
-    assert list(instances) == ADDRESSES[:2]
-    assert conflicts == ("fe80::f816:3eff:fe00:0 claimed by ports a, b",)
+    assert set(instances) == set(macs)
+    assert set(instances) == {
+        ADDRESSES[1],
+        identity.link_local_address(MACS[1]),
+    }
+    assert conflicts == (
+        f"10.0.0.0 has the MAC {MACS[0]} of ports a, b",
+        f"fe80::f816:3eff:fe00:0 has the MAC {MACS[0]} of ports a, b",
+    )
+
+
+def test_the_best_claim_on_an_address_wins():
+    """Given before taken before allowed; what is shared is nobody's."""
+    given, taken, alone, shared = ADDRESSES
+    mac = vif("a").mac
+    first = dataclasses.replace(
+        vif("a", str(given)),
+        virtual=(taken,),
+        allowed=((alone, mac), (shared, mac)),
+    )
+    second = dataclasses.replace(
+        vif("b"),
+        virtual=(given,),
+        allowed=tuple((a, vif("b").mac) for a in (given, taken, shared)),
+    )
+    instances, macs, conflicts = identity.assign([first, second])
+    for address in (given, taken, alone):
+        assert instances[address].instance == "i-a"
+        assert macs[address] == mac
+    assert shared not in instances
+    assert shared not in macs
+    assert not conflicts  # an address of a pair is there to be shared
+
+
+def test_a_virtual_address_taken_twice_is_a_conflict():
+    ports = [
+        dataclasses.replace(vif(name), virtual=(ADDRESSES[0],))
+        for name in ("a", "b")
+    ]
+    instances, _, conflicts = identity.assign(ports)
+    assert ADDRESSES[0] not in instances
+    assert conflicts == ("10.0.0.0 claimed by ports a, b",)
 
 
 def test_a_port_of_no_instance_is_a_neighbour_without_metadata():
@@ -74,12 +118,16 @@ def test_a_port_of_no_instance_is_a_neighbour_without_metadata():
 
 
 def test_a_port_has_a_link_local_address_for_each_mac():
+    """The MAC of an allowed address pair is not its own alone."""
     port = vif("a", "10.0.0.1", macs=(MACS[1], MACS[2]))
-    assert identity.claimed_addresses(port) == {
-        ADDRESSES[1]: MACS[1],
-        identity.link_local_address(MACS[1]): MACS[1],
-        identity.link_local_address(MACS[2]): MACS[2],
-    }
+    assert identity.claimed_addresses(port) == (
+        {
+            ADDRESSES[1]: MACS[1],
+            identity.link_local_address(MACS[1]): MACS[1],
+        },
+        {},
+        {identity.link_local_address(MACS[2]): MACS[2]},
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,43 +139,56 @@ def test_a_port_has_a_link_local_address_for_each_mac():
     ],
 )
 def test_subport(instance, parent, expected):
-    port = vif("sub", "10.0.0.1", instance=instance)
-    port = VifPort(
-        port.logical_port,
-        port.mac,
-        port.macs,
-        port.addresses,
-        port.instance,
-        port.project,
-        parent,
+    port = dataclasses.replace(
+        vif("sub", "10.0.0.1", instance=instance), parent=parent
     )
     (found,) = identity.with_parents([port], {"parent": vif("parent")})
     assert found.instance == expected
     assert (found.addresses, found.macs) == (port.addresses, port.macs)
 
 
+claims = st.sets(st.sampled_from(ADDRESSES))
+
+
 @given(
     st.lists(
         st.tuples(
-            st.sets(st.sampled_from(ADDRESSES)),
+            *(claims, claims, claims),
             st.sets(st.sampled_from(MACS), min_size=1),
         ),
         max_size=6,
     ),
     st.randoms(use_true_random=False),
 )
-def test_the_order_of_ports_does_not_matter(claims, random):
+def test_the_order_of_ports_does_not_matter(found, random):
     ports = [
-        vif(f"p{number}", *map(str, addresses), macs=tuple(sorted(macs)))
-        for number, (addresses, macs) in enumerate(claims)
+        dataclasses.replace(
+            vif(f"p{number}", *map(str, given_), macs=tuple(sorted(macs))),
+            virtual=tuple(sorted(virtual)),
+            allowed=tuple((a, min(macs)) for a in sorted(allowed)),
+        )
+        for number, (given_, virtual, allowed, macs) in enumerate(found)
     ]
     expected = identity.assign(ports)
     random.shuffle(ports)
     assert identity.assign(ports) == expected
-    # Every address has one owner or is reported.
-    claimed = [a for port in ports for a in identity.claimed_addresses(port)]
-    assert expected[0].keys() == {a for a in claimed if claimed.count(a) == 1}
-    assert len(expected[2]) == len(set(claimed)) - len(expected[0])
+    instances, neighbours, conflicts = expected
+    assert instances.keys() == neighbours.keys()
+    named = {ipaddress.ip_address(text.split()[0]) for text in conflicts}
+    assert not named & instances.keys()
+    for address, who in instances.items():
+        (owner,) = (p for p in ports if p.instance == who.instance)
+        # Answers reach the owner and no other.
+        assert neighbours[address] in owner.macs
+        assert not any(
+            neighbours[address] in p.macs for p in ports if p is not owner
+        )
+        # No other port was given it.
+        others = [p for p in ports if p is not owner]
+        assert not any(address in dict(p.addresses) for p in others)
+    given_once = [a for p in ports for a in dict(p.addresses)]
+    for address in given_once:
+        assert (address in instances) is (address not in named)
 
 
 @given(st.text(), st.text())

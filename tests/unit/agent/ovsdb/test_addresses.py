@@ -95,3 +95,31 @@ def test_what_is_no_address_is_left_out_of_macs_and_no_more():
         "10.0.0.0/24",
         "dynamic",
     ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param([], [], id="port security is off"),
+        pytest.param(["", "fa:16:3e:06:72:75"], [], id="no address"),
+        pytest.param(
+            ["fa:16:3e:06:72:75 10.0.0.1 fd00::1 10.0.0.2/32"],
+            ["10.0.0.1", "fd00::1", "10.0.0.2"],
+            id="single addresses",
+        ),
+        pytest.param(
+            ["fa:16:3e:06:72:75 10.0.0.0/24 0.0.0.0/0 fd00::/64"],
+            [],
+            id="whole subnets",
+        ),
+        pytest.param(["nonsense 10.0.0.1"], [], id="no MAC"),
+        pytest.param(
+            ["fa:16:3e:06:72:75 169.254.169.254 fe80::a9fe:a9fe"],
+            [],
+            id="the metadata addresses",
+        ),
+    ],
+)
+def test_parse_allowed(entries, expected):
+    found = addresses.parse_allowed(entries)
+    assert [str(address) for address, _ in found] == expected

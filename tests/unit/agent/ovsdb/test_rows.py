@@ -281,6 +281,66 @@ def test_a_bad_address_of_a_port_is_left_out_and_no_more(mac, addresses):
     assert ("(and 1 more)" in problem) is (not addresses)
 
 
+def test_allowed_address_pairs_are_known_apart():
+    """As Neutron 29 writes them: the pair's own MAC stands in `mac` too."""
+    (own,) = VM_ISO.mac
+    row = dataclasses.replace(
+        VM_ISO,
+        mac=["00:00:5e:00:01:33", own],
+        port_security=[
+            "00:00:5e:00:01:33 10.10.0.200",
+            f"{own} 10.10.0.201 10.10.0.202/32 10.1.0.0/16 169.254.169.254",
+        ],
+    )
+    snapshot, _ = snapshot_of(row, LOCALPORT_ISO)
+    (port,) = snapshot.networks[ISO].ports
+    assert not snapshot.problems
+    assert port.mac == "fa:16:3e:af:19:7c"
+    assert [str(address) for address, _ in port.addresses] == own.split()[1:]
+    assert {(str(address), mac[-2:]) for address, mac in port.allowed} == {
+        ("10.10.0.200", "33"),
+        ("10.10.0.201", "7c"),
+        ("10.10.0.202", "7c"),
+    }
+
+
+VIRTUAL = dataclasses.replace(
+    VM_ISO,
+    logical_port="11111111-0000-4000-8000-000000000001",
+    type="virtual",
+    mac=["fa:16:3e:00:00:aa 10.10.0.100"],
+    virtual_parent=VM_ISO.logical_port,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        pytest.param({}, ["10.10.0.100"], id="a port here has it"),
+        pytest.param({"chassis": None}, [], id="nobody has it"),
+        pytest.param({"virtual_parent": "b"}, [], id="a port not here"),
+        pytest.param(
+            {"datapath": VM_LATE.datapath}, [], id="of another network"
+        ),
+        pytest.param(
+            {"mac": ["fa:16:3e:00:00:aa 169.254.169.254"]},
+            [],
+            id="the metadata address",
+        ),
+    ],
+)
+def test_a_virtual_address_is_its_parents(change, taken):
+    virtual = dataclasses.replace(VIRTUAL, **change)
+    snapshot, _ = snapshot_of(virtual, VM_ISO, LOCALPORT_ISO)
+    (port,) = snapshot.networks[ISO].ports
+    assert [str(address) for address in port.virtual] == taken
+
+
+def test_a_virtual_port_alone_makes_no_network():
+    snapshot, asked = snapshot_of(VIRTUAL)
+    assert (snapshot.networks, snapshot.problems, asked) == ({}, (), [])
+
+
 def test_the_order_of_rows_does_not_matter_even_with_two_metadata_ports():
     second = dataclasses.replace(LOCALPORT_ISO, logical_port="a-second-one")
     found = [VM_ISO, VM_LATE, LOCALPORT_ISO, second]
@@ -337,6 +397,8 @@ some_rows = st.builds(
     datapath_ids=st.sampled_from([None, {}, switch(ISO)])
     | st.dictionaries(st.just("name"), hostile),
     parent_port=hostile,
+    port_security=macs,
+    virtual_parent=st.just(VM_ISO.logical_port) | hostile,
     chassis=st.sampled_from([None, CHASSIS]),
 )
 
