@@ -127,15 +127,15 @@ class Reconciler:
         self._new_veths.discard(network)
         addresses = sorted(str(cidr) for cidr in wanted.addresses)
         count = len({who.instance for _, who in wanted.instances})
-        self._status.served(
+        new_conflicts = self._status.served(
             network,
             addresses=addresses,
             instances=count,
             digest=rendered.digest,
             conflicts=wanted.conflicts,
         )
-        for conflict in wanted.conflicts:
-            LOG.debug("network=%s left out: %s", network, conflict)
+        for conflict in new_conflicts:
+            LOG.warning("network=%s left out: %s", network, conflict)
         if changes:
             LOG.info(
                 "provisioned network=%s instances=%d addresses=%s changes=%s",

@@ -81,8 +81,8 @@ class Status:
         instances: int = 0,
         digest: str = "",
         conflicts: Iterable[str] = (),
-    ) -> None:
-        """Note that NETWORK is served as it should be."""
+    ) -> list[str]:
+        """Note that NETWORK is served; return the CONFLICTS that are new."""
         with self._lock:
             self._reconciles += 1
             entry = self._networks.setdefault(network, NetworkStatus())
@@ -93,7 +93,8 @@ class Status:
             entry.addresses = tuple(addresses)
             entry.instances = instances
             entry.digest = digest
-            entry.conflicts = tuple(conflicts)
+            before, entry.conflicts = entry.conflicts, tuple(conflicts)
+            return [each for each in entry.conflicts if each not in before]
 
     def failed(self, network: str, reason: str) -> bool:
         """Note that NETWORK failed; tell whether that is news."""
