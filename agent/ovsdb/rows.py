@@ -80,9 +80,9 @@ def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
 
 
 def is_metadata_port(row: PortRow) -> bool:
-    """Tell whether ROW is a network's metadata port."""
+    """Tell whether ROW is a network's metadata port, of whatever type."""
     owner = row.external_ids.get("neutron:device_owner", "")
-    return row.type == _LOCALPORT and owner == _METADATA_OWNER
+    return owner == _METADATA_OWNER
 
 
 def network_of(row: PortRow) -> str | None:
@@ -189,6 +189,15 @@ def _gather_localports(
         network = network_of(row)
         entry = gathered.get(network or "")
         if entry is None or not is_metadata_port(row):
+            continue
+        if row.type != _LOCALPORT:
+            # Neutron makes it "virtual" for an allowed address pair that
+            # has its address; OVN then delivers nothing to it.
+            problems.append(
+                f"metadata port {row.logical_port!r:.80} of network "
+                f"{network} can't be used: its type is {row.type!r:.20}; is "
+                f"its address in the allowed_address_pairs of a port?"
+            )
             continue
         if entry.seen_localport is not None:
             problems.append(

@@ -341,6 +341,14 @@ def test_a_virtual_port_alone_makes_no_network():
     assert (snapshot.networks, snapshot.problems, asked) == ({}, (), [])
 
 
+def test_a_metadata_port_of_another_type_is_named():
+    row = dataclasses.replace(LOCALPORT_ISO, type="virtual")
+    snapshot, _ = snapshot_of(VM_ISO, row)
+    assert snapshot.networks[ISO].localport is None
+    assert LOCALPORT_ISO.logical_port in snapshot.problems[0]
+    assert "allowed_address_pairs" in snapshot.problems[0]
+
+
 def test_the_order_of_rows_does_not_matter_even_with_two_metadata_ports():
     second = dataclasses.replace(LOCALPORT_ISO, logical_port="a-second-one")
     found = [VM_ISO, VM_LATE, LOCALPORT_ISO, second]
