@@ -247,6 +247,25 @@ def test_skipped_port_is_served_once_it_is_good(box, case: Case):
         box.ovn.thaw("northd")
 
 
+def test_bad_addresses_among_good_ones_are_left_out(box, case: Case):
+    """With one warning; from the others the instance is served on."""
+    instance = case.instance(case.network("n"))
+    port = instance.port
+    box.ovn.freeze("northd")
+    try:
+        damage(box, port, f"{port.addresses} 10.0.0.0/24 169.254.169.254")
+        wait_for(
+            lambda: warnings(box, port.id), timeout_s=10, what="the warning"
+        )
+        wait_served(instance)
+        (line,) = warnings(box, port.id)
+        assert "10.0.0.0/24" in line
+        assert "1 more" in line
+        assert port.id in box.agent.status().stdout
+    finally:
+        box.ovn.thaw("northd")
+
+
 def damage(box: Sandbox, port: Port, addresses: str) -> None:
     """Write ADDRESSES into the port's Port_Binding, past northd."""
     where = [["logical_port", "==", port.id]]

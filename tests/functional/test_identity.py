@@ -64,14 +64,6 @@ def stranger(cloud, module_case):
     return made
 
 
-def take(instance: Instance, address: str) -> str:
-    """Give INSTANCE one more ADDRESS by hand; return it."""
-    size = 64 if ":" in address else 24
-    words = ("ip", "address", "replace", f"{address}/{size}", "dev", "eth0")
-    instance.execute(*words, *(["nodad"] if ":" in address else []))
-    return address
-
-
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("network", [ROUTED, ISOLATED])
 @pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
@@ -98,7 +90,7 @@ def test_real_curl_reaches_the_link_local_address(cloud):
 
 def test_unknown_ipv4_address_gets_404(stranger):
     """Port security off, an address taken by hand: nobody's."""
-    source = take(stranger, "10.10.0.99")
+    source = stranger.take("10.10.0.99")
     answer = stranger.fetch(source=source)
     assert answer.status == 404
     assert answer.headers.get_content_type() == "text/plain"
@@ -107,7 +99,7 @@ def test_unknown_ipv4_address_gets_404(stranger):
 
 def test_unknown_link_local_address_gets_404_fast(stranger):
     """Stable-privacy addresses are no EUI-64; cloud-init asks v6 first."""
-    source = take(stranger, "fe80::1234")
+    source = stranger.take("fe80::1234")
     said = [stranger.fetch(source=source, ipv6=True) for _ in range(3)]
     assert {answer.status for answer in said} == {404}
     assert min(answer.seconds for answer in said) < 0.5
@@ -116,17 +108,17 @@ def test_unknown_link_local_address_gets_404_fast(stranger):
 def test_address_of_another_network_gets_404(cloud, stranger):
     """10.10.0.50 is an instance of the routed network, not of this one."""
     assert cloud.alone.fetch().text == cloud.alone.instance_id
-    source = take(stranger, "10.10.0.50")
+    source = stranger.take("10.10.0.50")
     assert stranger.fetch(source=source).status == 404
 
 
 def test_taken_neighbours_address_gets_no_answer(cloud, stranger):
     """Answers go to the true owner's MAC only; it goes on unharmed."""
     victim = cloud.of(ISOLATED)[0]
-    source = take(stranger, str(victim.port.ip4))
+    source = stranger.take(str(victim.port.ip4))
     with pytest.raises(OSError, match="timed out"):
         stranger.fetch(source=source, timeout=1.5)
-    stranger.execute("ip", "address", "del", f"{source}/24", "dev", "eth0")
+    stranger.execute("ip", "address", "del", f"{source}/32", "dev", "eth0")
     wait_served(victim)
 
 
@@ -142,7 +134,7 @@ def test_address_of_two_ports_is_nobodys(box: Sandbox, case: Case):
     third = box.neutron.create_port(network, addresses=["10.10.0.8"])
     first, _, other = box.plug([*ports, third])
     wait_served(other)
-    source = take(first, "10.10.0.66")  # its own address has no true MAC
+    source = first.take("10.10.0.66")  # its own address has no true MAC
     assert first.fetch(source=source).status == 404
     said = box.agent.status().stdout
     assert f"10.10.0.7 claimed by ports {min(p.id for p in ports)}" in said

@@ -137,10 +137,12 @@ class Instance:
             raise
         return link
 
-    def socket(self, family: int, kind: int) -> socket.socket:
+    def socket(
+        self, family: int, kind: int, protocol: int = 0
+    ) -> socket.socket:
         """Return a socket that lives in the instance's namespace."""
         with namespaces.inside(self.namespace):
-            return socket.socket(family, kind)
+            return socket.socket(family, kind, protocol)
 
     def execute(self, *command: str, timeout_s: float = 30.0) -> str:
         """Run COMMAND inside and return its stdout."""
@@ -152,6 +154,36 @@ class Instance:
         return self.execute("curl", "-sS", *args, timeout_s=timeout_s)
 
     # -- addresses --------------------------------------------------------
+
+    def take(self, address: str) -> str:
+        """Take ADDRESS beside those that we have; return it."""
+        flag = " nodad" if ":" in address else ""
+        size = 128 if ":" in address else 32
+        self._ip_batch([f"address replace {address}/{size} dev {INNER}{flag}"])
+        return address
+
+    def announce(self, address: IPAddress) -> None:
+        """Tell the network, unasked, that we have ADDRESS."""
+        mac = bytes.fromhex(self.port.mac.replace(":", ""))
+        ip = address.packed
+        if address.version == 6:
+            # A neighbour advertisement (RFC 4861, 4.4) that overrides.
+            what = struct.pack("!BBHI", 136, 0, 0, 1 << 29) + ip
+            everyone = ("ff02::1", 0, 0, self._scope)
+            raw = (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+            with self.socket(*raw) as link:
+                link.bind((str(address), 0, 0, 0))
+                hops = (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+                link.setsockopt(*hops)
+                link.sendto(what + b"\x02\x01" + mac, everyone)
+            return
+        # An ARP request (RFC 826) of ADDRESS for itself.
+        what = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+        frame = b"\xff" * 6 + mac + b"\x08\x06" + what
+        frame += mac + ip + bytes(6) + ip
+        with self.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+            link.bind((INNER, 0))
+            link.send(frame)
 
     def configure(self) -> None:
         """Take the port's addresses and the routes its DHCP would give."""
@@ -242,21 +274,12 @@ def plug_all(
     static and the metadata service may not answer yet.
     """
     todo = list(instances)
-    links: list[str] = []
-    for instance in todo:
-        run("ip", "netns", "add", instance.namespace)
-        links.append(
-            f"link add {instance.outer} type veth peer name {INNER} "
-            f"address {instance.port.mac} netns {instance.namespace}"
-        )
-        links.append(f"link set {instance.outer} up")
-    run("ip", "-batch", "-", stdin="\n".join(links) + "\n")
+    make_links(todo)
     ovn = todo[0].ovn if todo else None
     if ovn is None:
         return
     command: list[str] = []
     for instance in todo:
-        instance.prepare()
         outer = instance.outer
         command += ["--", "--may-exist", "add-port", ovn.bridge, outer]
         command += ["--", "set", "Interface", outer]
@@ -277,6 +300,21 @@ def plug_all(
         if dhcp:
             for instance in todo:
                 instance.request_lease()
+
+
+def make_links(instances: Sequence[Instance]) -> None:
+    """Make the namespaces of INSTANCES with their links, as yet unplugged."""
+    links: list[str] = []
+    for instance in instances:
+        run("ip", "netns", "add", instance.namespace)
+        links.append(
+            f"link add {instance.outer} type veth peer name {INNER} "
+            f"address {instance.port.mac} netns {instance.namespace}"
+        )
+        links.append(f"link set {instance.outer} up")
+    run("ip", "-batch", "-", stdin="\n".join(links) + "\n")
+    for instance in instances:
+        instance.prepare()
 
 
 def unplug_all(instances: Iterable[Instance]) -> None:

@@ -65,9 +65,14 @@ class Port:
     project_id: str
     name: str = ""
     host: str = ""  # empty: unbound
-    kind: str = ""  # the column `type`: "", localport, router
+    kind: str = ""  # the column `type`: "", localport, router, virtual
     port_security: bool = True
     revision: int = 1
+    # Allowed address pairs: MAC ("" for its own), address or CIDR.
+    allowed: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    parents: list[str] = dataclasses.field(default_factory=list)  # virtual
+    trunk: str = ""  # of a subport: its parent, and the VLAN on it
+    tag: int = 0
 
     @property
     def instance_id(self) -> str:
@@ -104,6 +109,18 @@ class Port:
     def addresses(self) -> str:
         """MAC and addresses as OVN has them in one string."""
         return " ".join((self.mac, *(str(a) for a, _ in self.fixed)))
+
+    @property
+    def allowed_macs(self) -> list[str]:
+        """The MACs of its allowed address pairs that are not its own."""
+        return sorted({mac for mac, _ in self.allowed if mac})
+
+    @property
+    def security(self) -> list[str]:
+        """The value of port_security: its addresses and allowed pairs."""
+        own = [address for mac, address in self.allowed if not mac]
+        others = [f"{mac} {address}" for mac, address in self.allowed if mac]
+        return [" ".join((self.addresses, *own)), *others]
 
 
 @dataclasses.dataclass(slots=True)

@@ -15,6 +15,8 @@ from .operations import COMPUTE, subnet
 from .ovn import Ovn
 
 DISTRIBUTED = "network:distributed"
+HEALTH_MONITOR = "ovn-lb-hm:distributed"
+SUBPORT = "trunk:subport"
 
 
 class Neutron:
@@ -166,12 +168,13 @@ class Neutron:
         host: bool | str = True,
         device_owner: str = COMPUTE,
         port_security: bool = True,
+        allowed: Sequence[tuple[str, str]] = (),
     ) -> Port:
         """Create an instance's port; bound to this chassis unless told.
 
         ADDRESSES None means one of each subnet; a subnet's CIDR among
         them, one of that. HOST False leaves the port unbound, a name binds
-        it to another chassis.
+        it to another chassis. ALLOWED are its allowed address pairs.
         """
         port = operations.new_port(
             network, mac=mac, addresses=addresses, host=self._host(host)
@@ -179,10 +182,38 @@ class Neutron:
         port.name = name
         port.device_owner = device_owner
         port.port_security = port_security
+        port.allowed = list(allowed)
         if instance_id is not None:
             port.device_id = instance_id
         if project_id is not None:
             port.project_id = project_id
+        return self._insert(port)
+
+    def create_subport(self, network: Network, parent: Port, tag: int) -> Port:
+        """Create a port on NETWORK and add it to the trunk of PARENT."""
+        port = operations.new_port(network, host="")
+        port.device_owner, port.device_id = SUBPORT, ""
+        port.trunk, port.tag = parent.id, tag
+        return self._insert(port)
+
+    def create_virtual_port(
+        self, network: Network, address: str, parents: Sequence[Port]
+    ) -> Port:
+        """Create a port of ADDRESS, which PARENTS have in allowed pairs."""
+        port = operations.new_port(network, host="", addresses=[address])
+        port.kind, port.device_owner, port.device_id = "virtual", "", ""
+        port.parents = [parent.id for parent in parents]
+        return self._insert(port)
+
+    def create_health_monitor_port(self, network: Network) -> Port:
+        """Create the localport of a load balancer's health monitor."""
+        port = operations.new_port(network, host="")
+        port.kind, port.device_owner = "localport", HEALTH_MONITOR
+        port.device_id = f"ovn-lb-hm-{uuid.uuid4()}"
+        return self._insert(port)
+
+    def _insert(self, port: Port) -> Port:
+        network = port.network
         if self._pending is None:
             attach = [operations.attach(network.id, [port.row_id])]
         else:
@@ -203,6 +234,7 @@ class Neutron:
         project_id: str | None = None,
         host: bool | str | None = None,
         device_owner: str | None = None,
+        allowed: Sequence[tuple[str, str]] | None = None,
     ) -> None:
         """Change PORT (the metadata port too) in place, row and object."""
         port.mac = mac or port.mac
@@ -218,6 +250,8 @@ class Neutron:
             port.host = self._host(host)
         if device_owner is not None:
             port.device_owner = device_owner
+        if allowed is not None:
+            port.allowed = list(allowed)
         self._write([operations.update_port(port)])
 
     def delete_port(self, port: Port) -> None:
@@ -271,8 +305,17 @@ class Neutron:
 
     # -- routers ----------------------------------------------------------
 
-    def create_router(self, name: str, networks: Sequence[Network]) -> Router:
-        """Create a router with a port in each subnet that has a gateway."""
+    def create_router(
+        self,
+        name: str,
+        networks: Sequence[Network],
+        *,
+        subnets: Sequence[Subnet] | None = None,
+    ) -> Router:
+        """Create a router with a port in each subnet that has a gateway.
+
+        SUBNETS are those of NETWORKS to take, if not all.
+        """
         router = Router(
             id=str(uuid.uuid4()), name=name, row_id=str(uuid.uuid4())
         )
@@ -281,6 +324,8 @@ class Neutron:
         for network in networks:
             for item in network.subnets:
                 if item.gateway is None:
+                    continue
+                if subnets is not None and item not in subnets:
                     continue
                 port = operations.router_port(router, network, item)
                 facing.append(str(uuid.uuid4()))

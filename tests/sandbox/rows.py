@@ -69,6 +69,11 @@ def port_row(port: Port) -> Json:
     if port.kind == "router":
         options = {"router-port": f"lrp-{port.id}"}
         addresses = "router"
+    elif port.kind == "virtual":
+        options = {
+            "virtual-ip": str(port.fixed[0][0]),
+            "virtual-parents": ",".join(port.parents),
+        }
     elif port.host:
         options = {"requested-chassis": port.host}
     secured = port.kind == "" and port.port_security
@@ -82,9 +87,13 @@ def port_row(port: Port) -> Json:
         "name": port.id,
         "type": port.kind,
         "addresses": to_set(
-            (addresses,) if secured or port.kind else (addresses, "unknown")
+            (addresses, *port.allowed_macs)
+            if secured or port.kind
+            else (addresses, "unknown")
         ),
-        "port_security": to_set((port.addresses,) if secured else ()),
+        "port_security": to_set(port.security if secured else ()),
+        "parent_name": to_set([port.trunk] if port.trunk else ()),
+        "tag": to_set([port.tag] if port.tag else ()),
         "enabled": True,
         "dhcpv4_options": dhcp,
         "external_ids": to_map(port_external_ids(port)),
