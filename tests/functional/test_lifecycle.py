@@ -587,7 +587,7 @@ def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
     wait_for(others_served, timeout_s=30, what="end of the watch")
     starts = starts_of(network.id) - before
     print(f"{starts} starts in {time.monotonic() - since:.1f} s")
-    assert starts <= 8
+    assert starts <= 16  # without a pause it would be a hundred
     blocker.close()
     freed = time.monotonic()
     wait_served(instance, timeout_s=70)
