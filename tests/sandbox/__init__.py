@@ -25,7 +25,13 @@ from types import TracebackType
 from . import host, namespaces
 from .agent import Agent
 from .daemons import CommandError, run
-from .instances import Instance, Response, plug_all, unplug_all
+from .instances import (
+    Instance,
+    Response,
+    attach_all,
+    plug_all,
+    unplug_all,
+)
 from .loader import Loader
 from .model import Network, Port, Router, Subnet
 from .neutron import Neutron
@@ -48,6 +54,7 @@ __all__ = [
     "Router",
     "Sandbox",
     "Subnet",
+    "attach_all",
     "inside_sandbox",
     "plug_all",
     "subnet",

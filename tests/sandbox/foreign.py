@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 from . import ovsdb, rows
 from .model import Port
@@ -73,21 +74,28 @@ def bind(ovn: Ovn, chassis: str, count: int) -> None:
 
 
 def insert_bindings(ovn: Ovn, ports: Sequence[Port], chassis: str) -> None:
-    """Add Port_Bindings of PORTS, bound to CHASSIS, past northd."""
+    """Add Port_Bindings of PORTS, bound to CHASSIS, past northd.
+
+    All in one transaction, whatever networks they are of.
+    """
     bound = add_chassis(ovn, chassis)
-    name = ovsdb.to_map({"name": ports[0].network.switch})
+    switches = {port.network.switch for port in ports}
+    places = {switch: _datapath(ovn, switch) for switch in switches}
+    operations = []
+    for port in ports:
+        datapath, keys = places[port.network.switch]
+        row = rows.binding_row(port, datapath, next(keys), chassis=bound)
+        operations.append(ovsdb.insert("Port_Binding", row))
+    ovn.sb.transact(operations)
+
+
+def _datapath(ovn: Ovn, switch: str) -> tuple[str, Iterator[int]]:
+    """Return SWITCH's Datapath_Binding and the tunnel keys free there."""
+    name = ovsdb.to_map({"name": switch})
     (datapath,) = ovn.sb.select(
         "Datapath_Binding", [["external_ids", "includes", name]], ["_uuid"]
     )
     where = [["datapath", "==", ovsdb.to_uuid(datapath["_uuid"])]]
     there = ovn.sb.select("Port_Binding", where, ["tunnel_key"])
-    first = 1 + max(int(row["tunnel_key"]) for row in there)
-    ovn.sb.transact(
-        [
-            ovsdb.insert(
-                "Port_Binding",
-                rows.binding_row(port, datapath["_uuid"], key, bound),
-            )
-            for key, port in enumerate(ports, first)
-        ]
-    )
+    first = 1 + max((int(row["tunnel_key"]) for row in there), default=0)
+    return str(datapath["_uuid"]), itertools.count(first)

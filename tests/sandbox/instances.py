@@ -278,21 +278,10 @@ def plug_all(
     ovn = todo[0].ovn if todo else None
     if ovn is None:
         return
-    command: list[str] = []
-    for instance in todo:
-        outer = instance.outer
-        command += ["--", "--may-exist", "add-port", ovn.bridge, outer]
-        command += ["--", "set", "Interface", outer]
-        command += [
-            f"external_ids:iface-id={instance.port.id}",
-            f'external_ids:attached-mac="{instance.port.mac}"',
-            "external_ids:iface-status=active",
-            f"external_ids:vm-uuid={instance.port.device_id}",
-        ]
     if not (dhcp and wait):
         for instance in todo:
             instance.configure()
-    ovn.vsctl(*command[1:])
+    attach_all(todo)
     if wait:
         ovn.wait_installed(
             (instance.port.id for instance in todo), timeout_s=timeout_s
@@ -315,6 +304,25 @@ def make_links(instances: Sequence[Instance]) -> None:
     run("ip", "-batch", "-", stdin="\n".join(links) + "\n")
     for instance in instances:
         instance.prepare()
+
+
+def attach_all(instances: Iterable[Instance]) -> None:
+    """Have INSTANCES on the bridge, wherever they were, as Nova does."""
+    todo = list(instances)
+    command: list[str] = []
+    for instance in todo:
+        outer, ovn = instance.outer, instance.ovn
+        command += ["--", "--if-exists", "del-port", outer]
+        command += ["--", "add-port", ovn.bridge, outer]
+        command += ["--", "set", "Interface", outer]
+        command += [
+            f"external_ids:iface-id={instance.port.id}",
+            f'external_ids:attached-mac="{instance.port.mac}"',
+            "external_ids:iface-status=active",
+            f"external_ids:vm-uuid={instance.port.device_id}",
+        ]
+    if todo:
+        todo[0].ovn.vsctl(*command[1:])
 
 
 def unplug_all(instances: Iterable[Instance]) -> None:

@@ -6,6 +6,7 @@ Every call is one Northbound transaction; within `batch()` many calls are.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import Iterator, Sequence
 
@@ -129,6 +130,18 @@ class Neutron:
             port.fixed += operations.free_addresses(network, port.mac, [item])
             changes = operations.insert_dhcp(network, item)
             changes.append(operations.update_port(port))
+        self._write(changes)
+
+    def remove_subnet(self, network: Network, item: Subnet) -> None:
+        """Remove a subnet in which no instance has an address any more."""
+        network.subnets.remove(item)
+        port = network.metadata
+        port.fixed = [one for one in port.fixed if one[0] not in item.cidr]
+        changes = [operations.update_port(port)]
+        if item.dhcp4:
+            changes.append(
+                ovsdb.delete("DHCP_Options", ovsdb.by_uuid(item.options_id))
+            )
         self._write(changes)
 
     def enable_dhcp(self, network: Network, item: Subnet) -> None:
@@ -258,6 +271,17 @@ class Neutron:
         """Delete PORT, bound or not."""
         self._write([operations.detach(port)])
         port.network.ports.pop(port.id, None)
+
+    def restore_metadata_port(self, network: Network) -> None:
+        """Make NETWORK's deleted metadata port anew: id and MAC change."""
+        port = network.metadata = dataclasses.replace(
+            network.metadata,
+            id=str(uuid.uuid4()),
+            row_id=str(uuid.uuid4()),
+            mac=model.new_mac(),
+        )
+        attach = operations.attach(network.id, [port.row_id])
+        self._write([operations.insert_port(port), attach])
 
     def add_foreign_chassis(self, name: str) -> str:
         """Add a chassis that nobody runs; return its uuid."""

@@ -28,6 +28,11 @@ SB_REMOTE = "tcp:127.0.0.1:6642"
 BRIDGE = "br-int"
 
 _SCHEMAS = Path("/usr/share")
+_DATABASES = {
+    "ovs.db": "openvswitch/vswitch.ovsschema",
+    "nb.db": "ovn/ovn-nb.ovsschema",
+    "sb.db": "ovn/ovn-sb.ovsschema",
+}
 # In the order of starting; stopped in the reverse.
 DAEMONS = (
     "ovsdb-server",
@@ -124,6 +129,23 @@ class Ovn:
             self.stop(name)
         self.start(name)
 
+    def replace_southbound(self, *, clustered: bool = False) -> None:
+        """Start the Southbound server on a new, empty database.
+
+        CLUSTERED makes it the first and only member of a new cluster. Who
+        knew an older one is started again: northd and ovn-controller would
+        refuse it for having seen more.
+        """
+        self.freeze("ovn-controller")  # it dies of one without SB_Global
+        self.stop("sb")
+        self._create_database("sb.db", clustered=clustered)
+        self.start("sb")
+        self.sbctl("init")
+        self.thaw("ovn-controller")
+        if clustered:
+            self.restart("northd")
+            self.restart("ovn-controller")
+
     def freeze(self, name: str) -> None:
         """Stop the daemon NAME in its tracks: it hangs, sockets open."""
         self.daemons[name].signal(signal.SIGSTOP)
@@ -183,14 +205,19 @@ class Ovn:
     def _create_databases(self) -> None:
         for folder in (self.folder, OVS_RUN, OVN_RUN):
             folder.mkdir(parents=True, exist_ok=True)
-        for file, schema in (
-            ("ovs.db", "openvswitch/vswitch.ovsschema"),
-            ("nb.db", "ovn/ovn-nb.ovsschema"),
-            ("sb.db", "ovn/ovn-sb.ovsschema"),
-        ):
-            database = self.folder / file
-            database.unlink(missing_ok=True)
-            run("ovsdb-tool", "create", str(database), str(_SCHEMAS / schema))
+        for file in _DATABASES:
+            self._create_database(file)
+
+    def _create_database(self, file: str, *, clustered: bool = False) -> None:
+        database = self.folder / file
+        database.unlink(missing_ok=True)
+        schema = _SCHEMAS / _DATABASES[file]
+        if clustered:
+            member = f"unix:{database.with_suffix('.raft')}"
+            what = ("create-cluster", str(database), str(schema), member)
+        else:
+            what = ("create", str(database), str(schema))
+        run("ovsdb-tool", *what)
 
     def _configure_chassis(self) -> None:
         settings = {

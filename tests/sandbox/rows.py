@@ -183,17 +183,35 @@ def router_port_row(router: Router, port: Port, subnet: Subnet) -> Json:
     }
 
 
-def binding_row(port: Port, datapath: str, key: int, chassis: str) -> Json:
-    """Return the Port_Binding that northd would make of a bound PORT."""
+def binding_row(
+    port: Port,
+    datapath: str,
+    key: int,
+    *,
+    chassis: str = "",
+    additional: str = "",
+) -> Json:
+    """Return the Port_Binding that northd would make of PORT.
+
+    CHASSIS it is bound to, ADDITIONAL is where it migrates to; "" for none.
+    """
+    bound = to_set(to_uuid(row) for row in (chassis,) if row)
+    secured = port.kind == "" and port.port_security
     return {
         "logical_port": port.id,
+        "type": port.kind,
         "datapath": to_uuid(datapath),
         "tunnel_key": key,
-        "chassis": to_uuid(chassis),
-        "requested_chassis": to_uuid(chassis),
+        "chassis": bound,
+        "requested_chassis": bound,
+        "additional_chassis": to_set(
+            to_uuid(row) for row in (additional,) if row
+        ),
         "mac": to_set((port.addresses,)),
-        "port_security": to_set((port.addresses,)),
-        "options": to_map({"requested-chassis": port.host}),
+        "port_security": to_set((port.addresses,) if secured else ()),
+        "options": to_map({"requested-chassis": port.host})
+        if port.host
+        else to_map({}),
         "external_ids": to_map(port_external_ids(port)),
-        "up": True,
+        "up": bool(chassis),
     }
