@@ -13,9 +13,21 @@ from .validate import IPInterface
 
 # What the proxy binds without any capability: port 80 and up from zero.
 _UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"
-# A haproxy that hands over to its successor loses no queued connection:
-# the kernel moves them to the other socket of the SO_REUSEPORT group.
-_MIGRATE_REQUESTS = "net/ipv4/tcp_migrate_req"
+_SYSCTLS = (
+    # A haproxy that hands over to its successor loses no queued connection:
+    # the kernel moves them to the other socket of the SO_REUSEPORT group.
+    ("net/ipv4/tcp_migrate_req", "1"),
+    # Before there is a link, or it gives itself addresses first.
+    ("net/ipv6/conf/default/addr_gen_mode", "1"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    # A subnet's new address stays when the old one goes: the kernel takes
+    # all others of a subnet away with the first (ip-sysctl.rst).
+    ("net/ipv4/conf/all/promote_secondaries", "1"),
+    # A changed MAC address is announced; a guest goes on sending to the old
+    # one for up to a minute otherwise.
+    ("net/ipv4/conf/all/arp_notify", "1"),
+    ("net/ipv6/conf/all/ndisc_notify", "1"),
+)
 
 
 @entrypoint
@@ -73,13 +85,11 @@ def _apply(
             pyroute2.IPRoute() as host,
         ):
             changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
-            # Before the link is up, or it gives itself addresses first.
             with kernel.entered(namespace):
                 if kernel.write_sysctl(_UNPRIVILEGED_PORTS, "0"):
                     changes.append("unprivileged ports")
-                kernel.write_sysctl(_MIGRATE_REQUESTS, "1")
-                kernel.write_sysctl("net/ipv6/conf/default/addr_gen_mode", "1")
-                kernel.write_sysctl("net/ipv6/conf/default/accept_ra", "0")
+                for path, value in _SYSCTLS:
+                    kernel.write_sysctl(path, value)
             changes += links.ensure_veth(
                 host,
                 inside,
