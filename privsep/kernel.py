@@ -83,18 +83,19 @@ def write_sysctl(path: str, value: str) -> bool:
     return True
 
 
-def disable_transmit_checksum(interface: str) -> bool:
-    """Switch the transmit checksum offload of INTERFACE off.
+def set_transmit_checksum(interface: str, *, on: bool) -> bool:
+    """Switch the transmit checksum offload of INTERFACE on or off.
 
     On the userspace datapath nobody fills in the checksums that a veth
     leaves open, and the instance drops every TCP packet. Returns True if
-    it was on. Raises OSError.
+    that changed it. Raises OSError.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        if not _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0):
+        before = _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0)
+        if bool(before) == on:
             return False
-        _ethtool(control, interface, _ETHTOOL_STXCSUM, 0)
-    return True
+        _ethtool(control, interface, _ETHTOOL_STXCSUM, int(on))
+        return _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0) != before
 
 
 def _ethtool(

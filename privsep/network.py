@@ -47,7 +47,8 @@ def apply(
     are CIDRs of the inner end; NEIGHBOURS are (address, MAC) pairs of the
     local ports, kept permanently; HOSTS are those of them that are on the
     link though in the subnet of none of ADDRESSES. With USERSPACE_DATAPATH
-    the inner end's transmit checksum offload is switched off.
+    the inner end's transmit checksum offload is switched off, without it
+    on.
 
     Returns what was changed, in words; empty when all was as asked.
     Raises InvalidArgumentError before anything is touched, OSError and
@@ -100,10 +101,11 @@ def _apply(
             )
             with kernel.entered(namespace):
                 changes += links.stop_address_generation(inner)
-                if userspace_datapath and kernel.disable_transmit_checksum(
-                    inner
+                if kernel.set_transmit_checksum(
+                    inner, on=not userspace_datapath
                 ):
-                    changes.append("transmit checksum off")
+                    state = "off" if userspace_datapath else "on"
+                    changes.append(f"transmit checksum {state}")
             link = links.link_by_name(inside, inner)
             if link is None:
                 raise OSError(f"{inner} vanished from its namespace")
