@@ -166,6 +166,8 @@ class Service:
         if self._heartbeat is not None:
             self._heartbeat.note()
         if snapshot.synced != before.synced:
+            # What went while it was not was passed over.
+            self._resync_now.set()
             self._news.set()
 
     def _note_chassis(self, chassis: uuid.UUID | None) -> None:
