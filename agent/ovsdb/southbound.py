@@ -73,6 +73,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         self._on_snapshot = on_snapshot
         self._condition_due = 0.0
         self._wanted: dict[str, list[conditions.Clause]] = {}
+        self._cluster: uuid.UUID | None = None
         columns = self.tables["Port_Binding"].columns
         self._has_additional = "additional_chassis" in columns
         self._apply(conditions.chassis_conditions(chassis_name))
@@ -85,11 +86,28 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         """Process what arrived, then publish what it means."""
         before = self.change_seqno, self.cond_seqno
         changed = super().run()
+        self._note_cluster()
         if (self.change_seqno, self.cond_seqno) != before:
             self._publish()
         if self._can_send() and time.monotonic() >= self._condition_due:
             self._send_conditions()
         return changed
+
+    def _note_cluster(self) -> None:
+        """Accept a cluster that was made anew in the place of the old.
+
+        The IDL passes over every server whose log is shorter than what it
+        has seen, and a new cluster's is: it would never connect again.
+        """
+        tables = self.server_tables  # of _Server; None until first connected
+        for row in tables["Database"].rows.values() if tables else ():
+            cluster = next(iter(row.cid), None)
+            if row.name != SCHEMA or cluster is None:
+                continue
+            if self._cluster not in (None, cluster):
+                LOG.warning("%s is another cluster now: %s", SCHEMA, cluster)
+                self._min_index = 0
+            self._cluster = cluster
 
     def _can_send(self) -> bool:
         """Tell whether there are conditions to send and a way to.
