@@ -29,6 +29,7 @@ class NetworkStatus:
     addresses: tuple[str, ...] = ()
     instances: int = 0
     digest: str = ""
+    reconciles: int = 0  # that were good; those that were not:
     failures: int = 0
     error: str = ""
     conflicts: tuple[str, ...] = ()
@@ -88,6 +89,7 @@ class Status:
             entry = self._networks.setdefault(network, NetworkStatus())
             if not entry.served or entry.error:
                 entry.since = time.time()
+            entry.reconciles += 1
             entry.served = True
             entry.error = ""
             entry.addresses = tuple(addresses)
