@@ -1,0 +1,353 @@
+"""Every change that concerns a network, made by OVN or Neutron, is noticed.
+
+One chassis for all; its agent's periodic pass is far away (60 s), so what
+is right within some seconds was noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import Instance, Network, Port, Sandbox, subnet, wait_for
+from sandbox.daemons import run
+from sandbox.operations import new_port
+from sandbox.ovsdb import insert, to_map, to_set, to_uuid, update
+from sandbox.rows import binding_row
+
+from .conftest import Case, wait_served
+from .hoststate import wait_host
+from .test_lifecycle import haproxies
+
+FOREIGN = "migration-target"
+FREE_KEY = 4000  # a tunnel key that northd has not come to
+
+
+@pytest.fixture(scope="module")
+def foreign(box: Sandbox) -> Iterator[str]:
+    """Provide the uuid of another chassis, which nobody runs."""
+    yield box.neutron.add_foreign_chassis(FOREIGN)
+    box.ovn.sbctl("--if-exists", "chassis-del", FOREIGN)
+
+
+def here(box: Sandbox) -> str:
+    """Return the uuid of this chassis."""
+    where = [["name", "==", box.ovn.system_id]]
+    (chassis,) = box.ovn.sb.select("Chassis", where, ["_uuid"])
+    return str(chassis["_uuid"])
+
+
+@contextlib.contextmanager
+def frozen(box: Sandbox, *names: str) -> Iterator[None]:
+    """Have the daemons NAMES stand still: they would mend what we write."""
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            box.ovn.freeze(name)
+            stack.callback(box.ovn.thaw, name)
+        yield
+
+
+def bind(
+    box: Sandbox, port: Port, *, chassis: str = "", additional: str = ""
+) -> None:
+    """Write where PORT is bound, as another chassis' ovn-controller does."""
+    row = {
+        "chassis": to_set(to_uuid(one) for one in (chassis,) if one),
+        "additional_chassis": to_set(
+            to_uuid(one) for one in (additional,) if one
+        ),
+    }
+    where = [["logical_port", "==", port.id]]
+    operation = update("Port_Binding", where, row)
+    wait_for(
+        lambda: box.ovn.sb.transact([operation])[0]["count"],
+        timeout_s=20,
+        what=f"Port_Binding of {port.name}",
+    )
+
+
+def binding(box: Sandbox, port: Port) -> tuple[list[str], list[str]]:
+    """Return chassis and additional chassis of PORT."""
+    where = [["logical_port", "==", port.id]]
+    columns = ["chassis", "additional_chassis"]
+    (row,) = box.ovn.sb.select("Port_Binding", where, columns)
+    chassis, more = (
+        value if isinstance(value, list) else [value]
+        for value in (row[column] for column in columns)
+    )
+    return chassis, more
+
+
+def wait_bound(box: Sandbox, port: Port, chassis: str, *more: str) -> None:
+    """Wait until PORT is on CHASSIS and on MORE."""
+    wanted = ([chassis], list(more))
+    wait_for(
+        lambda: binding(box, port) == wanted, timeout_s=20, what="binding"
+    )
+
+
+def addressed(instance: Instance) -> None:
+    """Have INSTANCE take the addresses that its port has now."""
+    instance.execute("ip", "address", "flush", "dev", "eth0")
+    instance.configure()
+
+
+# ------------------------------------------------------------- bindings
+
+
+def test_chassis_changes_without_an_empty_step(box, case: Case, foreign):
+    """ovn-controller takes a port over from another in one transaction."""
+    network = case.network("moved")
+    port = box.neutron.create_port(network, host=FOREIGN)
+    bind(box, port, chassis=foreign)
+    (instance,) = box.plug([port], wait=False)
+    wait_host(box, network)
+    box.neutron.update_port(port, host=True)
+    wait_host(box, network, port)
+    wait_served(instance)
+    with frozen(box, "ovn-controller", "northd"):
+        bind(box, port, chassis=foreign)
+        wait_host(box, network)
+        bind(box, port, chassis=here(box))
+        wait_host(box, network, port)
+    wait_served(instance)
+
+
+@pytest.mark.parametrize("column", ["chassis", "additional"])
+def test_row_is_created_with_this_chassis_in_it(box, case: Case, column):
+    """There never was an update of it."""
+    network = case.network("created")
+    port = new_port(network, host="")
+    box.ovn.sync()
+    name = to_map({"name": network.switch})
+    where = [["external_ids", "includes", name]]
+    (datapath,) = box.ovn.sb.select("Datapath_Binding", where, ["_uuid"])
+    row = binding_row(port, datapath["_uuid"], FREE_KEY, **{column: here(box)})
+    with frozen(box, "ovn-controller", "northd"):
+        box.ovn.sb.transact([insert("Port_Binding", row)])
+        wait_host(box, network, port)
+    wait_host(box, network)  # northd knows of no such port
+
+
+# ------------------------------------------------------- live migration
+
+
+def test_migration_to_this_chassis(box, case: Case, foreign):
+    """Served before it lands, and on: neither namespace nor haproxy goes."""
+    network = case.network("target")
+    port = box.neutron.create_port(network, host=FOREIGN)
+    bind(box, port, chassis=foreign)
+    (instance,) = box.plug([port], wait=False)
+    wait_host(box, network)
+    box.neutron.update_port(port, host=f"{FOREIGN},{box.ovn.hostname}")
+    wait_host(box, network, port)
+    wait_bound(box, port, foreign, here(box))
+    wait_served(instance)
+    before = haproxies(box, network.id)
+    box.neutron.update_port(port, host=True)
+    wait_bound(box, port, here(box))
+    wait_served(instance)
+    wait_host(box, network, port)
+    assert haproxies(box, network.id) == before
+    assert f"removed network={network.id}" not in box.agent.log()
+
+
+def test_migration_to_this_chassis_is_aborted(box, case: Case, foreign):
+    """What was made for it goes; the source has it all the time."""
+    network = case.network("aborted")
+    port = box.neutron.create_port(network, host=FOREIGN)
+    bind(box, port, chassis=foreign)
+    box.plug([port], wait=False)
+    box.neutron.update_port(port, host=f"{FOREIGN},{box.ovn.hostname}")
+    wait_host(box, network, port)
+    box.neutron.update_port(port, host=FOREIGN)
+    wait_host(box, network)
+    assert binding(box, port) == ([foreign], [])
+
+
+def test_migration_from_this_chassis(box, case: Case, foreign):
+    """Served until it has landed over there; an aborted try is nothing."""
+    network = case.network("source")
+    instance = case.instance(network)
+    port = instance.port
+    before = haproxies(box, network.id)
+    both = f"{box.ovn.hostname},{FOREIGN}"
+    for host in (both, True, both):  # tried, aborted, tried again
+        box.neutron.update_port(port, host=host)
+        away = foreign if host == both else ""
+        bind(box, port, chassis=here(box), additional=away)
+        wait_served(instance)
+    wait_host(box, network, port)
+    assert haproxies(box, network.id) == before
+    with frozen(box, "ovn-controller"):
+        box.neutron.update_port(port, host=FOREIGN)
+        bind(box, port, chassis=foreign)
+        wait_host(box, network)
+    box.unplug([instance])
+    wait_host(box, network)
+    assert binding(box, port) == ([foreign], [])
+
+
+# ------------------------------------------------- SR-IOV and baremetal
+
+
+def test_external_ports_come_and_are_deleted_while_bound(box, case: Case):
+    """An HA_Chassis_Group binds them; nothing of theirs is on the bridge."""
+    network = case.network("external")
+    first, second = (
+        box.neutron.create_port(network, name=name, host=False)
+        for name in ("first", "second")
+    )
+    group = f"group-{network.id}"
+    box.ovn.nbctl("ha-chassis-group-add", group)
+    member = (group, box.ovn.system_id, "10")
+    box.ovn.nbctl("ha-chassis-group-add-chassis", *member)
+    where = [["name", "==", group]]
+    (row,) = box.ovn.nb.select("HA_Chassis_Group", where, ["_uuid"])
+    for port in (first, second):
+        column = f"ha_chassis_group={row['_uuid']}"
+        box.ovn.nbctl(
+            *("lsp-set-type", port.id, "external", "--"),
+            *("set", "Logical_Switch_Port", port.id, column),
+        )
+    wait_host(box, network, first, second)
+    box.neutron.delete_port(first)
+    wait_host(box, network, second)
+    box.neutron.delete_port(second)
+    wait_host(box, network)
+    box.ovn.nbctl("ha-chassis-group-del", group)
+
+
+# ----------------------------------------------------- what ports have
+
+
+def test_fixed_address_of_a_bound_port_changes(box, case: Case):
+    """In its subnet, then into another one: with an address of ours."""
+    network = case.network("fixed", "10.10.0.0/24", "10.20.0.0/24")
+    port = box.neutron.create_port(network, addresses=["10.10.0.50"])
+    (instance,) = case.plug([port])
+    wait_host(box, network, port)
+    for address in ("10.10.0.60", "10.20.0.50", "10.10.0.50"):
+        box.neutron.update_port(port, addresses=[address])
+        wait_host(box, network, port)
+        addressed(instance)
+        wait_served(instance)
+
+
+def test_subnet_is_added_and_removed(box, case: Case):
+    """Served once a port has an address there; not any more at the end."""
+    network = case.network("subnets")
+    first = case.instance(network)
+    added = subnet("10.20.0.0/24")
+    box.neutron.add_subnet(network, added)
+    port = box.neutron.create_port(network, addresses=["10.20.0.50"])
+    (second,) = case.plug([port])
+    wait_host(box, network, first.port, port)
+    box.unplug([second])
+    box.neutron.delete_port(port)
+    box.neutron.remove_subnet(network, added)
+    wait_host(box, network, first.port)
+    wait_served(first)
+
+
+# ------------------------------------------------------- metadata ports
+
+
+def test_metadata_port_comes_late_goes_and_comes_back(box, case: Case):
+    """The instances were there before; each time it has another MAC."""
+    network = case.network("late")
+    box.neutron.delete_port(network.metadata)
+    port = box.neutron.create_port(network)
+    (instance,) = box.plug([port])
+    wait_host(box, network)
+    for _ in range(2):
+        box.neutron.restore_metadata_port(network)
+        wait_host(box, network, port)
+        # A guest finds out by itself, within a minute.
+        instance.execute("ip", "neighbour", "flush", "dev", "eth0")
+        wait_served(instance)
+        box.neutron.delete_port(network.metadata)
+        wait_host(box, network)
+
+
+def test_metadata_port_changes(box, case: Case):
+    """Each change is on the host at once, and the instance is served."""
+    network = case.network("changed")
+    instance = case.instance(network)
+    port, metadata = instance.port, network.metadata
+    before = haproxies(box, network.id)
+    box.neutron.update_port(metadata, addresses=["10.10.0.200"])
+    addressed(instance)  # its route goes by that address
+    wait_host(box, network, port)
+    wait_served(instance)
+    box.neutron.update_network(network, mtu=1400)
+    wait_host(box, network, port)
+    wait_served(instance)
+    box.neutron.update_port(metadata, mac="fa:16:3e:00:00:99")
+    wait_host(box, network, port)
+    begun = time.monotonic()
+    wait_served(instance)
+    print(f"served {time.monotonic() - begun:.2f} s after the MAC changed")
+    assert haproxies(box, network.id) == before
+
+
+# --------------------------------------------------------- Open vSwitch
+
+
+def test_port_lost_from_the_bridge_is_put_back(box, case: Case):
+    """Or left there with another name for OVN."""
+    network = case.network("lost")
+    instance = case.instance(network)
+    tap = f"tap{network.id[:10]}0"
+    for command in (
+        ("del-port", tap),
+        ("set", "Interface", tap, "external_ids:iface-id=nonsense"),
+    ):
+        box.ovn.vsctl(*command)
+        wait_host(box, network, instance.port)
+        wait_served(instance)
+
+
+def transmits_checksums_open(network: Network) -> bool:
+    """Tell whether the inner veth leaves TCP's checksums to others."""
+    said = run(
+        *("ip", "netns", "exec", network.namespace),
+        *("ethtool", "-k", f"tap{network.id[:10]}1"),
+    )
+    (value,) = re.findall(r"^tx-checksumming: (on|off)", said, re.MULTILINE)
+    return bool(value == "on")
+
+
+def set_datapath_type(box: Sandbox, value: str) -> None:
+    key = f"external_ids:ovn-bridge-datapath-type={value}"
+    box.ovn.vsctl(
+        *("--no-wait", "set", "Bridge", box.ovn.bridge),
+        *(f"datapath_type={value}", "--", "set", "Open_vSwitch", ".", key),
+    )
+
+
+def test_checksum_offload_follows_the_datapath_type(box, case: Case):
+    """Off for the userspace datapath, and on again for the kernel's."""
+    network = case.network("type")
+    instance = case.instance(network)
+    assert not transmits_checksums_open(network)
+    with frozen(box, "ovs-vswitchd"):  # it has no other type here
+        try:
+            set_datapath_type(box, "system")
+            wait_for(
+                lambda: transmits_checksums_open(network),
+                timeout_s=20,
+                what="checksums left open",
+            )
+        finally:
+            set_datapath_type(box, "netdev")
+        wait_for(
+            lambda: not transmits_checksums_open(network),
+            timeout_s=20,
+            what="checksums filled in",
+        )
+    wait_served(instance)
