@@ -60,7 +60,10 @@ class Chassis:
 
     def kill(self, kind: str) -> int:
         """Kill the process of KIND with SIGKILL; return its old PID."""
-        (process,) = self.box.agent.processes(kind)
+        found = self.box.agent.processes(kind)
+        # A haproxy that supervisord is starting is its copy for a moment.
+        pids = {process.pid for process in found}
+        (process,) = [one for one in found if one.parent not in pids]
         send_signal(process.pid, SIGKILL)
         return process.pid
 
