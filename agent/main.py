@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
-import os
 import sys
 from pathlib import Path
-from typing import IO
 
 from oslo_privsep.comm import PrivsepTimeout
 
 from ..privsep import context
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import logs, options, privileges
+from . import folders, logs, options, privileges
 from .configuration import Configuration
-from .errors import AgentError, StartError
+from .errors import AgentError
 from .gateway import Gateway
-from .haproxy.render import Places
 from .host import Host
 from .nova_hosts import NovaHosts
 from .options import version
 from .proxies import Proxies
 from .reconciler import Reconciler
 from .service import Service
-from .settings import Settings
 from .signals import Signals
 from .status import Status, StatusServer
 
@@ -42,7 +37,7 @@ def main() -> int:
     try:
         conf, settings = options.load(argv, PROGRAM)
         said = privileges.become_service_user(settings)
-        _check_folders(settings)
+        folders.ensure(settings)
         privileges.check_readable(settings)
         fleet = privileged.load(settings.privileged_config)
         logs.set_up(conf, PROGRAM, ovsdb_level=settings.southbound.log_level)
@@ -77,9 +72,9 @@ def _serve(
     signals: Signals,
 ) -> None:
     settings = configuration.settings()
-    places = _places(settings)
+    places = folders.places(settings)
     host = Host(state_path=settings.state_path, pids_path=settings.pids_path)
-    lock = _claim(places)
+    lock = folders.claim(places)
     privileges.start_daemon()
     started = host.prepare()
     LOG.info("supervisord %s", "started" if started else "runs already")
@@ -144,58 +139,3 @@ def _reload(configuration: Configuration, status: Status) -> None:
             problem = f"in force after a restart only: {names}"
             LOG.warning("%s", problem)
     status.configuration(problem)
-
-
-def _places(settings: Settings) -> Places:
-    folder = settings.state_path / "ovn-metadata-proxy"
-    return Places(
-        config_folder=folder,
-        run_folder=folder / "run",
-        socket_folder=folder / "socket",
-        pids_folder=settings.pids_path,
-    )
-
-
-def _check_folders(settings: Settings) -> None:
-    """Have our folders; raise StartError if they can't be written."""
-    places = _places(settings)
-    for folder in (
-        settings.state_path,
-        places.config_folder,
-        places.run_folder,
-        places.socket_folder,
-        places.pids_folder,
-    ):
-        try:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartError(_folder_text(folder, str(error))) from None
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StartError(_folder_text(folder, "Permission denied"))
-
-
-def _claim(places: Places) -> IO[str]:
-    """Return the lock that says this host has its agent; hold it open.
-
-    Raises StartError if another agent has it.
-    """
-    lock = open(places.config_folder / "agent.lock", "a+")  # noqa: SIM115
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        raise StartError(
-            f"another agent runs here, pid {lock.read().strip() or '?'}; "
-            f"stop it first"
-        ) from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
-
-
-def _folder_text(folder: Path, reason: str) -> str:
-    return (
-        f"can't write to {folder} (state_path) as uid {os.geteuid()}: "
-        f"{reason}; chown it to the agent's user"
-    )

@@ -1,0 +1,90 @@
+"""The agent's folders: where they are, and whose this host is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from .errors import StartError
+from .haproxy.render import Places
+from .settings import Settings
+
+LOCK = "agent.lock"
+
+
+def places(settings: Settings) -> Places:
+    """Return where the haproxies' files are."""
+    folder = settings.state_path / "ovn-metadata-proxy"
+    return Places(
+        config_folder=folder,
+        run_folder=folder / "run",
+        socket_folder=folder / "socket",
+        pids_folder=settings.pids_path,
+    )
+
+
+def ensure(settings: Settings) -> None:
+    """Have our folders; raise StartError if they can't be written."""
+    there = places(settings)
+    for folder in (
+        settings.state_path,
+        there.config_folder,
+        there.run_folder,
+        there.socket_folder,
+        there.pids_folder,
+    ):
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(_text(folder, str(error))) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StartError(_text(folder, "Permission denied"))
+
+
+def claim(where: Places) -> IO[str]:
+    """Return the lock that says this host has its agent; hold it open.
+
+    Raises StartError if another agent has it.
+    """
+    lock = open(where.config_folder / LOCK, "a+")  # noqa: SIM115
+    _take(lock)
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def keep_agent_away(where: Places) -> IO[str] | None:
+    """Return the agent's lock if it has left one; write nothing.
+
+    Raises StartError if an agent has it.
+    """
+    try:
+        lock = open(where.config_folder / LOCK)  # noqa: SIM115
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StartError(str(error)) from None
+    _take(lock)
+    return lock
+
+
+def _take(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        pid = lock.read().strip() or "?"
+        lock.close()
+        raise StartError(
+            f"another agent runs here, pid {pid}; stop it first"
+        ) from None
+
+
+def _text(folder: Path, reason: str) -> str:
+    return (
+        f"can't write to {folder} (state_path) as uid {os.geteuid()}: "
+        f"{reason}; chown it to the agent's user"
+    )
