@@ -50,21 +50,23 @@ def entered(namespace: int) -> Iterator[None]:
 
 
 def open_namespace(name: str) -> int:
-    """Return a descriptor of the namespace NAME; raise OSError.
-
-    A file without a mount on it (what is left of a namespace whose mount
-    was lost) opens too: `is_namespace` tells.
-    """
+    """Return a descriptor of the namespace NAME; raise OSError."""
     return os.open(
         f"{names.NAMESPACE_FOLDER}/{name}",
         os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
     )
 
 
-def is_namespace(descriptor: int) -> bool:
-    """Tell whether DESCRIPTOR is a namespace, not the file below it."""
+def is_namespace(name: str) -> bool:
+    """Tell whether NAME is a namespace, not the file below one.
+
+    That is all there is of one whose mount was lost or is not made yet. It
+    can't be opened to see: it is made without any permission, ip-netns(8)
+    does so too, and we may not read what root may not. Raises
+    FileNotFoundError.
+    """
     nsfs = os.stat(_OWN_NAMESPACE).st_dev
-    return os.fstat(descriptor).st_dev == nsfs
+    return os.lstat(f"{names.NAMESPACE_FOLDER}/{name}").st_dev == nsfs
 
 
 def write_sysctl(path: str, value: str) -> bool:

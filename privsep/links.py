@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -31,14 +32,9 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
     The second value tells whether it was made. A file without a mount is
     garbage of a namespace and is replaced.
     """
-    try:
-        descriptor = kernel.open_namespace(name)
-    except FileNotFoundError:
-        pass
-    else:
-        if kernel.is_namespace(descriptor):
-            return descriptor, False
-        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        if kernel.is_namespace(name):
+            return kernel.open_namespace(name), False
         os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
     rootfiles.ensure_folder(Path(names.NAMESPACE_FOLDER))
     netns.create(name)
@@ -48,15 +44,12 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
 def remove_namespace(name: str) -> bool:
     """Remove the namespace NAME; tell whether it was there."""
     try:
-        descriptor = kernel.open_namespace(name)
+        if kernel.is_namespace(name):
+            netns.remove(name)
+        else:
+            os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
     except FileNotFoundError:
         return False
-    mounted = kernel.is_namespace(descriptor)
-    os.close(descriptor)
-    if mounted:
-        netns.remove(name)
-    else:
-        os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
     return True
 
 
