@@ -1,7 +1,7 @@
 """What the reconciler asks of this host, by way of the privsep daemon.
 
-The one module that calls the privileged side; here the model's values
-become the plain ones that can cross.
+The one module of the agent that calls the privileged side; here the model's
+values become the plain ones that can cross.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ class Host:
 
     def remove_program(self, network: str) -> bool:
         """Stop the haproxy of NETWORK; tell if it was there."""
-        return fleet.remove(network)
+        return fleet.remove(network, self._paths[0])
+
+    def sweep(self) -> tuple[str, ...]:
+        """Return the networks with haproxies that nobody supervises."""
+        return fleet.sweep(self._paths[0])
 
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""

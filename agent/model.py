@@ -71,6 +71,16 @@ class ChassisSnapshot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SwitchPort:
+    """A port of Open vSwitch that has the form of our veths' names."""
+
+    bridge: str
+    iface_id: str
+    network: str = ""  # that our mark names; "" without our mark
+    is_instance: bool = False  # it has what Nova and libvirt note
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SwitchSnapshot:
     """What the local Open vSwitch database says."""
 
@@ -78,8 +88,8 @@ class SwitchSnapshot:
     bridge: str = "br-int"
     bridge_exists: bool = False
     datapath_type: str = ""
-    # Port name -> (bridge, iface-id), for the names of our veths only.
-    ports: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    # By port name.
+    ports: dict[str, SwitchPort] = dataclasses.field(default_factory=dict)
 
     @property
     def is_userspace(self) -> bool:

@@ -7,13 +7,14 @@ runs is compared with the files.
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import names
 from .errors import HaproxyError
-from .haproxy import files, mapfile, stats
+from .haproxy import files, leftovers, mapfile, stats
 from .haproxy.render import Places, Rendered
 from .host import Host
 
@@ -126,8 +127,10 @@ class Proxies:
             present = stats.read_map(
                 socket, file, entries=max(len(wanted), _MANY_ENTRIES)
             )
-        except (FileNotFoundError, ConnectionRefusedError):
-            return  # nobody runs: nobody answers
+        except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+            # Nobody runs, so nobody answers. (All may ask ours: what may
+            # not be asked is something else that has the name.)
+            return
         kept = {
             key: value
             for key, value in present.items()
@@ -138,17 +141,18 @@ class Proxies:
             files.write(file, mapfile.render_map(kept))
             stats.change_map(socket, file, mapfile.change(present, kept))
 
-    def remove(self, network: str) -> bool:
-        """Stop the haproxy of NETWORK and remove its files."""
-        places = self._places
-        stopped = self._host.remove_program(network)
-        removed = files.remove(
-            places.config(network),
-            places.map(network),
-            places.pid(network),
-            places.stats(network),
-        )
-        return stopped or removed
+    def remove_files(self, network: str) -> bool:
+        """Remove the files of NETWORK; tell if there were any."""
+        found = (path for of, path in self._files() if of == network)
+        return files.remove(*found, self._places.pid(network))
+
+    def networks_of_files(self) -> set[str]:
+        """Return the networks (and gateway) that have a file here."""
+        return {network for network, _ in self._files()}
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        uids = (self._fleet_uid, os.geteuid())
+        return leftovers.haproxy_files(self._places, uids)
 
     def _ensure_map(
         self, network: str, wanted: Mapping[str, str]

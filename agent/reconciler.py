@@ -15,7 +15,12 @@ from .gateway import Gateway
 from .haproxy import mapfile, render
 from .haproxy.render import Places
 from .host import Host
-from .model import ChassisSnapshot, MetadataNetwork, SwitchSnapshot
+from .model import (
+    ChassisSnapshot,
+    MetadataNetwork,
+    SwitchPort,
+    SwitchSnapshot,
+)
 from .ovsdb.vswitch import Switch
 from .proxies import Proxies
 from .settings import Settings
@@ -76,13 +81,21 @@ class Reconciler:
             self._teardown(key)
 
     def wanted(self) -> set[str]:
-        """Return all that has to be looked at: wanted, or here."""
+        """Return all that has to be looked at: wanted, or here.
+
+        Here is what there is any trace of, of ours or of Neutron's: what
+        is not wanted is removed, however little is left of it.
+        """
         here = set(self._host.list_networks())
         here.update(self._host.list_programs())
+        here.update(self._host.sweep())
+        here.update(self._proxies.networks_of_files())
+        here.update(
+            port.network
+            for port in self._switch_snapshot().ports.values()
+            if port.network
+        )
         here.update(self._status.networks())
-        for file in self._places.config_folder.iterdir():
-            if names.is_network(file.stem):
-                here.add(file.stem)
         return here | set(self._chassis_snapshot().networks) | {names.GATEWAY}
 
     def _provision(self, wanted: MetadataNetwork) -> None:
@@ -103,12 +116,11 @@ class Reconciler:
         if is_new and port in switch.ports:
             # The userspace datapath holds on to the device that is gone.
             self._switch.unplug_for_good(port)
-        if is_new or switch.ports.get(port) != (
-            switch.bridge,
-            wanted.localport,
+        if is_new or switch.ports.get(port) != SwitchPort(
+            switch.bridge, wanted.localport, network
         ):
             self._switch.plug(
-                port, bridge=switch.bridge, iface_id=wanted.localport
+                network, bridge=switch.bridge, iface_id=wanted.localport
             )
             changes.append("port")
         rendered = render.render_network(
@@ -147,12 +159,15 @@ class Reconciler:
 
     def _teardown(self, network: str) -> None:
         self._proxies.revoke(network, {})
-        changed = self._proxies.remove(network)
-        port = names.outer_veth(network)
-        if port in self._switch_snapshot().ports:
-            self._switch.unplug(port)
+        changed = self._host.remove_program(network)
+        name = names.outer_veth(network)
+        port = self._switch_snapshot().ports.get(name)
+        if port is not None and not port.is_instance:
+            self._switch.unplug(name)
             changed = True
         changed |= self._host.remove(network)
+        # Last, for a file that can't be removed keeps nothing else here.
+        changed |= self._proxies.remove_files(network)
         self._new_veths.discard(network)
         self._status.gone(network)
         if changed:

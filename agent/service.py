@@ -13,7 +13,12 @@ from ..privsep.errors import PrivilegedError
 from . import names
 from .databases import Databases
 from .errors import AgentError
-from .model import ChassisSnapshot, NetworkSnapshot, SwitchSnapshot
+from .model import (
+    ChassisSnapshot,
+    NetworkSnapshot,
+    SwitchPort,
+    SwitchSnapshot,
+)
 from .nova_hosts import NovaHosts
 from .ovsdb.chassis import Heartbeat
 from .reconciler import Reconciler
@@ -307,13 +312,12 @@ class Service:
 
 
 def _is_plugged(
-    port: tuple[str, str] | None,
+    port: SwitchPort | None,
     network: NetworkSnapshot,
     switch: SwitchSnapshot,
 ) -> bool:
     """Tell whether PORT is on the bridge with the localport's name."""
     localport = network.localport
-    return localport is not None and port == (
-        switch.bridge,
-        localport.logical_port,
+    return localport is not None and port == SwitchPort(
+        switch.bridge, localport.logical_port, network.network
     )

@@ -35,7 +35,7 @@ _PIDS_MODE = 0o3775
 
 
 @functools.cache
-def _settings() -> FleetSettings:
+def read_settings() -> FleetSettings:
     """Return root's settings, from files that root alone can write."""
     privileged.check_owner(cfg.CONF.config_file or ())
     return privileged.read(cfg.CONF)
@@ -49,8 +49,8 @@ def prepare(state_path: str, pids_path: str) -> bool:
     to be started. Raises InvalidArgumentError, SettingsError, FleetError,
     OSError.
     """
-    settings = _settings()
-    folder = f"{validate.folder(state_path)}/{program.CONFIG_FOLDER}"
+    settings = read_settings()
+    folder = program.config_folder(validate.folder(state_path))
     for path, mode in (
         (folder, _CONFIG_MODE),
         (f"{folder}/{program.RUN_FOLDER}", _RUN_MODE),
@@ -58,7 +58,7 @@ def prepare(state_path: str, pids_path: str) -> bool:
         (validate.folder(pids_path), _PIDS_MODE),
     ):
         rootfiles.share_folder(path, gid=settings.gid, mode=mode)
-    return _ensure_supervisord(settings)
+    return ensure_supervisord(settings)
 
 
 @entrypoint
@@ -76,7 +76,7 @@ def ensure(
     is what it complained of. Its being up is for the caller to see, on
     the stats socket.
     """
-    settings = _settings()
+    settings = read_settings()
     network = validate.program(network)
     text = program.render_program(
         network,
@@ -121,7 +121,7 @@ def _start(rpc: Supervisord, name: str) -> None:
 @entrypoint
 def reload(network: str) -> None:
     """Have the haproxy of NETWORK (or "gateway") read its files again."""
-    settings = _settings()
+    settings = read_settings()
     name = names.program_name(validate.program(network))
     with _supervisord(settings) as rpc:
         try:
@@ -131,22 +131,40 @@ def reload(network: str) -> None:
 
 
 @entrypoint
-def remove(network: str) -> bool:
-    """Stop the haproxy of NETWORK and forget it; tell if it was there."""
-    settings = _settings()
+def remove(network: str, state_path: str) -> bool:
+    """Stop the haproxy of NETWORK and forget it; tell if it was there.
+
+    An orphan that `sweep` has found counts.
+    """
+    settings = read_settings()
     network = validate.program(network)
+    config = program.config_path(network, validate.folder(state_path))
     name = names.program_name(network)
     file = settings.programs / names.config_file(network)
     with _supervisord(settings) as rpc:
+        ended = rpc.call("fleet.end_orphans", config, settings.haproxy)
         known = rpc.info(name) is not None
         if known:
-            rpc.call("fleet.finish_orphans", name)
             rpc.stop_and_forget(name)
     existed = file.exists()
     file.unlink(missing_ok=True)
     for log in settings.logs.glob(f"{network}.log*"):
         log.unlink(missing_ok=True)
-    return known or existed
+    return known or existed or bool(ended)
+
+
+@entrypoint
+def sweep(state_path: str) -> tuple[str, ...]:
+    """Return the networks with haproxies that supervisord does not run.
+
+    What an earlier supervisord left, or Neutron's agent. Where a program
+    serves its network, they are told to finish; else they are left to
+    the one that will, or to `remove`.
+    """
+    settings = read_settings()
+    folder = program.config_folder(validate.folder(state_path))
+    with _supervisord(settings) as rpc:
+        return tuple(rpc.call("fleet.sweep", folder, settings.haproxy))
 
 
 @entrypoint
@@ -157,8 +175,8 @@ def list_programs() -> dict[str, Mapping[str, object]]:
     `pid` and `start` (seconds since the epoch). A supervisord that is not
     there is started first. What has only a program file is GONE.
     """
-    settings = _settings()
-    _ensure_supervisord(settings)
+    settings = read_settings()
+    ensure_supervisord(settings)
     found: dict[str, Mapping[str, object]] = {}
     for file in settings.programs.glob("*.conf"):
         network = names.network_of_program(names.program_name(file.stem))
@@ -186,7 +204,7 @@ def _supervisord(settings: FleetSettings) -> Iterator[Supervisord]:
             raise FleetError(f"supervisord does not answer: {error}") from None
 
 
-def _ensure_supervisord(settings: FleetSettings) -> bool:
+def ensure_supervisord(settings: FleetSettings) -> bool:
     """Start supervisord, detached, if none answers; tell whether it was.
 
     The lock keeps two daemons (an agent that was killed and its

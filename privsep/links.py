@@ -96,14 +96,44 @@ def ensure_veth(
         host.link("add", ifname=outer, kind="veth", peer=peer | size, **size)
         changes.append("veth")
     changes += ensure_link(inside, inner, mac=mac, mtu=mtu)
-    changes += ensure_link(host, outer, mac=None, mtu=mtu)
+    changes += ensure_link(
+        host, outer, mac=None, mtu=mtu, alias=names.namespace_name(network)
+    )
     return changes
 
 
+def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
+    """Return the networks whose veth end is here, by its alias.
+
+    Its name has ten letters of the network's id, and an instance's tap
+    device may have the same ones.
+    """
+    found = set()
+    for link in ipr.get_links():
+        alias = link.get_attr("IFLA_IFALIAS") or ""
+        network = names.network_of_namespace(alias)
+        if (
+            network is not None
+            and link.get_attr("IFLA_IFNAME") == names.outer_veth(network)
+            and _kind(link) == "veth"
+        ):
+            found.add(network)
+    return found
+
+
 def ensure_link(
-    ipr: pyroute2.IPRoute, name: str, *, mac: str | None, mtu: int
+    ipr: pyroute2.IPRoute,
+    name: str,
+    *,
+    mac: str | None,
+    mtu: int,
+    alias: str | None = None,
 ) -> list[str]:
-    """Give the link NAME its MAC (None: any), MTU and have it up."""
+    """Give the link NAME its MAC, MTU and alias and have it up.
+
+    None leaves the MAC or the alias alone, 0 the MTU. (The kernel takes
+    no alias while it makes a link.)
+    """
     link = link_by_name(ipr, name)
     if link is None:
         raise NetlinkError(errno.ENODEV, f"{name} is gone")
@@ -115,6 +145,9 @@ def ensure_link(
     if mtu and link.get_attr("IFLA_MTU") != mtu:
         wanted["mtu"] = mtu
         changes.append(f"mtu {name}")
+    if alias is not None and link.get_attr("IFLA_IFALIAS") != alias:
+        wanted["ifalias"] = alias
+        changes.append(f"alias {name}")
     if not link["flags"] & 1:  # IFF_UP, <linux/if.h>
         wanted["state"] = "up"
         changes.append(f"up {name}")
@@ -132,8 +165,7 @@ def remove_link(ipr: pyroute2.IPRoute, name: str) -> bool:
     link = link_by_name(ipr, name)
     if link is None:
         return False
-    info = link.get_attr("IFLA_LINKINFO")
-    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    kind = _kind(link)
     if kind != "veth":
         raise LinkError(f"{name} is a {kind} device, not our veth")
     try:
@@ -142,6 +174,11 @@ def remove_link(ipr: pyroute2.IPRoute, name: str) -> bool:
         if error.code != errno.ENODEV:  # gone meanwhile: as wanted
             raise
     return True
+
+
+def _kind(link: Any) -> str | None:
+    info = link.get_attr("IFLA_LINKINFO")
+    return info.get_attr("IFLA_INFO_KIND") if info else None
 
 
 def ensure_addresses(

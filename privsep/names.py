@@ -17,6 +17,13 @@ GATEWAY = "gateway"
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NETWORK = re.compile(_UUID)
 _NAMESPACE = re.compile(f"{NAMESPACE_PREFIX}({_UUID})")
+# With what is left of one that was being written: ".X.conf.tmp" is ours,
+# "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
+_FILE = re.compile(
+    rf"\.?({_UUID}|{GATEWAY})\.(?:conf|map|new|sock|pid\.haproxy)"
+    r"(?:\.tmp|\.[0-9]+\.(?:tmp|bak))?"
+)
+_OUTER_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
 
 
 def is_network(text: str) -> bool:
@@ -38,6 +45,14 @@ def network_of_namespace(name: str) -> str | None:
 def outer_veth(network: str) -> str:
     """Return the veth end that is a port of the integration bridge."""
     return f"tap{network[:10]}0"
+
+
+def is_outer_veth(name: str) -> bool:
+    """Tell whether NAME is that of an outer veth.
+
+    An instance's tap device may have the same name.
+    """
+    return _OUTER_VETH.fullmatch(name) is not None
 
 
 def inner_veth(network: str) -> str:
@@ -63,6 +78,12 @@ def pid_file(network: str) -> str:
 def stats_socket(network: str) -> str:
     """Return the file name of a haproxy's stats socket."""
     return f"{network}.sock"
+
+
+def network_of_file(name: str) -> str | None:
+    """Return the network (or gateway) whose file NAME is, if it is ours."""
+    match = _FILE.fullmatch(name)
+    return match.group(1) if match else None
 
 
 def program_name(network: str) -> str:

@@ -139,14 +139,16 @@ def _remove(network: str) -> bool:
 
 @entrypoint
 def list_networks() -> tuple[str, ...]:
-    """Return the ids of the networks that have a namespace on this host.
+    """Return the networks that have a namespace or a veth on this host.
 
-    A file without a mount (a namespace that was lost) counts: it is ours
-    to clean up.
+    A file without a mount (a namespace that was lost) counts, and so does
+    a veth whose namespace has lost its name: they are ours to clean up.
     """
     try:
         entries = os.listdir(names.NAMESPACE_FOLDER)
     except FileNotFoundError:
-        return ()
-    found = (names.network_of_namespace(entry) for entry in entries)
+        entries = []
+    found = {names.network_of_namespace(entry) for entry in entries}
+    with pyroute2.IPRoute() as host:
+        found |= links.networks_of_veths(host)
     return tuple(sorted(network for network in found if network is not None))

@@ -1,10 +1,11 @@
 """Find and end the haproxies that an earlier supervisord left running.
 
 Before a signal a process must be a haproxy on our file, by start time,
-executable, command line and network namespace, and the signal goes through
-a pidfd taken before: it can't hit a later owner of the number. PID files
-are not asked: the fleet's user can write there what it likes, and after a
-second accident they name one of two.
+executable, command line and network namespace (or by where its path leads:
+what is left over is in a namespace without a name), and the signal goes
+through a pidfd taken before: it can't hit a later owner of the number. PID
+files are not asked: the fleet's user can write there what it likes, and
+after a second accident they name one of two.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psutil
 
+from . import names
+
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1
+END = signal.SIGTERM  # exit at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,16 +50,29 @@ class Orphan:
         COMMAND is a program's whole command, as `program.command` makes
         it. Tells whether it was signalled.
         """
+        return self._signal(
+            FINISH, lambda: is_predecessor(self.process, command)
+        )
+
+    def end(self, haproxy: str, *, number: int = END) -> bool:
+        """Have it end, if it is HAPROXY on this very file of ours.
+
+        Nothing succeeds it, or something does already. Tells whether it
+        was signalled, with NUMBER.
+        """
+        return self._signal(
+            number, lambda: is_ours(self.process, self.config, haproxy)
+        )
+
+    def _signal(self, number: int, check: Callable[[], bool]) -> bool:
         try:
             descriptor = os.pidfd_open(self.pid)
         except OSError:
             return False
         try:
-            if not self.process.is_running():
+            if not self.process.is_running() or not check():
                 return False
-            if not is_predecessor(self.process, command):
-                return False
-            signal.pidfd_send_signal(descriptor, FINISH)
+            signal.pidfd_send_signal(descriptor, number)
         except (psutil.Error, ProcessLookupError):
             return False
         finally:
@@ -79,6 +96,14 @@ def scan() -> list[Orphan]:
     return [orphan for orphan in found if parents[orphan.pid] not in parents]
 
 
+def network_of(config: str, folder: str) -> str | None:
+    """Return the network (or gateway) of CONFIG, if it is in FOLDER."""
+    place, name = os.path.split(config)
+    network = names.network_of_file(name)
+    ours = network is not None and name == names.config_file(network)
+    return network if ours and place == folder else None
+
+
 def config_of(arguments: Sequence[str]) -> str | None:
     """Return the file after -f, if ARGUMENTS are a haproxy's."""
     if not arguments or os.path.basename(arguments[0]) != "haproxy":
@@ -93,25 +118,43 @@ def is_predecessor(process: psutil.Process, command: Sequence[str]) -> bool:
     """Tell whether PROCESS is a haproxy where COMMAND starts one."""
     haproxy = command[command.index("-W") - 1]
     namespace = value_of(command, "--net=") or "/proc/self/ns/net"
+    config = command[command.index("-f") + 1]
+    return _is_haproxy(process, config, haproxy) and is_in_namespace(
+        process.pid, namespace
+    )
+
+
+def is_ours(process: psutil.Process, config: str, haproxy: str) -> bool:
+    """Tell whether PROCESS is HAPROXY on CONFIG as we see that path.
+
+    A container may have the same path for something else.
+    """
+    folder = os.path.dirname(config)
+    return _is_haproxy(process, config, haproxy) and _is_same(
+        f"/proc/{process.pid}/root{folder}", folder
+    )
+
+
+def _is_haproxy(process: psutil.Process, config: str, haproxy: str) -> bool:
     with process.oneshot():
         arguments = process.cmdline()
         executable = process.exe()
-    return (
-        config_of(arguments) == command[command.index("-f") + 1]
-        # Of a haproxy that was upgraded meanwhile: "... (deleted)".
-        and executable.removesuffix(" (deleted)") == os.path.realpath(haproxy)
-        and is_in_namespace(process.pid, namespace)
-    )
+    # Of a haproxy that was upgraded meanwhile: "... (deleted)".
+    executable = executable.removesuffix(" (deleted)")
+    same = executable == os.path.realpath(haproxy)
+    return same and config_of(arguments) == config
 
 
 def is_in_namespace(pid: int, path: str) -> bool:
     """Tell whether the process PID is in the network namespace PATH."""
+    return _is_same(f"/proc/{pid}/ns/net", path)
+
+
+def _is_same(one: str, other: str) -> bool:
     try:
-        inside = os.stat(f"/proc/{pid}/ns/net")
-        expected = os.stat(path)
+        return os.path.samefile(one, other)
     except OSError:
         return False
-    return (inside.st_dev, inside.st_ino) == (expected.st_dev, expected.st_ino)
 
 
 def value_of(command: Sequence[str], option: str) -> str:

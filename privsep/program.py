@@ -34,9 +34,14 @@ def tool(name: str) -> str:
     return shutil.which(name, path=_PATH) or f"/usr/bin/{name}"
 
 
+def config_folder(state_path: str) -> str:
+    """Return the folder of the haproxies' configurations."""
+    return f"{state_path}/{CONFIG_FOLDER}"
+
+
 def config_path(network: str, state_path: str) -> str:
     """Return the path of a program's haproxy configuration."""
-    return f"{state_path}/{CONFIG_FOLDER}/{names.config_file(network)}"
+    return f"{config_folder(state_path)}/{names.config_file(network)}"
 
 
 def pid_path(network: str, pids_path: str) -> str:
@@ -93,7 +98,7 @@ def render_program(
     )
     name = names.program_name(network)
     # The configuration names the sockets relative to this folder.
-    folder = f"{state_path}/{CONFIG_FOLDER}/{RUN_FOLDER}"
+    folder = f"{config_folder(state_path)}/{RUN_FOLDER}"
     return f"""\
 [program:{name}]
 command={line}

@@ -14,6 +14,7 @@ from typing import Any
 
 from supervisor import events
 from supervisor.options import UnhosedConfigParser
+from supervisor.states import ProcessStates
 from supervisor.xmlrpc import Faults, RPCError
 
 from . import names, orphans
@@ -90,16 +91,34 @@ class FleetInterface:
         except KeyError:
             raise RPCError(Faults.BAD_NAME, name) from None
 
-    def finish_orphans(self, name: str) -> int:
-        """End what an earlier supervisord left of the program NAME.
+    def sweep(self, folder: str, haproxy: str) -> list[str]:
+        """Look anew for orphans that run on configurations in FOLDER.
 
-        Returns how many masters were told to finish and go.
+        Returns their networks. Those beside a program that runs are told
+        to finish: half of the requests would go to what they still know.
         """
-        group = self._group(name)
-        return sum(
-            self._finish(process.config)
-            for process in group.processes.values()
-        )
+        running = {}
+        children = set()
+        for group in self._supervisord.process_groups.values():
+            for process in group.processes.values():
+                children.add(process.pid)
+                if process.get_state() == ProcessStates.RUNNING:
+                    running[_config_of(process.config)] = process
+        self._orphans = [o for o in orphans.scan() if o.pid not in children]
+        found = set()
+        for orphan in self._orphans:
+            network = orphans.network_of(orphan.config, folder)
+            if network is not None:
+                found.add(network)
+                if orphan.config in running:
+                    orphan.end(haproxy, number=orphans.FINISH)
+        return sorted(found)
+
+    def end_orphans(self, config: str, haproxy: str) -> int:
+        """End the orphans known that run on the file CONFIG; count them."""
+        mine = [orphan for orphan in self._orphans if orphan.config == config]
+        self._orphans = [o for o in self._orphans if o not in mine]
+        return sum(orphan.end(haproxy) for orphan in mine)
 
     def _failing(self, event: Any) -> None:
         """Make way for a program that was not added, but here at the start."""
@@ -117,7 +136,7 @@ class FleetInterface:
         ours can start.
         """
         command = shlex.split(config.command)
-        file = command[command.index("-f") + 1]
+        file = _config_of(config)
         mine = [
             orphan
             for orphan in self._orphans
@@ -156,6 +175,12 @@ class FleetInterface:
 
         events.subscribe(events.ProcessStateExitedEvent, note)
         poller.poll = poll_soon
+
+
+def _config_of(config: Any) -> str:
+    """Return the haproxy configuration of supervisord's program CONFIG."""
+    command = shlex.split(config.command)
+    return command[command.index("-f") + 1]
 
 
 def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:

@@ -63,14 +63,23 @@ def check(path: Path, haproxy: str) -> None:
 
 
 def remove(*paths: Path) -> bool:
-    """Remove PATHS; tell whether any was there."""
+    """Remove PATHS; tell whether any was there.
+
+    Raises the last OSError of one that can't be removed, after all were
+    tried.
+    """
     found = False
+    failure: OSError | None = None
     for path in paths:
         try:
             path.unlink()
         except FileNotFoundError:
             continue
+        except OSError as error:
+            failure = error
         found = True
+    if failure is not None:
+        raise failure
     return found
 
 

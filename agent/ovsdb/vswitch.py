@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection
 
+from .. import names
 from ..errors import AgentError
-from ..model import SwitchSnapshot
+from ..model import SwitchPort, SwitchSnapshot
 from . import connect
 from .database import Database
 
@@ -18,6 +19,11 @@ SCHEMA = "Open_vSwitch"
 _VSWITCHD_POLL_S = 0.005
 _VSWITCHD_TIMEOUT_S = 10.0
 DEFAULT_BRIDGE = "br-int"  # ovn-controller(8), ovn-bridge
+# The network of a port of ours: its name has ten letters of that only, and
+# an instance's port may have the same ones.
+NETWORK_KEY = "ovn-metadata-network"
+# What os-vif, libvirt and Neutron's other agents note of a port.
+_INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
 
 _COLUMNS = {
     "Open_vSwitch": ("external_ids", "bridges", "next_cfg", "cur_cfg"),
@@ -76,34 +82,49 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             bridge_exists=bridge is not None,
             datapath_type=bridge.datapath_type if bridge else "",
             ports={
-                port.name: (row.name, _iface_id(port))
+                port.name: _switch_port(port, row.name)
                 for row in tables["Bridge"]
                 for port in row.ports
-                if port.name.startswith("tap")
+                if names.is_outer_veth(port.name)
             },
         )
 
 
-def _iface_id(port: Any) -> str:
+def _switch_port(port: Any, bridge: str) -> SwitchPort:
+    ids = _external_ids(port)
+    network = ids.get(NETWORK_KEY, "")
+    ours = names.is_network(network)
+    ours = ours and port.name == names.outer_veth(network)
+    return SwitchPort(
+        bridge=bridge,
+        iface_id=ids.get("iface-id", ""),
+        network=network if ours else "",
+        is_instance=any(key in ids for key in _INSTANCE_KEYS),
+    )
+
+
+def _external_ids(port: Any) -> dict[str, str]:
     for interface in port.interfaces:
-        return str(interface.external_ids.get("iface-id", ""))
-    return ""
+        return dict(interface.external_ids)
+    return {}
 
 
 class Switch(Database):
     """ovsdbapp's commands on the local database."""
 
-    def plug(self, port: str, *, bridge: str, iface_id: str) -> None:
-        """Have PORT on BRIDGE, and on no other, with IFACE_ID.
+    def plug(self, network: str, *, bridge: str, iface_id: str) -> None:
+        """Have the port of NETWORK on BRIDGE, and no other, with IFACE_ID.
 
         Raises AgentError if the bridge does not exist; RuntimeError and
         ovsdbapp's TimeoutException if the database refuses or is gone.
         """
-        self._execute(PlugCommand(self, port, bridge, iface_id))
+        ids = {"iface-id": iface_id, NETWORK_KEY: network}
+        port = names.outer_veth(network)
+        self._execute(PlugCommand(self, port, bridge, ids))
 
-    def unplug(self, port: str) -> None:
-        """Have PORT on no bridge."""
-        self._execute(PlugCommand(self, port, None, ""))
+    def unplug(self, *ports: str) -> None:
+        """Have PORTS on no bridge."""
+        self._execute(*(PlugCommand(self, port, None, {}) for port in ports))
 
     def unplug_for_good(self, port: str) -> None:
         """Have PORT on no bridge, and ovs-vswitchd done with it.
@@ -112,7 +133,7 @@ class Switch(Database):
         ovs-vsctl(8): next_cfg counts what is asked, cur_cfg what is done.
         """
         request = CountCommand(self)
-        self._execute(PlugCommand(self, port, None, ""), request)
+        self._execute(PlugCommand(self, port, None, {}), request)
         if request.result is None:
             return  # it was on none
         connection = self.ovsdb_connection
@@ -147,15 +168,15 @@ class CountCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
 
 
 class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
-    """Put a port on a bridge with its iface-id, or (None) on none."""
+    """Put a port on a bridge with its external_ids, or (None) on none."""
 
     def __init__(
-        self, api: Any, port: str, bridge: str | None, iface_id: str
+        self, api: Any, port: str, bridge: str | None, ids: Mapping[str, str]
     ) -> None:
         super().__init__(api)
         self.port = port
         self.bridge = bridge
-        self.iface_id = iface_id
+        self.ids = ids
 
     def run_idl(self, txn: Any) -> None:
         """Add what is missing, take away what is elsewhere."""
@@ -177,16 +198,20 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
             )
         for port in target.ports:
             if port.name == self.port:
-                for interface in port.interfaces:
-                    interface.setkey("external_ids", "iface-id", self.iface_id)
+                self._identify(port)
                 return
         interface = txn.insert(tables["Interface"])
         interface.name = self.port
-        interface.external_ids = {"iface-id": self.iface_id}
+        interface.external_ids = dict(self.ids)
         port = txn.insert(tables["Port"])
         port.name = self.port
         port.interfaces = [interface]
         target.addvalue("ports", port)
+
+    def _identify(self, port: Any) -> None:
+        for interface in port.interfaces:
+            for key, value in self.ids.items():
+                interface.setkey("external_ids", key, value)
 
     def _rival(self, port: Any) -> bool:
         """Tell whether another PORT has our iface-id.
@@ -197,7 +222,7 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
         return (
             self.bridge is not None
             and port.name != self.port
-            and _iface_id(port) == self.iface_id
+            and _external_ids(port).get("iface-id") == self.ids["iface-id"]
         )
 
 

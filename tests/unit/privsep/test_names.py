@@ -54,3 +54,48 @@ def test_names_are_neutrons():
     assert names.config_file(NETWORK) == f"{NETWORK}.conf"
     assert names.pid_file(NETWORK) == f"{NETWORK}.pid.haproxy"
     assert names.network_of_program("haproxy-gateway") == "gateway"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{NETWORK}.conf",
+        f"{NETWORK}.map",
+        f"{NETWORK}.new",
+        f"{NETWORK}.sock",
+        f"{NETWORK}.pid.haproxy",
+        f".{NETWORK}.conf.tmp",
+        f".{NETWORK}.new.tmp",
+        f"{NETWORK}.sock.4711.tmp",
+        f"{NETWORK}.sock.4711.bak",
+    ],
+)
+def test_file_of_a_network(name):
+    assert names.network_of_file(name) == NETWORK
+    gateways = name.replace(NETWORK, "gateway")
+    assert names.network_of_file(gateways) == "gateway"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(NETWORK, id="no suffix"),
+        pytest.param("gateway", id="no suffix of the gateway"),
+        pytest.param(f"{NETWORK}.pid", id="an old PID file"),
+        pytest.param(f"{NETWORK}.pid.radvd", id="radvd's"),
+        pytest.param(f"{NETWORK}.conf.bak", id="an operator's copy"),
+        pytest.param(f"{NETWORK[:-1]}.conf", id="too short"),
+        pytest.param(f"{NETWORK}.conf\n", id="a newline"),
+        pytest.param("notes.conf", id="another name"),
+    ],
+)
+def test_not_a_file_of_ours(name):
+    assert names.network_of_file(name) is None
+
+
+@given(st.uuids().map(str))
+def test_outer_veth_is_known_by_its_form(network):
+    assert names.is_outer_veth(names.outer_veth(network))
+    assert not names.is_outer_veth(names.inner_veth(network))
+    port = f"tap{network[:11]}"  # of an instance
+    assert names.is_outer_veth(port) == (network[10] == "0")

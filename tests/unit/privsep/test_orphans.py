@@ -15,6 +15,7 @@ from ovn_metadata.privsep import orphans
 
 OWN = "/proc/self/ns/net"
 HAPROXY = os.path.realpath(sys.executable)
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 
 
 def command(pid_file: str, *, namespace: str = "") -> list[str]:
@@ -105,6 +106,45 @@ def test_is_predecessor(change, namespace, expected):
 
 
 @pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({}, True, id="wherever its namespace is"),
+        pytest.param({"executable": "/bin/sleep"}, False, id="no haproxy"),
+        pytest.param(
+            {"arguments": ["haproxy", "-c", "-f", "/x.new"]},
+            False,
+            id="on another file",
+        ),
+        pytest.param({"pid": 2**22 + 1}, False, id="gone meanwhile"),
+    ],
+)
+def test_is_ours(change, expected):
+    process: Any = Process(**change)
+    assert orphans.is_ours(process, "/x.conf", HAPROXY) == expected
+
+
+def test_same_path_in_another_place_is_not_ours(tmp_path):
+    config = f"{tmp_path}/none/x.conf"  # a folder that we do not have
+    process: Any = Process(arguments=["haproxy", "-f", config])
+    assert not orphans.is_ours(process, config, HAPROXY)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        pytest.param(f"/a/{NETWORK}.conf", NETWORK, id="a network's"),
+        pytest.param("/a/gateway.conf", "gateway", id="the gateway's"),
+        pytest.param(f"/b/{NETWORK}.conf", None, id="in another folder"),
+        pytest.param(f"/a/b/{NETWORK}.conf", None, id="below the folder"),
+        pytest.param(f"/a/{NETWORK}.map", None, id="no configuration"),
+        pytest.param("/a/haproxy.cfg", None, id="another's"),
+    ],
+)
+def test_network_of(config, expected):
+    assert orphans.network_of(config, "/a") == expected
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         pytest.param(HAPROXY_WORDS, "/x.conf", id="ours"),
@@ -176,5 +216,6 @@ def test_an_orphan_is_signalled_through_its_pidfd():
     ],
 )
 def test_no_signal_goes_to_a_process(changes):
-    # SIGUSR1 would end this process.
+    # SIGUSR1 or SIGTERM would end this process.
     assert not orphan_of(**changes).finish(command("/x.pid"))
+    assert not orphan_of(**changes).end(HAPROXY)

@@ -89,3 +89,12 @@ def test_remove_tells_whether_anything_was_there(path):
     path.write_text("x")
     assert files.remove(absent, path)
     assert not path.exists()
+
+
+def test_remove_goes_on_after_what_it_cannot_remove(path):
+    folder = path.with_name("folder")
+    folder.mkdir()
+    path.write_text("x")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        files.remove(folder, path)
+    assert not path.exists()

@@ -1,0 +1,326 @@
+"""What is left over goes, and nothing else does.
+
+Each test has a chassis of its own, to litter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Network, Sandbox, host, wait_for
+from sandbox.daemons import CommandError, run
+from sandbox.namespaces import NETNS_FOLDER
+from sandbox.processes import processes, send_signal
+
+from .conftest import wait_served
+
+SIGKILL = 9
+CONFIG = host.HOME / "ovn-metadata-proxy"
+PIDS = host.HOME / "external/pids"
+FLEET = Path("/run/ovn-metadata-fleet")
+MARK = "ovn-metadata-network"
+OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
+# A haproxy of nobody's that does nothing for long.
+IDLE = """
+global
+    {mode}
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 30s
+    timeout server 30s
+listen listener
+    bind 127.0.0.1:{port}
+    http-request return status 503
+"""
+
+
+# -- what there is ----------------------------------------------------------
+
+
+def ports(box: Sandbox) -> dict[str, str]:
+    """Return the ports of Open vSwitch with their iface-ids."""
+    return {
+        row["name"]: row["external_ids"].get("iface-id", "")
+        for row in box.ovn.ovs.select(
+            "Interface", (), ["name", "external_ids"]
+        )
+    }
+
+
+def files() -> dict[str, tuple[int, int]]:
+    """Return inode and time of all below the agent's and fleet's folders.
+
+    But for the logs, which are supervisord's and the haproxies' own.
+    """
+    found = {}
+    for top in (host.HOME, FLEET, NETNS_FOLDER):
+        for folder, folders, names in os.walk(top):
+            for name in (*folders, *names):
+                if name.endswith(".log"):
+                    continue
+                entry = Path(folder, name).lstat()
+                kept = entry.st_ino, entry.st_mtime_ns
+                found[str(Path(folder, name))] = kept
+    return found
+
+
+def links() -> list[str]:
+    return sorted(entry.name for entry in Path("/sys/class/net").iterdir())
+
+
+def haproxies_on(file: Path) -> list[int]:
+    return [p.pid for p in processes("haproxy") if str(file) in p.cmdline]
+
+
+# -- litter -----------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Litter:
+    """What accidents, and Neutron's agent, left of networks long gone."""
+
+    box: Sandbox
+    broken: str = ""
+    veth: str = ""
+    port: str = ""
+    files: str = ""
+    haproxy: str = ""
+
+    def drop(self) -> None:
+        """Leave something of each kind, each of a network of its own."""
+        for field in ("broken", "veth", "port", "files", "haproxy"):
+            setattr(self, field, str(uuid.uuid4()))
+        # As ip-netns(8) makes the file: before its mount, or after.
+        (NETNS_FOLDER / f"ovnmeta-{self.broken}").touch(mode=0)
+        tap = f"tap{self.veth[:10]}"
+        pair = ("type", "veth", "peer", "name", f"{tap}1")
+        run("ip", "link", "add", f"{tap}0", *pair)
+        run("ip", "link", "set", f"{tap}0", "alias", f"ovnmeta-{self.veth}")
+        add_port(
+            self.box,
+            f"tap{self.port[:10]}0",
+            **{"iface-id": str(uuid.uuid4()), MARK: self.port},
+        )
+        for file in self.left_files():
+            file.write_text("stale\n")
+        os.chown(self.left_files()[-1], *host.ids(host.FLEET_USER))
+        self.drop_haproxy()
+
+    def left_files(self) -> list[Path]:
+        """Return the files that are left, the PID file last."""
+        network = self.files
+        return [
+            CONFIG / f"{network}.conf",
+            CONFIG / f"{network}.map",
+            CONFIG / f"{network}.new",
+            CONFIG / f".{network}.map.tmp",
+            CONFIG / "nova-client-0123456789abcdef.pem",
+            CONFIG / "run" / f"{network}.sock",
+            PIDS / f"{network}.pid.haproxy",
+        ]
+
+    def drop_haproxy(self) -> None:
+        """Leave Neutron's haproxy in a namespace that has lost its name."""
+        name = f"ovnmeta-{self.haproxy}"
+        tap = f"tap{self.haproxy[:10]}"
+        run("ip", "netns", "add", name)
+        pair = ("type", "veth", "peer", "name", f"{tap}1", "netns", name)
+        run("ip", "link", "add", f"{tap}0", *pair)
+        config = CONFIG / f"{self.haproxy}.conf"
+        config.write_text(IDLE.format(mode="daemon", port=80))
+        run("ip", "netns", "exec", name, "haproxy", "-f", str(config))
+        run("ip", "netns", "delete", name)
+        assert f"{tap}0" in links()
+        assert haproxies_on(config)
+
+    def networks(self) -> list[str]:
+        """Return the networks that something was left of."""
+        fields = dataclasses.asdict(
+            dataclasses.replace(self, box=None)  # type: ignore[arg-type]
+        )
+        return [network for network in fields.values() if network]
+
+    def left(self, *networks: str) -> list[str]:
+        """Return what there is of NETWORKS, or of all this."""
+        found = [*files(), *links(), *ports(self.box)]
+        found += [" ".join(p.cmdline) for p in processes("haproxy")]
+        return [
+            text
+            for network in networks or self.networks()
+            for text in found
+            if network in text or f"tap{network[:10]}" in text
+        ]
+
+
+def add_port(box: Sandbox, name: str, **ids: str) -> None:
+    """Put a port NAME on the bridge, whether there is such a link or not."""
+    pairs = [f'external_ids:{key}="{value}"' for key, value in ids.items()]
+    box.ovn.vsctl(
+        *("add-port", box.ovn.bridge, name),
+        *("--", "set", "Interface", name, *pairs),
+    )
+
+
+@dataclasses.dataclass
+class Foreign:
+    """What is nobody's business: others' things with names like ours."""
+
+    box: Sandbox
+    pid: int
+
+    @classmethod
+    def drop(cls, box: Sandbox) -> Foreign:
+        for name in cls.namespaces():
+            run("ip", "netns", "add", name)
+        for file in cls.files():
+            file.write_text("keep\n")
+        mac = {"attached-mac": "fa:16:3e:00:00:01", "iface-status": "active"}
+        add_port(box, "tap0a1b2c3d-40", **{"iface-id": "vm", **mac})
+        # Nobody can tell: it stays, and is told.
+        add_port(box, "tap0a1b2c3d-50", **{"iface-id": "whose"})
+        run(
+            *("ip", "link", "add", "tap0a1b2c3d-60", "type", "veth"),
+            *("peer", "name", "tap0a1b2c3d-61"),
+        )
+        config = box.folder / f"{uuid.uuid4()}.conf"
+        config.write_text(IDLE.format(mode="daemon", port=8081))
+        run("haproxy", "-f", str(config))
+        (pid,) = haproxies_on(config)
+        return cls(box, pid)
+
+    @staticmethod
+    def namespaces() -> tuple[str, ...]:
+        return (
+            "qdhcp-4c3e1f64-f4d0-4eb0-a542-a05e03a1141f",
+            "ovnmeta-not-a-uuid",
+            "ovnmeta-4C3E1F64-F4D0-4EB0-A542-A05E03A1141F",
+        )
+
+    @staticmethod
+    def files() -> tuple[Path, ...]:
+        other = "5d4f2075-05e1-4fc1-b653-b16f14b2252a"
+        return (
+            host.HOME / "instances",
+            CONFIG / "notes.conf",
+            PIDS / f"{other}.pid.radvd",
+            PIDS / f"{other}.pid.haproxy",  # of root's: the DHCP agent's
+        )
+
+    def check(self) -> None:
+        """Fail if any of it has gone."""
+        for name in self.namespaces():
+            assert (NETNS_FOLDER / name).exists()
+        for file in self.files():
+            assert file.read_text() == "keep\n"
+        assert {"tap0a1b2c3d-40", "tap0a1b2c3d-50"} <= {*ports(self.box)}
+        assert {"tap0a1b2c3d-60", "tap0a1b2c3d-61"} <= {*links()}
+        assert self.pid in [p.pid for p in processes("haproxy")]
+
+
+@pytest.fixture
+def littered(own_box: Sandbox) -> Iterator[tuple[Litter, Foreign]]:
+    """Two networks served, others' things, and litter to be dropped."""
+    box = own_box
+    box.agent.configure(OPTIONS)
+    box.agent.start()
+    box.agent.wait_ready()
+    networks = [box.neutron.create_network(f"n{n}") for n in range(2)]
+    for instance in box.plug([box.neutron.create_port(n) for n in networks]):
+        wait_served(instance)
+    before = {*links()}
+    yield Litter(box), Foreign.drop(box)
+    for name in {*links()} - before:
+        with contextlib.suppress(CommandError):  # went with its peer
+            run("ip", "link", "delete", name)
+
+
+def served(box: Sandbox) -> list[Network]:
+    return [instance.port.network for instance in box.instances]
+
+
+# -- the tests --------------------------------------------------------------
+
+
+def test_agent_cleans_a_littered_host_and_serves(littered):
+    """What can't be removed is reported, retried, and stops nothing."""
+    litter, foreign = littered
+    box = litter.box
+    gone, kept = box.instances
+    box.agent.stop()
+    litter.drop()
+    # With its program file gone too, nothing would take it over.
+    for process in processes("supervisord"):
+        send_signal(process.pid, SIGKILL)
+    (FLEET / "programs" / f"{gone.port.network.id}.conf").unlink()
+    box.unplug([gone])
+    stuck = CONFIG / f"{uuid.uuid4()}.conf"
+    stuck.mkdir()
+    box.agent.start()
+    wait_served(kept)
+    wait_for(
+        lambda: not litter.left(*litter.networks(), gone.port.network.id),
+        timeout_s=30,
+        what="end of the litter",
+    )
+    said = wait_for(
+        lambda: (done := box.agent.status()).returncode == 3 and done,
+        timeout_s=30,
+        interval_s=0.2,
+        what="agent-status with exit code 3",
+    )
+    assert said.stdout.count("FAILED") == 1
+    assert f"{stuck.stem}: FAILED" in said.stdout
+    assert stuck.name in said.stdout
+    foreign.check()
+
+    # The same again, while it runs: the periodic pass finds it.
+    stuck.rmdir()
+    litter.drop()
+    double = start_double(kept.port.network)
+    wait_for(
+        lambda: not litter.left() and not {double} & pids(),
+        timeout_s=30,
+        interval_s=0.1,
+        what="end of new litter",
+    )
+    wait_for(
+        lambda: box.agent.status().returncode == 0,
+        timeout_s=70,
+        interval_s=0.2,
+        what="content agent-status",
+    )
+    wait_served(kept)
+    foreign.check()
+
+
+def start_double(network: Network) -> int:
+    """Start a second haproxy beside NETWORK's; return its pid."""
+    before = pids()
+    config = CONFIG / f"{network.id}.conf"
+    user = host.ids(host.FLEET_USER)[0]
+    subprocess.run(
+        [
+            *("ip", "netns", "exec", network.namespace),
+            *("setpriv", f"--reuid={user}", f"--regid={user}"),
+            *("--clear-groups", "--no-new-privs"),
+            *("haproxy", "-D", "-f", str(config)),
+        ],
+        cwd=CONFIG / "run",
+        check=True,
+        timeout=20,
+    )
+    (pid,) = pids() - before
+    return pid
+
+
+def pids() -> set[int]:
+    return {process.pid for process in processes("haproxy")}
