@@ -66,9 +66,10 @@ def _owner(settings: Settings) -> list[str]:
         return []
 
 
-def become_service_user(settings: Settings) -> str:
+def become_service_user(settings: Settings, *, hand_over: bool = True) -> str:
     """If we are root: leave a launcher behind and become the service user.
 
+    HAND_OVER has state_path be there, and that user's if it was root's.
     Returns what the log should say about it, "" if we were not root.
     Raises StartError. Before any thread is started.
     """
@@ -85,7 +86,8 @@ def become_service_user(settings: Settings) -> str:
             f"running as root: no user {' or '.join(SERVICE_USERS)} here; "
             f"create one (useradd --system) or set service_user"
         )
-    _hand_over_state_path(settings, user)
+    if hand_over:
+        _hand_over_state_path(settings, user)
     _use_helper(_start_launcher(settings, user))
     _drop_to(user)
     return f"was root, runs as {user.pw_name} from here on"

@@ -35,10 +35,10 @@ _PIDS_MODE = 0o3775
 
 
 @functools.cache
-def read_settings() -> FleetSettings:
+def read_settings(*, runnable: bool = True) -> FleetSettings:
     """Return root's settings, from files that root alone can write."""
     privileged.check_owner(cfg.CONF.config_file or ())
-    return privileged.read(cfg.CONF)
+    return privileged.read(cfg.CONF, runnable=runnable)
 
 
 @entrypoint

@@ -68,10 +68,11 @@ class FleetSettings:
         return self.run_dir / "log"
 
 
-def load(path: Path = DEFAULT_FILE) -> FleetSettings:
+def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
     """Read PATH, or the defaults where it does not exist.
 
-    Raises SettingsError, in one line with the remedy.
+    Unless RUNNABLE is False haproxy has to be there. Raises SettingsError,
+    in one line with the remedy.
     """
     conf = cfg.ConfigOpts()
     files = [str(path)] if path.exists() else []
@@ -79,14 +80,16 @@ def load(path: Path = DEFAULT_FILE) -> FleetSettings:
         conf(args=[], default_config_files=files, default_config_dirs=[])
     except cfg.Error as error:
         raise SettingsError(f"{path}: {error}") from None
-    return read(conf)
+    return read(conf, runnable=runnable)
 
 
-def read(conf: cfg.ConfigOpts) -> FleetSettings:
+def read(conf: cfg.ConfigOpts, *, runnable: bool = True) -> FleetSettings:
     """Return the settings in CONF, checked; raise SettingsError."""
     conf.register_opts(OPTIONS, group=GROUP)
     section = {option.dest: _value(conf, option.dest) for option in OPTIONS}
-    haproxy = _executable(_path(section["haproxy"], "haproxy"))
+    haproxy = _path(section["haproxy"], "haproxy")
+    if runnable:
+        _check_executable(haproxy)
     user = _fleet_user(section["user"])
     return FleetSettings(
         haproxy=haproxy,
@@ -139,7 +142,7 @@ def _check_place(place: Path) -> None:
         )
 
 
-def _executable(path: str) -> str:
+def _check_executable(path: str) -> None:
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
@@ -158,7 +161,6 @@ def _executable(path: str) -> str:
         )
     if not os.access(path, os.X_OK):
         raise SettingsError(f"{path} is not executable; chmod +x it")
-    return path
 
 
 def _fleet_user(name: str) -> pwd.struct_passwd:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 RETRY_S = 1.0
 _STOP_POLL_S = 0.2
-_SCHEMA_TIMEOUT_MS = 5000
+_ANSWER_TIMEOUT_MS = 5000
 # Not that it should take so long, but a first dump may, over a slow link.
 _START_TIMEOUT_S = 180
 
@@ -99,37 +99,62 @@ def fetch_schema(remote: str, schema: str) -> Any:
     reasons = []
     for one in remote.split(","):
         try:
-            return idlutils.create_schema_helper(_get_schema(one, schema))
+            return idlutils.create_schema_helper(
+                _ask(one, "get_schema", [schema])
+            )
         except OSError as error:
             reasons.append(f"{one}: {error}" if "," in remote else str(error))
     raise ConnectionError("; ".join(reasons))
 
 
-def _get_schema(remote: str, schema: str) -> Any:
-    """Ask the server at REMOTE for SCHEMA (RFC 7047, 4.1.2)."""
+def transact(
+    remote: str, schema: str, operations: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """Return the results of OPERATIONS on SCHEMA, in one transaction.
+
+    By the first of REMOTE (comma-separated) that answers. For a single
+    question: nothing is followed, nothing is kept. Raises OSError.
+    """
+    reasons = []
+    for one in remote.split(","):
+        try:
+            results = _ask(one, "transact", [schema, *operations])
+        except OSError as error:
+            reasons.append(f"{one}: {error}" if "," in remote else str(error))
+            continue
+        for result in results:
+            if result and "error" in result:
+                details = result.get("details", "")
+                raise ConnectionError(f"{result['error']}: {details}")
+        return list(results)
+    raise ConnectionError("; ".join(reasons))
+
+
+def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
+    """Return what the server at REMOTE answers to one request (RFC 7047)."""
     error, opened = Stream.open_block(
-        Stream.open(remote.strip()), _SCHEMA_TIMEOUT_MS
+        Stream.open(remote.strip()), _ANSWER_TIMEOUT_MS
     )
     if error:
         raise OSError(error, os.strerror(error))
     rpc = jsonrpc.Connection(opened)
     try:
-        request = jsonrpc.Message.create_request("get_schema", [schema])
+        request = jsonrpc.Message.create_request(method, parameters)
         rpc.send(request)
-        deadline = time.monotonic() + _SCHEMA_TIMEOUT_MS / 1000
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_MS / 1000
         while time.monotonic() < deadline:
             rpc.run()
             error, reply = rpc.recv()
             if reply is not None and reply.id == request.id:
                 if reply.error:
-                    raise ConnectionError(f"it has no {schema}")
+                    raise ConnectionError(f"it has no {parameters[0]}")
                 return reply.result
             if error not in (0, errno.EAGAIN):
                 raise ConnectionError("it closed the connection")
             waiter = poller.Poller()
             rpc.wait(waiter)
             rpc.recv_wait(waiter)
-            waiter.timer_wait(_SCHEMA_TIMEOUT_MS // 10)
+            waiter.timer_wait(_ANSWER_TIMEOUT_MS // 10)
             waiter.block()
         raise TimeoutError("it accepts connections and does not answer")
     finally:

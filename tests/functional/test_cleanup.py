@@ -1,4 +1,4 @@
-"""What is left over goes, and nothing else does.
+"""What is left over goes, by the command or by the agent; nothing else does.
 
 Each test has a chassis of its own, to litter.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from sandbox import Network, Sandbox, host, wait_for
-from sandbox.daemons import CommandError, run
+from sandbox.agent import write_ini
+from sandbox.daemons import CommandError, Daemon, accepts, run
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.processes import processes, send_signal
 
@@ -26,6 +29,7 @@ SIGKILL = 9
 CONFIG = host.HOME / "ovn-metadata-proxy"
 PIDS = host.HOME / "external/pids"
 FLEET = Path("/run/ovn-metadata-fleet")
+KEYS = ("neutron:ovn-metadata-id", "neutron:ovn-metadata-sb-cfg")
 MARK = "ovn-metadata-network"
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 # A haproxy of nobody's that does nothing for long.
@@ -41,6 +45,28 @@ listen listener
     bind 127.0.0.1:{port}
     http-request return status 503
 """
+
+
+# -- the command ------------------------------------------------------------
+
+
+def cleanup(
+    box: Sandbox, *options: str, user: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run ovn-metadata-cleanup with the agent's files, as root or USER."""
+    who = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups")
+    return subprocess.run(
+        [
+            *(who if user else ()),
+            str(Path(sys.prefix, "bin", "ovn-metadata-cleanup")),
+            *box.agent.config_arguments(),
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
 
 
 # -- what there is ----------------------------------------------------------
@@ -75,6 +101,39 @@ def files() -> dict[str, tuple[int, int]]:
 
 def links() -> list[str]:
     return sorted(entry.name for entry in Path("/sys/class/net").iterdir())
+
+
+def registration(box: Sandbox) -> dict[str, str]:
+    (row,) = box.ovn.sb.select("Chassis_Private", (), ["external_ids"])
+    ids: dict[str, str] = row["external_ids"]
+    return ids
+
+
+def inventory(box: Sandbox) -> dict[str, object]:
+    """Return all that the command may look at."""
+    return {
+        "ports": ports(box),
+        "files": files(),
+        "links": links(),
+        "registration": registration(box),
+        "processes": [
+            (process.pid, process.cmdline)
+            for process in processes("haproxy", "supervisord")
+        ],
+    }
+
+
+def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
+    """Return what there is in ONE inventory and not in the OTHER."""
+    found = {str(item) for part in one.items() for item in flat(part)}
+    found ^= {str(item) for part in other.items() for item in flat(part)}
+    return sorted(found)
+
+
+def flat(part: tuple[str, object]) -> list[object]:
+    name, value = part
+    items = value.items() if isinstance(value, dict) else value
+    return [(name, item) for item in items]  # type: ignore[attr-defined]
 
 
 def haproxies_on(file: Path) -> list[int]:
@@ -248,6 +307,205 @@ def served(box: Sandbox) -> list[Network]:
 
 
 # -- the tests --------------------------------------------------------------
+
+
+def test_command_refuses_while_an_agent_runs(littered):
+    """With one line that says why; it changes nothing.
+
+    Neutron's agent has no lock of ours, but a socket on which it listens.
+    """
+    box = littered[0].box
+    text = f"another agent runs here, pid {box.agent.pid}"
+    check_refusal(box, text)
+    check_refusal(box, text, "--dry-run")
+    box.agent.stop()
+    path = host.HOME / "metadata_proxy"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        check_refusal(box, f"listens on {path}; stop it first")
+    done = cleanup(box)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"removed file {path}" in done.stdout
+
+
+def check_refusal(box: Sandbox, text: str, *options: str) -> None:
+    before = inventory(box)
+    refused = cleanup(box, *options)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert text in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert differences(inventory(box), before) == []
+
+
+def test_command_leaves_a_fleet_that_has_its_own_service(littered):
+    """Without its haproxies; somebody would start supervisord again.
+
+    What can't be removed is told, and keeps nothing else here.
+    """
+    litter, foreign = littered
+    box = litter.box
+    box.agent.stop()
+    stuck = CONFIG / f"{uuid.uuid4()}.conf"
+    stuck.mkdir()
+    for process in processes("supervisord"):
+        send_signal(process.pid, SIGKILL)
+    fleet = Daemon(
+        name="ovn-metadata-fleet",
+        command=(str(Path(sys.prefix, "bin", "ovn-metadata-fleet")),),
+        output=box.folder / "fleet.out",
+    )
+    fleet.start()
+    try:
+        wait_for(
+            lambda: accepts(FLEET / "supervisord.sock"),
+            timeout_s=20,
+            what="supervisord",
+        )
+        done = cleanup(box)
+        assert (done.returncode, done.stderr) == (1, ""), done.stdout
+        assert f"FAILED file {stuck}: Is a directory\n" in done.stdout
+        assert done.stdout.count("FAILED") == 1
+        assert f"left alone: supervisord pid {fleet.pid}" in done.stdout
+        assert fleet.running
+        assert [p.pid for p in processes("haproxy")] == [foreign.pid]
+        assert list((FLEET / "programs").iterdir()) == []
+        assert litter.left(*(n.id for n in served(box))) == []
+        stuck.rmdir()
+        assert cleanup(box).returncode == 0
+    finally:
+        fleet.stop()
+
+
+def test_command_removes_all_of_ours_and_nothing_else(littered):
+    """A dry run lists it and changes nothing; a second run has no work."""
+    litter, foreign = littered
+    box = litter.box
+    box.agent.stop()
+    litter.drop()
+    neutrons = box.neutron.create_network("of Neutron's agent")
+    add_port(
+        box, f"tap{neutrons.id[:10]}0", **{"iface-id": neutrons.metadata.id}
+    )
+
+    before = inventory(box)
+    dry = cleanup(box, "--dry-run", user=host.SERVICE_USER)
+    assert differences(inventory(box), before) == []
+    assert (dry.returncode, dry.stderr) == (0, ""), dry.stdout
+    lines = dry.stdout.splitlines()
+    wanted = wanted_lines(litter, neutrons)
+    assert not {f"would remove {text}" for text in wanted} - {*lines}
+    told = [line for line in lines if line.startswith("would remove ")]
+    assert lines[-1] == f"{len(told)} things to remove"
+    check_left_alone(lines)
+
+    done = cleanup(box)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    lines = done.stdout.splitlines()
+    assert {line.replace("would remove", "removed") for line in told} == {
+        line for line in lines if line.startswith("removed ")
+    }
+    assert lines[-1] == f"{len(told)} things removed"
+    check_left_alone(lines)
+    networks = [network.id for network in (*served(box), neutrons)]
+    assert litter.left(*networks, *litter.networks()) == []
+    assert not FLEET.exists()
+    assert [p.pid for p in processes("haproxy")] == [foreign.pid]
+    assert not processes("supervisord", "privsep")
+    assert not {*registration(box)} & {*KEYS}
+    assert registration(box)["neutron:ovn-bridge"] == box.ovn.bridge
+    assert sorted(path.name for path in host.HOME.iterdir()) == [
+        *("external", "instances", "ovn-metadata-proxy")
+    ]
+    assert sorted(CONFIG.iterdir()) == [CONFIG / "notes.conf"]
+    assert {i.outer for i in box.instances} <= {*ports(box)} & {*links()}
+    foreign.check()
+
+    again = cleanup(box)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-1] == "nothing to remove"
+    foreign.check()
+
+
+def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
+    """Return what is to be listed, but for what has a pid in it."""
+    wanted = [
+        f"namespace ovnmeta-{litter.broken}",
+        f"veth tap{litter.veth[:10]}0 of {litter.veth}",
+        f"veth tap{litter.veth[:10]}1 of {litter.veth}",
+        f"veth tap{litter.haproxy[:10]}0 of {litter.haproxy}",
+        f"OVS port tap{litter.port[:10]}0 of {litter.port}",
+        f"OVS port tap{neutrons.id[:10]}0 of {neutrons.id}",
+        f"file {CONFIG / litter.haproxy}.conf",
+        f"file {host.HOME / 'metadata_proxy'}",
+        f"folder {CONFIG / 'run'}",
+        "program haproxy-gateway",
+        f"fleet's folder {FLEET}",
+        *(f"file {file}" for file in litter.left_files()),
+        *(f"registration {key} in Chassis_Private" for key in KEYS),
+    ]
+    for (pid,) in (haproxies_on(CONFIG / f"{litter.haproxy}.conf"),):
+        wanted.append(f"orphan haproxy pid {pid} of {litter.haproxy}")
+    (supervisord,) = processes("supervisord")
+    wanted.append(f"supervisord pid {supervisord.pid}")
+    for network in served(litter.box):
+        wanted += [
+            f"namespace {network.namespace}",
+            f"veth tap{network.id[:10]}0 of {network.id}",
+            f"OVS port tap{network.id[:10]}0 of {network.id}",
+            f"program haproxy-{network.id}",
+            f"file {CONFIG / network.id}.map",
+            f"file {PIDS / network.id}.pid.haproxy",
+        ]
+    return wanted
+
+
+def check_left_alone(lines: list[str]) -> None:
+    """Fail unless what is in doubt is told, and others' things are not."""
+    text = "\n".join(line for line in lines if line.startswith("left alone"))
+    assert text.count("\n") == 2
+    assert "tap0a1b2c3d-50" in text
+    assert f"folder {CONFIG}: holds other things, 1" in text
+    assert "neutron:ovn-bridge" in text
+
+
+def test_command_does_what_it_can_without_databases(littered):
+    """The rest goes, exit code 2; our mark tells the ports' owner later."""
+    litter, foreign = littered
+    box = litter.box
+    box.agent.stop()
+    litter.drop()
+    # Its supervisord has died as well; nobody ends the haproxies for us.
+    for process in processes("supervisord"):
+        send_signal(process.pid, SIGKILL)
+    nowhere = host.CONFIG_FOLDER / "nowhere.ini"
+    write_ini(
+        nowhere,
+        {
+            ("ovs", "ovsdb_connection"): "tcp:127.0.0.1:1",
+            ("ovn", "ovn_sb_connection"): "tcp:127.0.0.1:1",
+        },
+    )
+    mine = [f"tap{network.id[:10]}0" for network in served(box)]
+    mine.append(f"tap{litter.port[:10]}0")
+    done = cleanup(box, "--config-file", str(nowhere))
+    assert (done.returncode, done.stderr) == (2, ""), done.stdout
+    assert "not looked at: Open vSwitch at tcp:127.0.0.1:1" in done.stdout
+    assert "not looked at: the registration" in done.stdout
+    assert {*mine} <= {*ports(box)}
+    assert {*KEYS} <= {*registration(box)}
+    assert [p.pid for p in processes("haproxy")] == [foreign.pid]
+    assert not FLEET.exists()
+    ids = [network.id for network in served(box)]
+    assert {*litter.left(*ids, *litter.networks())} == {*mine}
+
+    rest = cleanup(box)
+    assert rest.returncode == 0
+    assert rest.stdout.count("removed OVS port") == len(mine)
+    assert not {*mine} & {*ports(box)}
+    assert not {*KEYS} & {*registration(box)}
+    foreign.check()
 
 
 def test_agent_cleans_a_littered_host_and_serves(littered):

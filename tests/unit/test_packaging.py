@@ -79,6 +79,7 @@ def test_privsep_context_is_found_by_its_name():
     [
         "agent-status",
         "ovn-metadata-agent",
+        "ovn-metadata-cleanup",
         "ovn-metadata-fleet",
         "ovn-metadata-rootwrap",
     ],

@@ -71,6 +71,13 @@ def test_a_haproxy_that_cannot_be_run(load, tmp_path, content, mode, reason):
         load(haproxy=str(file))
 
 
+def test_a_haproxy_that_is_gone_can_be_cleaned_up_after(tmp_path):
+    file = tmp_path / "privileged.conf"
+    file.write_text("[fleet]\nhaproxy = /nonexistent/haproxy\nuser = nobody")
+    loaded = settings.load(file, runnable=False)
+    assert loaded.haproxy == "/nonexistent/haproxy"
+
+
 def test_the_agents_own_user_is_refused_for_the_fleet(load, monkeypatch):
     monkeypatch.setenv("SUDO_UID", str(pwd.getpwnam("nobody").pw_uid))
     with pytest.raises(SettingsError, match="user"):
