@@ -29,8 +29,12 @@ class CleanupDatabases:
         )
         remote = settings.vswitch.connection
         try:
-            helper = vswitch.make_helper(remote)
-            idl = vswitch.SwitchIdl(remote, helper, on_snapshot=self._note)
+            idl = vswitch.SwitchIdl(
+                remote,
+                vswitch.make_helper(remote),
+                chassis_name=vswitch.given_chassis_name(settings.chassis_name),
+                on_snapshot=self._note,
+            )
             self._switch = vswitch.Switch(connect.start(idl, _TIMEOUT_S))
         # ovsdbapp raises a bare Exception when no server answers.
         except Exception as error:  # noqa: BLE001

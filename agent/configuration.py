@@ -24,6 +24,7 @@ _UNTIL_RESTART = (
     "reconcile_workers",
     "privileged_config",
     "service_user",
+    "chassis_name",
 )
 
 

@@ -38,10 +38,14 @@ class Databases:
         """Return the local database, once it is there; None if stopped."""
         settings = self._settings.vswitch
         remote = settings.connection
+        chassis = vswitch.given_chassis_name(self._settings.chassis_name)
 
         def attempt() -> vswitch.Switch:
             idl = vswitch.SwitchIdl(
-                remote, vswitch.make_helper(remote), on_snapshot=on_snapshot
+                remote,
+                vswitch.make_helper(remote),
+                chassis_name=chassis,
+                on_snapshot=on_snapshot,
             )
             link = connect.start(idl, settings.timeout_s)
             self._idls[SWITCH] = idl

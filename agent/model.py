@@ -84,7 +84,7 @@ class SwitchPort:
 class SwitchSnapshot:
     """What the local Open vSwitch database says."""
 
-    system_id: str = ""
+    system_id: str = ""  # the chassis' name
     bridge: str = "br-int"
     bridge_exists: bool = False
     datapath_type: str = ""

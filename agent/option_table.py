@@ -153,5 +153,6 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             "/etc/ovn-metadata-agent/privileged.conf",
         ),
         _opt("service_user", types.user, ""),
+        _text("chassis_name", ""),
     ],
 }

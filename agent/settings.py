@@ -102,4 +102,5 @@ class Settings:
     resolve_interval_s: int
     privileged_config: Path
     service_user: str  # "": the first of ovn-metadata, neutron that exists
+    chassis_name: str  # "": as ovn-controller finds it without -n
     warnings: tuple[str, ...] = ()  # for the log, once there is one

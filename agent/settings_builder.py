@@ -65,6 +65,7 @@ def build(conf: cfg.ConfigOpts, written: WrittenOptions) -> settings.Settings:
         resolve_interval_s=own.resolve_interval,
         privileged_config=own.privileged_config,
         service_user=own.service_user,
+        chassis_name=own.chassis_name.strip(),
         warnings=tuple(_warnings(conf, written)),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection
@@ -45,10 +47,13 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         remote: str,
         helper: Any,
         *,
+        chassis_name: str,
         on_snapshot: Callable[[SwitchSnapshot], None],
     ) -> None:
+        """CHASSIS_NAME goes before the database's system-id; may be ""."""
         super().__init__(remote, helper)
         self.snapshot = SwitchSnapshot()
+        self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
 
     def run(self) -> Any:
@@ -74,10 +79,14 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
                 {},
             )
         )
-        name = ids.get("ovn-bridge", DEFAULT_BRIDGE)
+        chassis = self._chassis_name or ids.get("system-id", "")
+        # ovn-controller(8): a key with the chassis' name goes before.
+        name = ids.get(f"ovn-bridge-{chassis}") or ids.get(
+            "ovn-bridge", DEFAULT_BRIDGE
+        )
         bridge = next((b for b in tables["Bridge"] if b.name == name), None)
         return SwitchSnapshot(
-            system_id=ids.get("system-id", ""),
+            system_id=chassis,
             bridge=name,
             bridge_exists=bridge is not None,
             datapath_type=bridge.datapath_type if bridge else "",
@@ -224,6 +233,29 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
             and port.name != self.port
             and _external_ids(port).get("iface-id") == self.ids["iface-id"]
         )
+
+
+def given_chassis_name(option: str) -> str:
+    """Return the chassis' name where the database does not decide; or "".
+
+    OPTION is what ovn-controller is given by -n. Else it takes the file
+    system-id-override, if there is one: 63 bytes of its first line, when it
+    starts (ovn-controller(8), system-id). Raises AgentError if that file
+    can't be read.
+    """
+    if option:
+        return option
+    folder = os.environ.get("OVN_SYSCONFDIR", "/etc")
+    file = Path(folder, "system-id-override")
+    try:
+        with file.open(errors="replace") as lines:
+            return lines.readline(63).rstrip("\r\n")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise AgentError(
+            f"{file} has the chassis' name and can't be read: {error.strerror}"
+        ) from None
 
 
 def make_helper(remote: str) -> Any:

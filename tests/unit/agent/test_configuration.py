@@ -40,6 +40,7 @@ def test_is_in_force_at_once(change):
         {"status_socket": Path("/elsewhere")},
         {"reconcile_workers": 7},
         {"service_user": "nobody"},
+        {"chassis_name": "c-2"},
         {"southbound": dataclasses.replace(SOUTHBOUND, remotes=("tcp:x:1",))},
     ],
     ids=lambda change: next(iter(change)),
@@ -61,5 +62,5 @@ def test_every_setting_is_either():
         *("southbound", "root_helper", "helper_command", "timeouts"),
         *("rate_limit", "status_socket", "reconcile_workers"),
         *("resync_interval_s", "resolve_interval_s", "privileged_config"),
-        *("service_user", "warnings"),
+        *("service_user", "chassis_name", "warnings"),
     }

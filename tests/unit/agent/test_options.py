@@ -84,6 +84,7 @@ DEFAULTS = Settings(
     resolve_interval_s=30,
     privileged_config=Path("/etc/ovn-metadata-agent/privileged.conf"),
     service_user="",
+    chassis_name="",
 )
 
 
@@ -215,6 +216,7 @@ VALUES = [
     ("ovn_metadata_agent", "resync_interval", "5", "resync_interval_s", 5),
     ("ovn_metadata_agent", "resolve_interval", "9", "resolve_interval_s", 9),
     ("ovn_metadata_agent", "service_user", "root", "service_user", "root"),
+    ("ovn_metadata_agent", "chassis_name", "c-2", "chassis_name", "c-2"),
     (
         "ovn_metadata_agent",
         "status_socket",
@@ -368,6 +370,7 @@ BAD_VALUES = [
     ("ovn_metadata_agent", "resolve_interval", "0"),
     ("ovn_metadata_agent", "privileged_config", "p.conf"),
     ("ovn_metadata_agent", "service_user", "no-such-user"),
+    ("ovn_metadata_agent", "chassis_name", "a\n b"),
 ]
 
 
