@@ -26,6 +26,11 @@ SCHEMA = "OVN_Southbound"
 # A changed condition has the server look at every row, so changes are
 # collected for this long after one was sent.
 CONDITION_INTERVAL_S = 0.1
+# A server that takes the connection and says nothing is asked after this
+# long and left after twice that. The next gets twice the time, and so on:
+# one that is only busy has its chance.
+_PATIENCE_MS = 2000
+_MOST_PATIENCE_MS = 60000
 
 _COLUMNS = {
     "SB_Global": ("nb_cfg",),
@@ -68,6 +73,8 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         # The IDL has no other way to say so.
         reconnect = self._session.reconnect
         reconnect.set_backoff(reconnect.get_min_backoff(), max_backoff_ms)
+        self._probe_ms = reconnect.get_probe_interval()
+        self._patience_ms = _PATIENCE_MS
         self.snapshot = ChassisSnapshot(None, {})
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
@@ -82,11 +89,20 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         # sleep for wanting to send them.
         self.cond_changed = False
 
+    def restart_fsm(self) -> None:
+        """Begin with a server anew: it may be one that does not answer."""
+        super().restart_fsm()
+        self._session.reconnect.set_probe_interval(self._patience_ms)
+        self._patience_ms = min(2 * self._patience_ms, _MOST_PATIENCE_MS)
+
     def run(self) -> Any:
         """Process what arrived, then publish what it means."""
         before = self.change_seqno, self.cond_seqno
         changed = super().run()
         self._note_cluster()
+        if self.state == self.IDL_S_MONITORING:
+            self._session.reconnect.set_probe_interval(self._probe_ms)
+            self._patience_ms = _PATIENCE_MS
         if (self.change_seqno, self.cond_seqno) != before:
             self._publish()
         if self._can_send() and time.monotonic() >= self._condition_due:

@@ -139,10 +139,13 @@ class Host:
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
 
-    def sandbox(self, options: Options | None = None) -> Sandbox:
+    def sandbox(
+        self, options: Options | None = None, *, sb_members: int = 1
+    ) -> Sandbox:
         """Start a sandbox with OPTIONS for its agent; end the one before."""
         self.clear()
-        return self._stack.enter_context(Sandbox(options=options))
+        made = Sandbox(options=options, sb_members=sb_members)
+        return self._stack.enter_context(made)
 
     def clear(self) -> None:
         """End the sandbox that there is."""

@@ -76,7 +76,10 @@ class Sandbox:
     """OVN, Neutron, Nova, an agent to start, and the instances."""
 
     def __init__(
-        self, *, options: Mapping[tuple[str, str], str] | None = None
+        self,
+        *,
+        options: Mapping[tuple[str, str], str] | None = None,
+        sb_members: int = 1,
     ) -> None:
         if not inside_sandbox():
             raise RuntimeError(
@@ -86,7 +89,7 @@ class Sandbox:
         # Short: a unix socket's path has 107 bytes. In memory: /run is ours.
         self.folder = Path(tempfile.mkdtemp(prefix="box-", dir="/run"))
         self.folder.chmod(0o755)
-        self.ovn = Ovn(self.folder)
+        self.ovn = Ovn(self.folder, sb_members=sb_members)
         self.neutron = Neutron(self.ovn)
         self.nova = Nova(self.folder)
         self.agent = Agent(self.folder, self.nova, options=options)

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from . import ovsdb
 from .daemons import Daemon, run
+from .southbound import Southbound, daemons
 from .waiting import wait_for
 
 HOSTNAME = "compute-1.example"
@@ -21,33 +22,21 @@ OVS_RUN = Path("/run/openvswitch")
 OVN_RUN = Path("/run/ovn")
 OVS_SOCKET = OVS_RUN / "db.sock"
 NB_SOCKET = OVN_RUN / "ovnnb_db.sock"
-SB_SOCKET = OVN_RUN / "ovnsb_db.sock"
 OVS_REMOTE = "tcp:127.0.0.1:6640"
 NB_REMOTE = "tcp:127.0.0.1:6641"
 SB_REMOTE = "tcp:127.0.0.1:6642"
 BRIDGE = "br-int"
 
 _SCHEMAS = Path("/usr/share")
-_DATABASES = {
-    "ovs.db": "openvswitch/vswitch.ovsschema",
-    "nb.db": "ovn/ovn-nb.ovsschema",
-    "sb.db": "ovn/ovn-sb.ovsschema",
-}
-# In the order of starting; stopped in the reverse.
-DAEMONS = (
-    "ovsdb-server",
-    "ovs-vswitchd",
-    "nb",
-    "sb",
-    "northd",
-    "ovn-controller",
-)
 
 
 class Ovn:
     """OVS, the two OVN databases, northd and one chassis.
 
-    FOLDER holds databases and logs; SYSTEM_ID is the chassis' name.
+    FOLDER holds databases and logs; SYSTEM_ID is the chassis' name;
+    SB_MEMBERS is how many servers the Southbound database has. `daemons`
+    are in the order of starting; the servers of a Southbound cluster are
+    sb1, sb2, ..., a single one is sb.
     """
 
     def __init__(
@@ -56,13 +45,16 @@ class Ovn:
         *,
         hostname: str = HOSTNAME,
         system_id: str = "",
+        sb_members: int = 1,
     ) -> None:
         self.folder = folder
         self.hostname = hostname
         self.system_id = system_id or str(uuid.uuid4())
         self.bridge = BRIDGE
         self.nb = ovsdb.Ovsdb(NB_SOCKET, "OVN_Northbound")
-        self.sb = ovsdb.Ovsdb(SB_SOCKET, "OVN_Southbound")
+        self.southbound = Southbound(folder, OVN_RUN, count=sb_members)
+        first = self.southbound.members[0]
+        self.sb = ovsdb.Ovsdb(first.socket, "OVN_Southbound")
         self.ovs = ovsdb.Ovsdb(OVS_SOCKET, "Open_vSwitch")
         self.daemons = {daemon.name: daemon for daemon in self._make_daemons()}
 
@@ -70,8 +62,10 @@ class Ovn:
         """Start everything; return once the chassis answers."""
         try:
             self._create_databases()
-            for name in ("ovsdb-server", "ovs-vswitchd", "nb", "sb"):
-                self.start(name)
+            for name in self.daemons:
+                if name not in ("northd", "ovn-controller"):
+                    self.start(name)
+            self.southbound.wait_joined()
             self.nbctl("init")
             self.sbctl("init")
             self.vsctl("--no-wait", "init")
@@ -102,8 +96,8 @@ class Ovn:
 
     def close(self) -> None:
         """Kill every daemon: nothing of their state is wanted any more."""
-        for name in reversed(DAEMONS):
-            self.daemons[name].kill()
+        for daemon in reversed(self.daemons.values()):
+            daemon.kill()
 
     # -- daemons ----------------------------------------------------------
 
@@ -138,7 +132,7 @@ class Ovn:
         """
         self.freeze("ovn-controller")  # it dies of one without SB_Global
         self.stop("sb")
-        self._create_database("sb.db", clustered=clustered)
+        self.southbound.create(clustered=clustered)
         self.start("sb")
         self.sbctl("init")
         self.thaw("ovn-controller")
@@ -163,7 +157,7 @@ class Ovn:
 
     def sbctl(self, *args: str, timeout_s: int = 60) -> str:
         """Run ovn-sbctl; CommandError says what it said."""
-        where = f"--db=unix:{SB_SOCKET}"
+        where = f"--db={self._sb_remote}"
         return run("ovn-sbctl", where, f"--timeout={timeout_s}", *args)
 
     def vsctl(self, *args: str, timeout_s: int = 60) -> str:
@@ -202,28 +196,29 @@ class Ovn:
 
     # -- setting up -------------------------------------------------------
 
+    @property
+    def _sb_remote(self) -> str:
+        """How what is no part of the chassis reaches Southbound."""
+        members = self.southbound.members
+        return ",".join(f"unix:{member.socket}" for member in members)
+
     def _create_databases(self) -> None:
         for folder in (self.folder, OVS_RUN, OVN_RUN):
             folder.mkdir(parents=True, exist_ok=True)
-        for file in _DATABASES:
-            self._create_database(file)
-
-    def _create_database(self, file: str, *, clustered: bool = False) -> None:
-        database = self.folder / file
-        database.unlink(missing_ok=True)
-        schema = _SCHEMAS / _DATABASES[file]
-        if clustered:
-            member = f"unix:{database.with_suffix('.raft')}"
-            what = ("create-cluster", str(database), str(schema), member)
-        else:
-            what = ("create", str(database), str(schema))
-        run("ovsdb-tool", *what)
+        for file, schema in (
+            ("ovs.db", "openvswitch/vswitch.ovsschema"),
+            ("nb.db", "ovn/ovn-nb.ovsschema"),
+        ):
+            database = self.folder / file
+            database.unlink(missing_ok=True)
+            run("ovsdb-tool", "create", str(database), str(_SCHEMAS / schema))
+        self.southbound.create()
 
     def _configure_chassis(self) -> None:
         settings = {
             "system-id": self.system_id,
             "hostname": self.hostname,
-            "ovn-remote": SB_REMOTE,
+            "ovn-remote": self.southbound.remote,
             "ovn-encap-type": "geneve",
             "ovn-encap-ip": "127.0.0.1",
             "ovn-bridge": self.bridge,
@@ -264,13 +259,13 @@ class Ovn:
                 ready=switch_control,
             ),
             server("nb", "nb.db", NB_SOCKET, 6641),
-            server("sb", "sb.db", SB_SOCKET, 6642),
+            *daemons(self.southbound, self._daemon),
             self._daemon(
                 "northd",
                 "ovn-northd",
                 f"--unixctl={northd_control}",
                 f"--ovnnb-db=unix:{NB_SOCKET}",
-                f"--ovnsb-db=unix:{SB_SOCKET}",
+                f"--ovnsb-db={self._sb_remote}",
                 ready=northd_control,
             ),
             self._daemon(
