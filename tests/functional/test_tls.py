@@ -1,26 +1,33 @@
-"""TLS both ways: to Nova with a client certificate, to OVN by a relay."""
+"""TLS both ways: to Nova with a client certificate, to OVN by a relay.
+
+And to OVN with its role-based access control, which goes by the name in the
+certificate: the chassis'.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox import Sandbox, host, wait_for
-from sandbox.daemons import Daemon, run
+from sandbox import Instance, Loader, Sandbox, host, wait_for
+from sandbox.daemons import CommandError, Daemon, run
 from sandbox.ovn import SB_REMOTE
+
+from .conftest import Host, wait_served
 
 NOVA_TLS_PORT = 8776
 RELAY = "ssl:127.0.0.1:6643"
+WITH_ROLE = "ssl:127.0.0.1:6644"
 
 
-@pytest.fixture
-def certificates(own_box) -> Path:
-    """Make a CA, a server's and a client's certificate; return where."""
-    folder = own_box.folder / "tls"
+def make_certificates(box: Sandbox) -> Path:
+    """Make a CA, a server's and the chassis' certificate; return where."""
+    folder = box.folder / "tls"
     folder.mkdir(mode=0o755)
     extension = folder / "san"
     extension.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
@@ -32,9 +39,9 @@ def certificates(own_box) -> Path:
             *("-keyout", f"{folder}/{name}.key"),
             *("-out", f"{folder}/{name}.pem"),
         )
-    for name in ("server", "client"):
+    for name, subject in (("server", "server"), ("client", box.ovn.system_id)):
         run(
-            *(*new, "-subj", f"/CN={name}"),
+            *(*new, "-subj", f"/CN={subject}"),
             *("-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.r"),
         )
         run(
@@ -97,64 +104,167 @@ def relay_by_tls(box: Sandbox, folder: Path) -> Daemon:
     return Daemon("relay", command, box.folder / "relay.out")
 
 
-def test_nova_by_https_and_southbound_by_ssl(own_box, certificates):
-    """A client certificate with its key apart, as Neutron has them.
+@dataclasses.dataclass
+class Tls:
+    """A chassis whose Nova, at least, is reached by TLS alone."""
 
-    Certificates that are others by now take effect at a reload.
-    """
-    folder = certificates
-    own_box.agent.configure(
+    box: Sandbox
+    folder: Path  # of the certificates
+    relay: Daemon
+
+    def serve(self, southbound: str) -> Instance:
+        """Start the agent on SOUTHBOUND; return an instance it serves."""
+        self.box.agent.stop()
+        self.box.agent.configure({("ovn", "ovn_sb_connection"): southbound})
+        self.box.agent.start()
+        self.box.agent.wait_ready()
+        return self.instance()
+
+    def instance(self) -> Instance:
+        """Return a new instance on a network of its own, once served."""
+        network = self.box.neutron.create_network("n")
+        instance = self.box.instance(self.box.neutron.create_port(network))
+        wait_served(instance)
+        return instance
+
+    def sbctl(self, *args: str) -> str:
+        """Run ovn-sbctl by the connection that the agent has."""
+        return run(
+            *("ovn-sbctl", f"--db={WITH_ROLE}", "--timeout=20"),
+            f"--private-key={self.folder}/client.key",
+            f"--certificate={self.folder}/client.pem",
+            f"--ca-cert={self.folder}/ca.pem",
+            *args,
+        )
+
+
+@pytest.fixture(scope="module")
+def tls(host: Host) -> Iterator[Tls]:
+    """Provide Nova and an OVSDB relay, both by TLS; no agent runs yet."""
+    box = host.sandbox()
+    folder = make_certificates(box)
+    box.agent.configure(
         {
+            ("DEFAULT", "agent_down_time"): "9",  # for heartbeats within 3 s
             ("DEFAULT", "nova_metadata_host"): "localhost",
             ("DEFAULT", "nova_metadata_port"): str(NOVA_TLS_PORT),
             ("DEFAULT", "nova_metadata_protocol"): "https",
             ("DEFAULT", "auth_ca_cert"): f"{folder}/ca.pem",
             ("DEFAULT", "nova_client_cert"): f"{folder}/client.pem",
             ("DEFAULT", "nova_client_priv_key"): f"{folder}/client.key",
-            ("ovn", "ovn_sb_connection"): RELAY,
+            ("ovn", "ovsdb_retry_max_interval"): "1",
             ("ovn", "ovn_sb_private_key"): f"{folder}/client.key",
             ("ovn", "ovn_sb_certificate"): f"{folder}/client.pem",
             ("ovn", "ovn_sb_ca_cert"): f"{folder}/ca.pem",
         }
     )
-    with (
-        running(nova_by_tls(own_box, folder)),
-        running(relay_by_tls(own_box, folder)),
-    ):
-        own_box.agent.start()
-        own_box.agent.wait_ready()
-        network = own_box.neutron.create_network("n")
-        instance = own_box.instance(own_box.neutron.create_port(network))
-        answer = wait_for(
-            lambda: (a := instance.fetch(timeout=2)).status == 200 and a,
-            timeout_s=20,
-            what="metadata",
-        )
-        assert answer.text == instance.instance_id
-        authority = folder / "ca.pem"
-        good = authority.read_text()
-        # The certificate of another authority, under the same name.
-        authority.write_text((folder / "other.pem").read_text())
-        insecure = ("DEFAULT", "nova_metadata_insecure")
-        for value, status in (("false", 503), ("true", 200)):
-            own_box.agent.configure({insecure: value})
-            own_box.agent.reload()
-            wait_for(
-                lambda wanted=status: instance.fetch().status == wanted,
-                timeout_s=20,
-                what=f"{status} with insecure {value}",
-            )
-        authority.write_text(good)
-        own_box.agent.configure({insecure: "false"})
-        own_box.agent.reload()
-        config = host.HOME / "ovn-metadata-proxy/gateway.conf"
+    relay = relay_by_tls(box, folder)
+    with running(nova_by_tls(box, folder)), running(relay):
+        yield Tls(box, folder, relay)
+
+
+def test_nova_by_https_and_southbound_by_ssl(tls):
+    """A client certificate with its key apart, as Neutron has them."""
+    tls.serve(RELAY)
+    ids = tls.box.ovn.sbctl("get", "Chassis_Private", ".", "external_ids")
+    assert "neutron:ovn-metadata-id" in ids
+
+
+def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
+    """And is left again; the name of the file stays."""
+    instance = tls.serve(RELAY)
+    authority = tls.folder / "ca.pem"
+    good = authority.read_text()
+    insecure = ("DEFAULT", "nova_metadata_insecure")
+
+    def reload(value: str, status: int) -> None:
+        tls.box.agent.configure({insecure: value})
+        tls.box.agent.reload()
         wait_for(
-            lambda: (
-                "verify required" in config.read_text()
-                and instance.fetch().status == 200
-            ),
+            lambda: instance.fetch().status == status,
             timeout_s=20,
-            what="trust again",
+            what=f"{status} with insecure {value}",
         )
-        ids = own_box.ovn.sbctl("get", "Chassis_Private", ".", "external_ids")
-        assert "neutron:ovn-metadata-id" in ids
+
+    authority.write_text((tls.folder / "other.pem").read_text())
+    try:
+        reload("false", 503)
+        reload("true", 200)
+    finally:
+        authority.write_text(good)
+    reload("false", 200)
+    config = host.HOME / "ovn-metadata-proxy/gateway.conf"
+    wait_for(
+        lambda: (
+            "verify required" in config.read_text()
+            and instance.fetch().status == 200
+        ),
+        timeout_s=20,
+        what="trust again",
+    )
+
+
+def test_relay_killed_and_back(tls):
+    """What is served is served on, untouched, and then it follows again."""
+    instance = tls.serve(RELAY)
+    before = [p.pid for p in tls.box.agent.processes("haproxy")]
+    logged = len(tls.box.agent.log())
+    with Loader([instance]) as load:
+        tls.relay.kill()
+        asked = load.requests
+        wait_for(
+            lambda: load.requests > asked + 20,
+            timeout_s=30,
+            what="requests without a relay",
+        )
+        tls.relay.start()
+        tls.instance()
+    assert load.failures == []
+    assert {*before} <= {p.pid for p in tls.box.agent.processes("haproxy")}
+    assert instance.port.network.id not in tls.box.agent.log()[logged:]
+
+
+def refused(tls: Tls, *args: str) -> bool:
+    """Tell whether OVN refuses ARGS because of the role."""
+    try:
+        tls.sbctl(*args)
+    except CommandError as error:
+        return "RBAC rules" in str(error)
+    return False
+
+
+def test_role_of_ovn_controller_is_all_the_rights_it_needs(tls):
+    """It registers, tells that it is alive, and serves."""
+    ovn = tls.box.ovn
+    ours, other = ovn.system_id, "another-chassis"
+    ids = "external_ids"
+    folder = tls.folder
+    ovn.sbctl("clear", "Chassis_Private", ours, ids)
+    ovn.sbctl(
+        *("set-ssl", f"{folder}/server.key", f"{folder}/server.pem"),
+        f"{folder}/ca.pem",
+        *("--", "--id=@c", "create", "Connection", "role=ovn-controller"),
+        *('target="pssl:6644:127.0.0.1"', "--", "set", "SB_Global", "."),
+        "connections=@c",
+    )
+    instance = tls.serve(WITH_ROLE)
+    ovn.sync()
+    (newest,) = ovn.sb.select("SB_Global", (), ["nb_cfg"])
+
+    def registered() -> bool:
+        (row,) = ovn.sb.select("Chassis_Private", [["name", "==", ours]])
+        said = row["external_ids"]
+        beat = int(said.get("neutron:ovn-metadata-sb-cfg", -1))
+        return "neutron:ovn-metadata-id" in said and beat >= newest["nb_cfg"]
+
+    wait_for(registered, timeout_s=20, interval_s=0.2, what="heartbeat")
+    # And the role is really looked at.
+    ovn.sbctl("create", "Chassis_Private", f"name={other}")
+    port = instance.port.id
+    try:
+        assert not refused(tls, "set", "Chassis_Private", ours, f"{ids}:a=b")
+        assert refused(tls, "set", "Chassis_Private", other, f"{ids}:a=b")
+        assert refused(tls, "set", "Port_Binding", port, f"{ids}:a=b")
+    finally:
+        ovn.sbctl("destroy", "Chassis_Private", other)
+    assert "not written" not in tls.box.agent.log()
