@@ -173,10 +173,15 @@ def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
 class _Gathered:
     """What has been seen of one network while the rows are read."""
 
-    datapath: uuid.UUID | None
+    datapaths: set[uuid.UUID] = dataclasses.field(default_factory=set)
     ports: list[VifPort] = dataclasses.field(default_factory=list)
     localport: Localport | None = None
     seen_localport: str | None = None
+
+    @property
+    def datapath(self) -> uuid.UUID | None:
+        """Its datapath; the first, should two have its name."""
+        return min(self.datapaths, default=None)
 
 
 def _gather_localports(
@@ -257,8 +262,10 @@ def _gather_ports(
             )
         virtual = taken.get((row.datapath, row.logical_port), ())
         port = dataclasses.replace(port, virtual=tuple(virtual))
-        entry = gathered.setdefault(network, _Gathered(row.datapath))
+        entry = gathered.setdefault(network, _Gathered())
         entry.ports.append(port)
+        if row.datapath is not None:
+            entry.datapaths.add(row.datapath)
     return gathered, others
 
 
@@ -326,6 +333,11 @@ def chassis_snapshot(
     asked = [
         LocalNetwork(network, entry.datapath, entry.seen_localport)
         for network, entry in gathered.items()
+    ]
+    others += [
+        LocalNetwork(None, datapath, None)
+        for entry in gathered.values()
+        for datapath in entry.datapaths - {entry.datapath}
     ]
     return (
         ChassisSnapshot(

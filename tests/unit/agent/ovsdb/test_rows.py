@@ -355,6 +355,20 @@ def test_the_order_of_rows_does_not_matter_even_with_two_metadata_ports():
     assert snapshot_of(*found)[0] == snapshot_of(*found[::-1])[0]
 
 
+def test_two_datapaths_of_one_name_are_both_asked_for():
+    """Or the rows of one would go, and come back with the next look."""
+    other = dataclasses.replace(
+        VM_ISO, logical_port="other", datapath=VM_LATE.datapath
+    )
+    for found in ([VM_ISO, other], [other, VM_ISO]):
+        snapshot, asked = snapshot_of(*found)
+        assert {each.datapath for each in asked} == {
+            VM_ISO.datapath,
+            VM_LATE.datapath,
+        }
+        assert snapshot == snapshot_of(*found[::-1])[0]
+
+
 # ----------------------------------------------------- what nobody expects
 
 HOSTILE = [
