@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import statistics
 import sys
 from pathlib import Path
 
-from sandbox import Instance, Sandbox, ovsdb, processes
+from ovn_metadata.agent.ovsdb import southbound
+from sandbox import Instance, Sandbox, ovsdb, processes, wait_for
 from sandbox.daemons import run
+from sandbox.ovn import SB_REMOTE
 
 from . import binding, load, sides
 from .report import Report, progress
@@ -32,6 +35,7 @@ class Seen:
 
     start_s: float
     rss_mib: float
+    cpu_s: float  # of the agent, since its start
     rate: float
     received_kib: float  # from the Southbound database
 
@@ -44,6 +48,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     seen: dict[tuple[str, int], list[Seen]] = {}
+    rows: dict[int, int] = {}
     with Sandbox() as box:
         (instance,) = binding.make_instances(box, 1)
         elsewhere = box.neutron.create_network(
@@ -59,11 +64,19 @@ def main() -> int:
                     )
                 elif number:
                     remove_foreign_ports(box)
+                rows[count] = rows_held(box)
                 for side in chosen:
                     one = once(side, instance)
                     seen.setdefault((side.name, count), []).append(one)
                     progress(f"round {number + 1} {side.name} {count}: {one}")
-    return summarize(seen, [side.name for side in chosen]).finish()
+    report = summarize(seen, [side.name for side in chosen])
+    report.row(
+        f"{sides.OURS}: Port_Bindings held",
+        rows[0],
+        rows[PORTS],
+        rows[PORTS] / rows[0],
+    )
+    return report.finish()
 
 
 def once(side: sides.Side, instance: Instance) -> Seen:
@@ -75,6 +88,7 @@ def once(side: sides.Side, instance: Instance) -> Seen:
         return Seen(
             start_s=start_s,
             rss_mib=rss_mib(agent.pid),
+            cpu_s=cpu_s(agent.pid),
             rate=seen.good_rate,
             received_kib=received_kib(agent.pid),
         )
@@ -90,6 +104,7 @@ def summarize(
         for what, attribute in (
             ("start to ready, s", "start_s"),
             ("RSS of the agent, MiB", "rss_mib"),
+            ("CPU of the agent, s", "cpu_s"),
             ("answers/s", "rate"),
             ("from Southbound, KiB", "received_kib"),
         ):
@@ -125,6 +140,39 @@ def rss_mib(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise ProcessLookupError(pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of CPU that PID has used."""
+    # After the name, which ends with the last ")": proc(5), from field 3.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def rows_held(box: Sandbox) -> int:
+    """Return how many Port_Bindings the agent's conditions bring.
+
+    By its own code, on a connection beside the agent's.
+    """
+    idl = southbound.SouthboundIdl(
+        SB_REMOTE,
+        southbound.make_helper(SB_REMOTE),
+        chassis_name=box.ovn.system_id,
+        on_snapshot=lambda _snapshot: None,
+        max_backoff_ms=1000,
+    )
+
+    def settled() -> bool:
+        idl.run()
+        networks = idl.snapshot.networks.values()
+        return bool(networks) and all(n.localport for n in networks)
+
+    try:
+        wait_for(settled, timeout_s=60, what="the localports")
+        return len(idl.tables["Port_Binding"].rows)
+    finally:
+        idl.close()
 
 
 def received_kib(pid: int) -> float:
