@@ -1,0 +1,194 @@
+"""haproxy itself accepts whatever is rendered, and has nothing to say."""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ovn_metadata.agent import option_types
+from ovn_metadata.agent.haproxy import mapfile
+from ovn_metadata.agent.haproxy.render import (
+    SOCKET_MODES,
+    NovaServer,
+    Places,
+    Rendered,
+    Tls,
+    render_gateway,
+    render_network,
+)
+from ovn_metadata.agent.model import Instance
+from ovn_metadata.agent.settings import RateLimit, Timeouts
+from ovn_metadata.agent.settings_builder import MAX_GATEWAY_THREADS
+from sandbox.daemons import CommandError, run
+
+HAPROXY = "/usr/sbin/haproxy"
+
+# What the options let through, their ends before all.
+seconds = st.sampled_from([1, option_types.MAX_SECONDS]) | st.integers(
+    1, option_types.MAX_SECONDS
+)
+counts = st.sampled_from([1, option_types.MAX_INT]) | st.integers(
+    1, option_types.MAX_INT
+)
+timeouts = st.builds(Timeouts, *[seconds] * 5)
+limits = st.builds(
+    RateLimit,
+    enabled=st.booleans(),
+    ip_versions=st.sampled_from([(4,), (6,), (4, 6)]),
+    base_window_s=seconds,
+    base_requests=counts,
+    burst_window_s=seconds,
+    burst_requests=counts,
+)
+hosts = st.from_regex(
+    r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9_.])?", fullmatch=True
+)
+servers = st.lists(
+    st.builds(
+        NovaServer,
+        address=st.ip_addresses().map(str).filter(lambda a: "%" not in a),
+        port=st.integers(1, option_types.MAX_PORT),
+        name=st.just("") | hosts,
+    ),
+    max_size=4,
+    unique=True,
+)
+identifiers = st.from_regex(
+    r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}", fullmatch=True
+)
+owners = st.dictionaries(
+    st.ip_addresses(),
+    st.builds(Instance, identifiers, st.just("") | identifiers),
+    max_size=5,
+)
+
+# 20 ms each.
+bounded = settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+Check = Callable[[Rendered], None]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("haproxy")
+    return Places(folder, folder / "run", folder / "socket", folder / "pids")
+
+
+@pytest.fixture(scope="module")
+def check(places: Places) -> Check:
+    """Return a function that fails unless haproxy just says "valid"."""
+    path = places.config_folder / "any.conf"
+
+    def check_text(rendered: Rendered) -> None:
+        path.write_text(rendered.text)
+        try:
+            said = run(HAPROXY, "-c", "-f", str(path))
+        except CommandError as error:
+            pytest.fail(f"{error}\n{rendered.text}")
+        # With a warning there is a line more, and the exit code is 0 too.
+        assert said == "Configuration file is valid\n"
+
+    return check_text
+
+
+@pytest.fixture(scope="module")
+def pem(places: Places) -> Path:
+    """Return a certificate with its key, good for an authority as well."""
+    path = places.config_folder / "both.pem"
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
+        *("-batch", "-subj", "/CN=x", "-days", "2"),
+        *("-keyout", str(path), "-out", f"{path}.crt"),
+    )
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@given(st.uuids(), timeouts, limits, st.booleans(), owners)
+@bounded
+def test_network(check, places, network, timeouts, limit, ipv6, owners):
+    """With its map beside it."""
+    text = mapfile.render_map(mapfile.entries(owners.items(), "secret"))
+    places.map(str(network)).write_text(text)
+    try:
+        check(
+            render_network(
+                str(network),
+                places=places,
+                timeouts=timeouts,
+                limit=limit,
+                ipv6=ipv6,
+            )
+        )
+    finally:
+        places.map(str(network)).unlink()
+
+
+@given(
+    servers,
+    timeouts,
+    st.integers(1, MAX_GATEWAY_THREADS),
+    counts,
+    st.sampled_from(sorted(set(SOCKET_MODES.values()))),
+    st.sampled_from(["http", "https", "insecure"]),
+    st.booleans(),
+    st.booleans(),
+)
+@bounded
+def test_gateway(
+    check,
+    places,
+    pem,
+    nova,
+    timeouts,
+    threads,
+    backlog,
+    mode,
+    protocol,
+    own_authority,
+    with_certificate,
+):
+    tls = Tls(
+        insecure=protocol == "insecure",
+        authority=pem if own_authority else None,
+        client=pem if with_certificate else None,
+    )
+    check(
+        render_gateway(
+            places=places,
+            nova=nova,
+            tls=None if protocol == "http" else tls,
+            timeouts=timeouts,
+            threads=threads,
+            backlog=backlog,
+            socket_mode=mode,
+        )
+    )
+
+
+def test_a_mistake_is_seen(check, places):
+    """Or the tests above could not fail."""
+    network = str(uuid.uuid4())
+    places.map(network).write_text(f"{ipaddress.ip_address(1)} i|p|s\n")
+    good = render_network(
+        network,
+        places=places,
+        timeouts=Timeouts(1, 1, 1, 1, 1),
+        limit=RateLimit(False, (4,), 1, 1, 1, 1),
+        ipv6=True,
+    )
+    check(good)
+    bad = good.text.replace("timeout connect 1s", "timeout connect soon")
+    with pytest.raises(pytest.fail.Exception):
+        check(Rendered(bad, good.digest))
