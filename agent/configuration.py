@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from oslo_config import cfg
 
 from . import logs, options, privileges
-from .errors import StartError
+from .errors import ConfigError, StartError
 from .settings import Settings
 
 # What the agent was built around: connections, folders, rights.
@@ -54,7 +54,14 @@ class Configuration:
         Raises ConfigError and StartError for what can't be used: then all
         of the old settings stay in force.
         """
-        conf, read = options.load(self._argv, self._program)
+        try:
+            conf, read = options.load(self._argv, self._program)
+        except SystemExit:
+            # oslo.config's way with a log option that is on our command
+            # line too.
+            raise ConfigError(
+                "the configuration can't be read: a bad log option"
+            ) from None
         privileges.check_readable(read)
         settings, waiting = after_reload(self._settings, read)
         try:

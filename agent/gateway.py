@@ -49,17 +49,19 @@ class Gateway:
         """
         settings = self._settings()
         mode = render.SOCKET_MODES[settings.socket_mode]
-        servers = self._nova_servers(settings.nova)
-        looking = servers is None
+        servers, complete = self._nova_servers(settings.nova)
         self._status.waits_for(
-            "nova hosts", "a look-up of nova_metadata_host" if looking else ""
+            "nova hosts",
+            "" if complete else "a look-up of nova_metadata_host",
         )
-        if servers is None:
-            return
-        if not servers and self._places.config(names.GATEWAY).exists():
+        if not (servers and complete) and self._is_configured():
             self._proxies.run_as_it_is(names.GATEWAY)
-            hosts = ", ".join(e.host for e in settings.nova.endpoints)
-            raise AgentError(f"nova_metadata_host {hosts} can't be looked up")
+            if complete:
+                hosts = ", ".join(e.host for e in settings.nova.endpoints)
+                raise AgentError(
+                    f"nova_metadata_host {hosts} can't be looked up"
+                )
+            return
         tls = self._ensure_certificates(settings.nova)
         wanted = render.render_gateway(
             places=self._places,
@@ -81,18 +83,23 @@ class Gateway:
         if changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
 
-    def _nova_servers(self, nova: Nova) -> list[NovaServer] | None:
-        """Return the addresses of NOVA; None while it is looked up."""
+    def _is_configured(self) -> bool:
+        return self._places.config(names.GATEWAY).exists()
+
+    def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
+        """Return the addresses of NOVA, and whether all are looked up."""
         servers = {}
+        complete = True
         for endpoint in nova.endpoints:
             addresses = self._nova_hosts.addresses(endpoint.host)
             if addresses is None:
-                return None
+                complete = False
+                continue
             name = "" if endpoint.host in addresses else endpoint.host
             for address in addresses:
                 server = NovaServer(address, endpoint.port, name)
                 servers[address, endpoint.port] = server
-        return list(servers.values())
+        return list(servers.values()), complete
 
     def _ensure_certificates(self, nova: Nova) -> Tls | None:
         """Have what https needs where haproxy's own user can read it."""

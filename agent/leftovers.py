@@ -110,7 +110,7 @@ def _others(settings: Settings) -> Iterator[Path]:
     places = folders.places(settings)
     public = settings.proxy_socket
     for folder, patterns in (
-        (places.config_folder, ("*nova-client-*.pem*", folders.LOCK)),
+        (places.config_folder, ("*nova-*.pem*", folders.LOCK)),
         (places.run_folder, ("gateway", "gateway.*.tmp", "gateway.*.bak")),
         (places.socket_folder, ("metadata_proxy-*",)),
         (public.parent, (f".{public.name}.new",)),

@@ -26,10 +26,17 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     logging.getLogger(vlog.__name__).setLevel(ovsdb_level)
     try:
         log.setup(conf, program)
-    except (OSError, log.LogConfigError) as error:
+    # What a library down there makes of a bad value.
+    except (
+        OSError,
+        log.LogConfigError,
+        ValueError,
+        TypeError,
+        ImportError,
+    ) as error:
         raise StartError(
             f"can't write the log as {getpass.getuser()}: {error}; check "
-            f"log_file and log_dir"
+            f"log_file, log_dir and the log's other options"
         ) from None
     except RuntimeError as error:
         # oslo.log's, where systemd's Python bindings are missing.

@@ -72,10 +72,10 @@ class NovaHosts:
             self._wake.clear()
             hosts = {e.host for e in self._nova().endpoints}
             names = sorted(host for host in hosts if not is_address(host))
-            # One by one: a name that takes long holds up no other.
-            changes = [self._look_up(name) for name in names]
-            if any(changes):
-                on_change()
+            for name in names:
+                # The next one may take long.
+                if self._look_up(name):
+                    on_change()
             good = all(self._known[name] for name in names)
             self._wake.wait(self._interval_s() if good else _RETRY_S)
 

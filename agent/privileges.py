@@ -103,6 +103,7 @@ def check_readable(settings: Settings) -> None:
         southbound.private_key,
         southbound.certificate,
         southbound.ca_cert,
+        nova.ca_cert,
         nova.client_cert,
         nova.client_key,
     ):

@@ -6,6 +6,7 @@ runs is compared with the files.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -38,7 +39,8 @@ class Proxies:
         self._places = places
         self._haproxy = haproxy
         self._fleet_uid = fleet_uid
-        self._accepted: set[tuple[str, int, int]] = set()
+        # Digests of configurations that haproxy has accepted.
+        self._accepted: set[bytes] = set()
 
     def ensure(
         self,
@@ -111,7 +113,8 @@ class Proxies:
         binary = Path(self._haproxy).stat()
         alike = wanted.text.replace(wanted.digest, "").replace(network, "-")
         alike = alike.replace(names.inner_veth(network), "-")
-        key = (alike, binary.st_mtime_ns, binary.st_size)
+        alike += f"{binary.st_mtime_ns} {binary.st_size}"
+        key = hashlib.sha256(alike.encode()).digest()
         if key not in self._accepted:
             files.check(path, self._haproxy)
             self._accepted.add(key)

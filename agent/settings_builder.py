@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,14 @@ def _rate_limit(conf: cfg.ConfigOpts) -> settings.RateLimit:
     )
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _uses_ssl(conf: cfg.ConfigOpts) -> bool:
     return any(r.startswith("ssl:") for r in conf.ovn.ovn_sb_connection)
 
@@ -186,6 +195,14 @@ def _warnings(conf: cfg.ConfigOpts, written: WrittenOptions) -> Iterator[str]:
         yield (
             "[DEFAULT] nova_metadata_insecure is true: Nova's certificate "
             "is not looked at; set auth_ca_cert instead"
+        )
+    elif conf.nova_metadata_protocol == "https" and any(
+        _is_address(host) for host, _ in conf.nova_metadata_host
+    ):
+        yield (
+            "[DEFAULT] nova_metadata_host is an address: haproxy can't "
+            "compare it with Nova's certificate and takes any of the "
+            "authority's; give a name"
         )
     if (conf.metadata_workers or 0) > MAX_GATEWAY_THREADS:
         yield (

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 
+LOG = logging.getLogger(__name__)
+
 _STOP, _RELOAD = b"s", b"r"
+
+
+def _try(reload: Callable[[], None]) -> None:
+    """Call RELOAD; whatever comes of it, the next signal must be heard."""
+    try:
+        reload()
+    except Exception:
+        LOG.exception("the configuration was not reloaded")
 
 
 class Signals:
@@ -33,7 +44,7 @@ class Signals:
         def follow() -> None:
             while _STOP not in (noted := os.read(self._reader, 4096)):
                 if noted:
-                    reload()
+                    _try(reload)
             stop()
 
         threading.Thread(target=follow, name="signals", daemon=True).start()

@@ -134,9 +134,10 @@ def render_network(
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
 
-    It decides who asks, by the source address and the map; removes what
-    an instance could forge (WSGI servers take `_` for `-`); and passes the
-    rest on to the gateway as it is.
+    It decides who asks, by the source address and the map, to the letter:
+    as addresses, haproxy would take 2002:0a00:0005::/48 for 10.0.0.5. It
+    removes what an instance could forge (WSGI servers take `_` for `-`) and
+    passes the rest on to the gateway as it is.
     """
     binds = [f"    bind {names.METADATA_ADDRESS_V4}:80"]
     if ipv6:
@@ -152,7 +153,7 @@ def render_network(
 
 listen metadata
 {chr(10).join(binds)}
-    http-request set-var(txn.identity) src,map_ip({places.map(network)})
+    http-request set-var(txn.identity) src,map_str({places.map(network)})
     http-request return status 404 content-type text/plain string \
 "{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}{rules}
     http-request del-header ^x[^a-z0-9] -m reg

@@ -38,11 +38,23 @@ def parse_address(text: str) -> IPAddress:
         or address.is_unspecified
         or address.is_loopback
         or "%" in text
+        or _is_ipv4_within(address)
         or text in (names.METADATA_ADDRESS_V4, "255.255.255.255")
         or address == ipaddress.ip_address(names.METADATA_ADDRESS_V6)
     ):
         raise UnusableRowError(f"{text!r:.60} can't be an instance's address")
     return address
+
+
+def _is_ipv4_within(address: IPAddress) -> bool:
+    """Tell whether ADDRESS is an IPv4 one in IPv6's clothes.
+
+    ::ffff:10.0.0.5 (mapped) or ::10.0.0.5 (compatible; RFC 4291, 2.5.5):
+    nobody sends from them, and their text is not the same everywhere.
+    """
+    return address.version == 6 and (
+        address.ipv4_mapped is not None or int(address) >> 32 == 0
+    )
 
 
 def parse_cidr(text: str) -> IPInterface:

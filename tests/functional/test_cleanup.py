@@ -183,6 +183,7 @@ class Litter:
             CONFIG / f"{network}.new",
             CONFIG / f".{network}.map.tmp",
             CONFIG / "nova-client-0123456789abcdef.pem",
+            CONFIG / "nova-authority-0123456789abcdef.pem",
             CONFIG / "run" / f"{network}.sock",
             PIDS / f"{network}.pid.haproxy",
         ]

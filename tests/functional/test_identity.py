@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from sandbox import Instance, Sandbox
+from sandbox import Instance, Sandbox, wait_for
 
 from .conftest import Case, wait_served
 
@@ -110,6 +110,27 @@ def test_address_of_another_network_gets_404(cloud, stranger):
     assert cloud.alone.fetch().text == cloud.alone.instance_id
     source = stranger.take("10.10.0.50")
     assert stranger.fetch(source=source).status == 404
+
+
+def test_ipv6_address_with_an_ipv4_one_in_it_is_another(box, case: Case):
+    """6to4: as an address, haproxy would take it for 10.10.0.77."""
+    six = "2002:a0a:4d::/64"
+    network = case.network("six", "10.10.0.0/24", six)
+    victim = box.neutron.create_port(network, addresses=["10.10.0.77"])
+    thief = box.neutron.create_port(
+        network, addresses=[six], port_security=False, project_id="f" * 32
+    )
+    box.plug([victim])
+    (instance,) = box.plug([thief])
+    own = str(thief.ip6)
+
+    def served() -> bool:
+        answer = instance.fetch(source=own, ipv6=True, timeout=2)
+        return answer.text == instance.instance_id
+
+    wait_for(served, timeout_s=30, what="its own metadata")
+    source = instance.take("2002:a0a:4d::99")
+    assert instance.fetch(source=source, ipv6=True).status == 404
 
 
 def test_taken_neighbours_address_gets_no_answer(cloud, stranger):

@@ -361,6 +361,8 @@ def test_only_what_differs_is_reloaded(chassis):
     [
         (("metadata_haproxy", "timeout_client"), "soon", "timeout_client"),
         (("DEFAULT", "debug"), "perhaps", "debug"),
+        (("DEFAULT", "debug"), "$host", "log option"),
+        (("DEFAULT", "default_log_levels"), "x", "log's other options"),
         (("DEFAULT", "nova_client_cert"), "/nowhere.pem", "nova_client"),
     ],
 )

@@ -112,7 +112,7 @@ def test_what_can_be_forged_is_removed_before_anything_is_set():
     ]
     # An unknown source gets no further than its 404.
     assert rules[0] == (
-        f"set-var(txn.identity) src,map_ip(/var/x/{NETWORK}.map)"
+        f"set-var(txn.identity) src,map_str(/var/x/{NETWORK}.map)"
     )
     assert rules[1].startswith("return status 404 content-type text/plain ")
     assert rules[1].endswith(" unless { var(txn.identity) -m found }")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovn_metadata.agent.ovsdb import addresses
 from ovn_metadata.agent.ovsdb.addresses import UnusableRowError
@@ -123,3 +128,21 @@ def test_what_is_no_address_is_left_out_of_macs_and_no_more():
 def test_parse_allowed(entries, expected):
     found = addresses.parse_allowed(entries)
     assert [str(address) for address, _ in found] == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["::ffff:10.0.0.5", "::ffff:a00:5", "::10.0.0.5", "::7"]
+)
+def test_an_ipv4_address_in_ipv6s_clothes_is_refused(text):
+    with pytest.raises(UnusableRowError):
+        addresses.parse_address(text)
+
+
+@given(st.ip_addresses(v=6) | st.integers(0, 2**64).map(ipaddress.IPv6Address))
+def test_an_address_has_the_text_that_haproxy_looks_up(address):
+    try:
+        parsed = addresses.parse_address(str(address))
+    except UnusableRowError:
+        return
+    packed = parsed.packed
+    assert str(parsed) == socket.inet_ntop(socket.AF_INET6, packed)
