@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from oslo_config import cfg
 
 from . import settings
 from .errors import ConfigError
+from .nova_hosts import is_address
 from .option_table import OPTIONS, OWN_GROUP
 from .origins import WrittenOptions
 
@@ -141,14 +141,6 @@ def _rate_limit(conf: cfg.ConfigOpts) -> settings.RateLimit:
     )
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _uses_ssl(conf: cfg.ConfigOpts) -> bool:
     return any(r.startswith("ssl:") for r in conf.ovn.ovn_sb_connection)
 
@@ -197,7 +189,7 @@ def _warnings(conf: cfg.ConfigOpts, written: WrittenOptions) -> Iterator[str]:
             "is not looked at; set auth_ca_cert instead"
         )
     elif conf.nova_metadata_protocol == "https" and any(
-        _is_address(host) for host, _ in conf.nova_metadata_host
+        is_address(host) for host, _ in conf.nova_metadata_host
     ):
         yield (
             "[DEFAULT] nova_metadata_host is an address: haproxy can't "

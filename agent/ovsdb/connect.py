@@ -96,15 +96,8 @@ def fetch_schema(remote: str, schema: str) -> Any:
     passed over (ovsdbapp's own would wait for it for ever). Raises
     ConnectionError with what each said.
     """
-    reasons = []
-    for one in remote.split(","):
-        try:
-            return idlutils.create_schema_helper(
-                _ask(one, "get_schema", [schema])
-            )
-        except OSError as error:
-            reasons.append(f"{one}: {error}" if "," in remote else str(error))
-    raise ConnectionError("; ".join(reasons))
+    answer = _ask_first(remote, "get_schema", [schema])
+    return idlutils.create_schema_helper(answer)
 
 
 def transact(
@@ -115,18 +108,25 @@ def transact(
     By the first of REMOTE (comma-separated) that answers. For a single
     question: nothing is followed, nothing is kept. Raises OSError.
     """
+    results = list(_ask_first(remote, "transact", [schema, *operations]))
+    for result in results:
+        if result and "error" in result:
+            details = result.get("details", "")
+            raise ConnectionError(f"{result['error']}: {details}")
+    return results
+
+
+def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
+    """Return what the first of REMOTE (comma-separated) answers.
+
+    Raises ConnectionError with what each said.
+    """
     reasons = []
     for one in remote.split(","):
         try:
-            results = _ask(one, "transact", [schema, *operations])
+            return _ask(one, method, parameters)
         except OSError as error:
             reasons.append(f"{one}: {error}" if "," in remote else str(error))
-            continue
-        for result in results:
-            if result and "error" in result:
-                details = result.get("details", "")
-                raise ConnectionError(f"{result['error']}: {details}")
-        return list(results)
     raise ConnectionError("; ".join(reasons))
 
 

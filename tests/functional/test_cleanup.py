@@ -21,6 +21,7 @@ from sandbox import Network, Sandbox, host, wait_for
 from sandbox.agent import write_ini
 from sandbox.daemons import CommandError, Daemon, accepts, run
 from sandbox.namespaces import NETNS_FOLDER
+from sandbox.peer import idle_haproxy
 from sandbox.processes import processes, send_signal
 
 from .conftest import wait_served
@@ -32,19 +33,6 @@ FLEET = Path("/run/ovn-metadata-fleet")
 KEYS = ("neutron:ovn-metadata-id", "neutron:ovn-metadata-sb-cfg")
 MARK = "ovn-metadata-network"
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
-# A haproxy of nobody's that does nothing for long.
-IDLE = """
-global
-    {mode}
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 30s
-    timeout server 30s
-listen listener
-    bind 127.0.0.1:{port}
-    http-request return status 503
-"""
 
 
 # -- the command ------------------------------------------------------------
@@ -196,7 +184,7 @@ class Litter:
         pair = ("type", "veth", "peer", "name", f"{tap}1", "netns", name)
         run("ip", "link", "add", f"{tap}0", *pair)
         config = CONFIG / f"{self.haproxy}.conf"
-        config.write_text(IDLE.format(mode="daemon", port=80))
+        config.write_text(idle_haproxy("127.0.0.1:80"))
         run("ip", "netns", "exec", name, "haproxy", "-f", str(config))
         run("ip", "netns", "delete", name)
         assert f"{tap}0" in links()
@@ -252,7 +240,7 @@ class Foreign:
             *("peer", "name", "tap0a1b2c3d-61"),
         )
         config = box.folder / f"{uuid.uuid4()}.conf"
-        config.write_text(IDLE.format(mode="daemon", port=8081))
+        config.write_text(idle_haproxy("127.0.0.1:8081"))
         run("haproxy", "-f", str(config))
         (pid,) = haproxies_on(config)
         return cls(box, pid)

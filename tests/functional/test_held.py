@@ -15,6 +15,7 @@ import pytest
 
 from sandbox import Sandbox, host, wait_for
 from sandbox.daemons import run
+from sandbox.peer import idle_haproxy
 
 RESYNC_S = 5
 
@@ -208,20 +209,7 @@ def test_neutrons_haproxy_makes_way_for_ours(own_box):
     box.agent.stop()
     box.agent.stop_fleet()
     config = host.HOME / "ovn-metadata-proxy" / f"{network.id}.conf"
-    config.write_text(
-        """
-global
-    daemon
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 30s
-    timeout server 30s
-listen listener
-    bind 169.254.169.254:80
-    http-request return status 503
-"""
-    )
+    config.write_text(idle_haproxy("169.254.169.254:80"))
     inside = ("ip", "netns", "exec", network.namespace)
     run(*inside, "haproxy", "-f", str(config))
     wait_for(

@@ -96,15 +96,23 @@ def addressed(instance: Instance) -> None:
     instance.configure()
 
 
+def plugged_elsewhere(
+    box: Sandbox, case: Case, foreign: str
+) -> tuple[Port, Instance]:
+    """Plug an instance here whose port is bound to the chassis FOREIGN."""
+    port = box.neutron.create_port(case.network(), host=FOREIGN)
+    bind(box, port, chassis=foreign)
+    (instance,) = box.plug([port], wait=False)
+    return port, instance
+
+
 # ------------------------------------------------------------- bindings
 
 
 def test_chassis_changes_without_an_empty_step(box, case: Case, foreign):
     """ovn-controller takes a port over from another in one transaction."""
-    network = case.network("moved")
-    port = box.neutron.create_port(network, host=FOREIGN)
-    bind(box, port, chassis=foreign)
-    (instance,) = box.plug([port], wait=False)
+    port, instance = plugged_elsewhere(box, case, foreign)
+    network = port.network
     wait_host(box, network)
     box.neutron.update_port(port, host=True)
     wait_host(box, network, port)
@@ -138,10 +146,8 @@ def test_row_is_created_with_this_chassis_in_it(box, case: Case, column):
 
 def test_migration_to_this_chassis(box, case: Case, foreign):
     """Served before it lands, and on: neither namespace nor haproxy goes."""
-    network = case.network("target")
-    port = box.neutron.create_port(network, host=FOREIGN)
-    bind(box, port, chassis=foreign)
-    (instance,) = box.plug([port], wait=False)
+    port, instance = plugged_elsewhere(box, case, foreign)
+    network = port.network
     wait_host(box, network)
     box.neutron.update_port(port, host=f"{FOREIGN},{box.ovn.hostname}")
     wait_host(box, network, port)
@@ -158,10 +164,8 @@ def test_migration_to_this_chassis(box, case: Case, foreign):
 
 def test_migration_to_this_chassis_is_aborted(box, case: Case, foreign):
     """What was made for it goes; the source has it all the time."""
-    network = case.network("aborted")
-    port = box.neutron.create_port(network, host=FOREIGN)
-    bind(box, port, chassis=foreign)
-    box.plug([port], wait=False)
+    port, _ = plugged_elsewhere(box, case, foreign)
+    network = port.network
     box.neutron.update_port(port, host=f"{FOREIGN},{box.ovn.hostname}")
     wait_host(box, network, port)
     box.neutron.update_port(port, host=FOREIGN)

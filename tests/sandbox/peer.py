@@ -250,3 +250,22 @@ def remove_traces(chassis: Ovn) -> None:
         run("ip", "link", "delete", link)
     for namespace in metadata_namespaces():
         run("ip", "netns", "delete", namespace)
+
+
+def idle_haproxy(bind: str) -> str:
+    """Return the configuration of a haproxy as that agent leaves one.
+
+    It detaches, listens on BIND and answers 503.
+    """
+    return f"""
+global
+    daemon
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 30s
+    timeout server 30s
+listen listener
+    bind {bind}
+    http-request return status 503
+"""
