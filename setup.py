@@ -82,7 +82,7 @@ setup(
         "console_scripts": [
             "agent-status = ovn_metadata.agent.status_command:main",
             "ovn-metadata-agent = ovn_metadata.agent.main:main",
-            "ovn-metadata-cleanup = ovn_metadata.agent.cleanup_command:main",
+            "ovn-metadata-cleanup = ovn_metadata.agent.cleanup.command:main",
             "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",
             "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",
         ]

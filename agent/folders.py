@@ -11,8 +11,6 @@ from .errors import StartError
 from .haproxy.render import Places
 from .settings import Settings
 
-LOCK = "agent.lock"
-
 
 def places(settings: Settings) -> Places:
     """Return where the haproxies' files are."""
@@ -43,12 +41,17 @@ def ensure(settings: Settings) -> None:
             raise StartError(_text(folder, "Permission denied"))
 
 
-def claim(where: Places) -> IO[str]:
-    """Return the lock that says this host has its agent; hold it open.
+def claim(path: Path) -> IO[str]:
+    """Return the lock PATH, which says this host has its agent.
 
-    Raises StartError if another agent has it.
+    To be held open. A file of root's folder and not of state_path's: an
+    agent with another configuration is another agent. Raises StartError
+    if one has it.
     """
-    lock = open(where.config_folder / LOCK, "a+")  # noqa: SIM115
+    try:
+        lock = open(path, "r+")  # noqa: SIM115
+    except OSError as error:
+        raise StartError(str(error)) from None
     _take(lock)
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
@@ -56,17 +59,17 @@ def claim(where: Places) -> IO[str]:
     return lock
 
 
-def keep_agent_away(where: Places) -> IO[str] | None:
-    """Return the agent's lock if it has left one; write nothing.
+def keep_agent_away(path: Path) -> IO[str] | None:
+    """Return the agent's lock PATH if there is one; write nothing.
 
     Raises StartError if an agent has it.
     """
     try:
-        lock = open(where.config_folder / LOCK)  # noqa: SIM115
+        lock = open(path)  # noqa: SIM115
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StartError(str(error)) from None
+        raise StartError(f"does an agent run here? {error}") from None
     _take(lock)
     return lock
 

@@ -7,13 +7,16 @@ doing it again changes nothing.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from . import names
 from .errors import AgentError
 from .haproxy import files, render
+from .haproxy.public_socket import Access, public_access
 from .haproxy.render import NovaServer, Places, Tls
+from .host import Host
 from .nova_hosts import NovaHosts
 from .proxies import Proxies
 from .settings import Nova, Settings
@@ -30,12 +33,14 @@ class Gateway:
         *,
         settings: Callable[[], Settings],
         places: Places,
+        host: Host,
         proxies: Proxies,
         status: Status,
         nova_hosts: NovaHosts,
     ) -> None:
         self._settings = settings
         self._places = places
+        self._host = host
         self._proxies = proxies
         self._status = status
         self._nova_hosts = nova_hosts
@@ -48,7 +53,9 @@ class Gateway:
         AgentError and OSError; what ran before runs on.
         """
         settings = self._settings()
-        mode = render.SOCKET_MODES[settings.socket_mode]
+        access = public_access(
+            settings.socket_mode, settings.proxy_gid, agent_gid=os.getegid()
+        )
         servers, complete = self._nova_servers(settings.nova)
         self._status.waits_for(
             "nova hosts",
@@ -70,15 +77,13 @@ class Gateway:
             timeouts=settings.timeouts,
             threads=settings.gateway_threads,
             backlog=settings.backlog,
-            socket_mode=mode,
+            socket_mode=access.mode,
         )
         changes = self._proxies.ensure(names.GATEWAY, wanted, None)
         for other in self._places.config_folder.glob("nova-*.pem"):
             if tls is None or other not in (tls.authority, tls.client):
                 other.unlink()
-        self._link_public_socket(
-            self._places.public_socket(mode=mode, backlog=settings.backlog)
-        )
+        self._publish_socket(access, settings)
         self._status.served(names.GATEWAY, digest=wanted.digest)
         if changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
@@ -126,13 +131,18 @@ class Gateway:
         files.write(path, text)
         return path
 
-    def _link_public_socket(self, target: Path) -> None:
-        """Have the gateway's socket TARGET under Neutron's name.
+    def _publish_socket(self, access: Access, settings: Settings) -> None:
+        """Have the gateway's socket, with its group, under Neutron's name.
 
         The gateway makes its socket in a folder of the fleet's; the folder
         that Neutron's name is in is not the fleet's to write.
         """
-        link = self._settings().proxy_socket
+        target = self._places.public_socket(
+            mode=access.mode, backlog=settings.backlog
+        )
+        if target.lstat().st_gid != access.gid:
+            self._host.share_socket(target.name, access.gid)
+        link = settings.proxy_socket
         if not link.is_symlink() or link.readlink() != target:
             fresh = link.with_name(f".{link.name}.new")
             fresh.unlink(missing_ok=True)

@@ -58,6 +58,10 @@ class Host:
         """Have the haproxy of NETWORK read its files again."""
         fleet.reload(network)
 
+    def share_socket(self, name: str, gid: int) -> None:
+        """Give the gateway's socket NAME for everybody to the group GID."""
+        fleet.share_socket(self._paths[0], name, gid)
+
     def remove_program(self, network: str) -> bool:
         """Stop the haproxy of NETWORK; tell if it was there."""
         return fleet.remove(network, self._paths[0])

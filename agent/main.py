@@ -74,9 +74,9 @@ def _serve(
     settings = configuration.settings()
     places = folders.places(settings)
     host = Host(state_path=settings.state_path, pids_path=settings.pids_path)
-    lock = folders.claim(places)
     privileges.start_daemon()
     started = host.prepare()
+    lock = folders.claim(fleet.agent_lock)
     LOG.info("supervisord %s", "started" if started else "runs already")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
@@ -99,6 +99,7 @@ def _serve(
             gateway=Gateway(
                 settings=configuration.settings,
                 places=places,
+                host=host,
                 proxies=proxies,
                 status=status,
                 nova_hosts=nova_hosts,

@@ -22,6 +22,7 @@ from ..privsep.names import (
     outer_veth,
     pid_file,
     program_name,
+    public_socket,
     stats_socket,
 )
 
@@ -42,5 +43,6 @@ __all__ = [
     "outer_veth",
     "pid_file",
     "program_name",
+    "public_socket",
     "stats_socket",
 ]

@@ -50,7 +50,7 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             "$state_path/metadata_proxy",
         ),
         _opt("metadata_proxy_user", types.user, ""),
-        _opt("metadata_proxy_group", types.group, ""),
+        _opt("metadata_proxy_group", types.group_id, ""),
         _opt(
             "metadata_proxy_socket_mode",
             types.one_of("deduce", "user", "group", "all"),

@@ -34,6 +34,7 @@ _MAX_HOST = 253
 _REMOTE = re.compile(r"(?:tcp|ssl|unix):[^\s,]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IP_VERSIONS = frozenset({4, 6})
+_MAX_ID = 2**32 - 2  # the one above says "leave it" to chown(2)
 
 
 def flag(value: object) -> bool:
@@ -160,15 +161,21 @@ def user(value: object) -> str:
     return text
 
 
-def group(value: object) -> str:
-    """Convert to a group of this host, by name or number; may be ""."""
+def group_id(value: object) -> int | None:
+    """Convert a group of this host, by name or number, to its id.
+
+    None where there is none.
+    """
     text = str(value).strip()
-    if text and not text.isdecimal():
-        try:
-            grp.getgrnam(text)
-        except (KeyError, ValueError):
-            raise ValueError("no such group") from None
-    return text
+    if not text:
+        return None
+    try:
+        number = int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError):
+        raise ValueError("no such group") from None
+    if number > _MAX_ID:
+        raise ValueError("no such group")
+    return number
 
 
 def remote(value: object) -> str:

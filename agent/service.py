@@ -69,6 +69,7 @@ class Service:
         self._databases = Databases(settings(), status=status, stop=self._stop)
         self._nova_hosts = nova_hosts
         self._workers: list[threading.Thread] = []
+        self._gateway: object = None  # the pid of its master
         # After the chassis row was made anew: see _SETTLE_S.
         self._last_chassis: uuid.UUID | None = None
         self._settled_at = 0.0
@@ -305,6 +306,11 @@ class Service:
         except Exception as error:  # noqa: BLE001 # tried again
             LOG.warning("the fleet does not answer: %s", error)
             return
+        # A gateway that was started anew has made its socket anew.
+        gateway = programs.get(names.GATEWAY, {}).get("pid")
+        if gateway != self._gateway:
+            self._gateway = gateway
+            self._queue.add(names.GATEWAY)
         # What failed has its retries, at their own pace.
         for key in self._status.served_networks():
             if programs.get(key, {}).get("state") not in _GOOD:

@@ -81,8 +81,7 @@ class Settings:
 
     state_path: Path
     proxy_socket: Path
-    proxy_user: str  # "": the agent's
-    proxy_group: str
+    proxy_gid: int | None  # group of the gateway's socket; None: the agent's
     socket_mode: str  # "deduce", "user", "group" or "all"
     gateway_threads: int
     backlog: int  # connections

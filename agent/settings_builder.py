@@ -41,8 +41,7 @@ def build(conf: cfg.ConfigOpts, written: WrittenOptions) -> settings.Settings:
     return settings.Settings(
         state_path=conf.state_path,
         proxy_socket=conf.metadata_proxy_socket,
-        proxy_user=conf.metadata_proxy_user,
-        proxy_group=conf.metadata_proxy_group,
+        proxy_gid=conf.metadata_proxy_group,
         socket_mode=conf.metadata_proxy_socket_mode,
         gateway_threads=min(conf.metadata_workers or 1, MAX_GATEWAY_THREADS),
         backlog=conf.metadata_backlog,
@@ -182,6 +181,11 @@ def _warnings(conf: cfg.ConfigOpts, written: WrittenOptions) -> Iterator[str]:
             "[DEFAULT] metadata_proxy_shared_secret is empty: whoever "
             "reaches Nova's metadata API can speak for any instance; set "
             "it here and in nova.conf [neutron]"
+        )
+    if conf.metadata_proxy_user:
+        yield (
+            f"[DEFAULT] metadata_proxy_user = {conf.metadata_proxy_user} has "
+            f"no effect: whom the haproxies run as is in privileged.conf"
         )
     if conf.nova_metadata_protocol == "https" and conf.nova_metadata_insecure:
         yield (

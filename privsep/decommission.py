@@ -20,7 +20,10 @@ from .settings import FleetSettings
 # For what was told to end; three such waits are within a call's time.
 _END_TIMEOUT_S = 5.0
 # In the fleet's folder, beside those of the programs.
-_OWN_FILES = ("supervisord.conf", "supervisord.pid", "start.lock")
+_OWN_FILES = (
+    *("supervisord.conf", "supervisord.pid"),
+    *("start.lock", "agent.lock"),
+)
 
 
 @entrypoint

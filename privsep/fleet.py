@@ -29,6 +29,8 @@ _CONFIG_MODE = 0o2751
 _RUN_MODE = 0o2770
 # The gateway's socket for everybody: its own mode says who that is.
 _SOCKET_MODE = 0o2771
+# Others may pass through to the agent's lock; all else in it is root's.
+_RUN_DIR_MODE = 0o711
 # Neutron's other agents keep PID files here too; sticky, so that a haproxy
 # can't replace theirs.
 _PIDS_MODE = 0o3775
@@ -45,7 +47,8 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
 def prepare(state_path: str, pids_path: str) -> bool:
     """Share the agent's folders with the fleet and have supervisord run.
 
-    The folders exist and are the agent's. Tells whether a supervisord had
+    The folders exist and are the agent's; the host's lock for one agent
+    is made for it. Tells whether a supervisord had
     to be started. Raises InvalidArgumentError, SettingsError, FleetError,
     OSError.
     """
@@ -58,6 +61,8 @@ def prepare(state_path: str, pids_path: str) -> bool:
         (validate.folder(pids_path), _PIDS_MODE),
     ):
         rootfiles.share_folder(path, gid=settings.gid, mode=mode)
+    _ensure_folders(settings)
+    rootfiles.ensure_agents_file(settings.agent_lock)
     return ensure_supervisord(settings)
 
 
@@ -128,6 +133,21 @@ def reload(network: str) -> None:
             rpc.call("supervisor.signalProcess", name, "HUP")
         except xmlrpc.client.Fault as fault:
             raise FleetError(f"{name}: {fault.faultString}") from None
+
+
+@entrypoint
+def share_socket(state_path: str, name: str, gid: int) -> None:
+    """Give the gateway's socket NAME for everybody to the group GID.
+
+    haproxy has no right to, being in no group but its own. Raises
+    InvalidArgumentError, SettingsError if no socket of haproxy's is there.
+    """
+    folder = program.config_folder(validate.folder(state_path))
+    rootfiles.share_socket(
+        f"{folder}/{program.SOCKET_FOLDER}/{validate.public_socket(name)}",
+        uid=read_settings().uid,
+        gid=validate.gid(gid),
+    )
 
 
 @entrypoint
@@ -248,9 +268,14 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
 
 def write_configuration(settings: FleetSettings) -> None:
     """Make supervisord's folders and write its configuration."""
-    for folder in (settings.run_dir, settings.programs, settings.logs):
-        rootfiles.ensure_private_folder(folder)
+    _ensure_folders(settings)
     rootfiles.write_if_different(
         settings.run_dir / "supervisord.conf",
         program.render_supervisord(settings),
     )
+
+
+def _ensure_folders(settings: FleetSettings) -> None:
+    rootfiles.ensure_private_folder(settings.run_dir, mode=_RUN_DIR_MODE)
+    for folder in (settings.programs, settings.logs):
+        rootfiles.ensure_private_folder(folder)

@@ -23,6 +23,7 @@ _FILE = re.compile(
     rf"\.?({_UUID}|{GATEWAY})\.(?:conf|map|new|sock|pid\.haproxy)"
     r"(?:\.tmp|\.[0-9]+\.(?:tmp|bak))?"
 )
+_PUBLIC_SOCKET = re.compile("metadata_proxy-[0-7]{3}-[0-9]{1,10}")
 _OUTER_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
 
 
@@ -78,6 +79,20 @@ def pid_file(network: str) -> str:
 def stats_socket(network: str) -> str:
     """Return the file name of a haproxy's stats socket."""
     return f"{network}.sock"
+
+
+def public_socket(*, mode: str, backlog: int) -> str:
+    """Return the name of the gateway's socket for everybody.
+
+    A reload hands listening sockets on as they are, so one with another
+    mode (octal) or backlog has another name.
+    """
+    return f"metadata_proxy-{mode}-{backlog}"
+
+
+def is_public_socket(name: str) -> bool:
+    """Tell whether NAME is one of those."""
+    return _PUBLIC_SOCKET.fullmatch(name) is not None
 
 
 def network_of_file(name: str) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import SettingsError
@@ -22,21 +24,32 @@ def ensure_folder(path: Path) -> None:
         place.mkdir(mode=0o755, exist_ok=True)
 
 
-def ensure_private_folder(path: Path) -> None:
-    """Have PATH as a folder that only root can enter.
+def ensure_private_folder(path: Path, *, mode: int = 0o700) -> None:
+    """Have PATH as a folder of root's with MODE: only root can enter.
 
     Raises SettingsError if something else is there.
     """
     ensure_folder(path.parent)
     try:
-        path.mkdir(mode=0o700)
+        path.mkdir(mode=mode)
     except FileExistsError:
         entry = os.lstat(path)
         if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != 0:
             raise SettingsError(
                 f"{path} is not a folder of root's; remove it"
             ) from None
-        os.chmod(path, 0o700)
+    os.chmod(path, mode)  # whatever the umask made of it
+
+
+def ensure_agents_file(path: Path) -> None:
+    """Have PATH as a file of the agent's user, in a folder of root's.
+
+    The daemon may not open what is the agent's already.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, flags, 0o600))
+    os.chown(path, caller_uid(), -1, follow_symlinks=False)
 
 
 def write_if_different(path: Path, text: str) -> bool:
@@ -80,29 +93,48 @@ def last_complaint(path: Path) -> str:
 def share_folder(path: str, *, gid: int, mode: int) -> bool:
     """Give the folder PATH the group GID and MODE; tell if that changed.
 
-    PATH is the agent's own, so it is opened once without following a link
-    and changed through the descriptor; O_PATH, for the daemon may not be
-    allowed to read it. Raises SettingsError, naming PATH.
+    Raises SettingsError, naming PATH, if it is not the agent's own.
     """
-    try:
-        descriptor = os.open(
-            path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        )
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None
-    try:
-        entry = os.fstat(descriptor)
-        if entry.st_uid != caller_uid():
+    with _opened(path) as opened:
+        entry = os.stat(opened)
+        if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != caller_uid():
             raise SettingsError(
-                f"{path} is not of the agent's user; "
+                f"{path} is not a folder of the agent's user; "
                 f"chown it to uid {caller_uid()}"
             )
         same = entry.st_gid == gid and stat.S_IMODE(entry.st_mode) == mode
         if not same:
-            opened = f"/proc/self/fd/{descriptor}"
             os.chown(opened, -1, gid)
             os.chmod(opened, mode)
         return not same
+
+
+def share_socket(path: str, *, uid: int, gid: int) -> None:
+    """Give the socket PATH, which is the user UID's, to the group GID.
+
+    Raises SettingsError, naming PATH, if it is something else.
+    """
+    with _opened(path) as opened:
+        entry = os.stat(opened)
+        if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != uid:
+            raise SettingsError(f"{path} is no socket of haproxy's; remove it")
+        os.chown(opened, -1, gid)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[str]:
+    """Give another name of PATH, which goes on to mean the same inode.
+
+    It is in a place where others may change what is there, so it is opened
+    once, without following a link; O_PATH, for the daemon may not be
+    allowed to read it. Raises SettingsError, naming PATH.
+    """
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    try:
+        yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
 

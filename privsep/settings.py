@@ -58,6 +58,11 @@ class FleetSettings:
         return self.run_dir / "supervisord.sock"
 
     @property
+    def agent_lock(self) -> Path:
+        """The file that this host's one agent holds a lock of."""
+        return self.run_dir / "agent.lock"
+
+    @property
     def programs(self) -> Path:
         """Folder of the program files that supervisord includes."""
         return self.run_dir / "programs"

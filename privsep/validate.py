@@ -21,6 +21,7 @@ IPInterface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 # Linux's smallest IPv4 MTU and the largest a veth takes.
 MIN_MTU = 68
 MAX_MTU = 65535
+MAX_ID = 2**32 - 2  # the one above says "leave it" to chown(2)
 # More than a /16 of instances on one host is a mistake or an attack.
 MAX_ITEMS = 65536
 
@@ -56,6 +57,20 @@ def mtu(value: object) -> int:
     if type(value) is int and (value == 0 or MIN_MTU <= value <= MAX_MTU):
         return value
     raise InvalidArgumentError(f"not an MTU: {value!r:.80}")
+
+
+def gid(value: object) -> int:
+    """Return VALUE if it is the id of a group."""
+    if type(value) is int and 0 <= value <= MAX_ID:
+        return value
+    raise InvalidArgumentError(f"not a group's id: {value!r:.80}")
+
+
+def public_socket(value: object) -> str:
+    """Return VALUE if it is a name of the gateway's socket for everybody."""
+    if isinstance(value, str) and names.is_public_socket(value):
+        return value
+    raise InvalidArgumentError(f"not the gateway's socket: {value!r:.80}")
 
 
 def flag(value: object) -> bool:

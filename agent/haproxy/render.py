@@ -42,18 +42,6 @@ _TOO_MANY = "Too many requests."
 _COUNTED_ADDRESSES = "10k"
 
 
-# metadata_proxy_socket_mode, in octal. What Neutron deduces follows the
-# user it runs haproxy as; here that is always another than the agent's. The
-# socket stays haproxy's own: it can't replace another's (it links the old one
-# first, and fs.protected_hardlinks forbids that).
-SOCKET_MODES = {
-    "deduce": "666",
-    "user": "644",
-    "group": "664",
-    "all": "666",
-}
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
     """Where the haproxies' files and sockets are."""
@@ -66,12 +54,10 @@ class Places:
     pids_folder: Path
 
     def public_socket(self, *, mode: str, backlog: int) -> Path:
-        """Socket of the gateway that metadata_proxy_socket leads to.
-
-        A reload hands listening sockets on as they are, so one with
-        another mode or backlog has another name.
-        """
-        return self.socket_folder / f"metadata_proxy-{mode}-{backlog}"
+        """Socket of the gateway that metadata_proxy_socket leads to."""
+        return self.socket_folder / names.public_socket(
+            mode=mode, backlog=backlog
+        )
 
     def config(self, network: str) -> Path:
         """Path of the configuration of NETWORK (or gateway)."""

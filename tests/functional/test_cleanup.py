@@ -319,6 +319,35 @@ def test_command_refuses_while_an_agent_runs(littered):
     assert f"removed file {path}" in done.stdout
 
 
+def test_a_host_has_one_agent_whatever_its_configuration(littered):
+    """Another state_path: neither a second agent nor the clean-up starts."""
+    box = littered[0].box
+    elsewhere = host.HOME / "elsewhere"
+    elsewhere.mkdir()
+    os.chown(elsewhere, *host.ids(host.SERVICE_USER))
+    more = host.CONFIG_FOLDER / "elsewhere.conf"
+    write_ini(more, {("DEFAULT", "state_path"): str(elsewhere)})
+    arguments = ("--config-file", str(more))
+    text = f"another agent runs here, pid {box.agent.pid}"
+    before = inventory(box)
+    done = cleanup(box, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert text in done.stderr
+    assert differences(inventory(box), before) == []
+    done = subprocess.run(
+        (*box.agent.command(), *arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert box.agent.status().returncode == 0
+    for instance in box.instances:
+        wait_served(instance)
+
+
 def check_refusal(box: Sandbox, text: str, *options: str) -> None:
     before = inventory(box)
     refused = cleanup(box, *options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -179,24 +180,65 @@ def test_default_folder_is_found_without_arguments(own_box):
         shutil.rmtree(folder)
 
 
-MODES = [("user", 0o644), ("group", 0o664), ("all", 0o666), ("deduce", 0o666)]
+# metadata_proxy_socket_mode, _group, and what the socket shows of them.
+ACCESS = [
+    ("user", "", 0o644, SERVICE_USER),
+    ("group", "", 0o664, SERVICE_USER),
+    ("all", "", 0o666, SERVICE_USER),
+    ("deduce", "", 0o664, SERVICE_USER),
+    ("group", "daemon", 0o664, "daemon"),
+    ("deduce", "daemon", 0o666, "daemon"),
+]
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["fresh", "running"])
-def test_socket_mode_takes_effect(own_box, running):
+def test_socket_has_its_mode_and_group(own_box, running):
     """At a restart, of the agent alone (RUNNING) or of the fleet too."""
     agent = own_box.agent
-    for name, mode in MODES:
-        option = ("DEFAULT", "metadata_proxy_socket_mode")
-        restart(agent, {option: name}, running=running)
+    for name, group, mode, owners in ACCESS:
+        options = {
+            ("DEFAULT", "metadata_proxy_socket_mode"): name,
+            ("DEFAULT", "metadata_proxy_group"): group,
+        }
+        restart(agent, options, running=running)
 
-        def seen(mode=mode) -> bool:
-            return stat.S_IMODE(SOCKET.stat().st_mode) == mode
+        def seen(mode=mode, owners=owners) -> bool:
+            return access_of(SOCKET) == (mode, FLEET_USER, owners)
 
-        wait_for(seen, timeout_s=5, what=f"{mode:o} ({name}) on the socket")
-        entry = SOCKET.stat()
+        wait_for(seen, timeout_s=5, what=f"{mode:o} {owners} on the socket")
+    before = SOCKET.stat().st_ino
+    for process in agent.processes("haproxy"):
+        if "gateway" in " ".join(process.cmdline):
+            os.kill(process.pid, signal.SIGKILL)
+    wait_for(
+        lambda: seen() and SOCKET.stat().st_ino != before,
+        timeout_s=20,
+        what="the same on the next gateway's socket",
+    )
+
+
+def access_of(path: Path) -> tuple[int, str, str]:
+    """Return mode, user and group of the socket that PATH leads to."""
+    with contextlib.suppress(FileNotFoundError):
+        entry = path.stat()
         assert stat.S_ISSOCK(entry.st_mode)
-        assert entry.st_uid == ids(FLEET_USER)[0]
+        mode = stat.S_IMODE(entry.st_mode)
+        return mode, path.owner(), path.group()
+    return 0, "", ""
+
+
+def test_a_user_that_has_no_effect_is_named(own_box):
+    """Neutron runs its haproxy as that one."""
+    own_box.agent.configure({("DEFAULT", "metadata_proxy_user"): "daemon"})
+    own_box.agent.start()
+    own_box.agent.wait_ready()
+    (line,) = [
+        line
+        for line in own_box.agent.log().splitlines()
+        if "metadata_proxy_user" in line
+    ]
+    assert "WARNING" in line
+    assert "privileged.conf" in line
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["fresh", "running"])

@@ -115,10 +115,22 @@ def test_documented_capabilities_are_few():
 
 def test_supervisord_is_roots_and_talks_to_root_only(served):
     assert sole(served, "supervisord").user == "root"
-    for path in (FLEET, FLEET / "supervisord.sock", FLEET / "programs"):
+    for path in (FLEET / "supervisord.sock", FLEET / "programs"):
         entry = path.stat()
         assert entry.st_uid == 0
         assert stat.S_IMODE(entry.st_mode) == 0o700
+
+
+@pytest.mark.parametrize("user", [SERVICE_USER, FLEET_USER])
+def test_supervisords_folder_has_one_file_for_others(served, user):
+    """The host's lock, for the agent; all may pass through to it."""
+    found = [FLEET, *FLEET.rglob("*")]
+    assert len(found) > 6
+    for path in found:
+        is_lock = path.name == "agent.lock" and user == SERVICE_USER
+        assert allowed(user, "-w", path) == is_lock, path
+        if path.name != "supervisord.pid":
+            assert allowed(user, "-r", path) == is_lock, path
 
 
 def allowed(user: str, test: str, path: Path) -> bool:
@@ -138,7 +150,6 @@ def test_fleet_user_can_read_no_secret_and_rewrite_nothing(served):
             continue  # its own
         assert not allowed(FLEET_USER, "-w", path), path
         assert not allowed(FLEET_USER, "-w", path.parent), path.parent
-    assert not allowed(FLEET_USER, "-x", FLEET)
     assert not allowed(FLEET_USER, "-w", HOME / "ovn-metadata-agent.sock")
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ovn_metadata.agent import option_types
 from ovn_metadata.agent.haproxy import mapfile
+from ovn_metadata.agent.haproxy.public_socket import MODES
 from ovn_metadata.agent.haproxy.render import (
-    SOCKET_MODES,
     NovaServer,
     Places,
     Rendered,
@@ -140,7 +140,7 @@ def test_network(check, places, network, timeouts, limit, ipv6, owners):
     timeouts,
     st.integers(1, MAX_GATEWAY_THREADS),
     counts,
-    st.sampled_from(sorted(set(SOCKET_MODES.values()))),
+    st.sampled_from(sorted(set(MODES.values()))),
     st.sampled_from(["http", "https", "insecure"]),
     st.booleans(),
     st.booleans(),

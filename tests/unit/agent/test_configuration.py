@@ -56,7 +56,7 @@ def test_every_setting_is_either():
     """A new one must not be forgotten here."""
     names = {field.name for field in dataclasses.fields(DEFAULTS)}
     assert names == {
-        *("state_path", "proxy_socket", "proxy_user", "proxy_group"),
+        *("state_path", "proxy_socket", "proxy_gid"),
         *("socket_mode", "gateway_threads", "backlog", "nova"),
         *("shared_secret", "pids_path", "agent_down_time_s", "vswitch"),
         *("southbound", "root_helper", "helper_command", "timeouts"),

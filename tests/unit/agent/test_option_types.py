@@ -31,9 +31,9 @@ GOOD = [
     (types.user, "", ""),
     (types.user, "root", "root"),
     (types.user, "4711", "4711"),
-    (types.group, "", ""),
-    (types.group, "root", "root"),
-    (types.group, "4711", "4711"),
+    (types.group_id, "", None),
+    (types.group_id, "root", 0),
+    (types.group_id, "4711", 4711),
     (types.remote, "tcp:127.0.0.1:6640", "tcp:127.0.0.1:6640"),
     (types.remote, "unix:/run/db.sock", "unix:/run/db.sock"),
     (types.remotes, "tcp:a:1,\n ssl:[::1]:2", ("tcp:a:1", "ssl:[::1]:2")),
@@ -124,6 +124,7 @@ BAD_HOSTS = [
     "[fe80::1%eth0]:1",
     "a" * 254,
 ]
+NO_GROUPS = ["no-such-group", "a\x00b", "-1", "4294967295", "9" * 99]
 BAD = [
     *((types.flag, text) for text in ("", "maybe", "2", "truee")),
     *((types.whole(1, 9), text) for text in ("", "0", "10", "x", "1.5")),
@@ -137,7 +138,7 @@ BAD = [
     (types.optional_path, "a"),
     (types.socket_path(5), "/abcde"),
     *((types.user, text) for text in ("no-such-user", "a\x00b", "-1")),
-    *((types.group, text) for text in ("no-such-group", "a\x00b", "-1")),
+    *((types.group_id, text) for text in NO_GROUPS),
     *(
         (types.remote, text)
         for text in ("", "tcp:", "127.0.0.1:6640", "TCP:a:1", "tcp:a b:1")

@@ -31,8 +31,7 @@ Load = Callable[..., Settings]
 DEFAULTS = Settings(
     state_path=Path("/var/lib/neutron"),
     proxy_socket=Path("/var/lib/neutron/metadata_proxy"),
-    proxy_user="",
-    proxy_group="",
+    proxy_gid=None,
     socket_mode="deduce",
     gateway_threads=1,
     backlog=4096,
@@ -158,7 +157,9 @@ enabled = maybe
 
 def test_file_of_neutrons_agent_is_understood(load: Load):
     settings = load(NEUTRON_FILE)
-    assert settings == dataclasses.replace(
+    (warning,) = settings.warnings
+    assert "metadata_proxy_user = 4711 has no effect" in warning
+    assert without_warnings(settings) == dataclasses.replace(
         DEFAULTS,
         state_path=Path("/var/lib/neutron/kolla"),
         proxy_socket=Path("/var/lib/neutron/kolla/metadata_proxy"),
@@ -169,7 +170,6 @@ def test_file_of_neutrons_agent_is_understood(load: Load):
         ),
         shared_secret=SECRET,
         gateway_threads=2,
-        proxy_user="4711",
         root_helper="sudo neutron-rootwrap /etc/neutron/rootwrap.conf",
         helper_command=(
             "sudo neutron-rootwrap /etc/neutron/rootwrap.conf privsep"
@@ -189,7 +189,7 @@ VALUES = [
     ("DEFAULT", "metadata_workers", "96", "gateway_threads", 64),
     ("DEFAULT", "metadata_backlog", "128", "backlog", 128),
     ("DEFAULT", "metadata_proxy_socket_mode", "all", "socket_mode", "all"),
-    ("DEFAULT", "metadata_proxy_group", "root", "proxy_group", "root"),
+    ("DEFAULT", "metadata_proxy_group", "root", "proxy_gid", 0),
     ("DEFAULT", "agent_down_time", "150", "agent_down_time_s", 150),
     ("DEFAULT", "external_pids", "/run/pids", "pids_path", Path("/run/pids")),
     (

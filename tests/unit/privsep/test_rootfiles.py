@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def test_a_private_folder_that_was_open_is_closed(tmp_path):
     path.mkdir(mode=0o777)
     rootfiles.ensure_private_folder(path)
     assert mode_of(path) == 0o700
+    rootfiles.ensure_private_folder(path, mode=0o711)
+    assert mode_of(path) == 0o711
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,53 @@ def test_the_agents_folder_is_shared_once(tmp_path, mode):
     assert mode_of(path) == mode
     assert path.stat().st_gid == os.getegid()
     assert not rootfiles.share_folder(str(path), gid=os.getegid(), mode=mode)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def make_link_to_socket(path: Path) -> None:
+    make_socket(path.with_name("else"))
+    path.symlink_to("else")
+
+
+@as_root
+def test_a_socket_of_haproxys_is_shared(tmp_path):
+    path = tmp_path / "socket"
+    make_socket(path)
+    os.chown(path, 4711, 4711)
+    rootfiles.share_socket(str(path), uid=4711, gid=4712)
+    assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4712)
+
+
+@pytest.mark.parametrize(
+    ("make", "uid"),
+    [
+        pytest.param(lambda p: None, OURS, id="nothing there"),
+        pytest.param(lambda p: p.write_text(""), OURS, id="a file"),
+        pytest.param(make_link_to_socket, OURS, id="a link to a socket"),
+        pytest.param(make_socket, OURS + 1, id="somebody else's"),
+    ],
+)
+def test_nothing_else_is_given_to_a_group(tmp_path, make, uid):
+    path = tmp_path / "socket"
+    make(path)
+    before = {p: p.lstat().st_gid for p in tmp_path.iterdir()}
+    with pytest.raises(SettingsError, match=str(path)):
+        rootfiles.share_socket(str(path), uid=uid, gid=os.getegid() + 1)
+    assert {p: p.lstat().st_gid for p in tmp_path.iterdir()} == before
+
+
+@as_root
+def test_the_agents_file_is_its_users_and_nobody_elses(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUDO_UID", "4711")
+    path = tmp_path / "lock"
+    for _ in range(2):
+        rootfiles.ensure_agents_file(path)
+        assert path.stat().st_uid == 4711
+        assert mode_of(path) == 0o600
 
 
 @pytest.mark.parametrize(("text", "uid"), [(None, 0), ("0", 0), ("990", 990)])

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.haproxy.render import (
-    SOCKET_MODES,
     NovaServer,
     Places,
     Rendered,
@@ -236,11 +235,6 @@ def test_servers(nova, tls, servers):
     assert found == [
         f"server nova{number} {text}" for number, text in enumerate(wanted)
     ]
-
-
-def test_socket_modes_are_octal_and_let_the_fleet_write():
-    assert set(SOCKET_MODES) == {"deduce", "user", "group", "all"}
-    assert all(int(mode, 8) & 0o600 == 0o600 for mode in SOCKET_MODES.values())
 
 
 @pytest.mark.parametrize(

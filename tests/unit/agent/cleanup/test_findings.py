@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ovn_metadata.agent import cleanup
-from ovn_metadata.agent.cleanup import Found, Item
+from ovn_metadata.agent.cleanup import findings
+from ovn_metadata.agent.cleanup.findings import Found, Item
 from ovn_metadata.agent.model import SwitchPort
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -60,7 +60,7 @@ def port(**more) -> SwitchPort:
     ],
 )
 def test_whose_a_port_is(found, networks, localports, ours, told):
-    items, left = cleanup.sort_ports(
+    items, left = findings.sort_ports(
         {TAP: found}, networks=networks, localports=localports
     )
     assert items == ([Item("OVS port", TAP, NETWORK)] if ours else [])
@@ -114,7 +114,7 @@ def test_item_names_its_network_once(item, text):
     ],
 )
 def test_plan(found, lines, code):
-    assert cleanup.tell_plan(found) == (lines, code)
+    assert findings.tell_plan(found) == (lines, code)
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_plan(found, lines, code):
 )
 def test_result(before, after, lines, code):
     errors = {FILE: "no right"}
-    assert cleanup.tell_result(before, after, errors) == (lines, code)
+    assert findings.tell_result(before, after, errors) == (lines, code)
 
 
 def test_an_error_about_what_is_gone_is_not_told():
-    lines, code = cleanup.tell_result(
+    lines, code = findings.tell_result(
         Found((VETH,)), Found(()), {VETH: "timed out"}
     )
     assert (lines, code) == ([f"removed {VETH}", "1 thing removed"], 0)

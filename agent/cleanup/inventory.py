@@ -10,17 +10,17 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..privsep import decommission, network
-from . import folders, names
-from .cleanup import Item
-from .haproxy.leftovers import haproxy_files
-from .settings import Settings
+from ...privsep import decommission, network
+from .. import folders, names
+from ..haproxy.leftovers import haproxy_files
+from ..settings import Settings
+from .findings import Item
 
 FLEET_KINDS = ("program", "orphan haproxy", "supervisord", "fleet's folder")
 _ACCEPTS = "00010000"  # __SO_ACCEPTCON, <linux/net.h>
 
 
-class Leftovers:
+class Inventory:
     """What is here but for the databases, at one moment."""
 
     def __init__(self, settings: Settings, fleet_uid: int) -> None:
@@ -110,7 +110,7 @@ def _others(settings: Settings) -> Iterator[Path]:
     places = folders.places(settings)
     public = settings.proxy_socket
     for folder, patterns in (
-        (places.config_folder, ("*nova-*.pem*", folders.LOCK)),
+        (places.config_folder, ("*nova-*.pem*",)),
         (places.run_folder, ("gateway", "gateway.*.tmp", "gateway.*.bak")),
         (places.socket_folder, ("metadata_proxy-*",)),
         (public.parent, (f".{public.name}.new",)),

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import names
-from . import connect
-from .chassis import BRIDGE_KEY, HEARTBEAT_KEY, ID_KEY
-from .southbound import SCHEMA
+from ..ovsdb import connect
+from ..ovsdb.chassis import BRIDGE_KEY, HEARTBEAT_KEY, ID_KEY
+from ..ovsdb.southbound import SCHEMA
 
 # BRIDGE_KEY is no part of it: Neutron's server plugs instances by it, with
 # or without an agent, and it goes with the chassis.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .model import SwitchSnapshot
-from .ovsdb import connect, registration, vswitch
-from .ovsdb.registration import Registration
-from .settings import Settings
+from ..model import SwitchSnapshot
+from ..ovsdb import connect, vswitch
+from ..settings import Settings
+from . import registration
+from .registration import Registration
 
 _TIMEOUT_S = 10
 

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from oslo_privsep.comm import PrivsepTimeout
 
-from ..privsep import context, decommission, network
-from ..privsep import settings as privileged
-from ..privsep.errors import PrivilegedError
-from . import cleanup, folders, leftovers, options, privileges
-from .cleanup import Found, Item
-from .cleanup_databases import CleanupDatabases
-from .errors import AgentError, StartError
-from .settings import Settings
+from ...privsep import context, decommission, network
+from ...privsep import settings as privileged
+from ...privsep.errors import PrivilegedError
+from .. import folders, options, privileges
+from ..errors import AgentError, StartError
+from ..settings import Settings
+from . import findings, inventory
+from .databases import CleanupDatabases
+from .findings import Found, Item
+from .inventory import Inventory
 
 PROGRAM = "ovn-metadata-cleanup"
 USAGE = 64  # EX_USAGE, <sysexits.h>
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         lines, code = _run(_settings(rest), dry=dry)
     except (AgentError, PrivilegedError, PrivsepTimeout, OSError) as error:
         print(f"{PROGRAM}: {_reason(error)}", file=sys.stderr)
-        return cleanup.FAILED
+        return findings.FAILED
     finally:
         context.stop_daemon()
     print("\n".join(lines))
@@ -75,12 +77,13 @@ def _settings(argv: list[str]) -> Settings:
 
 def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
     """Do it, or say what would be done; return the words and the code."""
-    privileges.become_service_user(settings, hand_over=False)
     # haproxy may have been uninstalled already.
     fleet = privileged.load(settings.privileged_config, runnable=False)
-    lock = folders.keep_agent_away(folders.places(settings))
+    # As who we still are: the agent's user may be another one.
+    lock = folders.keep_agent_away(fleet.agent_lock)
+    privileges.become_service_user(settings, hand_over=False)
     with lock or contextlib.nullcontext():
-        if leftovers.is_listened_on(settings.proxy_socket):
+        if inventory.is_listened_on(settings.proxy_socket):
             raise StartError(
                 f"another metadata agent listens on {settings.proxy_socket}; "
                 f"stop it first"
@@ -89,21 +92,21 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
         databases = CleanupDatabases(settings)
         found = _look(settings, fleet.uid, databases)
         if dry:
-            return cleanup.tell_plan(found)
+            return findings.tell_plan(found)
         errors = _remove(settings, found.items, databases)
         after = _look(settings, fleet.uid, databases)
-        return cleanup.tell_result(found, after, errors)
+        return findings.tell_result(found, after, errors)
 
 
 def _look(
     settings: Settings, fleet_uid: int, databases: CleanupDatabases
 ) -> Found:
     """Return all that is here now."""
-    here = leftovers.Leftovers(settings, fleet_uid)
+    here = Inventory(settings, fleet_uid)
     registered = databases.registration()
     marked = {port.network for port in databases.snapshot.ports.values()}
     networks = here.networks() | (marked - {""})
-    ports, open_ports = cleanup.sort_ports(
+    ports, open_ports = findings.sort_ports(
         databases.snapshot.ports,
         networks=networks,
         localports=registered.networks,
@@ -151,7 +154,7 @@ def _remove(
         return [item for kind in kinds for item in by_kind.get(kind, ())]
 
     attempt(
-        of(*leftovers.FLEET_KINDS),
+        of(*inventory.FLEET_KINDS),
         lambda: decommission.shut_down(str(settings.state_path)),
     )
     ports = of("OVS port")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 
-from . import names
-from .model import SwitchPort
+from .. import names
+from ..model import SwitchPort
 
 OK = 0
 FAILED = 1

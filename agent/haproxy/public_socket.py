@@ -1,0 +1,36 @@
+"""Who may connect to the gateway's socket for everybody.
+
+haproxy makes that socket and stays its owner: it could not replace another
+user's (it links the old one first, and fs.protected_hardlinks forbids
+that). So the agent's own user gets in by the socket's group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+# metadata_proxy_socket_mode, in octal.
+MODES = {"user": "644", "group": "664", "all": "666"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """The mode (octal, as haproxy takes it) and the group of the socket."""
+
+    mode: str
+    gid: int
+
+
+def public_access(
+    mode: str, proxy_gid: int | None, *, agent_gid: int
+) -> Access:
+    """Return what metadata_proxy_socket_mode and _group ask for.
+
+    MODE is one of MODES or "deduce"; PROXY_GID is None where no group is
+    given: the agent's, AGENT_GID. Deduced is, as Neutron does it, the
+    tightest mode that lets in both the agent and that group.
+    """
+    gid = agent_gid if proxy_gid is None else proxy_gid
+    if mode == "deduce":
+        mode = "group" if gid == agent_gid else "all"
+    return Access(MODES[mode], gid)
