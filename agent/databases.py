@@ -92,6 +92,11 @@ class Databases:
             report=lambda why: self._status.waits_for(SOUTHBOUND, why),
         )
 
+    def hears_southbound(self) -> bool:
+        """Tell whether the Southbound server is connected now."""
+        idl = self._idls.get(SOUTHBOUND)
+        return idl is not None and idl.is_connected()
+
     def check(self) -> None:
         """Note which one is away; to be called every few seconds.
 

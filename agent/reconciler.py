@@ -61,6 +61,8 @@ class Reconciler:
         # Networks whose veth was made and whose port and haproxy do not
         # follow yet; a try that failed half-way must not forget.
         self._new_veths: set[str] = set()
+        # What was wanted last, for as long as nothing is known anew.
+        self._last: dict[str, MetadataNetwork] = {}
 
     def reconcile(self, key: str) -> None:
         """Bring the network KEY (or the gateway) to what is wanted."""
@@ -71,7 +73,9 @@ class Reconciler:
         network = snapshot.networks.get(key)
         if network is None:
             # Not seen is not the same as not there.
-            if snapshot.synced and not self._put_off_removal(key):
+            if not snapshot.synced or self._put_off_removal(key):
+                self._serve_on(key)
+            else:
                 self._teardown(key)
             return
         wanted = desired_network(network, ipv6=self._ipv6)
@@ -98,8 +102,14 @@ class Reconciler:
         here.update(self._status.networks())
         return here | set(self._chassis_snapshot().networks) | {names.GATEWAY}
 
+    def _serve_on(self, network: str) -> None:
+        """Keep NETWORK as it was, by the settings in force now."""
+        if network in self._last:
+            self._provision(self._last[network])
+
     def _provision(self, wanted: MetadataNetwork) -> None:
         network = wanted.network
+        self._last[network] = wanted
         settings = self._settings()
         rights = mapfile.entries(wanted.instances, settings.shared_secret)
         # First of all: the neighbour entries that are set next let the new
@@ -158,6 +168,7 @@ class Reconciler:
             )
 
     def _teardown(self, network: str) -> None:
+        self._last.pop(network, None)
         self._proxies.revoke(network, {})
         changed = self._host.remove_program(network)
         name = names.outer_veth(network)

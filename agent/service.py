@@ -83,7 +83,9 @@ class Service:
     def reconfigured(self) -> None:
         """Look at everything again: the settings are others."""
         self._nova_hosts.refresh()
-        self._queue.add(names.GATEWAY)
+        # Now, even where nothing new is known of them: see `_follow`.
+        for key in (names.GATEWAY, *self._status.networks()):
+            self._queue.add(key)
         self._resync_now.set()
         self._news.set()
 
@@ -198,6 +200,9 @@ class Service:
     def _put_off_removal(self, network: str) -> bool:
         """Tell whether NETWORK is not to be removed yet; look again then."""
         delay = self._settled_at - time.monotonic()
+        if not self._databases.hears_southbound():
+            # Its ports may have been claimed meanwhile.
+            delay = max(delay, FLEET_INTERVAL_S)
         if delay > 0:
             self._queue.add_later(network, delay)
         return delay > 0

@@ -18,6 +18,8 @@ from sandbox.daemons import run
 from sandbox.peer import idle_haproxy
 
 RESYNC_S = 5
+SETTLED_S = 30  # after a Chassis row came anew, nothing is removed
+SECRET = ("DEFAULT", "metadata_proxy_shared_secret")
 
 
 @contextlib.contextmanager
@@ -105,6 +107,12 @@ def test_ovn_controller_that_comes_back_finds_all_served(own_box):
         what="agent-status that says why",
     )
     assert box.agent.log().count("no Chassis row") == 1
+    # What is served is served by a new secret all the same.
+    box.nova.accept("another")
+    box.agent.configure({SECRET: "another"})
+    box.agent.reload()
+    for instance in instances:
+        wait_for(lambda i=instance: served(i), timeout_s=10, what="metadata")
     # Away for longer than a pass over all networks takes to come.
     back = time.monotonic() + RESYNC_S + 2
     wait_for(lambda: time.monotonic() > back, timeout_s=30, what="its time")
@@ -113,6 +121,37 @@ def test_ovn_controller_that_comes_back_finds_all_served(own_box):
         wait_for(lambda i=instance: served(i), timeout_s=20, what="metadata")
     box.agent.wait_ready()
     assert {p.pid for p in box.agent.processes("haproxy")} == before
+    assert "removed network" not in box.agent.log()
+
+
+def test_nothing_is_removed_while_southbound_is_away(own_box):
+    """ovn-controller has made its row and could not claim its ports yet."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    instance = box.instance(box.neutron.create_port(network))
+    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
+    run("ovn-appctl", "-t", "ovn-controller", "exit")
+    box.ovn.daemons["ovn-controller"].wait()
+    box.ovn.sbctl("chassis-add", box.ovn.system_id, "geneve", "127.0.0.1")
+    wait_for(
+        lambda: "made its Chassis row anew" in box.agent.log(),
+        timeout_s=20,
+        what="the new row",
+    )
+    box.agent.wait_ready()  # it has been told that nothing is bound
+    box.ovn.stop("sb")
+    settled = time.monotonic() + SETTLED_S + RESYNC_S
+    wait_for(
+        lambda: time.monotonic() > settled,
+        timeout_s=SETTLED_S + 2 * RESYNC_S,
+        what="the time to settle",
+    )
+    box.ovn.start("sb")
+    box.ovn.start("ovn-controller")
+    box.agent.wait_ready()
+    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
     assert "removed network" not in box.agent.log()
 
 
