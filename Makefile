@@ -9,6 +9,9 @@ VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Each worker of the functional tests is a host of its own.
+JOBS ?= 2
+ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 STEP = @printf '==> %s\n'
@@ -39,7 +42,8 @@ unit: venv ## tests of pure code: seconds
 
 functional: packages venv ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
-	@$(SANDBOX) $(VENV)/bin/python -Im pytest tests/functional $(ARGS)
+	@PYTHONPATH=tests $(VENV)/bin/python -Im pytest tests/functional \
+	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
 
 bench: packages venv ## figures, beside Neutron's own agent
 	$(STEP) "benchmarks"

@@ -20,6 +20,7 @@ TEST_REQUIREMENTS = [
     "import-linter",
     "mypy",
     "pytest",
+    "pytest-xdist",
     "ruff",
     "types-psutil",
 ]

@@ -1,10 +1,10 @@
 """Functional tests run on a whole chassis: `make test` makes it for them.
 
-`box` is one sandbox for the session, its agent ready; a test adds networks
-and ports of its own (`Case`) and breaks nothing. `own_box` is a sandbox for
-one test, its agent not started, to break as it likes; `module_box` is one
-for a module, its agent ready. There is only one at a time, as there is one
-host: a new one ends the one before, so tests are sorted by what they need.
+`box` is a sandbox for many tests, its agent ready; a test adds networks and
+ports of its own (`Case`) and breaks nothing. `own_box` is a sandbox for one
+test, its agent not started, to break as it likes; `module_box` is one for a
+module, its agent ready. There is only one at a time, as there is one host: a
+new one ends the one before, so tests are sorted by what they need.
 """
 
 from __future__ import annotations
@@ -51,11 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _kind(item: pytest.Item) -> int:
-    """Return which sandbox ITEM uses, as a number to sort by."""
+    """Return which sandbox ITEM uses, as a number to sort by.
+
+    Those that take long come first: whoever works beside has more to do.
+    """
     names = getattr(item, "fixturenames", ())
     order = ("own_box", "box", "host")  # both make use of `host`
     used = [name for name in order if name in names]
-    return {"box": 0, "host": 1, "own_box": 2}[used[0]] if used else 3
+    return {"host": 0, "own_box": 1, "box": 2}[used[0]] if used else 3
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -138,6 +141,7 @@ class Host:
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
+        self._shared: Sandbox | None = None
 
     def sandbox(
         self, options: Options | None = None, *, sb_members: int = 1
@@ -147,8 +151,15 @@ class Host:
         made = Sandbox(options=options, sb_members=sb_members)
         return self._stack.enter_context(made)
 
+    def shared(self) -> Sandbox:
+        """Return the sandbox for all tests that break nothing."""
+        if self._shared is None:
+            self._shared = _ready(self.sandbox())
+        return self._shared
+
     def clear(self) -> None:
         """End the sandbox that there is."""
+        self._shared = None
         self._stack.close()
 
 
@@ -166,10 +177,10 @@ def _ready(box: Sandbox) -> Sandbox:
     return box
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def box(host: Host) -> Sandbox:
-    """One sandbox for all tests that only add to it; its agent is ready."""
-    return _ready(host.sandbox())
+    """Provide the one for all tests that only add to it, its agent ready."""
+    return host.shared()
 
 
 @pytest.fixture(scope="module")
