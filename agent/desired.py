@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 
 from . import identity, names
@@ -72,6 +73,44 @@ def desired_network(
         instances=tuple(sorted(instances.items(), key=_by_address)),
         conflicts=conflicts,
     )
+
+
+def is_less(
+    current: NetworkSnapshot | None, last: NetworkSnapshot | None
+) -> bool:
+    """Tell whether CURRENT lacks a port, or all, of what LAST was."""
+    if last is None:
+        return False
+    if current is None:
+        return True
+    here = {port.logical_port for port in current.ports}
+    return any(port.logical_port not in here for port in last.ports)
+
+
+def hold_on(
+    current: NetworkSnapshot | None, last: NetworkSnapshot
+) -> NetworkSnapshot:
+    """Return CURRENT with the ports of LAST that it lacks.
+
+    For as long as it is not certain that they are gone. Not those whose
+    address or MAC another port has by now.
+    """
+    if current is None:
+        return last
+    here = {port.logical_port for port in current.ports}
+    macs = {mac for port in current.ports for mac in port.macs}
+    taken = {
+        address for port in current.ports for address, _ in port.addresses
+    }
+    kept = [
+        port
+        for port in last.ports
+        if port.logical_port not in here
+        and not port.macs & macs
+        and not taken & {address for address, _ in port.addresses}
+    ]
+    ports = sorted((*current.ports, *kept), key=lambda p: p.logical_port)
+    return dataclasses.replace(current, ports=tuple(ports))
 
 
 def _by_address(item: tuple[IPAddress, object]) -> tuple[int, int]:

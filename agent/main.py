@@ -28,6 +28,7 @@ from .status import Status, StatusServer
 LOG = logging.getLogger(__name__)
 
 PROGRAM = "ovn-metadata-agent"
+_END_S = 4.0
 
 
 def main() -> int:
@@ -113,7 +114,12 @@ def _serve(
         _reload(configuration, status)
         service.reconfigured()
 
-    signals.start(stop=service.stop, reload=reload)
+    def stop() -> None:
+        service.stop()
+        if not service.has_ended(_END_S):
+            context.stop_daemon()  # a call of it hangs
+
+    signals.start(stop=stop, reload=reload)
     server.start()
     try:
         service.run()
@@ -139,4 +145,4 @@ def _reload(configuration: Configuration, status: Status) -> None:
             names = ", ".join(waiting)
             problem = f"in force after a restart only: {names}"
             LOG.warning("%s", problem)
-    status.configuration(problem)
+    status.trouble("configuration", problem)

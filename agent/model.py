@@ -58,15 +58,17 @@ class ChassisSnapshot:
     """What the Southbound database says of this chassis, at one moment.
 
     `problems` are rows that can't be used, in words, each naming its port.
-    `synced` is False until the server has answered all that was asked, and
-    while ovn-controller has no Chassis row: what is not seen then may
-    exist all the same, so nothing is removed.
+    `synced` is False until the server has answered all that was asked,
+    while ovn-controller has no Chassis row, and until ovn-northd has filled
+    the database (`is_filled`): what is not seen then may exist all the
+    same, so nothing is removed.
     """
 
     chassis: uuid.UUID | None
     networks: dict[str, NetworkSnapshot]
     problems: tuple[str, ...] = ()
     synced: bool = False
+    is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
 
 

@@ -6,11 +6,13 @@ runs is compared with the files.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from . import names
@@ -41,23 +43,24 @@ class Proxies:
         self._fleet_uid = fleet_uid
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
+        self._map_locks: dict[str, threading.Lock] = {}
 
     def ensure(
         self,
         network: str,
         wanted: Rendered,
-        instances: Mapping[str, str] | None,
+        rights: Callable[[], Mapping[str, str]] | None,
         *,
         renew: bool = False,
     ) -> list[str]:
         """Have the haproxy of NETWORK run on WANTED; return what changed.
 
-        INSTANCES is its map; None for the gateway, which has none. RENEW
+        RIGHTS gives its map; None for the gateway, which has none. RENEW
         starts it anew: what it had bound to is gone. Raises HaproxyError
         if haproxy refuses the configuration or does not come up; what ran
         before runs on.
         """
-        changes = self._ensure_files(network, wanted, instances)
+        changes = self._ensure_files(network, wanted, rights)
         program = self._host.ensure_program(network, renew=renew)
         running = stats.running_digest(self._places.stats(network))
         if program["state"] == "running" and running is None:
@@ -75,8 +78,8 @@ class Proxies:
             changes.append("reload")
         if running != wanted.digest:
             self._wait_for(network, wanted.digest)
-        if instances is not None:
-            changes += self._ensure_map(network, instances)
+        if rights is not None:
+            changes += self._ensure_map(network, rights)
         return changes
 
     def run_as_it_is(self, network: str) -> None:
@@ -87,14 +90,15 @@ class Proxies:
         self,
         network: str,
         wanted: Rendered,
-        instances: Mapping[str, str] | None,
+        rights: Callable[[], Mapping[str, str]] | None,
     ) -> list[str]:
         places = self._places
         changes = []
-        if instances is not None:
-            text = mapfile.render_map(instances)
-            if files.write(places.map(network), text):
-                changes.append("map file")
+        if rights is not None:
+            with self._map_lock(network):
+                text = mapfile.render_map(rights())
+                if files.write(places.map(network), text):
+                    changes.append("map file")
         if files.write_checked(
             places.config(network),
             wanted.text,
@@ -123,8 +127,13 @@ class Proxies:
         """Take from NETWORK's haproxy what WANTED has not; grant nothing.
 
         To be done before anything else: what comes between may fail or
-        hang, and no address may speak for who had it before.
+        hang, and no address may speak for who had it before. Raises OSError
+        and HaproxyError where it does not do as it is told.
         """
+        with self._map_lock(network):
+            self._revoke(network, wanted)
+
+    def _revoke(self, network: str, wanted: Mapping[str, str]) -> None:
         socket, file = self._places.stats(network), self._places.map(network)
         try:
             present = stats.read_map(
@@ -144,8 +153,27 @@ class Proxies:
             files.write(file, mapfile.render_map(kept))
             stats.change_map(socket, file, mapfile.change(present, kept))
 
+    def replace(self, network: str, rights: Mapping[str, str]) -> None:
+        """Start the haproxy of NETWORK anew, with RIGHTS and no others.
+
+        For one that is not to be trusted any more to do as it is told.
+        """
+        with self._map_lock(network):
+            files.write(self._places.map(network), mapfile.render_map(rights))
+        self._host.ensure_program(network, renew=True)
+
+    @contextlib.contextmanager
+    def _map_lock(self, network: str) -> Iterator[None]:
+        """Let one thread at a time change the map of NETWORK.
+
+        From its look at what is wanted on.
+        """
+        with self._map_locks.setdefault(network, threading.Lock()):
+            yield
+
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; tell if there were any."""
+        self._map_locks.pop(network, None)
         found = (path for of, path in self._files() if of == network)
         return files.remove(*found, self._places.pid(network))
 
@@ -158,16 +186,19 @@ class Proxies:
         return leftovers.haproxy_files(self._places, uids)
 
     def _ensure_map(
-        self, network: str, wanted: Mapping[str, str]
+        self, network: str, rights: Callable[[], Mapping[str, str]]
     ) -> list[str]:
         socket, file = self._places.stats(network), self._places.map(network)
-        change = mapfile.change(
-            stats.read_map(socket, file, entries=len(wanted)), wanted
-        )
-        if not change:
-            return []
-        stats.change_map(socket, file, change)
-        return ["map"]
+        with self._map_lock(network):
+            wanted = rights()
+            # What came or went since the file was written.
+            files.write(file, mapfile.render_map(wanted))
+            present = stats.read_map(socket, file, entries=len(wanted))
+            change = mapfile.change(present, wanted)
+            if not change:
+                return []
+            stats.change_map(socket, file, change)
+            return ["map"]
 
     def _wait_for(self, network: str, digest: str) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.

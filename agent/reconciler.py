@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable
 
 from . import names
-from .desired import desired_network
+from .desired import desired_network, hold_on, is_less
+from .errors import HaproxyError
 from .gateway import Gateway
 from .haproxy import mapfile, render
 from .haproxy.render import Places
@@ -18,6 +19,7 @@ from .host import Host
 from .model import (
     ChassisSnapshot,
     MetadataNetwork,
+    NetworkSnapshot,
     SwitchPort,
     SwitchSnapshot,
 )
@@ -61,28 +63,70 @@ class Reconciler:
         # Networks whose veth was made and whose port and haproxy do not
         # follow yet; a try that failed half-way must not forget.
         self._new_veths: set[str] = set()
-        # What was wanted last, for as long as nothing is known anew.
-        self._last: dict[str, MetadataNetwork] = {}
+        # What was known last of those that are served.
+        self._last: dict[str, NetworkSnapshot] = {}
+        # Networks whose haproxy did not answer the last time.
+        self._mute: set[str] = set()
 
     def reconcile(self, key: str) -> None:
         """Bring the network KEY (or the gateway) to what is wanted."""
         if key == names.GATEWAY:
             self._gateway.ensure()
             return
+        network, wanted = self._wanted(key)
+        if wanted is not None and network is not None:
+            self._last[key] = network
+            self._provision(wanted)
+        elif self._is_over(key, network):
+            self._teardown(key)
+
+    def revoke(self, key: str) -> None:
+        """Take from who may not speak for an address of KEY any more.
+
+        At once, whatever `reconcile` hangs in: needs nothing privileged.
+        Raises as `Proxies.revoke` does.
+        """
+        if key != names.GATEWAY and (rights := self._rights(key)) is not None:
+            self._proxies.revoke(key, rights)
+
+    def _wanted(
+        self, key: str
+    ) -> tuple[NetworkSnapshot | None, MetadataNetwork | None]:
+        """Return what is known of the network KEY, and what it needs.
+
+        Not seen is not the same as not there: while it is not certain, what
+        was there last counts.
+        """
         snapshot = self._chassis_snapshot()
         network = snapshot.networks.get(key)
+        last = self._last.get(key)
+        if (
+            last is not None
+            and is_less(network, last)
+            and (not snapshot.synced or self._put_off_removal(key))
+        ):
+            network = hold_on(network, last)
         if network is None:
-            # Not seen is not the same as not there.
-            if not snapshot.synced or self._put_off_removal(key):
-                self._serve_on(key)
-            else:
-                self._teardown(key)
-            return
-        wanted = desired_network(network, ipv6=self._ipv6)
-        if wanted is not None:
-            self._provision(wanted)
-        elif network.complete:
-            self._teardown(key)
+            return None, None
+        return network, desired_network(network, ipv6=self._ipv6)
+
+    def _is_over(self, key: str, network: NetworkSnapshot | None) -> bool:
+        """Tell whether KEY, of which NETWORK is known, can be removed."""
+        if network is None:
+            synced = self._chassis_snapshot().synced
+            return synced and not self._put_off_removal(key)
+        return network.complete
+
+    def _rights(self, key: str) -> dict[str, str] | None:
+        """Return the map of the network KEY as of now.
+
+        None where nothing is to be done: see `reconcile`.
+        """
+        network, wanted = self._wanted(key)
+        if wanted is None:
+            return {} if self._is_over(key, network) else None
+        secret = self._settings().shared_secret
+        return mapfile.entries(wanted.instances, secret)
 
     def wanted(self) -> set[str]:
         """Return all that has to be looked at: wanted, or here.
@@ -102,19 +146,12 @@ class Reconciler:
         here.update(self._status.networks())
         return here | set(self._chassis_snapshot().networks) | {names.GATEWAY}
 
-    def _serve_on(self, network: str) -> None:
-        """Keep NETWORK as it was, by the settings in force now."""
-        if network in self._last:
-            self._provision(self._last[network])
-
     def _provision(self, wanted: MetadataNetwork) -> None:
         network = wanted.network
-        self._last[network] = wanted
         settings = self._settings()
-        rights = mapfile.entries(wanted.instances, settings.shared_secret)
         # First of all: the neighbour entries that are set next let the new
         # owner of an address have answers.
-        self._proxies.revoke(network, rights)
+        self._revoke(network)
         switch = self._switch_snapshot()
         changes = list(
             self._host.apply(wanted, userspace_datapath=switch.is_userspace)
@@ -143,7 +180,8 @@ class Reconciler:
         changes += self._proxies.ensure(
             network,
             rendered,
-            rights,
+            # As they are when they are granted: it may have taken a while.
+            lambda: self._rights(network) or {},
             renew=is_new,
         )
         self._new_veths.discard(network)
@@ -167,9 +205,25 @@ class Reconciler:
                 ",".join(changes),
             )
 
+    def _revoke(self, network: str) -> None:
+        """Do so, and replace a haproxy that lets itself be told nothing."""
+        try:
+            self.revoke(network)
+        except (OSError, HaproxyError):
+            if network not in self._mute:
+                self._mute.add(network)
+                raise
+            self._proxies.replace(network, self._rights(network) or {})
+        self._mute.discard(network)
+
     def _teardown(self, network: str) -> None:
         self._last.pop(network, None)
-        self._proxies.revoke(network, {})
+        self._mute.discard(network)
+        try:
+            self._proxies.revoke(network, {})
+        except (OSError, HaproxyError) as error:
+            # It is ended next, which matters more.
+            LOG.warning("network=%s its haproxy is mute: %s", network, error)
         changed = self._host.remove_program(network)
         name = names.outer_veth(network)
         port = self._switch_snapshot().ports.get(name)

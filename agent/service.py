@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 from ..privsep.errors import PrivilegedError
 from . import names
+from .certainty import Certainty
 from .databases import Databases
 from .errors import AgentError
 from .model import (
@@ -32,9 +32,8 @@ LOG = logging.getLogger(__name__)
 # by itself, this is for what it can't (and for supervisord itself).
 FLEET_INTERVAL_S = 5.0
 _FIRST_LOOK = "first pass"
-# An ovn-controller that starts makes its Chassis row first and claims its
-# ports then: what is not bound so soon after is not to be removed.
-_SETTLE_S = 30.0
+# A haproxy that hangs holds one of them up for some seconds.
+_REVOKERS = 2
 # For what the workers are at when the agent ends.
 _END_S = 2.0
 _GOOD = ("RUNNING", "STARTING")
@@ -57,7 +56,9 @@ class Service:
         self._make_reconciler = make_reconciler
         self._list_programs = list_programs
         self._queue = WorkQueue()
+        self._revocations = WorkQueue()
         self._stop = threading.Event()
+        self._ended = threading.Event()
         # Set when there is something for the main thread to look at.
         self._news = threading.Event()
         self._rows = ChassisSnapshot(None, {})
@@ -70,15 +71,18 @@ class Service:
         self._nova_hosts = nova_hosts
         self._workers: list[threading.Thread] = []
         self._gateway: object = None  # the pid of its master
-        # After the chassis row was made anew: see _SETTLE_S.
-        self._last_chassis: uuid.UUID | None = None
-        self._settled_at = 0.0
-        self._misses_chassis = False
+        self._certainty = Certainty(
+            status, hears_southbound=self._databases.hears_southbound
+        )
 
     def stop(self) -> None:
         """Have `run` return soon."""
         self._stop.set()
         self._news.set()
+
+    def has_ended(self, timeout_s: float) -> bool:
+        """Wait until `run` has returned; tell whether it has."""
+        return self._ended.wait(timeout_s)
 
     def reconfigured(self) -> None:
         """Look at everything again: the settings are others."""
@@ -95,6 +99,12 @@ class Service:
         The order: what runs already serves on meanwhile; the gateway needs
         no database; removing anything waits until both have been read.
         """
+        try:
+            self._run()
+        finally:
+            self._ended.set()
+
+    def _run(self) -> None:
         self._status.waits_for(_FIRST_LOOK, "the first pass over all networks")
         switch = self._databases.connect_switch(self._on_switch)
         if switch is None:
@@ -115,6 +125,7 @@ class Service:
                 self._heartbeat.stop()
             self._nova_hosts.stop()
             self._queue.close()
+            self._revocations.close()
             for worker in self._workers:
                 worker.join(_END_S / len(self._workers))
 
@@ -129,6 +140,7 @@ class Service:
             return
         self._heartbeat = Heartbeat(
             bound,
+            tell=lambda problem: self._status.trouble("heartbeat", problem),
             chassis_name=chassis_name,
             bridge=lambda: self._switch_rows.bridge,
             nb_cfg=lambda: self._rows.nb_cfg,
@@ -157,6 +169,8 @@ class Service:
 
     def _on_rows(self, snapshot: ChassisSnapshot) -> None:
         """Take note of SNAPSHOT (on the IDL's thread)."""
+        # First: a worker that sees the new rows is to know of it.
+        self._certainty.note(snapshot, self._chassis_name)
         before, self._rows = self._rows, snapshot
         changed = {
             network
@@ -166,11 +180,11 @@ class Service:
         if changed or snapshot.synced != before.synced:
             LOG.debug("rows changed for %d networks", len(changed))
         for network in sorted(changed):
+            self._revocations.add(network)
             self._queue.add(network)
         for problem in sorted({*snapshot.problems} - {*before.problems}):
             LOG.warning("%s", problem)
         self._status.rows(synced=snapshot.synced, problems=snapshot.problems)
-        self._note_chassis(snapshot.chassis)
         if self._heartbeat is not None:
             self._heartbeat.note()
         if snapshot.synced != before.synced:
@@ -178,34 +192,15 @@ class Service:
             self._resync_now.set()
             self._news.set()
 
-    def _note_chassis(self, chassis: uuid.UUID | None) -> None:
-        """Take note of a Chassis row that went, or came in its place."""
-        if chassis is None:
-            reason = (
-                f"no Chassis row named {self._chassis_name}; "
-                f"does ovn-controller run?"
-            )
-            self._status.waits_for("chassis", reason)
-            if not self._misses_chassis:
-                LOG.warning("%s What is served is served on", reason)
-            self._misses_chassis = True
-            return
-        self._misses_chassis = False
-        self._status.waits_for("chassis", "")
-        if self._last_chassis not in (None, chassis):
-            LOG.info("ovn-controller has made its Chassis row anew")
-            self._settled_at = time.monotonic() + _SETTLE_S
-        self._last_chassis = chassis
-
     def _put_off_removal(self, network: str) -> bool:
-        """Tell whether NETWORK is not to be removed yet; look again then."""
-        delay = self._settled_at - time.monotonic()
-        if not self._databases.hears_southbound():
-            # Its ports may have been claimed meanwhile.
-            delay = max(delay, FLEET_INTERVAL_S)
-        if delay > 0:
-            self._queue.add_later(network, delay)
-        return delay > 0
+        """Tell whether what NETWORK lacks may only not be seen yet.
+
+        It is looked at again when that is certain.
+        """
+        delay_s = self._certainty.missing_s()
+        if delay_s:
+            self._queue.add_later(network, delay_s)
+        return delay_s > 0
 
     def _on_switch(self, snapshot: SwitchSnapshot) -> None:
         """Take note of SNAPSHOT (on the IDL's thread)."""
@@ -226,15 +221,27 @@ class Service:
             self._news.set()
 
     def _start_workers(self, reconciler: Reconciler) -> None:
-        for number in range(self._settings().reconcile_workers):
+        count = self._settings().reconcile_workers
+        works = [("reconcile", self._work)] * count
+        works += [("revoke", self._revoke)] * _REVOKERS
+        for number, (name, work) in enumerate(works):
             worker = threading.Thread(
-                target=self._work,
+                target=work,
                 args=(reconciler,),
-                name=f"reconcile-{number}",
+                name=f"{name}-{number}",
                 daemon=True,
             )
             worker.start()
             self._workers.append(worker)
+
+    def _revoke(self, reconciler: Reconciler) -> None:
+        """Take rights away at once, whatever the workers hang in."""
+        while (key := self._revocations.get()) is not None:
+            try:
+                reconciler.revoke(key)
+            except Exception as error:  # noqa: BLE001 # reconcile tells it
+                LOG.debug("network=%s not revoked: %s", key, error)
+            self._revocations.done(key, failed=False)
 
     def _work(self, reconciler: Reconciler) -> None:
         while (key := self._queue.get()) is not None:
@@ -290,13 +297,20 @@ class Service:
         try:
             keys = reconciler.wanted()
         except Exception as error:  # noqa: BLE001 # tried again
-            LOG.warning("this host could not be looked through: %s", error)
+            self._tell("this host could not be looked through", error)
             return False
+        self._tell("this host could not be looked through", None)
         for key in sorted(keys):
             self._queue.add(key)
         self._all_queued = True
         self._note_first_pass()
         return True
+
+    def _tell(self, what: str, error: Exception | None) -> None:
+        """Say once that there is ERROR; None when it is over."""
+        problem = f"{what}: {error}" if error else ""
+        if self._status.trouble(what, problem):
+            LOG.warning("%s", problem)
 
     def _note_first_pass(self) -> None:
         """Say that all is served once everything was looked at."""
@@ -309,8 +323,9 @@ class Service:
         try:
             programs = self._list_programs()
         except Exception as error:  # noqa: BLE001 # tried again
-            LOG.warning("the fleet does not answer: %s", error)
+            self._tell("the fleet does not answer", error)
             return
+        self._tell("the fleet does not answer", None)
         # A gateway that was started anew has made its socket anew.
         gateway = programs.get(names.GATEWAY, {}).get("pid")
         if gateway != self._gateway:

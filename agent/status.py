@@ -46,7 +46,7 @@ class Status:
         self._waiting: dict[str, str] = {}
         self._synced = False
         self._problems: tuple[str, ...] = ()
-        self._configuration = ""
+        self._troubles: dict[str, str] = {}
         self._networks: dict[str, NetworkStatus] = {}
         self._reconciles = 0
 
@@ -58,10 +58,16 @@ class Status:
             else:
                 self._waiting.pop(what, None)
 
-    def configuration(self, problem: str) -> None:
-        """Note what is the matter with the configuration; "" for nothing."""
+    def trouble(self, what: str, problem: str) -> bool:
+        """Note what is the matter with WHAT; "" for nothing.
+
+        Tells whether that is news of a problem. All is served meanwhile.
+        """
         with self._lock:
-            self._configuration = problem
+            before = self._troubles.pop(what, "")
+            if problem:
+                self._troubles[what] = problem
+            return problem not in ("", before)
 
     def chassis(self, name: str) -> None:
         """Note the chassis this agent works for."""
@@ -139,10 +145,7 @@ class Status:
                 "chassis": self._chassis,
                 "ready": self._synced and not self._waiting,
                 "waiting": dict(self._waiting),
-                "problems": [
-                    *filter(None, [self._configuration]),
-                    *self._problems,
-                ],
+                "problems": [*self._troubles.values(), *self._problems],
                 "reconciles": self._reconciles,
                 "networks": {
                     network: dataclasses.asdict(entry)

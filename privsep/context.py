@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
@@ -131,13 +132,20 @@ def ensure_daemon() -> None:
 
 
 def stop_daemon() -> None:
-    """End the daemon for good, for the agent's own end."""
+    """End the daemon for good, for the agent's own end.
+
+    It ends after the calls that it is at; those that hang are given up
+    here, with an OSError.
+    """
     with _restart_lock:
-        _stopped.set()
         channel = default.channel
-        if channel is None:
+        if _stopped.is_set() or channel is None:
+            _stopped.set()
             return
+        _stopped.set()
         # Not the library's own stop: that waits for the daemon's end for
         # as long as a call of it hangs.
         channel.writer.close()
         channel.reader_thread.join(_END_S)
+        if channel.reader_thread.is_alive():
+            channel.writer.writesock.shutdown(socket.SHUT_RD)

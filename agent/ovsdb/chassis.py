@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from .southbound import Southbound
 
@@ -30,6 +30,7 @@ SIBLING_KEYS = (
 # Neutron's namespace for chassis names that are no uuid.
 _NAMESPACE = uuid.UUID("d34bf9f6-da32-4871-9af8-15a4626b41ab")
 _RETRY_S = 2.0
+_MAX_RETRY_S = 60.0
 
 
 def agent_id(chassis_name: str) -> str:
@@ -64,19 +65,33 @@ def changed_keys(
     }
 
 
+def is_heartbeat_alone(missing: Collection[str]) -> bool:
+    """Tell whether of the keys in MISSING all but the heartbeat are true.
+
+    Only that may wait: a registration, a bridge that changed may not.
+    """
+    return set(missing) == {HEARTBEAT_KEY}
+
+
 class Heartbeat:
-    """Keeps the keys true, on its own thread."""
+    """Keeps the keys true, on its own thread.
+
+    TELL is told why they can't be written ("" when they can), and says
+    whether that is news.
+    """
 
     def __init__(
         self,
         southbound: Southbound,
         *,
+        tell: Callable[[str], bool],
         chassis_name: str,
         bridge: Callable[[], str],
         nb_cfg: Callable[[], int],
         agent_down_time_s: Callable[[], int],
     ) -> None:
         self._southbound = southbound
+        self._tell = tell
         self._chassis_name = chassis_name
         self._bridge = bridge
         self._nb_cfg = nb_cfg
@@ -84,6 +99,8 @@ class Heartbeat:
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._is_first = True
+        # Chassis_Private's row whose siblings' keys were removed.
+        self._cleared: uuid.UUID | None = None
 
     def start(self) -> None:
         """Write at once, then whenever there is something to write."""
@@ -101,6 +118,7 @@ class Heartbeat:
         self._changed.set()
 
     def _run(self) -> None:
+        delay_s = _RETRY_S
         while not self._stop.is_set():
             self._changed.clear()
             try:
@@ -108,9 +126,17 @@ class Heartbeat:
                 self._write()
             # Any error of the database's: the next try is what counts.
             except Exception as error:  # noqa: BLE001
-                LOG.warning("heartbeat not written: %s", error)
-                self._stop.wait(_RETRY_S)
+                problem = (
+                    f"Neutron may show the agent dead, its heartbeat in "
+                    f"Chassis_Private is not written: {error}"
+                )
+                if self._tell(problem):
+                    LOG.warning("%s", problem)
+                self._stop.wait(delay_s)
+                delay_s = min(2 * delay_s, _MAX_RETRY_S)
                 continue
+            self._tell("")
+            delay_s = _RETRY_S
             self._changed.wait()
 
     def _delay_if_heartbeat(self) -> None:
@@ -122,7 +148,7 @@ class Heartbeat:
         found = self._row()
         if first or found is None:
             return
-        if set(self._missing(found[1])) == {HEARTBEAT_KEY}:
+        if is_heartbeat_alone(self._missing(found[1])):
             # Not for secrets: it spreads the load of many chassis.
             most_s = max_delay_s(self._agent_down_time_s())
             delay = random.uniform(0, most_s)  # noqa: S311
@@ -153,8 +179,16 @@ class Heartbeat:
         row, present = found
         missing = self._missing(present)
         siblings = [key for key in SIBLING_KEYS if key in present]
-        if not missing and not siblings:
-            return
+        if row == self._cleared:
+            # One that came back since is really there.
+            siblings = []
+        if missing or siblings:
+            self._send(row, missing, siblings)
+        self._cleared = row
+
+    def _send(
+        self, row: uuid.UUID, missing: Mapping[str, str], gone: Iterable[str]
+    ) -> None:
         with self._southbound.transaction(check_error=True) as txn:
             if missing:
                 txn.add(
@@ -164,7 +198,7 @@ class Heartbeat:
                         ("external_ids", missing),
                     )
                 )
-            for key in siblings:
+            for key in gone:
                 txn.add(
                     self._southbound.db_remove(
                         "Chassis_Private", row, "external_ids", key

@@ -177,6 +177,7 @@ class _Gathered:
     ports: list[VifPort] = dataclasses.field(default_factory=list)
     localport: Localport | None = None
     seen_localport: str | None = None
+    is_elsewhere: bool = False  # that one, on a datapath without ports
 
     @property
     def datapath(self) -> uuid.UUID | None:
@@ -189,12 +190,19 @@ def _gather_localports(
     gathered: Mapping[str, _Gathered],
     problems: list[str],
 ) -> None:
-    """Note the metadata port of each network in GATHERED."""
-    for row in sorted(rows, key=lambda row: row.logical_port):
+    """Note the metadata port of each network in GATHERED.
+
+    Of several that which is on the datapath of its ports: a switch that was
+    made anew may have left another one's behind.
+    """
+    found = [
+        (row.datapath not in entry.datapaths, row.logical_port, row, entry)
+        for row in rows
+        if is_metadata_port(row)
+        and (entry := gathered.get(network_of(row) or "")) is not None
+    ]
+    for is_elsewhere, _, row, entry in sorted(found, key=lambda f: f[:2]):
         network = network_of(row)
-        entry = gathered.get(network or "")
-        if entry is None or not is_metadata_port(row):
-            continue
         if row.type != _LOCALPORT:
             # Neutron makes it "virtual" for an allowed address pair that
             # has its address; OVN then delivers nothing to it.
@@ -211,6 +219,7 @@ def _gather_localports(
             )
             continue
         entry.seen_localport = row.logical_port
+        entry.is_elsewhere = is_elsewhere
         try:
             entry.localport, left_out = parse_localport(row)
             problems.extend(
@@ -299,10 +308,12 @@ def chassis_snapshot(
     chassis: uuid.UUID | None,
     answered: Collection[Clause],
     nb_cfg: int = 0,
+    is_filled: bool = True,
 ) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
     """Return what ROWS say of CHASSIS, and which networks to ask for.
 
-    ANSWERED are the clauses of Port_Binding that the server has answered.
+    ANSWERED are the clauses of Port_Binding that the server has answered;
+    IS_FILLED tells whether it has anything to answer yet.
     A row that can't be used becomes a problem and disturbs no other.
     """
     rows = list(rows)
@@ -331,7 +342,12 @@ def chassis_snapshot(
         for network, entry in gathered.items()
     }
     asked = [
-        LocalNetwork(network, entry.datapath, entry.seen_localport)
+        LocalNetwork(
+            network,
+            entry.datapath,
+            # Else a better one would not be seen.
+            None if entry.is_elsewhere else entry.seen_localport,
+        )
         for network, entry in gathered.items()
     ]
     others += [
@@ -344,7 +360,10 @@ def chassis_snapshot(
             chassis=chassis,
             networks=networks,
             problems=tuple(sorted(problems)),
-            synced=chassis is not None and chassis_clause(chassis) in answered,
+            synced=is_filled
+            and chassis is not None
+            and chassis_clause(chassis) in answered,
+            is_filled=is_filled,
             nb_cfg=nb_cfg,
         ),
         asked + others,

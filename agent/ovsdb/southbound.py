@@ -33,7 +33,7 @@ _PATIENCE_MS = 2000
 _MOST_PATIENCE_MS = 60000
 
 _COLUMNS = {
-    "SB_Global": ("nb_cfg",),
+    "SB_Global": ("nb_cfg", "options"),
     "Chassis": ("name",),
     "Chassis_Private": ("name", "external_ids"),
     "Datapath_Binding": ("external_ids",),
@@ -81,6 +81,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         self._condition_due = 0.0
         self._wanted: dict[str, list[conditions.Clause]] = {}
         self._cluster: uuid.UUID | None = None
+        self._published = self.change_seqno, self.cond_seqno
         columns = self.tables["Port_Binding"].columns
         self._has_additional = "additional_chassis" in columns
         self._apply(conditions.chassis_conditions(chassis_name))
@@ -97,13 +98,15 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def run(self) -> Any:
         """Process what arrived, then publish what it means."""
-        before = self.change_seqno, self.cond_seqno
         changed = super().run()
         self._note_cluster()
         if self.state == self.IDL_S_MONITORING:
             self._session.reconnect.set_probe_interval(self._probe_ms)
             self._patience_ms = _PATIENCE_MS
-        if (self.change_seqno, self.cond_seqno) != before:
+        # Not those of before: a run that raised has published nothing.
+        seen = self.change_seqno, self.cond_seqno
+        if seen != self._published:
+            self._published = seen
             self._publish()
         if self._can_send() and time.monotonic() >= self._condition_due:
             self._send_conditions()
@@ -151,6 +154,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             chassis=chassis,
             answered=self._answered(),
             nb_cfg=self._nb_cfg(),
+            is_filled=self._is_filled(),
         )
         wanted = conditions.port_conditions(
             chassis, asked, has_additional_chassis=self._has_additional
@@ -188,6 +192,15 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def _nb_cfg(self) -> int:
         return max((row.nb_cfg for row in self._rows("SB_Global")), default=0)
+
+    def _is_filled(self) -> bool:
+        """Tell whether ovn-northd has written this database at all.
+
+        It does so in one transaction with SB_Global's options. Old schemas
+        have none.
+        """
+        rows = self._rows("SB_Global")
+        return any(getattr(row, "options", True) for row in rows)
 
     def _port_row(self, row: Any) -> rows.PortRow:
         """Return the IDL's ROW as plain values."""

@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent.service import FLEET_INTERVAL_S
 from sandbox import Sandbox, host, wait_for
 from sandbox.daemons import run
 from sandbox.peer import idle_haproxy
 
-RESYNC_S = 5
-SETTLED_S = 30  # after a Chassis row came anew, nothing is removed
-SECRET = ("DEFAULT", "metadata_proxy_shared_secret")
+from .hoststate import wait_host
+
+SIGKILLED_S = 15  # TimeoutStopSec of deployments
+RESYNC = {("ovn_metadata_agent", "resync_interval"): "5"}
 
 
 @contextlib.contextmanager
@@ -67,6 +70,76 @@ def test_new_owner_of_an_address_never_gets_the_old_ones_metadata(
     assert served(keeper)
 
 
+def test_a_queue_that_hangs_holds_no_revocation_up(own_box):
+    """A port is another instance's, its addresses stay: nobody's at once.
+
+    Every worker is in a call that hangs, and more networks wait.
+    """
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    others = [box.neutron.create_network(f"n{n}") for n in range(8)]
+    network = box.neutron.create_network("n")
+    port = box.neutron.create_port(network)
+    *_, instance = box.plug([*map(box.neutron.create_port, others), port])
+    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
+    box.agent.wait_ready()
+    was = instance.instance_id
+    with stopped(box, "supervisord"):
+        for other in (*others, network):
+            box.neutron.update_network(other, mtu=1400)
+        path = Path(f"/sys/class/net/tap{others[3].id[:10]}0/mtu")
+        wait_for(
+            lambda: path.read_text().strip() == "1400",
+            timeout_s=20,
+            what="workers that hang",
+        )
+        box.neutron.update_port(port, instance_id=str(uuid.uuid4()))
+        box.ovn.sync()
+        wait_for(
+            lambda: instance.fetch(timeout=2).status == 404,
+            timeout_s=3,
+            what="nobody's address",
+        )
+        assert was not in ask_for(instance, 2.0)
+    box.nova.register(port.device_id, port.project_id, "vm")
+    wait_for(lambda: served(instance), timeout_s=30, what="its own")
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["torn down", "served"])
+def test_a_haproxy_that_hangs_is_ended(own_box, ends):
+    """What does not do as it is told is replaced, or goes with the rest."""
+    box = own_box
+    box.agent.configure(RESYNC)
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    instance = box.instance(box.neutron.create_port(network))
+    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
+    mine = {
+        process.pid: process.parent
+        for process in box.agent.processes("haproxy")
+        if network.id in " ".join(process.cmdline)
+    }
+    (worker,) = [pid for pid, parent in mine.items() if parent in mine]
+    os.kill(worker, signal.SIGSTOP)
+    if ends:
+        box.unplug([instance])
+        wait_host(box, network, timeout_s=40)
+    else:
+        wait_for(
+            lambda: is_answered(instance), timeout_s=60, what="metadata again"
+        )
+    assert not Path(f"/proc/{worker}").exists()
+    box.agent.wait_ready()
+
+
+def is_answered(instance) -> bool:
+    with contextlib.suppress(OSError):
+        return served(instance)
+    return False
+
+
 def ask_for(instance, seconds: float) -> list[str]:
     """Return who INSTANCE was taken for, asking for SECONDS."""
     said = []
@@ -77,82 +150,6 @@ def ask_for(instance, seconds: float) -> list[str]:
             if answer.status == 200:
                 said.append(answer.text)
     return said
-
-
-def test_ovn_controller_that_comes_back_finds_all_served(own_box):
-    """It makes its Chassis row first and claims its ports then."""
-    box = own_box
-    box.agent.configure(
-        {("ovn_metadata_agent", "resync_interval"): str(RESYNC_S)}
-    )
-    box.agent.start()
-    box.agent.wait_ready()
-    ports = [
-        box.neutron.create_port(box.neutron.create_network(f"n{number}"))
-        for number in range(3)
-    ]
-    instances = box.plug(ports)
-    for instance in instances:
-        wait_for(lambda i=instance: served(i), timeout_s=20, what="metadata")
-    before = {p.pid for p in box.agent.processes("haproxy")}
-    # Asked to end like this, it takes its rows away; killed, it does not.
-    run("ovn-appctl", "-t", "ovn-controller", "exit")
-    box.ovn.daemons["ovn-controller"].wait()
-    wait_for(
-        lambda: (
-            (said := box.agent.status()).returncode == 2
-            and "no Chassis row" in said.stdout
-        ),
-        timeout_s=10,
-        what="agent-status that says why",
-    )
-    assert box.agent.log().count("no Chassis row") == 1
-    # What is served is served by a new secret all the same.
-    box.nova.accept("another")
-    box.agent.configure({SECRET: "another"})
-    box.agent.reload()
-    for instance in instances:
-        wait_for(lambda i=instance: served(i), timeout_s=10, what="metadata")
-    # Away for longer than a pass over all networks takes to come.
-    back = time.monotonic() + RESYNC_S + 2
-    wait_for(lambda: time.monotonic() > back, timeout_s=30, what="its time")
-    box.ovn.start("ovn-controller")
-    for instance in instances:
-        wait_for(lambda i=instance: served(i), timeout_s=20, what="metadata")
-    box.agent.wait_ready()
-    assert {p.pid for p in box.agent.processes("haproxy")} == before
-    assert "removed network" not in box.agent.log()
-
-
-def test_nothing_is_removed_while_southbound_is_away(own_box):
-    """ovn-controller has made its row and could not claim its ports yet."""
-    box = own_box
-    box.agent.start()
-    box.agent.wait_ready()
-    network = box.neutron.create_network("n")
-    instance = box.instance(box.neutron.create_port(network))
-    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
-    run("ovn-appctl", "-t", "ovn-controller", "exit")
-    box.ovn.daemons["ovn-controller"].wait()
-    box.ovn.sbctl("chassis-add", box.ovn.system_id, "geneve", "127.0.0.1")
-    wait_for(
-        lambda: "made its Chassis row anew" in box.agent.log(),
-        timeout_s=20,
-        what="the new row",
-    )
-    box.agent.wait_ready()  # it has been told that nothing is bound
-    box.ovn.stop("sb")
-    settled = time.monotonic() + SETTLED_S + RESYNC_S
-    wait_for(
-        lambda: time.monotonic() > settled,
-        timeout_s=SETTLED_S + 2 * RESYNC_S,
-        what="the time to settle",
-    )
-    box.ovn.start("sb")
-    box.ovn.start("ovn-controller")
-    box.agent.wait_ready()
-    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
-    assert "removed network" not in box.agent.log()
 
 
 @pytest.mark.parametrize("name", ["sb", "ovsdb-server"])
@@ -235,6 +232,26 @@ def test_supervisord_that_hangs_is_told_and_holds_nothing_up(own_box):
     box.agent.start()
     box.agent.wait_ready()
     assert served(instance)
+
+
+def test_supervisord_that_hangs_holds_sigterm_up_for_no_long(own_box):
+    """Not even if the agent is waiting for its answer."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    with stopped(box, "supervisord"):
+        asked = time.monotonic() + FLEET_INTERVAL_S + 1
+        wait_for(
+            lambda: time.monotonic() > asked,
+            timeout_s=20,
+            what="a look at the fleet",
+        )
+        begun = time.monotonic()
+        box.agent.stop()
+        took = time.monotonic() - begun
+    print(f"ended after {took:.1f} s")
+    assert took < SIGKILLED_S - 5
+    assert "Traceback" not in box.agent.log()
 
 
 def test_neutrons_haproxy_makes_way_for_ours(own_box):

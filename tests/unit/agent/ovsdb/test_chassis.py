@@ -30,6 +30,19 @@ def test_a_chassis_name_that_is_no_uuid_has_an_id_that_stays():
 
 
 @pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        pytest.param({chassis.HEARTBEAT_KEY}, True, id="nb_cfg moved on"),
+        pytest.param(set(), False, id="nothing to write"),
+        pytest.param({chassis.BRIDGE_KEY}, False, id="another bridge"),
+        pytest.param({*PRESENT}, False, id="a registration"),
+    ],
+)
+def test_only_a_heartbeat_may_wait(missing, expected):
+    assert chassis.is_heartbeat_alone(missing) == expected
+
+
+@pytest.mark.parametrize(
     ("present", "expected"),
     [
         pytest.param({}, PRESENT, id="a new chassis: all"),

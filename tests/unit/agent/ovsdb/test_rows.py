@@ -198,6 +198,37 @@ def test_a_network_as_neutron_wrote_it():
     ]
 
 
+@pytest.mark.parametrize("stale", ["0000-before", "ffff-after"])
+def test_of_two_datapaths_of_a_name_that_with_ports_has_the_localport(stale):
+    elsewhere = dataclasses.replace(
+        LOCALPORT_ISO,
+        logical_port=stale,
+        datapath=VM_LATE.datapath,
+        datapath_ids=None,
+    )
+    elsewhere = with_ids(elsewhere, network_name=f"neutron-{ISO}")
+    for found in ([LOCALPORT_ISO, elsewhere], [elsewhere, LOCALPORT_ISO]):
+        snapshot, asked = snapshot_of(VM_ISO, *found)
+        localport = snapshot.networks[ISO].localport
+        assert localport is not None
+        assert localport.logical_port == LOCALPORT_ISO.logical_port
+        assert asked[0].localport == LOCALPORT_ISO.logical_port
+        assert stale in snapshot.problems[0]
+    # Alone it may hide the right one: that is asked for by its device id.
+    _, asked = snapshot_of(VM_ISO, elsewhere)
+    assert asked[0].localport is None
+
+
+def test_an_empty_database_says_nothing_of_what_is_bound():
+    snapshot, _ = rows.chassis_snapshot(
+        [],
+        chassis=CHASSIS,
+        answered=[chassis_clause(CHASSIS)],
+        is_filled=False,
+    )
+    assert not snapshot.synced
+
+
 def test_dhcp_off_leaves_a_localport_without_addresses():
     row = dataclasses.replace(
         with_ids(LOCALPORT_ISO, cidrs=""), mac=["fa:16:3e:06:72:75"]

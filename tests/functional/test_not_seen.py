@@ -1,0 +1,187 @@
+"""Not seen is not the same as not there: what is served is served on.
+
+While ovn-controller, ovn-northd or the Southbound database is away, or has
+not got round to it yet.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sandbox import Instance, Sandbox, wait_for
+from sandbox.daemons import run
+
+from .conftest import wait_served
+from .test_lifecycle import status
+from .test_triggers import frozen
+
+RESYNC_S = 5
+OPTIONS = {("ovn_metadata_agent", "resync_interval"): str(RESYNC_S)}
+SETTLED_S = 30  # after a Chassis row came anew, nothing is removed
+SECRET = ("DEFAULT", "metadata_proxy_shared_secret")
+
+
+def start(box: Sandbox, networks: int = 1, ports: int = 1) -> list[Instance]:
+    """Start the agent; return the instances that it serves then."""
+    box.agent.configure(OPTIONS)
+    box.agent.start()
+    box.agent.wait_ready()
+    made = [box.neutron.create_network(f"n{n}") for n in range(networks)]
+    instances = box.plug(
+        [box.neutron.create_port(n) for n in made for _ in range(ports)]
+    )
+    for instance in instances:
+        wait_served(instance)
+    return instances
+
+
+def end_controller(box: Sandbox) -> None:
+    """End ovn-controller; return once the agent has said so.
+
+    Asked to end like this, it takes its rows away; killed, it does not.
+    """
+    run("ovn-appctl", "-t", "ovn-controller", "exit")
+    box.ovn.daemons["ovn-controller"].wait()
+    wait_for(
+        lambda: (
+            (said := box.agent.status()).returncode == 2
+            and "no Chassis row" in said.stdout
+        ),
+        timeout_s=10,
+        what="agent-status that says why",
+    )
+
+
+def make_chassis(box: Sandbox) -> None:
+    """Make the Chassis row as ovn-controller does before it claims ports."""
+    box.ovn.sbctl("chassis-add", box.ovn.system_id, "geneve", "127.0.0.1")
+    box.agent.wait_ready()  # it has been told that nothing is bound
+
+
+def pause(seconds: float) -> None:
+    """Let time pass."""
+    end = time.monotonic() + seconds
+    wait_for(
+        lambda: time.monotonic() > end, timeout_s=2 * seconds, what="its end"
+    )
+
+
+def haproxies(box: Sandbox) -> set[int]:
+    return {process.pid for process in box.agent.processes("haproxy")}
+
+
+def test_ovn_controller_that_comes_back_finds_all_served(own_box):
+    """It makes its Chassis row first and claims its ports then."""
+    box = own_box
+    instances = start(box, networks=3)
+    before = haproxies(box)
+    end_controller(box)
+    assert box.agent.log().count("no Chassis row") == 1
+    # What is served is served by a new secret all the same.
+    box.nova.accept("another")
+    box.agent.configure({SECRET: "another"})
+    box.agent.reload()
+    for instance in instances:
+        wait_served(instance, timeout_s=10)
+    # Away for longer than a pass over all networks takes to come.
+    pause(RESYNC_S + 2)
+    box.ovn.start("ovn-controller")
+    for instance in instances:
+        wait_served(instance)
+    box.agent.wait_ready()
+    assert haproxies(box) == before
+    assert "removed network" not in box.agent.log()
+
+
+def test_an_agent_restarted_meanwhile_knows_no_less(own_box):
+    """Both are upgraded at once, and the claims come late."""
+    box = own_box
+    instances = start(box, networks=2)
+    before = haproxies(box)
+    end_controller(box)
+    box.agent.stop()
+    box.agent.start()
+    wait_for(
+        lambda: "no Chassis row" in box.agent.status().stdout,
+        timeout_s=20,
+        what="agent-status that says why",
+    )
+    make_chassis(box)
+    pause(RESYNC_S + 2)
+    for instance in instances:
+        assert instance.fetch().text == instance.instance_id
+    box.ovn.start("ovn-controller")
+    box.agent.wait_ready()
+    for instance in instances:
+        wait_served(instance)
+    assert haproxies(box) == before
+    assert "removed network" not in box.agent.log()
+
+
+def test_ports_claimed_one_by_one_are_all_served_meanwhile(own_box):
+    """The first one of a network does not take the others' metadata."""
+    box = own_box
+    first, second = start(box, ports=2)
+    end_controller(box)
+    make_chassis(box)
+    before = reconciles()
+    box.ovn.sbctl("lsp-bind", first.port.id, box.ovn.system_id)
+    wait_for(lambda: reconciles() > before, timeout_s=20, what="a look at it")
+    pause(2)
+    for instance in (first, second):
+        assert instance.fetch().text == instance.instance_id
+    # What is not claimed when it should have been is let go.
+    wait_for(
+        lambda: second.fetch(timeout=2).status == 404,
+        timeout_s=SETTLED_S + 10,
+        what="the end of the second one",
+    )
+    assert first.fetch().text == first.instance_id
+    box.ovn.start("ovn-controller")
+    wait_served(second)
+
+
+def reconciles() -> int:
+    """Return how often the agent has looked at the one network there is."""
+    (line,) = [
+        entry["reconciles"]
+        for network, entry in status()["networks"].items()
+        if network != "gateway"
+    ]
+    return int(line)
+
+
+def test_northd_may_take_its_time_to_fill_a_new_database(own_box):
+    """ovn-controller makes its row at once, in an empty one."""
+    box = own_box
+    (instance,) = start(box)
+    before = haproxies(box)
+    with frozen(box, "northd"):
+        box.ovn.replace_southbound()
+        wait_for(
+            lambda: "ovn-northd has written" in box.agent.status().stdout,
+            timeout_s=20,
+            what="agent-status that says why",
+        )
+        pause(SETTLED_S + RESYNC_S)
+        assert box.agent.status().returncode == 2
+    box.agent.wait_ready()
+    wait_served(instance)
+    assert haproxies(box) == before
+    assert "removed network" not in box.agent.log()
+
+
+def test_nothing_is_removed_while_southbound_is_away(own_box):
+    """ovn-controller has made its row and could not claim its ports yet."""
+    box = own_box
+    (instance,) = start(box)
+    end_controller(box)
+    make_chassis(box)
+    box.ovn.stop("sb")
+    pause(SETTLED_S + RESYNC_S)
+    assert instance.fetch().text == instance.instance_id
+    box.ovn.start("sb")
+    box.ovn.start("ovn-controller")
+    box.agent.wait_ready()
+    wait_served(instance)
+    assert "removed network" not in box.agent.log()

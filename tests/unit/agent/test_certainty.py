@@ -1,0 +1,107 @@
+"""When what is not seen may be taken for gone."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from ovn_metadata.agent.certainty import AWAY_S, SETTLE_S, Certainty
+from ovn_metadata.agent.model import ChassisSnapshot, NetworkSnapshot
+from ovn_metadata.agent.status import Status
+
+FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+BOUND = {NETWORK: NetworkSnapshot(NETWORK, None, None, ())}
+GONE = ChassisSnapshot(None, {})
+EMPTY = ChassisSnapshot(FIRST, {}, is_filled=False)
+
+
+def known(chassis: uuid.UUID, networks=BOUND) -> ChassisSnapshot:
+    return ChassisSnapshot(chassis, networks, synced=True)
+
+
+def asked(chassis: uuid.UUID) -> ChassisSnapshot:
+    return ChassisSnapshot(chassis, {})
+
+
+class Machine:
+    """A certainty with the clock in our hands."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.hears = True
+        self.status = Status("1")
+        self.certainty = Certainty(
+            self.status,
+            hears_southbound=lambda: self.hears,
+            clock=lambda: self.now,
+        )
+
+    def see(self, *snapshots: ChassisSnapshot) -> float:
+        for snapshot in snapshots:
+            self.certainty.note(snapshot, "c-1")
+        return self.certainty.missing_s()
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param([], 0, id="nothing yet: no rows are synced either"),
+        pytest.param([asked(FIRST), known(FIRST)], 0, id="an agent starts"),
+        pytest.param([known(FIRST, {})], SETTLE_S, id="and nothing is bound"),
+        pytest.param(
+            [known(FIRST), known(FIRST, {})], 0, id="the last port goes"
+        ),
+        pytest.param(
+            [GONE, known(FIRST)], SETTLE_S, id="ovn-controller starts later"
+        ),
+        pytest.param(
+            [known(FIRST), GONE, known(SECOND)], SETTLE_S, id="and restarts"
+        ),
+        pytest.param(
+            [known(FIRST), asked(SECOND), known(SECOND)],
+            SETTLE_S,
+            id="in one step",
+        ),
+        pytest.param(
+            [known(FIRST), asked(SECOND)], 0, id="its rows are not synced"
+        ),
+        pytest.param(
+            [known(FIRST), GONE, known(FIRST)],
+            SETTLE_S,
+            id="the same row is back, of a backup",
+        ),
+    ],
+)
+def test_how_long_it_may_not_be_seen(seen, expected):
+    machine = Machine()
+    assert machine.see(*seen) == expected
+    machine.now += SETTLE_S
+    assert machine.certainty.missing_s() == 0
+
+
+def test_nothing_is_certain_while_southbound_is_away():
+    machine = Machine()
+    machine.see(known(FIRST))
+    machine.hears = False
+    assert machine.certainty.missing_s() == AWAY_S
+    assert machine.see(known(SECOND)) == SETTLE_S
+    machine.now += SETTLE_S
+    assert machine.certainty.missing_s() == AWAY_S
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "words"),
+    [
+        pytest.param(GONE, ["c-1", "ovn-controller"], id="no Chassis row"),
+        pytest.param(EMPTY, ["ovn-northd"], id="an empty database"),
+    ],
+)
+def test_what_it_waits_for_is_told_until_it_is_there(snapshot, words):
+    machine = Machine()
+    machine.see(snapshot)
+    (reason,) = machine.status.as_dict()["waiting"].values()
+    assert all(word in reason for word in words)
+    machine.see(known(FIRST))
+    assert machine.status.as_dict()["waiting"] == {}
