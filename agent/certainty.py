@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 
 from .model import ChassisSnapshot
 from .status import Status
@@ -42,6 +42,9 @@ class Certainty:
         # Whose bindings are known, and from when on they are all.
         self._chassis: uuid.UUID | None = None
         self._settled_at = 0.0
+        # Networks and logical ports that were bound in the time before that:
+        # if they are no longer, they are really gone.
+        self._seen: frozenset[str] = frozenset()
         self._is_missing = False
         self._was_missing = False  # since its bindings were known last
 
@@ -65,6 +68,8 @@ class Certainty:
         is_another = snapshot.chassis != self._chassis or self._was_missing
         if snapshot.synced and is_another:
             self._begin(snapshot)
+        if self._clock() < self._settled_at:
+            self._seen = self._seen.union(_names(snapshot))
 
     def _begin(self, snapshot: ChassisSnapshot) -> None:
         """Take note of the first SNAPSHOT with another chassis' bindings."""
@@ -74,10 +79,24 @@ class Certainty:
         # At our own start it may have been made just now, as well.
         if is_anew or self._was_missing or not snapshot.networks:
             self._settled_at = self._clock() + SETTLE_S
+            self._seen = frozenset()
         self._chassis = snapshot.chassis
         self._was_missing = False
 
-    def missing_s(self) -> float:
-        """Return in how many seconds to look again at what lacks; 0: now."""
+    def unsure(self, lacking: Set[str]) -> tuple[Set[str], float]:
+        """Return which of LACKING may only not be seen yet.
+
+        LACKING are ids of networks or names of logical ports. Also the
+        seconds after which to look again.
+        """
         delay_s = max(0.0, self._settled_at - self._clock())
-        return delay_s if self._hears_southbound() else max(delay_s, AWAY_S)
+        if not self._hears_southbound():
+            # They may have been claimed meanwhile.
+            return lacking, max(delay_s, AWAY_S)
+        return (lacking - self._seen if delay_s else frozenset()), delay_s
+
+
+def _names(snapshot: ChassisSnapshot) -> Iterator[str]:
+    for network in snapshot.networks.values():
+        yield network.network
+        yield from (port.logical_port for port in network.ports)

@@ -11,21 +11,22 @@ from . import logs, options, privileges
 from .errors import ConfigError, StartError
 from .settings import Settings
 
-# What the agent was built around: connections, folders, rights.
-_UNTIL_RESTART = (
-    "state_path",
-    "proxy_socket",
-    "pids_path",
-    "vswitch",
-    "southbound",
-    "root_helper",
-    "helper_command",
-    "status_socket",
-    "reconcile_workers",
-    "privileged_config",
-    "service_user",
-    "chassis_name",
-)
+# What the agent was built around: connections, folders, rights. By the
+# names that the operator knows.
+_UNTIL_RESTART = {
+    "state_path": "state_path",
+    "proxy_socket": "metadata_proxy_socket",
+    "pids_path": "external_pids",
+    "vswitch": "[ovs] ovsdb_connection and its timeout",
+    "southbound": "[ovn] ovn_sb_... and ovsdb_...",
+    "root_helper": "[AGENT] root_helper",
+    "helper_command": "[privsep] helper_command",
+    "status_socket": "status_socket",
+    "reconcile_workers": "reconcile_workers",
+    "privileged_config": "privileged_config",
+    "service_user": "service_user",
+    "chassis_name": "chassis_name",
+}
 
 
 class Configuration:
@@ -83,7 +84,7 @@ def after_reload(
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return what is in force when READ has taken the place of OLD.
 
-    The second value names the settings whose change waits for a restart.
+    The second value names the options whose change waits for a restart.
     """
     southbound = dataclasses.replace(
         old.southbound, log_level=read.southbound.log_level
@@ -91,6 +92,8 @@ def after_reload(
     old = dataclasses.replace(old, southbound=southbound)
     kept = {name: getattr(old, name) for name in _UNTIL_RESTART}
     waiting = tuple(
-        name for name in _UNTIL_RESTART if getattr(read, name) != kept[name]
+        shown
+        for name, shown in _UNTIL_RESTART.items()
+        if getattr(read, name) != kept[name]
     )
     return dataclasses.replace(read, **kept), waiting

@@ -31,6 +31,9 @@ class Databases:
             str, southbound.SouthboundIdl | vswitch.SwitchIdl
         ] = {}
         self._away: dict[str, int] = {}
+        # For both: the library knows one set.
+        tls = settings.southbound
+        connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
 
     def connect_switch(
         self, on_snapshot: Callable[[SwitchSnapshot], None]
@@ -67,9 +70,6 @@ class Databases:
         """Return the Southbound database, once there; None if stopped."""
         settings = self._settings.southbound
         remote = ",".join(settings.remotes)
-        connect.use_certificates(
-            settings.private_key, settings.certificate, settings.ca_cert
-        )
 
         def attempt() -> southbound.Southbound:
             idl = southbound.SouthboundIdl(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Set
 
 from . import identity, names
 from .model import IPAddress, IPInterface, MetadataNetwork, NetworkSnapshot
@@ -75,42 +76,34 @@ def desired_network(
     )
 
 
-def is_less(
-    current: NetworkSnapshot | None, last: NetworkSnapshot | None
-) -> bool:
-    """Tell whether CURRENT lacks a port, or all, of what LAST was."""
-    if last is None:
-        return False
-    if current is None:
-        return True
-    here = {port.logical_port for port in current.ports}
-    return any(port.logical_port not in here for port in last.ports)
+def lacking_ports(
+    current: NetworkSnapshot | None, last: NetworkSnapshot
+) -> set[str]:
+    """Return the logical ports of LAST that CURRENT has not."""
+    here = {port.logical_port for port in current.ports} if current else set()
+    return {port.logical_port for port in last.ports} - here
 
 
 def hold_on(
-    current: NetworkSnapshot | None, last: NetworkSnapshot
+    current: NetworkSnapshot | None, last: NetworkSnapshot, held: Set[str]
 ) -> NetworkSnapshot:
-    """Return CURRENT with the ports of LAST that it lacks.
+    """Return CURRENT with the logical ports HELD of LAST, which it lacks.
 
     For as long as it is not certain that they are gone. Not those whose
     address or MAC another port has by now.
     """
-    if current is None:
-        return last
-    here = {port.logical_port for port in current.ports}
-    macs = {mac for port in current.ports for mac in port.macs}
-    taken = {
-        address for port in current.ports for address, _ in port.addresses
-    }
+    here = current.ports if current else ()
+    macs = {mac for port in here for mac in port.macs}
+    taken = {address for port in here for address, _ in port.addresses}
     kept = [
         port
         for port in last.ports
-        if port.logical_port not in here
+        if port.logical_port in held
         and not port.macs & macs
         and not taken & {address for address, _ in port.addresses}
     ]
-    ports = sorted((*current.ports, *kept), key=lambda p: p.logical_port)
-    return dataclasses.replace(current, ports=tuple(ports))
+    ports = sorted((*here, *kept), key=lambda port: port.logical_port)
+    return dataclasses.replace(current or last, ports=tuple(ports))
 
 
 def _by_address(item: tuple[IPAddress, object]) -> tuple[int, int]:

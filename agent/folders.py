@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +40,21 @@ def ensure(settings: Settings) -> None:
             raise StartError(_text(folder, str(error))) from None
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StartError(_text(folder, "Permission denied"))
+    for place in (settings.state_path, there.pids_folder.parent):
+        _check_passable(place)
+
+
+def _check_passable(folder: Path) -> None:
+    """Raise StartError unless others, haproxy's user, can get into FOLDER.
+
+    The privileged daemon is one of them: it may not look anywhere.
+    """
+    for place in (*reversed(folder.parents), folder):
+        if not place.stat().st_mode & stat.S_IXOTH:
+            raise StartError(
+                f"{place} (on the way to state_path) lets haproxy's user not "
+                f"pass; chmod o+x it"
+            )
 
 
 def claim(path: Path) -> IO[str]:

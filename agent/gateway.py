@@ -142,12 +142,23 @@ class Gateway:
         )
         if target.lstat().st_gid != access.gid:
             self._host.share_socket(target.name, access.gid)
-        link = settings.proxy_socket
+        try:
+            self._link(settings.proxy_socket, target)
+        except OSError as error:
+            raise AgentError(
+                f"{settings.proxy_socket} (metadata_proxy_socket) can't be "
+                f"made as uid {os.geteuid()}: {error.strerror}"
+            ) from None
+        for other in target.parent.iterdir():
+            if other != target and other.is_socket():
+                other.unlink()
+
+    @staticmethod
+    def _link(link: Path, target: Path) -> None:
+        """Have LINK, in a folder that is made if need be, lead to TARGET."""
+        link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not link.is_symlink() or link.readlink() != target:
             fresh = link.with_name(f".{link.name}.new")
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(target)
             fresh.replace(link)
-        for other in target.parent.iterdir():
-            if other != target and other.is_socket():
-                other.unlink()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
+import os
+from pathlib import Path
 
 from oslo_config import cfg
 from oslo_log import log
@@ -12,6 +13,13 @@ from ovsdbapp.backend.ovs_idl import vlog
 from .errors import StartError
 
 LOG = logging.getLogger(__name__)
+
+
+def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
+    """Return the file that CONF has the log in; None if it has none."""
+    if conf.log_file:
+        return Path(conf.log_dir or "", conf.log_file)
+    return Path(conf.log_dir, f"{program}.log") if conf.log_dir else None
 
 
 def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
@@ -35,8 +43,9 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
         ImportError,
     ) as error:
         raise StartError(
-            f"can't write the log as {getpass.getuser()}: {error}; check "
-            f"log_file, log_dir and the log's other options"
+            f"can't write the log as uid {os.geteuid()}: {error}; check "
+            f"log_file, log_dir and the log's other options, and chown what "
+            f"root has left there"
         ) from None
     except RuntimeError as error:
         # oslo.log's, where systemd's Python bindings are missing.

@@ -37,7 +37,9 @@ def main() -> int:
     argv = sys.argv[1:]
     try:
         conf, settings = options.load(argv, PROGRAM)
-        said = privileges.become_service_user(settings)
+        said = privileges.become_service_user(
+            settings, log=logs.file_of(conf, PROGRAM)
+        )
         folders.ensure(settings)
         privileges.check_readable(settings)
         fleet = privileged.load(settings.privileged_config)
@@ -46,9 +48,17 @@ def main() -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     LOG.info("%s %s starts", PROGRAM, version())
-    for warning in (said, *settings.warnings):
-        if warning:
-            LOG.warning("%s", warning)
+    warnings = [*filter(None, [said]), *settings.warnings]
+    if said and (unreadable := options.unreadable(argv, PROGRAM)):
+        warnings.append(f"a reload would be refused: {unreadable}")
+    if fleet.is_fallback:
+        warnings.append(
+            f"the haproxies run as {fleet.user}, which others may run as too "
+            f"and meddle with them; create ovn-metadata-fleet (useradd "
+            f"--system) or set [fleet] user in privileged.conf"
+        )
+    for warning in warnings:
+        LOG.warning("%s", warning)
     configuration = Configuration(argv, PROGRAM, conf=conf, settings=settings)
     failure = ""
     try:

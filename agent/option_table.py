@@ -98,7 +98,7 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             types.one_of("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"),
             "INFO",
         ),
-        _opt("ovn_nb_connection", types.remotes, "tcp:127.0.0.1:6641"),
+        _text("ovn_nb_connection", "tcp:127.0.0.1:6641"),
         _opt("ovn_metadata_enabled", types.flag, default=False),
     ],
     "AGENT": [

@@ -31,7 +31,9 @@ _PATH = re.compile(r"/[A-Za-z0-9_@+.=:/-]*")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _NUMERIC_HOST = re.compile(r"[0-9.]+")
 _MAX_HOST = 253
-_REMOTE = re.compile(r"(?:tcp|ssl|unix):[^\s,]+")
+_REMOTE = re.compile(
+    r"unix:[^\s,]+|(?:tcp|ssl):(?:\[[^\s,\]]+\]|[^\s,:\[\]]+):(?P<port>\d+)"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IP_VERSIONS = frozenset({4, 6})
 _MAX_ID = 2**32 - 2  # the one above says "leave it" to chown(2)
@@ -181,11 +183,14 @@ def group_id(value: object) -> int | None:
 def remote(value: object) -> str:
     """Convert to an OVSDB connection."""
     text = str(value).strip()
-    if not _REMOTE.fullmatch(text):
+    match = _REMOTE.fullmatch(text)
+    if match is None:
         raise ValueError(
             "not an OVSDB connection (tcp:HOST:PORT, ssl:HOST:PORT or "
             "unix:PATH)"
         )
+    if match["port"]:
+        _port(match["port"])
     return text
 
 
@@ -216,7 +221,9 @@ def hosts(value: object) -> tuple[tuple[str, int | None], ...]:
 
 
 def _items(value: object) -> Iterator[str]:
-    for item in str(value).split(","):
+    """Yield what is between commas; one too many at the end is forgiven."""
+    items = str(value).strip().removesuffix(",").split(",")
+    for item in items:
         if not item.strip():
             raise ValueError("empty, or with an empty item")
         yield item.strip()

@@ -64,6 +64,15 @@ def status_socket(argv: Sequence[str], program: str) -> Path:
     return path
 
 
+def unreadable(argv: Sequence[str], program: str) -> str:
+    """Return why the files of ARGV can't be read as who we are now; or ""."""
+    try:
+        _Files(argv, program)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 class _Files:
     """The files that a command line names, or the default ones."""
 
@@ -134,10 +143,10 @@ def _check_log_options(written: WrittenOptions) -> None:
     parses, and exits without a word about the file.
     """
     for option in _log_options():
-        text = written.find("DEFAULT", option).text
-        if text and "$" not in text:
+        origin = written.find("DEFAULT", option)
+        if origin.is_written and "$" not in origin.text:
             try:
-                option.type(text)
+                option.type(origin.text)
             except ValueError as error:
                 raise written.error(
                     "DEFAULT", option, _reason(error)

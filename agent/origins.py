@@ -29,6 +29,7 @@ class Origin:
 
     place: str  # a file, a variable of the environment, "default"
     text: str
+    is_written: bool = True
 
 
 class WrittenOptions:
@@ -59,7 +60,9 @@ class WrittenOptions:
                 if values:
                     return Origin(f"{file}: [{section}] {name}", values[-1])
         return Origin(
-            f"default: [{group}] {option.dest}", str(option.default or "")
+            f"default: [{group}] {option.dest}",
+            str(option.default or ""),
+            is_written=False,
         )
 
     def error(self, group: str, option: cfg.Opt, reason: str) -> ConfigError:

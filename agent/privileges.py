@@ -24,6 +24,7 @@ from oslo_privsep import daemon
 
 from ..privsep import context, launcher
 from ..privsep.errors import PrivilegedError
+from . import handover
 from .errors import StartError
 from .settings import Settings
 
@@ -66,12 +67,15 @@ def _owner(settings: Settings) -> list[str]:
         return []
 
 
-def become_service_user(settings: Settings, *, hand_over: bool = True) -> str:
+def become_service_user(
+    settings: Settings, *, log: Path | None = None, make: bool = True
+) -> str:
     """If we are root: leave a launcher behind and become the service user.
 
-    HAND_OVER has state_path be there, and that user's if it was root's.
-    Returns what the log should say about it, "" if we were not root.
-    Raises StartError. Before any thread is started.
+    What an agent that ran as root left in state_path, and the file LOG, are
+    that user's then. MAKE state_path if it is not there. Returns what the
+    log should say about it, "" if we were not root. Raises StartError.
+    Before any thread is started.
     """
     if os.geteuid() != 0:
         _use_helper(_sudo_command(settings))
@@ -86,8 +90,9 @@ def become_service_user(settings: Settings, *, hand_over: bool = True) -> str:
             f"running as root: no user {' or '.join(SERVICE_USERS)} here; "
             f"create one (useradd --system) or set service_user"
         )
-    if hand_over:
-        _hand_over_state_path(settings, user)
+    handover.hand_over_state_path(settings.state_path, user, make=make)
+    if log is not None:
+        handover.hand_over_log(log, user)
     _use_helper(_start_launcher(settings, user))
     _drop_to(user)
     return f"was root, runs as {user.pw_name} from here on"
@@ -98,20 +103,20 @@ def check_readable(settings: Settings) -> None:
 
     Those were looked at before, maybe as root.
     """
-    southbound, nova = settings.southbound, settings.nova
-    for path in (
-        southbound.private_key,
-        southbound.certificate,
-        southbound.ca_cert,
-        nova.ca_cert,
-        nova.client_cert,
-        nova.client_key,
-    ):
-        if path is not None and path.exists() and not os.access(path, os.R_OK):
-            name = pwd.getpwuid(os.geteuid()).pw_name
+    for path in settings.files_in_use():
+        if not os.access(path, os.R_OK):
             raise StartError(
-                f"{path} can't be read as {name}; let that user read it"
+                f"{path} can't be read as {_own_name()}; let that user read "
+                f"it, and pass through its folders"
             )
+
+
+def _own_name() -> str:
+    """Return the name of who we are; a container may know none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 def start_daemon() -> None:
@@ -124,7 +129,7 @@ def start_daemon() -> None:
         command = cfg.CONF.privsep.helper_command
         raise StartError(
             f"the privileged daemon did not start: {error}; allow "
-            f"{pwd.getpwuid(os.geteuid()).pw_name} to run it (sudoers.d/"
+            f"{_own_name()} to run it (sudoers.d/"
             f"ovn-metadata-agent) and try by hand: {command}"
         ) from None
 
@@ -145,7 +150,7 @@ def _program(name: str) -> str:
 
 
 def _daemon_options(settings: Settings) -> list[str]:
-    if settings.privileged_config.exists():
+    if os.path.exists(settings.privileged_config):  # noqa: PTH110 # see below
         return ["--config-file", str(settings.privileged_config)]
     return []
 
@@ -165,7 +170,8 @@ def _sudo_command(settings: Settings) -> list[str]:
     theirs = shlex.split(settings.helper_command or settings.root_helper or "")
     if not theirs or (_is_neutrons(theirs) and Path(ROOTWRAP_CONFIG).exists()):
         # Our sudoers line has the file in it.
-        if not settings.privileged_config.exists():
+        # Where its folder is closed to us Path.exists would raise.
+        if not os.path.exists(settings.privileged_config):  # noqa: PTH110
             raise StartError(
                 f"{settings.privileged_config} is missing; install it (it "
                 f"may be empty): the sudo rule names it"
@@ -173,9 +179,11 @@ def _sudo_command(settings: Settings) -> list[str]:
         return [*own, "privsep-helper", *_daemon_options(settings)]
     if theirs[0] == "sudo" and "-n" not in theirs:
         theirs.insert(1, "-n")
-    if settings.helper_command:
-        return theirs
-    return [*theirs, "privsep-helper", *_daemon_options(settings)]
+    if not settings.helper_command:
+        theirs.append("privsep-helper")
+    elif Path(theirs[-1]).name != "privsep-helper":
+        return theirs  # the operator's own, to the last word
+    return [*theirs, *_daemon_options(settings)]
 
 
 def _is_neutrons(command: list[str]) -> bool:
@@ -185,25 +193,6 @@ def _is_neutrons(command: list[str]) -> bool:
     and Neutron itself may be gone.
     """
     return any(Path(word).name == "neutron-rootwrap" for word in command)
-
-
-def _hand_over_state_path(settings: Settings, user: pwd.struct_passwd) -> None:
-    """Have state_path as a folder of USER's, if nobody but root has it.
-
-    What is below it is made when we are that user: as root we would follow
-    whatever somebody put there.
-    """
-    folder = settings.state_path
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            if os.fstat(descriptor).st_uid == 0:
-                os.fchown(descriptor, user.pw_uid, user.pw_gid)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StartError(f"{folder} (state_path): {error.strerror}") from None
 
 
 def _start_launcher(settings: Settings, user: pwd.struct_passwd) -> list[str]:

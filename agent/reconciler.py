@@ -7,10 +7,10 @@ nothing. Whatever fails raises: the queue comes back to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from . import names
-from .desired import desired_network, hold_on, is_less
+from .desired import desired_network, hold_on, lacking_ports
 from .errors import HaproxyError
 from .gateway import Gateway
 from .haproxy import mapfile, render
@@ -46,7 +46,7 @@ class Reconciler:
         gateway: Gateway,
         chassis_snapshot: Callable[[], ChassisSnapshot],
         switch_snapshot: Callable[[], SwitchSnapshot],
-        put_off_removal: Callable[[str], bool],
+        unsure: Callable[[str, Set[str]], Set[str]],
         ipv6: bool,
     ) -> None:
         self._settings = settings
@@ -58,7 +58,7 @@ class Reconciler:
         self._gateway = gateway
         self._chassis_snapshot = chassis_snapshot
         self._switch_snapshot = switch_snapshot
-        self._put_off_removal = put_off_removal
+        self._unsure = unsure
         self._ipv6 = ipv6
         # Networks whose veth was made and whose port and haproxy do not
         # follow yet; a try that failed half-way must not forget.
@@ -100,12 +100,10 @@ class Reconciler:
         snapshot = self._chassis_snapshot()
         network = snapshot.networks.get(key)
         last = self._last.get(key)
-        if (
-            last is not None
-            and is_less(network, last)
-            and (not snapshot.synced or self._put_off_removal(key))
-        ):
-            network = hold_on(network, last)
+        if last is not None and (lacking := lacking_ports(network, last)):
+            held = self._unsure(key, lacking) if snapshot.synced else lacking
+            if held:
+                network = hold_on(network, last, held)
         if network is None:
             return None, None
         return network, desired_network(network, ipv6=self._ipv6)
@@ -114,7 +112,7 @@ class Reconciler:
         """Tell whether KEY, of which NETWORK is known, can be removed."""
         if network is None:
             synced = self._chassis_snapshot().synced
-            return synced and not self._put_off_removal(key)
+            return synced and not self._unsure(key, {key})
         return network.complete
 
     def _rights(self, key: str) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from ..privsep.errors import PrivilegedError
@@ -113,7 +113,7 @@ class Service:
             switch=switch,
             chassis_snapshot=lambda: self._rows,
             switch_snapshot=lambda: self._switch_rows,
-            put_off_removal=self._put_off_removal,
+            unsure=self._unsure,
         )
         self._start_workers(reconciler)
         self._nova_hosts.start(lambda: self._queue.add(names.GATEWAY))
@@ -192,15 +192,15 @@ class Service:
             self._resync_now.set()
             self._news.set()
 
-    def _put_off_removal(self, network: str) -> bool:
-        """Tell whether what NETWORK lacks may only not be seen yet.
+    def _unsure(self, network: str, lacking: Set[str]) -> Set[str]:
+        """Return which of LACKING of NETWORK may only not be seen yet.
 
         It is looked at again when that is certain.
         """
-        delay_s = self._certainty.missing_s()
-        if delay_s:
+        unsure, delay_s = self._certainty.unsure(lacking)
+        if unsure:
             self._queue.add_later(network, delay_s)
-        return delay_s > 0
+        return unsure
 
     def _on_switch(self, snapshot: SwitchSnapshot) -> None:
         """Take note of SNAPSHOT (on the IDL's thread)."""

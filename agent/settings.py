@@ -100,6 +100,24 @@ class Settings:
     resync_interval_s: int
     resolve_interval_s: int
     privileged_config: Path
-    service_user: str  # "": the first of ovn-metadata, neutron that exists
+    service_user: str  # "": state_path's owner, or who there is of our own
     chassis_name: str  # "": as ovn-controller finds it without -n
     warnings: tuple[str, ...] = ()  # for the log, once there is one
+
+    def files_in_use(self) -> tuple[Path, ...]:
+        """Return the keys and certificates that these settings make use of."""
+        used: list[Path | None] = []
+        if self.uses_ssl:
+            southbound = self.southbound
+            used += [southbound.private_key, southbound.certificate]
+            used += [southbound.ca_cert]
+        if self.nova.protocol == "https":
+            used += [self.nova.client_cert, self.nova.client_key]
+            used += [] if self.nova.insecure else [self.nova.ca_cert]
+        return tuple(path for path in used if path is not None)
+
+    @property
+    def uses_ssl(self) -> bool:
+        """Whether one of the databases is reached by TLS."""
+        remotes = (*self.southbound.remotes, self.vswitch.connection)
+        return any(remote.startswith("ssl:") for remote in remotes)

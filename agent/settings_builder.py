@@ -14,6 +14,7 @@ from .nova_hosts import is_address
 from .option_table import OPTIONS, OWN_GROUP
 from .origins import WrittenOptions
 
+_TLS = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
 MAX_GATEWAY_THREADS = 64  # haproxy's nbthread
 
 # (section, option, reason) to the error that says so
@@ -96,15 +97,16 @@ def _southbound(conf: cfg.ConfigOpts, fail: _Fail) -> settings.Southbound:
     _check_pair(
         conf, fail, "ovn_sb_certificate", "ovn_sb_private_key", group="ovn"
     )
-    if _uses_ssl(conf):
-        _check_readable(
-            conf,
-            fail,
-            "ovn_sb_certificate",
-            "ovn_sb_private_key",
-            "ovn_sb_ca_cert",
-            group="ovn",
-        )
+    for group, option, remotes in (
+        ("ovn", "ovn_sb_connection", ovn.ovn_sb_connection),
+        ("ovs", "ovsdb_connection", (conf.ovs.ovsdb_connection,)),
+    ):
+        if any(remote.startswith("ssl:") for remote in remotes):
+            # The OVSDB library has no other way.
+            for name in _TLS:
+                if ovn[name] is None:
+                    raise fail(group, option, f"needs [ovn] {name} for ssl")
+            _check_readable(conf, fail, *_TLS, group="ovn")
     return settings.Southbound(
         remotes=ovn.ovn_sb_connection,
         private_key=ovn.ovn_sb_private_key,
@@ -138,10 +140,6 @@ def _rate_limit(conf: cfg.ConfigOpts) -> settings.RateLimit:
         burst_window_s=own.burst_window_duration,
         burst_requests=own.burst_query_rate_limit,
     )
-
-
-def _uses_ssl(conf: cfg.ConfigOpts) -> bool:
-    return any(r.startswith("ssl:") for r in conf.ovn.ovn_sb_connection)
 
 
 def _check_pair(
@@ -204,13 +202,6 @@ def _warnings(conf: cfg.ConfigOpts, written: WrittenOptions) -> Iterator[str]:
         yield (
             f"[DEFAULT] metadata_workers = {conf.metadata_workers}: the "
             f"gateway gets {MAX_GATEWAY_THREADS} threads, haproxy's most"
-        )
-    if _uses_ssl(conf) and not (
-        conf.ovn.ovn_sb_certificate and conf.ovn.ovn_sb_ca_cert
-    ):
-        yield (
-            "[ovn] ovn_sb_connection uses ssl without all of "
-            "ovn_sb_private_key, ovn_sb_certificate and ovn_sb_ca_cert"
         )
     known = {option.dest for option in OPTIONS[OWN_GROUP]}
     for file, name in written.names(OWN_GROUP):

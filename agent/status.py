@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import socketserver
+import stat
 import threading
 import time
 from collections.abc import Iterable
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import unixsocket
+from .errors import StartError
 
 LOG = logging.getLogger(__name__)
 
@@ -174,10 +177,28 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path, status: Status) -> None:
         self.status = status
         self._path = path
-        path.unlink(missing_ok=True)
-        with unixsocket.short_path(path) as short:
-            super().__init__(short, _Handler)
-        path.chmod(0o660)
+        try:
+            self._make_way()
+            with unixsocket.short_path(path) as short:
+                super().__init__(short, _Handler)
+            path.chmod(0o660)
+        except OSError as error:
+            raise StartError(
+                f"{path} (status_socket) can't be made as uid "
+                f"{os.geteuid()}: {error.strerror}"
+            ) from None
+
+    def _make_way(self) -> None:
+        """Remove an earlier agent's socket, and nothing else."""
+        path = self._path
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise StartError(
+                    f"{path} (status_socket) is there and no socket; move it "
+                    f"away"
+                )
+            path.unlink()
 
     def start(self) -> None:
         """Serve in a thread of its own."""

@@ -16,7 +16,7 @@ from supervisor.xmlrpc import Faults
 from . import names, program, rootfiles, validate
 from . import settings as privileged
 from .context import entrypoint
-from .errors import FleetError
+from .errors import FleetError, SettingsError
 from .rpc import Supervisord
 from .settings import FleetSettings
 
@@ -276,6 +276,14 @@ def write_configuration(settings: FleetSettings) -> None:
 
 
 def _ensure_folders(settings: FleetSettings) -> None:
+    run_dir = settings.run_dir
+    if run_dir.is_dir() and not settings.programs.exists():
+        others = {*os.listdir(run_dir)} - {settings.logs.name}
+        if others:
+            raise SettingsError(
+                f"[fleet] run_dir = {run_dir} holds other things "
+                f"({min(others)}); give the fleet a folder of its own"
+            )
     rootfiles.ensure_private_folder(settings.run_dir, mode=_RUN_DIR_MODE)
     for folder in (settings.programs, settings.logs):
         rootfiles.ensure_private_folder(folder)

@@ -51,6 +51,8 @@ class FleetSettings:
     uid: int
     gid: int
     run_dir: Path
+    # Nobody has named the user, and it is one that others may run as too.
+    is_fallback: bool = False
 
     @property
     def socket(self) -> Path:
@@ -102,6 +104,8 @@ def read(conf: cfg.ConfigOpts, *, runnable: bool = True) -> FleetSettings:
         uid=user.pw_uid,
         gid=user.pw_gid,
         run_dir=Path(_path(section["run_dir"], "run_dir")),
+        is_fallback=not section["user"]
+        and user.pw_name != DEFAULT_FLEET_USERS[0],
     )
 
 

@@ -81,7 +81,7 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
     fleet = privileged.load(settings.privileged_config, runnable=False)
     # As who we still are: the agent's user may be another one.
     lock = folders.keep_agent_away(fleet.agent_lock)
-    privileges.become_service_user(settings, hand_over=False)
+    privileges.become_service_user(settings, make=False)
     with lock or contextlib.nullcontext():
         if inventory.is_listened_on(settings.proxy_socket):
             raise StartError(

@@ -117,15 +117,14 @@ def _others(settings: Settings) -> Iterator[Path]:
     ):
         for pattern in patterns:
             yield from sorted(folder.glob(pattern))
-    with contextlib.suppress(FileNotFoundError):
-        mode = public.lstat().st_mode
-        ours = stat.S_ISLNK(mode) and (
-            public.readlink().parent == places.socket_folder
-        )
-        if ours or stat.S_ISSOCK(mode):  # Neutron's agent makes a socket
-            yield public
-    if os.path.lexists(settings.status_socket):
-        yield settings.status_socket
+    for path in (public, settings.status_socket):
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.lstat().st_mode
+            ours = stat.S_ISLNK(mode) and (
+                path.readlink().parent == places.socket_folder
+            )
+            if ours or stat.S_ISSOCK(mode):  # Neutron's agent makes a socket
+                yield path
 
 
 def is_listened_on(path: Path) -> bool:

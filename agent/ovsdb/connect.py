@@ -125,7 +125,8 @@ def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
     for one in remote.split(","):
         try:
             return _ask(one, method, parameters)
-        except OSError as error:
+        # The library's, for a remote or certificate that it can't make out.
+        except (OSError, TypeError, ValueError, OverflowError) as error:
             reasons.append(f"{one}: {error}" if "," in remote else str(error))
     raise ConnectionError("; ".join(reasons))
 
@@ -135,6 +136,13 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
     error, opened = Stream.open_block(
         Stream.open(remote.strip()), _ANSWER_TIMEOUT_MS
     )
+    if error == errno.EACCES:
+        raise PermissionError(
+            error,
+            "Permission denied; let the agent's user connect there, or have "
+            "the server listen on TCP as well (ovs-vsctl set-manager "
+            "ptcp:6640:127.0.0.1) and name that",
+        )
     if error:
         raise OSError(error, os.strerror(error))
     rpc = jsonrpc.Connection(opened)

@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -334,6 +335,24 @@ def test_database_that_hangs_at_start_is_waited_for(own_box):
         box.ovn.thaw("sb")
     box.agent.wait_ready(timeout_s=60)
     wait_served(instance)
+
+
+def test_database_that_is_closed_to_the_agent_is_named(own_box):
+    """Open vSwitch's own socket is root's alone, in most packages."""
+    box = own_box
+    path = "/run/closed.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        Path(path).chmod(0o700)
+        box.agent.configure({("ovs", "ovsdb_connection"): f"unix:{path}"})
+        box.agent.start()
+        wait_for(
+            lambda: "ovs-vsctl set-manager" in box.agent.status().stdout,
+            timeout_s=20,
+            what="the remedy in agent-status",
+        )
+    assert box.agent.status().returncode == 2
 
 
 def test_system_id_not_there_is_waited_for(own_box):

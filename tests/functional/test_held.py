@@ -88,11 +88,14 @@ def test_a_queue_that_hangs_holds_no_revocation_up(own_box):
     with stopped(box, "supervisord"):
         for other in (*others, network):
             box.neutron.update_network(other, mtu=1400)
-        path = Path(f"/sys/class/net/tap{others[3].id[:10]}0/mtu")
+        paths = [
+            Path(f"/sys/class/net/tap{one.id[:10]}0/mtu")
+            for one in (*others, network)
+        ]
         wait_for(
-            lambda: path.read_text().strip() == "1400",
+            lambda: [p.read_text().strip() for p in paths].count("1400") == 4,
             timeout_s=20,
-            what="workers that hang",
+            what="four workers that hang",
         )
         box.neutron.update_port(port, instance_id=str(uuid.uuid4()))
         box.ovn.sync()

@@ -510,6 +510,28 @@ def test_state_path_not_writable_is_one_line_with_the_remedy(bare):
     untouched(bare)
 
 
+def test_state_path_that_is_closed_to_others_is_named(bare):
+    """The haproxies' user has to get to its files."""
+    prepared(bare)
+    HOME.chmod(0o750)
+    line = refused(run(bare))
+    assert "chmod o+x" in line
+    assert str(HOME) in line
+    assert bare.processes() == []
+
+
+def test_something_else_at_the_status_socket_is_left(bare):
+    """Not removed as an earlier agent's socket is."""
+    prepared(bare)
+    precious = HOME / "precious"
+    precious.write_text("keep")
+    bare.configure({("ovn_metadata_agent", "status_socket"): str(precious)})
+    done = run(bare)
+    assert done.returncode == 1
+    assert f"{precious} (status_socket)" in done.stderr.splitlines()[-1]
+    assert precious.read_text() == "keep"
+
+
 def test_log_folder_not_writable_is_one_line_with_the_remedy(bare):
     prepared(bare)
     log = ("--log-file", "/proc/nowhere/agent.log")

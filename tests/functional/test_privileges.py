@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from oslo_privsep import capabilities
 
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import Sandbox, wait_for
+from sandbox.agent import LOG
 from sandbox.host import (
     CONFIG_FOLDER,
     FLEET_USER,
@@ -258,6 +260,55 @@ def test_started_as_root_it_drops_to_the_service_user(as_root):
     (second,) = box.plug([box.neutron.create_port(other)])
     wait_served(second)
     assert sole(box, "privsep").pid != pid
+
+
+def test_started_as_root_it_takes_over_what_roots_agent_left(as_root):
+    """Neutron's, where the unit had User=root; keys that nobody needs too."""
+    box = as_root
+    network = box.neutron.create_network("n")
+    stale = str(uuid.uuid4())
+    box.agent.configure(
+        {
+            ("AGENT", "root_helper"): "",
+            ("ovn", "ovn_sb_private_key"): "/etc/neutron/ssl/key",
+            ("ovn", "ovn_sb_certificate"): "/etc/neutron/ssl/cert",
+        }
+    )
+    keys = CONFIG_FOLDER / "ssl"
+    keys.mkdir(mode=0o700)
+    (keys / "key").write_text("")
+    pids = HOME / "external" / "pids"
+    for folder in (HOME / "ovn-metadata-proxy", pids):
+        folder.mkdir(parents=True)
+    for key in (network.id, stale):
+        (HOME / f"ovn-metadata-proxy/{key}.conf").write_text("nonsense\n")
+        (pids / f"{key}.pid.haproxy").write_text("1\n")
+    os.chown(HOME, 0, 0)
+    LOG.write_text("")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    box.agent._daemon.start()
+    box.agent.wait_ready()
+    wait_served(instance)
+    assert (LOG.owner(), HOME.owner()) == (SERVICE_USER, SERVICE_USER)
+    assert not (HOME / f"ovn-metadata-proxy/{stale}.conf").exists()
+
+
+def test_started_as_root_a_key_in_a_closed_folder_is_named(as_root):
+    """Read as root, it can't be read as the service user."""
+    box = as_root
+    keys = CONFIG_FOLDER / "ssl"
+    keys.mkdir(mode=0o700)
+    names = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
+    for name in names:
+        (keys / name).write_text("")
+    options = {("ovn", name): str(keys / name) for name in names}
+    options["ovn", "ovn_sb_connection"] = "ssl:127.0.0.1:6642"
+    box.agent.configure(options)
+    box.agent._daemon.start()
+    wait_for(lambda: not box.agent.running, timeout_s=20, what="its end")
+    (line,) = box.agent.log().splitlines()
+    assert f"can't be read as {SERVICE_USER}" in line
+    assert str(keys) in line
 
 
 def test_started_as_root_without_a_user_to_drop_to_it_says_so(as_root):

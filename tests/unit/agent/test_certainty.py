@@ -7,12 +7,20 @@ import uuid
 import pytest
 
 from ovn_metadata.agent.certainty import AWAY_S, SETTLE_S, Certainty
-from ovn_metadata.agent.model import ChassisSnapshot, NetworkSnapshot
+from ovn_metadata.agent.model import (
+    ChassisSnapshot,
+    NetworkSnapshot,
+    VifPort,
+)
 from ovn_metadata.agent.status import Status
 
 FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
-BOUND = {NETWORK: NetworkSnapshot(NETWORK, None, None, ())}
+OTHER = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
+PORT = "p-1"
+MAC = "fa:16:3e:00:00:01"
+VIF = VifPort(PORT, MAC, frozenset({MAC}), (), "i-1", "t-1")
+BOUND = {NETWORK: NetworkSnapshot(NETWORK, None, None, (VIF,))}
 GONE = ChassisSnapshot(None, {})
 EMPTY = ChassisSnapshot(FIRST, {}, is_filled=False)
 
@@ -38,10 +46,15 @@ class Machine:
             clock=lambda: self.now,
         )
 
-    def see(self, *snapshots: ChassisSnapshot) -> float:
+    def see(self, *snapshots: ChassisSnapshot) -> None:
         for snapshot in snapshots:
             self.certainty.note(snapshot, "c-1")
-        return self.certainty.missing_s()
+
+    def unsure_s(self, *names: str) -> float:
+        """Return for how long NAMES may not be seen yet."""
+        unsure, delay_s = self.certainty.unsure({*names})
+        assert unsure in (set(), {*names})
+        return delay_s if unsure else 0
 
 
 @pytest.mark.parametrize(
@@ -76,19 +89,33 @@ class Machine:
 )
 def test_how_long_it_may_not_be_seen(seen, expected):
     machine = Machine()
-    assert machine.see(*seen) == expected
+    machine.see(*seen)
+    assert machine.unsure_s(OTHER) == expected
     machine.now += SETTLE_S
-    assert machine.certainty.missing_s() == 0
+    assert machine.unsure_s(OTHER) == 0
+
+
+def test_what_was_seen_since_and_is_no_longer_is_gone():
+    """A port that is bound and unbound at once is not put off."""
+    machine = Machine()
+    machine.see(known(FIRST, {}), known(FIRST), known(FIRST, {}))
+    assert machine.unsure_s(NETWORK) == 0
+    assert machine.unsure_s(PORT) == 0
+    assert machine.certainty.unsure({PORT, "p-2"}) == ({"p-2"}, SETTLE_S)
+    # But for a chassis that is made anew it has to be seen anew.
+    machine.see(known(SECOND, {}))
+    assert machine.unsure_s(NETWORK) == SETTLE_S
 
 
 def test_nothing_is_certain_while_southbound_is_away():
     machine = Machine()
     machine.see(known(FIRST))
     machine.hears = False
-    assert machine.certainty.missing_s() == AWAY_S
-    assert machine.see(known(SECOND)) == SETTLE_S
+    assert machine.unsure_s(NETWORK) == AWAY_S
+    machine.see(known(SECOND))
+    assert machine.unsure_s(NETWORK) == SETTLE_S
     machine.now += SETTLE_S
-    assert machine.certainty.missing_s() == AWAY_S
+    assert machine.unsure_s(NETWORK) == AWAY_S
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ BAD_PATHS = [
 BAD_HOSTS = [
     "",
     ",",
-    "a,",
+    "a,,",
     "a,,b",
     "a b",
     "a\nb",
@@ -141,11 +141,14 @@ BAD = [
     *((types.group_id, text) for text in NO_GROUPS),
     *(
         (types.remote, text)
-        for text in ("", "tcp:", "127.0.0.1:6640", "TCP:a:1", "tcp:a b:1")
+        for text in (
+            *("", "tcp:", "127.0.0.1:6640", "TCP:a:1", "tcp:a b:1", "tcp:a"),
+            *("tcp:a:0", "ssl:a:65536", "tcp:a:x", "tcp:::1:6640", "ssl:[a:1"),
+        )
     ),
     (types.remote, "tcp:a:1 x"),
-    *((types.remotes, text) for text in ("", ",", "tcp:a:1,", "tcp:a:1,b")),
-    *((types.ip_versions, text) for text in ("", "5", "4,5", "x", "4,")),
+    *((types.remotes, text) for text in ("", ",", "tcp:a:1,,", "tcp:a:1,b")),
+    *((types.ip_versions, text) for text in ("", "5", "4,5", "x", ",4")),
     *((types.hosts, text) for text in BAD_HOSTS),
 ]
 

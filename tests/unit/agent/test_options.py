@@ -334,7 +334,7 @@ BAD_VALUES = [
     ("ovn", "ovsdb_retry_max_interval", "0"),
     ("ovn", "ovsdb_probe_interval", "-1"),
     ("ovn", "ovsdb_log_level", "LOUD"),
-    ("ovn", "ovn_nb_connection", "nb"),
+    ("ovn", "ovn_nb_connection", "a\n b"),
     ("ovn", "ovn_metadata_enabled", "maybe"),
     ("AGENT", "root_helper", "sudo 'x"),
     ("AGENT", "root_helper_daemon", "a\n b"),

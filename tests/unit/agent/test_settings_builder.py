@@ -94,6 +94,31 @@ def test_certificates_of_the_southbound_database(load, tmp_path, pem):
         load(f"{text}ovn_sb_ca_cert = {tmp_path}/no.pem\n")
 
 
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "[ovn]\novn_sb_connection = tcp:a:1,ssl:b:1\n",
+        "[ovs]\novsdb_connection = ssl:a:1\n",
+    ],
+)
+def test_ssl_needs_all_three(load, pem, connection):
+    """The OVSDB library raises TypeError without one of them."""
+    names = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
+    lines = {name: f"{name} = {pem}" for name in names}
+    section = "\n".join(lines.values())
+    assert set(load(f"{connection}[ovn]\n{section}\n").files_in_use()) == {pem}
+    some = lines["ovn_sb_private_key"] + "\n" + lines["ovn_sb_certificate"]
+    with pytest.raises(ConfigError, match=r"needs .* ovn_sb_ca_cert for ssl"):
+        load(f"{connection}[ovn]\n{some}\n")
+
+
+def test_files_that_are_not_used_are_no_matter(load, pem):
+    """Whoever may read them: the database is reached by tcp."""
+    lines = f"ovn_sb_private_key = {pem}\novn_sb_certificate = {pem}\n"
+    nova = "[DEFAULT]\nauth_ca_cert = /nowhere\n"
+    assert load(f"{nova}[ovn]\n{lines}").files_in_use() == ()
+
+
 def test_https_to_nova(load, pem):
     nova = load(
         f"[DEFAULT]\nnova_metadata_protocol = https\nauth_ca_cert = {pem}\n"
@@ -122,11 +147,6 @@ def test_https_to_nova(load, pem):
             "metadata_workers = 96\n",
             ("metadata_workers = 96: the gateway gets 64",),
             id="more threads than haproxy has",
-        ),
-        pytest.param(
-            "[ovn]\novn_sb_connection = ssl:a:1\n",
-            ("ovn_sb_connection uses ssl without",),
-            id="ssl without certificates",
         ),
         pytest.param(
             "[ovn_metadata_agent]\nresync_intervall = 5\n",

@@ -1,0 +1,85 @@
+"""What an agent that ran as root has left becomes the service user's.
+
+Done as root, in places where that user may have put what it likes: nothing
+is changed but what is root's and has one of our names, and no link below
+state_path is followed. What else is needed the service user makes itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import StartError
+
+# The folders that a metadata agent, Neutron's or this one, makes there.
+_OF_AN_AGENT: Mapping[str, Any] = {
+    "ovn-metadata-proxy": {"run": {}, "socket": {}},
+    "external": {"pids": {}},
+}
+
+
+def hand_over_state_path(
+    folder: Path, user: pwd.struct_passwd, *, make: bool
+) -> None:
+    """Have state_path FOLDER and an agent's folders in it be USER's.
+
+    MAKE it if it is not there. Raises StartError.
+    """
+    try:
+        if make:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        elif not folder.exists():
+            return
+        with _opened(folder) as descriptor:
+            found = os.listdir(descriptor)  # noqa: PTH208 # of a descriptor
+            # Somebody else's folder, given by mistake, is not handed over.
+            if not found or {*found} & {*_OF_AN_AGENT}:
+                _hand_over(descriptor, user, _OF_AN_AGENT)
+    except OSError as error:
+        raise StartError(f"{folder} (state_path): {error.strerror}") from None
+
+
+def _hand_over(
+    descriptor: int, user: pwd.struct_passwd, below: Mapping[str, Any]
+) -> None:
+    """Give a folder and those BELOW it to USER where root has them."""
+    if os.fstat(descriptor).st_uid == 0:
+        os.fchown(descriptor, user.pw_uid, user.pw_gid)
+    for name, more in below.items():
+        # Not there, or no folder but a link: said when it is to be used.
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            _opened(name, at=descriptor) as inner,
+        ):
+            _hand_over(inner, user, more)
+
+
+@contextlib.contextmanager
+def _opened(folder: str | Path, *, at: int | None = None) -> Iterator[int]:
+    """Give a descriptor of FOLDER; a link is followed only without AT."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    flags |= 0 if at is None else os.O_NOFOLLOW
+    descriptor = os.open(folder, flags, dir_fd=at)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
+    """Have the log PATH be USER's if it is root's."""
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError):  # said when it is to be written
+        descriptor = os.open(path, flags)
+        try:
+            entry = os.fstat(descriptor)
+            if stat.S_ISREG(entry.st_mode) and entry.st_uid == 0:
+                os.chown(f"/proc/self/fd/{descriptor}", user.pw_uid, -1)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,104 @@
+"""Root's leftovers go to the service user; nothing else does."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent import handover
+from ovn_metadata.agent.errors import StartError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chown is root's")
+
+USER = pwd.struct_passwd(("svc", "x", 4711, 4712, "", "/", "/bin/false"))
+FOLDERS = ("ovn-metadata-proxy/run", "ovn-metadata-proxy/socket")
+
+
+def owners(folder: Path) -> dict[str, int]:
+    """Return who owns FOLDER and all below it."""
+    found = {".": folder.stat().st_uid}
+    for path in folder.rglob("*"):
+        found[str(path.relative_to(folder))] = path.lstat().st_uid
+    return found
+
+
+def hand_over(folder: Path, *, make: bool = True) -> dict[str, int]:
+    handover.hand_over_state_path(folder, USER, make=make)
+    return owners(folder)
+
+
+def test_a_state_path_that_is_not_there_is_made_if_asked_for(tmp_path):
+    folder = tmp_path / "a" / "state"
+    handover.hand_over_state_path(folder, USER, make=False)
+    assert not folder.exists()
+    assert hand_over(folder) == {".": 4711}
+
+
+def test_what_an_agent_of_roots_left_is_handed_over(tmp_path):
+    for name in (*FOLDERS, "external/pids", "lock"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ovn-metadata-proxy/x.conf").write_text("")
+    # Files are replaced, which takes no more than their folder.
+    assert hand_over(tmp_path) == {
+        ".": 4711,
+        "ovn-metadata-proxy": 4711,
+        "ovn-metadata-proxy/run": 4711,
+        "ovn-metadata-proxy/socket": 4711,
+        "ovn-metadata-proxy/x.conf": 0,
+        "external": 4711,
+        "external/pids": 4711,
+        "lock": 0,
+    }
+
+
+def test_anothers_stays_anothers(tmp_path):
+    (tmp_path / "external").mkdir()
+    os.chown(tmp_path / "external", 815, 815)
+    os.chown(tmp_path, 816, 816)
+    assert hand_over(tmp_path) == {".": 816, "external": 815}
+
+
+def test_a_folder_with_other_things_only_is_left_as_it_is(tmp_path):
+    """As /var/lib would be, given by mistake."""
+    (tmp_path / "dpkg").mkdir()
+    assert hand_over(tmp_path) == {".": 0, "dpkg": 0}
+
+
+@pytest.mark.parametrize("name", ["external", "ovn-metadata-proxy"])
+def test_no_link_is_followed(tmp_path, name):
+    precious = tmp_path / "precious"
+    (precious / "pids").mkdir(parents=True)
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / name).symlink_to(precious)
+    handover.hand_over_state_path(state, USER, make=True)
+    assert owners(precious) == {".": 0, "pids": 0}
+
+
+def test_a_file_in_its_place_is_told(tmp_path):
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StartError, match="state_path"):
+        handover.hand_over_state_path(tmp_path / "state", USER, make=True)
+
+
+def test_a_log_of_roots_is_handed_over(tmp_path):
+    log = tmp_path / "agent.log"
+    handover.hand_over_log(log, USER)
+    assert not log.exists()
+    log.write_text("")
+    handover.hand_over_log(log, USER)
+    assert log.stat().st_uid == 4711
+    os.chown(log, 815, -1)
+    handover.hand_over_log(log, USER)
+    assert log.stat().st_uid == 815
+
+
+def test_a_link_in_the_logs_place_leads_nowhere(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("")
+    (tmp_path / "agent.log").symlink_to(precious)
+    handover.hand_over_log(tmp_path / "agent.log", USER)
+    assert precious.stat().st_uid == 0
