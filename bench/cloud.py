@@ -10,10 +10,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from ovn_metadata.agent.ovsdb import southbound
-from sandbox import Instance, Sandbox, ovsdb, processes, wait_for
+from sandbox import Instance, Sandbox, ovsdb, processes
 from sandbox.daemons import run
-from sandbox.ovn import SB_REMOTE
+from sandbox.rows_held import rows_held
 
 from . import binding, load, sides
 from .report import Report, progress
@@ -148,31 +147,6 @@ def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def rows_held(box: Sandbox) -> int:
-    """Return how many Port_Bindings the agent's conditions bring.
-
-    By its own code, on a connection beside the agent's.
-    """
-    idl = southbound.SouthboundIdl(
-        SB_REMOTE,
-        southbound.make_helper(SB_REMOTE),
-        chassis_name=box.ovn.system_id,
-        on_snapshot=lambda _snapshot: None,
-        max_backoff_ms=1000,
-    )
-
-    def settled() -> bool:
-        idl.run()
-        networks = idl.snapshot.networks.values()
-        return bool(networks) and all(n.localport for n in networks)
-
-    try:
-        wait_for(settled, timeout_s=60, what="the localports")
-        return len(idl.tables["Port_Binding"].rows)
-    finally:
-        idl.close()
 
 
 def received_kib(pid: int) -> float:

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox import Instance, Loader, Network, Sandbox, wait_for
+from sandbox.rows_held import rows_held
 from sandbox.southbound import Member
 
 from .conftest import Host, wait_served
 
 DEAD = "tcp:127.0.0.1:6699"
 HANGING_PORT = 6698
+FOREIGN_PORTS = 200
 HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
 # A heartbeat may wait for a third of agent_down_time, but no less than 3 s.
 OPTIONS = {
@@ -177,6 +179,19 @@ def test_all_servers_killed_and_back(cloud):
         cloud.wait_followed()
         cloud.wait_heartbeat()
         box.agent.wait_ready()
+
+
+def test_rows_of_other_chassis_are_not_asked_for(cloud):
+    """On the very network of an instance here: two rows for each of ours."""
+    box = cloud.box
+    before = rows_held(box)
+    box.neutron.add_foreign_ports(FOREIGN_PORTS, cloud.quiet)
+    where = [["name", "==", cloud.quiet.switch]]
+    (switch,) = box.ovn.nb.select("Logical_Switch", where, ["ports"])
+    assert len(switch["ports"]) > FOREIGN_PORTS
+    with cloud.undisturbed():
+        box.ovn.sync()
+        assert rows_held(box) == before
 
 
 @pytest.fixture

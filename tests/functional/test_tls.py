@@ -233,20 +233,66 @@ def refused(tls: Tls, *args: str) -> bool:
     return False
 
 
-def test_role_of_ovn_controller_is_all_the_rights_it_needs(tls):
-    """It registers, tells that it is alive, and serves."""
-    ovn = tls.box.ovn
-    ours, other = ovn.system_id, "another-chassis"
-    ids = "external_ids"
+def with_role(tls: Tls) -> None:
+    """Have OVN listen with its role-based access control."""
     folder = tls.folder
-    ovn.sbctl("clear", "Chassis_Private", ours, ids)
-    ovn.sbctl(
+    tls.box.ovn.sbctl(
         *("set-ssl", f"{folder}/server.key", f"{folder}/server.pem"),
         f"{folder}/ca.pem",
         *("--", "--id=@c", "create", "Connection", "role=ovn-controller"),
         *('target="pssl:6644:127.0.0.1"', "--", "set", "SB_Global", "."),
         "connections=@c",
     )
+
+
+def test_heartbeat_that_ovn_refuses_is_told_once(tls):
+    """The certificate is another chassis': all is served, and no log fills."""
+    with_role(tls)
+    folder = tls.folder
+    names = {
+        ("ovn", "ovn_sb_private_key"): f"{folder}/server.key",
+        ("ovn", "ovn_sb_certificate"): f"{folder}/server.pem",
+    }
+    before = {name: tls.box.agent.options[name] for name in names}
+    tls.box.agent.stop()
+    tls.box.agent.configure(names)
+    (folder / "server.key").chmod(0o644)
+    tls.box.ovn.sbctl(
+        "clear", "Chassis_Private", tls.box.ovn.system_id, "external_ids"
+    )
+    logged = len(tls.box.agent.log())
+    try:
+        instance = tls.serve(WITH_ROLE)
+        said = wait_for(
+            lambda: [
+                line
+                for line in tls.box.agent.status().stdout.splitlines()
+                if "Neutron may show the agent dead" in line
+            ],
+            timeout_s=20,
+            what="a problem in agent-status",
+        )
+        assert "RBAC" in said[0]
+        assert tls.box.agent.status().returncode == 0
+        tls.instance()  # more changes, more tries
+        lines = [
+            line
+            for line in tls.box.agent.log()[logged:].splitlines()
+            if "heartbeat" in line and "WARNING" in line
+        ]
+        assert len(lines) == 1
+        assert instance.fetch().status == 200
+    finally:
+        tls.box.agent.configure(before)
+
+
+def test_role_of_ovn_controller_is_all_the_rights_it_needs(tls):
+    """It registers, tells that it is alive, and serves."""
+    ovn = tls.box.ovn
+    ours, other = ovn.system_id, "another-chassis"
+    ids = "external_ids"
+    ovn.sbctl("clear", "Chassis_Private", ours, ids)
+    with_role(tls)
     instance = tls.serve(WITH_ROLE)
     ovn.sync()
     (newest,) = ovn.sb.select("SB_Global", (), ["nb_cfg"])
@@ -267,4 +313,4 @@ def test_role_of_ovn_controller_is_all_the_rights_it_needs(tls):
         assert refused(tls, "set", "Port_Binding", port, f"{ids}:a=b")
     finally:
         ovn.sbctl("destroy", "Chassis_Private", other)
-    assert "not written" not in tls.box.agent.log()
+    assert "Neutron may show" not in tls.box.agent.status().stdout

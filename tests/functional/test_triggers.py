@@ -131,10 +131,8 @@ def test_row_is_created_with_this_chassis_in_it(box, case: Case, column):
     network = case.network("created")
     port = new_port(network, host="")
     box.ovn.sync()
-    name = to_map({"name": network.switch})
-    where = [["external_ids", "includes", name]]
-    (datapath,) = box.ovn.sb.select("Datapath_Binding", where, ["_uuid"])
-    row = binding_row(port, datapath["_uuid"], FREE_KEY, **{column: here(box)})
+    datapath = datapath_of(box, network)
+    row = binding_row(port, datapath, FREE_KEY, **{column: here(box)})
     with frozen(box, "ovn-controller", "northd"):
         box.ovn.sb.transact([insert("Port_Binding", row)])
         wait_host(box, network, port)
@@ -256,6 +254,63 @@ def test_subnet_is_added_and_removed(box, case: Case):
     box.neutron.remove_subnet(network, added)
     wait_host(box, network, first.port)
     wait_served(first)
+
+
+# ------------------------------------------------------------ datapaths
+
+
+def datapath_of(box: Sandbox, network: Network) -> str:
+    """Return the uuid of the Datapath_Binding of NETWORK."""
+    where = [["external_ids", "includes", to_map({"name": network.switch})]]
+    (row,) = box.ovn.sb.select("Datapath_Binding", where, ["_uuid"])
+    return str(row["_uuid"])
+
+
+def test_switch_is_deleted_and_made_anew_under_its_name(box, case: Case):
+    """Of the same network: another datapath, other ports."""
+    network = case.network("again")
+    old = case.instance(network)
+    before = datapath_of(box, network)
+    box.neutron.delete_network(network)
+    again = box.neutron.create_network("again", network_id=network.id)
+    port = box.neutron.create_port(again)
+    (new,) = box.plug([port])
+    assert datapath_of(box, again) != before
+    wait_served(new)
+    box.unplug([old])
+    wait_host(box, again, port)
+    wait_served(new)
+
+
+def test_port_is_on_another_network_from_one_moment_to_the_next(
+    box, case: Case
+):
+    """One transaction: what it had on the first one goes."""
+    first, second = case.network("first"), case.network("second")
+    port = new_port(first, host="", addresses=["10.10.0.77"])
+    keeper = case.instance(second)
+    box.ovn.sync()
+    row = binding_row(
+        port, datapath_of(box, first), FREE_KEY, chassis=here(box)
+    )
+    moved = {
+        "datapath": to_uuid(datapath_of(box, second)),
+        "external_ids": to_map(
+            {
+                "neutron:device_id": port.device_id,
+                "neutron:network_name": second.switch,
+                "neutron:project_id": port.project_id,
+            }
+        ),
+    }
+    where = [["logical_port", "==", port.id]]
+    with frozen(box, "ovn-controller", "northd"):
+        box.ovn.sb.transact([insert("Port_Binding", row)])
+        wait_host(box, first, port)
+        box.ovn.sb.transact([update("Port_Binding", where, moved)])
+        wait_host(box, first)
+        wait_host(box, second, keeper.port, port)
+    wait_host(box, second, keeper.port)
 
 
 # ------------------------------------------------------- metadata ports
