@@ -19,6 +19,8 @@ LOG = logging.getLogger(__name__)
 
 # What an ovn-controller that starts may take to claim its ports.
 SETTLE_S = 30.0
+# The same at our own start, where it has long run in most cases.
+START_SETTLE_S = 5.0
 # Until the next look while the Southbound database is away.
 AWAY_S = 10.0
 
@@ -41,7 +43,7 @@ class Certainty:
         self._clock = clock
         # Whose bindings are known, and from when on they are all.
         self._chassis: uuid.UUID | None = None
-        self._settled_at = 0.0
+        self._settled_at: float | None = None  # None: they are
         # Networks and logical ports that were bound in the time before that:
         # if they are no longer, they are really gone.
         self._seen: frozenset[str] = frozenset()
@@ -68,7 +70,7 @@ class Certainty:
         is_another = snapshot.chassis != self._chassis or self._was_missing
         if snapshot.synced and is_another:
             self._begin(snapshot)
-        if self._clock() < self._settled_at:
+        if self._settling_s():
             self._seen = self._seen.union(_names(snapshot))
 
     def _begin(self, snapshot: ChassisSnapshot) -> None:
@@ -76,12 +78,27 @@ class Certainty:
         is_anew = self._chassis not in (None, snapshot.chassis)
         if is_anew:
             LOG.info("ovn-controller has made its Chassis row anew")
-        # At our own start it may have been made just now, as well.
-        if is_anew or self._was_missing or not snapshot.networks:
-            self._settled_at = self._clock() + SETTLE_S
-            self._seen = frozenset()
+        is_fresh = is_anew or self._was_missing or not snapshot.networks
+        self._seen = frozenset()
+        delay_s = SETTLE_S if is_fresh else START_SETTLE_S
+        self._settled_at = self._clock() + delay_s
         self._chassis = snapshot.chassis
         self._was_missing = False
+
+    def _settling_s(self) -> float:
+        """Return how long it still takes until all is certain; 0: it is.
+
+        While the Southbound database is away ovn-controller can't go on.
+        """
+        if self._settled_at is None:
+            return 0.0
+        now = self._clock()
+        if not self._hears_southbound():
+            self._settled_at = max(self._settled_at, now + SETTLE_S)
+        elif now >= self._settled_at:
+            self._settled_at = None
+            return 0.0
+        return self._settled_at - now
 
     def unsure(self, lacking: Set[str]) -> tuple[Set[str], float]:
         """Return which of LACKING may only not be seen yet.
@@ -89,11 +106,10 @@ class Certainty:
         LACKING are ids of networks or names of logical ports. Also the
         seconds after which to look again.
         """
-        delay_s = max(0.0, self._settled_at - self._clock())
-        if not self._hears_southbound():
-            # They may have been claimed meanwhile.
-            return lacking, max(delay_s, AWAY_S)
-        return (lacking - self._seen if delay_s else frozenset()), delay_s
+        delay_s = self._settling_s()
+        if not delay_s:
+            return frozenset(), 0.0
+        return lacking - self._seen, min(delay_s, AWAY_S)
 
 
 def _names(snapshot: ChassisSnapshot) -> Iterator[str]:

@@ -90,11 +90,16 @@ def hold_on(
     """Return CURRENT with the logical ports HELD of LAST, which it lacks.
 
     For as long as it is not certain that they are gone. Not those whose
-    address or MAC another port has by now.
+    address or MAC another port has, or may use, by now.
     """
     here = current.ports if current else ()
     macs = {mac for port in here for mac in port.macs}
-    taken = {address for port in here for address, _ in port.addresses}
+    taken = {
+        address
+        for port in here
+        for claims in identity.claimed_addresses(port)
+        for address in claims
+    }
     kept = [
         port
         for port in last.ports

@@ -113,7 +113,9 @@ class Gateway:
         client = []
         if nova.client_cert is not None and nova.client_key is not None:
             client = [nova.client_cert, nova.client_key]  # in one file
-        authority = [nova.ca_cert] if nova.ca_cert is not None else []
+        authority = []
+        if nova.ca_cert is not None and not nova.insecure:
+            authority = [nova.ca_cert]
         return Tls(
             insecure=nova.insecure,
             authority=self._ensure_pem("authority", authority),

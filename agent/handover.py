@@ -79,7 +79,9 @@ def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
         descriptor = os.open(path, flags)
         try:
             entry = os.fstat(descriptor)
-            if stat.S_ISREG(entry.st_mode) and entry.st_uid == 0:
+            # A link that somebody made to another file of root's has two.
+            is_own = stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1
+            if is_own and entry.st_uid == 0:
                 os.chown(f"/proc/self/fd/{descriptor}", user.pw_uid, -1)
         finally:
             os.close(descriptor)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from . import names
 from .errors import HaproxyError
@@ -29,6 +30,10 @@ _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
 # What a network may have had before it is left with fewer.
 _MANY_ENTRIES = 4096
+
+
+# Gives a network's map as it is to be now: looked up when it is used.
+Rights: TypeAlias = Callable[[], Mapping[str, str]]
 
 
 class Proxies:
@@ -49,7 +54,7 @@ class Proxies:
         self,
         network: str,
         wanted: Rendered,
-        rights: Callable[[], Mapping[str, str]] | None,
+        rights: Rights | None,
         *,
         renew: bool = False,
     ) -> list[str]:
@@ -90,7 +95,7 @@ class Proxies:
         self,
         network: str,
         wanted: Rendered,
-        rights: Callable[[], Mapping[str, str]] | None,
+        rights: Rights | None,
     ) -> list[str]:
         places = self._places
         changes = []
@@ -123,17 +128,23 @@ class Proxies:
             files.check(path, self._haproxy)
             self._accepted.add(key)
 
-    def revoke(self, network: str, wanted: Mapping[str, str]) -> None:
-        """Take from NETWORK's haproxy what WANTED has not; grant nothing.
+    def revoke(
+        self, network: str, rights: Callable[[], Mapping[str, str] | None]
+    ) -> tuple[str, ...]:
+        """Take from NETWORK's haproxy what RIGHTS has not; grant nothing.
 
+        Returns the addresses that it took; without RIGHTS (None) none.
         To be done before anything else: what comes between may fail or
         hang, and no address may speak for who had it before. Raises OSError
         and HaproxyError where it does not do as it is told.
         """
         with self._map_lock(network):
-            self._revoke(network, wanted)
+            wanted = rights()
+            return () if wanted is None else self._revoke(network, wanted)
 
-    def _revoke(self, network: str, wanted: Mapping[str, str]) -> None:
+    def _revoke(
+        self, network: str, wanted: Mapping[str, str]
+    ) -> tuple[str, ...]:
         socket, file = self._places.stats(network), self._places.map(network)
         try:
             present = stats.read_map(
@@ -142,7 +153,7 @@ class Proxies:
         except (FileNotFoundError, ConnectionRefusedError, PermissionError):
             # Nobody runs, so nobody answers. (All may ask ours: what may
             # not be asked is something else that has the name.)
-            return
+            return ()
         kept = {
             key: value
             for key, value in present.items()
@@ -152,14 +163,16 @@ class Proxies:
             # The file first: one that is started now reads it.
             files.write(file, mapfile.render_map(kept))
             stats.change_map(socket, file, mapfile.change(present, kept))
+        return tuple(sorted(present.keys() - kept.keys()))
 
-    def replace(self, network: str, rights: Mapping[str, str]) -> None:
+    def replace(self, network: str, rights: Rights) -> None:
         """Start the haproxy of NETWORK anew, with RIGHTS and no others.
 
         For one that is not to be trusted any more to do as it is told.
         """
         with self._map_lock(network):
-            files.write(self._places.map(network), mapfile.render_map(rights))
+            text = mapfile.render_map(rights())
+            files.write(self._places.map(network), text)
         self._host.ensure_program(network, renew=True)
 
     @contextlib.contextmanager
@@ -185,9 +198,7 @@ class Proxies:
         uids = (self._fleet_uid, os.geteuid())
         return leftovers.haproxy_files(self._places, uids)
 
-    def _ensure_map(
-        self, network: str, rights: Callable[[], Mapping[str, str]]
-    ) -> list[str]:
+    def _ensure_map(self, network: str, rights: Rights) -> list[str]:
         socket, file = self._places.stats(network), self._places.map(network)
         with self._map_lock(network):
             wanted = rights()

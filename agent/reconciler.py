@@ -7,7 +7,7 @@ nothing. Whatever fails raises: the queue comes back to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 
 from . import names
 from .desired import desired_network, hold_on, lacking_ports
@@ -24,11 +24,13 @@ from .model import (
     SwitchSnapshot,
 )
 from .ovsdb.vswitch import Switch
-from .proxies import Proxies
+from .proxies import Proxies, Rights
 from .settings import Settings
 from .status import Status
 
 LOG = logging.getLogger(__name__)
+
+_MUTE_TRIES = 3
 
 
 class Reconciler:
@@ -65,8 +67,8 @@ class Reconciler:
         self._new_veths: set[str] = set()
         # What was known last of those that are served.
         self._last: dict[str, NetworkSnapshot] = {}
-        # Networks whose haproxy did not answer the last time.
-        self._mute: set[str] = set()
+        # How often in a row a network's haproxy has not answered.
+        self._mute: dict[str, int] = {}
 
     def reconcile(self, key: str) -> None:
         """Bring the network KEY (or the gateway) to what is wanted."""
@@ -86,8 +88,15 @@ class Reconciler:
         At once, whatever `reconcile` hangs in: needs nothing privileged.
         Raises as `Proxies.revoke` does.
         """
-        if key != names.GATEWAY and (rights := self._rights(key)) is not None:
-            self._proxies.revoke(key, rights)
+        if key != names.GATEWAY:
+            self._revoke(key, lambda: self._rights(key))
+
+    def _revoke(
+        self, network: str, rights: Callable[[], Mapping[str, str] | None]
+    ) -> None:
+        if taken := self._proxies.revoke(network, rights):
+            addresses = ",".join(taken)
+            LOG.info("revoked network=%s addresses=%s", network, addresses)
 
     def _wanted(
         self, key: str
@@ -123,6 +132,9 @@ class Reconciler:
         network, wanted = self._wanted(key)
         if wanted is None:
             return {} if self._is_over(key, network) else None
+        return self._entries(wanted)
+
+    def _entries(self, wanted: MetadataNetwork) -> dict[str, str]:
         secret = self._settings().shared_secret
         return mapfile.entries(wanted.instances, secret)
 
@@ -147,9 +159,15 @@ class Reconciler:
     def _provision(self, wanted: MetadataNetwork) -> None:
         network = wanted.network
         settings = self._settings()
+
+        def rights() -> dict[str, str]:
+            """Return its map of now: all of this may have taken a while."""
+            now = self._rights(network)
+            return self._entries(wanted) if now is None else now
+
         # First of all: the neighbour entries that are set next let the new
         # owner of an address have answers.
-        self._revoke(network)
+        self._revoke_or_replace(network, rights)
         switch = self._switch_snapshot()
         changes = list(
             self._host.apply(wanted, userspace_datapath=switch.is_userspace)
@@ -178,8 +196,7 @@ class Reconciler:
         changes += self._proxies.ensure(
             network,
             rendered,
-            # As they are when they are granted: it may have taken a while.
-            lambda: self._rights(network) or {},
+            rights,
             renew=is_new,
         )
         self._new_veths.discard(network)
@@ -203,22 +220,27 @@ class Reconciler:
                 ",".join(changes),
             )
 
-    def _revoke(self, network: str) -> None:
-        """Do so, and replace a haproxy that lets itself be told nothing."""
+    def _revoke_or_replace(self, network: str, rights: Rights) -> None:
+        """Take rights away; replace a haproxy that can't be told so.
+
+        The third time in a row: it may have been busy.
+        """
         try:
-            self.revoke(network)
-        except (OSError, HaproxyError):
-            if network not in self._mute:
-                self._mute.add(network)
+            self._revoke(network, rights)
+        except (TimeoutError, HaproxyError) as error:
+            count = self._mute.get(network, 0) + 1
+            self._mute[network] = count
+            if count < _MUTE_TRIES:
                 raise
-            self._proxies.replace(network, self._rights(network) or {})
-        self._mute.discard(network)
+            LOG.warning("network=%s its haproxy is mute: %s", network, error)
+            self._proxies.replace(network, rights)
+        self._mute.pop(network, None)
 
     def _teardown(self, network: str) -> None:
         self._last.pop(network, None)
-        self._mute.discard(network)
+        self._mute.pop(network, None)
         try:
-            self._proxies.revoke(network, {})
+            self._revoke(network, dict)
         except (OSError, HaproxyError) as error:
             # It is ended next, which matters more.
             LOG.warning("network=%s its haproxy is mute: %s", network, error)

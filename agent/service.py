@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Set
 from typing import Any
 
-from ..privsep.errors import PrivilegedError
+from ..privsep.errors import FleetError, PrivilegedError
 from . import names
 from .certainty import Certainty
 from .databases import Databases
@@ -254,6 +254,8 @@ class Service:
                 reason = f"{type(error).__name__}: {error}"
                 if isinstance(error, AgentError | PrivilegedError):
                     reason = str(error)
+                if isinstance(error, FleetError):
+                    self._news.set()  # have supervisord looked after
                 LOG.debug("network=%s failed", key, exc_info=True)
             LOG.debug("looked at network=%s", key)
             # Before the key is given back, or a worker that takes it and
@@ -314,9 +316,11 @@ class Service:
 
     def _note_first_pass(self) -> None:
         """Say that all is served once everything was looked at."""
-        complete = all(n.complete for n in self._rows.networks.values())
-        if self._all_queued and complete and self._queue.is_idle():
-            self._status.waits_for(_FIRST_LOOK, "")
+        networks = self._rows.networks
+        complete = all(n.complete for n in networks.values())
+        is_over = self._all_queued and complete and self._queue.is_idle()
+        if is_over and self._status.waits_for(_FIRST_LOOK, ""):
+            LOG.info("ready networks=%d", len(networks))
 
     def _check_fleet(self) -> None:
         """Have supervisord run, and look after what it gave up on."""

@@ -53,13 +53,16 @@ class Status:
         self._networks: dict[str, NetworkStatus] = {}
         self._reconciles = 0
 
-    def waits_for(self, what: str, reason: str) -> None:
-        """Note why WHAT is not there yet; "" when it is."""
+    def waits_for(self, what: str, reason: str) -> bool:
+        """Note why WHAT is not there yet; "" when it is.
+
+        Tells whether that is so since now.
+        """
         with self._lock:
+            before = self._waiting.pop(what, "")
             if reason:
                 self._waiting[what] = reason
-            else:
-                self._waiting.pop(what, None)
+            return bool(before) != bool(reason)
 
     def trouble(self, what: str, problem: str) -> bool:
         """Note what is the matter with WHAT; "" for nothing.

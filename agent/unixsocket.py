@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+class TooLongError(OSError):
+    """What was said is longer than any answer."""
+
+
 @contextlib.contextmanager
 def short_path(path: Path) -> Iterator[str]:
     """Give another name of PATH, short whatever its folder is called.
@@ -34,8 +38,8 @@ def read_all(
 ) -> bytes:
     """Return what comes until the other side closes.
 
-    Raises OSError (TimeoutError) if that is more than MAX_BYTES or takes
-    longer than TIMEOUT_S altogether.
+    Raises TooLongError if that is more than MAX_BYTES, TimeoutError if it
+    takes longer than TIMEOUT_S altogether, OSError.
     """
     deadline = time.monotonic() + timeout_s
     parts: list[bytes] = []
@@ -48,6 +52,6 @@ def read_all(
         parts.append(part)
         left -= len(part)
         if left < 0:
-            raise OSError("the answer is too long")
+            raise TooLongError("the answer is too long")
         if time.monotonic() > deadline:
             raise TimeoutError("the answer takes too long")

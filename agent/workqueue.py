@@ -38,6 +38,7 @@ class WorkQueue:
         self._due_at: dict[str, float] = {}  # the one entry that counts
         self._number = itertools.count()
         self._failures: dict[str, int] = {}
+        self._retries: set[str] = set()  # handed out because they were due
         self._closed = False
 
     def add(self, key: str) -> None:
@@ -85,6 +86,7 @@ class WorkQueue:
             due, _, key = heapq.heappop(self._due)
             if self._due_at.get(key) == due:  # else it was overtaken
                 del self._due_at[key]
+                self._retries.add(key)
                 self._add(key)
 
     def _seconds_to_next(self) -> float | None:
@@ -95,19 +97,23 @@ class WorkQueue:
     def done(self, key: str, *, failed: bool) -> float | None:
         """Give KEY back; return the seconds to its retry, if it FAILED.
 
-        The delay doubles with each failure in a row and is spread by up
-        to a quarter, so that what failed together is not retried so.
+        The delay doubles with each retry that fails and is spread by up to
+        a quarter, so that what failed together is not retried so. What is
+        tried for another reason, say that rows change, makes it no longer:
+        many of those come at once.
         """
         with self._changed:
             self._held.discard(key)
             if key in self._dirty:
                 self._dirty.discard(key)
                 self._add(key)
+            was_retry = key in self._retries
+            self._retries.discard(key)
             if not failed:
                 self._failures.pop(key, None)
                 return None
-            count = self._failures.get(key, 0)
-            self._failures[key] = count + 1
+            count = self._failures.get(key, -1) + was_retry
+            self._failures[key] = count = max(count, 0)
             delay = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(count, 16))
             delay *= 1 - self._jitter() / 4
             self._add_later(key, delay)

@@ -21,8 +21,10 @@ from .settings import FleetSettings
 _END_TIMEOUT_S = 5.0
 # In the fleet's folder, beside those of the programs.
 _OWN_FILES = (
-    *("supervisord.conf", "supervisord.pid"),
-    *("start.lock", "agent.lock"),
+    "supervisord.conf",
+    "supervisord.pid",
+    "start.lock",
+    "agent.lock",
 )
 
 

@@ -47,10 +47,9 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
 def prepare(state_path: str, pids_path: str) -> bool:
     """Share the agent's folders with the fleet and have supervisord run.
 
-    The folders exist and are the agent's; the host's lock for one agent
-    is made for it. Tells whether a supervisord had
-    to be started. Raises InvalidArgumentError, SettingsError, FleetError,
-    OSError.
+    The folders exist and are the agent's. The host's lock for one agent is
+    made for it. Tells whether a supervisord had to be started. Raises
+    InvalidArgumentError, SettingsError, FleetError, OSError.
     """
     settings = read_settings()
     folder = program.config_folder(validate.folder(state_path))
@@ -276,9 +275,9 @@ def write_configuration(settings: FleetSettings) -> None:
 
 
 def _ensure_folders(settings: FleetSettings) -> None:
-    run_dir = settings.run_dir
+    run_dir, ours = settings.run_dir, {settings.programs, settings.logs}
     if run_dir.is_dir() and not settings.programs.exists():
-        others = {*os.listdir(run_dir)} - {settings.logs.name}
+        others = {*os.listdir(run_dir)} - {path.name for path in ours}
         if others:
             raise SettingsError(
                 f"[fleet] run_dir = {run_dir} holds other things "

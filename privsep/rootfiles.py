@@ -25,7 +25,7 @@ def ensure_folder(path: Path) -> None:
 
 
 def ensure_private_folder(path: Path, *, mode: int = 0o700) -> None:
-    """Have PATH as a folder of root's with MODE: only root can enter.
+    """Have PATH as a folder of root's, with MODE.
 
     Raises SettingsError if something else is there.
     """

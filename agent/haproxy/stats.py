@@ -23,16 +23,20 @@ _BATCH = 50
 def ask(path: Path, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
     """Return what haproxy at PATH answers to COMMAND.
 
-    Raises OSError when nobody listens there, or it says more than
-    MAX_BYTES or for too long.
+    Raises OSError when nobody listens there, TimeoutError if it takes too
+    long, HaproxyError if it says more than MAX_BYTES.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
         unixsocket.connect(connection, path)
         connection.sendall(command.encode() + b"\n")
-        return unixsocket.read_all(
-            connection, max_bytes=max_bytes, timeout_s=_TIMEOUT_S
-        ).decode(errors="replace")
+        try:
+            answer = unixsocket.read_all(
+                connection, max_bytes=max_bytes, timeout_s=_TIMEOUT_S
+            )
+        except unixsocket.TooLongError as error:
+            raise HaproxyError(str(error)) from None
+        return answer.decode(errors="replace")
 
 
 def running_digest(path: Path) -> str | None:

@@ -32,7 +32,7 @@ def wait_for_database(
     attempt: Callable[[], T],
     *,
     stop: threading.Event,
-    report: Callable[[str], None],
+    report: Callable[[str], object],
 ) -> T | None:
     """Return what ATTEMPT returns once it does not raise; None if STOPped.
 

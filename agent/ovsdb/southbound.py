@@ -137,8 +137,12 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return bool(self._wanted) and free
 
     def is_connected(self) -> bool:
-        """Tell whether the server is there (the IDL keeps that private)."""
-        return bool(self._session.is_connected())
+        """Tell whether the server is there, and has told what there is.
+
+        One that hangs takes the connection (the IDL keeps that private).
+        """
+        connected = bool(self._session.is_connected())
+        return connected and self.state == self.IDL_S_MONITORING
 
     def wait(self, poller: Any) -> None:
         """Wake up for the server, and for conditions that are due."""

@@ -6,13 +6,17 @@ not got round to it yet.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
+from collections.abc import Iterator
 
 from sandbox import Instance, Sandbox, wait_for
-from sandbox.daemons import run
+from sandbox.daemons import CommandError, run
 
 from .conftest import wait_served
 from .test_lifecycle import status
+from .test_scale_out import silent_server
 from .test_triggers import frozen
 
 RESYNC_S = 5
@@ -35,13 +39,25 @@ def start(box: Sandbox, networks: int = 1, ports: int = 1) -> list[Instance]:
     return instances
 
 
-def end_controller(box: Sandbox) -> None:
-    """End ovn-controller; return once the agent has said so.
+def exit_controller(box: Sandbox) -> None:
+    """Ask ovn-controller to end: it takes its rows away; killed, it doesn't.
 
-    Asked to end like this, it takes its rows away; killed, it does not.
+    It may have been started so lately that it does not listen yet.
     """
-    run("ovn-appctl", "-t", "ovn-controller", "exit")
+
+    def asked() -> bool:
+        with contextlib.suppress(CommandError):
+            run("ovn-appctl", "-t", "ovn-controller", "exit")
+            return True
+        return False
+
+    wait_for(asked, timeout_s=20, what="an ovn-controller that listens")
     box.ovn.daemons["ovn-controller"].wait()
+
+
+def end_controller(box: Sandbox) -> None:
+    """End ovn-controller; return once the agent has said so."""
+    exit_controller(box)
     wait_for(
         lambda: (
             (said := box.agent.status()).returncode == 2
@@ -110,6 +126,7 @@ def test_an_agent_restarted_meanwhile_knows_no_less(own_box):
     pause(RESYNC_S + 2)
     for instance in instances:
         assert instance.fetch().text == instance.instance_id
+    assert "ready networks=0" in box.agent.log()
     box.ovn.start("ovn-controller")
     box.agent.wait_ready()
     for instance in instances:
@@ -171,17 +188,52 @@ def test_northd_may_take_its_time_to_fill_a_new_database(own_box):
     assert "removed network" not in box.agent.log()
 
 
+@contextlib.contextmanager
+def mute_southbound(box: Sandbox) -> Iterator[list[socket.socket]]:
+    """Have a server that takes connections and says nothing instead."""
+    _, _, port = box.ovn.southbound.remote.rpartition(":")
+    taken: list[socket.socket] = []
+    box.ovn.stop("sb")
+    with silent_server(int(port), taken):
+        yield taken
+    box.ovn.start("sb")
+
+
 def test_nothing_is_removed_while_southbound_is_away(own_box):
-    """ovn-controller has made its row and could not claim its ports yet."""
+    """ovn-controller has made its row and could not claim its ports yet.
+
+    Nor can it when the database is there again: that takes it a while.
+    """
     box = own_box
     (instance,) = start(box)
     end_controller(box)
     make_chassis(box)
-    box.ovn.stop("sb")
-    pause(SETTLED_S + RESYNC_S)
-    assert instance.fetch().text == instance.instance_id
-    box.ovn.start("sb")
-    box.ovn.start("ovn-controller")
+    with mute_southbound(box) as taken:
+        pause(SETTLED_S + RESYNC_S)
+        assert taken
+        assert instance.fetch().text == instance.instance_id
     box.agent.wait_ready()
+    pause(RESYNC_S + 2)
+    assert instance.fetch().text == instance.instance_id
+    box.ovn.start("ovn-controller")
     wait_served(instance)
+    assert "removed network" not in box.agent.log()
+
+
+def test_networks_claimed_one_by_one_are_all_there(own_box):
+    """The agent and ovn-controller were restarted at once."""
+    box = own_box
+    first, second = start(box, networks=2)
+    end_controller(box)
+    box.agent.stop()
+    row = (box.ovn.system_id, "geneve", "127.0.0.1")
+    box.ovn.sbctl("chassis-add", *row)
+    box.ovn.sbctl("lsp-bind", first.port.id, box.ovn.system_id)
+    box.agent.start()
+    box.agent.wait_ready()
+    pause(2)
+    for instance in (first, second):
+        assert instance.fetch().text == instance.instance_id
+    box.ovn.start("ovn-controller")
+    wait_served(second)
     assert "removed network" not in box.agent.log()

@@ -194,11 +194,10 @@ def test_rows_of_other_chassis_are_not_asked_for(cloud):
         assert rows_held(box) == before
 
 
-@pytest.fixture
-def hanging() -> Iterator[list[socket.socket]]:
-    """Provide a server that takes connections and says nothing."""
-    taken: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", HANGING_PORT)) as server:
+@contextlib.contextmanager
+def silent_server(port: int, taken: list[socket.socket]) -> Iterator[None]:
+    """Have a server on PORT that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", port)) as server:
 
         def take() -> None:
             with contextlib.suppress(OSError):  # when it is shut down
@@ -208,12 +207,20 @@ def hanging() -> Iterator[list[socket.socket]]:
         thread = threading.Thread(target=take, daemon=True)
         thread.start()
         try:
-            yield taken
+            yield
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
             for link in taken:
                 link.close()
+
+
+@pytest.fixture
+def hanging() -> Iterator[list[socket.socket]]:
+    """Provide what a server that says nothing has taken."""
+    taken: list[socket.socket] = []
+    with silent_server(HANGING_PORT, taken):
+        yield taken
 
 
 def test_dead_and_hanging_servers_are_passed_over(cloud, hanging):

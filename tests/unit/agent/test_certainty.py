@@ -6,7 +6,12 @@ import uuid
 
 import pytest
 
-from ovn_metadata.agent.certainty import AWAY_S, SETTLE_S, Certainty
+from ovn_metadata.agent.certainty import (
+    AWAY_S,
+    SETTLE_S,
+    START_SETTLE_S,
+    Certainty,
+)
 from ovn_metadata.agent.model import (
     ChassisSnapshot,
     NetworkSnapshot,
@@ -50,22 +55,21 @@ class Machine:
         for snapshot in snapshots:
             self.certainty.note(snapshot, "c-1")
 
-    def unsure_s(self, *names: str) -> float:
-        """Return for how long NAMES may not be seen yet."""
-        unsure, delay_s = self.certainty.unsure({*names})
-        assert unsure in (set(), {*names})
-        return delay_s if unsure else 0
+    def is_unsure(self, name: str) -> bool:
+        """Tell whether NAME may only not be seen yet."""
+        unsure, delay_s = self.certainty.unsure({name})
+        assert not unsure or 0 < delay_s <= AWAY_S
+        return bool(unsure)
 
 
 @pytest.mark.parametrize(
-    ("seen", "expected"),
+    ("seen", "settles_s"),
     [
         pytest.param([], 0, id="nothing yet: no rows are synced either"),
-        pytest.param([asked(FIRST), known(FIRST)], 0, id="an agent starts"),
-        pytest.param([known(FIRST, {})], SETTLE_S, id="and nothing is bound"),
         pytest.param(
-            [known(FIRST), known(FIRST, {})], 0, id="the last port goes"
+            [asked(FIRST), known(FIRST)], START_SETTLE_S, id="an agent starts"
         ),
+        pytest.param([known(FIRST, {})], SETTLE_S, id="and nothing is bound"),
         pytest.param(
             [GONE, known(FIRST)], SETTLE_S, id="ovn-controller starts later"
         ),
@@ -78,44 +82,70 @@ class Machine:
             id="in one step",
         ),
         pytest.param(
-            [known(FIRST), asked(SECOND)], 0, id="its rows are not synced"
-        ),
-        pytest.param(
             [known(FIRST), GONE, known(FIRST)],
             SETTLE_S,
             id="the same row is back, of a backup",
         ),
     ],
 )
-def test_how_long_it_may_not_be_seen(seen, expected):
+def test_how_long_it_may_not_be_seen(seen, settles_s):
     machine = Machine()
     machine.see(*seen)
-    assert machine.unsure_s(OTHER) == expected
+    if settles_s:
+        assert machine.is_unsure(OTHER)
+        machine.now += settles_s - 0.1
+        assert machine.is_unsure(OTHER)
+    machine.now += 0.1
+    assert not machine.is_unsure(OTHER)
+
+
+def settled() -> Machine:
+    """Return one that is certain of FIRST's bindings."""
+    machine = Machine()
+    machine.see(known(FIRST))
     machine.now += SETTLE_S
-    assert machine.unsure_s(OTHER) == 0
+    assert not machine.is_unsure(OTHER)
+    return machine
+
+
+def test_the_last_port_goes():
+    machine = settled()
+    machine.see(known(FIRST, {}))
+    assert not machine.is_unsure(NETWORK)
 
 
 def test_what_was_seen_since_and_is_no_longer_is_gone():
     """A port that is bound and unbound at once is not put off."""
     machine = Machine()
     machine.see(known(FIRST, {}), known(FIRST), known(FIRST, {}))
-    assert machine.unsure_s(NETWORK) == 0
-    assert machine.unsure_s(PORT) == 0
-    assert machine.certainty.unsure({PORT, "p-2"}) == ({"p-2"}, SETTLE_S)
+    assert not machine.is_unsure(NETWORK)
+    assert not machine.is_unsure(PORT)
+    assert machine.certainty.unsure({PORT, "p-2"}) == ({"p-2"}, AWAY_S)
     # But for a chassis that is made anew it has to be seen anew.
     machine.see(known(SECOND, {}))
-    assert machine.unsure_s(NETWORK) == SETTLE_S
+    assert machine.is_unsure(NETWORK)
 
 
-def test_nothing_is_certain_while_southbound_is_away():
-    machine = Machine()
-    machine.see(known(FIRST))
+def test_an_outage_stops_the_clock():
+    """Its end is not the claims': ovn-controller connects when it does."""
+    machine = settled()
+    machine.see(known(SECOND, {}))
     machine.hears = False
-    assert machine.unsure_s(NETWORK) == AWAY_S
-    machine.see(known(SECOND))
-    assert machine.unsure_s(NETWORK) == SETTLE_S
-    machine.now += SETTLE_S
-    assert machine.unsure_s(NETWORK) == AWAY_S
+    for _ in range(10):
+        machine.now += AWAY_S
+        assert machine.is_unsure(NETWORK)
+    machine.hears = True
+    machine.now += SETTLE_S - 0.1
+    assert machine.is_unsure(NETWORK)
+    machine.now += 0.1
+    assert not machine.is_unsure(NETWORK)
+
+
+def test_what_was_certain_before_an_outage_stays_so():
+    machine = settled()
+    machine.see(known(FIRST, {}))
+    machine.hears = False
+    assert not machine.is_unsure(PORT)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,13 @@ def test_an_address_of_two_ports_is_nobodys_and_is_reported():
     )
 
 
+def using(address: str) -> VifPort:
+    """Return a port that ADDRESS is an allowed pair of."""
+    mac = "fa:16:3e:00:00:04"
+    pair = (ipaddress.ip_address(address), mac)
+    return dataclasses.replace(vif("d", mac=mac), allowed=(pair,))
+
+
 FIRST = vif("a", "10.10.0.50")
 SECOND = vif("b", "10.10.0.60", mac="fa:16:3e:00:00:02")
 BOTH = snapshot(localport(), FIRST, SECOND)
@@ -244,6 +251,12 @@ def test_lacking_ports(current, expected):
             "ab",
             (SECOND, vif("c", "10.10.0.70", mac=FIRST.mac)),
             id="not whose MAC another has by now",
+        ),
+        pytest.param(
+            (using("10.10.0.60"),),
+            "ab",
+            (FIRST, using("10.10.0.60")),
+            id="not whose address another may use by now",
         ),
     ],
 )

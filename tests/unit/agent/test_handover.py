@@ -96,9 +96,10 @@ def test_a_log_of_roots_is_handed_over(tmp_path):
     assert log.stat().st_uid == 815
 
 
-def test_a_link_in_the_logs_place_leads_nowhere(tmp_path):
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_in_the_logs_place_leads_nowhere(tmp_path, link):
     precious = tmp_path / "precious"
     precious.write_text("")
-    (tmp_path / "agent.log").symlink_to(precious)
+    link(precious, tmp_path / "agent.log")
     handover.hand_over_log(tmp_path / "agent.log", USER)
     assert precious.stat().st_uid == 0

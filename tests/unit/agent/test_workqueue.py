@@ -97,6 +97,20 @@ def test_a_thousand_failures_have_a_finite_delay(queue, clock):
     assert delay == MAX_DELAY_S
 
 
+def test_what_is_tried_for_another_reason_makes_no_retry_later(queue, clock):
+    """A hundred changes of its rows, and supervisord away for a second."""
+    for _ in range(100):
+        queue.add("a")
+        assert queue.get() == "a"
+        assert queue.done("a", failed=True) == FIRST_DELAY_S
+    clock.now += FIRST_DELAY_S
+    assert queue.get() == "a"
+    assert queue.done("a", failed=True) == 2 * FIRST_DELAY_S
+    queue.add("a")
+    assert queue.get() == "a"
+    assert queue.done("a", failed=True) == 2 * FIRST_DELAY_S
+
+
 def test_a_failing_key_disturbs_no_other(queue):
     queue.add("bad")
     assert queue.get() == "bad"

@@ -1,0 +1,358 @@
+"""Whatever happens, in any order: in the end the host is as the rows ask.
+
+Networks, subnets and ports come, change and go while processes are killed,
+hang or restart and things are broken by hand, drawn by lot. Now and then, and
+at the end, all is compared item by item; then everything goes, and nothing is
+left. CHAOS_SEEDS ("7" or "1,2,3") and CHAOS_STEPS have it run with others
+than the usual ones; what was done is printed with a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Network, Sandbox, host, subnet, wait_for
+from sandbox.daemons import run
+from sandbox.namespaces import NETNS_FOLDER
+from sandbox.processes import send_signal
+
+from .conftest import wait_served
+from .hoststate import wait_host
+from .test_lifecycle import programs, wait_gone
+from .test_not_seen import exit_controller
+from .test_triggers import addressed
+
+SEEDS = [int(text) for text in os.environ.get("CHAOS_SEEDS", "1").split(",")]
+STEPS = int(os.environ.get("CHAOS_STEPS", "40"))
+COMPARISONS = 0.1  # the share of steps after which all is compared
+NETWORKS, INSTANCES = 6, 10  # at the most
+OPTIONS = {
+    ("ovn_metadata_agent", "resync_interval"): "5",
+    ("ovn", "ovsdb_retry_max_interval"): "1",
+}
+CONFIG = host.HOME / "ovn-metadata-proxy"
+SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
+# A retry may wait for a minute, and so may what may only not be seen yet.
+SETTLED_S = 120.0
+
+
+class Chaos:
+    """A chassis to which things happen, and what it should be serving."""
+
+    def __init__(self, box: Sandbox, seed: int) -> None:
+        self.box = box
+        self.lot = random.Random(seed)
+        self.networks: list[Network] = []
+        self.instances: list[Instance] = []
+        self.gone: list[str] = []
+        self._number = 0
+
+    # ---------------------------------------------------------- changes
+
+    def change(self) -> None:
+        """Have something come, change or go."""
+        changes = [self.add_network]
+        if self.networks:
+            changes += [self.add_instance] * 3 + [self.delete_network]
+            changes += [self.change_mtu, self.change_metadata_port]
+            changes += [self.add_subnet]
+        if self.instances:
+            changes += [self.remove_instance] * 2 + [self.change_address]
+            changes += [self.change_owner]
+        self._do(self.lot.choice(changes))
+
+    def add_network(self) -> None:
+        """Add one: of IPv4, of IPv6, of both, of two subnets."""
+        if len(self.networks) >= NETWORKS:
+            return
+        self._number += 1
+        cidrs = self.lot.choice(
+            [
+                ("10.10.0.0/24",),
+                ("10.10.0.0/24", "fd00:10::/64"),
+                ("fd00:10::/64",),
+                ("10.10.0.0/24", "10.20.0.0/24"),
+            ]
+        )
+        subnets = [subnet(cidr, gateway=False) for cidr in cidrs]
+        self.networks.append(
+            self.box.neutron.create_network(
+                f"n{self._number}", subnets=subnets
+            )
+        )
+
+    def delete_network(self) -> None:
+        """Delete one with its ports, though instances are plugged."""
+        network = self.lot.choice(self.networks)
+        self.networks.remove(network)
+        self.gone.append(network.id)
+        self.box.neutron.delete_network(network)
+        mine = [i for i in self.instances if i.port.network is network]
+        self.instances = [i for i in self.instances if i not in mine]
+        self.box.unplug(mine)
+
+    def add_instance(self) -> None:
+        """Plug one; OVN binds it when it can."""
+        if len(self.instances) >= INSTANCES:
+            return
+        network = self.lot.choice(self.networks)
+        port = self.box.neutron.create_port(network)
+        self.instances += self.box.plug([port], wait=False)
+
+    def remove_instance(self) -> None:
+        """Delete a port first, or unplug its instance first."""
+        instance = self.lot.choice(self.instances)
+        self.instances.remove(instance)
+        acts = [
+            lambda: self.box.unplug([instance]),
+            lambda: self.box.neutron.delete_port(instance.port),
+        ]
+        self.lot.shuffle(acts)
+        for act in acts:
+            act()
+
+    def change_address(self) -> None:
+        """Give a port other addresses."""
+        instance = self.lot.choice(self.instances)
+        port = instance.port
+        self.box.neutron.update_port(
+            port,
+            addresses=[str(item.cidr) for item in port.network.subnets],
+        )
+        addressed(instance)
+
+    def change_owner(self) -> None:
+        """Have a port be another instance's."""
+        port = self.lot.choice(self.instances).port
+        fresh = f"{self.lot.getrandbits(32):08x}-0000-4000-8000-000000000000"
+        self.box.neutron.update_port(port, instance_id=fresh)
+        self.box.nova.register(port.device_id, port.project_id, "vm")
+
+    def change_mtu(self) -> None:
+        """Change that of a network."""
+        network = self.lot.choice(self.networks)
+        mtu = self.lot.choice([1300, 1400, 1442, 1500])
+        self.box.neutron.update_network(network, mtu=mtu)
+
+    def change_metadata_port(self) -> None:
+        """Make it anew: another name, another MAC."""
+        network = self.lot.choice(self.networks)
+        self.box.neutron.delete_port(network.metadata)
+        self.box.neutron.restore_metadata_port(network)
+
+    def add_subnet(self) -> None:
+        """Add one, if it has not been added yet."""
+        network = self.lot.choice(self.networks)
+        cidr = "10.30.0.0/24"
+        if cidr not in {str(item.cidr) for item in network.subnets}:
+            added = subnet(cidr, gateway=False)
+            self.box.neutron.add_subnet(network, added)
+
+    # ----------------------------------------------------------- faults
+
+    def break_something(self) -> None:
+        """Have a fault, some with changes while it lasts."""
+        at_once = [
+            self.kill_haproxy,
+            self.lose_namespace,
+            self.lose_port,
+            self.lose_files,
+            self.restart_switch_database,
+            self.kill_privsep,
+            self.kill_supervisord,
+        ]
+        lasting = [
+            self.without_agent,
+            self.without_southbound,
+            self.without_controller,
+            self.hanging("privsep"),
+            self.hanging("supervisord"),
+        ]
+        fault = self.lot.choice([*at_once, *lasting])
+        if fault in at_once:
+            self._do(fault)
+            return
+        print(f"{fault.__name__}:")
+        with fault():
+            for _ in range(self.lot.randint(0, 4)):
+                self.change()
+        print("  over")
+
+    def kill_haproxy(self) -> None:
+        """Kill one, a network's or the gateway's, master or worker."""
+        found = self.box.agent.processes("haproxy")
+        if found:
+            send_signal(self.lot.choice(found).pid, SIGKILL)
+
+    def kill_privsep(self) -> None:
+        self._kill("privsep")
+
+    def kill_supervisord(self) -> None:
+        self._kill("supervisord")
+
+    def lose_namespace(self) -> None:
+        """Take the name of one away; its processes live on."""
+        found = sorted(NETNS_FOLDER.glob("ovnmeta-*"))
+        if found:
+            run("ip", "netns", "delete", self.lot.choice(found).name)
+
+    def lose_port(self) -> None:
+        """Take one from the bridge."""
+        found = sorted(self.box.ovn.vsctl("list-ports", "br-int").split())
+        mine = [name for name in found if name.endswith("0")]
+        taps = [name for name in mine if name.startswith("tap")]
+        if taps:
+            name = self.lot.choice(taps)
+            self.box.ovn.vsctl("--if-exists", "del-port", name)
+
+    def lose_files(self) -> None:
+        """Lose all of the haproxies' files."""
+        for path in CONFIG.glob("*.*"):
+            path.unlink(missing_ok=True)
+
+    def restart_switch_database(self) -> None:
+        self.box.ovn.restart("ovsdb-server")
+
+    @contextlib.contextmanager
+    def without_agent(self) -> Iterator[None]:
+        """Kill the agent, or stop it; it is started again."""
+        agent = self.box.agent
+        self.lot.choice([agent.kill9, agent.stop])()
+        yield
+        agent.start()
+
+    @contextlib.contextmanager
+    def without_southbound(self) -> Iterator[None]:
+        self.box.ovn.kill("sb")
+        yield
+        self.box.ovn.start("sb")
+
+    @contextlib.contextmanager
+    def without_controller(self) -> Iterator[None]:
+        """Kill ovn-controller, or have it end: it takes its rows along."""
+        ovn = self.box.ovn
+        if self.lot.random() < 0.5:
+            ovn.kill("ovn-controller")
+        else:
+            exit_controller(self.box)
+        yield
+        ovn.start("ovn-controller")
+
+    def hanging(
+        self, kind: str
+    ) -> Callable[[], contextlib.AbstractContextManager[None]]:
+        """Return the fault that a process of KIND hangs."""
+
+        @contextlib.contextmanager
+        def hang() -> Iterator[None]:
+            pids = [one.pid for one in self.box.agent.processes(kind)]
+            for pid in pids:
+                send_signal(pid, SIGSTOP)
+            yield
+            for pid in pids:
+                send_signal(pid, SIGCONT)
+
+        hang.__name__ = f"{kind} hangs"
+        return hang
+
+    def _kill(self, kind: str) -> None:
+        for process in self.box.agent.processes(kind):
+            send_signal(process.pid, SIGKILL)
+
+    def _do(self, act: Callable[[], None]) -> None:
+        print(act.__name__)
+        act()
+
+    # ------------------------------------------------------- comparison
+
+    def compare(self) -> None:
+        """Wait until the host is as it should be, item by item."""
+        print("compare")
+        box = self.box
+        box.agent.wait_ready(timeout_s=SETTLED_S)
+        box.ovn.sync()
+        served = set()
+        for network in self.networks:
+            mine = [
+                i.port for i in self.instances if i.port.network is network
+            ]
+            wait_host(box, network, *mine, timeout_s=SETTLED_S)
+            served |= {network.id} if mine else set()
+        wait_gone(box, *self.gone, timeout_s=SETTLED_S)
+        for instance in self.instances:
+            wait_answered(instance)
+        wanted = {f"haproxy-{key}" for key in (*served, "gateway")}
+        wait_for(
+            lambda: programs() == dict.fromkeys(wanted, "RUNNING"),
+            timeout_s=SETTLED_S,
+            what="one program each",
+        )
+        wait_for(
+            lambda: len(box.agent.processes("haproxy")) == 2 * len(wanted),
+            timeout_s=SETTLED_S,
+            what="one haproxy each",
+        )
+
+
+def wait_answered(instance: Instance) -> None:
+    """Wait until INSTANCE gets its own metadata, by what it has."""
+    if instance.port.ip4:
+        wait_served(instance, timeout_s=SETTLED_S)
+        return
+    wait_for(
+        lambda: (
+            instance.fetch(ipv6=True, timeout=2).text == instance.instance_id
+        ),
+        timeout_s=SETTLED_S,
+        what="metadata over IPv6",
+    )
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_chaos(own_box, seed):
+    box = own_box
+    print(f"seed {seed}, {STEPS} steps")
+    box.agent.configure(OPTIONS)
+    box.agent.start()
+    box.agent.wait_ready()
+    chaos = Chaos(box, seed)
+    for _ in range(STEPS):
+        if chaos.lot.random() < 0.3:
+            chaos.break_something()
+        else:
+            chaos.change()
+        if chaos.lot.random() < COMPARISONS:
+            chaos.compare()
+    chaos.compare()
+
+    box.unplug(chaos.instances)
+    for network in chaos.networks:
+        box.neutron.delete_network(network)
+    ids = [*chaos.gone, *(network.id for network in chaos.networks)]
+    chaos.networks, chaos.instances, chaos.gone = [], [], ids
+    chaos.compare()
+    assert list(NETNS_FOLDER.glob("ovnmeta-*")) == []
+    names = [entry.name for entry in Path("/sys/class/net").iterdir()]
+    assert [name for name in names if name.startswith("tap")] == []
+    left = {path.name for path in CONFIG.rglob("*")}
+    public = {name for name in left if name.startswith("metadata_proxy-")}
+    assert len(public) == 1
+    assert left - public == {
+        "gateway",
+        "gateway.conf",
+        "gateway.sock",
+        "run",
+        "socket",
+    }
+    assert "Traceback" not in box.agent.log()
+    assert descriptors(box.agent.pid) < 40
