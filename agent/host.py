@@ -6,11 +6,13 @@ values become the plain ones that can cross.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..privsep import fleet
 from ..privsep import network as namespaces
+from . import names
 from .model import MetadataNetwork
 
 
@@ -39,6 +41,11 @@ class Host:
             hosts=[str(address) for address in wanted.hosts],
             userspace_datapath=userspace_datapath,
         )
+
+    @staticmethod
+    def ifindex(network: str) -> int:
+        """Return the index of NETWORK's outer veth; raise OSError."""
+        return socket.if_nametoindex(names.outer_veth(network))
 
     def remove(self, network: str) -> bool:
         """Remove the namespace of NETWORK; tell if it was there."""

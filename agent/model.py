@@ -79,6 +79,8 @@ class SwitchPort:
     bridge: str
     iface_id: str
     network: str = ""  # that our mark names; "" without our mark
+    # Of the device that it was made for, as our mark has it.
+    ifindex: int | None = None
     is_instance: bool = False  # it has what Nova and libvirt note
 
 

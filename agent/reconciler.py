@@ -173,17 +173,24 @@ class Reconciler:
             self._host.apply(wanted, userspace_datapath=switch.is_userspace)
         )
         port = names.outer_veth(network)
-        if "veth" in changes:
+        plugged = switch.ports.get(port)
+        ifindex = self._host.ifindex(network)
+        known = plugged.ifindex if plugged is not None else None
+        # Also one that was made by a call whose answer was lost.
+        if "veth" in changes or known not in (None, ifindex):
             self._new_veths.add(network)
         is_new = network in self._new_veths
-        if is_new and port in switch.ports:
+        if is_new and plugged is not None:
             # The userspace datapath holds on to the device that is gone.
             self._switch.unplug_for_good(port)
-        if is_new or switch.ports.get(port) != SwitchPort(
-            switch.bridge, wanted.localport, network
+        if is_new or plugged != SwitchPort(
+            switch.bridge, wanted.localport, network, ifindex
         ):
             self._switch.plug(
-                network, bridge=switch.bridge, iface_id=wanted.localport
+                network,
+                bridge=switch.bridge,
+                iface_id=wanted.localport,
+                ifindex=ifindex,
             )
             changes.append("port")
         rendered = render.render_network(

@@ -347,7 +347,7 @@ def _is_plugged(
     switch: SwitchSnapshot,
 ) -> bool:
     """Tell whether PORT is on the bridge with the localport's name."""
-    localport = network.localport
-    return localport is not None and port == SwitchPort(
-        switch.bridge, localport.logical_port, network.network
-    )
+    if network.localport is None or port is None:
+        return False
+    wanted = switch.bridge, network.localport.logical_port, network.network
+    return wanted == (port.bridge, port.iface_id, port.network)

@@ -24,6 +24,9 @@ DEFAULT_BRIDGE = "br-int"  # ovn-controller(8), ovn-bridge
 # The network of a port of ours: its name has ten letters of that only, and
 # an instance's port may have the same ones.
 NETWORK_KEY = "ovn-metadata-network"
+# The index of its device: a veth made anew under the same name is another,
+# and the userspace datapath holds on to the one that is gone.
+IFINDEX_KEY = "ovn-metadata-ifindex"
 # What os-vif, libvirt and Neutron's other agents note of a port.
 _INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
 
@@ -108,10 +111,12 @@ def _switch_port(port: Any, bridge: str) -> SwitchPort:
     network = ids.get(NETWORK_KEY, "")
     ours = names.is_network(network)
     ours = ours and port.name == names.outer_veth(network)
+    ifindex = ids.get(IFINDEX_KEY, "")
     return SwitchPort(
         bridge=bridge,
         iface_id=ids.get("iface-id", ""),
         network=network if ours else "",
+        ifindex=int(ifindex) if ours and ifindex.isdecimal() else None,
         is_instance=any(key in ids for key in _INSTANCE_KEYS),
     )
 
@@ -125,13 +130,21 @@ def _external_ids(port: Any) -> dict[str, str]:
 class Switch(Database):
     """ovsdbapp's commands on the local database."""
 
-    def plug(self, network: str, *, bridge: str, iface_id: str) -> None:
+    def plug(
+        self, network: str, *, bridge: str, iface_id: str, ifindex: int
+    ) -> None:
         """Have the port of NETWORK on BRIDGE, and no other, with IFACE_ID.
+
+        IFINDEX is that of its device.
 
         Raises AgentError if the bridge does not exist; RuntimeError and
         ovsdbapp's TimeoutException if the database refuses or is gone.
         """
-        ids = {"iface-id": iface_id, NETWORK_KEY: network}
+        ids = {
+            "iface-id": iface_id,
+            NETWORK_KEY: network,
+            IFINDEX_KEY: str(ifindex),
+        }
         port = names.outer_veth(network)
         self._execute(PlugCommand(self, port, bridge, ids))
 

@@ -26,7 +26,6 @@ from .conftest import wait_served
 from .hoststate import wait_host
 from .test_lifecycle import programs, wait_gone
 from .test_not_seen import exit_controller
-from .test_triggers import addressed
 
 SEEDS = [int(text) for text in os.environ.get("CHAOS_SEEDS", "1").split(",")]
 STEPS = int(os.environ.get("CHAOS_STEPS", "40"))
@@ -37,6 +36,10 @@ OPTIONS = {
     ("ovn", "ovsdb_retry_max_interval"): "1",
 }
 CONFIG = host.HOME / "ovn-metadata-proxy"
+FILES = {
+    *("gateway", "gateway.conf", "gateway.sock"),
+    *("metadata_proxy", "run", "socket"),
+}
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 # A retry may wait for a minute, and so may what may only not be seen yet.
 SETTLED_S = 120.0
@@ -125,7 +128,7 @@ class Chaos:
             port,
             addresses=[str(item.cidr) for item in port.network.subnets],
         )
-        addressed(instance)
+        readdress(instance)
 
     def change_owner(self) -> None:
         """Have a port be another instance's."""
@@ -286,6 +289,7 @@ class Chaos:
             served |= {network.id} if mine else set()
         wait_gone(box, *self.gone, timeout_s=SETTLED_S)
         for instance in self.instances:
+            readdress(instance)
             wait_answered(instance)
         wanted = {f"haproxy-{key}" for key in (*served, "gateway")}
         wait_for(
@@ -298,6 +302,13 @@ class Chaos:
             timeout_s=SETTLED_S,
             what="one haproxy each",
         )
+
+
+def readdress(instance: Instance) -> None:
+    """Have INSTANCE take the addresses and routes of its port of now."""
+    instance.execute(*"ip address flush dev eth0 scope global".split())
+    instance.execute(*"ip neighbour flush dev eth0".split())
+    instance.configure()
 
 
 def wait_answered(instance: Instance) -> None:
@@ -344,15 +355,13 @@ def test_chaos(own_box, seed):
     assert list(NETNS_FOLDER.glob("ovnmeta-*")) == []
     names = [entry.name for entry in Path("/sys/class/net").iterdir()]
     assert [name for name in names if name.startswith("tap")] == []
-    left = {path.name for path in CONFIG.rglob("*")}
-    public = {name for name in left if name.startswith("metadata_proxy-")}
-    assert len(public) == 1
-    assert left - public == {
-        "gateway",
-        "gateway.conf",
-        "gateway.sock",
-        "run",
-        "socket",
-    }
+    wait_for(
+        lambda: (
+            {path.name.partition("-")[0] for path in CONFIG.rglob("*")}
+            == FILES
+        ),
+        timeout_s=SETTLED_S,
+        what="the gateway's files and no others",
+    )
     assert "Traceback" not in box.agent.log()
     assert descriptors(box.agent.pid) < 40

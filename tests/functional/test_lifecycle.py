@@ -532,6 +532,25 @@ def test_nonsense_done_by_hand_is_repaired(ready):
     assert ready.agent.status().returncode == 0
 
 
+def test_veth_made_anew_under_its_name_is_plugged_anew(ready):
+    """By a daemon that was killed before it could say so, for example.
+
+    The userspace datapath holds on to the device that is gone.
+    """
+    network, instance = plugged(ready)
+    ready.agent.stop()
+    outer, inner = (f"tap{network.id[:10]}{end}" for end in (0, 1))
+    where = network.namespace
+    run("ip", "link", "delete", outer)
+    run(
+        *("ip", "link", "add", outer, "type", "veth", "peer", "name", inner),
+        *("netns", where, "address", network.metadata.mac),
+    )
+    ready.agent.start()
+    ready.agent.wait_ready()
+    wait_served(instance)
+
+
 # -- crash loops ------------------------------------------------------------
 
 
