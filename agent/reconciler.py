@@ -172,27 +172,7 @@ class Reconciler:
         changes = list(
             self._host.apply(wanted, userspace_datapath=switch.is_userspace)
         )
-        port = names.outer_veth(network)
-        plugged = switch.ports.get(port)
-        ifindex = self._host.ifindex(network)
-        known = plugged.ifindex if plugged is not None else None
-        # Also one that was made by a call whose answer was lost.
-        if "veth" in changes or known not in (None, ifindex):
-            self._new_veths.add(network)
-        is_new = network in self._new_veths
-        if is_new and plugged is not None:
-            # The userspace datapath holds on to the device that is gone.
-            self._switch.unplug_for_good(port)
-        if is_new or plugged != SwitchPort(
-            switch.bridge, wanted.localport, network, ifindex
-        ):
-            self._switch.plug(
-                network,
-                bridge=switch.bridge,
-                iface_id=wanted.localport,
-                ifindex=ifindex,
-            )
-            changes.append("port")
+        changes += self._ensure_port(wanted, switch, made="veth" in changes)
         rendered = render.render_network(
             network,
             places=self._places,
@@ -204,7 +184,7 @@ class Reconciler:
             network,
             rendered,
             rights,
-            renew=is_new,
+            renew=network in self._new_veths,
         )
         self._new_veths.discard(network)
         addresses = sorted(str(cidr) for cidr in wanted.addresses)
@@ -226,6 +206,36 @@ class Reconciler:
                 ",".join(addresses),
                 ",".join(changes),
             )
+
+    def _ensure_port(
+        self, wanted: MetadataNetwork, switch: SwitchSnapshot, *, made: bool
+    ) -> list[str]:
+        """Have the veth of WANTED on the bridge; return what changed.
+
+        MADE tells whether it was made just now; a call that made it may
+        have been cut off before it could say so.
+        """
+        network = wanted.network
+        ifindex = self._host.ifindex(network)
+        plugged = switch.ports.get(names.outer_veth(network))
+        known = plugged.ifindex if plugged is not None else None
+        if made or known not in (None, ifindex):
+            self._new_veths.add(network)
+        is_new = network in self._new_veths
+        if is_new and plugged is not None:
+            # The userspace datapath holds on to the device that is gone.
+            self._switch.unplug_for_good(names.outer_veth(network))
+        if not is_new and plugged == SwitchPort(
+            switch.bridge, wanted.localport, network, ifindex
+        ):
+            return []
+        self._switch.plug(
+            network,
+            bridge=switch.bridge,
+            iface_id=wanted.localport,
+            ifindex=ifindex,
+        )
+        return ["port"]
 
     def _revoke_or_replace(self, network: str, rights: Rights) -> None:
         """Take rights away; replace a haproxy that can't be told so.

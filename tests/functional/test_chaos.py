@@ -306,8 +306,10 @@ class Chaos:
 
 def readdress(instance: Instance) -> None:
     """Have INSTANCE take the addresses and routes of its port of now."""
-    instance.execute(*"ip address flush dev eth0 scope global".split())
-    instance.execute(*"ip neighbour flush dev eth0".split())
+    device = ("dev", "eth0")
+    # Its link-local address stays.
+    instance.execute("ip", "address", "flush", *device, "scope", "global")
+    instance.execute("ip", "neighbour", "flush", *device)
     instance.configure()
 
 
