@@ -290,7 +290,11 @@ def test_started_as_root_it_takes_over_what_roots_agent_left(as_root):
     box.agent.wait_ready()
     wait_served(instance)
     assert (LOG.owner(), HOME.owner()) == (SERVICE_USER, SERVICE_USER)
-    assert not (HOME / f"ovn-metadata-proxy/{stale}.conf").exists()
+    wait_for(
+        lambda: not (HOME / f"ovn-metadata-proxy/{stale}.conf").exists(),
+        timeout_s=20,
+        what="the end of what was stale",
+    )
 
 
 def test_started_as_root_a_key_in_a_closed_folder_is_named(as_root):

@@ -272,6 +272,7 @@ def test_switch_is_deleted_and_made_anew_under_its_name(box, case: Case):
     old = case.instance(network)
     before = datapath_of(box, network)
     box.neutron.delete_network(network)
+    box.ovn.sync()
     again = box.neutron.create_network("again", network_id=network.id)
     port = box.neutron.create_port(again)
     (new,) = box.plug([port])
