@@ -28,6 +28,7 @@ OPTIONS = {
     ("ovn", "ovsdb_probe_interval"): "5000",
 }
 AWAY_S = 130.0  # minutes: whoever tries again waits as long as he may
+BACK_S = 60.0
 SETTLED_S = 30.0  # after a Chassis row came anew, nothing is removed
 OLD_CLUSTER_CHANGES = 500  # far more than a new one has made at its start
 STORM_NETWORKS, STORM_PORTS = 50, 10  # of each
@@ -252,7 +253,8 @@ def test_southbound_is_replaced_and_then_hangs(chassis):
             what="end of the outage",
         )
     for one in (instance, second):
-        wait_served(one)
+        # OVN's own daemons are back when their time is up.
+        wait_served(one, timeout_s=BACK_S)
     wait_host(box, fresh, port)
     wait_host(box, chassis.networks[0], chassis.instances[0].port)
     wait_host(box, chassis.networks[1], chassis.instances[1].port, more)
