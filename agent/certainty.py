@@ -47,7 +47,6 @@ class Certainty:
         # Networks and logical ports that were bound in the time before that:
         # if they are no longer, they are really gone.
         self._seen: frozenset[str] = frozenset()
-        self._is_missing = False
         self._was_missing = False  # since its bindings were known last
 
     def note(self, snapshot: ChassisSnapshot, chassis_name: str) -> None:
@@ -58,11 +57,9 @@ class Certainty:
                 f"no Chassis row named {chassis_name}; "
                 f"does ovn-controller run?"
             )
-            if not self._is_missing:
-                LOG.warning("%s What is served is served on", reason)
             self._was_missing = True
-        self._is_missing = snapshot.chassis is None
-        self._status.waits_for("chassis", reason)
+        if self._status.waits_for("chassis", reason) and reason:
+            LOG.warning("%s What is served is served on", reason)
         reason = ""
         if not snapshot.is_filled:
             reason = "ovn-northd has written nothing to OVN Southbound yet"

@@ -17,6 +17,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..privsep.validate import MAX_ID
+
 MAX_PORT = 65535
 # haproxy counts its timers in milliseconds, in 31 bits.
 MAX_INT = 2**31 - 1
@@ -36,7 +38,6 @@ _REMOTE = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IP_VERSIONS = frozenset({4, 6})
-_MAX_ID = 2**32 - 2  # the one above says "leave it" to chown(2)
 
 
 def flag(value: object) -> bool:
@@ -175,7 +176,7 @@ def group_id(value: object) -> int | None:
         number = int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
     except (KeyError, ValueError):
         raise ValueError("no such group") from None
-    if number > _MAX_ID:
+    if number > MAX_ID:
         raise ValueError("no such group")
     return number
 

@@ -87,9 +87,10 @@ class Service:
     def reconfigured(self) -> None:
         """Look at everything again: the settings are others."""
         self._nova_hosts.refresh()
-        # Now, even where nothing new is known of them: see `_follow`.
-        for key in (names.GATEWAY, *self._status.networks()):
-            self._queue.add(key)
+        self._queue.add(names.GATEWAY)
+        if not self._rows.synced:  # else the pass below has them all
+            for key in self._status.networks():
+                self._queue.add(key)
         self._resync_now.set()
         self._news.set()
 

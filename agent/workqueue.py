@@ -112,8 +112,9 @@ class WorkQueue:
             if not failed:
                 self._failures.pop(key, None)
                 return None
-            count = self._failures.get(key, -1) + was_retry
-            self._failures[key] = count = max(count, 0)
+            before = self._failures.get(key)
+            count = 0 if before is None else before + was_retry
+            self._failures[key] = count
             delay = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(count, 16))
             delay *= 1 - self._jitter() / 4
             self._add_later(key, delay)

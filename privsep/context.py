@@ -138,11 +138,10 @@ def stop_daemon() -> None:
     here, with an OSError.
     """
     with _restart_lock:
-        channel = default.channel
-        if _stopped.is_set() or channel is None:
-            _stopped.set()
-            return
+        channel, was_stopped = default.channel, _stopped.is_set()
         _stopped.set()
+        if was_stopped or channel is None:
+            return
         # Not the library's own stop: that waits for the daemon's end for
         # as long as a call of it hangs.
         channel.writer.close()

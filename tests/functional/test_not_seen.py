@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 
 from sandbox import Instance, Sandbox, wait_for
 from sandbox.daemons import CommandError, run
 
 from .conftest import wait_served
+from .test_continuity import pause
 from .test_lifecycle import status
 from .test_scale_out import silent_server
 from .test_triggers import frozen
@@ -72,14 +72,6 @@ def make_chassis(box: Sandbox) -> None:
     """Make the Chassis row as ovn-controller does before it claims ports."""
     box.ovn.sbctl("chassis-add", box.ovn.system_id, "geneve", "127.0.0.1")
     box.agent.wait_ready()  # it has been told that nothing is bound
-
-
-def pause(seconds: float) -> None:
-    """Let time pass."""
-    end = time.monotonic() + seconds
-    wait_for(
-        lambda: time.monotonic() > end, timeout_s=2 * seconds, what="its end"
-    )
 
 
 def haproxies(box: Sandbox) -> set[int]:

@@ -12,6 +12,7 @@ from sandbox import Sandbox, subnet, wait_for
 from sandbox.daemons import run
 
 from .conftest import Case, wait_served
+from .test_not_seen import exit_controller
 
 ID = "neutron:ovn-metadata-id"
 HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
@@ -157,9 +158,7 @@ def test_registration_is_kept_true(own_box):
     network = box.neutron.create_network("n")
     (instance,) = box.plug([box.neutron.create_port(network)])
     wait_served(instance)
-    # Asked to end like this, it takes its rows away; killed, it does not.
-    run("ovn-appctl", "-t", "ovn-controller", "exit")
-    box.ovn.daemons["ovn-controller"].wait()
+    exit_controller(box)
     wait_for(lambda: not registration(box), timeout_s=10, what="no row")
     box.ovn.start("ovn-controller")
     wait_for(
