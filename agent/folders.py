@@ -8,20 +8,15 @@ import stat
 from pathlib import Path
 from typing import IO
 
+from . import names
 from .errors import StartError
-from .haproxy.render import Places
+from .haproxy.places import Places
 from .settings import Settings
 
 
 def places(settings: Settings) -> Places:
     """Return where the haproxies' files are."""
-    folder = settings.state_path / "ovn-metadata-proxy"
-    return Places(
-        config_folder=folder,
-        run_folder=folder / "run",
-        socket_folder=folder / "socket",
-        pids_folder=settings.pids_path,
-    )
+    return Places(settings.state_path, settings.pids_path)
 
 
 def ensure(settings: Settings) -> None:
@@ -29,10 +24,8 @@ def ensure(settings: Settings) -> None:
     there = places(settings)
     for folder in (
         settings.state_path,
-        there.config_folder,
-        there.run_folder,
-        there.socket_folder,
         there.pids_folder,
+        *(folder.path for folder in there.folders(names.GATEWAY)),
     ):
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -40,8 +33,7 @@ def ensure(settings: Settings) -> None:
             raise StartError(_text(folder, str(error))) from None
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StartError(_text(folder, "Permission denied"))
-    for place in (settings.state_path, there.pids_folder.parent):
-        _check_passable(place)
+    _check_passable(settings.state_path)
 
 
 def _check_passable(folder: Path) -> None:

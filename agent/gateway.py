@@ -14,8 +14,9 @@ from pathlib import Path
 from . import names
 from .errors import AgentError
 from .haproxy import files, render
+from .haproxy.places import Places
 from .haproxy.public_socket import Access, public_access
-from .haproxy.render import NovaServer, Places, Tls
+from .haproxy.render import NovaServer, Tls
 from .host import Host
 from .nova_hosts import NovaHosts
 from .proxies import Proxies
@@ -80,7 +81,8 @@ class Gateway:
             socket_mode=access.mode,
         )
         changes = self._proxies.ensure(names.GATEWAY, wanted, None)
-        for other in self._places.config_folder.glob("nova-*.pem"):
+        folder = self._places.read_folder(names.GATEWAY)
+        for other in folder.glob("nova-*.pem"):
             if tls is None or other not in (tls.authority, tls.client):
                 other.unlink()
         self._publish_socket(access, settings)
@@ -145,7 +147,9 @@ class Gateway:
         if target.lstat().st_gid != access.gid:
             self._host.share_socket(target.name, access.gid)
         try:
-            self._link(settings.proxy_socket, target)
+            link = settings.proxy_socket
+            link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            files.link(link, target)
         except OSError as error:
             raise AgentError(
                 f"{settings.proxy_socket} (metadata_proxy_socket) can't be "
@@ -154,13 +158,3 @@ class Gateway:
         for other in target.parent.iterdir():
             if other != target and other.is_socket():
                 other.unlink()
-
-    @staticmethod
-    def _link(link: Path, target: Path) -> None:
-        """Have LINK, in a folder that is made if need be, lead to TARGET."""
-        link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not link.is_symlink() or link.readlink() != target:
-            fresh = link.with_name(f".{link.name}.new")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target)
-            fresh.replace(link)

@@ -15,11 +15,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import names
 from .errors import StartError
 
 # The folders that a metadata agent, Neutron's or this one, makes there.
+_NETWORK = "a network's"
+_OF_HAPROXIES: Mapping[str, Any] = {_NETWORK: {}, names.GATEWAY: {}}
 _OF_AN_AGENT: Mapping[str, Any] = {
-    "ovn-metadata-proxy": {"run": {}, "socket": {}},
+    "ovn-metadata-proxy": {
+        "run": _OF_HAPROXIES,
+        "socket": {},
+        **_OF_HAPROXIES,
+    },
     "external": {"pids": {}},
 }
 
@@ -51,8 +58,11 @@ def _hand_over(
     """Give a folder and those BELOW it to USER where root has them."""
     if os.fstat(descriptor).st_uid == 0:
         os.fchown(descriptor, user.pw_uid, user.pw_gid)
-    for name, more in below.items():
-        # Not there, or no folder but a link: said when it is to be used.
+    for name in os.listdir(descriptor):
+        more = below.get(_NETWORK if names.is_network(name) else name)
+        if more is None:
+            continue
+        # Gone, or no folder but a link: said when it is to be used.
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             _opened(name, at=descriptor) as inner,

@@ -19,12 +19,16 @@ from .model import MetadataNetwork
 class Host:
     """Namespaces and haproxy programs of this host."""
 
-    def __init__(self, *, state_path: Path, pids_path: Path) -> None:
-        self._paths = (str(state_path), str(pids_path))
+    def __init__(self, *, state_path: Path) -> None:
+        self._state_path = str(state_path)
 
     def prepare(self) -> bool:
-        """Share our folders with the fleet and have supervisord run."""
-        return fleet.prepare(*self._paths)
+        """Share our folders with the gateway and have supervisord run."""
+        return fleet.prepare(self._state_path)
+
+    def share_folders(self, network: str) -> None:
+        """Share our folders with the haproxy of NETWORK."""
+        fleet.share_folders(network, self._state_path)
 
     def apply(
         self, wanted: MetadataNetwork, *, userspace_datapath: bool
@@ -59,7 +63,7 @@ class Host:
         self, network: str, *, renew: bool = False
     ) -> dict[str, str]:
         """Have the haproxy of NETWORK run; return how `fleet` found it."""
-        return fleet.ensure(network, *self._paths, renew=renew)
+        return fleet.ensure(network, self._state_path, renew=renew)
 
     def reload_program(self, network: str) -> None:
         """Have the haproxy of NETWORK read its files again."""
@@ -67,15 +71,15 @@ class Host:
 
     def share_socket(self, name: str, gid: int) -> None:
         """Give the gateway's socket NAME for everybody to the group GID."""
-        fleet.share_socket(self._paths[0], name, gid)
+        fleet.share_socket(self._state_path, name, gid)
 
     def remove_program(self, network: str) -> bool:
         """Stop the haproxy of NETWORK; tell if it was there."""
-        return fleet.remove(network, self._paths[0])
+        return fleet.remove(network, self._state_path)
 
     def sweep(self) -> tuple[str, ...]:
         """Return the networks with haproxies that nobody supervises."""
-        return fleet.sweep(self._paths[0])
+        return fleet.sweep(self._state_path)
 
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""

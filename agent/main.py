@@ -57,6 +57,12 @@ def main() -> int:
             f"and meddle with them; create ovn-metadata-fleet (useradd "
             f"--system) or set [fleet] user in privileged.conf"
         )
+    if not fleet.network_ids:
+        warnings.append(
+            f"the haproxies of all networks run as {fleet.user}: whoever "
+            f"breaks into one can get at the others; give [fleet] "
+            f"network_ids in privileged.conf ids that this host has"
+        )
     for warning in warnings:
         LOG.warning("%s", warning)
     configuration = Configuration(argv, PROGRAM, conf=conf, settings=settings)
@@ -84,7 +90,7 @@ def _serve(
 ) -> None:
     settings = configuration.settings()
     places = folders.places(settings)
-    host = Host(state_path=settings.state_path, pids_path=settings.pids_path)
+    host = Host(state_path=settings.state_path)
     privileges.start_daemon()
     started = host.prepare()
     lock = folders.claim(fleet.agent_lock)
@@ -95,7 +101,7 @@ def _serve(
         lambda: configuration.settings().nova,
         interval_s=lambda: configuration.settings().resolve_interval_s,
     )
-    proxies = Proxies(host, places, haproxy=fleet.haproxy, fleet_uid=fleet.uid)
+    proxies = Proxies(host, places, fleet=fleet)
     service = Service(
         configuration.settings,
         status=status,
@@ -115,6 +121,7 @@ def _serve(
                 status=status,
                 nova_hosts=nova_hosts,
             ),
+            gateway_socket=fleet.gateway_socket,
             ipv6=Path("/proc/sys/net/ipv6").is_dir(),
         ),
         list_programs=host.list_programs,

@@ -23,7 +23,6 @@ from ..privsep.names import (
     pid_file,
     program_name,
     public_socket,
-    stats_socket,
 )
 
 __all__ = [
@@ -44,5 +43,4 @@ __all__ = [
     "pid_file",
     "program_name",
     "public_socket",
-    "stats_socket",
 ]

@@ -10,16 +10,20 @@ import contextlib
 import hashlib
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
 from .haproxy import files, leftovers, mapfile, stats
-from .haproxy.render import Places, Rendered
+from .haproxy.places import Places
+from .haproxy.render import Rendered
+from .haproxy.stats import Stats
 from .host import Host
 
 LOG = logging.getLogger(__name__)
@@ -40,12 +44,11 @@ class Proxies:
     """The haproxies of this host, each by its network (or "gateway")."""
 
     def __init__(
-        self, host: Host, places: Places, *, haproxy: str, fleet_uid: int
+        self, host: Host, places: Places, *, fleet: FleetSettings
     ) -> None:
         self._host = host
         self._places = places
-        self._haproxy = haproxy
-        self._fleet_uid = fleet_uid
+        self._fleet = fleet
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
         self._map_locks: dict[str, threading.Lock] = {}
@@ -65,9 +68,10 @@ class Proxies:
         if haproxy refuses the configuration or does not come up; what ran
         before runs on.
         """
+        self._ensure_folders(network)
         changes = self._ensure_files(network, wanted, rights)
         program = self._host.ensure_program(network, renew=renew)
-        running = stats.running_digest(self._places.stats(network))
+        running = stats.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
             # Up for a second or more, and nobody listens: somebody has
             # removed the socket, and a reload would not make it again.
@@ -91,6 +95,27 @@ class Proxies:
         """Have the haproxy of NETWORK run on the files that there are."""
         self._host.ensure_program(network)
 
+    def _ensure_folders(self, network: str) -> None:
+        """Have the folders of NETWORK, shared with its haproxy.
+
+        Before there is anything in them: what is made there has their group.
+        """
+        shared = True
+        for folder in self._places.folders(network):
+            with contextlib.suppress(FileExistsError):
+                folder.path.mkdir(mode=0o700)
+            entry = folder.path.lstat()
+            shared &= (stat.S_IMODE(entry.st_mode), entry.st_gid) == (
+                folder.mode,
+                self._fleet.gid_of(folder, network),
+            )
+        if not shared:
+            self._host.share_folders(network)
+
+    def _stats(self, network: str) -> Stats:
+        uid = self._fleet.user_of(network).uid
+        return Stats(self._places.stats(network), uid)
+
     def _ensure_files(
         self,
         network: str,
@@ -110,7 +135,7 @@ class Proxies:
             check=lambda path: self._check(network, wanted, path),
         ):
             changes.append("configuration")
-        self._clear_foreign_pid_file(network)
+        files.link(places.pid_link(network), places.pid(network))
         return changes
 
     def _check(self, network: str, wanted: Rendered, path: Path) -> None:
@@ -119,13 +144,13 @@ class Proxies:
         Networks' configurations differ by the network's id alone; haproxy
         takes 20 ms for each, and a thousand may be wanted at once.
         """
-        binary = Path(self._haproxy).stat()
+        binary = Path(self._fleet.haproxy).stat()
         alike = wanted.text.replace(wanted.digest, "").replace(network, "-")
         alike = alike.replace(names.inner_veth(network), "-")
         alike += f"{binary.st_mtime_ns} {binary.st_size}"
         key = hashlib.sha256(alike.encode()).digest()
         if key not in self._accepted:
-            files.check(path, self._haproxy)
+            files.check(path, self._fleet.haproxy)
             self._accepted.add(key)
 
     def revoke(
@@ -145,14 +170,13 @@ class Proxies:
     def _revoke(
         self, network: str, wanted: Mapping[str, str]
     ) -> tuple[str, ...]:
-        socket, file = self._places.stats(network), self._places.map(network)
+        socket, file = self._stats(network), self._places.map(network)
         try:
             present = stats.read_map(
                 socket, file, entries=max(len(wanted), _MANY_ENTRIES)
             )
         except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-            # Nobody runs, so nobody answers. (All may ask ours: what may
-            # not be asked is something else that has the name.)
+            # Nobody runs, so nobody answers; or something else has the name.
             return ()
         kept = {
             key: value
@@ -187,19 +211,25 @@ class Proxies:
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; tell if there were any."""
         self._map_locks.pop(network, None)
-        found = (path for of, path in self._files() if of == network)
-        return files.remove(*found, self._places.pid(network))
+        found = [path for of, path in self._files() if of == network]
+        removed = files.remove(*found, self._places.pid_link(network))
+        for of, folder in leftovers.network_folders(self._places):
+            if of == network:
+                folder.rmdir()
+                removed = True
+        return removed
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (and gateway) that have a file here."""
-        return {network for network, _ in self._files()}
+        folders = leftovers.network_folders(self._places)
+        return {network for network, _ in (*self._files(), *folders)}
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        uids = (self._fleet_uid, os.geteuid())
+        uids = (self._fleet.uid, os.geteuid())
         return leftovers.haproxy_files(self._places, uids)
 
     def _ensure_map(self, network: str, rights: Rights) -> list[str]:
-        socket, file = self._places.stats(network), self._places.map(network)
+        socket, file = self._stats(network), self._places.map(network)
         with self._map_lock(network):
             wanted = rights()
             # What came or went since the file was written.
@@ -218,10 +248,10 @@ class Proxies:
         reload is done. A process that answers with another digest (it
         started on the old file, or was adopted) is reloaded, once.
         """
-        path = self._places.stats(network)
+        socket = self._stats(network)
         reload = True
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-        while (running := stats.running_digest(path)) != digest:
+        while (running := stats.running_digest(socket)) != digest:
             if running is not None and reload:
                 self._host.reload_program(network)
                 reload = False
@@ -230,16 +260,3 @@ class Proxies:
                     "its haproxy does not answer with its new configuration"
                 )
             time.sleep(_ANSWER_POLL_S)
-
-    def _clear_foreign_pid_file(self, network: str) -> None:
-        """Remove a PID file that the fleet's haproxy could not write.
-
-        Neutron's agent leaves files of root's or of its own there.
-        """
-        path = self._places.pid(network)
-        try:
-            owner = path.lstat().st_uid
-        except FileNotFoundError:
-            return
-        if owner != self._fleet_uid:
-            path.unlink(missing_ok=True)

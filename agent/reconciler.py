@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Set
+from pathlib import Path
 
 from . import names
 from .desired import desired_network, hold_on, lacking_ports
 from .errors import HaproxyError
 from .gateway import Gateway
 from .haproxy import mapfile, render
-from .haproxy.render import Places
+from .haproxy.places import Places
 from .host import Host
 from .model import (
     ChassisSnapshot,
@@ -46,6 +47,7 @@ class Reconciler:
         switch: Switch,
         status: Status,
         gateway: Gateway,
+        gateway_socket: Path,
         chassis_snapshot: Callable[[], ChassisSnapshot],
         switch_snapshot: Callable[[], SwitchSnapshot],
         unsure: Callable[[str, Set[str]], Set[str]],
@@ -58,6 +60,7 @@ class Reconciler:
         self._switch = switch
         self._status = status
         self._gateway = gateway
+        self._gateway_socket = gateway_socket
         self._chassis_snapshot = chassis_snapshot
         self._switch_snapshot = switch_snapshot
         self._unsure = unsure
@@ -179,6 +182,7 @@ class Reconciler:
             timeouts=settings.timeouts,
             limit=settings.rate_limit,
             ipv6=wanted.has_ipv6,
+            gateway_socket=self._gateway_socket,
         )
         changes += self._proxies.ensure(
             network,

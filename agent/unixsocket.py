@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,26 @@ def connect(connection: socket.socket, path: Path) -> None:
     """Connect CONNECTION to the socket PATH; raise OSError."""
     with short_path(path) as short:
         connection.connect(short)
+
+
+def connect_to_owner(
+    connection: socket.socket, path: Path, owner: int
+) -> None:
+    """Connect CONNECTION to the socket PATH, if it is the user OWNER's.
+
+    For a folder where that user may put what it likes: a link would have
+    us speak to what it can't reach itself. Raises OSError; PermissionError
+    if something else has the name.
+    """
+    with short_path(path) as short:
+        found = os.open(short, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        entry = os.fstat(found)
+        if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != owner:
+            raise PermissionError(f"{path} is no socket of uid {owner}")
+        connection.connect(f"/proc/self/fd/{found}")
+    finally:
+        os.close(found)
 
 
 def read_all(

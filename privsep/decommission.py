@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from . import fleet, names, orphans, program, validate
+from . import fleet, names, orphans, validate
 from .context import entrypoint
+from .places import Places
 from .rpc import Supervisord
 from .settings import FleetSettings
 
@@ -25,6 +26,7 @@ _OWN_FILES = (
     "supervisord.pid",
     "start.lock",
     "agent.lock",
+    names.GATEWAY_SOCKET,
 )
 
 
@@ -39,7 +41,7 @@ def inventory(state_path: str) -> Mapping[str, object]:
     "" if there is none.
     """
     settings = fleet.read_settings(runnable=False)
-    folder = program.config_folder(validate.folder(state_path))
+    folder = _config_folder(state_path)
     programs = {network for network, _ in _program_files(settings)}
     children: set[int] = set()
     pid = 0
@@ -67,7 +69,7 @@ def shut_down(state_path: str) -> None:
     would start it again. Raises FleetError, OSError half-way: call again.
     """
     settings = fleet.read_settings(runnable=False)
-    folder = program.config_folder(validate.folder(state_path))
+    folder = _config_folder(state_path)
     # First: a supervisord that is started would run them.
     for _, file in _program_files(settings):
         file.unlink(missing_ok=True)
@@ -78,6 +80,10 @@ def shut_down(state_path: str) -> None:
         there = fleet.ensure_supervisord(settings)
     stays = there and _end_haproxies(settings, folder)
     _remove_files(settings, everything=not stays)
+
+
+def _config_folder(state_path: str) -> str:
+    return str(Places(Path(validate.folder(state_path))).config_folder)
 
 
 def _program_files(settings: FleetSettings) -> Iterator[tuple[str, Path]]:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from oslo_config import cfg
 from supervisor.xmlrpc import Faults
@@ -17,23 +18,14 @@ from . import names, program, rootfiles, validate
 from . import settings as privileged
 from .context import entrypoint
 from .errors import FleetError, SettingsError
+from .places import Places
 from .rpc import Supervisord
 from .settings import FleetSettings
 
 START_TIMEOUT_S = 15.0
 
-# Who may do what in the agent's folders: the agent owns them; the fleet
-# reads configurations, and makes sockets and PID files.
-# Others may pass through to the sockets' folder, no more.
-_CONFIG_MODE = 0o2751
-_RUN_MODE = 0o2770
-# The gateway's socket for everybody: its own mode says who that is.
-_SOCKET_MODE = 0o2771
 # Others may pass through to the agent's lock; all else in it is root's.
 _RUN_DIR_MODE = 0o711
-# Neutron's other agents keep PID files here too; sticky, so that a haproxy
-# can't replace theirs.
-_PIDS_MODE = 0o3775
 
 
 @functools.cache
@@ -44,31 +36,48 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
 
 
 @entrypoint
-def prepare(state_path: str, pids_path: str) -> bool:
-    """Share the agent's folders with the fleet and have supervisord run.
+def prepare(state_path: str) -> bool:
+    """Share the agent's folders with the gateway and have supervisord run.
 
     The folders exist and are the agent's. The host's lock for one agent is
     made for it. Tells whether a supervisord had to be started. Raises
     InvalidArgumentError, SettingsError, FleetError, OSError.
     """
     settings = read_settings()
-    folder = program.config_folder(validate.folder(state_path))
-    for path, mode in (
-        (folder, _CONFIG_MODE),
-        (f"{folder}/{program.RUN_FOLDER}", _RUN_MODE),
-        (f"{folder}/{program.SOCKET_FOLDER}", _SOCKET_MODE),
-        (validate.folder(pids_path), _PIDS_MODE),
-    ):
-        rootfiles.share_folder(path, gid=settings.gid, mode=mode)
+    _share_folders(names.GATEWAY, _places(state_path), settings)
     _ensure_folders(settings)
     rootfiles.ensure_agents_file(settings.agent_lock)
     return ensure_supervisord(settings)
 
 
 @entrypoint
-def ensure(
-    network: str, state_path: str, pids_path: str, *, renew: bool
-) -> dict[str, str]:
+def share_folders(network: str, state_path: str) -> None:
+    """Share the agent's folders with the haproxy of NETWORK (or "gateway").
+
+    The folders exist and are the agent's. Raises InvalidArgumentError,
+    SettingsError, OSError.
+    """
+    network = validate.program(network)
+    _share_folders(network, _places(state_path), read_settings())
+
+
+def _share_folders(
+    network: str, places: Places, settings: FleetSettings
+) -> None:
+    for folder in places.folders(network):
+        rootfiles.share_folder(
+            str(folder.path),
+            gid=settings.gid_of(folder, network),
+            mode=folder.mode,
+        )
+
+
+def _places(state_path: str) -> Places:
+    return Places(Path(validate.folder(state_path)))
+
+
+@entrypoint
+def ensure(network: str, state_path: str, *, renew: bool) -> dict[str, str]:
     """Have supervisord run the haproxy of NETWORK (or "gateway").
 
     One that runs is replaced if RENEW, if its command is another one by
@@ -83,10 +92,7 @@ def ensure(
     settings = read_settings()
     network = validate.program(network)
     text = program.render_program(
-        network,
-        state_path=validate.folder(state_path),
-        pids_path=validate.folder(pids_path),
-        settings=settings,
+        network, places=_places(state_path), settings=settings
     )
     name = names.program_name(network)
     replace = validate.flag(renew)
@@ -141,9 +147,9 @@ def share_socket(state_path: str, name: str, gid: int) -> None:
     haproxy has no right to, being in no group but its own. Raises
     InvalidArgumentError, SettingsError if no socket of haproxy's is there.
     """
-    folder = program.config_folder(validate.folder(state_path))
+    folder = _places(state_path).socket_folder
     rootfiles.share_socket(
-        f"{folder}/{program.SOCKET_FOLDER}/{validate.public_socket(name)}",
+        f"{folder}/{validate.public_socket(name)}",
         uid=read_settings().uid,
         gid=validate.gid(gid),
     )
@@ -157,7 +163,7 @@ def remove(network: str, state_path: str) -> bool:
     """
     settings = read_settings()
     network = validate.program(network)
-    config = program.config_path(network, validate.folder(state_path))
+    config = str(_places(state_path).config(network))
     name = names.program_name(network)
     file = settings.programs / names.config_file(network)
     with _supervisord(settings) as rpc:
@@ -181,7 +187,7 @@ def sweep(state_path: str) -> tuple[str, ...]:
     the one that will, or to `remove`.
     """
     settings = read_settings()
-    folder = program.config_folder(validate.folder(state_path))
+    folder = str(_places(state_path).config_folder)
     with _supervisord(settings) as rpc:
         return tuple(rpc.call("fleet.sweep", folder, settings.haproxy))
 

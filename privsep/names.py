@@ -13,6 +13,7 @@ NAMESPACE_FOLDER = "/run/netns"
 METADATA_ADDRESS_V4 = "169.254.169.254"
 METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
 GATEWAY = "gateway"
+GATEWAY_SOCKET = "gateway.sock"  # in the fleet's own folder
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NETWORK = re.compile(_UUID)
@@ -72,13 +73,8 @@ def map_file(network: str) -> str:
 
 
 def pid_file(network: str) -> str:
-    """Return the file name of a haproxy master's PID file."""
+    """Return the file name of a haproxy master's PID file, Neutron's."""
     return f"{network}.pid.haproxy"
-
-
-def stats_socket(network: str) -> str:
-    """Return the file name of a haproxy's stats socket."""
-    return f"{network}.sock"
 
 
 def public_socket(*, mode: str, backlog: int) -> str:

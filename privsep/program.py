@@ -10,13 +10,11 @@ import shutil
 import sys
 
 from . import names
+from .places import Places
 from .settings import FleetSettings
 
 # Where root's tools are; never the caller's PATH.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-CONFIG_FOLDER = "ovn-metadata-proxy"
-RUN_FOLDER = "run"
-SOCKET_FOLDER = "socket"
 
 _MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
 _OUR_INTERFACE = "ovn_metadata.privsep.supervisor_extension:make_interface"
@@ -34,30 +32,16 @@ def tool(name: str) -> str:
     return shutil.which(name, path=_PATH) or f"/usr/bin/{name}"
 
 
-def config_folder(state_path: str) -> str:
-    """Return the folder of the haproxies' configurations."""
-    return f"{state_path}/{CONFIG_FOLDER}"
-
-
-def config_path(network: str, state_path: str) -> str:
-    """Return the path of a program's haproxy configuration."""
-    return f"{config_folder(state_path)}/{names.config_file(network)}"
-
-
-def pid_path(network: str, pids_path: str) -> str:
-    """Return the path of a program's PID file."""
-    return f"{pids_path}/{names.pid_file(network)}"
-
-
 def command(
-    network: str, *, state_path: str, pids_path: str, settings: FleetSettings
+    network: str, *, places: Places, settings: FleetSettings
 ) -> list[str]:
     """Return the command line of the haproxy of NETWORK (or gateway).
 
     nsenter and setpriv exec, so the process that supervisord starts is
-    haproxy's master: in the network's namespace, as the fleet's user,
+    haproxy's master: in the network's namespace, as that network's user,
     without any capability or a way to get one back.
     """
+    user = settings.user_of(network)
     enter = []
     if network != names.GATEWAY:
         namespace = names.namespace_name(network)
@@ -68,9 +52,9 @@ def command(
     return [
         *enter,
         tool("setpriv"),
-        f"--reuid={settings.uid}",
-        f"--regid={settings.gid}",
-        "--clear-groups",
+        f"--reuid={user.uid}",
+        f"--regid={user.gid}",
+        f"--groups={settings.common_gid}",
         "--no-new-privs",
         "--bounding-set=-all",
         "--inh-caps=-all",
@@ -78,31 +62,22 @@ def command(
         "-W",
         "-db",
         "-p",
-        pid_path(network, pids_path),
+        str(places.pid(network)),
         "-f",
-        config_path(network, state_path),
+        str(places.config(network)),
     ]
 
 
 def render_program(
-    network: str, *, state_path: str, pids_path: str, settings: FleetSettings
+    network: str, *, places: Places, settings: FleetSettings
 ) -> str:
     """Return the supervisord program file of NETWORK (or gateway)."""
-    line = " ".join(
-        command(
-            network,
-            state_path=state_path,
-            pids_path=pids_path,
-            settings=settings,
-        )
-    )
+    line = " ".join(command(network, places=places, settings=settings))
     name = names.program_name(network)
-    # The configuration names the sockets relative to this folder.
-    folder = f"{config_folder(state_path)}/{RUN_FOLDER}"
     return f"""\
 [program:{name}]
 command={line}
-directory={folder}
+directory={places.work_folder(network)}
 umask=027
 autostart=true
 autorestart=true

@@ -9,17 +9,27 @@ from __future__ import annotations
 import dataclasses
 import os
 import pwd
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from oslo_config import cfg
 
-from . import rootfiles, validate
+from . import names, rootfiles, validate
 from .errors import InvalidArgumentError, SettingsError
+from .places import Folder, Group
 
 DEFAULT_FILE = Path("/etc/ovn-metadata-agent/privileged.conf")
+# Nobody's: above what systemd gives to containers and what sssd maps names
+# of directories to, below the ids that tools take for negative
+# (systemd's "Users, Groups, UIDs and GIDs", sssd-ldap(5)).
+DEFAULT_NETWORK_IDS = "2013265920-2147483647"
 DEFAULT_FLEET_USERS = ("ovn-metadata-fleet", "haproxy", "nobody")
+
+_FEWEST_IDS = 65536
+_ID_MAPS = ("/proc/self/uid_map", "/proc/self/gid_map")
 
 GROUP = "fleet"
 OPTIONS = (
@@ -31,8 +41,14 @@ OPTIONS = (
     cfg.StrOpt(
         "user",
         default="",
-        help="User of the haproxies; never root, nor the agent's. Empty: "
+        help="User of the gateway; never root, nor the agent's. Empty: "
         "the first of ovn-metadata-fleet, haproxy, nobody that exists.",
+    ),
+    cfg.StrOpt(
+        "network_ids",
+        default=DEFAULT_NETWORK_IDS,
+        help="First and last of the user and group ids of which each "
+        "network's haproxy has one of its own. Empty: all run as `user`.",
     ),
     cfg.StrOpt(
         "run_dir",
@@ -40,6 +56,13 @@ OPTIONS = (
         help="Root-owned folder of supervisord: its socket and programs.",
     ),
 )
+
+
+class Ids(NamedTuple):
+    """A user and its group."""
+
+    uid: int
+    gid: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,13 +74,43 @@ class FleetSettings:
     uid: int
     gid: int
     run_dir: Path
+    # Of the networks' haproxies; empty: they run as the gateway does.
+    network_ids: range = range(0)
     # Nobody has named the user, and it is one that others may run as too.
     is_fallback: bool = False
+
+    @property
+    def common_gid(self) -> int:
+        """The group that all haproxies are in."""
+        return self.network_ids[0] if self.network_ids else self.gid
+
+    def user_of(self, network: str) -> Ids:
+        """Return who the haproxy of NETWORK (or "gateway") runs as.
+
+        Always the same, or it could not take over from its predecessor. Of
+        1,000 networks two have the same one with a chance of 0.4 %: they
+        are no better off then than with one user for all.
+        """
+        if network == names.GATEWAY or not self.network_ids:
+            return Ids(self.uid, self.gid)
+        own = self.network_ids[1:]
+        number = own[int(network[:8], 16) % len(own)]
+        return Ids(number, number)
+
+    def gid_of(self, folder: Folder, network: str) -> int:
+        """Return the group that FOLDER, one of NETWORK's, is shared with."""
+        common = folder.group is Group.ALL
+        return self.common_gid if common else self.user_of(network).gid
 
     @property
     def socket(self) -> Path:
         """The RPC socket of supervisord."""
         return self.run_dir / "supervisord.sock"
+
+    @property
+    def gateway_socket(self) -> Path:
+        """Where the networks' haproxies ask the gateway."""
+        return self.run_dir / names.GATEWAY_SOCKET
 
     @property
     def agent_lock(self) -> Path:
@@ -104,6 +157,7 @@ def read(conf: cfg.ConfigOpts, *, runnable: bool = True) -> FleetSettings:
         uid=user.pw_uid,
         gid=user.pw_gid,
         run_dir=Path(_path(section["run_dir"], "run_dir")),
+        network_ids=_network_ids(section["network_ids"], user),
         is_fallback=not section["user"]
         and user.pw_name != DEFAULT_FLEET_USERS[0],
     )
@@ -125,6 +179,44 @@ def _path(value: str, option: str) -> str:
             f"[fleet] {option} = {value!r:.80} is no absolute path without "
             f"blanks, quotes and '%'"
         ) from None
+
+
+def _network_ids(value: str, user: pwd.struct_passwd) -> range:
+    """Return the ids in VALUE; none where they do not exist here.
+
+    In a user namespace, as some containers have, there are fewer.
+    """
+    if not value.strip():
+        return range(0)
+    match = re.fullmatch(r"(\d{1,10}) *- *(\d{1,10})", value.strip(), re.ASCII)
+    first, last = map(int, match.groups()) if match else (0, 0)
+    ids = range(first, last + 1)
+    if len(ids) < _FEWEST_IDS or last > validate.MAX_ID:
+        raise SettingsError(
+            f"[fleet] network_ids = {value!r:.80} is no range of ids like "
+            f"{DEFAULT_NETWORK_IDS}, at least {_FEWEST_IDS} of them"
+        )
+    for taken in (0, rootfiles.caller_uid(), user.pw_uid, user.pw_gid):
+        if taken in ids:
+            raise SettingsError(
+                f"[fleet] network_ids = {value} has {taken} in it, which is "
+                f"root's, the agent's or the gateway's"
+            )
+    return ids if all(_is_mapped(ids, file) for file in _ID_MAPS) else range(0)
+
+
+def _is_mapped(ids: range, file: str) -> bool:
+    """Tell whether the user namespace that we are in has all IDS.
+
+    user_namespaces(7): each line of FILE has the first id inside, the first
+    one outside, and how many they are.
+    """
+    with open(file) as lines:
+        for line in lines:
+            first, _, count = map(int, line.split())
+            if first <= ids[0] and ids[-1] < first + count:
+                return True
+    return False
 
 
 def check_owner(files: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from supervisor.states import ProcessStates
 from supervisor.xmlrpc import Faults, RPCError
 
 from . import names, orphans
+from .held_socket import HeldSocket
 
 
 class FleetInterface:
@@ -27,11 +28,13 @@ class FleetInterface:
         self._supervisord = supervisord
         self._programs = Path(supervisord.options.configfile).parent
         self._programs /= "programs"
+        self._gateway_socket: HeldSocket | None = None
         # We have no children yet: what runs is an earlier supervisord's.
         self._orphans = orphans.scan()
         events.subscribe(events.ProcessStateRunningEvent, self._running)
         events.subscribe(events.ProcessStateBackoffEvent, self._failing)
         self._wake_for_restarts()
+        self._hold_gateway_socket()
 
     def ping(self) -> bool:
         """Answer that this supervisord is the fleet's."""
@@ -46,15 +49,23 @@ class FleetInterface:
         group = self._read(name)
         for program in group.process_configs:
             self._finish(program, foreign=True)
-        return bool(self._supervisord.add_process_group(group))
+        added = bool(self._supervisord.add_process_group(group))
+        if name == names.program_name(names.GATEWAY):
+            self._hold_gateway_socket()
+        return added
 
     def is_as_written(self, name: str) -> bool:
         """Tell whether NAME runs what its file says, where that says.
 
         A namespace that was deleted by hand lives on with the processes
-        in it; what has its name now is another one.
+        in it; what has its name now is another one. A gateway whose socket
+        was removed can't be asked.
         """
         group = self._group(name)
+        if name == names.program_name(names.GATEWAY):
+            held = self._gateway_socket
+            if held is None or not held.path.exists():
+                return False
         (wanted,) = self._read(name).process_configs
         command = shlex.split(wanted.command)
         namespace = orphans.value_of(command, "--net=")
@@ -67,6 +78,22 @@ class FleetInterface:
             )
             for process in group.processes.values()
         )
+
+    def _hold_gateway_socket(self) -> None:
+        """Have the gateway, if there is one, start with the held socket."""
+        group = self._supervisord.process_groups.get(
+            names.program_name(names.GATEWAY)
+        )
+        for process in group.processes.values() if group else ():
+            command = shlex.split(process.config.command)
+            gid = int(orphans.value_of(command, "--groups="))
+            held = self._gateway_socket
+            if held is None or held.gid != gid or not held.path.exists():
+                if held is not None:
+                    held.close()
+                path = self._programs.parent / names.GATEWAY_SOCKET
+                self._gateway_socket = held = HeldSocket(path, gid=gid)
+            held.give_to(process)
 
     def _read(self, name: str) -> Any:
         """Return what supervisord makes of the file of the program NAME."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...privsep import decommission, network
 from .. import folders, names
-from ..haproxy.leftovers import haproxy_files
+from ..haproxy.leftovers import haproxy_files, network_folders
 from ..settings import Settings
 from .findings import Item
 
@@ -83,13 +83,14 @@ class Inventory:
         places = self._places
         mine = {path: of for of, path in self._files}
         for of in (*networks, names.GATEWAY):
-            if of in networks and os.path.lexists(places.pid(of)):
-                mine[places.pid(of)] = of  # Neutron's agent left it
+            if of in networks and os.path.lexists(places.pid_link(of)):
+                mine[places.pid_link(of)] = of  # Neutron's agent left it
         mine |= dict.fromkeys(_others(self._settings), "")
         items = [Item("file", str(path), of) for path, of in mine.items()]
         left = []
         removed = set(mine)
         for folder in (
+            *(folder for _, folder in network_folders(places)),
             places.run_folder,
             places.socket_folder,
             places.config_folder,
@@ -110,8 +111,6 @@ def _others(settings: Settings) -> Iterator[Path]:
     places = folders.places(settings)
     public = settings.proxy_socket
     for folder, patterns in (
-        (places.config_folder, ("*nova-*.pem*",)),
-        (places.run_folder, ("gateway", "gateway.*.tmp", "gateway.*.bak")),
         (places.socket_folder, ("metadata_proxy-*",)),
         (public.parent, (f".{public.name}.new",)),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -46,20 +47,31 @@ def write_checked(
 def check(path: Path, haproxy: str) -> None:
     """Raise HaproxyError unless HAPROXY accepts the configuration PATH."""
     try:
-        result = subprocess.run(
-            [haproxy, "-c", "-f", str(path)],
-            cwd="/",  # it ends without a word where it can't read its own
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_CHECK_TIMEOUT_S,
-            check=False,
-        )
+        # The gateway is started with a socket as standard input.
+        with socket.socket(socket.AF_UNIX) as stdin:
+            result = subprocess.run(
+                [haproxy, "-c", "-f", str(path)],
+                cwd="/",  # it ends without a word where it can't read its own
+                stdin=stdin.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_CHECK_TIMEOUT_S,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HaproxyError(f"{haproxy} -c: {error}") from None
     if result.returncode != 0:
         words = " ".join(result.stdout.decode(errors="replace").split())
         raise HaproxyError(f"configuration refused by haproxy: {words:.500}")
+
+
+def link(path: Path, target: Path) -> None:
+    """Have PATH lead to TARGET, in one step, whatever it is now."""
+    if not path.is_symlink() or path.readlink() != target:
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target)
+        fresh.replace(path)
 
 
 def remove(*paths: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The haproxies' files that are there, by the networks in their names."""
+"""The haproxies' files that are there, by the networks they are of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from .. import names
-from .render import Places
+from .places import Places
 
 
 def haproxy_files(
@@ -18,22 +18,33 @@ def haproxy_files(
     Neutron's other agents have PID files of the same names in the same
     folder: of those only what one of UIDS owns is ours.
     """
-    for path in _entries(places.config_folder, places.run_folder):
+    for path in _entries(places.config_folder):
         network = names.network_of_file(path.name)
         if network is not None:
             yield network, path
+    for network, folder in network_folders(places):
+        for path in _entries(folder):
+            yield network, path
     for path in _entries(places.pids_folder):
         network = names.network_of_file(path.name)
-        if network is None or path != places.pid(network):
+        if network is None or path != places.pid_link(network):
             continue
         with contextlib.suppress(FileNotFoundError):
             if path.lstat().st_uid in uids:
                 yield network, path
 
 
-def _entries(*folders: Path) -> list[Path]:
-    found: list[Path] = []
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError):
-            found += sorted(folder.iterdir())
-    return found
+def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
+    """Yield the network (or "gateway") and the path of each folder of one."""
+    for parent in (places.config_folder, places.run_folder):
+        for path in _entries(parent):
+            ours = path.name == names.GATEWAY or names.is_network(path.name)
+            if ours and path.is_dir() and not path.is_symlink():
+                yield path.name, path
+
+
+def _entries(folder: Path) -> list[Path]:
+    # What is closed to us is told where it is to be written.
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        return sorted(folder.iterdir())
+    return []

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import names
 from ..settings import RateLimit, Timeouts
+from .places import Places
 
 # Neutron's tag and facility, which deployments sort their logs by.
 _LOG_TAG = "haproxy-metadata-proxy"
 _LOG_TARGET = "/dev/log local0"
-# Where the networks' haproxies reach the gateway, below the run folder.
-_GATEWAY_SOCKET = "gateway"
 # The timers, the status, the bytes and how it ended, as in haproxy's own
 # format for HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
@@ -30,7 +30,7 @@ _GATEWAY_CONNECTIONS = 8192
 # three times, is down.
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
-# A second apart each: longer than the gateway takes to be there again.
+# At once: the next gateway has the socket of one that died.
 _GATEWAY_RETRIES = 4
 _RETRY_AFTER_S = 5
 _HARD_STOP_S = 60
@@ -40,48 +40,6 @@ _NOVA_DOWN = "No Nova metadata API answers."
 _TOO_MANY = "Too many requests."
 # Addresses that are counted at a time, of one network on one chassis.
 _COUNTED_ADDRESSES = "10k"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Places:
-    """Where the haproxies' files and sockets are."""
-
-    config_folder: Path  # configurations and maps: the agent writes
-    # Sockets; the haproxies make them and have this as working folder:
-    # by their bare names, a long state_path leaves them short enough.
-    run_folder: Path
-    socket_folder: Path  # the gateway's socket for everybody
-    pids_folder: Path
-
-    def public_socket(self, *, mode: str, backlog: int) -> Path:
-        """Socket of the gateway that metadata_proxy_socket leads to."""
-        return self.socket_folder / names.public_socket(
-            mode=mode, backlog=backlog
-        )
-
-    def config(self, network: str) -> Path:
-        """Path of the configuration of NETWORK (or gateway)."""
-        return self.config_folder / names.config_file(network)
-
-    def map(self, network: str) -> Path:
-        """Path of the map of NETWORK."""
-        return self.config_folder / names.map_file(network)
-
-    def certificate(self, kind: str, text: str) -> Path:
-        """Path of the PEM file of KIND with TEXT.
-
-        Another text has another name: a reload is due then.
-        """
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self.config_folder / f"nova-{kind}-{digest}.pem"
-
-    def pid(self, network: str) -> Path:
-        """Path of the PID file of NETWORK (or gateway)."""
-        return self.pids_folder / names.pid_file(network)
-
-    def stats(self, network: str) -> Path:
-        """Path of the stats socket of NETWORK (or gateway)."""
-        return self.run_folder / names.stats_socket(network)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +75,7 @@ def render_network(
     timeouts: Timeouts,
     limit: RateLimit,
     ipv6: bool,
+    gateway_socket: Path,
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
 
@@ -151,7 +110,7 @@ listen metadata
     http-request set-header X-Instance-ID-Signature \
 %[var(txn.identity),field(3,|)]
 {_retries(_GATEWAY_RETRIES)}
-    server gateway unix@{_GATEWAY_SOCKET}
+    server gateway unix@{gateway_socket}
 {_limit_tables(limit)}"""
     return _with_digest(body)
 
@@ -174,7 +133,6 @@ def render_gateway(
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
     public = places.public_socket(mode=socket_mode, backlog=backlog)
-    public = Path("..", public.parent.name, public.name)
     several = len(nova) > 1
     # Before it tries the same server again haproxy waits a second; twice
     # the same one is two, and a Nova that is down is known at once.
@@ -196,8 +154,9 @@ def render_gateway(
 frontend metadata
     # The networks' haproxies log each request; here what went wrong.
     option dontlog-normal
-    bind unix@{_GATEWAY_SOCKET} mode 666
-    bind unix@{public} mode {socket_mode} backlog {backlog}
+    # The networks' haproxies ask here; supervisord holds it for us.
+    bind fd@0
+    bind unix@{_relative(places, public)} mode {socket_mode} backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
     http-request return status 404 content-type text/plain string \
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
@@ -211,6 +170,14 @@ backend nova
 {chr(10).join(servers)}
 """
     return _with_digest(body)
+
+
+def _relative(places: Places, path: Path) -> str:
+    """Return PATH as from a haproxy's working folder, which is short.
+
+    Linux takes 107 bytes for a socket's path.
+    """
+    return os.path.relpath(path, places.work_folder(names.GATEWAY))
 
 
 def _with_digest(body: str) -> Rendered:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import unixsocket
 from ..errors import HaproxyError
@@ -20,15 +21,23 @@ _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
 _BATCH = 50
 
 
-def ask(path: Path, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
-    """Return what haproxy at PATH answers to COMMAND.
+class Stats(NamedTuple):
+    """A haproxy's stats socket."""
 
-    Raises OSError when nobody listens there, TimeoutError if it takes too
-    long, HaproxyError if it says more than MAX_BYTES.
+    path: Path
+    uid: int  # of that haproxy, so of its socket
+
+
+def ask(stats: Stats, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
+    """Return what the haproxy of STATS answers to COMMAND.
+
+    Raises OSError when nobody listens there, or what has the name is not
+    its socket, TimeoutError if it takes too long, HaproxyError if it says
+    more than MAX_BYTES.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
-        unixsocket.connect(connection, path)
+        unixsocket.connect_to_owner(connection, stats.path, stats.uid)
         connection.sendall(command.encode() + b"\n")
         try:
             answer = unixsocket.read_all(
@@ -39,14 +48,14 @@ def ask(path: Path, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
         return answer.decode(errors="replace")
 
 
-def running_digest(path: Path) -> str | None:
-    """Return the digest of what haproxy at PATH runs on.
+def running_digest(stats: Stats) -> str | None:
+    """Return the digest of what the haproxy of STATS runs on.
 
     None if nobody listens there; "" if it is not one of our
     configurations. Raises TimeoutError if somebody does and is too busy.
     """
     try:
-        answer = ask(path, "show info")
+        answer = ask(stats, "show info")
     except TimeoutError:
         raise
     except OSError:
@@ -58,21 +67,21 @@ def running_digest(path: Path) -> str | None:
     return ""
 
 
-def read_map(path: Path, file: Path, *, entries: int) -> dict[str, str]:
-    """Return the map FILE as the haproxy at PATH has it in memory.
+def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
+    """Return the map FILE as the haproxy of STATS has it in memory.
 
     It should have about ENTRIES. Raises HaproxyError if it has no such
     map, OSError as `ask` does.
     """
     most = _MAX_ANSWER + _MAX_MAP_LINE * 2 * entries
-    answer = ask(path, f"show map {file}", max_bytes=most)
+    answer = ask(stats, f"show map {file}", max_bytes=most)
     if answer.startswith("Unknown map"):
         raise HaproxyError(f"it has no map {file}")
     return mapfile.parse_map(answer.splitlines())
 
 
-def change_map(path: Path, file: Path, change: mapfile.MapChange) -> None:
-    """Carry out CHANGE on the map FILE in the haproxy at PATH.
+def change_map(stats: Stats, file: Path, change: mapfile.MapChange) -> None:
+    """Carry out CHANGE on the map FILE in the haproxy of STATS.
 
     Raises HaproxyError with haproxy's answer if it refuses.
     """
@@ -80,6 +89,6 @@ def change_map(path: Path, file: Path, change: mapfile.MapChange) -> None:
     commands += [f"set map {file} {key} {value}" for key, value in change.set]
     commands += [f"add map {file} {key} {value}" for key, value in change.add]
     for start in range(0, len(commands), _BATCH):
-        answer = ask(path, "; ".join(commands[start : start + _BATCH]))
+        answer = ask(stats, "; ".join(commands[start : start + _BATCH]))
         if answer.strip():
             raise HaproxyError(f"map not changed: {answer.strip():.200}")

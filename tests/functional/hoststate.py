@@ -15,7 +15,6 @@ from sandbox.ovsdb import to_uuid
 
 from .test_lifecycle import left_of
 
-_MAPS = host.HOME / "ovn-metadata-proxy"
 _MAP_LINE_FIELDS = 3  # haproxy's pointer, the address, the value
 
 
@@ -100,8 +99,8 @@ def _instances(network: str) -> dict[str, str]:
     """Return whose each address is, as the running haproxy has it."""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(5)
-        link.connect(str(_MAPS / "run" / f"{network}.sock"))
-        link.sendall(f"show map {_MAPS / network}.map\n".encode())
+        link.connect(str(host.stats_of(network)))
+        link.sendall(f"show map {host.map_of(network)}\n".encode())
         with link.makefile() as stream:
             lines = [line.split() for line in stream]
     return {

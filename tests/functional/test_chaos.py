@@ -37,7 +37,7 @@ OPTIONS = {
 }
 CONFIG = host.HOME / "ovn-metadata-proxy"
 FILES = {
-    *("gateway", "gateway.conf", "gateway.sock"),
+    *("gateway", "gateway.conf", "haproxy.pid", "stats.sock"),
     *("metadata_proxy", "run", "socket"),
 }
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18

@@ -158,6 +158,9 @@ class Litter:
             **{"iface-id": str(uuid.uuid4()), MARK: self.port},
         )
         for file in self.left_files():
+            if not file.parent.exists():
+                file.parent.mkdir()
+                os.chown(file.parent, *host.ids(host.SERVICE_USER))
             file.write_text("stale\n")
         os.chown(self.left_files()[-1], *host.ids(host.FLEET_USER))
         self.drop_haproxy()
@@ -167,12 +170,12 @@ class Litter:
         network = self.files
         return [
             CONFIG / f"{network}.conf",
-            CONFIG / f"{network}.map",
             CONFIG / f"{network}.new",
-            CONFIG / f".{network}.map.tmp",
-            CONFIG / "nova-client-0123456789abcdef.pem",
-            CONFIG / "nova-authority-0123456789abcdef.pem",
-            CONFIG / "run" / f"{network}.sock",
+            host.map_of(network),
+            CONFIG / network / f".{network}.map.tmp",
+            CONFIG / "gateway/nova-client-0123456789abcdef.pem",
+            CONFIG / "gateway/nova-authority-0123456789abcdef.pem",
+            host.stats_of(network),
             PIDS / f"{network}.pid.haproxy",
         ]
 
@@ -458,6 +461,8 @@ def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
         f"file {CONFIG / litter.haproxy}.conf",
         f"file {host.HOME / 'metadata_proxy'}",
         f"folder {CONFIG / 'run'}",
+        f"folder {CONFIG / 'gateway'}",
+        f"folder {CONFIG / litter.files}",
         "program haproxy-gateway",
         f"fleet's folder {FLEET}",
         *(f"file {file}" for file in litter.left_files()),
@@ -473,7 +478,7 @@ def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
             f"veth tap{network.id[:10]}0 of {network.id}",
             f"OVS port tap{network.id[:10]}0 of {network.id}",
             f"program haproxy-{network.id}",
-            f"file {CONFIG / network.id}.map",
+            f"file {host.map_of(network.id)}",
             f"file {PIDS / network.id}.pid.haproxy",
         ]
     return wanted
@@ -582,15 +587,15 @@ def start_double(network: Network) -> int:
     """Start a second haproxy beside NETWORK's; return its pid."""
     before = pids()
     config = CONFIG / f"{network.id}.conf"
-    user = host.ids(host.FLEET_USER)[0]
+    user, _ = host.ids_of(network.id)
     subprocess.run(
         [
             *("ip", "netns", "exec", network.namespace),
             *("setpriv", f"--reuid={user}", f"--regid={user}"),
-            *("--clear-groups", "--no-new-privs"),
+            *(f"--groups={host.FIRST_NETWORK_ID}", "--no-new-privs"),
             *("haproxy", "-D", "-f", str(config)),
         ],
-        cwd=CONFIG / "run",
+        cwd=host.stats_of(network.id).parent,
         check=True,
         timeout=20,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -74,7 +75,7 @@ def stats(network: str, command: str) -> str:
     """Return what NETWORK's haproxy answers to COMMAND."""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(5)
-        link.connect(str(CONFIG / "run" / f"{network}.sock"))
+        link.connect(str(host.stats_of(network)))
         link.sendall(command.encode() + b"\n")
         with link.makefile("rb") as stream:
             return stream.read().decode()
@@ -315,7 +316,7 @@ def test_ports_come_and_go_without_a_reload(ready):
     (second,) = ready.plug([port])
     wait_for(lambda: is_served(second), timeout_s=5, what="second answer")
     print(f"second port served after {time.monotonic() - begun:.2f} s")
-    show = f"show map {CONFIG / network.id}.map"
+    show = f"show map {host.map_of(network.id)}"
     assert f" {port.ip4} {port.device_id}|" in stats(network.id, show)
     # Unbound, but its namespace stays and asks on.
     ready.neutron.delete_port(port)
@@ -327,7 +328,7 @@ def test_ports_come_and_go_without_a_reload(ready):
     answer = first.fetch(source=str(first.port.ip4))
     assert answer.status == 200
     first.execute("ip", "address", "add", f"{port.ip4}/24", "dev", "eth0")
-    assert str(port.ip4) not in Path(f"{CONFIG}/{network.id}.map").read_text()
+    assert str(port.ip4) not in host.map_of(network.id).read_text()
     assert haproxies(ready, network.id) == before
 
 
@@ -485,16 +486,22 @@ DAMAGES: Mapping[str, Damage] = {
     "addresses flushed": lambda _, n: in_namespace(
         n, "ip", "address", "flush", "dev", tap(n, 1)
     ),
-    "map cleared": lambda _, n: stats(n.id, f"clear map {CONFIG / n.id}.map"),
-    "map file emptied": lambda _, n: (CONFIG / f"{n.id}.map").write_text(""),
+    "map cleared": lambda _, n: stats(n.id, f"clear map {host.map_of(n.id)}"),
+    "map file emptied": lambda _, n: host.map_of(n.id).write_text(""),
     "configuration deleted": lambda _, n: (CONFIG / f"{n.id}.conf").unlink(),
     "program stopped": lambda _, n: stop_program(n),
     "program file deleted": lambda _, n: (
         FLEET / "programs" / f"{n.id}.conf"
     ).unlink(),
-    "stats socket deleted": lambda _, n: (
-        CONFIG / "run" / f"{n.id}.sock"
-    ).unlink(),
+    "stats socket deleted": lambda _, n: host.stats_of(n.id).unlink(),
+    "folder of the map deleted": lambda _, n: shutil.rmtree(
+        host.map_of(n.id).parent
+    ),
+    "working folder deleted": lambda _, n: shutil.rmtree(
+        host.stats_of(n.id).parent
+    ),
+    "working folder closed": lambda _, n: host.stats_of(n.id).parent.chmod(0),
+    "gateway's socket deleted": lambda *_: (FLEET / "gateway.sock").unlink(),
 }
 
 
@@ -624,10 +631,10 @@ def test_refused_map_leaves_others_served(ready):
     """A map that the fleet can't read: written anew at the next pass."""
     network, instance = plugged(ready)
     _, other = plugged(ready, "other")
-    (CONFIG / f"{network.id}.map").chmod(0)
+    host.map_of(network.id).chmod(0)
     for pid in haproxies(ready, network.id)["masters"]:
         send_signal(pid, SIGKILL)
     wait_served(other)
     wait_served(instance, timeout_s=30)
-    mode = (CONFIG / f"{network.id}.map").stat().st_mode
+    mode = host.map_of(network.id).stat().st_mode
     assert mode & 0o777 == 0o640

@@ -185,7 +185,7 @@ def test_secret_is_rotated_without_a_failed_request(chassis):
                 what="requests",
             )
             box.nova.accept(new)
-    maps = [(CONFIG / f"{key}.map").read_text() for key in chassis.keys]
+    maps = [host.map_of(key).read_text() for key in chassis.keys]
     assert signatures == {
         line.rpartition("|")[2] for line in "".join(maps).splitlines()
     }

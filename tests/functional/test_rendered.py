@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
+import socket
+import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +16,10 @@ from hypothesis import strategies as st
 
 from ovn_metadata.agent import option_types
 from ovn_metadata.agent.haproxy import mapfile
+from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.public_socket import MODES
 from ovn_metadata.agent.haproxy.render import (
     NovaServer,
-    Places,
     Rendered,
     Tls,
     render_gateway,
@@ -25,9 +28,10 @@ from ovn_metadata.agent.haproxy.render import (
 from ovn_metadata.agent.model import Instance
 from ovn_metadata.agent.settings import RateLimit, Timeouts
 from ovn_metadata.agent.settings_builder import MAX_GATEWAY_THREADS
-from sandbox.daemons import CommandError, run
+from sandbox.daemons import run
 
 HAPROXY = "/usr/sbin/haproxy"
+GATEWAY_SOCKET = Path("/run/ovn-metadata-fleet/gateway.sock")
 
 # What the options let through, their ends before all.
 seconds = st.sampled_from([1, option_types.MAX_SECONDS]) | st.integers(
@@ -82,7 +86,9 @@ Check = Callable[[Rendered], None]
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("haproxy")
-    return Places(folder, folder / "run", folder / "socket", folder / "pids")
+    made = Places(folder, folder / "pids")
+    made.config_folder.mkdir()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +98,20 @@ def check(places: Places) -> Check:
 
     def check_text(rendered: Rendered) -> None:
         path.write_text(rendered.text)
-        try:
-            said = run(HAPROXY, "-c", "-f", str(path))
-        except CommandError as error:
-            pytest.fail(f"{error}\n{rendered.text}")
+        # The gateway has its socket as standard input.
+        with socket.socket(socket.AF_UNIX) as stdin:
+            done = subprocess.run(
+                [HAPROXY, "-c", "-f", str(path)],
+                stdin=stdin,
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
+        if done.returncode:
+            pytest.fail(f"{done.stderr}\n{rendered.text}")
         # With a warning there is a line more, and the exit code is 0 too.
-        assert said == "Configuration file is valid\n"
+        assert done.stdout + done.stderr == "Configuration file is valid\n"
 
     return check_text
 
@@ -120,6 +134,8 @@ def pem(places: Places) -> Path:
 def test_network(check, places, network, timeouts, limit, ipv6, owners):
     """With its map beside it."""
     text = mapfile.render_map(mapfile.entries(owners.items(), "secret"))
+    folder = places.read_folder(str(network))
+    folder.mkdir()
     places.map(str(network)).write_text(text)
     try:
         check(
@@ -129,10 +145,11 @@ def test_network(check, places, network, timeouts, limit, ipv6, owners):
                 timeouts=timeouts,
                 limit=limit,
                 ipv6=ipv6,
+                gateway_socket=GATEWAY_SOCKET,
             )
         )
     finally:
-        places.map(str(network)).unlink()
+        shutil.rmtree(folder)
 
 
 @given(
@@ -180,6 +197,7 @@ def test_gateway(
 def test_a_mistake_is_seen(check, places):
     """Or the tests above could not fail."""
     network = str(uuid.uuid4())
+    places.read_folder(network).mkdir()
     places.map(network).write_text(f"{ipaddress.ip_address(1)} i|p|s\n")
     good = render_network(
         network,
@@ -187,6 +205,7 @@ def test_a_mistake_is_seen(check, places):
         timeouts=Timeouts(1, 1, 1, 1, 1),
         limit=RateLimit(False, (4,), 1, 1, 1, 1),
         ipv6=True,
+        gateway_socket=GATEWAY_SOCKET,
     )
     check(good)
     bad = good.text.replace("timeout connect 1s", "timeout connect soon")

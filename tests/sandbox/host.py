@@ -19,7 +19,12 @@ from . import namespaces
 ENVIRONMENT_MARK = "OVN_METADATA_SANDBOX"
 SERVICE_USER = "ovn-metadata"
 FLEET_USER = "ovn-metadata-fleet"
+# The group of all haproxies; the users of the networks' follow.
+FIRST_NETWORK_ID = 2013265920
+_NETWORK_IDS = 2147483647 - FIRST_NETWORK_ID
 HOME = Path("/var/lib/neutron")
+PROXY = HOME / "ovn-metadata-proxy"
+PIDS = HOME / "external" / "pids"
 LOG_FOLDER = Path("/var/log/neutron")
 CONFIG_FOLDER = Path("/etc/neutron")
 PRIVILEGE_FOLDER = Path("/etc/ovn-metadata-agent")
@@ -59,6 +64,29 @@ def prepare() -> None:
     for folder in (CONFIG_FOLDER, PRIVILEGE_FOLDER):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o755)
+
+
+def config_of(key: str) -> Path:
+    """Return the configuration of the haproxy of KEY (or "gateway")."""
+    return PROXY / f"{key}.conf"
+
+
+def map_of(network: str) -> Path:
+    """Return the map of NETWORK."""
+    return PROXY / network / f"{network}.map"
+
+
+def stats_of(key: str) -> Path:
+    """Return the stats socket of the haproxy of KEY (or "gateway")."""
+    return PROXY / "run" / key / "stats.sock"
+
+
+def ids_of(key: str) -> tuple[int, int]:
+    """Return whom the haproxy of KEY (or "gateway") runs as."""
+    if key == "gateway":
+        return ids(FLEET_USER)
+    own = FIRST_NETWORK_ID + 1 + int(key[:8], 16) % _NETWORK_IDS
+    return own, own
 
 
 def ids(user: str) -> tuple[int, int]:

@@ -21,7 +21,8 @@ from ovn_metadata.agent import names
 from ovn_metadata.agent.conditions import chassis_clause
 from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
-from ovn_metadata.agent.haproxy.render import Places, render_network
+from ovn_metadata.agent.haproxy.places import Places
+from ovn_metadata.agent.haproxy.render import render_network
 from ovn_metadata.agent.identity import claimed_addresses
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
 from ovn_metadata.agent.ovsdb import rows
@@ -31,7 +32,7 @@ from ovn_metadata.agent.settings import RateLimit, Timeouts
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 THEIRS = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
-PLACES = Places(Path("/x"), Path("/x/run"), Path("/x/socket"), Path("/pids"))
+PLACES = Places(Path("/x"), Path("/pids"))
 TIMEOUTS = Timeouts(30, 32, 32, 30, 30)
 LIMIT = RateLimit(True, (4, 6), 10, 10, 10, 10)
 SECRET = "made-up-secret"
@@ -166,6 +167,7 @@ def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
                 timeouts=TIMEOUTS,
                 limit=LIMIT,
                 ipv6=wanted.has_ipv6,
+                gateway_socket=Path("/run/x/gateway.sock"),
             ).text
             text = mapfile.render_map(
                 mapfile.entries(wanted.instances, SECRET)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ovn_metadata.privsep import names, program, validate
 from ovn_metadata.privsep.errors import InvalidArgumentError
+from ovn_metadata.privsep.places import Places
 from ovn_metadata.privsep.settings import FleetSettings
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -20,11 +21,11 @@ SETTINGS = FleetSettings(
     uid=990,
     gid=991,
     run_dir=Path("/run/ovn-metadata-fleet"),
+    network_ids=range(1000, 2000),
 )
+# The id that the first digits of NETWORK's lead to.
+OWN = 1001 + 0x4C3E1F64 % 999
 WITHOUT_PRIVILEGE = [
-    "--reuid=990",
-    "--regid=991",
-    "--clear-groups",
     "--no-new-privs",
     "--bounding-set=-all",
     "--inh-caps=-all",
@@ -34,8 +35,7 @@ WITHOUT_PRIVILEGE = [
 def command(network: str) -> list[str]:
     return program.command(
         network,
-        state_path="/var/lib/neutron",
-        pids_path="/var/pids",
+        places=Places(Path("/var/lib/neutron")),
         settings=SETTINGS,
     )
 
@@ -48,17 +48,24 @@ def parse(text: str) -> configparser.RawConfigParser:
     return parser
 
 
-@pytest.mark.parametrize("network", [NETWORK, "gateway"])
-def test_haproxy_is_the_last_of_the_chain_and_has_no_privilege(network):
+@pytest.mark.parametrize(
+    ("network", "uid", "gid"), [(NETWORK, OWN, OWN), ("gateway", 990, 991)]
+)
+def test_haproxy_is_the_last_of_the_chain_and_has_no_privilege(
+    network, uid, gid
+):
     words = command(network)
     start = words.index("/usr/sbin/haproxy")
-    assert words[start - 6 : start] == WITHOUT_PRIVILEGE
+    assert words[start - 6 : start] == [
+        *(f"--reuid={uid}", f"--regid={gid}", "--groups=1000"),
+        *WITHOUT_PRIVILEGE,
+    ]
     assert words[start:] == [
         "/usr/sbin/haproxy",
         "-W",
         "-db",
         "-p",
-        f"/var/pids/{network}.pid.haproxy",
+        f"/var/lib/neutron/ovn-metadata-proxy/run/{network}/haproxy.pid",
         "-f",
         f"/var/lib/neutron/ovn-metadata-proxy/{network}.conf",
     ]
@@ -85,21 +92,20 @@ def test_a_program_file_says_one_thing_whatever_folder_passes(network, path):
         folder = validate.folder(path)
     except InvalidArgumentError:
         return
-    text = program.render_program(
-        network, state_path=folder, pids_path=folder, settings=SETTINGS
-    )
+    places = Places(Path(folder))
+    text = program.render_program(network, places=places, settings=SETTINGS)
     parser = parse(text)
     assert parser.sections() == [f"program:{names.program_name(network)}"]
     section = parser[parser.sections()[0]]
-    expected = program.command(
-        network, state_path=folder, pids_path=folder, settings=SETTINGS
-    )
+    expected = program.command(network, places=places, settings=SETTINGS)
     assert section["command"].split() == expected
     assert "%" not in text  # supervisord would expand it
     assert section["stdout_logfile"] == (
         f"/run/ovn-metadata-fleet/log/{network}.log"
     )
-    assert section["directory"] == f"{folder}/ovn-metadata-proxy/run"
+    assert section["directory"] == (
+        f"{folder}/ovn-metadata-proxy/run/{network}"
+    )
     assert section["autorestart"] == "true"
 
 

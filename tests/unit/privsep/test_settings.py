@@ -41,6 +41,19 @@ def load(tmp_path):
         pytest.param({"run_dir": "run"}, "run_dir", id="a relative folder"),
         pytest.param({"run_dir": "/run/../x"}, "run_dir", id="dots in it"),
         pytest.param({"run_dir": "/run/$x"}, "run_dir", id="no such option"),
+        pytest.param({"network_ids": "7"}, "65536", id="one id"),
+        pytest.param({"network_ids": "9-7"}, "65536", id="a range backwards"),
+        pytest.param({"network_ids": "0-70000"}, "root's", id="root in it"),
+        pytest.param(
+            {"network_ids": "60000-700000"},
+            "gateway's",
+            id="the gateway in it",
+        ),
+        pytest.param(
+            {"network_ids": "100000-4294967295"},
+            "65536",
+            id="no id at its end",
+        ),
     ],
 )
 def test_refused_with_a_remedy_in_one_line(load, options, reason):
@@ -102,6 +115,38 @@ def test_what_is_written_is_taken(load):
     assert loaded.haproxy == sys.executable
     places = (loaded.socket, loaded.programs, loaded.logs)
     assert {str(place.parent) for place in places} == {"/run/x"}
+
+
+def test_each_network_has_ids_of_its_own(load):
+    loaded = load(network_ids="100000-299999")
+    assert loaded.common_gid == 100000
+    one = loaded.user_of("00000000-f4d0-4eb0-a542-a05e03a1141f")
+    other = loaded.user_of("00000001-f4d0-4eb0-a542-a05e03a1141f")
+    last = loaded.user_of("ffffffff-f4d0-4eb0-a542-a05e03a1141f")
+    assert one == (100001, 100001)
+    assert other == (100002, 100002)
+    assert last == (100001 + 0xFFFFFFFF % 199999,) * 2
+    assert loaded.user_of("gateway") == (loaded.uid, loaded.gid)
+
+
+@pytest.mark.parametrize("ids", ["", " "])
+def test_one_user_for_all_if_that_is_asked_for(load, ids):
+    loaded = load(network_ids=ids)
+    own = loaded.user_of("4c3e1f64-f4d0-4eb0-a542-a05e03a1141f")
+    assert own == loaded.user_of("gateway") == (loaded.uid, loaded.gid)
+    assert loaded.common_gid == loaded.gid
+
+
+def test_one_user_for_all_where_the_ids_do_not_exist(
+    load, monkeypatch, tmp_path
+):
+    """In the user namespace of a container."""
+    ids = tmp_path / "uid_map"
+    ids.write_text("         0     100000      65536\n")
+    monkeypatch.setattr(settings, "_ID_MAPS", (str(ids),))
+    assert not load(network_ids="100000-299999").network_ids
+    ids.write_text("0 100000 65536\n   65536 1000000    1000000\n")
+    assert load(network_ids="100000-299999").network_ids
 
 
 def test_the_first_fleet_user_that_exists_is_taken(load):

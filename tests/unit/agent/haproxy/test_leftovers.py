@@ -6,21 +6,21 @@ import os
 
 import pytest
 
-from ovn_metadata.agent.haproxy.leftovers import haproxy_files
-from ovn_metadata.agent.haproxy.render import Places
+from ovn_metadata.agent.haproxy.leftovers import (
+    haproxy_files,
+    network_folders,
+)
+from ovn_metadata.agent.haproxy.places import Places
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 
 
 @pytest.fixture
 def places(tmp_path):
-    made = Places(
-        config_folder=tmp_path / "proxy",
-        run_folder=tmp_path / "proxy/run",
-        socket_folder=tmp_path / "proxy/socket",
-        pids_folder=tmp_path / "pids",
-    )
-    made.run_folder.mkdir(parents=True)
+    made = Places(tmp_path, tmp_path / "pids")
+    for network in (NETWORK, "gateway"):
+        for folder in made.folders(network):
+            folder.path.mkdir(parents=True, exist_ok=True)
     made.pids_folder.mkdir()
     return made
 
@@ -32,25 +32,47 @@ def found(places, uids=None):
 
 def test_no_folders_no_files(tmp_path):
     folder = tmp_path / "none"
-    assert found(Places(folder, folder, folder, folder)) == {}
+    assert found(Places(folder, folder)) == {}
 
 
 def test_all_of_a_network_and_the_gateway(places):
     ours = {
         f"{NETWORK}.conf": NETWORK,
-        f"{NETWORK}.map": NETWORK,
+        f"{NETWORK}.new": NETWORK,
         f".{NETWORK}.map.tmp": NETWORK,
         "gateway.conf": "gateway",
     }
     for name in (*ours, "notes.conf", "agent.lock", f"{NETWORK}.txt"):
         (places.config_folder / name).touch()
-    (places.run_folder / f"{NETWORK}.sock").touch()
-    (places.run_folder / "gateway").touch()
-    assert found(places) == {**ours, f"{NETWORK}.sock": NETWORK}
+    # What is in a folder of a haproxy's own is of that one, whatever it is.
+    places.map(NETWORK).touch()
+    places.stats(NETWORK).touch()
+    (places.work_folder(NETWORK) / "core").touch()
+    places.certificate("client", "text").touch()
+    assert found(places) == {
+        **ours,
+        f"{NETWORK}.map": NETWORK,
+        "stats.sock": NETWORK,
+        "core": NETWORK,
+        places.certificate("client", "text").name: "gateway",
+    }
+
+
+def test_folders_of_a_network_and_the_gateway(places):
+    (places.config_folder / "4C3E1F64-f4d0-4eb0-a542-a05e03a1141f").mkdir()
+    (places.run_folder / "0c3e1f64-f4d0-4eb0-a542-a05e03a1141f").symlink_to(
+        places.run_folder
+    )
+    assert sorted(network_folders(places)) == [
+        (NETWORK, places.read_folder(NETWORK)),
+        (NETWORK, places.work_folder(NETWORK)),
+        ("gateway", places.read_folder("gateway")),
+        ("gateway", places.work_folder("gateway")),
+    ]
 
 
 def test_pid_file_of_another_user_is_another_agents(places):
-    places.pid(NETWORK).touch()
+    places.pid_link(NETWORK).touch()
     (places.pids_folder / f"{NETWORK}.pid.radvd").touch()
     (places.pids_folder / f"{NETWORK}.conf").touch()
     assert found(places) == {f"{NETWORK}.pid.haproxy": NETWORK}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import (
     NovaServer,
-    Places,
     Rendered,
     Tls,
     render_gateway,
@@ -20,12 +20,7 @@ from ovn_metadata.agent.haproxy.render import (
 from ovn_metadata.agent.settings import RateLimit, Timeouts
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
-PLACES = Places(
-    Path("/var/x"),
-    Path("/var/x/run"),
-    Path("/var/x/socket"),
-    Path("/var/pids"),
-)
+PLACES = Places(Path("/var/x"), Path("/var/pids"))
 TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
 NOVA = (NovaServer("10.0.0.1", 8775),)
 
@@ -40,7 +35,12 @@ def network(
     ipv6: bool = True,
 ) -> Rendered:
     return render_network(
-        NETWORK, places=PLACES, timeouts=timeouts, limit=limit, ipv6=ipv6
+        NETWORK,
+        places=PLACES,
+        timeouts=timeouts,
+        limit=limit,
+        ipv6=ipv6,
+        gateway_socket=Path("/run/x/gateway.sock"),
     )
 
 
@@ -111,7 +111,7 @@ def test_what_can_be_forged_is_removed_before_anything_is_set():
     ]
     # An unknown source gets no further than its 404.
     assert rules[0] == (
-        f"set-var(txn.identity) src,map_str(/var/x/{NETWORK}.map)"
+        f"set-var(txn.identity) src,map_str({PLACES.map(NETWORK)})"
     )
     assert rules[1].startswith("return status 404 content-type text/plain ")
     assert rules[1].endswith(" unless { var(txn.identity) -m found }")
@@ -153,9 +153,10 @@ def test_binds_to_the_metadata_addresses_alone():
 
 
 def test_both_meet_at_the_gateways_socket():
-    assert "server gateway unix@gateway" in lines_of(network())
+    assert "server gateway unix@/run/x/gateway.sock" in lines_of(network())
+    assert "bind fd@0" in lines_of(gateway())
     assert (
-        "bind unix@../socket/metadata_proxy-666-4096 mode 666 backlog 4096"
+        "bind unix@../../socket/metadata_proxy-666-4096 mode 666 backlog 4096"
         in lines_of(gateway())
     )
     assert "nbthread 3" in lines_of(gateway())
@@ -168,7 +169,7 @@ def test_each_has_its_own_files():
         for name in (NETWORK, "gateway")
     ]
     assert len(set(paths)) == len(paths)
-    assert f"stats socket unix@{NETWORK}.sock mode 666 level admin" in (
+    assert "stats socket unix@stats.sock mode 666 level admin" in (
         lines_of(network())
     )
 

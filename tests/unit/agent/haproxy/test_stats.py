@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy import stats
 from ovn_metadata.agent.haproxy.mapfile import MapChange
+from ovn_metadata.agent.haproxy.stats import Stats
 
 FILE = Path("/var/lib/x.map")
 
@@ -20,6 +22,7 @@ class Haproxy:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stats = Stats(path, os.geteuid())
         self.answer = "\n"
         self.asked: list[str] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -56,10 +59,10 @@ def haproxy(tmp_path):
 
 
 def test_nobody_listens(tmp_path):
-    path = tmp_path / "absent"
-    assert stats.running_digest(path) is None
+    absent = Stats(tmp_path / "absent", os.geteuid())
+    assert stats.running_digest(absent) is None
     with pytest.raises(FileNotFoundError):
-        stats.read_map(path, FILE, entries=10)
+        stats.read_map(absent, FILE, entries=10)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +80,13 @@ def test_nobody_listens(tmp_path):
 )
 def test_running_digest(haproxy, answer, digest):
     haproxy.answer = answer
-    assert stats.running_digest(haproxy.path) == digest
+    assert stats.running_digest(haproxy.stats) == digest
     assert haproxy.asked == ["show info"]
 
 
 def test_read_map(haproxy):
     haproxy.answer = "0x55d 10.0.0.1 i|p|s\n0x55e fd00::1 j|p|s\n\n"
-    assert stats.read_map(haproxy.path, FILE, entries=10) == {
+    assert stats.read_map(haproxy.stats, FILE, entries=10) == {
         "10.0.0.1": "i|p|s",
         "fd00::1": "j|p|s",
     }
@@ -92,14 +95,14 @@ def test_read_map(haproxy):
 
 def test_deletes_then_sets_then_adds(haproxy):
     change = MapChange(("a",), (("b", "i|p|s"),), (("c", "j|p|s"),))
-    stats.change_map(haproxy.path, FILE, change)
+    stats.change_map(haproxy.stats, FILE, change)
     assert haproxy.asked == [
         f"del map {FILE} a; set map {FILE} b i|p|s; add map {FILE} c j|p|s"
     ]
 
 
 def test_nothing_is_sent_for_no_change(haproxy):
-    stats.change_map(haproxy.path, FILE, MapChange())
+    stats.change_map(haproxy.stats, FILE, MapChange())
     assert not haproxy.asked
 
 
@@ -107,7 +110,7 @@ def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(haproxy):
     value = f"{'0' * 36}|{'0' * 32}|{'0' * 64}"
     keys = [f"fd00::{number:x}" for number in range(1000)]
     change = MapChange(add=tuple((key, value) for key in keys))
-    stats.change_map(haproxy.path, FILE, change)
+    stats.change_map(haproxy.stats, FILE, change)
     assert max(map(len, haproxy.asked)) < 16384 - 1024
     commands = "; ".join(haproxy.asked).split("; ")
     assert commands == [f"add map {FILE} {key} {value}" for key in keys]
@@ -116,4 +119,15 @@ def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(haproxy):
 def test_a_refused_change_is_an_error_with_haproxys_words(haproxy):
     haproxy.answer = "Unknown map identifier.\n\n"
     with pytest.raises(HaproxyError, match=r"Unknown map identifier\.$"):
-        stats.change_map(haproxy.path, FILE, MapChange(delete=("a",)))
+        stats.change_map(haproxy.stats, FILE, MapChange(delete=("a",)))
+
+
+def test_socket_of_another_user_is_not_spoken_to(haproxy):
+    """Nor one that a link leads to: it may be another haproxy's."""
+    other = Stats(haproxy.path, os.geteuid() + 1)
+    link = haproxy.path.with_name("link.sock")
+    link.symlink_to(haproxy.path)
+    for wrong in (other, Stats(link, os.geteuid())):
+        with pytest.raises(PermissionError, match="no socket of"):
+            stats.read_map(wrong, FILE, entries=10)
+    assert haproxy.asked == []

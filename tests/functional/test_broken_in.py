@@ -1,0 +1,222 @@
+"""A haproxy that was broken into can do nothing to anybody else.
+
+Its program's own command line is run, with a probe in haproxy's place: the
+same namespace, user, groups, capabilities and working folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+
+from sandbox import Sandbox, host
+from sandbox.ovn import NB_SOCKET, OVS_REMOTE, OVS_SOCKET, SB_REMOTE
+
+from .conftest import Host, wait_served
+
+FLEET = Path("/run/ovn-metadata-fleet")
+PROBE = Path(host.__file__).with_name("probe.py").read_text()
+# What would change something if it succeeded.
+HARMFUL = ("unlink", "trace", "make", "become")
+
+
+@dataclasses.dataclass
+class Site:
+    """Two networks; the haproxy of the first is the one broken into."""
+
+    box: Sandbox
+    own: str
+    other: str
+    pids: dict[str, int]  # the masters', and the other processes'
+
+    def probe(
+        self, attempts: Sequence[tuple[str, object]], *, key: str = ""
+    ) -> list[str]:
+        """Return what became of ATTEMPTS by the haproxy of KEY."""
+        parser = RawConfigParser()
+        parser.read(FLEET / "programs" / f"{key or self.own}.conf")
+        (section,) = parser.sections()
+        command = parser[section]["command"].split()
+        start = command.index("/usr/sbin/haproxy")
+        return run_probe(
+            command[:start], attempts, folder=parser[section]["directory"]
+        )
+
+
+def run_probe(
+    command: Sequence[str], attempts: Sequence[tuple[str, object]], folder: str
+) -> list[str]:
+    done = subprocess.run(
+        [*command, sys.executable, "-I", "-c", PROBE],
+        input=json.dumps([(act, str(target)) for act, target in attempts]),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said: list[str] = json.loads(done.stdout)
+    return said
+
+
+@pytest.fixture(scope="module")
+def site(host: Host) -> Site:
+    """Make two networks with an instance each; ask Nova by https."""
+    box = host.sandbox()
+    box.agent.start()
+    box.agent.wait_ready()
+    networks = [box.neutron.create_network(name) for name in ("own", "other")]
+    for instance in box.plug([box.neutron.create_port(n) for n in networks]):
+        wait_served(instance)
+    pids = {"agent": box.agent.pid}
+    for kind in ("supervisord", "privsep"):
+        (found,) = box.agent.processes(kind)
+        pids[kind] = found.pid
+    haproxies = box.agent.processes("haproxy")
+    workers = {one.parent: one.pid for one in haproxies}
+    for one in haproxies:
+        if one.pid in workers:
+            key = Path(one.cmdline[-1]).stem
+            pids |= {key: one.pid, f"{key} worker": workers[one.pid]}
+    own, other = (network.id for network in networks)
+    return Site(box, own, other, pids)
+
+
+# What is tried -> what the kernel says. Each is named by what holds it.
+def by_file_modes(site: Site) -> dict[tuple[str, object], set[str]]:
+    """Return what other users' files and folders, by their modes, refuse."""
+    no = {"EACCES"}
+    own, other = site.own, site.other
+    ini = host.CONFIG_FOLDER / "neutron_ovn_metadata_agent.ini"
+    folder = FLEET.parent
+    return {
+        # The shared secret, and Nova's client certificate's folder.
+        ("read", ini): no,
+        ("list", host.PROXY / "gateway"): no,
+        # Another network's map, sockets and PID; the gateway's.
+        ("read", host.map_of(other)): no,
+        ("list", host.PROXY / other): no,
+        ("connect", host.stats_of(other)): no,
+        ("connect", host.stats_of("gateway")): no,
+        ("list", host.stats_of(other).parent): no,
+        ("make", host.stats_of(other).parent): no,
+        ("make", host.stats_of("gateway").parent): no,
+        ("make", host.PROXY / "socket"): no,
+        ("unlink", FLEET / "gateway.sock"): no,
+        ("unlink", host.HOME / "metadata_proxy"): no,
+        # Its own configuration and map: the agent's to write.
+        ("write", host.config_of(own)): no,
+        ("write", host.map_of(own)): no,
+        ("make", host.PROXY): no,
+        ("make", host.map_of(own).parent): no,
+        ("make", host.PROXY / "run"): no,
+        ("make", host.PIDS): no,
+        ("make", host.HOME): no,
+        # What root runs.
+        ("connect", FLEET / "supervisord.sock"): no,
+        ("list", FLEET / "programs"): no,
+        ("make", FLEET): no,
+        ("write", FLEET / "agent.lock"): no,
+        ("connect", host.HOME / "ovn-metadata-agent.sock"): no,
+        # The databases, where they listen on this host.
+        ("connect", OVS_SOCKET): no,
+        ("connect", NB_SOCKET): no,
+        ("connect", NB_SOCKET.with_name("ovnsb_db.sock")): no,
+        ("make", folder): no,
+    }
+
+
+def by_network_namespace(site: Site) -> dict[tuple[str, object], set[str]]:
+    """Return what is not there in the network's namespace."""
+    no = {"ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"}
+    return {
+        ("connect-tcp", SB_REMOTE.removeprefix("tcp:")): no,
+        ("connect-tcp", OVS_REMOTE.removeprefix("tcp:")): no,
+        ("connect-tcp", f"{site.box.nova.address}:{site.box.nova.port}"): no,
+    }
+
+
+def by_user(site: Site) -> dict[tuple[str, object], set[str]]:
+    """Return what a process of another user's refuses."""
+    attempts: dict[tuple[str, object], set[str]] = {}
+    for name, pid in site.pids.items():
+        if name in (site.own, f"{site.own} worker"):
+            continue
+        attempts |= {
+            ("signal", pid): {"EPERM"},
+            ("trace", pid): {"EPERM"},
+            ("read", f"/proc/{pid}/environ"): {"EACCES"},
+            ("write", f"/proc/{pid}/mem"): {"EACCES"},
+            ("list", f"/proc/{pid}/fd"): {"EACCES"},
+            ("list", f"/proc/{pid}/root"): {"EACCES"},
+            ("enter", pid): {"EACCES"},
+        }
+    return attempts
+
+
+def by_capabilities(site: Site) -> dict[tuple[str, object], set[str]]:
+    """Return what takes a capability, or a program that gives one."""
+    users = (0, host.ids(host.SERVICE_USER)[0], host.ids_of(site.other)[0])
+    return {("become", uid): {"EPERM"} for uid in users}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [by_file_modes, by_network_namespace, by_user, by_capabilities],
+    ids=lambda held: held.__name__,
+)
+def test_it_gets_nowhere(site: Site, held):
+    """Root's probe, outside, gets at what is harmless: so that is there."""
+    attempts = held(site)
+    said = dict(zip(attempts, site.probe([*attempts]), strict=True))
+    wrong = {
+        attempt: became
+        for attempt, became in said.items()
+        if became not in attempts[attempt]
+    }
+    assert wrong == {}
+    harmless = [attempt for attempt in attempts if attempt[0] not in HARMFUL]
+    said = dict(zip(harmless, run_probe([], harmless, "/"), strict=True))
+    assert {a: became for a, became in said.items() if became} == {}
+
+
+def test_it_still_has_what_it_needs(site: Site):
+    """Its own, and the gateway's socket; so the probe is where it is."""
+    own = site.own
+    attempts = [
+        ("read", host.config_of(own)),
+        ("read", host.map_of(own)),
+        ("make", host.stats_of(own).parent),
+        ("connect", host.stats_of(own)),
+        ("signal", site.pids[own]),
+        ("connect", FLEET / "gateway.sock"),
+    ]
+    assert set(site.probe(attempts)) == {""}
+    gateways = [
+        ("read", host.config_of("gateway")),
+        ("list", host.PROXY / "gateway"),
+        ("connect", host.stats_of("gateway")),
+    ]
+    assert set(site.probe(gateways, key="gateway")) == {""}
+    assert set(site.probe(gateways[1:])) == {"EACCES"}
+
+
+def test_the_gateway_gets_at_no_networks_own(site: Site):
+    """It sees all requests, and no more."""
+    attempts = [
+        ("read", host.map_of(site.other)),
+        ("connect", host.stats_of(site.other)),
+        ("signal", site.pids[site.other]),
+        ("read", host.CONFIG_FOLDER / "neutron_ovn_metadata_agent.ini"),
+        ("connect", FLEET / "supervisord.sock"),
+    ]
+    said = site.probe(attempts, key="gateway")
+    assert set(said) == {"EACCES", "EPERM"}
