@@ -111,6 +111,21 @@ class Proxies:
             )
         if not shared:
             self._host.share_folders(network)
+        self._clear_foreign_files(network)
+
+    def _clear_foreign_files(self, network: str) -> None:
+        """Remove what is where NETWORK's haproxy makes its files, of others.
+
+        It could not replace that: its user was another one before.
+        """
+        folders = [self._places.work_folder(network)]
+        if network == names.GATEWAY:
+            folders.append(self._places.socket_folder)
+        uid = self._fleet.user_of(network).uid
+        for path in (path for folder in folders for path in folder.iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_uid != uid:
+                    path.unlink()
 
     def _stats(self, network: str) -> Stats:
         uid = self._fleet.user_of(network).uid

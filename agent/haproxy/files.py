@@ -96,8 +96,13 @@ def remove(*paths: Path) -> bool:
 
 
 def _has(path: Path, text: str) -> bool:
+    """Tell whether PATH has TEXT and is its folder's group's to read.
+
+    The folder may be another haproxy's by now.
+    """
     try:
-        return path.read_text() == text
+        same = path.read_text() == text
+        return same and path.stat().st_gid == path.parent.stat().st_gid
     except (FileNotFoundError, PermissionError, UnicodeDecodeError):
         return False  # root's, of an earlier agent: replaced below
 

@@ -220,3 +220,28 @@ def test_the_gateway_gets_at_no_networks_own(site: Site):
     ]
     said = site.probe(attempts, key="gateway")
     assert set(said) == {"EACCES", "EPERM"}
+
+
+def test_without_ids_all_are_one_user_and_it_is_said(own_box: Sandbox):
+    """As in a container with a user namespace; it changes by a restart."""
+    box = own_box
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    box.agent.configure()
+    host.install_privileges(Path(sys.prefix))
+    host.PRIVILEGED.write_text("[fleet]\nnetwork_ids =\n")
+    box.agent._daemon.start()
+    box.agent.wait_ready()
+    wait_served(instance)
+    assert {p.user for p in box.agent.processes("haproxy")} == {
+        host.FLEET_USER
+    }
+    assert "haproxies of all networks run as" in box.agent.log()
+    box.agent.stop()
+    box.agent.start()  # with the file as it is shipped
+    box.agent.wait_ready()
+    wait_served(instance)
+    assert {p.user for p in box.agent.processes("haproxy")} == {
+        host.FLEET_USER,
+        str(host.ids_of(network.id)[0]),
+    }

@@ -28,6 +28,7 @@ PIDS = HOME / "external" / "pids"
 LOG_FOLDER = Path("/var/log/neutron")
 CONFIG_FOLDER = Path("/etc/neutron")
 PRIVILEGE_FOLDER = Path("/etc/ovn-metadata-agent")
+PRIVILEGED = PRIVILEGE_FOLDER / "privileged.conf"
 SUDOERS_FOLDER = Path("/etc/sudoers.d")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
