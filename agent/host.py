@@ -19,8 +19,9 @@ from .model import MetadataNetwork
 class Host:
     """Namespaces and haproxy programs of this host."""
 
-    def __init__(self, *, state_path: Path) -> None:
+    def __init__(self, *, state_path: Path, users: str) -> None:
         self._state_path = str(state_path)
+        self._users = users
 
     def prepare(self) -> bool:
         """Share our folders with the gateway and have supervisord run."""
@@ -28,7 +29,7 @@ class Host:
 
     def share_folders(self, network: str) -> None:
         """Share our folders with the haproxy of NETWORK."""
-        fleet.share_folders(network, self._state_path)
+        fleet.share_folders(network, self._state_path, users=self._users)
 
     def apply(
         self, wanted: MetadataNetwork, *, userspace_datapath: bool
@@ -63,7 +64,9 @@ class Host:
         self, network: str, *, renew: bool = False
     ) -> dict[str, str]:
         """Have the haproxy of NETWORK run; return how `fleet` found it."""
-        return fleet.ensure(network, self._state_path, renew=renew)
+        return fleet.ensure(
+            network, self._state_path, users=self._users, renew=renew
+        )
 
     def reload_program(self, network: str) -> None:
         """Have the haproxy of NETWORK read its files again."""

@@ -90,7 +90,7 @@ def _serve(
 ) -> None:
     settings = configuration.settings()
     places = folders.places(settings)
-    host = Host(state_path=settings.state_path)
+    host = Host(state_path=settings.state_path, users=fleet.users)
     privileges.start_daemon()
     started = host.prepare()
     lock = folders.claim(fleet.agent_lock)

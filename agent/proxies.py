@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import TypeAlias
 from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
-from .haproxy import files, leftovers, mapfile, stats
+from .haproxy import files, leftovers, mapfile, sharing, stats
 from .haproxy.places import Places
 from .haproxy.render import Rendered
 from .haproxy.stats import Stats
@@ -68,7 +67,9 @@ class Proxies:
         if haproxy refuses the configuration or does not come up; what ran
         before runs on.
         """
-        self._ensure_folders(network)
+        if not sharing.make_folders(self._places, self._fleet, network):
+            self._host.share_folders(network)
+        sharing.clear_foreign_files(self._places, self._fleet, network)
         changes = self._ensure_files(network, wanted, rights)
         program = self._host.ensure_program(network, renew=renew)
         running = stats.running_digest(self._stats(network))
@@ -94,38 +95,6 @@ class Proxies:
     def run_as_it_is(self, network: str) -> None:
         """Have the haproxy of NETWORK run on the files that there are."""
         self._host.ensure_program(network)
-
-    def _ensure_folders(self, network: str) -> None:
-        """Have the folders of NETWORK, shared with its haproxy.
-
-        Before there is anything in them: what is made there has their group.
-        """
-        shared = True
-        for folder in self._places.folders(network):
-            with contextlib.suppress(FileExistsError):
-                folder.path.mkdir(mode=0o700)
-            entry = folder.path.lstat()
-            shared &= (stat.S_IMODE(entry.st_mode), entry.st_gid) == (
-                folder.mode,
-                self._fleet.gid_of(folder, network),
-            )
-        if not shared:
-            self._host.share_folders(network)
-        self._clear_foreign_files(network)
-
-    def _clear_foreign_files(self, network: str) -> None:
-        """Remove what is where NETWORK's haproxy makes its files, of others.
-
-        It could not replace that: its user was another one before.
-        """
-        folders = [self._places.work_folder(network)]
-        if network == names.GATEWAY:
-            folders.append(self._places.socket_folder)
-        uid = self._fleet.user_of(network).uid
-        for path in (path for folder in folders for path in folder.iterdir()):
-            with contextlib.suppress(FileNotFoundError):
-                if path.lstat().st_uid != uid:
-                    path.unlink()
 
     def _stats(self, network: str) -> Stats:
         uid = self._fleet.user_of(network).uid
@@ -226,12 +195,14 @@ class Proxies:
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; tell if there were any."""
         self._map_locks.pop(network, None)
+        places = self._places
         found = [path for of, path in self._files() if of == network]
-        removed = files.remove(*found, self._places.pid_link(network))
-        for of, folder in leftovers.network_folders(self._places):
-            if of == network:
-                folder.rmdir()
-                removed = True
+        removed = files.remove(*found, places.pid_link(network))
+        for folder in (
+            places.read_folder(network),
+            places.work_folder(network),
+        ):
+            removed |= files.remove_folder(folder)
         return removed
 
     def networks_of_files(self) -> set[str]:

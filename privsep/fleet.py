@@ -51,14 +51,16 @@ def prepare(state_path: str) -> bool:
 
 
 @entrypoint
-def share_folders(network: str, state_path: str) -> None:
+def share_folders(network: str, state_path: str, *, users: str) -> None:
     """Share the agent's folders with the haproxy of NETWORK (or "gateway").
 
-    The folders exist and are the agent's. Raises InvalidArgumentError,
-    SettingsError, OSError.
+    The folders exist and are the agent's; USERS is as in `ensure`. Raises
+    InvalidArgumentError, SettingsError, OSError.
     """
+    settings = read_settings()
     network = validate.program(network)
-    _share_folders(network, _places(state_path), read_settings())
+    _check_users(users, settings)
+    _share_folders(network, _places(state_path), settings)
 
 
 def _share_folders(
@@ -72,16 +74,32 @@ def _share_folders(
         )
 
 
+def _check_users(users: object, settings: FleetSettings) -> None:
+    """Raise SettingsError if USERS are not who the haproxies run as.
+
+    Of an agent that is older than the settings: it would make files for one
+    user, and we start the haproxy as another.
+    """
+    if users != settings.users:
+        raise SettingsError(
+            "[fleet] user or network_ids in privileged.conf has changed; "
+            "restart the agent"
+        )
+
+
 def _places(state_path: str) -> Places:
     return Places(Path(validate.folder(state_path)))
 
 
 @entrypoint
-def ensure(network: str, state_path: str, *, renew: bool) -> dict[str, str]:
+def ensure(
+    network: str, state_path: str, *, users: str, renew: bool
+) -> dict[str, str]:
     """Have supervisord run the haproxy of NETWORK (or "gateway").
 
-    One that runs is replaced if RENEW, if its command is another one by
-    now, or if it is in a namespace that has lost its name.
+    USERS is `FleetSettings.users` as the agent has it. One that runs is
+    replaced if RENEW, if its command is another one by now, or if it is in
+    a namespace that has lost its name.
 
     Returns `state`: "running"; "starting" for less than a second;
     "started" if it had to be added, replaced or started; "failing" if it
@@ -91,6 +109,7 @@ def ensure(network: str, state_path: str, *, renew: bool) -> dict[str, str]:
     """
     settings = read_settings()
     network = validate.program(network)
+    _check_users(users, settings)
     text = program.render_program(
         network, places=_places(state_path), settings=settings
     )

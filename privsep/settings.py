@@ -22,10 +22,10 @@ from .errors import InvalidArgumentError, SettingsError
 from .places import Folder, Group
 
 DEFAULT_FILE = Path("/etc/ovn-metadata-agent/privileged.conf")
-# Nobody's: above what systemd gives to containers and what sssd maps names
-# of directories to, below the ids that tools take for negative
-# (systemd's "Users, Groups, UIDs and GIDs", sssd-ldap(5)).
-DEFAULT_NETWORK_IDS = "2013265920-2147483647"
+# Nobody's: above what systemd gives to containers and what sssd maps users
+# of a directory to, below systemd's ids of foreign images (systemd's "Users,
+# Groups, UIDs and GIDs", sssd-ldap(5)).
+DEFAULT_NETWORK_IDS = "2013265920-2147352575"
 DEFAULT_FLEET_USERS = ("ovn-metadata-fleet", "haproxy", "nobody")
 
 _FEWEST_IDS = 65536
@@ -78,6 +78,17 @@ class FleetSettings:
     network_ids: range = range(0)
     # Nobody has named the user, and it is one that others may run as too.
     is_fallback: bool = False
+
+    @property
+    def users(self) -> str:
+        """Whom the haproxies run as, in one word."""
+        ids = (
+            self.uid,
+            self.gid,
+            self.network_ids.start,
+            self.network_ids.stop,
+        )
+        return "-".join(map(str, ids))
 
     @property
     def common_gid(self) -> int:

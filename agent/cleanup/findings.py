@@ -22,10 +22,16 @@ class Item:
     network: str = ""  # or "gateway"; "" of neither
 
     def __str__(self) -> str:
-        """Return it as an operator reads it."""
+        """Return it as an operator reads it.
+
+        A haproxy that was broken into gives its files what names it likes.
+        """
         of = self.network
-        told = not of or of in self.name
-        return f"{self.kind} {self.name}" + ("" if told else f" of {of}")
+        name = "".join(
+            c if c.isprintable() else ascii(c)[1:-1] for c in self.name
+        )
+        told = not of or of in name
+        return f"{self.kind} {name}" + ("" if told else f" of {of}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...privsep import decommission, network
 from .. import folders, names
-from ..haproxy.leftovers import haproxy_files, network_folders
+from ..haproxy.leftovers import entries, haproxy_files, network_folders
 from ..settings import Settings
 from .findings import Item
 
@@ -32,11 +32,13 @@ class Inventory:
         )
         self._kernels = network.list_networks()
         self._files = list(haproxy_files(self._places, self._uids))
+        self._folders = list(network_folders(self._places))
 
     def networks(self) -> set[str]:
         """Return the networks there is anything of."""
         found = {*self._kernels, *self._fleet["programs"]}
-        found |= {*self._fleet["orphans"], *(of for of, _ in self._files)}
+        found |= {*self._fleet["orphans"]}
+        found |= {of for of, _ in (*self._files, *self._folders)}
         return found - {names.GATEWAY}
 
     def fleet(self) -> tuple[list[Item], list[str]]:
@@ -82,6 +84,12 @@ class Inventory:
         """
         places = self._places
         mine = {path: of for of, path in self._files}
+        for of, folder in self._folders:
+            mine |= {
+                path: of
+                for path in entries(folder)
+                if path.is_symlink() or not path.is_dir()
+            }
         for of in (*networks, names.GATEWAY):
             if of in networks and os.path.lexists(places.pid_link(of)):
                 mine[places.pid_link(of)] = of  # Neutron's agent left it
@@ -90,14 +98,14 @@ class Inventory:
         left = []
         removed = set(mine)
         for folder in (
-            *(folder for _, folder in network_folders(places)),
+            *(folder for _, folder in self._folders),
             places.run_folder,
             places.socket_folder,
             places.config_folder,
         ):
             if not folder.is_dir():
                 continue
-            kept = len({*folder.iterdir()} - removed)
+            kept = len({*entries(folder)} - removed)
             if kept:
                 left.append(f"folder {folder}: holds other things, {kept}")
                 continue
@@ -112,7 +120,7 @@ def _others(settings: Settings) -> Iterator[Path]:
     public = settings.proxy_socket
     for folder, patterns in (
         (places.socket_folder, ("metadata_proxy-*",)),
-        (public.parent, (f".{public.name}.new",)),
+        (public.parent, (f".{public.name}.tmp",)),
     ):
         for pattern in patterns:
             yield from sorted(folder.glob(pattern))

@@ -15,19 +15,17 @@ def haproxy_files(
 ) -> Iterator[tuple[str, Path]]:
     """Yield the network (or "gateway") and the path of each file of ours.
 
-    Neutron's other agents have PID files of the same names in the same
-    folder: of those only what one of UIDS owns is ours.
+    But for those in its own folders. Neutron's other agents have PID files
+    of the same names in the same folder: of those only what one of UIDS owns
+    is ours.
     """
-    for path in _entries(places.config_folder):
+    for path in entries(places.config_folder):
         network = names.network_of_file(path.name)
         if network is not None:
             yield network, path
-    for network, folder in network_folders(places):
-        for path in _entries(folder):
-            yield network, path
-    for path in _entries(places.pids_folder):
+    for path in entries(places.pids_folder):
         network = names.network_of_file(path.name)
-        if network is None or path != places.pid_link(network):
+        if network is None or ".pid.haproxy" not in path.name:
             continue
         with contextlib.suppress(FileNotFoundError):
             if path.lstat().st_uid in uids:
@@ -37,13 +35,14 @@ def haproxy_files(
 def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
     """Yield the network (or "gateway") and the path of each folder of one."""
     for parent in (places.config_folder, places.run_folder):
-        for path in _entries(parent):
+        for path in entries(parent):
             ours = path.name == names.GATEWAY or names.is_network(path.name)
             if ours and path.is_dir() and not path.is_symlink():
                 yield path.name, path
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
+    """Return what is in FOLDER, sorted; nothing where that can't be seen."""
     # What is closed to us is told where it is to be written.
     with contextlib.suppress(FileNotFoundError, PermissionError):
         return sorted(folder.iterdir())

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Sandbox, host
+from sandbox import Sandbox, host, wait_for
 from sandbox.ovn import NB_SOCKET, OVS_REMOTE, OVS_SOCKET, SB_REMOTE
+from sandbox.processes import send_signal
 
 from .conftest import Host, wait_served
 
@@ -245,3 +249,70 @@ def test_without_ids_all_are_one_user_and_it_is_said(own_box: Sandbox):
         host.FLEET_USER,
         str(host.ids_of(network.id)[0]),
     }
+
+
+def test_settings_changed_under_the_agent_stop_nothing(own_box: Sandbox):
+    """The next daemon has other ids than the agent: told, nothing touched."""
+    box = own_box
+    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    wait_served(instance)
+    before = {p.pid for p in box.agent.processes("haproxy")}
+    host.PRIVILEGED.write_text("[fleet]\nnetwork_ids =\n")
+    (daemon,) = box.agent.processes("privsep")
+    send_signal(daemon.pid, signal.SIGKILL)
+    wait_for(
+        lambda: box.agent.status().stdout.count("restart the agent") == 2,
+        timeout_s=30,
+        what="word of it for the network and the gateway",
+    )
+    assert {p.pid for p in box.agent.processes("haproxy")} == before
+    assert instance.fetch().text == instance.instance_id
+
+
+def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
+    """A folder that nobody but root can remove; thousands of files."""
+    box = own_box
+    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
+    box.agent.start()
+    box.agent.wait_ready()
+    networks = [box.neutron.create_network(name) for name in ("own", "other")]
+    own, other = box.plug([box.neutron.create_port(n) for n in networks])
+    for instance in (own, other):
+        wait_served(instance)
+    work = host.stats_of(networks[0].id).parent
+    uid = host.ids_of(networks[0].id)[0]
+    inner = work / "kept"
+    for folder in (inner, inner / "more"):
+        folder.mkdir()
+        os.chown(folder, uid, uid)
+    inner.chmod(0)
+    for number in range(2000):
+        file = work / f"file-{number}"
+        file.touch()
+        os.chown(file, uid, uid)
+    (work / "link").symlink_to("/etc")
+    box.unplug([own])
+    said = wait_for(
+        lambda: (done := box.agent.status()).returncode == 3 and done,
+        timeout_s=30,
+        interval_s=0.2,
+        what="agent-status with exit code 3",
+    )
+    assert "rm -r it" in said.stdout
+    assert str(work) in said.stdout
+    assert list(work.iterdir()) == [inner]
+    assert other.fetch().text == other.instance_id
+    third = box.neutron.create_network("third")
+    (instance,) = box.plug([box.neutron.create_port(third)])
+    wait_served(instance)
+    shutil.rmtree(work)
+    wait_for(
+        lambda: box.agent.status().returncode == 0,
+        timeout_s=70,
+        interval_s=0.2,
+        what="content agent-status",
+    )

@@ -21,7 +21,7 @@ SERVICE_USER = "ovn-metadata"
 FLEET_USER = "ovn-metadata-fleet"
 # The group of all haproxies; the users of the networks' follow.
 FIRST_NETWORK_ID = 2013265920
-_NETWORK_IDS = 2147483647 - FIRST_NETWORK_ID
+_NETWORK_IDS = 2147352575 - FIRST_NETWORK_ID
 HOME = Path("/var/lib/neutron")
 PROXY = HOME / "ovn-metadata-proxy"
 PIDS = HOME / "external" / "pids"

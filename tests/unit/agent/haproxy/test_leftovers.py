@@ -44,18 +44,9 @@ def test_all_of_a_network_and_the_gateway(places):
     }
     for name in (*ours, "notes.conf", "agent.lock", f"{NETWORK}.txt"):
         (places.config_folder / name).touch()
-    # What is in a folder of a haproxy's own is of that one, whatever it is.
+    # Those in a haproxy's own folder go with it.
     places.map(NETWORK).touch()
-    places.stats(NETWORK).touch()
-    (places.work_folder(NETWORK) / "core").touch()
-    places.certificate("client", "text").touch()
-    assert found(places) == {
-        **ours,
-        f"{NETWORK}.map": NETWORK,
-        "stats.sock": NETWORK,
-        "core": NETWORK,
-        places.certificate("client", "text").name: "gateway",
-    }
+    assert found(places) == ours
 
 
 def test_folders_of_a_network_and_the_gateway(places):
