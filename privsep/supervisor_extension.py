@@ -18,7 +18,7 @@ from supervisor.states import ProcessStates
 from supervisor.xmlrpc import Faults, RPCError
 
 from . import names, orphans
-from .held_socket import HeldSocket
+from .gateway_socket import GatewaySocket
 
 
 class FleetInterface:
@@ -28,13 +28,15 @@ class FleetInterface:
         self._supervisord = supervisord
         self._programs = Path(supervisord.options.configfile).parent
         self._programs /= "programs"
-        self._gateway_socket: HeldSocket | None = None
+        self._gateway_socket = GatewaySocket(
+            self._programs.parent / names.GATEWAY_SOCKET,
+            logger=supervisord.options.logger,
+        )
         # We have no children yet: what runs is an earlier supervisord's.
         self._orphans = orphans.scan()
         events.subscribe(events.ProcessStateRunningEvent, self._running)
         events.subscribe(events.ProcessStateBackoffEvent, self._failing)
         self._wake_for_restarts()
-        self._hold_gateway_socket()
 
     def ping(self) -> bool:
         """Answer that this supervisord is the fleet's."""
@@ -49,10 +51,7 @@ class FleetInterface:
         group = self._read(name)
         for program in group.process_configs:
             self._finish(program, foreign=True)
-        added = bool(self._supervisord.add_process_group(group))
-        if name == names.program_name(names.GATEWAY):
-            self._hold_gateway_socket()
-        return added
+        return bool(self._supervisord.add_process_group(group))
 
     def is_as_written(self, name: str) -> bool:
         """Tell whether NAME runs what its file says, where that says.
@@ -62,10 +61,9 @@ class FleetInterface:
         was removed can't be asked.
         """
         group = self._group(name)
-        if name == names.program_name(names.GATEWAY):
-            held = self._gateway_socket
-            if held is None or not held.path.exists():
-                return False
+        is_gateway = name == names.program_name(names.GATEWAY)
+        if is_gateway and not self._gateway_socket.is_in_order():
+            return False
         (wanted,) = self._read(name).process_configs
         command = shlex.split(wanted.command)
         namespace = orphans.value_of(command, "--net=")
@@ -78,22 +76,6 @@ class FleetInterface:
             )
             for process in group.processes.values()
         )
-
-    def _hold_gateway_socket(self) -> None:
-        """Have the gateway, if there is one, start with the held socket."""
-        group = self._supervisord.process_groups.get(
-            names.program_name(names.GATEWAY)
-        )
-        for process in group.processes.values() if group else ():
-            command = shlex.split(process.config.command)
-            gid = int(orphans.value_of(command, "--groups="))
-            held = self._gateway_socket
-            if held is None or held.gid != gid or not held.path.exists():
-                if held is not None:
-                    held.close()
-                path = self._programs.parent / names.GATEWAY_SOCKET
-                self._gateway_socket = held = HeldSocket(path, gid=gid)
-            held.give_to(process)
 
     def _read(self, name: str) -> Any:
         """Return what supervisord makes of the file of the program NAME."""

@@ -6,11 +6,13 @@ same namespace, user, groups, capabilities and working folder.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ from .conftest import Host, wait_served
 
 FLEET = Path("/run/ovn-metadata-fleet")
 PROBE = Path(host.__file__).with_name("probe.py").read_text()
+PIDFD_GETFD = 438  # <asm-generic/unistd.h>
 # What would change something if it succeeded.
 HARMFUL = ("unlink", "trace", "make", "become")
 
@@ -316,3 +319,27 @@ def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
         interval_s=0.2,
         what="content agent-status",
     )
+
+
+def test_gateway_that_shuts_its_socket_is_replaced(own_box: Sandbox):
+    """It shares it with supervisord: the next gateway would have it too."""
+    box = own_box
+    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    wait_served(instance)
+    masters = [
+        process.pid
+        for process in box.agent.processes("haproxy")
+        if process.cmdline[-1] == str(host.config_of("gateway"))
+    ]
+    pidfd = os.pidfd_open(masters[0])
+    number = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, 0, 0)
+    with socket.socket(fileno=number) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
+    os.close(pidfd)
+    for pid in masters:  # with the connections that it has
+        send_signal(pid, signal.SIGKILL)
+    wait_served(instance)

@@ -6,11 +6,12 @@ to the agent, its daemons, the haproxies or the databases.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -112,6 +113,14 @@ class Chassis:
             and self.box.agent.status().returncode == 0
             and all(i.fetch(timeout=2).status == 200 for i in self.instances)
         )
+
+    @contextlib.contextmanager
+    def stopped_agent(self) -> Iterator[None]:
+        """Have no agent inside, and one that is ready afterwards."""
+        self.box.agent.stop()
+        yield
+        self.box.agent.start()
+        self.box.agent.wait_ready()
 
     def wait_content(self) -> None:
         """Wait until agent-status is content."""
@@ -402,6 +411,37 @@ def test_gateway_killed_is_not_noticed(chassis, which):
     report(f"gateway's {which} killed", load)
     assert load.failures == []
     assert load.longest_gap_s < BACK_S
+    chassis.wait_one_pair_each()
+
+
+def test_gateway_that_cannot_start_is_503_at_once(chassis):
+    """Nobody waits for it; once it can start again all is as before."""
+    config = host.config_of("gateway")
+    text = config.read_text()
+    instance = chassis.instances[0]
+    masters, _ = chassis.haproxies("gateway")
+    with chassis.stopped_agent():
+        config.write_text("nonsense\n")
+        send_signal(masters[0], SIGKILL)
+        wait_for(
+            lambda: (
+                (answer := instance.fetch(timeout=15)).status == 503 and answer
+            ),
+            timeout_s=20,
+            what="503",
+        )
+        # All through its tries, which come less and less often.
+        for _ in range(20):
+            answer = instance.fetch(timeout=15)
+            assert answer.status == 503
+            assert answer.seconds < 1
+            pause(0.2)
+        config.write_text(text)
+    wait_for(
+        lambda: instance.fetch(timeout=5).status == 200,
+        timeout_s=30,
+        what="metadata",
+    )
     chassis.wait_one_pair_each()
 
 

@@ -1,0 +1,124 @@
+"""The socket where the networks' haproxies ask the gateway.
+
+supervisord holds it, in root's own folder: a gateway that dies leaves it
+open. Who asks meanwhile waits in its queue for the next gateway, which has
+it as standard input (haproxy: `bind fd@0`). While the gateway can't be
+started it is away: who asks is to know at once, not after a timeout.
+
+supervisor's own fcgi-program starts a program with a socket too, but closes
+that when the program ends, and has no way to name a group without a name.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+from pathlib import Path
+from typing import Any
+
+from supervisor import events
+
+from . import names, orphans
+
+_BACKLOG = 4096  # connections that wait; Linux's net.core.somaxconn
+_MODE = 0o660
+
+
+class GatewaySocket:
+    """Held while supervisord's gateway runs or is being started."""
+
+    def __init__(self, path: Path, *, logger: Any) -> None:
+        self._path = path
+        self._logger = logger
+        self._socket: socket.socket | None = None
+        self._inode = 0  # of the file that is bound to it
+        events.subscribe(events.ProcessStateStartingEvent, self._starting)
+        events.subscribe(events.ProcessStateBackoffEvent, self._failing)
+        events.subscribe(events.ProcessStateFatalEvent, self._failing)
+
+    def is_in_order(self) -> bool:
+        """Tell whether the gateway can be asked, as far as this goes.
+
+        It can't where somebody has removed the file, or a gateway that was
+        broken into has shut down what it shares with us.
+        """
+        return self._socket is None or self._is_listening(self._socket)
+
+    def _is_listening(self, held: socket.socket) -> bool:
+        try:
+            inode = os.lstat(self._path).st_ino
+        except FileNotFoundError:
+            return False
+        listens = held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return inode == self._inode and bool(listens)
+
+    def _starting(self, event: Any) -> None:
+        """Have the gateway start with the socket; it is not forked yet."""
+        process = event.process
+        if not _is_gateway(process):
+            return
+        try:
+            if self._socket is None or not self._is_listening(self._socket):
+                self._close()
+                self._listen(_group_of(process))
+        # Whatever it was: haproxy says that it has no socket, and
+        # supervisord goes on.
+        except OSError as error:
+            self._logger.error(
+                "%(path)s: %(error)s", path=self._path, error=error
+            )
+        if not hasattr(process, "_prepare_without_socket"):
+            process._prepare_without_socket = process._prepare_child_fds
+            process._prepare_child_fds = lambda: self._prepare(process)
+
+    def _prepare(self, process: Any) -> None:
+        """Put the socket in the place of PROCESS's standard input.
+
+        In the child, before supervisord puts there the pipe that it has
+        made for it.
+        """
+        if self._socket is not None:
+            process.pipes["child_stdin"] = self._socket.fileno()
+        process._prepare_without_socket()
+
+    def _failing(self, event: Any) -> None:
+        """Have nobody wait for a gateway that does not come."""
+        if _is_gateway(event.process):
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def _listen(self, gid: int) -> None:
+        """Listen at the path, for the group GID; raise OSError."""
+        # Under another name until it can be used: asked before, it refuses.
+        fresh = self._path.with_name(f".{self._path.name}.new")
+        fresh.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(fresh))
+            os.chown(fresh, 0, gid)
+            os.chmod(fresh, _MODE)
+            listener.listen(_BACKLOG)
+            self._inode = os.lstat(fresh).st_ino
+            fresh.replace(self._path)
+        except OSError:
+            listener.close()
+            raise
+        self._socket = listener
+
+    def _close(self) -> None:
+        """Let go of it; a gateway that has it has it still."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _is_gateway(process: Any) -> bool:
+    name: str = process.config.name
+    return name == names.program_name(names.GATEWAY)
+
+
+def _group_of(process: Any) -> int:
+    """Return the group that all haproxies are in, by PROCESS's command."""
+    value = orphans.value_of(shlex.split(process.config.command), "--groups=")
+    return int(value) if value.isdecimal() else 0
