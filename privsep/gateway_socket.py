@@ -12,6 +12,7 @@ that when the program ends, and has no way to name a group without a name.
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import socket
 from pathlib import Path
@@ -50,8 +51,9 @@ class GatewaySocket:
             inode = os.lstat(self._path).st_ino
         except FileNotFoundError:
             return False
-        listens = held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        return inode == self._inode and bool(listens)
+        is_shut = select.poll()
+        is_shut.register(held, select.POLLRDHUP)
+        return inode == self._inode and not is_shut.poll(0)
 
     def _starting(self, event: Any) -> None:
         """Have the gateway start with the socket; it is not forked yet."""
