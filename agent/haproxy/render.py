@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import names
 from ..settings import RateLimit, Timeouts
+from . import refusals
 from .places import Places
 
 # Neutron's tag and facility, which deployments sort their logs by.
@@ -38,6 +39,8 @@ _UNKNOWN_INSTANCE = "No instance of this network has your address."
 _NO_IDENTITY = "The request does not say whose it is."
 _NOVA_DOWN = "No Nova metadata API answers."
 _TOO_MANY = "Too many requests."
+_CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
+_TRACK = "track nova/nova{}"
 # Addresses that are counted at a time, of one network on one chassis.
 _COUNTED_ADDRESSES = "10k"
 
@@ -84,10 +87,11 @@ def render_network(
     removes what an instance could forge (WSGI servers take `_` for `-`) and
     passes the rest on to the gateway as it is.
     """
-    binds = [f"    bind {names.METADATA_ADDRESS_V4}:80"]
+    # Without `proto h1` haproxy would speak HTTP/2 to who begins with it.
+    binds = [f"    bind {names.METADATA_ADDRESS_V4}:80 proto h1"]
     if ipv6:
         binds.append(
-            f"    bind [{names.METADATA_ADDRESS_V6}]:80 "
+            f"    bind [{names.METADATA_ADDRESS_V6}]:80 proto h1 "
             f"interface {names.inner_veth(network)}"
         )
     rules = _limit_rules(limit)
@@ -101,7 +105,7 @@ listen metadata
     http-request set-var(txn.identity) src,map_str({places.map(network)})
     http-request return status 404 content-type text/plain string \
 "{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}{rules}
-    http-request del-header ^x[^a-z0-9] -m reg
+    http-request del-header ^[^a-z0-9]*x[^a-z0-9] -m reg
     http-request del-header forwarded
     http-request set-header X-OVN-Network-ID {network}
     http-request set-header X-Forwarded-For %[src]
@@ -109,6 +113,7 @@ listen metadata
     http-request set-header X-Tenant-ID %[var(txn.identity),field(2,|)]
     http-request set-header X-Instance-ID-Signature \
 %[var(txn.identity),field(3,|)]
+    http-reuse always
 {_retries(_GATEWAY_RETRIES)}
     server gateway unix@{gateway_socket}
 {_limit_tables(limit)}"""
@@ -129,6 +134,8 @@ def render_gateway(
 
     It takes requests with an identity and passes them to one of the servers
     NOVA, by https if there is TLS. Without any server it answers 503.
+    All instances' requests share connections to a server, but for those
+    that are not plain: they have one to themselves, which is closed then.
     SOCKET_MODE is octal, as haproxy takes it.
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
@@ -136,10 +143,14 @@ def render_gateway(
     several = len(nova) > 1
     # Before it tries the same server again haproxy waits a second; twice
     # the same one is two, and a Nova that is down is known at once.
-    servers = [
-        _server(number, server, tls, check=several)
-        for number, server in enumerate([*nova] if several else [*nova] * 2)
-    ]
+    targets = [*enumerate([*nova] if several else [*nova] * 2)]
+    shared, lone = (
+        "\n".join(
+            _server(number, server, tls, check=check if several else "")
+            for number, server in targets
+        )
+        for check in (_CHECK, _TRACK)
+    )
     head = _global(
         names.GATEWAY,
         places,
@@ -155,19 +166,30 @@ frontend metadata
     # The networks' haproxies log each request; here what went wrong.
     option dontlog-normal
     # The networks' haproxies ask here; supervisord holds it for us.
-    bind fd@0
-    bind unix@{_relative(places, public)} mode {socket_mode} backlog {backlog}
+    bind fd@0 proto h1
+    bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
+backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
     http-request return status 404 content-type text/plain string \
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
+{refusals.rules()}
     http-error status 503 content-type text/plain string \
 "{_NOVA_DOWN}\\n" hdr Retry-After {_RETRY_AFTER_S}
+    use_backend nova-alone unless {refusals.PLAIN}
     default_backend nova
 
 backend nova
     balance leastconn
+    http-reuse always
 {_retries(_NOVA_RETRIES)}
-{chr(10).join(servers)}
+{shared}
+
+backend nova-alone
+    balance leastconn
+    option http-server-close
+    http-reuse never
+{_retries(_NOVA_RETRIES)}
+{lone}
 """
     return _with_digest(body)
 
@@ -223,7 +245,6 @@ def _retries(count: int) -> str:
     A request that was not answered at all is sent again if that is safe.
     """
     return f"""\
-    http-reuse always
     retries {count}
     option redispatch 1
     retry-on conn-failure empty-response
@@ -284,7 +305,7 @@ store gpc0_rate({seconds}s)
 
 
 def _server(
-    number: int, server: NovaServer, tls: Tls | None, *, check: bool
+    number: int, server: NovaServer, tls: Tls | None, *, check: str
 ) -> str:
     host = f"[{server.address}]" if ":" in server.address else server.address
     words = [f"    server nova{number} {host}:{server.port}"]
@@ -303,5 +324,5 @@ def _server(
         if tls.client is not None:
             words.append(f"crt {tls.client}")
     if check:
-        words.append("check inter 2s fastinter 500ms fall 2 rise 1")
+        words.append(check.format(number))
     return " ".join(words)

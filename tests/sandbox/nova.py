@@ -120,6 +120,20 @@ class Nova:
         self._settings["status"] = status
         self._tell(status=status)
 
+    def leave_bodies(self, *, leaves: bool) -> None:
+        """Leave bodies unread, to be taken for the next request."""
+        self._settings["leaves_bodies"] = leaves
+        self._tell(leaves_bodies=leaves)
+
+    def record(self) -> None:
+        """Keep what comes, byte for byte, until `recorded`."""
+        self._tell(record=True)
+
+    def recorded(self) -> list[bytes]:
+        """Return what came meanwhile on each connection, and stop."""
+        tape: list[str] = self._tell(record=False)["tape"]
+        return [part.encode("latin-1") for part in tape]
+
     def accept(self, *secrets: str) -> None:
         """Take signatures by any of SECRETS from now on."""
         self._settings["secrets"] = secrets

@@ -39,6 +39,11 @@ class Nova:
     delay_s: float = 0.0
     status: int = 0  # answered to everything when set
     requests: int = 0
+    # Leave a body unread, as some WSGI servers do with one that the
+    # application does not ask for: it is the next request then.
+    leaves_bodies: bool = False
+    # What came, byte for byte, by the number of its connection; None: lost.
+    tape: dict[int, bytearray] | None = None
     servers: dict[str, Server] = dataclasses.field(default_factory=dict)
 
     def judge(self, headers: dict[str, str]) -> Server | tuple[int, str]:

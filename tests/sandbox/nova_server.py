@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ from typing import Any
 
 from .nova_request import Nova, Request, Server
 
+_numbers = itertools.count()
+
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection; pipelined requests wait their turn."""
 
     def __init__(self, nova: Nova) -> None:
         self._nova = nova
+        self._number = next(_numbers)
         self._buffer = bytearray()
         self._busy = False  # an answer is due
         self._request: Request | None = None  # its body is being read
@@ -38,6 +42,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what came and answer what is complete."""
+        if self._nova.tape is not None:
+            self._nova.tape.setdefault(self._number, bytearray()).extend(data)
         self._buffer += data
         self._advance()
 
@@ -52,7 +58,8 @@ class Connection(asyncio.Protocol):
                 self._request = Request(head.decode("latin-1"))
                 if self._request.expects:
                     self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if not self._request.feed(self._buffer):
+            unread = self._nova.leaves_bodies
+            if not unread and not self._request.feed(self._buffer):
                 return
             request, self._request = self._request, None
             self._nova.requests += 1
@@ -106,7 +113,14 @@ class Control(asyncio.Protocol):
         nova.status = command.get("status", nova.status)
         if "secrets" in command:
             nova.secrets = [word.encode() for word in command["secrets"]]
-        return {"requests": nova.requests}
+        nova.leaves_bodies = command.get("leaves_bodies", nova.leaves_bodies)
+        tape = nova.tape or {}
+        if "record" in command:
+            nova.tape = {} if command["record"] else None
+        return {
+            "requests": nova.requests,
+            "tape": [bytes(part).decode("latin-1") for part in tape.values()],
+        }
 
 
 async def serve(nova: Nova, address: str, port: int, control: Path) -> None:
