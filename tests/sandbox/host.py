@@ -1,8 +1,8 @@
 """The sandbox's "host": users, folders and privileges of its own.
 
-/etc is a copy, /run, /var/log and /var/lib/neutron are empty, all of it in
-memory and in this mount namespace only: an agent, a sudo rule or a user
-that a test makes never reaches the machine that runs it.
+/etc is a copy, /run, /var/log and /var/lib/neutron are empty, /dev has no
+log, all of it in memory and in this mount namespace only: an agent, a sudo
+rule or a user that a test makes never reaches the machine that runs it.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def prepare() -> None:
     _private_run()
     _private_etc()
     _private_var()
+    _private_dev()
     add_user(SERVICE_USER)
     add_user(FLEET_USER)
     uid, gid = ids(SERVICE_USER)
@@ -201,3 +202,22 @@ def _private_var() -> None:
             target.mkdir()
             namespaces.bind(str(entry), str(target))
     namespaces.bind(str(copy), "/var/lib")
+
+
+def _private_dev() -> None:
+    """Have all of /dev but the machine's log, in a folder of our own."""
+    copy = _STAGING / "dev"
+    copy.mkdir(mode=0o755)
+    for entry in Path("/dev").iterdir():
+        target = copy / entry.name
+        if entry.name == "log":
+            continue
+        if entry.is_symlink():
+            target.symlink_to(entry.readlink())
+            continue
+        if entry.is_dir():
+            target.mkdir()
+        else:
+            target.touch()
+        namespaces.bind(str(entry), str(target))
+    namespaces.bind(str(copy), "/dev")

@@ -1,0 +1,117 @@
+"""Whatever an instance says or is named, the logs are lines of ours alone."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, wait_for
+
+from .conftest import Case, wait_served
+from .test_smuggling import send
+
+LOG = Path("/dev/log")
+_TIME = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\]"
+# What haproxy is told to say of a request: nothing of it can be mistaken for
+# something else, for the quoted text has no quote in it. A long line is cut.
+_LINE = re.compile(
+    r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d "
+    r"haproxy-metadata-proxy-[0-9a-f-]{36}\[\d+\]: "
+    rf"(?P<source>[0-9a-f.:]+):\d+ {_TIME} "
+    r'[-+/\d]+ -?\d+ \+?\d+ \S{4} "[^"]*"?'
+)
+_AGENT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ [A-Z]+ ")
+
+_HOST = b" HTTP/1.1\r\nHost: m\r\n"
+FORGED = b"haproxy[1]: 10.0.0.9:1 [now] 200 \"GET /forged\""
+REQUESTS = {
+    "plain": b"GET /latest" + _HOST + b"\r\n",
+    "quotes": b'GET /"x" 200 "y"' + _HOST + b"\r\n",
+    "quotes without a blank": b'GET /x"200"y' + _HOST + b"\r\n",
+    "backslash": b"GET /\\\"\\n\\x0a" + _HOST + b"\r\n",
+    "brackets, braces": b"GET /]}[{|<>^`#" + _HOST + b"\r\n",
+    "percent-encoded line end": b"GET /%0d%0a" + _HOST + b"\r\n",
+    "format": b"GET /%s%n%d%[src]%{+Q}o${HOME}" + _HOST + b"\r\n",
+    "line end": b"GET /\r\n" + FORGED + _HOST + b"\r\n",
+    "bare LF": b"GET /\n<13>" + FORGED + _HOST + b"\r\n",
+    "bare CR": b"GET /\r" + FORGED + _HOST + b"\r\n",
+    "NUL": b"GET /\0" + FORGED + _HOST + b"\r\n",
+    "escape sequence": b"GET /\x1b[2J\x1b]0;x\x07" + _HOST + b"\r\n",
+    "8-bit escape sequence": b"GET /\x9b2J\x85\xe2\x80\xa8" + _HOST + b"\r\n",
+    "right to left": "GET /\u202e".encode() + _HOST + b"\r\n",
+    "method": b"G\"E'T /x" + _HOST + b"\r\n",
+    "method of LF": b"GET\n /x" + _HOST + b"\r\n",
+    "version": b'GET /x HTTP/1.1" 200\r\nHost: m\r\n\r\n',
+    "long": b"GET /" + b"a" * 9000 + _HOST + b"\r\n",
+    "long, of quotes": b"GET /" + b'"' * 9000 + _HOST + b"\r\n",
+    "headers": b"GET /x" + _HOST + b'User-Agent: "\\\x1b[2J\xff%s\n'
+    b"Referer: \r\n " + FORGED + b"\r\nX-Instance-ID: \x9b\r\n\r\n",
+    "Host": b'GET /x HTTP/1.1\r\nHost: m"\x1b[2J\r\n\r\n',
+    "nothing of HTTP": b"\x1b[2J\r\n\r\n\n<0>" + FORGED + b"\n\n",
+    "TLS": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def vm(module_case: Case) -> Instance:
+    """One instance on an isolated network."""
+    return module_case.instance(module_case.network("log"))
+
+
+@pytest.fixture
+def syslog() -> Iterator[socket.socket]:
+    """Take what is sent to the host's log."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        link.bind(str(LOG))
+        LOG.chmod(0o666)
+        link.settimeout(5)
+        try:
+            yield link
+        finally:
+            LOG.unlink()
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_request_is_one_line_with_nothing_raw_in_it(vm, syslog, name):
+    """Of printable ASCII, of the one form, and the next one is as well."""
+    send(vm, REQUESTS[name])
+    assert vm.fetch("/the-next-one").status == 404
+    lines = []
+    while not lines or "/the-next-one" not in lines[-1]:
+        lines.append(syslog.recv(65536).decode("latin-1").rstrip("\n"))
+    for line in lines:
+        assert line.isascii()
+        assert line.isprintable()
+        found = _LINE.fullmatch(line)
+        assert found, line
+        assert found["source"] == str(vm.port.ip4)
+    # Pipelined ones have a line each; what is not HTTP may have none.
+    assert len(lines) <= 3
+
+
+def test_names_of_a_tenants_choice_are_not_the_agents_words(box, case):
+    """A port's and a network's name; the rest of a row is Neutron's."""
+    forged = "\n2026-01-01 00:00:00.000 1 ERROR forged [-] \x1b[2J\r\n%s"
+    before = len(box.agent.log())
+    network = case.network(f"net{forged}")
+    ports = [
+        box.neutron.create_port(network, name=f"vm{forged}", **more)
+        for more in ({}, {"instance_id": f"id{forged}"})
+    ]
+    box.plug(ports)
+    wait_served(box.instances[-2])
+    box.unplug(box.instances[-2:])
+    wait_for(
+        lambda: f"network={network.id}" in box.agent.log().splitlines()[-1],
+        timeout_s=10,
+        what="a word of the network's end",
+    )
+    said = box.agent.log()[before:]
+    assert "provisioned" in said
+    for line in said.split("\n"):
+        assert not line or _AGENT_LINE.match(line), line
+        assert line.isprintable()
