@@ -27,12 +27,12 @@ _LINE = re.compile(
 _AGENT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ [A-Z]+ ")
 
 _HOST = b" HTTP/1.1\r\nHost: m\r\n"
-FORGED = b"haproxy[1]: 10.0.0.9:1 [now] 200 \"GET /forged\""
+FORGED = b'haproxy[1]: 10.0.0.9:1 [now] 200 "GET /forged"'
 REQUESTS = {
     "plain": b"GET /latest" + _HOST + b"\r\n",
     "quotes": b'GET /"x" 200 "y"' + _HOST + b"\r\n",
     "quotes without a blank": b'GET /x"200"y' + _HOST + b"\r\n",
-    "backslash": b"GET /\\\"\\n\\x0a" + _HOST + b"\r\n",
+    "backslash": b'GET /\\"\\n\\x0a' + _HOST + b"\r\n",
     "brackets, braces": b"GET /]}[{|<>^`#" + _HOST + b"\r\n",
     "percent-encoded line end": b"GET /%0d%0a" + _HOST + b"\r\n",
     "format": b"GET /%s%n%d%[src]%{+Q}o${HOME}" + _HOST + b"\r\n",

@@ -1,0 +1,260 @@
+"""Call the privileged side: in this process, or by a daemon of its own.
+
+A program by itself, `python -I -c`, fed with JSON:
+
+    kept       as root, with the capabilities that were kept: make the calls
+               that provision a network, tell what became of each
+    hostile    as the agent's user: start a daemon, send it arguments that
+               the agent never would, tell what was not refused
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from ovn_metadata.privsep import context, decommission, fleet, network
+from ovn_metadata.privsep.errors import (
+    FleetError,
+    InvalidArgumentError,
+    SettingsError,
+)
+from ovn_metadata.privsep.places import Places
+
+WITH_CAPABILITIES = "kept"
+SEED = 20261125
+
+LINK: dict[str, Any] = {
+    "mac": "fa:16:3e:00:00:01",
+    "mtu": 1442,
+    "addresses": ["10.9.0.2/24"],
+    "neighbours": [["10.9.0.3", "fa:16:3e:00:00:02"]],
+    "hosts": ["10.8.0.3"],
+    "userspace_datapath": False,
+}
+
+
+def kept(key: str, state_path: str, config: str) -> dict[str, str]:
+    """Provision KEY and take it down; return what became of each call."""
+    cfg.CONF(args=["--config-file", config])
+    context.default.set_client_mode(False)
+    places = Places(Path(state_path))
+    said = {"apply": "done", "share_folders": "done"}
+    try:
+        network.apply(key, **LINK)
+        network.remove(key)
+    except Exception as error:  # noqa: BLE001 told to the test
+        said["apply"] = repr(error)
+    try:
+        fleet.share_folders(key, state_path)
+        mode = places.work_folder(key).stat().st_mode
+        if not mode & stat.S_ISGID:
+            said["share_folders"] = "without set-group-id"
+    except Exception as error:  # noqa: BLE001 told to the test
+        said["share_folders"] = repr(error)
+    return said
+
+
+# ----------------------------------------------------------------- hostile
+
+_ANY: list[Any] = [
+    *(None, True, False, 0, -1, 2**31, 2**63, 1.5, float("nan"), b"", b"x"),
+    *("", " ", "/", ".", "..", "\n", "\0", "x" * 100_000, "\ud7ff", "%s"),
+    *([], [[]], [None], {}, {"a": 1}, [{"network": "x"}], {"": {"": []}}),
+    *("$(id)", "`id`", "; id", "\u0661\u0662", "\u2028", "\x1b[2J"),
+]
+_UUID = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+_NETWORKS: list[Any] = [
+    *(_UUID.upper(), f"{_UUID}\n", f" {_UUID}", f"{{{_UUID}}}", _UUID[:-1]),
+    *(f"../{_UUID}", f"{_UUID}/..", f"{_UUID}\0", _UUID.replace("-", "")),
+    *(_UUID.replace("4", "\u0664"), _UUID.replace("4", "\uff14")),
+    *("vm-1", "qrouter-x", "ovnmeta-x", "..", "gateway\n", "GATEWAY"),
+    *("supervisord", "gateway.conf", f"haproxy-{_UUID}", [_UUID], [[_UUID]]),
+    *(_UUID.encode(), {"network": _UUID}, f"urn:uuid:{_UUID}"),
+]
+_FOLDERS: list[Any] = [
+    *("relative", "./x", "/a/../etc", "/a/./b", "/a//b", "//a", "/a/"),
+    *("/a b", "/a\nb", "/a\0b", "/a%(x)s", "/a;b", "/a#b", "/a'b", '/a"b'),
+    *("/a\\b", "/\u00e4", "/a\tb", "/" + "a" * 5000, "~", "$HOME", "/a\rb"),
+    *(b"/var/lib/neutron", ["/var/lib/neutron"], "/*", "/{a}", "/a\n[x]"),
+]
+# Well-formed, and nothing of the agent's to share there.
+_OTHERS_FOLDERS: list[Any] = [
+    *("/etc", "/root", "/run", "/run/ovn-metadata-fleet", "/proc/1", "/tmp"),
+    *("/proc/self/root", "/dev", "/var/lib", "/proc/self/fd", "/nowhere"),
+]
+_MACS: list[Any] = [
+    *("01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"),
+    *("FA:16:3E:00:00:01", "fa:16:3e:00:00", "fa-16-3e-00-00-01"),
+    *("fa:16:3e:00:00:01\n", "fa:16:3e:00:00:0\u0661", b"\xfa\x16>\0\0\1"),
+]
+_NUMBERS: list[Any] = [*("1442", b"1", "0x5", -1, 2**32 - 1, 2**63, 67.0)]
+_MTUS: list[Any] = [*_NUMBERS, 1, 67, 65536, True, False]
+_CIDRS: list[Any] = [
+    *("10.0.0.1/33", "10.0.0.1/", "10.0.0.1/24%x", "fe80::1%eth0/64"),
+    *("127.0.0.1/8", "224.0.0.1/4", "0.0.0.0/0", "::1/128", "ff02::1/64"),
+    *(
+        "10.0.0.1/24\n",
+        "010.0.0.1/24",
+        "10.0.0.\u0661/24",
+        10,
+        ["10.0.0.1/24"],
+    ),
+    *(b"10.0.0.1/24", "10.0.0.1/-1", "10.0.0.1/24/24", "255.255.255.255/32"),
+]
+_LISTS: list[Any] = [
+    *("10.0.0.1/24", {"10.0.0.1/24": 1}, 5, None, True, b"x"),
+    ["10.9.0.2/24"] * 70_000,
+]
+
+
+def _lists(items: list[Any]) -> list[Any]:
+    return [*_LISTS, *([item] for item in items), *([[i]] for i in items)]
+
+
+# Of an argument's name -> what is never one.
+_HOSTILE: dict[str, list[Any]] = {
+    "network": [v for v in (*_ANY, *_NETWORKS) if v != _UUID],
+    "state_path": [*_ANY, *_FOLDERS],
+    "renew": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
+    "name": [
+        *_ANY,
+        *("metadata_proxy", "metadata_proxy-666-1/..", "gateway.sock"),
+        *("metadata_proxy-999-1", "metadata_proxy-666-\u0661", "../x"),
+        *("metadata_proxy-666-1\n", "metadata_proxy-0666-1", "stats.sock"),
+    ],
+    "gid": [
+        *(v for v in _ANY if type(v) is not int or not 0 <= v < 2**32 - 1),
+        *(v for v in _NUMBERS if v != "gid"),
+    ],
+    "mac": [*_ANY, *_MACS],
+    "mtu": [
+        *(v for v in _ANY if type(v) is not int or v not in (0,)),
+        *_MTUS,
+    ],
+    "addresses": _lists([*_CIDRS, "10.0.0.1"]),
+    "neighbours": [
+        *_LISTS,
+        *([[address, "fa:16:3e:00:00:02"]] for address in _CIDRS),
+        *([["10.9.0.3", mac]] for mac in (*_MACS, None, 5, [])),
+        *([["10.9.0.3"]], [["10.9.0.3", "fa:16:3e:00:00:02", "x"]]),
+    ],
+    "hosts": _lists([*_CIDRS, "10.0.0.0/24"]),
+    "userspace_datapath": [v for v in _ANY if not isinstance(v, bool)],
+}
+_HOSTILE["gid"] = [*_HOSTILE["gid"], True, False]
+_REFUSALS = (InvalidArgumentError, SettingsError, TypeError)
+# What is no entrypoint, though the daemon could import it.
+_NOT_EXPORTED = (
+    *("os.system", "subprocess.call", "builtins.eval", "shutil.rmtree"),
+    "ovn_metadata.privsep.network._remove",
+    "ovn_metadata.privsep.rootfiles.share_folder",
+    "ovn_metadata.privsep.rootfiles.write_if_different",
+    "ovn_metadata.privsep.fleet.ensure_supervisord",
+    "ovn_metadata.privsep.links.remove_namespace",
+    "ovn_metadata.privsep.context.default.entrypoint",
+    "oslo_privsep.daemon.setuid",
+    *("", ".", "os", "..", "\0", "os.system\n", "no.such.module"),
+)
+
+
+def _entrypoints() -> Iterator[Callable[..., Any]]:
+    for module in (network, fleet, decommission):
+        for _, function in inspect.getmembers(module, inspect.isfunction):
+            if function.__module__ == module.__name__ and (
+                context.default.is_entrypoint(function)
+            ):
+                yield function
+
+
+def _good(state_path: str) -> dict[str, Any]:
+    return {
+        **LINK,
+        "network": _UUID,
+        "state_path": state_path,
+        "renew": False,
+        "name": next(Places(Path(state_path)).socket_folder.iterdir()).name,
+        "gid": 0,
+    }
+
+
+def _attempts(
+    state_path: str, foreign: str
+) -> Iterator[tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
+    """Yield calls of which each has something wrong."""
+    values = _good(state_path)
+    choose = random.Random(SEED)
+    for function in _entrypoints():
+        names = list(inspect.signature(function).parameters)
+        right = {name: values[name] for name in names}
+        for name in names:
+            for value in _HOSTILE[name]:
+                yield function, [], {**right, name: value}
+        for _ in range(40 if names else 0):
+            bad = choose.sample(names, choose.randint(1, len(names)))
+            junk = {name: choose.choice(_HOSTILE[name]) for name in bad}
+            yield function, [], {**right, **junk}
+        yield function, [], {**right, "unknown": 1}
+        yield function, [*right.values(), 1, 2], {}
+        if names:
+            yield function, [], {}
+    for folder in (*_OTHERS_FOLDERS, foreign):
+        yield fleet.share_folders, [_UUID, folder], {}
+        yield fleet.prepare, [folder], {}
+        yield fleet.share_socket, [folder, "metadata_proxy-666-4096", 0], {}
+
+
+def hostile(
+    served: str, state_path: str, helper: str, foreign: str
+) -> dict[str, Any]:
+    """Attack a daemon that HELPER starts; return what went through."""
+    cfg.CONF(args=[])
+    assert context.default.conf is not None  # registers the options
+    cfg.CONF.set_override("helper_command", helper, group="privsep")
+    context.ensure_daemon()
+    channel = context.default.channel
+    wrong: list[str] = []
+    calls = 0
+    for function, arguments, named in _attempts(state_path, foreign):
+        calls += 1
+        shown = {key: f"{value!r:.60}" for key, value in named.items()}
+        what = f"{function.__name__} {arguments!r:.200} {shown}"
+        try:
+            answer = function(*arguments, **named)
+        except _REFUSALS:
+            continue
+        except (OverflowError, UnicodeEncodeError):
+            continue  # msgpack has no such value: it was never sent
+        except Exception as error:  # noqa: BLE001 told to the test
+            wrong.append(f"{what}: {error!r:.300}")
+        else:
+            wrong.append(f"{what} was done: {answer!r:.100}")
+    for name in _NOT_EXPORTED:
+        calls += 1
+        try:
+            answer = channel.remote_call(name, ("touch /root/x",), {}, 10)
+            wrong.append(f"{name!r} was called: {answer!r:.100}")
+        except (NameError, ImportError, ValueError, FleetError):
+            continue
+        except Exception as error:  # noqa: BLE001 told to the test
+            wrong.append(f"{name!r}: {error!r:.300}")
+    return {
+        "calls": calls,
+        "wrong": wrong[:20],
+        "networks": network.list_networks(),
+        "same daemon": channel is context.default.channel,
+        "served": served,
+    }
+
+
+if __name__ == "__main__":
+    act = {WITH_CAPABILITIES: kept, "hostile": hostile}[sys.argv[1]]
+    json.dump(act(*json.load(sys.stdin)), sys.stdout)
