@@ -82,19 +82,19 @@ def ensure_veth(
     """Make the pair of NETWORK as asked; return what was changed."""
     outer, inner = names.outer_veth(network), names.inner_veth(network)
     changes = []
-    if (
-        link_by_name(host, outer) is None
-        or link_by_name(inside, inner) is None
-    ):
+    there = link_by_name(host, outer)
+    if there is None or link_by_name(inside, inner) is None:
         # Half a pair is of no use, and one end in another namespace
         # (state of an aborted run) would keep the name taken.
         for stray in (outer, inner):
-            remove_link(host, stray)
-        remove_link(inside, inner)
+            remove_link(host, stray, network)
+        remove_link(inside, inner, network)
         peer = {"ifname": inner, "net_ns_fd": namespace, "address": mac}
         size = {"mtu": mtu} if mtu else {}
         host.link("add", ifname=outer, kind="veth", peer=peer | size, **size)
         changes.append("veth")
+    else:
+        _check_owner(there, outer, network)
     changes += ensure_link(inside, inner, mac=mac, mtu=mtu)
     changes += ensure_link(
         host, outer, mac=None, mtu=mtu, alias=names.namespace_name(network)
@@ -156,24 +156,35 @@ def ensure_link(
     return changes
 
 
-def remove_link(ipr: pyroute2.IPRoute, name: str) -> bool:
-    """Remove the veth NAME; tell whether it was there.
+def remove_link(ipr: pyroute2.IPRoute, name: str, network: str) -> bool:
+    """Remove the veth NAME of NETWORK; tell whether it was there.
 
-    Raises LinkError for another kind of link: instances' tap devices are
-    named by the same pattern.
+    Raises LinkError for somebody else's link.
     """
     link = link_by_name(ipr, name)
     if link is None:
         return False
-    kind = _kind(link)
-    if kind != "veth":
-        raise LinkError(f"{name} is a {kind} device, not our veth")
+    _check_owner(link, name, network)
     try:
         ipr.link("del", index=link["index"])
     except NetlinkError as error:
         if error.code != errno.ENODEV:  # gone meanwhile: as wanted
             raise
     return True
+
+
+def _check_owner(link: Any, name: str, network: str) -> None:
+    """Refuse the link NAME if it is not the veth of NETWORK.
+
+    Instances' devices are named by the same pattern, and another network's
+    id may begin like this one's. Neutron's veths have no alias, and we take
+    them over.
+    """
+    kind, alias = _kind(link), link.get_attr("IFLA_IFALIAS")
+    if kind != "veth":
+        raise LinkError(f"{name} is a {kind} device, not our veth")
+    if alias and alias != names.namespace_name(network):
+        raise LinkError(f"{name} is the veth of {alias!r:.80}, not ours")
 
 
 def _kind(link: Any) -> str | None:

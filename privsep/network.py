@@ -131,9 +131,9 @@ def remove(network: str) -> bool:
 
 def _remove(network: str) -> bool:
     with pyroute2.IPRoute() as host:
-        removed = links.remove_link(host, names.outer_veth(network))
+        removed = links.remove_link(host, names.outer_veth(network), network)
         # Only there when a pair was made and not yet moved.
-        removed |= links.remove_link(host, names.inner_veth(network))
+        removed |= links.remove_link(host, names.inner_veth(network), network)
     return links.remove_namespace(names.namespace_name(network)) or removed
 
 

@@ -274,6 +274,31 @@ def test_without_one_capability_something_fails(fresh: str, number: int):
 # ---------------------------------------------------------------- arguments
 
 
+@pytest.mark.parametrize(
+    "theirs", ["container-1", f"ovnmeta-{uuid.UUID(int=1)}"]
+)
+@pytest.mark.parametrize(
+    "half", [True, False], ids=["no namespace", "complete"]
+)
+def test_veth_of_somebody_elses_is_left_alone(fresh: str, theirs, half):
+    """It has one of our names; its alias says that it is not ours."""
+    outer, namespace = f"tap{fresh[:10]}0", f"ovnmeta-{fresh}"
+    inner = ("peer", "name", f"tap{fresh[:10]}1")
+    if not half:
+        run("ip", "netns", "add", namespace)
+        inner += ("netns", namespace)
+    run("ip", "link", "add", outer, "type", "veth", *inner)
+    run("ip", "link", "set", outer, "alias", theirs)
+    try:
+        before = run("ip", "-d", "link", "show", outer)
+        said = run_calls(fresh, CAPABILITIES)["apply"]
+        assert "LinkError" in said
+        assert theirs in said
+        assert run("ip", "-d", "link", "show", outer) == before
+    finally:
+        run("ip", "link", "delete", outer)
+
+
 def state_of_the_host() -> dict[str, object]:
     """Return what a call could have touched."""
     found: dict[str, object] = {

@@ -285,3 +285,13 @@ def test_request_in_a_body_that_is_left_unread_reaches_nobody(
         for victim in (cloud.near, cloud.far) * 3:
             answer = victim.fetch()
             assert (answer.status, answer.text) == (200, victim.instance_id)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in attempts.TABLE if n.startswith("HTTP/2 with")]
+)
+def test_http_2_is_not_spoken(cloud: Cloud, name: str):
+    """Its frames say in other ways what is looked for here in one."""
+    victim = cloud.victim(cloud.near, ipv6=False)
+    said = send(cloud.attacker, attempts.fill(attempts.TABLE[name], victim))
+    assert said.startswith(b"HTTP/1.1 400 ")
