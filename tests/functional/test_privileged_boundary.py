@@ -17,7 +17,7 @@ from oslo_privsep import capabilities
 
 from ovn_metadata.privsep.context import CAPABILITIES
 from ovn_metadata.privsep.places import Places
-from sandbox import Sandbox, host
+from sandbox import Sandbox, host, wait_for
 from sandbox.daemons import run
 
 from .conftest import Case
@@ -319,11 +319,27 @@ def state_of_the_host() -> dict[str, object]:
     return found
 
 
+def known_to_the_host() -> set[str]:
+    """Return the networks (and "gateway") that have anything here."""
+    own = ("run", "socket")
+    found = {each.stem for each in host.PROXY.iterdir()} - {*own}
+    for folder in (host.PROXY / "run", FLEET / "programs"):
+        found |= {each.stem for each in folder.iterdir()}
+    spaces = Path("/run/netns").glob("ovnmeta-*")
+    return found | {each.name.removeprefix("ovnmeta-") for each in spaces}
+
+
 def test_hostile_arguments_touch_nothing(box: Sandbox, case: Case, place):
     """Through a daemon of the real kind, called as the agent calls it."""
     network = case.network("fuzz")
     case.instance(network)
     (place / "ovn-metadata-proxy").symlink_to("/etc")
+    wanted = {network.id, "gateway"}
+    wait_for(
+        lambda: known_to_the_host() == wanted,
+        timeout_s=30,
+        what="the end of earlier tests' networks",
+    )
     before = state_of_the_host()
     pids = [each.pid for each in box.agent.processes("haproxy")]
     helper = ["sudo", "-n", *pinned(place)[:5]]
