@@ -23,6 +23,15 @@ _SYSCTLS = (
     # A subnet's new address stays when the old one goes: the kernel takes
     # all others of a subnet away with the first (ip-sysctl.rst).
     ("net/ipv4/conf/all/promote_secondaries", "1"),
+    # It is nobody's router, and takes no advice on ways: what the host has
+    # there a new namespace has too (devconf_inherit_init_net).
+    ("net/ipv4/ip_forward", "0"),
+    ("net/ipv6/conf/all/forwarding", "0"),
+    ("net/ipv4/conf/all/accept_source_route", "0"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/default/accept_redirects", "0"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
     # A changed MAC address is announced; a guest goes on sending to the old
     # one for up to a minute otherwise.
     ("net/ipv4/conf/all/arp_notify", "1"),

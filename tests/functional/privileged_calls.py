@@ -21,7 +21,13 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ovn_metadata.privsep import context, decommission, fleet, network
+from ovn_metadata.privsep import (
+    context,
+    decommission,
+    fleet,
+    network,
+    settings,
+)
 from ovn_metadata.privsep.errors import (
     FleetError,
     InvalidArgumentError,
@@ -54,7 +60,8 @@ def kept(key: str, state_path: str, config: str) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 told to the test
         said["apply"] = repr(error)
     try:
-        fleet.share_folders(key, state_path)
+        users = fleet.read_settings().users
+        fleet.share_folders(key, state_path, users=users)
         mode = places.work_folder(key).stat().st_mode
         if not mode & stat.S_ISGID:
             said["share_folders"] = "without set-group-id"
@@ -124,6 +131,7 @@ def _lists(items: list[Any]) -> list[Any]:
 _HOSTILE: dict[str, list[Any]] = {
     "network": [v for v in (*_ANY, *_NETWORKS) if v != _UUID],
     "state_path": [*_ANY, *_FOLDERS],
+    "users": [*_ANY, "0-0-0-0", "990-990-0-0", "-"],
     "renew": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
     "name": [
         *_ANY,
@@ -181,6 +189,7 @@ def _good(state_path: str) -> dict[str, Any]:
         "network": _UUID,
         "state_path": state_path,
         "renew": False,
+        "users": settings.load().users,
         "name": next(Places(Path(state_path)).socket_folder.iterdir()).name,
         "gid": 0,
     }
@@ -207,7 +216,8 @@ def _attempts(
         if names:
             yield function, [], {}
     for folder in (*_OTHERS_FOLDERS, foreign):
-        yield fleet.share_folders, [_UUID, folder], {}
+        users = {"users": values["users"]}
+        yield fleet.share_folders, [_UUID, folder], users
         yield fleet.prepare, [folder], {}
         yield fleet.share_socket, [folder, "metadata_proxy-666-4096", 0], {}
 

@@ -505,6 +505,21 @@ DAMAGES: Mapping[str, Damage] = {
 }
 
 
+def test_a_namespace_is_nobodys_router(ready):
+    """It may have inherited that from the host; it is taken back."""
+    network, _ = plugged(ready)
+    names = (
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.all.forwarding",
+        "net.ipv4.conf.all.accept_source_route",
+        "net.ipv4.conf.all.accept_redirects",
+    )
+    in_namespace(network, "sysctl", "-q", "-w", *(f"{n}=1" for n in names))
+    wait_for_pass(ready, count=2)
+    said = in_namespace(network, "sysctl", "-n", *names)
+    assert said.split() == ["0"] * len(names)
+
+
 def test_nonsense_done_by_hand_is_repaired(ready):
     """One damage for each network; two periodic passes mend them all."""
     networks = {
