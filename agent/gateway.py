@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from . import names
+from . import names, unixsocket
 from .errors import AgentError
 from .haproxy import files, render
 from .haproxy.places import Places
@@ -46,11 +46,12 @@ class Gateway:
         self._status = status
         self._nova_hosts = nova_hosts
 
-    def ensure(self) -> None:
+    def ensure(self) -> bool:
         """Have the gateway run as the settings in force want it.
 
         Where no name of Nova's has an address, as it did before; if there
-        is no before, without a server, so that it answers 503. Raises
+        is no before, without a server, so that it answers 503. Tells
+        whether that is all, or to be looked at again soon. Raises
         AgentError and OSError; what ran before runs on.
         """
         settings = self._settings()
@@ -69,7 +70,7 @@ class Gateway:
                 raise AgentError(
                     f"nova_metadata_host {hosts} can't be looked up"
                 )
-            return
+            return True
         tls = self._ensure_certificates(settings.nova)
         wanted = render.render_gateway(
             places=self._places,
@@ -85,10 +86,11 @@ class Gateway:
         for other in folder.glob("nova-*.pem"):
             if tls is None or other not in (tls.authority, tls.client):
                 other.unlink()
-        self._publish_socket(access, settings)
+        is_published = self._publish_socket(access, settings)
         self._status.served(names.GATEWAY, digest=wanted.digest)
         if changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
+        return is_published
 
     def _is_configured(self) -> bool:
         return self._places.config(names.GATEWAY).exists()
@@ -135,17 +137,20 @@ class Gateway:
         files.write(path, text)
         return path
 
-    def _publish_socket(self, access: Access, settings: Settings) -> None:
+    def _publish_socket(self, access: Access, settings: Settings) -> bool:
         """Have the gateway's socket, with its group, under Neutron's name.
 
         The gateway makes its socket in a folder of the fleet's; the folder
-        that Neutron's name is in is not the fleet's to write.
+        that Neutron's name is in is not the fleet's to write. Tells whether
+        the name was to be had.
         """
         target = self._places.public_socket(
             mode=access.mode, backlog=settings.backlog
         )
         if target.lstat().st_gid != access.gid:
             self._host.share_socket(target.name, access.gid)
+        if not self._may_take(settings.proxy_socket):
+            return False
         try:
             link = settings.proxy_socket
             link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -158,3 +163,28 @@ class Gateway:
         for other in target.parent.iterdir():
             if other != target and other.is_socket():
                 other.unlink()
+        return True
+
+    def _may_take(self, name: Path) -> bool:
+        """Tell whether Neutron's NAME of the socket is free to be ours.
+
+        As long as a haproxy of Neutron's agent runs, its requests go there
+        without saying whose they are: Neutron's agent, if it runs yet,
+        answers them. Here it would be 404, which an instance believes, and
+        without anybody it is 503, after which it tries again.
+        """
+        reason = ""
+        if not self._is_ours(name):
+            if self._host.sweep():
+                reason = "haproxies that were here before have to end first"
+            elif unixsocket.is_listening(name):
+                reason = "somebody listens; stop Neutron's agent"
+        problem = f"{name} (metadata_proxy_socket): {reason}" if reason else ""
+        if self._status.trouble(str(name), problem):
+            LOG.info("not taken yet: %s", problem)
+        return not reason
+
+    def _is_ours(self, name: Path) -> bool:
+        if not name.is_symlink():
+            return False
+        return name.readlink().parent == self._places.socket_folder

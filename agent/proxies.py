@@ -88,6 +88,8 @@ class Proxies:
             changes.append("reload")
         if running != wanted.digest:
             self._wait_for(network, wanted.digest)
+        if program["state"] == "started":
+            self._host.succeed(network)
         if rights is not None:
             changes += self._ensure_map(network, rights)
         return changes

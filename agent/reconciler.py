@@ -73,17 +73,20 @@ class Reconciler:
         # How often in a row a network's haproxy has not answered.
         self._mute: dict[str, int] = {}
 
-    def reconcile(self, key: str) -> None:
-        """Bring the network KEY (or the gateway) to what is wanted."""
+    def reconcile(self, key: str) -> bool:
+        """Bring the network KEY (or the gateway) to what is wanted.
+
+        Tells whether that is all, or to be looked at again soon.
+        """
         if key == names.GATEWAY:
-            self._gateway.ensure()
-            return
+            return self._gateway.ensure()
         network, wanted = self._wanted(key)
         if wanted is not None and network is not None:
             self._last[key] = network
             self._provision(wanted)
         elif self._is_over(key, network):
             self._teardown(key)
+        return True
 
     def revoke(self, key: str) -> None:
         """Take from who may not speak for an address of KEY any more.

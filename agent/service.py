@@ -248,7 +248,8 @@ class Service:
         while (key := self._queue.get()) is not None:
             reason = ""
             try:
-                reconciler.reconcile(key)
+                if not reconciler.reconcile(key):
+                    self._queue.add_later(key, FLEET_INTERVAL_S)
             # Whatever it was, this network is tried again and the others
             # are not disturbed.
             except Exception as error:

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+_SO_ACCEPTCON = 1 << 16  # <linux/net.h>
+
+
 class TooLongError(OSError):
     """What was said is longer than any answer."""
 
@@ -26,6 +29,18 @@ def short_path(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+def is_listening(path: Path) -> bool:
+    """Tell whether somebody here listens on what was PATH then.
+
+    Asks the kernel: to connect we may have no permission.
+    """
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        words = line.split(maxsplit=7)
+        if words[7:] == [str(path)] and int(words[3], 16) & _SO_ACCEPTCON:
+            return True
+    return False
 
 
 def connect(connection: socket.socket, path: Path) -> None:

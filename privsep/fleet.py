@@ -160,6 +160,21 @@ def reload(network: str) -> None:
 
 
 @entrypoint
+def succeed(network: str) -> None:
+    """Have what ran before the haproxy of NETWORK finish: that one answers.
+
+    A supervisord of an older version sees to it by itself, a little later.
+    """
+    settings = read_settings()
+    name = names.program_name(validate.program(network))
+    with (
+        _supervisord(settings) as rpc,
+        contextlib.suppress(xmlrpc.client.Fault),
+    ):
+        rpc.call("fleet.succeed", name)
+
+
+@entrypoint
 def share_socket(state_path: str, name: str, gid: int) -> None:
     """Give the gateway's socket NAME for everybody to the group GID.
 

@@ -1,4 +1,4 @@
-"""What has no netlink message: entering namespaces, sysctls, ethtool."""
+"""What Python has no call for: namespaces, sysctls, ethtool, pidfd_getfd."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _SIOCETHTOOL = 0x8946  # <linux/sockios.h>
 _ETHTOOL_GTXCSUM = 0x16  # <linux/ethtool.h>
 _ETHTOOL_STXCSUM = 0x17
+_PIDFD_GETFD = 438  # <asm-generic/unistd.h>; Python has no name for it
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -67,6 +68,18 @@ def is_namespace(name: str) -> bool:
     """
     nsfs = os.stat(_OWN_NAMESPACE).st_dev
     return os.lstat(f"{names.NAMESPACE_FOLDER}/{name}").st_dev == nsfs
+
+
+def borrow_descriptor(pidfd: int, number: int) -> int:
+    """Return a descriptor of ours for NUMBER of the process PIDFD.
+
+    Raises OSError; before Linux 5.6 with ENOSYS.
+    """
+    descriptor: int = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
+    if descriptor < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"pidfd_getfd: {os.strerror(error)}")
+    return descriptor
 
 
 def write_sysctl(path: str, value: str) -> bool:

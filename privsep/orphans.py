@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from . import names
+from . import listeners, names
 
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1
@@ -44,6 +44,17 @@ class Orphan:
             return True
         return owners == {value_of(command, "--reuid=")}
 
+    def make_room(self, command: Sequence[str]) -> bool:
+        """Let COMMAND, which succeeds it, listen beside it.
+
+        Tells whether it can, as far as this one is concerned.
+        """
+        uid = int(value_of(command, "--reuid="))
+        return self._do(
+            lambda pidfd: listeners.hand_to(uid, pid=self.pid, pidfd=pidfd),
+            lambda: is_predecessor(self.process, command),
+        )
+
     def finish(self, command: Sequence[str]) -> bool:
         """Have it finish its connections and end, if COMMAND succeeds it.
 
@@ -65,6 +76,17 @@ class Orphan:
         )
 
     def _signal(self, number: int, check: Callable[[], bool]) -> bool:
+        return self._do(
+            lambda pidfd: signal.pidfd_send_signal(pidfd, number), check
+        )
+
+    def _do(
+        self, act: Callable[[int], None], check: Callable[[], bool]
+    ) -> bool:
+        """ACT on its pidfd if it is still who it was and passes CHECK.
+
+        Tells whether that was done.
+        """
         try:
             descriptor = os.pidfd_open(self.pid)
         except OSError:
@@ -72,8 +94,8 @@ class Orphan:
         try:
             if not self.process.is_running() or not check():
                 return False
-            signal.pidfd_send_signal(descriptor, number)
-        except (psutil.Error, ProcessLookupError):
+            act(descriptor)
+        except (psutil.Error, OSError):
             return False
         finally:
             os.close(descriptor)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from . import names, orphans
 from .gateway_socket import GatewaySocket
+
+# As our own haproxies have it (hard-stop-after), for what others leave open.
+PATIENCE_S = 60.0
 
 
 class FleetInterface:
@@ -34,6 +39,8 @@ class FleetInterface:
         )
         # We have no children yet: what runs is an earlier supervisord's.
         self._orphans = orphans.scan()
+        # Since when (monotonic) those beside a program are to finish.
+        self._told: dict[orphans.Orphan, float] = {}
         events.subscribe(events.ProcessStateRunningEvent, self._running)
         events.subscribe(events.ProcessStateBackoffEvent, self._failing)
         self._wake_for_restarts()
@@ -50,7 +57,7 @@ class FleetInterface:
         """
         group = self._read(name)
         for program in group.process_configs:
-            self._finish(program, foreign=True)
+            self._make_room(program)
         return bool(self._supervisord.add_process_group(group))
 
     def is_as_written(self, name: str) -> bool:
@@ -106,22 +113,51 @@ class FleetInterface:
         Returns their networks. Those beside a program that runs are told
         to finish: half of the requests would go to what they still know.
         """
-        running = {}
-        children = set()
-        for group in self._supervisord.process_groups.values():
-            for process in group.processes.values():
-                children.add(process.pid)
-                if process.get_state() == ProcessStates.RUNNING:
-                    running[_config_of(process.config)] = process
-        self._orphans = [o for o in orphans.scan() if o.pid not in children]
+        running = {
+            _config_of(process.config)
+            for process in self._processes()
+            if process.get_state() == ProcessStates.RUNNING
+        }
+        self._orphans = self._scan()
+        self._told = {
+            o: self._told[o] for o in self._orphans if o in self._told
+        }
         found = set()
         for orphan in self._orphans:
             network = orphans.network_of(orphan.config, folder)
             if network is not None:
                 found.add(network)
                 if orphan.config in running:
-                    orphan.end(haproxy, number=orphans.FINISH)
+                    self._hasten(orphan, haproxy)
         return sorted(found)
+
+    def _hasten(self, orphan: orphans.Orphan, haproxy: str) -> None:
+        """Have ORPHAN finish, and end if it takes too long about it.
+
+        Neutron's waits for as long as an instance holds a connection.
+        """
+        now = time.monotonic()
+        late = now - self._told.setdefault(orphan, now) > PATIENCE_S
+        orphan.end(haproxy, number=orphans.END if late else orphans.FINISH)
+
+    def _scan(self) -> list[orphans.Orphan]:
+        """Return the haproxies that run and are not our children."""
+        children = {process.pid for process in self._processes()}
+        return [o for o in orphans.scan() if o.pid not in children]
+
+    def _processes(self) -> Iterator[Any]:
+        """Yield supervisord's processes, those that do not run as well."""
+        for group in self._supervisord.process_groups.values():
+            yield from group.processes.values()
+
+    def succeed(self, name: str) -> bool:
+        """Have what ran before the program NAME finish: it answers now.
+
+        What is not told so is when NAME has run for a second.
+        """
+        for process in self._group(name).processes.values():
+            self._finish(process.config)
+        return True
 
     def end_orphans(self, config: str, haproxy: str) -> int:
         """End the orphans known that run on the file CONFIG; count them."""
@@ -130,28 +166,42 @@ class FleetInterface:
         return sum(orphan.end(haproxy) for orphan in mine)
 
     def _failing(self, event: Any) -> None:
-        """Make way for a program that was not added, but here at the start."""
-        self._finish(event.process.config, foreign=True)
+        """Make room for a program that was not added, but here at the start.
+
+        Or that was started where Neutron's agent, which runs yet, has
+        started one of its own.
+        """
+        self._make_room(event.process.config)
 
     def _running(self, event: Any) -> None:
         """Have the predecessors finish what they have and go."""
         self._finish(event.process.config)
 
-    def _finish(self, config: Any, *, foreign: bool = False) -> int:
-        """End the orphans on the program's configuration; count them.
+    def _make_room(self, config: Any) -> None:
+        """Let the program listen beside the orphans on its configuration.
 
-        FOREIGN: only those of another user than the program's, Neutron's.
-        The kernel shares a port within one user, so those must go before
-        ours can start.
+        Where the kernel has no way to, those of another user, Neutron's,
+        have to go first, and connections are refused meanwhile.
         """
         command = shlex.split(config.command)
+        for orphan in self._on(config):
+            if not (orphan.make_room(command) or orphan.has_user_of(command)):
+                self._tell_to_finish(config, [orphan])
+
+    def _finish(self, config: Any) -> None:
+        """End the orphans on the program's configuration."""
+        self._tell_to_finish(config, self._on(config))
+
+    def _on(self, config: Any) -> list[orphans.Orphan]:
+        """Return the orphans known on the program's configuration."""
         file = _config_of(config)
-        mine = [
-            orphan
-            for orphan in self._orphans
-            if orphan.config == file
-            and not (foreign and orphan.has_user_of(command))
-        ]
+        return [orphan for orphan in self._orphans if orphan.config == file]
+
+    def _tell_to_finish(
+        self, config: Any, mine: list[orphans.Orphan]
+    ) -> None:
+        """Have MINE, which the program succeeds, finish; forget them."""
+        command = shlex.split(config.command)
         self._orphans = [o for o in self._orphans if o not in mine]
         told = [orphan.pid for orphan in mine if orphan.finish(command)]
         if told:
@@ -161,7 +211,6 @@ class FleetInterface:
                 name=config.name,
                 told=told,
             )
-        return len(told)
 
     def _wake_for_restarts(self) -> None:
         """Have the main loop look again at once after a program ended.

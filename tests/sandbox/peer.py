@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from . import namespaces, ovn
-from .agent import Options, write_ini
+from . import host, namespaces, ovn
+from .agent import Agent, Options, write_ini
 from .daemons import Daemon, run
 from .nova import Nova
 from .ovn import Ovn
@@ -50,9 +50,12 @@ class NeutronAgent:
         *,
         prefix: Path | None = None,
         options: Options | None = None,
+        shares: Agent | None = None,
     ) -> None:
-        self.state_path = folder / "peer"
-        self.log_file = self.state_path / "agent.log"
+        """Have files of its own, or those that it SHARES with ours."""
+        self._shares = shares
+        self.state_path = host.HOME if shares else folder / "peer"
+        self.log_file = folder / "neutron-agent.log"
         self.socket = self.state_path / "metadata_proxy"
         self._prefix = prefix or default_prefix()
         self._config = self.state_path / "agent.ini"
@@ -63,7 +66,11 @@ class NeutronAgent:
             name=_PROGRAM,
             command=(
                 str(self._prefix / "bin" / _PROGRAM),
-                *("--config-file", str(self._config)),
+                *(
+                    shares.config_arguments()
+                    if shares
+                    else ("--config-file", str(self._config))
+                ),
             ),
             output=self.log_file,
             environment={
@@ -106,7 +113,10 @@ class NeutronAgent:
                 f"virtual environment and name it in {ENVIRONMENT}"
             )
         self.state_path.mkdir(mode=0o755, exist_ok=True)
-        write_ini(self._config, {**self._defaults(), **self._options})
+        if self._shares:
+            self._shares.configure(self._options)
+        else:
+            write_ini(self._config, {**self._defaults(), **self._options})
         self._forget_registration()
         self._daemon.start()
 
@@ -136,8 +146,6 @@ class NeutronAgent:
         )
         remove_traces(self._ovn)
         for file in sorted(self.state_path.rglob("*"), reverse=True):
-            if file == self.log_file:
-                continue
             if file.is_dir() and not file.is_symlink():
                 if not any(file.iterdir()):
                     file.rmdir()
