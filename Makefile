@@ -16,7 +16,7 @@ SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check unit functional bench packages venv clean
+.PHONY: help demo test check unit functional bench packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -40,9 +40,10 @@ unit: venv ## tests of pure code: seconds
 	$(STEP) "unit tests"
 	@$(VENV)/bin/python -Im pytest -q tests/unit
 
-functional: packages venv ## tests on real OVN, OVS, haproxy: minutes
+functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
-	@PYTHONPATH=tests $(VENV)/bin/python -Im pytest tests/functional \
+	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
+	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
 
 bench: packages venv ## figures, beside Neutron's own agent
@@ -51,6 +52,10 @@ bench: packages venv ## figures, beside Neutron's own agent
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)
+
+peer: venv
+	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
+	    $(VENV)/bin/python -m sandbox.peer
 
 venv: $(VENV)/.installed
 

@@ -17,7 +17,6 @@ from sandbox import peer
 from .report import progress
 
 NAMES = ("throughput", "provisioning", "cloud", "memory", "first_answer")
-_INSTALL_TIMEOUT_S = 900
 
 
 def main() -> int:
@@ -37,7 +36,7 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark {unknown[0]}; there are {NAMES}")
-    ensure_peer(arguments.peer)
+    peer.install(arguments.peer)
     environment = {**os.environ, peer.ENVIRONMENT: str(arguments.peer)}
     missed = []
     for name in arguments.names or NAMES:
@@ -49,21 +48,6 @@ def main() -> int:
     if missed:
         progress(f"failed, or missed a bound: {', '.join(missed)}")
     return 1 if missed else 0
-
-
-def ensure_peer(prefix: Path) -> None:
-    """Have Neutron's agent in the virtual environment PREFIX."""
-    if (prefix / "bin" / "neutron-ovn-metadata-agent").exists():
-        return
-    progress(f"installing neutron {peer.VERSION} into {prefix}")
-    for command in (
-        [sys.executable, "-m", "venv", str(prefix)],
-        [
-            *(str(prefix / "bin" / "pip"), "install", "--quiet"),
-            f"neutron=={peer.VERSION}",
-        ],
-    ):
-        subprocess.run(command, check=True, timeout=_INSTALL_TIMEOUT_S)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Run Neutron's own agent here, to be compared with ours.
 
-PyPI's neutron-ovn-metadata-agent, from a virtual environment of its own. It
-runs as root, which spares it every sudo and rootwrap. On one chassis only
-one of the two agents may run at a time.
+PyPI's neutron-ovn-metadata-agent, from a virtual environment of its own
+(`python -m sandbox.peer` makes it). It runs as root, which spares it every
+sudo and rootwrap.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,7 @@ REGISTERED = "neutron:ovn-metadata-id"  # in Chassis_Private.external_ids
 WORKERS = 2
 
 _DEFAULT_PREFIX = Path("/var/tmp/ovn-metadata-agent-neutron")
+_INSTALL_TIMEOUT_S = 900
 _PROGRAM = "neutron-ovn-metadata-agent"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OUTER_VETH = re.compile(r"tap[0-9a-f-]{10}0")
@@ -37,6 +40,24 @@ _NAMESPACE_PREFIX = "ovnmeta-"
 def default_prefix() -> Path:
     """Return the virtual environment that the environment names."""
     return Path(os.environ.get(ENVIRONMENT) or _DEFAULT_PREFIX)
+
+
+def is_installed(prefix: Path) -> bool:
+    """Tell whether Neutron's agent is in the virtual environment PREFIX."""
+    return (prefix / "bin" / _PROGRAM).exists()
+
+
+def install(prefix: Path) -> None:
+    """Have Neutron's agent in the virtual environment PREFIX."""
+    if is_installed(prefix):
+        return
+    print(f"==> neutron {VERSION} into {prefix}", flush=True)
+    pip = (str(prefix / "bin" / "pip"), "install", "--quiet")
+    for command in (
+        (sys.executable, "-m", "venv", str(prefix)),
+        (*pip, "--disable-pip-version-check", f"neutron=={VERSION}"),
+    ):
+        subprocess.run(command, check=True, timeout=_INSTALL_TIMEOUT_S)
 
 
 class NeutronAgent:
@@ -100,17 +121,21 @@ class NeutronAgent:
         self.close()
 
     @property
+    def running(self) -> bool:
+        """Whether the agent runs."""
+        return self._daemon.running
+
+    @property
     def pid(self) -> int:
         """The process id of the agent."""
         return self._daemon.pid
 
     def start(self) -> None:
         """Write the configuration and start."""
-        program = self._prefix / "bin" / _PROGRAM
-        if not program.exists():
+        if not is_installed(self._prefix):
             raise RuntimeError(
-                f"{program} not found: install neutron=={VERSION} in a "
-                f"virtual environment and name it in {ENVIRONMENT}"
+                f"no {_PROGRAM} in {self._prefix}: install neutron=={VERSION}"
+                f" in a virtual environment and name it in {ENVIRONMENT}"
             )
         self.state_path.mkdir(mode=0o755, exist_ok=True)
         if self._shares:
@@ -277,3 +302,7 @@ listen listener
     bind {bind}
     http-request return status 503
 """
+
+
+if __name__ == "__main__":
+    install(default_prefix())
