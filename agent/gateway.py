@@ -180,7 +180,7 @@ class Gateway:
             elif unixsocket.is_listening(name):
                 reason = "somebody listens; stop Neutron's agent"
         problem = f"{name} (metadata_proxy_socket): {reason}" if reason else ""
-        if self._status.trouble(str(name), problem):
+        if self._status.trouble("metadata_proxy_socket", problem):
             LOG.info("not taken yet: %s", problem)
         return not reason
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-
 _SO_ACCEPTCON = 1 << 16  # <linux/net.h>
 
 

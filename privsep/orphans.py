@@ -22,6 +22,9 @@ from . import listeners, names
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1
 END = signal.SIGTERM  # exit at once
+# As our own haproxies have it (hard-stop-after), for those that do not:
+# Neutron's finish only when no instance holds a connection any more.
+PATIENCE_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +119,11 @@ def scan() -> list[Orphan]:
             parents[process.pid] = process.info["ppid"]
             found.append(Orphan(process, config))
     return [orphan for orphan in found if parents[orphan.pid] not in parents]
+
+
+def signal_after(waited_s: float) -> int:
+    """Return the signal for one that was first told to finish WAITED_S ago."""
+    return END if waited_s > PATIENCE_S else FINISH
 
 
 def network_of(config: str, folder: str) -> str | None:

@@ -22,9 +22,6 @@ from supervisor.xmlrpc import Faults, RPCError
 from . import names, orphans
 from .gateway_socket import GatewaySocket
 
-# As our own haproxies have it (hard-stop-after), for what others leave open.
-PATIENCE_S = 60.0
-
 
 class FleetInterface:
     """The RPC namespace `fleet` of supervisord."""
@@ -122,23 +119,17 @@ class FleetInterface:
         self._told = {
             o: self._told[o] for o in self._orphans if o in self._told
         }
+        now = time.monotonic()
         found = set()
         for orphan in self._orphans:
             network = orphans.network_of(orphan.config, folder)
             if network is not None:
                 found.add(network)
                 if orphan.config in running:
-                    self._hasten(orphan, haproxy)
+                    waited_s = now - self._told.setdefault(orphan, now)
+                    number = orphans.signal_after(waited_s)
+                    orphan.end(haproxy, number=number)
         return sorted(found)
-
-    def _hasten(self, orphan: orphans.Orphan, haproxy: str) -> None:
-        """Have ORPHAN finish, and end if it takes too long about it.
-
-        Neutron's waits for as long as an instance holds a connection.
-        """
-        now = time.monotonic()
-        late = now - self._told.setdefault(orphan, now) > PATIENCE_S
-        orphan.end(haproxy, number=orphans.END if late else orphans.FINISH)
 
     def _scan(self) -> list[orphans.Orphan]:
         """Return the haproxies that run and are not our children."""
@@ -197,9 +188,7 @@ class FleetInterface:
         file = _config_of(config)
         return [orphan for orphan in self._orphans if orphan.config == file]
 
-    def _tell_to_finish(
-        self, config: Any, mine: list[orphans.Orphan]
-    ) -> None:
+    def _tell_to_finish(self, config: Any, mine: list[orphans.Orphan]) -> None:
         """Have MINE, which the program succeeds, finish; forget them."""
         command = shlex.split(config.command)
         self._orphans = [o for o in self._orphans if o not in mine]

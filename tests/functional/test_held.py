@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.service import FLEET_INTERVAL_S
-from sandbox import Sandbox, host, wait_for
-from sandbox.daemons import run
+from sandbox import Loader, Sandbox, host, wait_for
+from sandbox.daemons import Daemon, run
 from sandbox.peer import idle_haproxy
 
 from .hoststate import wait_host
 
+FLEET = Path("/run/ovn-metadata-fleet")
 SIGKILLED_S = 15  # TimeoutStopSec of deployments
 RESYNC = {("ovn_metadata_agent", "resync_interval"): "5"}
 
@@ -264,8 +266,31 @@ def test_supervisord_that_hangs_holds_sigterm_up_for_no_long(own_box):
     assert "Traceback" not in box.agent.log()
 
 
-def test_neutrons_haproxy_makes_way_for_ours(own_box):
-    """It runs as root, on the file that is ours now, and has the port."""
+# Runs a command on a kernel without pidfd_getfd(2), as before Linux 5.6.
+OLD_KERNEL = """
+import ctypes, os, struct, sys
+def step(code, value, yes=0, no=0):
+    return struct.pack("HBBI", code, yes, no, value)
+filters = ctypes.create_string_buffer(
+    step(0x20, 0)  # load the call's number
+    + step(0x15, 438, 0, 1)  # is it that one?
+    + step(0x06, 0x00050000 | 38)  # then ENOSYS
+    + step(0x06, 0x7FFF0000)  # else go on
+)
+program = struct.pack("HP", 4, ctypes.addressof(filters))
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+prctl = ctypes.CDLL(None).prctl
+assert prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("kernel", ["this", "old"])
+def test_neutrons_haproxy_makes_way_for_ours(own_box, kernel):
+    """It runs as root, on the file that is ours now, and has the port.
+
+    Nobody is refused meanwhile, where the kernel lets both listen.
+    """
     box = own_box
     box.agent.start()
     box.agent.wait_ready()
@@ -274,6 +299,7 @@ def test_neutrons_haproxy_makes_way_for_ours(own_box):
     wait_for(lambda: served(instance), timeout_s=20, what="metadata")
     box.agent.stop()
     box.agent.stop_fleet()
+    shutil.rmtree(FLEET)  # ours has not been here yet
     config = host.HOME / "ovn-metadata-proxy" / f"{network.id}.conf"
     config.write_text(idle_haproxy("169.254.169.254:80"))
     inside = ("ip", "netns", "exec", network.namespace)
@@ -283,11 +309,29 @@ def test_neutrons_haproxy_makes_way_for_ours(own_box):
         timeout_s=10,
         what="the old one's answer",
     )
-    box.agent.start()
-    box.agent.wait_ready()
-    wait_for(lambda: served(instance), timeout_s=10, what="metadata")
-    users = {process.user for process in box.agent.processes("haproxy")}
-    assert users == {host.FLEET_USER, str(host.ids_of(network.id)[0])}
+    before = (sys.executable, "-c", OLD_KERNEL) if kernel == "old" else ()
+    fleet = Daemon(
+        name="ovn-metadata-fleet",
+        command=(*before, str(Path(sys.prefix, "bin", "ovn-metadata-fleet"))),
+        output=box.folder / "fleet.out",
+        ready=FLEET / "supervisord.sock",
+    )
+    fleet.start()
+    try:
+        with Loader([instance], rate=100) as load:
+            box.agent.start()
+            box.agent.wait_ready()
+            wait_for(lambda: served(instance), timeout_s=10, what="metadata")
+        users = {process.user for process in box.agent.processes("haproxy")}
+        assert "root" not in users
+        old = [f for f in load.failures if f.reason.startswith("status 503")]
+        assert old
+        print(f"{kernel} kernel: {len(load.failures) - len(old)} refused")
+        if kernel == "this":
+            assert load.failures == old
+    finally:
+        box.agent.stop()
+        fleet.stop()
 
 
 def test_start_as_root_follows_nothing_below_state_path(own_box):

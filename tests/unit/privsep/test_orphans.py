@@ -219,3 +219,12 @@ def test_no_signal_goes_to_a_process(changes):
     # SIGUSR1 or SIGTERM would end this process.
     assert not orphan_of(**changes).finish(command("/x.pid"))
     assert not orphan_of(**changes).end(HAPROXY)
+    assert not orphan_of(**changes).make_room(command("/x.pid"))
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "expected"),
+    [(0.0, orphans.FINISH), (60.0, orphans.FINISH), (60.1, orphans.END)],
+)
+def test_who_takes_too_long_to_finish_is_ended(waited_s, expected):
+    assert orphans.signal_after(waited_s) == expected
