@@ -209,6 +209,7 @@ def test_ours_beside_theirs_takes_all_over_without_a_failure(chassis):
     chassis.start_theirs()
     box, kept = chassis.box, chassis.kept()
     plugged = ports_of(chassis)
+    registered = chassis.theirs.registration()[peer.REGISTERED]
     with chassis.asked("ours beside theirs, then theirs stopped") as load:
         chassis.start_ours()
         # All is served, and its name is Neutron's until nobody needs it.
@@ -227,6 +228,7 @@ def test_ours_beside_theirs_takes_all_over_without_a_failure(chassis):
     for network in chassis.networks:
         before, after = plugged[network.id], ports_of(chassis)[network.id]
         assert before.items() <= after.items()
+    assert chassis.theirs.registration()[peer.REGISTERED] == registered
 
 
 def test_back_to_theirs(chassis):

@@ -151,7 +151,7 @@ class NeutronAgent:
         def ready() -> bool:
             if not self._daemon.running:
                 raise RuntimeError(f"it ended: {self.log()[-3000:]}")
-            return REGISTERED in self._registration()
+            return REGISTERED in self.registration()
 
         wait_for(ready, timeout_s=timeout_s, what=f"{_PROGRAM} that serves")
 
@@ -202,7 +202,8 @@ class NeutronAgent:
             return ""
         return self.log_file.read_text(errors="replace")
 
-    def _registration(self) -> Mapping[str, str]:
+    def registration(self) -> Mapping[str, str]:
+        """Return what agents have written of themselves."""
         (row,) = self._ovn.sb.select(
             "Chassis_Private",
             [["name", "==", self._ovn.system_id]],
