@@ -14,7 +14,7 @@ from oslo_privsep.comm import PrivsepTimeout
 from ...privsep import context, decommission, network
 from ...privsep import settings as privileged
 from ...privsep.errors import PrivilegedError
-from .. import folders, options, privileges
+from .. import folders, options, privileges, unixsocket
 from ..errors import AgentError, StartError
 from ..settings import Settings
 from . import findings, inventory
@@ -83,7 +83,7 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
     lock = folders.keep_agent_away(fleet.agent_lock)
     privileges.become_service_user(settings, make=False)
     with lock or contextlib.nullcontext():
-        if inventory.is_listened_on(settings.proxy_socket):
+        if unixsocket.is_listening(settings.proxy_socket):
             raise StartError(
                 f"another metadata agent listens on {settings.proxy_socket}; "
                 f"stop it first"

@@ -17,7 +17,6 @@ from ..settings import Settings
 from .findings import Item
 
 FLEET_KINDS = ("program", "orphan haproxy", "supervisord", "fleet's folder")
-_ACCEPTS = "00010000"  # __SO_ACCEPTCON, <linux/net.h>
 
 
 class Inventory:
@@ -132,16 +131,3 @@ def _others(settings: Settings) -> Iterator[Path]:
             )
             if ours or stat.S_ISSOCK(mode):  # Neutron's agent makes a socket
                 yield path
-
-
-def is_listened_on(path: Path) -> bool:
-    """Tell whether somebody listens on the unix socket PATH.
-
-    Without asking there, which may not be allowed to us.
-    """
-    for line in Path("/proc/net/unix").read_text().splitlines():
-        # Num RefCount Protocol Flags Type St Inode Path: unix(7), proc(5)
-        fields = line.split(maxsplit=7)
-        if fields[3] == _ACCEPTS and fields[7:] == [str(path)]:
-            return True
-    return False
