@@ -67,6 +67,8 @@ setup(
             [
                 "etc/systemd/ovn-metadata-agent.service",
                 "etc/systemd/ovn-metadata-fleet.service",
+                "etc/systemd/ovn-metadata-privsep.socket",
+                "etc/systemd/ovn-metadata-privsep@.service",
             ],
         ),
         (f"{SHARE}/sudoers.d", ["rootwrap/sudoers.d/ovn-metadata-agent"]),
@@ -85,6 +87,7 @@ setup(
             "ovn-metadata-agent = ovn_metadata.agent.main:main",
             "ovn-metadata-cleanup = ovn_metadata.agent.cleanup.command:main",
             "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",
+            "ovn-metadata-privsep = ovn_metadata.privsep.launcher:serve_one",
             "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",
         ]
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -30,7 +31,11 @@ def ensure(settings: Settings) -> None:
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
+            if error.errno == errno.EROFS:
+                raise StartError(_read_only(folder)) from None
             raise StartError(_text(folder, str(error))) from None
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            raise StartError(_read_only(folder))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StartError(_text(folder, "Permission denied"))
     _check_passable(settings.state_path)
@@ -92,6 +97,13 @@ def _take(lock: IO[str]) -> None:
         raise StartError(
             f"another agent runs here, pid {pid}; stop it first"
         ) from None
+
+
+def _read_only(folder: Path) -> str:
+    return (
+        f"can't write to {folder} (state_path): it is read-only; under "
+        f"systemd name it in ReadWritePaths= of ovn-metadata-agent.service"
+    )
 
 
 def _text(folder: Path, reason: str) -> str:

@@ -1,8 +1,9 @@
 """Who the agent runs as, and how it gets its privileged daemon.
 
-Three ways in: as the service user by sudo and rootwrap (packages); as root
-in a container, whereupon we drop to the service user and a small launcher
-stays root; as root without such a user, which is said and lived with.
+Four ways in: as the service user by systemd's socket where its unit is, else
+by sudo and rootwrap; as root in a container, whereupon we drop to the service
+user and a small launcher stays root; as root without such a user, which is
+said and lived with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pwd
 import secrets
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,7 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_privsep import daemon
 
-from ..privsep import context, launcher
+from ..privsep import context, kernel, launcher
 from ..privsep.errors import PrivilegedError
 from . import handover
 from .errors import StartError
@@ -33,6 +35,7 @@ LOG = logging.getLogger(__name__)
 ROOTWRAP_CONFIG = "/etc/ovn-metadata-agent/rootwrap.conf"
 SERVICE_USERS = ("ovn-metadata", "neutron")
 _PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
+_UNIT_JOURNAL = "journalctl -u 'ovn-metadata-privsep@*'"
 
 
 def service_user(settings: Settings) -> pwd.struct_passwd | None:
@@ -78,7 +81,7 @@ def become_service_user(
     Before any thread is started.
     """
     if os.geteuid() != 0:
-        _use_helper(_sudo_command(settings))
+        _use_helper(_unit_command(settings) or _sudo_command(settings))
         return ""
     # Root through sudo is root; the daemon would work for who called it.
     os.environ.pop("SUDO_UID", None)
@@ -121,17 +124,24 @@ def _own_name() -> str:
 
 def start_daemon() -> None:
     """Start the privileged daemon now; raise StartError if it won't."""
-    # The sudoers line pins where the daemon's socket may be.
+    # The sudoers line pins where our socket for the daemon may be.
     tempfile.tempdir = "/tmp"  # noqa: S108 # mkdtemp makes a folder in it
     try:
         context.ensure_daemon()
     except (daemon.FailedToDropPrivileges, OSError, PrivilegedError) as error:
-        command = cfg.CONF.privsep.helper_command
         raise StartError(
-            f"the privileged daemon did not start: {error}; allow "
-            f"{_own_name()} to run it (sudoers.d/"
-            f"ovn-metadata-agent) and try by hand: {command}"
+            f"the privileged daemon did not start: {error}; {_remedy()}"
         ) from None
+
+
+def _remedy() -> str:
+    command = cfg.CONF.privsep.helper_command
+    if launcher.UNIT_SOCKET in command:
+        return f"its unit says why: {_UNIT_JOURNAL}"
+    return (
+        f"allow {_own_name()} to run it (sudoers.d/ovn-metadata-agent) and "
+        f"try by hand: {command}"
+    )
 
 
 def _use_helper(command: list[str]) -> None:
@@ -150,7 +160,8 @@ def _program(name: str) -> str:
 
 
 def _daemon_options(settings: Settings) -> list[str]:
-    if os.path.exists(settings.privileged_config):  # noqa: PTH110 # see below
+    # Where its folder is closed to us Path.exists would raise.
+    if os.path.exists(settings.privileged_config):  # noqa: PTH110
         return ["--config-file", str(settings.privileged_config)]
     return []
 
@@ -159,8 +170,43 @@ def _direct(settings: Settings) -> list[str]:
     return [_program("privsep-helper"), *_daemon_options(settings)]
 
 
+def _unit_command(settings: Settings) -> list[str] | None:
+    """Return the command that has systemd start the daemon.
+
+    None where its socket is not. Raises StartError if what is there is not
+    root's.
+    """
+    path = launcher.UNIT_SOCKET
+    try:
+        entry = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != 0:
+        raise StartError(f"{path} is not a socket of root's; remove it")
+    _check_there(settings.privileged_config, "the daemon's unit")
+    return [sys.executable, "-I", launcher.__file__, "ask", path]
+
+
+def _check_there(path: Path, whose: str) -> None:
+    if not os.path.exists(path):  # noqa: PTH110 # as above
+        raise StartError(
+            f"{path} is missing; install it (it may be empty): {whose} "
+            f"names it"
+        )
+
+
 def _sudo_command(settings: Settings) -> list[str]:
     """Return the command that starts the daemon for an unprivileged us."""
+    command = _sudo_command_of(settings)
+    if command[0] == "sudo" and kernel.has_no_new_privileges():
+        raise StartError(
+            f"sudo can't be used here (no_new_privs), and there is no "
+            f"{launcher.UNIT_SOCKET}; start ovn-metadata-privsep.socket"
+        )
+    return command
+
+
+def _sudo_command_of(settings: Settings) -> list[str]:
     own = [
         "sudo",
         "-n",  # never ask: there is nobody to answer
@@ -169,13 +215,7 @@ def _sudo_command(settings: Settings) -> list[str]:
     ]
     theirs = shlex.split(settings.helper_command or settings.root_helper or "")
     if not theirs or (_is_neutrons(theirs) and Path(ROOTWRAP_CONFIG).exists()):
-        # Our sudoers line has the file in it.
-        # Where its folder is closed to us Path.exists would raise.
-        if not os.path.exists(settings.privileged_config):  # noqa: PTH110
-            raise StartError(
-                f"{settings.privileged_config} is missing; install it (it "
-                f"may be empty): the sudo rule names it"
-            )
+        _check_there(settings.privileged_config, "the sudo rule")
         return [*own, "privsep-helper", *_daemon_options(settings)]
     if theirs[0] == "sudo" and "-n" not in theirs:
         theirs.insert(1, "-n")

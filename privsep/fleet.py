@@ -7,6 +7,7 @@ import fcntl
 import functools
 import os
 import subprocess
+import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from oslo_config import cfg
 from supervisor.xmlrpc import Faults
 
-from . import names, program, rootfiles, validate
+from . import kernel, names, program, rootfiles, validate
 from . import settings as privileged
 from .context import entrypoint
 from .errors import FleetError, SettingsError
@@ -23,6 +24,8 @@ from .rpc import Supervisord
 from .settings import FleetSettings
 
 START_TIMEOUT_S = 15.0
+UNIT_TIMEOUT_S = 5.0
+_UNIT_POLL_S = 0.1
 
 # Others may pass through to the agent's lock; all else in it is root's.
 _RUN_DIR_MODE = 0o711
@@ -266,6 +269,9 @@ def _supervisord(settings: FleetSettings) -> Iterator[Supervisord]:
 def ensure_supervisord(settings: FleetSettings) -> bool:
     """Start supervisord, detached, if none answers; tell whether it was.
 
+    Where we may not gain privileges it could not: the capabilities that it
+    needs are not ours. There ovn-metadata-fleet runs it.
+
     The lock keeps two daemons (an agent that was killed and its
     successor) from starting one each; supervisord itself refuses a socket
     on which another one answers.
@@ -273,6 +279,9 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
     with Supervisord(settings) as rpc:
         if rpc.answers():
             return False
+    if kernel.has_no_new_privileges():
+        _wait_for_unit(settings)
+        return False
     write_configuration(settings)
     descriptor = os.open(
         settings.run_dir / "start.lock", os.O_RDWR | os.O_CREAT, 0o600
@@ -302,6 +311,20 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
     raise FleetError(
         f"supervisord did not start (exit code {result.returncode}): "
         f"{output}; see {settings.logs}/supervisord.log"
+    )
+
+
+def _wait_for_unit(settings: FleetSettings) -> None:
+    """Return when supervisord answers; that is soon if it is restarted."""
+    deadline = time.monotonic() + UNIT_TIMEOUT_S
+    while time.monotonic() < deadline:
+        time.sleep(_UNIT_POLL_S)  # there is no event of its start
+        with Supervisord(settings) as rpc:
+            if rpc.answers():
+                return
+    raise FleetError(
+        "supervisord does not answer, and this daemon can't start one "
+        "(no_new_privs): start ovn-metadata-fleet"
     )
 
 

@@ -1,4 +1,4 @@
-"""What Python has no call for: namespaces, sysctls, ethtool, pidfd_getfd."""
+"""What Python has no call for: namespaces, sysctls, ethtool, prctl, pidfd."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ _SIOCETHTOOL = 0x8946  # <linux/sockios.h>
 _ETHTOOL_GTXCSUM = 0x16  # <linux/ethtool.h>
 _ETHTOOL_STXCSUM = 0x17
 _PIDFD_GETFD = 438  # <asm-generic/unistd.h>; Python has no name for it
+_PR_GET_NO_NEW_PRIVS = 39  # <linux/prctl.h>
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def has_no_new_privileges() -> bool:
+    """Tell whether nothing that we start can have more rights than we."""
+    return bool(_libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 
 
 def _setns(descriptor: int) -> None:

@@ -1,13 +1,23 @@
-"""Start the daemon for an agent that was root and no longer is.
+"""Start the privileged daemon for an agent that has no sudo.
 
-Where the agent is started as root (containers do that), no sudo is needed
-and often none is there. Before it drops to the service user the agent
-starts this file as its child: it stays root, listens on an abstract socket
-for that user alone, and does one thing: run privsep-helper with the
-arguments that are fixed here. It ends with the agent.
+It does one thing: run privsep-helper, with arguments that are fixed, for
+one user. Whom it is for the kernel says (SO_PEERCRED). It is there in two
+forms:
 
-Run as a file, of the standard library only: it stays small, and what root
-keeps running is on this page.
+- `ovn-metadata-privsep` is what systemd starts for each connection to
+  ovn-metadata-privsep.socket; then nothing of root's runs but the daemon;
+- where the agent is started as root (containers do that), it starts this
+  file as its child before it drops to the service user: it stays root,
+  listens on an abstract socket, and ends with the agent.
+
+The daemon is to connect to a socket that the agent listens on. No name of
+it is sent: it would be looked up by root, in folders of that user's, and
+need the capability to pass through them. The agent sends the socket itself
+(a descriptor of its inode); privsep-helper finds that as its own stdin, so
+its command line is the same each time.
+
+As a file it is run isolated, of the standard library only: it stays small,
+and what root runs is on this page.
 
     launcher.py serve NAME UID HELPER [CONFIG]     (root; stdin: a pipe)
     launcher.py ask NAME --privsep_context C --privsep_sock_path PATH
@@ -16,19 +26,22 @@ keeps running is on this page.
 from __future__ import annotations
 
 import os
-import re
+import pwd
 import select
 import socket
+import stat
 import struct
 import subprocess
 import sys
 
+# Of ovn-metadata-privsep.socket.
+UNIT_SOCKET = "/run/ovn-metadata-privsep.sock"
 CONTEXT = "ovn_metadata.privsep.context.default"
-# Where tempfile.mkdtemp puts it (the agent sees to /tmp).
-_SOCKET_PATH = re.compile(r"/tmp/tmp[a-z0-9_]{8}/privsep\.sock")  # noqa: S108
+_STDIN = "/proc/self/fd/0"
 _MAX_MESSAGE = 4096
 _HELPER_TIMEOUT_S = 20
 _CLIENT_TIMEOUT_S = 5
+_ANSWER_TIMEOUT_S = 30
 
 
 def main(arguments: list[str]) -> int:
@@ -51,19 +64,43 @@ def serve(name: str, uid: str, helper: str, config: str = "") -> int:
             connection, _ = listener.accept()
             with connection:
                 if _peer_uid(connection) == int(uid):
-                    _answer(connection, uid, helper, config)
+                    _answer(connection, int(uid), helper, config)
+
+
+def serve_one() -> int:
+    """Answer the one connection that is our stdin; return the exit code.
+
+    The command line: USER HELPER [CONFIG]. The daemon is left running, as
+    the one process of its unit.
+    """
+    user, helper, *config = sys.argv[1:]
+    with socket.socket(fileno=os.dup(0)) as connection:
+        uid, peer = pwd.getpwnam(user).pw_uid, _peer_uid(connection)
+        if peer != uid:
+            _fail(f"refused: uid {peer} is not {user}")
+            return 1
+        return 0 if _answer(connection, uid, helper, *config) else 1
 
 
 def _answer(
-    connection: socket.socket, uid: str, helper: str, config: str
-) -> None:
-    """Do what CONNECTION asks, and outlive whatever it does."""
+    connection: socket.socket, uid: int, helper: str, config: str = ""
+) -> bool:
+    """Do what CONNECTION asks; tell whether there is a daemon then.
+
+    Outlives whatever the other side does.
+    """
     connection.settimeout(_CLIENT_TIMEOUT_S)
     try:
         answer = _launch(connection, uid, helper, config)
         connection.send(answer.encode())
     except OSError as error:
-        print(f"privileged launcher: {error}", file=sys.stderr)
+        return _fail(str(error))
+    return answer == "ok" or _fail(answer)
+
+
+def _fail(reason: str) -> bool:
+    print(f"privileged launcher: {reason}", file=sys.stderr)
+    return False
 
 
 def _peer_uid(connection: socket.socket) -> int:
@@ -73,21 +110,37 @@ def _peer_uid(connection: socket.socket) -> int:
 
 
 def _launch(
-    connection: socket.socket, uid: str, helper: str, config: str
+    connection: socket.socket, uid: int, helper: str, config: str
 ) -> str:
-    """Run the helper for the socket path that CONNECTION sends."""
-    path = connection.recv(_MAX_MESSAGE).decode(errors="replace")
-    if not _SOCKET_PATH.fullmatch(path):
-        return "refused: not a socket path of oslo.privsep's form"
-    command = [helper]
-    if config:
-        command += ["--config-file", config]
-    command += ["--privsep_context", CONTEXT, "--privsep_sock_path", path]
+    """Run the helper for the socket that CONNECTION sends."""
+    _, received, _, _ = socket.recv_fds(connection, _MAX_MESSAGE, 1)
+    try:
+        if not received or not _is_socket_of(uid, received[0]):
+            return "refused: not a socket of the agent's"
+        return _run(_command(helper, config), uid, stdin=received[0])
+    finally:
+        for descriptor in received:
+            os.close(descriptor)
+
+
+def _is_socket_of(uid: int, descriptor: int) -> bool:
+    entry = os.fstat(descriptor)
+    return stat.S_ISSOCK(entry.st_mode) and entry.st_uid == uid
+
+
+def _command(helper: str, config: str) -> list[str]:
+    options = ["--config-file", config] if config else []
+    options += ["--privsep_context", CONTEXT, "--privsep_sock_path", _STDIN]
+    return [helper, *options]
+
+
+def _run(command: list[str], uid: int, *, stdin: int) -> str:
+    """Run COMMAND for UID; it ends when its daemon is connected."""
     try:
         result = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
-            env={"PATH": os.defpath, "SUDO_UID": uid},
+            stdin=stdin,
+            env={"PATH": os.defpath, "SUDO_UID": str(uid)},
             timeout=_HELPER_TIMEOUT_S,
             check=False,
         )
@@ -97,16 +150,34 @@ def _launch(
 
 
 def ask(name: str, *options: str) -> int:
-    """Have the launcher NAME start a daemon; 0 when it did."""
+    """Have the launcher at NAME start a daemon; 0 when it did.
+
+    NAME is a path or the name of an abstract socket.
+    """
     path = options[options.index("--privsep_sock_path") + 1]
+    try:
+        answer = _ask(name if name.startswith("/") else f"\0{name}", path)
+    except ConnectionResetError:
+        answer = ""
+    except OSError as error:
+        answer = f"{name}: {error.strerror or error}"
+    if answer == "ok":
+        return 0
+    _fail(answer or "ended without an answer; its unit's journal has why")
+    return 1
+
+
+def _ask(address: str, path: str) -> str:
+    """Send the socket PATH to the launcher at ADDRESS; return its answer."""
+    # To the daemon we are one of the others: it has no capability to pass
+    # by a mode. Nobody else gets at the socket, by its folder's mode.
+    os.chmod(path, 0o666)  # noqa: S103
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.connect(b"\0" + name.encode())
-        connection.send(path.encode())
-        answer = connection.recv(_MAX_MESSAGE).decode()
-    if answer != "ok":
-        print(f"privileged launcher: {answer}", file=sys.stderr)
-        return 1
-    return 0
+        connection.settimeout(_ANSWER_TIMEOUT_S)
+        connection.connect(address)
+        socket.send_fds(connection, [b"start"], [descriptor])
+        return connection.recv(_MAX_MESSAGE).decode()
 
 
 if __name__ == "__main__":

@@ -40,5 +40,11 @@ def main() -> int:
 
 
 def _become(command: list[str]) -> NoReturn:
-    """Replace this process by COMMAND, with nothing of root's environment."""
-    os.execve(command[0], command, {"PATH": os.defpath})  # noqa: S606
+    """Replace this process by COMMAND, with nothing of root's environment.
+
+    But for where systemd waits to hear that it is ready.
+    """
+    environment = {"PATH": os.defpath}
+    if "NOTIFY_SOCKET" in os.environ:
+        environment["NOTIFY_SOCKET"] = os.environ["NOTIFY_SOCKET"]
+    os.execve(command[0], command, environment)  # noqa: S606

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,7 +231,19 @@ def _config_of(config: Any) -> str:
     return command[command.index("-f") + 1]
 
 
+def _tell_ready(address: str) -> None:
+    """Tell systemd, at ADDRESS, that our socket answers: sd_notify(3)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect(address.replace("@", "\0", 1))
+        notify.send(b"READY=1")
+
+
 def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:
     """Build the interface for supervisord (`rpcinterface_factory`)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
     os.environ.clear()  # nothing of root's own reaches a haproxy
+    if address:
+        events.subscribe(
+            events.SupervisorRunningEvent, lambda _event: _tell_ready(address)
+        )
     return FleetInterface(supervisord)

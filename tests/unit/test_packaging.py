@@ -81,6 +81,7 @@ def test_privsep_context_is_found_by_its_name():
         "ovn-metadata-agent",
         "ovn-metadata-cleanup",
         "ovn-metadata-fleet",
+        "ovn-metadata-privsep",
         "ovn-metadata-rootwrap",
     ],
 )
