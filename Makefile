@@ -7,6 +7,7 @@ PYTHON ?= /usr/bin/python3
 TAG := $(shell pwd | cksum | cut -d' ' -f1)
 VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
+ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/root
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own.
@@ -16,7 +17,7 @@ SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check unit functional bench packages peer venv clean
+.PHONY: help demo test check unit functional bench boot packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -49,6 +50,12 @@ functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 bench: packages venv ## figures, beside Neutron's own agent
 	$(STEP) "benchmarks"
 	@PYTHONPATH=tests:. $(VENV)/bin/python -m bench --peer $(PEER) $(ARGS)
+
+boot: venv ## the systemd units, in a Debian that is booted for them
+	$(STEP) "a Debian in $(ROOT)"
+	@tests/sandbox/install-packages "$(SUDO)" debootstrap systemd-container
+	@$(SUDO) tests/boot/build-root $(ROOT)
+	@$(SUDO) env PYTHONPATH=tests $(VENV)/bin/python -m boot $(ROOT)
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)
