@@ -65,9 +65,10 @@ class Reconciler:
         self._switch_snapshot = switch_snapshot
         self._unsure = unsure
         self._ipv6 = ipv6
-        # Networks whose veth was made and whose port and haproxy do not
-        # follow yet; a try that failed half-way must not forget.
+        # Networks whose veth was made and whose haproxy, or whose port, does
+        # not follow yet; a try that failed half-way must not forget.
         self._new_veths: set[str] = set()
+        self._to_plug: set[str] = set()
         # What was known last of those that are served.
         self._last: dict[str, NetworkSnapshot] = {}
         # How often in a row a network's haproxy has not answered.
@@ -228,7 +229,8 @@ class Reconciler:
         known = plugged.ifindex if plugged is not None else None
         if made or known not in (None, ifindex):
             self._new_veths.add(network)
-        is_new = network in self._new_veths
+            self._to_plug.add(network)
+        is_new = network in self._to_plug
         if is_new and plugged is not None:
             # The userspace datapath holds on to the device that is gone.
             self._switch.unplug_for_good(names.outer_veth(network))
@@ -242,6 +244,7 @@ class Reconciler:
             iface_id=wanted.localport,
             ifindex=ifindex,
         )
+        self._to_plug.discard(network)
         return ["port"]
 
     def _revoke_or_replace(self, network: str, rights: Rights) -> None:
@@ -278,6 +281,7 @@ class Reconciler:
         # Last, for a file that can't be removed keeps nothing else here.
         changed |= self._proxies.remove_files(network)
         self._new_veths.discard(network)
+        self._to_plug.discard(network)
         self._status.gone(network)
         if changed:
             LOG.info("removed network=%s", network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable
@@ -61,7 +62,10 @@ def check(path: Path, haproxy: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HaproxyError(f"{haproxy} -c: {error}") from None
     if result.returncode != 0:
-        words = " ".join(result.stdout.decode(errors="replace").split())
+        text = re.sub(
+            r"\s*\(\d+\) :", "", result.stdout.decode(errors="replace")
+        )
+        words = " ".join(text.split())  # without its pid: the same each time
         raise HaproxyError(f"configuration refused by haproxy: {words:.500}")
 
 

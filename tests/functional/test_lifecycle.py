@@ -642,6 +642,28 @@ def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
     assert (len(pair["masters"]), len(pair["workers"])) == (1, 1)
 
 
+def test_new_network_that_fails_is_tried_less_and_less_often(ready):
+    """Its port, plugged in each try anew, would be a change each time."""
+    network = ready.neutron.create_network("n1", subnets=SUBNETS)
+    stuck = host.config_of(network.id)
+    stuck.mkdir()
+    ready.plug([ready.neutron.create_port(network)])
+    wait_for(
+        lambda: network.id in status()["networks"],
+        timeout_s=20,
+        what="the first try",
+    )
+    since = time.monotonic()
+    wait_for(
+        lambda: time.monotonic() > since + 8, timeout_s=20, what="the end"
+    )
+    tries = status()["networks"][network.id]["failures"]
+    print(f"{tries} tries in 8 s")
+    assert tries <= 12  # some 40 a second without a pause
+    stuck.rmdir()
+    wait_served(*ready.instances, timeout_s=70)
+
+
 def test_refused_map_leaves_others_served(ready):
     """A map that the fleet can't read: written anew at the next pass."""
     network, instance = plugged(ready)
