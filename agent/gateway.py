@@ -77,6 +77,7 @@ class Gateway:
             nova=servers,
             tls=tls,
             timeouts=settings.timeouts,
+            share=settings.fair_share,
             threads=settings.gateway_threads,
             backlog=settings.backlog,
             socket_mode=access.mode,

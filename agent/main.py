@@ -22,6 +22,7 @@ from .options import version
 from .proxies import Proxies
 from .reconciler import Reconciler
 from .service import Service
+from .share_watch import ShareWatch
 from .signals import Signals
 from .status import Status, StatusServer
 
@@ -138,9 +139,12 @@ def _serve(
 
     signals.start(stop=stop, reload=reload)
     server.start()
+    watch = ShareWatch(proxies.counted, status)
+    watch.start()
     try:
         service.run()
     finally:
+        watch.stop()
         server.stop()
         lock.close()
 

@@ -20,6 +20,7 @@ OWN_GROUP = "ovn_metadata_agent"
 # connects to these may not.
 _MAX_SOCKET = 107
 _MAX_WORKERS = 256
+_MAX_SHARE = 1_000_000
 
 
 def _opt(
@@ -40,6 +41,7 @@ _PORT = types.whole(1, types.MAX_PORT)
 _COUNT = types.whole(1, types.MAX_INT)
 _NUMBER = types.whole(0, types.MAX_INT)
 _SECONDS = types.whole(1, types.MAX_SECONDS)
+_SHARE = types.whole(0, _MAX_SHARE)
 
 OPTIONS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": [
@@ -145,6 +147,12 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             "$state_path/ovn-metadata-agent.sock",
         ),
         _opt("reconcile_workers", types.whole(1, _MAX_WORKERS), 4),
+        # What no boot reaches.
+        _opt("instance_connections", _SHARE, 128),
+        _opt("instance_uploads", _SHARE, 2),
+        _opt("greedy_rate", _SHARE, 50),
+        _opt("greedy_requests", types.whole(1, _MAX_SHARE), 4),
+        _opt("logged_rate", _SHARE, 20),
         _opt("resolve_interval", _SECONDS, 30),
         _opt("resync_interval", types.whole(5, types.MAX_SECONDS), 60),
         _opt(

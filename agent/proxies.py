@@ -19,7 +19,8 @@ from typing import TypeAlias
 from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
-from .haproxy import files, leftovers, mapfile, sharing, stats
+from .haproxy import files, leftovers, mapfile, shares, sharing, stats
+from .haproxy.ledger import Counted
 from .haproxy.places import Places
 from .haproxy.render import Rendered
 from .haproxy.stats import Stats
@@ -97,6 +98,14 @@ class Proxies:
     def run_as_it_is(self, network: str) -> None:
         """Have the haproxy of NETWORK run on the files that there are."""
         self._host.ensure_program(network)
+
+    def counted(self, network: str) -> Counted:
+        """Return what the haproxy of NETWORK has counted of shares.
+
+        Raises OSError and HaproxyError where it does not answer.
+        """
+        is_gateway = network == names.GATEWAY
+        return shares.read(self._stats(network), is_gateway=is_gateway)
 
     def _stats(self, network: str) -> Stats:
         uid = self._fleet.user_of(network).uid

@@ -185,6 +185,7 @@ class Reconciler:
             places=self._places,
             timeouts=settings.timeouts,
             limit=settings.rate_limit,
+            share=settings.fair_share,
             ipv6=wanted.has_ipv6,
             gateway_socket=self._gateway_socket,
         )

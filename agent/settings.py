@@ -54,6 +54,17 @@ class RateLimit:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FairShare:
+    """What one instance may take; 0 is no limit."""
+
+    connections: int  # to its network's haproxy, at a time
+    uploads: int  # requests with a long body, at a time
+    greedy_rate: int  # requests a second above which it is greedy
+    greedy_requests: int  # at a time, of all that are greedy; 1 or more
+    logged_rate: int  # requests a second above which none is logged
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Vswitch:
     """The connection to this host's Open vSwitch database."""
 
@@ -95,6 +106,7 @@ class Settings:
     helper_command: str | None  # [privsep] helper_command
     timeouts: Timeouts
     rate_limit: RateLimit
+    fair_share: FairShare
     status_socket: Path
     reconcile_workers: int
     resync_interval_s: int

@@ -60,6 +60,13 @@ def build(conf: cfg.ConfigOpts, written: WrittenOptions) -> settings.Settings:
         helper_command=conf.privsep.helper_command or None,
         timeouts=_timeouts(conf),
         rate_limit=_rate_limit(conf),
+        fair_share=settings.FairShare(
+            connections=own.instance_connections,
+            uploads=own.instance_uploads,
+            greedy_rate=own.greedy_rate,
+            greedy_requests=own.greedy_requests,
+            logged_rate=own.logged_rate,
+        ),
         status_socket=own.status_socket,
         reconcile_workers=own.reconcile_workers,
         resync_interval_s=own.resync_interval,

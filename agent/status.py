@@ -11,7 +11,7 @@ import socketserver
 import stat
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class NetworkStatus:
     failures: int = 0
     error: str = ""
     conflicts: tuple[str, ...] = ()
+    # What was refused or left out of whom asked for more than its share,
+    # since the agent started, and who it is (instances' ids) now.
+    shares: dict[str, int] = dataclasses.field(default_factory=dict)
+    over_share: tuple[str, ...] = ()
 
 
 class Status:
@@ -109,6 +113,16 @@ class Status:
             entry.digest = digest
             before, entry.conflicts = entry.conflicts, tuple(conflicts)
             return [each for each in entry.conflicts if each not in before]
+
+    def shares(
+        self, network: str, sums: Mapping[str, int], *, over: Iterable[str]
+    ) -> None:
+        """Note what NETWORK's haproxy kept from whom is OVER its share."""
+        with self._lock:
+            entry = self._networks.get(network)
+            if entry is not None:
+                entry.shares = dict(sums)
+                entry.over_share = tuple(over)
 
     def failed(self, network: str, reason: str) -> bool:
         """Note that NETWORK failed; tell whether that is news."""

@@ -132,8 +132,25 @@ def render(status: dict[str, Any]) -> str:
                 f"{', '.join(entry['addresses'])}"
             )
         lines += [f"  left out: {text}" for text in entry["conflicts"]]
+        lines += _shares(entry)
     lines += [f"problem: {text}" for text in status["problems"]]
     return "\n".join(lines)
+
+
+def _shares(entry: dict[str, Any]) -> list[str]:
+    """Return what was kept from whom asked for more than its share."""
+    sums = {what: n for what, n in entry.get("shares", {}).items() if n}
+    lines = []
+    if sums:
+        counts = ", ".join(
+            f"{number} {what.replace('_', ' ')}"
+            for what, number in sums.items()
+        )
+        lines.append(f"  beyond a share: {counts}")
+    lines += [
+        f"  over its share: {who}" for who in entry.get("over_share", ())
+    ]
+    return lines
 
 
 if __name__ == "__main__":

@@ -10,22 +10,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os.path
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import names
-from ..settings import RateLimit, Timeouts
-from . import refusals
+from ..settings import FairShare, RateLimit, Timeouts
+from . import fair_share, refusals
 from .places import Places
 
 # Neutron's tag and facility, which deployments sort their logs by.
 _LOG_TAG = "haproxy-metadata-proxy"
-_LOG_TARGET = "/dev/log local0"
+# Without what is below "notice": see fair_share.
+_LOG_TARGET = "/dev/log local0 notice"
 # The timers, the status, the bytes and how it ended, as in haproxy's own
 # format for HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
-# Of one network's haproxy; connections beyond wait in the kernel.
-_NETWORK_CONNECTIONS = 1024
+# Of one network's haproxy; connections beyond wait in the kernel. An idle
+# one costs a kilobyte, a busy one its two buffers of 16.
+_NETWORK_CONNECTIONS = 4096
+# Of those the ones with a request that the gateway has; others wait.
+_NETWORK_REQUESTS = 512
 _GATEWAY_CONNECTIONS = 8192
 # cloud-init gives up after 10 s: what has not connected by then, tried
 # three times, is down.
@@ -34,12 +38,13 @@ _NOVA_RETRIES = 2
 # At once: the next gateway has the socket of one that died.
 _GATEWAY_RETRIES = 4
 _RETRY_AFTER_S = 5
+_CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _UNKNOWN_INSTANCE = "No instance of this network has your address."
 _NO_IDENTITY = "The request does not say whose it is."
 _NOVA_DOWN = "No Nova metadata API answers."
+_NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
 _TOO_MANY = "Too many requests."
-_CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _TRACK = "track nova/nova{}"
 # Addresses that are counted at a time, of one network on one chassis.
 _COUNTED_ADDRESSES = "10k"
@@ -77,6 +82,7 @@ def render_network(
     places: Places,
     timeouts: Timeouts,
     limit: RateLimit,
+    share: FairShare,
     ipv6: bool,
     gateway_socket: Path,
 ) -> Rendered:
@@ -95,6 +101,7 @@ def render_network(
             f"interface {names.inner_veth(network)}"
         )
     rules = _limit_rules(limit)
+    connections = fair_share.connection_rules(share, places.map(network))
     body = f"""
 {_global(network, places, connections=_NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -102,6 +109,8 @@ def render_network(
 
 listen metadata
 {chr(10).join(binds)}
+{_block(connections)}
+{_block(fair_share.request_rules(share))}
     http-request set-var(txn.identity) src,map_str({places.map(network)})
     http-request return status 404 content-type text/plain string \
 "{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}{rules}
@@ -115,8 +124,8 @@ listen metadata
 %[var(txn.identity),field(3,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}
-    server gateway unix@{gateway_socket}
-{_limit_tables(limit)}"""
+    server gateway unix@{gateway_socket} maxconn {_NETWORK_REQUESTS}
+{fair_share.source_table()}{_limit_tables(limit)}"""
     return _with_digest(body)
 
 
@@ -126,6 +135,7 @@ def render_gateway(
     nova: Sequence[NovaServer],
     tls: Tls | None,
     timeouts: Timeouts,
+    share: FairShare,
     threads: int,
     backlog: int,
     socket_mode: str,
@@ -151,6 +161,10 @@ def render_gateway(
         )
         for check in (_CHECK, _TRACK)
     )
+    lanes = "".join(
+        _lane(lane, nova, tls, requests=requests)
+        for lane, requests in fair_share.lanes(share).items()
+    )
     head = _global(
         names.GATEWAY,
         places,
@@ -175,6 +189,7 @@ backlog {backlog}
 {refusals.rules()}
     http-error status 503 content-type text/plain string \
 "{_NOVA_DOWN}\\n" hdr Retry-After {_RETRY_AFTER_S}
+{_block(fair_share.gateway_rules(share))}
     use_backend nova-alone unless {refusals.PLAIN}
     default_backend nova
 
@@ -190,7 +205,7 @@ backend nova-alone
     http-reuse never
 {_retries(_NOVA_RETRIES)}
 {lone}
-"""
+{lanes}{fair_share.instance_table()}"""
     return _with_digest(body)
 
 
@@ -200,6 +215,11 @@ def _relative(places: Places, path: Path) -> str:
     Linux takes 107 bytes for a socket's path.
     """
     return os.path.relpath(path, places.work_folder(names.GATEWAY))
+
+
+def _block(lines: Iterable[str]) -> str:
+    """Return LINES as a section has them."""
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def _with_digest(body: str) -> Rendered:
@@ -302,6 +322,32 @@ store gpc0_rate({seconds}s)
 """
         for table, seconds, _ in _windows(limit)
     )
+
+
+def _lane(
+    lane: str, nova: Sequence[NovaServer], tls: Tls | None, *, requests: int
+) -> str:
+    """Return the backend LANE to NOVA, for REQUESTS at a time.
+
+    None shares a connection with another: some are not plain.
+    """
+    limit = f"maxconn {max(1, requests // max(1, len(nova)))}"
+    check = f"{limit} {_TRACK}" if len(nova) > 1 else limit
+    servers = "\n".join(
+        _server(number, server, tls, check=check)
+        for number, server in enumerate(nova)
+    )
+    return f"""
+backend {lane}
+    balance leastconn
+    option http-server-close
+    http-reuse never
+    http-error status 503 content-type text/plain string \
+"{_NOT_NOW}\\n" hdr Retry-After {_RETRY_AFTER_S}
+{_block(fair_share.lane_settings(lane))}
+{_retries(_NOVA_RETRIES)}
+{servers}
+"""
 
 
 def _server(

@@ -26,7 +26,7 @@ from ovn_metadata.agent.haproxy.render import (
     render_network,
 )
 from ovn_metadata.agent.model import Instance
-from ovn_metadata.agent.settings import RateLimit, Timeouts
+from ovn_metadata.agent.settings import FairShare, RateLimit, Timeouts
 from ovn_metadata.agent.settings_builder import MAX_GATEWAY_THREADS
 from sandbox.daemons import run
 
@@ -49,6 +49,15 @@ limits = st.builds(
     base_requests=counts,
     burst_window_s=seconds,
     burst_requests=counts,
+)
+up_to_a_million = st.sampled_from([0, 1, 10**6]) | st.integers(0, 10**6)
+shares = st.builds(
+    FairShare,
+    connections=up_to_a_million,
+    uploads=up_to_a_million,
+    greedy_rate=up_to_a_million,
+    greedy_requests=st.integers(1, 10**6),
+    logged_rate=up_to_a_million,
 )
 hosts = st.from_regex(
     r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9_.])?", fullmatch=True
@@ -129,9 +138,9 @@ def pem(places: Places) -> Path:
     return path
 
 
-@given(st.uuids(), timeouts, limits, st.booleans(), owners)
+@given(st.uuids(), timeouts, limits, shares, st.booleans(), owners)
 @bounded
-def test_network(check, places, network, timeouts, limit, ipv6, owners):
+def test_network(check, places, network, timeouts, limit, share, ipv6, owners):
     """With its map beside it."""
     text = mapfile.render_map(mapfile.entries(owners.items(), "secret"))
     folder = places.read_folder(str(network))
@@ -144,6 +153,7 @@ def test_network(check, places, network, timeouts, limit, ipv6, owners):
                 places=places,
                 timeouts=timeouts,
                 limit=limit,
+                share=share,
                 ipv6=ipv6,
                 gateway_socket=GATEWAY_SOCKET,
             )
@@ -155,6 +165,7 @@ def test_network(check, places, network, timeouts, limit, ipv6, owners):
 @given(
     servers,
     timeouts,
+    shares,
     st.integers(1, MAX_GATEWAY_THREADS),
     counts,
     st.sampled_from(sorted(set(MODES.values()))),
@@ -169,6 +180,7 @@ def test_gateway(
     pem,
     nova,
     timeouts,
+    share,
     threads,
     backlog,
     mode,
@@ -187,6 +199,7 @@ def test_gateway(
             nova=nova,
             tls=None if protocol == "http" else tls,
             timeouts=timeouts,
+            share=share,
             threads=threads,
             backlog=backlog,
             socket_mode=mode,
@@ -204,6 +217,7 @@ def test_a_mistake_is_seen(check, places):
         places=places,
         timeouts=Timeouts(1, 1, 1, 1, 1),
         limit=RateLimit(False, (4,), 1, 1, 1, 1),
+        share=FairShare(1, 1, 1, 1, 1),
         ipv6=True,
         gateway_socket=GATEWAY_SOCKET,
     )

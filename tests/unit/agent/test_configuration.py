@@ -20,6 +20,7 @@ SOUTHBOUND = DEFAULTS.southbound
         {"shared_secret": "new"},
         {"timeouts": dataclasses.replace(DEFAULTS.timeouts, client_s=99)},
         {"rate_limit": dataclasses.replace(DEFAULTS.rate_limit, enabled=True)},
+        {"fair_share": dataclasses.replace(DEFAULTS.fair_share, uploads=9)},
         {"backlog": 7},
         {"agent_down_time_s": 9},
         {"resync_interval_s": 9},
@@ -65,7 +66,7 @@ def test_every_setting_is_either():
         *("socket_mode", "gateway_threads", "backlog", "nova"),
         *("shared_secret", "pids_path", "agent_down_time_s", "vswitch"),
         *("southbound", "root_helper", "helper_command", "timeouts"),
-        *("rate_limit", "status_socket", "reconcile_workers"),
+        *("rate_limit", "fair_share", "status_socket", "reconcile_workers"),
         *("resync_interval_s", "resolve_interval_s", "privileged_config"),
         *("service_user", "chassis_name", "warnings"),
     }

@@ -27,7 +27,7 @@ from ovn_metadata.agent.identity import claimed_addresses
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
 from ovn_metadata.agent.ovsdb import rows
 from ovn_metadata.agent.ovsdb.rows import PortRow
-from ovn_metadata.agent.settings import RateLimit, Timeouts
+from ovn_metadata.agent.settings import FairShare, RateLimit, Timeouts
 
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -35,6 +35,7 @@ THEIRS = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
 PLACES = Places(Path("/x"), Path("/pids"))
 TIMEOUTS = Timeouts(30, 32, 32, 30, 30)
 LIMIT = RateLimit(True, (4, 6), 10, 10, 10, 10)
+SHARE = FairShare(128, 2, 50, 4, 20)
 SECRET = "made-up-secret"
 MAP_LINE = re.compile(
     r"(?P<address>[0-9a-f.:]+) "
@@ -166,6 +167,7 @@ def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
                 places=PLACES,
                 timeouts=TIMEOUTS,
                 limit=LIMIT,
+                share=SHARE,
                 ipv6=wanted.has_ipv6,
                 gateway_socket=Path("/run/x/gateway.sock"),
             ).text

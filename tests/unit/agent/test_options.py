@@ -12,6 +12,7 @@ from ovn_metadata.agent import options
 from ovn_metadata.agent.errors import AgentError, ConfigError
 from ovn_metadata.agent.option_table import OPTIONS
 from ovn_metadata.agent.settings import (
+    FairShare,
     Nova,
     NovaEndpoint,
     RateLimit,
@@ -76,6 +77,13 @@ DEFAULTS = Settings(
         base_requests=10,
         burst_window_s=10,
         burst_requests=10,
+    ),
+    fair_share=FairShare(
+        connections=128,
+        uploads=2,
+        greedy_rate=50,
+        greedy_requests=4,
+        logged_rate=20,
     ),
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),
     reconcile_workers=4,
@@ -367,6 +375,11 @@ BAD_VALUES = [
     ("ovn_metadata_agent", "reconcile_workers", "0"),
     ("ovn_metadata_agent", "reconcile_workers", "257"),
     ("ovn_metadata_agent", "resync_interval", "4"),
+    ("ovn_metadata_agent", "instance_connections", "-1"),
+    ("ovn_metadata_agent", "instance_uploads", "two"),
+    ("ovn_metadata_agent", "greedy_rate", "1000001"),
+    ("ovn_metadata_agent", "greedy_requests", "0"),
+    ("ovn_metadata_agent", "logged_rate", "20/s"),
     ("ovn_metadata_agent", "resolve_interval", "0"),
     ("ovn_metadata_agent", "privileged_config", "p.conf"),
     ("ovn_metadata_agent", "service_user", "no-such-user"),

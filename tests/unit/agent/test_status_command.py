@@ -147,3 +147,18 @@ def test_text_and_exit_code(answer, capsys, change, code, text):
     path = answer(json.dumps(status.as_dict()))
     assert command.main(["--socket", str(path)]) == code
     assert text in capsys.readouterr().out
+
+
+def test_who_is_over_a_share_is_named_and_all_is_well():
+    status = ready_status()
+    sums = {"refused_connections": 7, "unlogged_requests": 0}
+    status.shares(NETWORK, sums, over=["i-1"])
+    status.shares("not there", sums, over=["i-1"])
+    told = status.as_dict()
+    assert command.exit_code(told) == command.OK
+    lines = command.render(told).splitlines()
+    assert lines[-3:-1] == [
+        "  beyond a share: 7 refused connections",
+        "  over its share: i-1",
+    ]
+    assert told["networks"][NETWORK]["shares"] == sums

@@ -17,7 +17,7 @@ from ovn_metadata.agent.haproxy.render import (
     render_gateway,
     render_network,
 )
-from ovn_metadata.agent.settings import RateLimit, Timeouts
+from ovn_metadata.agent.settings import FairShare, RateLimit, Timeouts
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(Path("/var/x"), Path("/var/pids"))
@@ -26,12 +26,20 @@ NOVA = (NovaServer("10.0.0.1", 8775),)
 
 
 NO_LIMIT = RateLimit(False, (4,), 10, 10, 10, 10)
+SHARE = FairShare(
+    connections=128,
+    uploads=2,
+    greedy_rate=50,
+    greedy_requests=4,
+    logged_rate=20,
+)
 
 
 def network(
     *,
     timeouts: Timeouts = TIMEOUTS,
     limit: RateLimit = NO_LIMIT,
+    share: FairShare = SHARE,
     ipv6: bool = True,
 ) -> Rendered:
     return render_network(
@@ -39,6 +47,7 @@ def network(
         places=PLACES,
         timeouts=timeouts,
         limit=limit,
+        share=share,
         ipv6=ipv6,
         gateway_socket=Path("/run/x/gateway.sock"),
     )
@@ -49,12 +58,14 @@ def gateway(
     *,
     tls: Tls | None = None,
     timeouts: Timeouts = TIMEOUTS,
+    share: FairShare = SHARE,
 ) -> Rendered:
     return render_gateway(
         places=PLACES,
         nova=nova,
         tls=tls,
         timeouts=timeouts,
+        share=share,
         threads=3,
         backlog=4096,
         socket_mode="666",
@@ -110,11 +121,13 @@ def test_what_can_be_forged_is_removed_before_anything_is_set():
         "set-header X-Instance-ID-Signature %[var(txn.identity),field(3,|)]",
     ]
     # An unknown source gets no further than its 404.
-    assert rules[0] == (
+    first = next(n for n, rule in enumerate(rules) if "set-var(txn" in rule)
+    assert rules[first] == (
         f"set-var(txn.identity) src,map_str({PLACES.map(NETWORK)})"
     )
-    assert rules[1].startswith("return status 404 content-type text/plain ")
-    assert rules[1].endswith(" unless { var(txn.identity) -m found }")
+    refusal = rules[first + 1]
+    assert refusal.startswith("return status 404 content-type text/plain ")
+    assert refusal.endswith(" unless { var(txn.identity) -m found }")
 
 
 def test_the_gateway_answers_a_request_without_identity_itself():
@@ -128,11 +141,13 @@ def test_the_gateway_answers_a_request_without_identity_itself():
 
 
 def test_a_nova_that_is_down_is_a_503_with_retry_after():
-    (line,) = (
-        each for each in lines_of(gateway()) if each.startswith("http-error")
-    )
-    assert line.startswith("http-error status 503 ")
-    assert line.endswith(" hdr Retry-After 5")
+    found = [
+        line for line in lines_of(gateway()) if line.startswith("http-error")
+    ]
+    assert len(found) == 3  # Nova's, and each lane's
+    for line in found:
+        assert line.startswith("http-error status 503 ")
+        assert line.endswith(" hdr Retry-After 5")
 
 
 @pytest.mark.parametrize(("connect_s", "expected"), [(1, 1), (3, 3), (30, 3)])
@@ -153,7 +168,8 @@ def test_binds_to_the_metadata_addresses_alone():
 
 
 def test_both_meet_at_the_gateways_socket():
-    assert "server gateway unix@/run/x/gateway.sock" in lines_of(network())
+    server = "server gateway unix@/run/x/gateway.sock maxconn 512"
+    assert server in lines_of(network())
     assert "bind fd@0 proto h1" in lines_of(gateway())
     assert (
         "bind unix@../../socket/metadata_proxy-666-4096 proto h1 "
@@ -230,7 +246,7 @@ CERT = Path("/etc/client.pem")
 def test_servers(nova, tls, servers):
     addresses = [NovaServer(address, 8775, name) for address, name in nova]
     rendered = gateway(addresses, tls=tls)
-    found = [line for line in lines_of(rendered) if line.startswith("server")]
+    found = servers_of(rendered, "nova") + servers_of(rendered, "nova-alone")
     # A single one stands there twice: no second is waited before a retry.
     wanted = servers if len(servers) > 1 else servers * 2
     shared = [
@@ -255,6 +271,38 @@ def test_what_may_hide_a_request_shares_no_connection():
     assert "use_backend nova-alone unless { method GET } " in head
 
 
+def servers_of(rendered: Rendered, backend: str) -> list[str]:
+    """Return the lines of BACKEND's servers."""
+    section = rendered.text.split(f"\nbackend {backend}\n")[1]
+    lines = section.split("\nbackend ")[0].splitlines()
+    return [line.strip() for line in lines if " server " in line]
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [
+        pytest.param(1, [4], id="of one: all"),
+        pytest.param(2, [2, 2], id="of two: half each"),
+        pytest.param(5, [1] * 5, id="of more than there are: one each"),
+    ],
+)
+def test_lane_is_shared_out_over_the_servers(count, shares):
+    nova = [NovaServer(f"10.0.0.{n}", 8775) for n in range(count)]
+    found = servers_of(gateway(nova), "greedy")
+    track = " track nova/nova{0}" if count > 1 else ""
+    assert found == [
+        f"server nova{n} 10.0.0.{n}:8775 maxconn {share}{track.format(n)}"
+        for n, share in enumerate(shares)
+    ]
+
+
+def test_only_what_has_a_rule_behind_it_is_logged():
+    """What haproxy can't parse it logs as "info", for whoever sends it."""
+    for rendered in (network(), gateway()):
+        assert "log /dev/log local0 notice" in lines_of(rendered)
+        assert "http-request set-log-level notice" in lines_of(rendered)
+
+
 @pytest.mark.parametrize(
     ("versions", "condition"),
     [
@@ -273,7 +321,7 @@ def test_rate_limit_counts_in_two_windows(versions, condition):
         "Retry-After 60 if { sc_gpc0_rate(0,base) ge 20 }",
         "Retry-After 5 if { sc_gpc0_rate(1,burst) ge 7 }",
     ]
-    tables = [line for line in lines if line.startswith("stick-table")]
+    tables = [line for line in lines if "store gpc0_rate" in line]
     assert [line.split(" expire ")[1] for line in tables] == [
         "60s store gpc0_rate(60s)",
         "5s store gpc0_rate(5s)",
@@ -285,7 +333,7 @@ def test_rate_limit_counts_in_two_windows(versions, condition):
             "status 404",
             "track-sc0",
             "status 429",
-            "sc-inc",
+            "sc-inc-gpc0(0)",
             "set-header",
         )
     ]
@@ -293,6 +341,7 @@ def test_rate_limit_counts_in_two_windows(versions, condition):
 
 
 def test_without_a_rate_limit_nothing_is_counted():
-    text = network().text
-    assert "stick-table" not in text
-    assert "429" not in text
+    lines = lines_of(network())
+    tables = [line for line in lines if line.startswith("stick-table")]
+    assert len(tables) == 1  # what an instance holds
+    assert not [line for line in lines if " 429 " in line]

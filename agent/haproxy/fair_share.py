@@ -1,0 +1,184 @@
+"""What keeps one instance from taking the service away from others.
+
+Pure text, parts of the configurations in `render`. A source is an instance,
+by whatever address it asks; all addresses that are nobody's are one source
+together. It is known from its connection on, so that what it may hold is
+bounded before it has said a word.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..settings import FairShare
+
+# A network's haproxy counts by SOURCES: gpc0 connections that were refused,
+# gpc1 requests that were not logged. The gateway counts by INSTANCES: gpc0
+# requests that took the lane of the greedy, gpc1 those that were refused.
+SOURCES = "sources"
+INSTANCES = "instances"
+NOBODY = "-"  # the source that all unknown addresses are
+
+# Rates are counted over this long: a boot asks all that it asks in a burst.
+_WINDOW_S = 10
+# For so long after its last word a source is known. The agent reads what
+# was counted more often; and for who asked longer ago no lane is kept free.
+_EXPIRE_S = 60
+_KEY = "string len 255"  # as long as an instance's id may be
+_SOURCE_COUNT = "10k"
+_INSTANCE_COUNT = "100k"
+# More than the password that Windows sends, less than a buffer of haproxy's,
+# in which it is whole before Nova hears of it.
+_SMALL_BODY = 8192
+# Instances that can upload at a time, with all that they may.
+_UPLOADERS = 4
+# cloud-init gives up after 10 s.
+_QUEUE_S = 9
+# haproxy's stick counters; 0 and 1 of a network are the rate limit's.
+_SOURCE = 2
+_INSTANCE = 0
+_UPLOAD = 1
+_GREEDY_LANE = "greedy"
+_UPLOAD_LANE = "uploads"
+_TOO_MANY = "Too many requests."
+_TOO_MANY_UPLOADS = "Too many uploads at a time."
+_RETRY_AFTER_S = 5
+# Who is refused at once asks again at once, as fast as two processors can.
+_TARPIT_S = 1
+
+
+def connection_rules(share: FairShare, map_file: Path) -> list[str]:
+    """Return the rules for connections to a network's haproxy.
+
+    Those beyond a source's share are reset at once, and not logged.
+    """
+    key = f"src,map_str({map_file},{NOBODY}),field(1,|)"
+    rules = [f"tcp-request connection track-sc{_SOURCE} {key} table {SOURCES}"]
+    if share.connections:
+        over = f"if {{ sc_conn_cur({_SOURCE}) gt {share.connections} }}"
+        rules += [
+            f"tcp-request connection sc-inc-gpc0({_SOURCE}) {over}",
+            f"tcp-request connection reject {over}",
+        ]
+    return rules
+
+
+def request_rules(share: FairShare) -> list[str]:
+    """Return the rules for requests to a network's haproxy.
+
+    A body that dribbles in keeps nobody busy but this haproxy. Of the
+    requests that wait for the gateway those go first whose source has the
+    fewest connections.
+    """
+    return [
+        "option http-buffer-request",
+        *_log_rules(share, _SOURCE),
+        f"http-request set-priority-class sc_conn_cur({_SOURCE})",
+    ]
+
+
+def source_table() -> str:
+    """Return the table of a network's sources."""
+    return _table(SOURCES, _SOURCE_COUNT)
+
+
+def gateway_rules(share: FairShare) -> list[str]:
+    """Return the rules for requests to the gateway.
+
+    An instance is greedy by what it has asked in a while. Alone it asks as
+    fast as it can. Where others ask too, all the greedy share a lane of a
+    few requests at a time; and of one that has more than those under way,
+    what is beyond the rate that made it greedy is refused, late: who asks
+    one thing after the other is never refused. A body that is too long to
+    be waited for keeps a worker of Nova's for as long as its sender likes:
+    these have a lane too, of which an instance gets a part.
+    """
+    rules = [
+        f"http-request track-sc{_INSTANCE} req.hdr(X-Instance-ID) "
+        f"table {INSTANCES}",
+        *_log_rules(share, _INSTANCE, counted=False),
+        f"http-request set-priority-class sc_conn_cur({_INSTANCE})",
+    ]
+    switches = []
+    if share.uploads:
+        over = f"if upload {{ sc_conn_cur({_UPLOAD}) gt {share.uploads} }}"
+        rules += [
+            "acl upload req.hdr(Transfer-Encoding) -m found",
+            f"acl upload req.body_size gt {_SMALL_BODY}",
+            f"http-request track-sc{_UPLOAD} req.hdr(X-Instance-ID) "
+            f"table {_UPLOAD_LANE} if upload",
+            f"http-request sc-inc-gpc1({_INSTANCE}) {over}",
+            f"http-request return status 429 content-type text/plain string "
+            f'"{_TOO_MANY_UPLOADS}\\n" hdr Retry-After {_RETRY_AFTER_S} '
+            f"{over}",
+        ]
+        switches.append(f"use_backend {_UPLOAD_LANE} if upload")
+    if share.greedy_rate:
+        requests = share.greedy_rate * _WINDOW_S
+        over = "if greedy others many over"
+        rules += [
+            f"acl greedy sc_http_req_rate({_INSTANCE}) gt {requests}",
+            f"acl others table_cnt({INSTANCES}) gt 1",
+            f"acl many sc_conn_cur({_INSTANCE}) gt {share.greedy_requests}",
+            f"acl over sc_gpc0_rate({_INSTANCE}) ge {share.greedy_rate}",
+            f"timeout tarpit {_TARPIT_S}s",
+            f"http-request sc-inc-gpc1({_INSTANCE}) {over}",
+            f"http-request tarpit status 429 content-type text/plain string "
+            f'"{_TOO_MANY}\\n" hdr Retry-After {_RETRY_AFTER_S} '
+            f"{over}",
+            f"http-request sc-inc-gpc0({_INSTANCE}) if greedy others",
+        ]
+        switches.append(f"use_backend {_GREEDY_LANE} if greedy others")
+    return rules + switches
+
+
+def lanes(share: FairShare) -> dict[str, int]:
+    """Return the gateway's backends for some: how many requests at a time."""
+    found = {}
+    if share.uploads:
+        found[_UPLOAD_LANE] = share.uploads * _UPLOADERS
+    if share.greedy_rate:
+        found[_GREEDY_LANE] = share.greedy_requests
+    return found
+
+
+def lane_settings(lane: str) -> list[str]:
+    """Return what is the LANE's own, beside its servers."""
+    lines = [f"timeout queue {_QUEUE_S}s"]
+    if lane == _UPLOAD_LANE:
+        lines.append(
+            f"stick-table type {_KEY} size {_INSTANCE_COUNT} "
+            f"expire {_EXPIRE_S}s store conn_cur"
+        )
+    return lines
+
+
+def instance_table() -> str:
+    """Return the table of the gateway's instances."""
+    return _table(INSTANCES, _INSTANCE_COUNT)
+
+
+def _log_rules(
+    share: FairShare, counter: int, *, counted: bool = True
+) -> list[str]:
+    """Return the rules that keep out of the log who would fill it.
+
+    What haproxy can't parse it logs before any rule and at the level
+    "info", which our log does not take: all else gets a higher one.
+    """
+    rules = ["http-request set-log-level notice"]
+    if share.logged_rate:
+        requests = share.logged_rate * _WINDOW_S
+        many = f"if {{ sc_http_req_rate({counter}) gt {requests} }}"
+        if counted:
+            rules.append(f"http-request sc-inc-gpc1({counter}) {many}")
+        rules.append(f"http-request set-log-level silent {many}")
+    return rules
+
+
+def _table(name: str, size: str) -> str:
+    return f"""
+backend {name}
+    stick-table type {_KEY} size {size} expire {_EXPIRE_S}s \
+store conn_cur,http_req_rate({_WINDOW_S}s),gpc0,gpc0_rate(1s),gpc1
+"""

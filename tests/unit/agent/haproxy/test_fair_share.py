@@ -1,0 +1,86 @@
+"""An instance's share: what is counted, and what is done about too much."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent.haproxy import fair_share
+from ovn_metadata.agent.settings import FairShare
+
+SHARE = FairShare(
+    connections=128,
+    uploads=2,
+    greedy_rate=50,
+    greedy_requests=4,
+    logged_rate=20,
+)
+NO_LIMIT = FairShare(0, 0, 0, 4, 0)
+MAP = Path("/x/n.map")
+
+
+def test_connection_is_counted_before_it_is_refused():
+    track, count, refuse = fair_share.connection_rules(SHARE, MAP)
+    assert track == (
+        "tcp-request connection track-sc2 src,map_str(/x/n.map,-),field(1,|) "
+        "table sources"
+    )
+    assert count.endswith("sc-inc-gpc0(2) if { sc_conn_cur(2) gt 128 }")
+    assert refuse.endswith(" reject if { sc_conn_cur(2) gt 128 }")
+
+
+def test_without_limits_nothing_is_refused_or_left_out():
+    rules = [
+        *fair_share.connection_rules(NO_LIMIT, MAP),
+        *fair_share.request_rules(NO_LIMIT),
+        *fair_share.gateway_rules(NO_LIMIT),
+    ]
+    assert not [
+        rule
+        for rule in rules
+        for word in ("reject", "return", "tarpit", "silent", "use_backend")
+        if word in rule
+    ]
+    assert fair_share.lanes(NO_LIMIT) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"logged_rate": 7}, "silent if { sc_http_req_rate(0) gt 70 }"),
+        ({"greedy_rate": 7}, "acl greedy sc_http_req_rate(0) gt 70"),
+        ({"greedy_rate": 7}, "acl over sc_gpc0_rate(0) ge 7"),
+        ({"greedy_requests": 7}, "acl many sc_conn_cur(0) gt 7"),
+        ({"uploads": 7}, "if upload { sc_conn_cur(1) gt 7 }"),
+    ],
+)
+def test_option_is_in_the_gateways_rules(change, rule):
+    share = dataclasses.replace(SHARE, **change)
+    rules = fair_share.gateway_rules(share)
+    assert [line for line in rules if line.endswith(rule)]
+    assert fair_share.gateway_rules(SHARE) != rules
+
+
+def test_refused_is_counted_before_it_is_refused():
+    """And backends are chosen last, or haproxy warns of the order."""
+    rules = fair_share.gateway_rules(SHARE)
+    numbers = [
+        next(n for n, rule in enumerate(rules) if word in rule)
+        for word in (
+            "track-sc0",
+            "track-sc1",
+            "sc-inc-gpc1",
+            "return status 429",
+            "tarpit status 429",
+            "sc-inc-gpc0",
+            "use_backend",
+        )
+    ]
+    assert numbers == sorted(numbers)
+    assert all("use_backend" in rule for rule in rules[numbers[-1] :])
+
+
+def test_lanes():
+    assert fair_share.lanes(SHARE) == {"uploads": 8, "greedy": 4}
