@@ -148,10 +148,10 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
         ),
         _opt("reconcile_workers", types.whole(1, _MAX_WORKERS), 4),
         # What no boot reaches.
-        _opt("instance_connections", _SHARE, 128),
+        _opt("instance_connections", _SHARE, 256),
         _opt("instance_uploads", _SHARE, 2),
         _opt("greedy_rate", _SHARE, 50),
-        _opt("greedy_requests", types.whole(1, _MAX_SHARE), 4),
+        _opt("greedy_requests", types.whole(1, _MAX_SHARE), 16),
         _opt("logged_rate", _SHARE, 20),
         _opt("resolve_interval", _SECONDS, 30),
         _opt("resync_interval", types.whole(5, types.MAX_SECONDS), 60),

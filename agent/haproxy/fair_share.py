@@ -8,9 +8,11 @@ bounded before it has said a word.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from ..settings import FairShare
+from . import refusals
 
 # A network's haproxy counts by SOURCES: gpc0 connections that were refused,
 # gpc1 requests that were not logged. The gateway counts by INSTANCES: gpc0
@@ -40,11 +42,8 @@ _INSTANCE = 0
 _UPLOAD = 1
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"
-_TOO_MANY = "Too many requests."
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
 _RETRY_AFTER_S = 5
-# Who is refused at once asks again at once, as fast as two processors can.
-_TARPIT_S = 1
 
 
 def connection_rules(share: FairShare, map_file: Path) -> list[str]:
@@ -82,16 +81,15 @@ def source_table() -> str:
     return _table(SOURCES, _SOURCE_COUNT)
 
 
-def gateway_rules(share: FairShare) -> list[str]:
-    """Return the rules for requests to the gateway.
+def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
+    """Return the rules for requests to the gateway, and those of lanes.
 
     An instance is greedy by what it has asked in a while. Alone it asks as
-    fast as it can. Where others ask too, all the greedy share a lane of a
-    few requests at a time; and of one that has more than those under way,
-    what is beyond the rate that made it greedy is refused, late: who asks
-    one thing after the other is never refused. A body that is too long to
-    be waited for keeps a worker of Nova's for as long as its sender likes:
-    these have a lane too, of which an instance gets a part.
+    fast as it can. Where others ask too, all the greedy share a lane of some
+    requests at a time, in which those wait first who have the fewest. A body
+    that is too long to be waited for keeps a worker of Nova's for as long as
+    its sender likes: these have a lane too, of which an instance gets a
+    part.
     """
     rules = [
         f"http-request track-sc{_INSTANCE} req.hdr(X-Instance-ID) "
@@ -99,7 +97,7 @@ def gateway_rules(share: FairShare) -> list[str]:
         *_log_rules(share, _INSTANCE, counted=False),
         f"http-request set-priority-class sc_conn_cur({_INSTANCE})",
     ]
-    switches = []
+    switches: list[str] = []
     if share.uploads:
         over = f"if upload {{ sc_conn_cur({_UPLOAD}) gt {share.uploads} }}"
         rules += [
@@ -115,42 +113,52 @@ def gateway_rules(share: FairShare) -> list[str]:
         switches.append(f"use_backend {_UPLOAD_LANE} if upload")
     if share.greedy_rate:
         requests = share.greedy_rate * _WINDOW_S
-        over = "if greedy others many over"
         rules += [
             f"acl greedy sc_http_req_rate({_INSTANCE}) gt {requests}",
             f"acl others table_cnt({INSTANCES}) gt 1",
-            f"acl many sc_conn_cur({_INSTANCE}) gt {share.greedy_requests}",
-            f"acl over sc_gpc0_rate({_INSTANCE}) ge {share.greedy_rate}",
-            f"timeout tarpit {_TARPIT_S}s",
-            f"http-request sc-inc-gpc1({_INSTANCE}) {over}",
-            f"http-request tarpit status 429 content-type text/plain string "
-            f'"{_TOO_MANY}\\n" hdr Retry-After {_RETRY_AFTER_S} '
-            f"{over}",
             f"http-request sc-inc-gpc0({_INSTANCE}) if greedy others",
         ]
-        switches.append(f"use_backend {_GREEDY_LANE} if greedy others")
-    return rules + switches
+        switches += [
+            f"use_backend {_GREEDY_LANE} if greedy others {refusals.PLAIN}",
+            f"use_backend {_GREEDY_LANE}-alone if greedy others",
+        ]
+    return rules, switches
 
 
-def lanes(share: FairShare) -> dict[str, int]:
-    """Return the gateway's backends for some: how many requests at a time."""
-    found = {}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lane:
+    """A backend of the gateway's for some."""
+
+    name: str
+    requests: int  # at a time
+    shares: bool  # connections to Nova, as plain requests may
+
+    def settings(self) -> list[str]:
+        """Return what is its own, beside its servers."""
+        lines = [f"timeout queue {_QUEUE_S}s"]
+        if self.shares:
+            lines.append("http-reuse always")
+        else:
+            lines += ["option http-server-close", "http-reuse never"]
+        if self.name == _UPLOAD_LANE:
+            lines.append(
+                f"stick-table type {_KEY} size {_INSTANCE_COUNT} "
+                f"expire {_EXPIRE_S}s store conn_cur"
+            )
+        return lines
+
+
+def lanes(share: FairShare) -> list[Lane]:
+    """Return the gateway's lanes."""
+    found = []
     if share.uploads:
-        found[_UPLOAD_LANE] = share.uploads * _UPLOADERS
+        requests = share.uploads * _UPLOADERS
+        found.append(Lane(_UPLOAD_LANE, requests, shares=False))
     if share.greedy_rate:
-        found[_GREEDY_LANE] = share.greedy_requests
+        requests = share.greedy_requests
+        found.append(Lane(_GREEDY_LANE, requests, shares=True))
+        found.append(Lane(f"{_GREEDY_LANE}-alone", requests, shares=False))
     return found
-
-
-def lane_settings(lane: str) -> list[str]:
-    """Return what is the LANE's own, beside its servers."""
-    lines = [f"timeout queue {_QUEUE_S}s"]
-    if lane == _UPLOAD_LANE:
-        lines.append(
-            f"stick-table type {_KEY} size {_INSTANCE_COUNT} "
-            f"expire {_EXPIRE_S}s store conn_cur"
-        )
-    return lines
 
 
 def instance_table() -> str:

@@ -161,10 +161,8 @@ def render_gateway(
         )
         for check in (_CHECK, _TRACK)
     )
-    lanes = "".join(
-        _lane(lane, nova, tls, requests=requests)
-        for lane, requests in fair_share.lanes(share).items()
-    )
+    lanes = "".join(_lane(lane, nova, tls) for lane in fair_share.lanes(share))
+    rules, switches = fair_share.gateway_rules(share)
     head = _global(
         names.GATEWAY,
         places,
@@ -186,10 +184,11 @@ backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
     http-request return status 404 content-type text/plain string \
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
+{_block(rules)}
 {refusals.rules()}
     http-error status 503 content-type text/plain string \
 "{_NOVA_DOWN}\\n" hdr Retry-After {_RETRY_AFTER_S}
-{_block(fair_share.gateway_rules(share))}
+{_block(switches)}
     use_backend nova-alone unless {refusals.PLAIN}
     default_backend nova
 
@@ -325,26 +324,21 @@ store gpc0_rate({seconds}s)
 
 
 def _lane(
-    lane: str, nova: Sequence[NovaServer], tls: Tls | None, *, requests: int
+    lane: fair_share.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
-    """Return the backend LANE to NOVA, for REQUESTS at a time.
-
-    None shares a connection with another: some are not plain.
-    """
-    limit = f"maxconn {max(1, requests // max(1, len(nova)))}"
+    """Return the backend LANE to NOVA."""
+    limit = f"maxconn {max(1, lane.requests // max(1, len(nova)))}"
     check = f"{limit} {_TRACK}" if len(nova) > 1 else limit
     servers = "\n".join(
         _server(number, server, tls, check=check)
         for number, server in enumerate(nova)
     )
     return f"""
-backend {lane}
+backend {lane.name}
     balance leastconn
-    option http-server-close
-    http-reuse never
     http-error status 503 content-type text/plain string \
 "{_NOT_NOW}\\n" hdr Retry-After {_RETRY_AFTER_S}
-{_block(fair_share.lane_settings(lane))}
+{_block(lane.settings())}
 {_retries(_NOVA_RETRIES)}
 {servers}
 """

@@ -39,7 +39,7 @@ ROUNDS, MOST_ROUNDS = 3, 8
 # so rarely that none is over a share itself.
 NETWORKS = 5
 SAMPLES = 8
-MOST_AT_NOVA = 20  # the lanes have 8 and 4 together
+MOST_AT_NOVA = 32  # the lanes have 8 and 16 together
 BOUND = 2.0  # times the undisturbed p99
 LOG = Path("/dev/log")
 
@@ -198,21 +198,17 @@ def test_connections_beyond_a_share_are_counted(cloud):
 
 
 def test_who_hammers_is_told_and_served_a_share(cloud):
-    """The gateway names it; asked one by one, it is never refused."""
+    """The gateway names it; it is not refused, and waits its turn."""
     cloud.sample()  # somebody else asks, too
     with hammering(cloud.evil, 100):
-        cloud.wait_over("gateway", "refused_requests")
+        cloud.wait_over("gateway", "queued_requests")
     said = f"network=gateway over its share: {cloud.evil.instance_id};"
     assert cloud.box.agent.log().count(said) == 1
     said = cloud.box.agent.status().stdout
     assert f"over its share: {cloud.evil.instance_id}" in said
 
-    def served() -> bool:
-        answers = [cloud.evil.fetch() for _ in range(100)]
-        return {answer.status for answer in answers} == {200}
-
-    # What it had under way takes a second to be refused.
-    wait_for(served, timeout_s=10, what="answers, one after the other")
+    answers = [cloud.evil.fetch() for _ in range(100)]
+    assert {answer.status for answer in answers} == {200}
 
 
 def test_a_boot_is_never_cut(cloud, case):

@@ -79,10 +79,10 @@ DEFAULTS = Settings(
         burst_requests=10,
     ),
     fair_share=FairShare(
-        connections=128,
+        connections=256,
         uploads=2,
         greedy_rate=50,
-        greedy_requests=4,
+        greedy_requests=16,
         logged_rate=20,
     ),
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),

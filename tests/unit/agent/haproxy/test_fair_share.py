@@ -32,10 +32,12 @@ def test_connection_is_counted_before_it_is_refused():
 
 
 def test_without_limits_nothing_is_refused_or_left_out():
+    gateway, switches = fair_share.gateway_rules(NO_LIMIT)
     rules = [
         *fair_share.connection_rules(NO_LIMIT, MAP),
         *fair_share.request_rules(NO_LIMIT),
-        *fair_share.gateway_rules(NO_LIMIT),
+        *gateway,
+        *switches,
     ]
     assert not [
         rule
@@ -43,7 +45,7 @@ def test_without_limits_nothing_is_refused_or_left_out():
         for word in ("reject", "return", "tarpit", "silent", "use_backend")
         if word in rule
     ]
-    assert fair_share.lanes(NO_LIMIT) == {}
+    assert fair_share.lanes(NO_LIMIT) == []
 
 
 @pytest.mark.parametrize(
@@ -51,21 +53,18 @@ def test_without_limits_nothing_is_refused_or_left_out():
     [
         ({"logged_rate": 7}, "silent if { sc_http_req_rate(0) gt 70 }"),
         ({"greedy_rate": 7}, "acl greedy sc_http_req_rate(0) gt 70"),
-        ({"greedy_rate": 7}, "acl over sc_gpc0_rate(0) ge 7"),
-        ({"greedy_requests": 7}, "acl many sc_conn_cur(0) gt 7"),
         ({"uploads": 7}, "if upload { sc_conn_cur(1) gt 7 }"),
     ],
 )
 def test_option_is_in_the_gateways_rules(change, rule):
     share = dataclasses.replace(SHARE, **change)
-    rules = fair_share.gateway_rules(share)
+    rules = fair_share.gateway_rules(share)[0]
     assert [line for line in rules if line.endswith(rule)]
-    assert fair_share.gateway_rules(SHARE) != rules
+    assert fair_share.gateway_rules(SHARE)[0] != rules
 
 
 def test_refused_is_counted_before_it_is_refused():
-    """And backends are chosen last, or haproxy warns of the order."""
-    rules = fair_share.gateway_rules(SHARE)
+    rules, switches = fair_share.gateway_rules(SHARE)
     numbers = [
         next(n for n, rule in enumerate(rules) if word in rule)
         for word in (
@@ -73,14 +72,29 @@ def test_refused_is_counted_before_it_is_refused():
             "track-sc1",
             "sc-inc-gpc1",
             "return status 429",
-            "tarpit status 429",
             "sc-inc-gpc0",
-            "use_backend",
         )
     ]
     assert numbers == sorted(numbers)
-    assert all("use_backend" in rule for rule in rules[numbers[-1] :])
+    assert [rule.split()[1] for rule in switches] == [
+        *("uploads", "greedy", "greedy-alone")
+    ]
 
 
 def test_lanes():
-    assert fair_share.lanes(SHARE) == {"uploads": 8, "greedy": 4}
+    assert [
+        (lane.name, lane.requests) for lane in fair_share.lanes(SHARE)
+    ] == [
+        ("uploads", 8),
+        ("greedy", 4),
+        ("greedy-alone", 4),
+    ]
+
+
+def test_only_plain_requests_share_connections():
+    shared = [
+        lane.name
+        for lane in fair_share.lanes(SHARE)
+        if "http-reuse always" in lane.settings()
+    ]
+    assert shared == ["greedy"]

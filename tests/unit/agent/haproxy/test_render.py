@@ -144,7 +144,7 @@ def test_a_nova_that_is_down_is_a_503_with_retry_after():
     found = [
         line for line in lines_of(gateway()) if line.startswith("http-error")
     ]
-    assert len(found) == 3  # Nova's, and each lane's
+    assert len(found) == 4  # Nova's, and each lane's
     for line in found:
         assert line.startswith("http-error status 503 ")
         assert line.endswith(" hdr Retry-After 5")
