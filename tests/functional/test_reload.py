@@ -120,6 +120,12 @@ def limit(chassis: Chassis, **options: object) -> None:
     for key in chassis.keys:
         window = f"gpc0_rate({options['base_window_duration']}s)"
         assert window in (CONFIG / f"{key}.conf").read_text()
+    # An old worker takes a connection yet before it hears that it ends.
+    wait_for(
+        lambda: all(len(pids) == 1 for pids in chassis.workers().values()),
+        timeout_s=70,
+        what="end of the old workers",
+    )
 
 
 @pytest.mark.parametrize(
