@@ -125,8 +125,11 @@ def ensure_daemon() -> None:
     with _restart_lock:
         if _stopped.is_set():
             raise PrivilegedError("the agent ends; no daemon is started")
-        if default.channel is not None and not default.channel.running:
+        channel = default.channel
+        if channel is not None and not channel.running:
             default.stop()
+            # The library leaves it to the garbage collector, some day.
+            channel.writer.writesock.close()
         if default.channel is None:
             default.start()
 
