@@ -3,7 +3,8 @@
 supervisord holds it, in root's own folder: a gateway that dies leaves it
 open. Who asks meanwhile waits in its queue for the next gateway, which has
 it as standard input (haproxy: `bind fd@0`). While the gateway can't be
-started it is away: who asks is to know at once, not after a timeout.
+started it is away: who asks is to know at once, not after a timeout. Where an
+earlier supervisord's gateway still serves, it keeps the name until ours does.
 
 supervisor's own fcgi-program starts a program with a socket too, but closes
 that when the program ends, and has no way to name a group without a name.
@@ -31,6 +32,7 @@ class GatewaySocket:
 
     def __init__(self, path: Path, *, logger: Any) -> None:
         self._path = path
+        self._bound = path  # what its name is now
         self._logger = logger
         self._socket: socket.socket | None = None
         self._inode = 0  # of the file that is bound to it
@@ -48,7 +50,7 @@ class GatewaySocket:
 
     def _is_listening(self, held: socket.socket) -> bool:
         try:
-            inode = os.lstat(self._path).st_ino
+            inode = os.lstat(self._bound).st_ino
         except FileNotFoundError:
             return False
         is_shut = select.poll()
@@ -87,7 +89,7 @@ class GatewaySocket:
     def _failing(self, event: Any) -> None:
         """Have nobody wait for a gateway that does not come."""
         if _is_gateway(event.process):
-            self._path.unlink(missing_ok=True)
+            self._bound.unlink(missing_ok=True)
             self._close()
 
     def _listen(self, gid: int) -> None:
@@ -102,17 +104,43 @@ class GatewaySocket:
             os.chmod(fresh, _MODE)
             listener.listen(_BACKLOG)
             self._inode = os.lstat(fresh).st_ino
-            fresh.replace(self._path)
         except OSError:
             listener.close()
             raise
         self._socket = listener
+        self._bound = fresh
+        if not _answers(self._path):
+            self.publish()
+
+    def publish(self) -> None:
+        """Have it be where the gateway is asked, for ours listens."""
+        try:
+            self._bound.replace(self._path)
+        except OSError as error:  # seen by `is_in_order`
+            self._logger.error(
+                "%(path)s: %(error)s", path=self._path, error=error
+            )
+        else:
+            self._bound = self._path
 
     def _close(self) -> None:
         """Let go of it; a gateway that has it has it still."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _answers(path: Path) -> bool:
+    """Tell whether somebody listens at PATH."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return True  # a full queue
+        except OSError:
+            return False
+        return True
 
 
 def _is_gateway(process: Any) -> bool:

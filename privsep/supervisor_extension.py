@@ -22,6 +22,7 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from . import names, orphans
 from .gateway_socket import GatewaySocket
+from .listening import listens
 
 
 class FleetInterface:
@@ -39,9 +40,11 @@ class FleetInterface:
         self._orphans = orphans.scan()
         # Since when (monotonic) those beside a program are to finish.
         self._told: dict[orphans.Orphan, float] = {}
+        # Programs that run and may not listen yet, beside predecessors.
+        self._coming: dict[str, Any] = {}
         events.subscribe(events.ProcessStateRunningEvent, self._running)
         events.subscribe(events.ProcessStateBackoffEvent, self._failing)
-        self._wake_for_restarts()
+        self._hook_into_main_loop()
 
     def ping(self) -> bool:
         """Answer that this supervisord is the fleet's."""
@@ -112,7 +115,7 @@ class FleetInterface:
         to finish: half of the requests would go to what they still know.
         """
         running = {
-            _config_of(process.config)
+            _config_of(process.config): process
             for process in self._processes()
             if process.get_state() == ProcessStates.RUNNING
         }
@@ -126,7 +129,8 @@ class FleetInterface:
             network = orphans.network_of(orphan.config, folder)
             if network is not None:
                 found.add(network)
-                if orphan.config in running:
+                successor = running.get(orphan.config)
+                if successor is not None and _serves(successor):
                     waited_s = now - self._told.setdefault(orphan, now)
                     number = orphans.signal_after(waited_s)
                     orphan.end(haproxy, number=number)
@@ -148,7 +152,8 @@ class FleetInterface:
         What is not told so is when NAME has run for a second.
         """
         for process in self._group(name).processes.values():
-            self._finish(process.config)
+            if _serves(process):
+                self._take_over(process)
         return True
 
     def end_orphans(self, config: str, haproxy: str) -> int:
@@ -166,8 +171,24 @@ class FleetInterface:
         self._make_room(event.process.config)
 
     def _running(self, event: Any) -> None:
-        """Have the predecessors finish what they have and go."""
-        self._finish(event.process.config)
+        """Have the predecessors go, as soon as their successor listens."""
+        self._coming[event.process.config.name] = event.process
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have the predecessors of what listens by now finish and go."""
+        for name, process in list(self._coming.items()):
+            if process.get_state() != ProcessStates.RUNNING:
+                del self._coming[name]  # there is a next time
+            elif _serves(process):
+                del self._coming[name]
+                self._take_over(process)
+
+    def _take_over(self, process: Any) -> None:
+        """Have PROCESS, which listens, do alone what predecessors did."""
+        if process.config.name == names.program_name(names.GATEWAY):
+            self._gateway_socket.publish()
+        self._finish(process.config)
 
     def _make_room(self, config: Any) -> None:
         """Let the program listen beside the orphans on its configuration.
@@ -202,11 +223,12 @@ class FleetInterface:
                 told=told,
             )
 
-    def _wake_for_restarts(self) -> None:
-        """Have the main loop look again at once after a program ended.
+    def _hook_into_main_loop(self) -> None:
+        """Have it look again at once after a program ended.
 
         supervisord starts an ended program in its next round, up to a
-        second later; an instance that boots would wait for that.
+        second later; an instance that boots would wait for that. Each round
+        looks after those that are coming, too.
         """
         poller = self._supervisord.options.poller
         poll = poller.poll
@@ -219,10 +241,21 @@ class FleetInterface:
         def poll_soon(timeout: float | None) -> Any:
             nonlocal ended
             soon, ended = ended, False
+            self._hand_over()
             return poll(0 if soon else timeout)
 
         events.subscribe(events.ProcessStateExitedEvent, note)
         poller.poll = poll_soon
+
+
+def _serves(process: Any) -> bool:
+    """Tell whether supervisord's PROCESS, a haproxy, listens.
+
+    A network's on its port, the gateway on its unix sockets.
+    """
+    command = shlex.split(process.config.command)
+    in_network = bool(orphans.value_of(command, "--net="))
+    return listens(process.pid, tcp=in_network)
 
 
 def _config_of(config: Any) -> str:
