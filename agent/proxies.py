@@ -179,9 +179,16 @@ class Proxies:
             if mapfile.same_owner(wanted.get(key, ""), value)
         }
         if kept != present:
-            # The file first: one that is started now reads it.
-            files.write(file, mapfile.render_map(kept))
-            stats.change_map(socket, file, mapfile.change(present, kept))
+            try:
+                # The file first: one that is started now reads it.
+                files.write(file, mapfile.render_map(kept))
+            except OSError:
+                # A disk that takes nothing. Better none than the old one.
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                raise
+            finally:
+                stats.change_map(socket, file, mapfile.change(present, kept))
         return tuple(sorted(present.keys() - kept.keys()))
 
     def replace(self, network: str, rights: Rights) -> None:

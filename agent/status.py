@@ -21,6 +21,7 @@ from .errors import StartError
 LOG = logging.getLogger(__name__)
 
 _SEND_TIMEOUT_S = 5
+_ACCEPT_PAUSE_S = 0.2
 
 
 @dataclasses.dataclass(slots=True)
@@ -222,6 +223,18 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         threading.Thread(
             target=self.serve_forever, name="status", daemon=True
         ).start()
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Take the next caller; wait a while before OSError.
+
+        Without a free descriptor the caller stays in the queue, and the
+        server would try again as fast as it can.
+        """
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_ACCEPT_PAUSE_S)
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note that a caller went away before it had its answer."""

@@ -137,7 +137,11 @@ def _replace(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.tmp")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, _MODE)  # whatever the umask says
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, _MODE)  # whatever the umask says
+            file.write(text)
+    except OSError as error:
+        # What a full disk says does not name it.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     fresh.replace(path)

@@ -52,13 +52,12 @@ def running_digest(stats: Stats) -> str | None:
     """Return the digest of what the haproxy of STATS runs on.
 
     None if nobody listens there; "" if it is not one of our
-    configurations. Raises TimeoutError if somebody does and is too busy.
+    configurations. Raises TimeoutError if somebody does and is too busy,
+    OSError for what says nothing of it, as a lack of descriptors.
     """
     try:
         answer = ask(stats, "show info")
-    except TimeoutError:
-        raise
-    except OSError:
+    except (FileNotFoundError, ConnectionError, PermissionError):
         return None
     for line in answer.splitlines():
         key, _, value = line.partition(": ")

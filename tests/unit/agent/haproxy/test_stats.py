@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 from pathlib import Path
@@ -131,3 +132,20 @@ def test_socket_of_another_user_is_not_spoken_to(haproxy):
         with pytest.raises(PermissionError, match="no socket of"):
             stats.read_map(wrong, FILE, entries=10)
     assert haproxy.asked == []
+
+
+def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
+    haproxy,
+):
+    """It would be replaced, though it serves."""
+    haproxy.answer = "description: abc\n"
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            stats.running_digest(haproxy.stats)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert stats.running_digest(haproxy.stats) == "abc"
