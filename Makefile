@@ -17,7 +17,8 @@ SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check unit functional bench boot packages peer venv clean
+.PHONY: help demo test check unit functional continuity soak bench boot \
+    packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -46,6 +47,18 @@ functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
 	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
+
+continuity: packages venv ## the table of docs/continuity.md, measured
+	$(STEP) "what fails while something else does"
+	@$(SANDBOX) $(VENV)/bin/python -Im pytest -q \
+	    tests/functional/test_continuity.py \
+	    tests/functional/test_starved.py \
+	    tests/functional/test_clock_and_pids.py $(ARGS)
+
+soak: packages venv ## 2,000 networks come and go: memory, descriptors
+	$(STEP) "networks come and go"
+	@SOAK_CYCLES=2000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
+	    tests/functional/test_soak.py $(ARGS)
 
 bench: packages venv ## figures, beside Neutron's own agent
 	$(STEP) "benchmarks"

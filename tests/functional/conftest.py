@@ -29,6 +29,7 @@ from sandbox import (
 Options = Mapping[tuple[str, str], str]
 
 LOG_TAIL_LINES = 40
+FIGURES = "continuity"  # the property with a row of the table below
 _HINT = (
     "functional tests need a sandbox: run `make test`, or "
     "PYTHONPATH=tests python -m sandbox.enter python -m pytest "
@@ -77,6 +78,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
                 with contextlib.suppress(subprocess.SubprocessError, OSError):
                     said = box.agent.status().stdout
                     report.sections.append((f"agent-status ({name})", said))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print what requests came to, as `continuity.Measure` notes it."""
+    rows = [
+        row
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if getattr(report, "when", "") == "call"
+        for name, row in report.user_properties
+        if name == FIGURES
+    ]
+    if not rows:
+        return
+    terminalreporter.section("continuity")
+    terminalreporter.line(
+        "| what is done | requests | failed | 503 | longest gap, s |"
+    )
+    terminalreporter.line("|---|---|---|---|---|")
+    for what, asked, failed, refused, gap_s in rows:
+        terminalreporter.line(
+            f"| {what} | {asked} | {failed} | {refused} | {gap_s:.2f} |"
+        )
 
 
 @dataclasses.dataclass

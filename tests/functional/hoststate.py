@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sandbox import CommandError, Network, Port, Sandbox, host, wait_for
 from sandbox.daemons import run
 from sandbox.model import METADATA_V4, METADATA_V6
+from sandbox.namespaces import NETNS_FOLDER
 from sandbox.ovsdb import to_uuid
 
-from .test_lifecycle import left_of
+from .test_lifecycle import FLEET, left_of, programs
 
 _MAP_LINE_FIELDS = 3  # haproxy's pointer, the address, the value
 
@@ -110,6 +113,13 @@ def _instances(network: str) -> dict[str, str]:
     }
 
 
+def written_map(network: Network) -> dict[str, str]:
+    """Return whose each address is, as the file has it."""
+    lines = host.map_of(network.id).read_text().splitlines()
+    pairs = [line.split() for line in lines]
+    return {address: value.partition("|")[0] for address, value in pairs}
+
+
 def wait_host(
     box: Sandbox,
     network: Network,
@@ -134,3 +144,122 @@ def wait_host(
         )
     except TimeoutError as error:
         raise TimeoutError(f"{error}\nfound {seen}\nnot {wanted}") from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Everything:
+    """All that a metadata agent has made on this host, by name."""
+
+    namespaces: frozenset[str]
+    links: frozenset[str]
+    ports: frozenset[str]  # of Open vSwitch
+    programs: frozenset[tuple[str, str]]  # with their state
+    processes: Mapping[str, int]  # haproxies, by network or gateway
+    files: frozenset[str]
+
+    def with_networks(self, keys: Iterable[str]) -> Everything:
+        """Return what there is if the networks KEYS are served as well."""
+        added = [_of_network(key) for key in keys]
+        return Everything(
+            self.namespaces.union(*(one.namespaces for one in added)),
+            self.links.union(*(one.links for one in added)),
+            self.ports.union(*(one.ports for one in added)),
+            self.programs.union(*(one.programs for one in added)),
+            {
+                **self.processes,
+                **{k: 2 for one in added for k in one.processes},
+            },
+            self.files.union(*(one.files for one in added)),
+        )
+
+    def differences(self, other: Everything) -> list[str]:
+        """Return what is here or in OTHER, and not in both."""
+        found = []
+        for field in dataclasses.fields(self):
+            mine, theirs = (
+                set(value.items()) if isinstance(value, dict) else value
+                for value in (
+                    getattr(self, field.name),
+                    getattr(other, field.name),
+                )
+            )
+            found += [f"{field.name}: + {each}" for each in mine - theirs]
+            found += [f"{field.name}: - {each}" for each in theirs - mine]
+        return sorted(found)
+
+
+def _of_network(key: str) -> Everything:
+    outer = f"tap{key[:10]}0"
+    work = host.stats_of(key).parent
+    files = {
+        *(host.config_of(key), host.map_of(key), host.map_of(key).parent),
+        *(work, work / "stats.sock", work / "haproxy.pid"),
+        host.HOME / "external" / "pids" / f"{key}.pid.haproxy",
+        *(FLEET / "programs" / f"{key}.conf", FLEET / "log" / f"{key}.log"),
+    }
+    return Everything(
+        namespaces=frozenset({f"ovnmeta-{key}"}),
+        links=frozenset({outer}),
+        ports=frozenset({outer}),
+        programs=frozenset({(f"haproxy-{key}", "RUNNING")}),
+        processes={key: 2},
+        files=frozenset(map(str, files)),
+    )
+
+
+def everything(box: Sandbox) -> Everything:
+    """Return what there is of the agent's, whatever it is there for."""
+    plugged = {instance.outer for instance in box.instances}
+    links = {entry.name for entry in Path("/sys/class/net").iterdir()}
+    ports = {row["name"] for row in box.ovn.ovs.select("Port", (), ["name"])}
+    haproxies = Counter(
+        Path(process.cmdline[process.cmdline.index("-f") + 1]).stem
+        for process in box.agent.processes("haproxy")
+        if "-f" in process.cmdline
+    )
+    return Everything(
+        namespaces=frozenset(
+            path.name for path in NETNS_FOLDER.glob("ovnmeta-*")
+        ),
+        links=frozenset(n for n in links - plugged if n.startswith("tap")),
+        ports=frozenset(n for n in ports - plugged if n.startswith("tap")),
+        programs=frozenset(programs().items()),
+        processes=dict(haproxies),
+        files=frozenset(
+            str(path)
+            for top in (host.HOME, FLEET)
+            for path in top.rglob("*")
+            # supervisord's log is turned over now and then.
+            if not re.search(r"supervisord\.log|\.log\.\d+$", path.name)
+        ),
+    )
+
+
+def settled(box: Sandbox) -> Everything:
+    """Return `everything`, once every program has run for a while."""
+
+    def running() -> Everything | None:
+        found = everything(box)
+        states = {state for _, state in found.programs}
+        return found if states == {"RUNNING"} else None
+
+    found = wait_for(running, timeout_s=20, what="programs that run")
+    assert found is not None
+    return found
+
+
+def wait_everything(
+    box: Sandbox, wanted: Everything, *, timeout_s: float
+) -> None:
+    """Wait until there is what is WANTED, and nothing else."""
+    found: list[str] = []
+
+    def so() -> bool:
+        found[:] = everything(box).differences(wanted)
+        return not found
+
+    try:
+        wait_for(so, timeout_s=timeout_s, interval_s=0.1, what="such a host")
+    except TimeoutError as error:
+        listing = "\n".join(found)
+        raise TimeoutError(f"{error}\n{listing}") from None

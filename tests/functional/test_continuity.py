@@ -1,152 +1,48 @@
 """Whatever dies, restarts or hangs: instances keep getting their metadata.
 
-Two networks are asked for 20 times a second in all while something is done
-to the agent, its daemons, the haproxies or the databases.
+Twenty networks are asked for 100 times a second in all while something is
+done to the agent, its daemons, the haproxies, the databases or Nova. What
+it came to is printed in the end, and is in docs/continuity.md.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import socket
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from sandbox import Instance, Loader, Network, Sandbox, host, wait_for
-from sandbox.processes import send_signal
+from sandbox import Agent, Nova, host, release, wait_for
+from sandbox.daemons import Daemon
+from sandbox.namespaces import NETNS_FOLDER
+from sandbox.processes import descriptors, send_signal
 
-SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
+from .conftest import wait_served
+from .continuity import (
+    PIDS,
+    SIGKILL,
+    SIGSTOP,
+    Chassis,
+    Measure,
+    digest,
+    hanging,
+    make_chassis,
+    pause,
+    requests,
+)
+from .test_lifecycle import status
+from .test_serving import registration
 
-CONFIG = host.HOME / "ovn-metadata-proxy"
-OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
-ONE_OF_EACH = {"agent": 1, "privsep": 1, "supervisord": 1}
-PIDS = host.HOME / "external" / "pids"
-BACK_S = 2.0  # the longest that a network may be without metadata
-SETTLE_REQUESTS = 40  # two seconds of the load
-
-
-@dataclasses.dataclass
-class Chassis:
-    """Two served networks, an instance each."""
-
-    box: Sandbox
-    networks: list[Network]
-    instances: list[Instance]
-
-    @property
-    def keys(self) -> list[str]:
-        """What has a haproxy here."""
-        return [*(network.id for network in self.networks), "gateway"]
-
-    def haproxies(self, key: str) -> tuple[list[int], list[int]]:
-        """Return the PIDs of KEY's masters and of its workers."""
-        file = str(CONFIG / f"{key}.conf")
-        found = [
-            process
-            for process in self.box.agent.processes("haproxy")
-            if file in process.cmdline
-        ]
-        pids = {process.pid for process in found}
-        return (
-            [one.pid for one in found if one.parent not in pids],
-            [one.pid for one in found if one.parent in pids],
-        )
-
-    def fleet(self) -> dict[str, tuple[list[int], list[int]]]:
-        """Return all that `haproxies` says."""
-        return {key: self.haproxies(key) for key in self.keys}
-
-    def kill(self, kind: str) -> int:
-        """Kill the process of KIND with SIGKILL; return its old PID."""
-        found = self.box.agent.processes(kind)
-        # A haproxy that supervisord is starting is its copy for a moment.
-        pids = {process.pid for process in found}
-        (process,) = [one for one in found if one.parent not in pids]
-        send_signal(process.pid, SIGKILL)
-        return process.pid
-
-    def wait_other(self, kind: str, pid: int) -> None:
-        """Wait until exactly one process of KIND runs, and not PID."""
-
-        def one_other() -> bool:
-            found = self.box.agent.processes(kind)
-            # While it detaches, there are two, or one with a parent.
-            return len(found) == 1 and (
-                found[0].pid != pid and found[0].parent == 1
-            )
-
-        wait_for(one_other, timeout_s=30, what=f"another {kind}")
-
-    def wait_one_pair_each(self) -> None:
-        """Wait until each haproxy is supervisord's master and a worker."""
-
-        def in_order() -> bool:
-            daemons = self.box.agent.processes("supervisord")
-            found = self.box.agent.processes("haproxy")
-            parents = {process.pid: process.parent for process in found}
-            return (
-                len(daemons) == 1
-                and len(found) == 2 * len(self.keys)
-                and all(
-                    (len(masters), len(workers)) == (1, 1)
-                    and parents.get(masters[0]) == daemons[0].pid
-                    for masters, workers in self.fleet().values()
-                )
-            )
-
-        wait_for(
-            in_order,
-            timeout_s=40,
-            interval_s=0.1,
-            what="one master and one worker each",
-        )
-
-    def is_well(self) -> bool:
-        """Tell whether all runs and all are served."""
-        kinds = Counter(p.kind for p in self.box.agent.processes())
-        return (
-            self.box.agent.running
-            and kinds == {**ONE_OF_EACH, "haproxy": 2 * len(self.keys)}
-            and self.box.agent.status().returncode == 0
-            and all(i.fetch(timeout=2).status == 200 for i in self.instances)
-        )
-
-    @contextlib.contextmanager
-    def stopped_agent(self) -> Iterator[None]:
-        """Have no agent inside, and one that is ready afterwards."""
-        self.box.agent.stop()
-        yield
-        self.box.agent.start()
-        self.box.agent.wait_ready()
-
-    def wait_content(self) -> None:
-        """Wait until agent-status is content."""
-        wait_for(
-            lambda: self.box.agent.status().returncode == 0,
-            timeout_s=60,
-            interval_s=0.2,
-            what="content agent-status",
-        )
-
-
-def make_chassis(box: Sandbox) -> Chassis:
-    """Start the agent of BOX and return two networks that are served."""
-    box.agent.start()
-    box.agent.wait_ready()
-    networks = [box.neutron.create_network(name) for name in ("n1", "n2")]
-    ports = [box.neutron.create_port(network) for network in networks]
-    made = Chassis(box, networks, box.plug(ports))
-    for instance in made.instances:
-        wait_for(
-            lambda i=instance: i.fetch(timeout=1).status == 200,  # type: ignore[misc]
-            timeout_s=30,
-            what="first answer",
-        )
-    made.wait_one_pair_each()
-    return made
+HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
+SECOND_NOVA = 8776
+OPTIONS = {
+    ("ovn_metadata_agent", "resync_interval"): "5",
+    ("DEFAULT", "agent_down_time"): "9",  # heartbeats within three seconds
+}
+BACK_S = 1.0  # the longest that a network may be without metadata
+CALL_TIMEOUT_S = 30  # privsep.context
 
 
 @pytest.fixture(scope="module")
@@ -163,99 +59,61 @@ def chassis(host, known: list[Chassis]) -> Chassis:
     return known[-1]
 
 
-def requests(load: Loader, count: int = SETTLE_REQUESTS) -> None:
-    """Wait until LOAD has asked COUNT more times."""
-    wanted = load.requests + count
-    wait_for(
-        lambda: load.requests >= wanted, timeout_s=60, what="more requests"
-    )
-
-
-def pause(seconds: float) -> None:
-    """Let the load go on for so long."""
-    end = time.monotonic() + seconds
-    wait_for(
-        lambda: time.monotonic() > end, timeout_s=2 * seconds, what="the end"
-    )
-
-
-def report(what: str, load: Loader) -> None:
-    """Print the figures of LOAD (`pytest -s` shows them)."""
-    print(
-        f"{what}: {len(load.failures)} of {load.requests} requests failed, "
-        f"longest gap {load.longest_gap_s:.2f} s"
-    )
-
-
-def stats(key: str, command: str) -> str:
-    """Return what KEY's haproxy answers to COMMAND."""
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(5)
-        link.connect(str(host.stats_of(key)))
-        link.sendall(command.encode() + b"\n")
-        with link.makefile("rb") as stream:
-            return stream.read().decode()
-
-
-def digest(key: str) -> str:
-    """Return the digest that KEY's haproxy runs on."""
-    for line in stats(key, "show info").splitlines():
-        if line.startswith("description: "):
-            return line
-    return ""
+@pytest.fixture
+def measure(record_property, chassis) -> Measure:
+    """Give a way to load the chassis and note what came of it."""
+    return Measure(record_property, chassis)
 
 
 # -- the control plane ------------------------------------------------------
 
 
+def stop_agent(chassis: Chassis) -> None:
+    """Stop the agent, start it two seconds later."""
+    chassis.box.agent.stop()
+    pause(2)
+    chassis.box.agent.start()
+    chassis.box.agent.wait_ready()
+
+
 def kill_agent(chassis: Chassis) -> None:
-    """Kill the agent; systemd starts it again."""
+    """Kill the agent, start it again."""
     chassis.box.agent.kill9()
     chassis.box.agent.start()
     chassis.box.agent.wait_ready()
 
 
-def restart_agent(chassis: Chassis) -> None:
-    """Stop the agent and start it, as an upgrade does."""
-    chassis.box.agent.stop()
-    chassis.box.agent.start()
-    chassis.box.agent.wait_ready()
-
-
 def kill_privsep(chassis: Chassis) -> None:
-    """Kill the privsep daemon; the next call has a new one."""
+    """Kill the privsep daemon."""
     chassis.wait_other("privsep", chassis.kill("privsep"))
 
 
-def freeze_privsep(chassis: Chassis) -> None:
-    """Have the privsep daemon hang for some seconds."""
-    (process,) = chassis.box.agent.processes("privsep")
-    send_signal(process.pid, SIGSTOP)
-    pause(4)
-    send_signal(process.pid, SIGCONT)
-
-
 def kill_agent_and_privsep(chassis: Chassis) -> None:
-    """Kill both at once, as a container's end does."""
+    """Kill the agent and its privsep daemon at once."""
     chassis.kill("privsep")
     kill_agent(chassis)
 
 
 def restart_southbound(chassis: Chassis) -> None:
-    """Restart the Southbound database: the agent connects again."""
+    """Restart the Southbound database."""
     chassis.box.ovn.restart("sb")
 
 
-def restart_switch_database(chassis: Chassis) -> None:
-    """Restart Open vSwitch's database: the agent connects again."""
-    chassis.box.ovn.restart("ovsdb-server")
-
-
 def kill_southbound(chassis: Chassis) -> None:
-    """Have no Southbound database for three seconds."""
+    """Kill the Southbound database, start it after 3 s."""
     chassis.box.ovn.kill("sb")
     pause(3)
     chassis.box.ovn.start("sb")
+
+
+def restart_controller(chassis: Chassis) -> None:
+    """Restart ovn-controller."""
+    chassis.box.ovn.restart("ovn-controller")
+
+
+def restart_switch_database(chassis: Chassis) -> None:
+    """Restart Open vSwitch's database."""
+    chassis.box.ovn.restart("ovsdb-server")
 
 
 def kill_both_databases(chassis: Chassis) -> None:
@@ -269,58 +127,144 @@ def kill_both_databases(chassis: Chassis) -> None:
         chassis.box.ovn.start(name)
 
 
+def restart_switch(chassis: Chassis) -> None:
+    """Restart ovs-vswitchd, which forwards every packet here."""
+    chassis.box.ovn.restart("ovs-vswitchd")
+
+
 ACTS: list[Callable[[Chassis], None]] = [
+    stop_agent,
     kill_agent,
-    restart_agent,
     kill_privsep,
-    freeze_privsep,
     kill_agent_and_privsep,
     restart_southbound,
-    restart_switch_database,
     kill_southbound,
+    restart_controller,
+    restart_switch_database,
     kill_both_databases,
+    restart_switch,
 ]
 
 
+def words(act: Callable[[Chassis], None]) -> str:
+    """Return what ACT does, in the words of the table."""
+    return str(act.__doc__).rstrip(".")
+
+
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
-def test_control_plane_is_not_in_the_way_of_requests(chassis, act):
+def test_control_plane_is_not_in_the_way_of_requests(chassis, measure, act):
     """No request fails, no haproxy is reloaded, and the agent goes on."""
     before = chassis.fleet()
-    with Loader(chassis.instances) as load:
-        requests(load, 10)
+    with measure.load(words(act)) as load:
         act(chassis)
         chassis.wait_content()
-        requests(load)
-    report(act.__name__, load)
+    assert load.failures == []
+    assert chassis.has_one_of_each()
+    chassis.check_follows()
+    assert chassis.fleet() == before
+
+
+def test_privsep_daemon_killed_in_the_middle_of_a_call(chassis, measure):
+    """What it left half-made is made whole by the next one."""
+    box = chassis.box
+    before = chassis.fleet()
+    network = box.neutron.create_network("half")
+    there = NETNS_FOLDER / network.namespace
+    what = "Kill the privsep daemon in the middle of a call"
+    with measure.load(what) as load:
+        pid = chassis.process("privsep").pid
+        (instance,) = box.plug([box.neutron.create_port(network)], wait=False)
+        wait_for(there.exists, timeout_s=20, what="half", interval_s=0)
+        send_signal(pid, SIGSTOP)
+        inner = f"tap{network.id[:10]}0"
+        assert network.id not in status()["networks"], inner
+        send_signal(pid, SIGKILL)
+        wait_served(instance)
+        chassis.wait_content()
     assert load.failures == []
     assert chassis.fleet() == before
-    kinds = Counter(p.kind for p in chassis.box.agent.processes())
-    assert kinds == {**ONE_OF_EACH, "haproxy": 2 * len(chassis.keys)}
-    # It still follows: a new port is served.
-    port = chassis.box.neutron.create_port(chassis.networks[0])
-    instance = chassis.box.instance(port)
+    assert status()["networks"][network.id]["failures"] == 1
+    box.unplug([instance])
+    box.neutron.delete_network(network)
     wait_for(
-        lambda: instance.fetch(timeout=1).status == 200,
-        timeout_s=20,
-        what="answer for a port made afterwards",
+        lambda: not there.exists(), timeout_s=20, what="the network's end"
     )
+
+
+def test_privsep_daemons_that_are_killed_leave_nothing_open(chassis):
+    """The agent closes its side of the connection to each."""
+    before = descriptors(chassis.box.agent.pid)
+    for _ in range(3):
+        kill_privsep(chassis)
+    wait_for(
+        lambda: descriptors(chassis.box.agent.pid) == before,
+        timeout_s=10,
+        what=f"no more than {before}",
+    )
+
+
+def test_privsep_daemon_hangs_for_longer_than_a_call_may(chassis, measure):
+    """Calls time out and are tried again; Neutron sees the agent alive."""
+    box = chassis.box
+    before = chassis.fleet()
+    network = box.neutron.create_network("late")
+    what = f"Have the privsep daemon hang for more than {CALL_TIMEOUT_S} s"
+    with measure.load(what) as load:
+        with hanging("privsep"):
+            ports = [box.neutron.create_port(network)]
+            (instance,) = box.plug(ports, wait=False)
+
+            def given_up() -> bool:
+                entry = status()["networks"].get(network.id, {})
+                return "imeout" in entry.get("error", "")
+
+            beats = []
+            while not beats or not given_up():
+                box.ovn.sync()
+                wait_for(heartbeat_is_true(chassis), **HEARD)
+                beats.append(registration(box)[HEARTBEAT])
+                assert len(beats) < 2 * CALL_TIMEOUT_S
+        wait_served(instance, timeout_s=90)
+        chassis.wait_content()
+    assert load.failures == []
+    assert len(set(beats)) == len(beats) > CALL_TIMEOUT_S / 10
     assert chassis.fleet() == before
-    chassis.box.unplug([instance])
+    box.unplug([instance])
+    box.neutron.delete_network(network)
+
+
+HEARD = {"timeout_s": 15, "what": "a heartbeat"}
+
+
+def heartbeat_is_true(chassis: Chassis) -> Callable[[], bool]:
+    """Return a way to tell whether the last heartbeat asked for came."""
+    box = chassis.box
+
+    def true() -> bool:
+        where = [["name", "==", box.ovn.system_id]]
+        columns = ["nb_cfg", "external_ids"]
+        (row,) = box.ovn.sb.select("Chassis_Private", where, columns)
+        return row["external_ids"].get(HEARTBEAT) == str(row["nb_cfg"])
+
+    return true
+
+
+# -- supervisord ------------------------------------------------------------
 
 
 def kill_supervisord(chassis: Chassis) -> None:
-    """Kill supervisord; the agent sees to another one."""
+    """Kill supervisord."""
     chassis.wait_other("supervisord", chassis.kill("supervisord"))
 
 
 def kill_supervisord_twice(chassis: Chassis) -> None:
-    """Kill the second one too, before its haproxies have taken over."""
+    """Kill supervisord and, before it is done, the next."""
     kill_supervisord(chassis)
     kill_supervisord(chassis)
 
 
 def kill_supervisord_without_agent(chassis: Chassis) -> None:
-    """Kill supervisord while no agent runs; the agent comes later."""
+    """Kill supervisord and the agent, start the agent."""
     chassis.box.agent.kill9()
     killed = chassis.kill("supervisord")
     chassis.box.agent.start()
@@ -329,14 +273,14 @@ def kill_supervisord_without_agent(chassis: Chassis) -> None:
 
 
 def kill_supervisord_and_lose_pid_files(chassis: Chassis) -> None:
-    """Kill supervisord when nobody wrote down what it had started."""
+    """Kill supervisord and lose the PID files."""
     for file in PIDS.iterdir():
         file.unlink()
     kill_supervisord(chassis)
 
 
 def kill_supervisord_and_change_configuration(chassis: Chassis) -> None:
-    """Kill supervisord; its successor's haproxies get another file."""
+    """Kill supervisord, change all configurations."""
     chassis.box.agent.stop()
     killed = chassis.kill("supervisord")
     chassis.box.agent.options[("metadata_haproxy", "timeout_server")] = "43"
@@ -356,17 +300,19 @@ def kill_supervisord_and_change_configuration(chassis: Chassis) -> None:
     ],
     ids=lambda act: act.__name__,
 )
-def test_supervisord_killed_hands_its_haproxies_over(chassis, act):
+def test_supervisord_killed_hands_its_haproxies_over(chassis, measure, act):
     """A new one is there soon; its haproxies take over; none is left."""
     before = chassis.fleet()
-    with Loader(chassis.instances) as load:
-        requests(load, 10)
+    with measure.load(words(act)) as load:
         act(chassis)
         chassis.wait_one_pair_each()
         chassis.wait_content()
-        requests(load)
-    report(act.__name__, load)
     assert load.failures == []
+    check_handed_over(chassis, before)
+
+
+def check_handed_over(chassis: Chassis, before: dict) -> None:
+    """See that each haproxy is another than BEFORE, and known as such."""
     for key, (masters, _) in chassis.fleet().items():
         assert masters != before[key][0]
         assert (PIDS / f"{key}.pid.haproxy").read_text().split() == [
@@ -375,40 +321,102 @@ def test_supervisord_killed_hands_its_haproxies_over(chassis, act):
         assert digest(key), key
 
 
+@contextlib.contextmanager
+def fleet_service(chassis: Chassis, prefix: Path) -> Iterator[Daemon]:
+    """Give the fleet's service of the release PREFIX, which runs.
+
+    It is stopped as its unit says: killed, and nothing else is.
+    """
+    service = Daemon(
+        name="ovn-metadata-fleet",
+        command=(str(prefix / "bin" / "ovn-metadata-fleet"),),
+        output=chassis.box.folder / "fleet.out",
+    )
+    service.start()
+    try:
+        yield service
+    finally:
+        service.kill()
+
+
+def test_upgrade_of_agent_then_fleet(chassis, measure):
+    """Another version, in a place of its own: no request fails meanwhile.
+
+    And back again, which is an upgrade too.
+    """
+    box = chassis.box
+    prefix = release.build(box.folder)
+    before = chassis.fleet()
+    newer = Agent(
+        box.folder, box.nova, options=box.agent.options, prefix=prefix
+    )
+    try:
+        with measure.load("Upgrade the agent to another version") as load:
+            box.agent.stop()
+            newer.start()
+            newer.wait_ready()
+        assert load.failures == []
+        assert f"agent {release.VERSION} " in newer.status().stdout
+        assert chassis.fleet() == before
+        what = "Upgrade the fleet's supervisord, then end its service"
+        with measure.load(what) as load:
+            chassis.kill("supervisord")
+            with fleet_service(chassis, prefix) as service:
+                served_by = service.pid
+                chassis.wait_one_pair_each()
+                chassis.wait_content(newer)
+                (ours,) = box.agent.processes("supervisord")
+                assert ours.pid == served_by
+                assert ours.cmdline[0].startswith(str(prefix))
+                check_handed_over(chassis, before)
+                before = chassis.fleet()
+            chassis.wait_other("supervisord", served_by)
+            chassis.wait_one_pair_each()
+            chassis.wait_content(newer)
+        assert load.failures == []
+        check_handed_over(chassis, before)
+        before = chassis.fleet()
+    finally:
+        newer.stop()
+    with measure.load("Go back to the agent's version before") as load:
+        box.agent.start()
+        box.agent.wait_ready()
+    assert load.failures == []
+    assert chassis.fleet() == before
+
+
 # -- the data plane ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", ["master", "worker", "both"])
-def test_haproxy_killed_is_back_within_two_seconds(chassis, which):
-    """It is started again at once; the other network sees nothing."""
-    victim, other = chassis.networks[0].id, chassis.networks[1].id
+def test_haproxy_killed_is_back_within_a_second(chassis, measure, which):
+    """It is started again at once; other networks see nothing."""
+    instances = chassis.instances[:2]
+    victim, other = (instance.port.network.id for instance in instances)
     before = chassis.haproxies(other)
     masters, workers = chassis.haproxies(victim)
     chosen = {"master": masters, "worker": workers, "both": masters + workers}
-    with Loader(chassis.instances, timeout_s=2) as load:
-        requests(load, 10)
+    what = f"Kill a network's haproxy ({which})"
+    with measure.load(what, instances=instances, timeout_s=2) as load:
         for pid in chosen[which]:
             send_signal(pid, SIGKILL)
-        requests(load, 2 * SETTLE_REQUESTS)
-    report(f"haproxy's {which} killed", load)
-    assert load.gaps_s[chassis.instances[0].instance_id] < BACK_S
-    untouched = chassis.instances[1].instance_id
+        requests(load, 200)
+    assert load.gaps_s[instances[0].instance_id] < BACK_S
+    untouched = instances[1].instance_id
     assert [f for f in load.failures if f.instance_id == untouched] == []
     assert chassis.haproxies(other) == before
     chassis.wait_one_pair_each()
 
 
 @pytest.mark.parametrize("which", ["master", "worker", "both"])
-def test_gateway_killed_is_not_noticed(chassis, which):
+def test_gateway_killed_is_not_noticed(chassis, measure, which):
     """Who asks waits for the next one, which has the old one's socket."""
     masters, workers = chassis.haproxies("gateway")
     chosen = {"master": masters, "worker": workers, "both": masters + workers}
-    with Loader(chassis.instances, rate=100) as load:
-        requests(load, 50)
+    with measure.load(f"Kill the gateway ({which})") as load:
         for pid in chosen[which]:
             send_signal(pid, SIGKILL)
-        requests(load, 300)
-    report(f"gateway's {which} killed", load)
+        requests(load, 200)
     assert load.failures == []
     assert load.longest_gap_s < BACK_S
     chassis.wait_one_pair_each()
@@ -420,51 +428,139 @@ def test_gateway_that_cannot_start_is_503_at_once(chassis):
     text = config.read_text()
     instance = chassis.instances[0]
     masters, _ = chassis.haproxies("gateway")
-    with chassis.stopped_agent():
-        config.write_text("nonsense\n")
-        send_signal(masters[0], SIGKILL)
-        wait_for(
-            lambda: (
-                (answer := instance.fetch(timeout=15)).status == 503 and answer
-            ),
-            timeout_s=20,
-            what="503",
-        )
-        # All through its tries, which come less and less often.
-        for _ in range(20):
-            answer = instance.fetch(timeout=15)
-            assert answer.status == 503
-            assert answer.seconds < 1
-            pause(0.2)
-        config.write_text(text)
+    agent = chassis.box.agent
+    agent.stop()
+    config.write_text("nonsense\n")
+    send_signal(masters[0], SIGKILL)
     wait_for(
-        lambda: instance.fetch(timeout=5).status == 200,
-        timeout_s=30,
-        what="metadata",
+        lambda: (
+            (answer := instance.fetch(timeout=15)).status == 503 and answer
+        ),
+        timeout_s=20,
+        what="503",
     )
+    # All through its tries, which come less and less often.
+    for _ in range(20):
+        answer = instance.fetch(timeout=15)
+        assert answer.status == 503
+        assert answer.seconds < 3
+        pause(0.2)
+    config.write_text(text)
+    agent.start()
+    agent.wait_ready()
+    wait_served(instance)
     chassis.wait_one_pair_each()
 
 
-def test_configuration_change_reaches_haproxy_without_a_loss(chassis):
-    """SIGHUP: the master stays, the digest changes, no connection fails."""
+@dataclasses.dataclass
+class Reload:
+    """SIGHUP with one option changed: what that changes."""
+
+    option: tuple[str, str]
+    value: str
+    text: str  # in the gateway's configuration
+    keys: Callable[[Chassis], list[str]]
+
+
+EVERYTHING = Reload(
+    ("metadata_haproxy", "timeout_client"),
+    "41",
+    "timeout client 41s",
+    lambda chassis: chassis.keys,
+)
+GATEWAY = Reload(
+    ("DEFAULT", "metadata_workers"),
+    "3",
+    "nbthread 3",
+    lambda chassis: ["gateway"],
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        pytest.param(
+            "Reload (SIGHUP) another timeout into every haproxy",
+            EVERYTHING,
+            id="everything",
+        ),
+        pytest.param(
+            "Reload (SIGHUP) what concerns the gateway alone",
+            GATEWAY,
+            id="gateway",
+        ),
+    ],
+)
+def test_reload_reaches_the_haproxies_without_a_loss(
+    chassis, measure, what, change
+):
+    """The masters stay, the digests change, no request fails."""
     before = chassis.fleet()
     digests = {key: digest(key) for key in chassis.keys}
-    change = {("metadata_haproxy", "timeout_client"): "41"}
-    with Loader(chassis.instances[:1], rate=150) as load:
-        requests(load, 100)
-        chassis.box.agent.options.update(change)
-        restart_agent(chassis)
+    changed = change.keys(chassis)
+    with measure.load(what, rate=150) as load:
+        chassis.box.agent.configure({change.option: change.value})
+        chassis.box.agent.reload()
         wait_for(
-            lambda: all(digest(key) != digests[key] for key in chassis.keys),
-            timeout_s=20,
-            what="new configuration everywhere",
+            lambda: all(digest(key) != digests[key] for key in changed),
+            timeout_s=30,
+            what="new configuration",
         )
-        requests(load, 300)
-    report("configuration changed", load)
+        requests(load, 150)
     assert load.failures == []
     chassis.wait_one_pair_each()
     for key, (masters, workers) in chassis.fleet().items():
         assert masters == before[key][0], key
-        assert workers != before[key][1], key
-        text = (CONFIG / f"{key}.conf").read_text()
-        assert "timeout client 41s" in text
+        assert (workers != before[key][1]) == (key in changed), key
+    chassis.wait_content()
+
+
+# -- Nova -------------------------------------------------------------------
+
+
+def test_nova_lost_and_back(chassis, measure):
+    """Of two endpoints, nobody notices one; of one, all are told at once."""
+    box = chassis.box
+    with measure.load("Lose the only Nova endpoint for 2 s") as load:
+        box.nova.stop()
+        pause(2)
+        box.nova.start()
+    reasons = {failure.reason.partition(":")[0] for failure in load.failures}
+    assert reasons == {"status 503"}
+    assert load.longest_gap_s < 2 + BACK_S + 1
+    with Nova(box.folder, port=SECOND_NOVA) as second:
+        for instance in chassis.instances:
+            second.register(instance.instance_id, instance.port.project_id)
+        both = f"127.0.0.1:{box.nova.port},127.0.0.1:{SECOND_NOVA}"
+        use_nova(chassis, both)
+        with measure.load("Lose one Nova endpoint of two for 3 s") as load:
+            box.nova.stop()
+            pause(3)
+            box.nova.start()
+            was = box.nova.requests
+            wait_for(
+                lambda: box.nova.requests > was,
+                timeout_s=20,
+                what="requests at the one that came back",
+            )
+        assert load.failures == []
+        with measure.load(
+            "Have one Nova endpoint of two hang for 3 s"
+        ) as load:
+            second.freeze()
+            pause(3)
+            second.thaw()
+        assert load.failures == []
+        use_nova(chassis, box.nova.address)
+    chassis.wait_content()
+
+
+def use_nova(chassis: Chassis, hosts: str) -> None:
+    """Have the gateway ask HOSTS."""
+    was = digest("gateway")
+    agent = chassis.box.agent
+    agent.configure({("DEFAULT", "nova_metadata_host"): hosts})
+    agent.reload()
+    wait_for(
+        lambda: digest("gateway") != was, timeout_s=20, what="Nova's hosts"
+    )

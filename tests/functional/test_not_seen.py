@@ -14,7 +14,7 @@ from sandbox import Instance, Sandbox, wait_for
 from sandbox.daemons import CommandError, run
 
 from .conftest import wait_served
-from .test_continuity import pause
+from .continuity import pause
 from .test_lifecycle import status
 from .test_scale_out import silent_server
 from .test_triggers import frozen

@@ -43,6 +43,7 @@ class Nova:
         self._settings: dict[str, Any] = {}
         self._known: dict[str, dict[str, str]] = {}
         self._past_requests = 0
+        self._first = folder / f"nova-{port}.first"
         secret_file = folder / f"nova-{port}.secret"
         folder.mkdir(parents=True, exist_ok=True)
         secret_file.write_text(secret)
@@ -56,7 +57,7 @@ class Nova:
                     address,
                     str(port),
                 ),
-                *(str(secret_file), str(self._control)),
+                *(str(secret_file), str(self._first), str(self._control)),
             ),
             output=folder / f"nova-{port}.out",
             ready=self._control,
@@ -94,8 +95,9 @@ class Nova:
         if self._daemon.running:
             return
         self._control.unlink(missing_ok=True)
+        known = {"register": list(self._known.values()), **self._settings}
+        self._first.write_text(json.dumps(known))
         self._daemon.start()
-        self._tell(register=list(self._known.values()), **self._settings)
 
     def stop(self) -> None:
         """End it at once: connections are refused from now on."""

@@ -95,32 +95,31 @@ class Control(asyncio.Protocol):
         """Obey every complete line."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
-            reply = json.dumps(self._obey(json.loads(line)))
+            reply = json.dumps(obey(self._nova, json.loads(line)))
             if self._transport is not None:
                 self._transport.write(reply.encode() + b"\n")
 
-    def _obey(self, command: dict[str, Any]) -> dict[str, Any]:
-        nova = self._nova
-        for item in command.get("register", ()):
-            user_data = base64.b64decode(item["user_data"])
-            server = Server(
-                item["id"], item["project"], item["name"], user_data
-            )
-            nova.servers[server.id] = server
-        for instance in command.get("forget", ()):
-            nova.servers.pop(instance, None)
-        nova.delay_s = command.get("delay_s", nova.delay_s)
-        nova.status = command.get("status", nova.status)
-        if "secrets" in command:
-            nova.secrets = [word.encode() for word in command["secrets"]]
-        nova.leaves_bodies = command.get("leaves_bodies", nova.leaves_bodies)
-        tape = nova.tape or {}
-        if "record" in command:
-            nova.tape = {} if command["record"] else None
-        return {
-            "requests": nova.requests,
-            "tape": [bytes(part).decode("latin-1") for part in tape.values()],
-        }
+
+def obey(nova: Nova, command: dict[str, Any]) -> dict[str, Any]:
+    """Have NOVA as COMMAND says; return what to answer."""
+    for item in command.get("register", ()):
+        user_data = base64.b64decode(item["user_data"])
+        server = Server(item["id"], item["project"], item["name"], user_data)
+        nova.servers[server.id] = server
+    for instance in command.get("forget", ()):
+        nova.servers.pop(instance, None)
+    nova.delay_s = command.get("delay_s", nova.delay_s)
+    nova.status = command.get("status", nova.status)
+    if "secrets" in command:
+        nova.secrets = [word.encode() for word in command["secrets"]]
+    nova.leaves_bodies = command.get("leaves_bodies", nova.leaves_bodies)
+    tape = nova.tape or {}
+    if "record" in command:
+        nova.tape = {} if command["record"] else None
+    return {
+        "requests": nova.requests,
+        "tape": [bytes(part).decode("latin-1") for part in tape.values()],
+    }
 
 
 async def serve(nova: Nova, address: str, port: int, control: Path) -> None:
@@ -135,9 +134,14 @@ async def serve(nova: Nova, address: str, port: int, control: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with ARGV: address, port, secret's file, control socket."""
-    address, port, secret, control = argv
+    """Run with ARGV: address, port, files, control socket.
+
+    The files have the secret, and the first command: obeyed before anybody
+    can ask.
+    """
+    address, port, secret, first, control = argv
     nova = Nova([Path(secret).read_bytes()])
+    obey(nova, json.loads(Path(first).read_bytes()))
     asyncio.run(serve(nova, address, int(port), Path(control)))
 
 

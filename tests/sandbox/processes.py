@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pwd
+import re
+from collections import Counter
 from pathlib import Path
 
 # By the name of the program or of the script that Python runs. The agent
@@ -51,6 +54,21 @@ def processes(*kinds: str) -> list[Process]:
             if process and (not kinds or process.kind in kinds):
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """Return how many descriptors of each kind the process PID has open."""
+    found: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[re.sub(r"\d+", "N", str(entry.readlink()))] += 1
+    return found
+
+
+def rss_kib(pid: int) -> int:
+    """Return the resident memory of the process PID."""
+    fields = _fields(Path(f"/proc/{pid}/status"))
+    return int(fields["VmRSS"].split()[0])
 
 
 def kind_of(cmdline: tuple[str, ...]) -> str | None:

@@ -1,0 +1,247 @@
+"""A chassis of twenty networks under load, and what the load has seen.
+
+Each measurement (`Measure`) is a row of the table that pytest prints in the
+end; docs/continuity.md has such a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from sandbox import Agent, Instance, Loader, Network, Sandbox, host, wait_for
+from sandbox.processes import Process, processes, send_signal
+
+from .conftest import FIGURES, wait_served
+from .test_lifecycle import stats
+
+SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
+
+NETWORKS = 20
+RATE = 100.0  # requests per second, over all networks
+PIDS = host.HOME / "external" / "pids"
+ONE_OF_EACH = {"agent": 1, "privsep": 1, "supervisord": 1}
+
+
+@dataclasses.dataclass
+class Chassis:
+    """Served networks, an instance each."""
+
+    box: Sandbox
+    networks: list[Network]
+    instances: list[Instance]
+
+    @property
+    def keys(self) -> list[str]:
+        """What has a haproxy here."""
+        return [*(network.id for network in self.networks), "gateway"]
+
+    def haproxies(self, key: str) -> tuple[list[int], list[int]]:
+        """Return the PIDs of KEY's masters and of its workers."""
+        return _of_key(key, self.box.agent.processes("haproxy"))
+
+    def fleet(self) -> dict[str, tuple[list[int], list[int]]]:
+        """Return all that `haproxies` says."""
+        found = self.box.agent.processes("haproxy")
+        return {key: _of_key(key, found) for key in self.keys}
+
+    def process(self, kind: str) -> Process:
+        """Return the one process of KIND."""
+        found = self.box.agent.processes(kind)
+        # A haproxy that supervisord is starting is its copy for a moment.
+        pids = {process.pid for process in found}
+        (process,) = [one for one in found if one.parent not in pids]
+        return process
+
+    def kill(self, kind: str) -> int:
+        """Kill the process of KIND with SIGKILL; return its old PID."""
+        pid = self.process(kind).pid
+        send_signal(pid, SIGKILL)
+        return pid
+
+    def wait_other(self, kind: str, pid: int) -> None:
+        """Wait until exactly one process of KIND runs, and not PID."""
+
+        def one_other() -> bool:
+            found = self.box.agent.processes(kind)
+            # While it detaches, there are two, or one with a parent.
+            return len(found) == 1 and (
+                found[0].pid != pid and found[0].parent == 1
+            )
+
+        wait_for(one_other, timeout_s=30, what=f"another {kind}")
+
+    def wait_one_pair_each(self) -> None:
+        """Wait until each haproxy is supervisord's master and a worker."""
+
+        def in_order() -> bool:
+            daemons = self.box.agent.processes("supervisord")
+            found = self.box.agent.processes("haproxy")
+            parents = {process.pid: process.parent for process in found}
+            return (
+                len(daemons) == 1
+                and len(found) == 2 * len(self.keys)
+                and all(
+                    (len(masters), len(workers)) == (1, 1)
+                    and parents.get(masters[0]) == daemons[0].pid
+                    for masters, workers in self.fleet().values()
+                )
+            )
+
+        wait_for(
+            in_order,
+            timeout_s=60,
+            interval_s=0.2,
+            what="one master and one worker each",
+        )
+
+    def has_one_of_each(self) -> bool:
+        """Tell whether all that is to run does, and nothing else."""
+        found = self.box.agent.processes()
+        wanted = {**ONE_OF_EACH, "haproxy": 2 * len(self.keys)}
+        return Counter(process.kind for process in found) == wanted
+
+    def is_well(self) -> bool:
+        """Tell whether all runs and all are served."""
+        with contextlib.suppress(OSError):
+            return (
+                self.box.agent.running
+                and self.has_one_of_each()
+                and self.box.agent.status().returncode == 0
+                and all(
+                    i.fetch(timeout=2).status == 200 for i in self.instances
+                )
+            )
+        return False
+
+    def wait_content(self, agent: Agent | None = None) -> None:
+        """Wait until agent-status is content."""
+        asked = agent or self.box.agent
+        wait_for(
+            lambda: asked.status().returncode == 0,
+            timeout_s=90,
+            interval_s=0.2,
+            what="content agent-status",
+        )
+
+    def check_follows(self) -> None:
+        """See a port that comes be served, and go again."""
+        port = self.box.neutron.create_port(self.networks[0])
+        (instance,) = self.box.plug([port])
+        wait_served(instance)
+        self.box.unplug([instance])
+        self.box.neutron.delete_port(port)
+
+
+def _of_key(
+    key: str, haproxies: Sequence[Process]
+) -> tuple[list[int], list[int]]:
+    found = [
+        process
+        for process in haproxies
+        if any(
+            key in word and word.endswith(".conf") for word in process.cmdline
+        )
+    ]
+    pids = {process.pid for process in found}
+    return (
+        [one.pid for one in found if one.parent not in pids],
+        [one.pid for one in found if one.parent in pids],
+    )
+
+
+def make_chassis(box: Sandbox, count: int = NETWORKS) -> Chassis:
+    """Start the agent of BOX and return COUNT networks that are served."""
+    box.agent.start()
+    box.agent.wait_ready()
+    with box.neutron.batch():
+        networks = [box.neutron.create_network(f"n{n}") for n in range(count)]
+    ports = [box.neutron.create_port(network) for network in networks]
+    made = Chassis(box, networks, box.plug(ports))
+    for instance in made.instances:
+        wait_served(instance, timeout_s=60)
+    made.wait_one_pair_each()
+    return made
+
+
+def requests(load: Loader, count: int) -> None:
+    """Wait until LOAD has asked COUNT more times."""
+    wanted = load.requests + count
+    wait_for(
+        lambda: load.requests >= wanted, timeout_s=60, what="more requests"
+    )
+
+
+def pause(seconds: float) -> None:
+    """Let the load go on for so long."""
+    end = time.monotonic() + seconds
+    wait_for(
+        lambda: time.monotonic() > end,
+        timeout_s=2 * seconds + 10,
+        what="the end",
+    )
+
+
+class Measure:
+    """Has CHASSIS asked while something is done, and notes the figures."""
+
+    def __init__(
+        self, record: Callable[[str, object], None], chassis: Chassis
+    ) -> None:
+        self._record = record
+        self._chassis = chassis
+
+    @contextlib.contextmanager
+    def load(
+        self,
+        what: str,
+        *,
+        rate: float = RATE,
+        instances: Sequence[Instance] = (),
+        seconds: float = 1.0,
+        timeout_s: float = 10.0,
+    ) -> Iterator[Loader]:
+        """Load all the while, and for SECONDS before and after."""
+        asked = instances or self._chassis.instances
+        count = int(rate * seconds)
+        with Loader(asked, rate=rate, timeout_s=timeout_s) as load:
+            requests(load, count)
+            yield load
+            requests(load, count)
+        self.note(what, load)
+
+    def note(self, what: str, load: Loader) -> None:
+        """Note the figures of LOAD, which is over, under WHAT.
+
+        An answer of Nova's state (503) is an answer: it counts apart.
+        """
+        refused = sum("status 503" in f.reason for f in load.failures)
+        failed = len(load.failures) - refused
+        row = (what, load.requests, failed, refused, load.longest_gap_s)
+        self._record(FIGURES, row)
+        for failure in load.failures[:5]:
+            print(f"after {failure.at_s:.2f} s: {failure.reason}")
+
+
+def digest(key: str) -> str:
+    """Return the digest that KEY's haproxy runs on."""
+    for line in stats(key, "show info").splitlines():
+        if line.startswith("description: "):
+            return line
+    return ""
+
+
+@contextlib.contextmanager
+def hanging(kind: str) -> Iterator[None]:
+    """Have the processes of KIND stand still."""
+    pids = [process.pid for process in processes(kind)]
+    for pid in pids:
+        send_signal(pid, SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            send_signal(pid, SIGCONT)

@@ -1,0 +1,315 @@
+"""What runs out, and is there again: disk, descriptors, memory.
+
+Instances are served all the while, an operator is told what lacks, and all
+goes on by itself when it is there again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import resource
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Network, host, memory, wait_for
+from sandbox.daemons import run
+from sandbox.processes import Process
+
+from .conftest import wait_served
+from .continuity import (
+    Chassis,
+    Measure,
+    make_chassis,
+    pause,
+)
+from .hoststate import wait_host
+from .test_held import cpu_s
+from .test_lifecycle import FLEET
+
+OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
+DISK = "size=4m"
+TOLD_S = 40.0
+MEMORY = 4096  # bytes, in addition to what the agent has
+
+
+@contextlib.contextmanager
+def small_disk() -> Iterator[None]:
+    """Have state_path be a disk of its own."""
+    uid, gid = host.ids(host.SERVICE_USER)
+    options = f"{DISK},mode=0755,uid={uid},gid={gid}"
+    run("mount", "-t", "tmpfs", "-o", options, "small", str(host.HOME))
+    try:
+        yield
+    finally:
+        run("umount", "--lazy", str(host.HOME))
+
+
+@pytest.fixture(scope="module")
+def chassis(host) -> Iterator[Chassis]:
+    with small_disk():
+        yield make_chassis(host.sandbox(OPTIONS))
+        host.clear()
+
+
+@pytest.fixture
+def measure(record_property, chassis) -> Measure:
+    return Measure(record_property, chassis)
+
+
+# ----------------------------------------------------------------- disk
+
+
+@contextlib.contextmanager
+def full() -> Iterator[None]:
+    """Have no room on state_path's disk."""
+    filler = host.HOME / "filler"
+    with (
+        filler.open("wb", buffering=0) as file,
+        pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
+    ):
+        [file.write(bytes(4096)) for _ in itertools.count()]
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextlib.contextmanager
+def read_only() -> Iterator[None]:
+    """Have state_path's disk take nothing, as after an I/O error."""
+    run("mount", "-o", "remount,ro", str(host.HOME))
+    try:
+        yield
+    finally:
+        run("mount", "-o", "remount,rw", str(host.HOME))
+
+
+def network_with_instance(
+    chassis: Chassis, name: str, *, wait: bool
+) -> tuple[Network, Instance]:
+    """Return a new network and an instance on it."""
+    box = chassis.box
+    network = box.neutron.create_network(name)
+    (instance,) = box.plug([box.neutron.create_port(network)], wait=False)
+    if wait:
+        wait_served(instance)
+    return network, instance
+
+
+def said(chassis: Chassis, network: Network, code: int) -> bool:
+    """Tell whether agent-status names NETWORK, the disk and error CODE."""
+    status = chassis.box.agent.status()
+    lines = [line for line in status.stdout.splitlines() if network.id in line]
+    return (
+        status.returncode == 3
+        and len(lines) == 1
+        and str(host.HOME) in lines[0]
+        and os.strerror(code) in lines[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        pytest.param(full, errno.ENOSPC, id="full"),
+        pytest.param(read_only, errno.EROFS, id="read-only"),
+    ],
+)
+def test_disk_that_takes_nothing(chassis, measure, trouble, code):
+    """What is served is served on, but for rights that are taken away."""
+    box = chassis.box
+    before = chassis.fleet()
+    moving, instance = network_with_instance(chassis, "moving", wait=True)
+    what = f"state_path: {os.strerror(code)}"
+    with measure.load(what) as load:
+        with trouble():
+            fresh, late = network_with_instance(chassis, "late", wait=False)
+            wait_for(
+                lambda: said(chassis, fresh, code),
+                timeout_s=TOLD_S,
+                what="agent-status that names the disk",
+            )
+            # To another instance: the one before is to lose it at once.
+            was = instance.instance_id
+            box.neutron.update_port(
+                instance.port, instance_id=str(uuid.uuid4())
+            )
+            wait_for(
+                lambda: instance.fetch(timeout=2).text != was,
+                timeout_s=TOLD_S,
+                what="end of another's identity",
+            )
+            box.nova.register(instance.instance_id, instance.port.project_id)
+        for one in (late, instance):
+            wait_served(one, timeout_s=TOLD_S)
+        chassis.wait_content()
+    assert load.failures == []
+    assert chassis.fleet() == before
+    wait_host(box, moving, instance.port)
+    box.unplug([late, instance])
+    for network in (fresh, moving):
+        wait_host(box, network)
+        box.neutron.delete_network(network)
+    assert "Traceback" not in box.agent.log()
+
+
+def test_agent_that_starts_on_a_read_only_disk_says_so(chassis, measure):
+    """And ends, for systemd to try again; the networks are served on."""
+    box = chassis.box
+    before = chassis.fleet()
+    what = "Start the agent on a read-only state_path, then on a mended one"
+    with measure.load(what) as load:
+        with read_only():
+            box.agent.kill9()
+            box.agent.start()
+            wait_for(
+                lambda: not box.agent.running, timeout_s=20, what="its end"
+            )
+        lines = box.agent.log().splitlines()
+        assert any(
+            str(host.HOME) in line and "read-only" in line
+            for line in lines[-3:]
+        ), lines[-3:]
+        box.agent.start()
+        box.agent.wait_ready()
+    assert load.failures == []
+    assert chassis.fleet() == before
+
+
+# ---------------------------------------------------------- descriptors
+
+
+def limit_descriptors(process: Process, number: int) -> None:
+    """Have PROCESS open no descriptor above NUMBER."""
+    become = ("setpriv", f"--reuid={process.user}", "--clear-groups")
+    become += (f"--regid={process.user}",)
+    limit = f"--nofile={number}:"
+    run(*become, "prlimit", f"--pid={process.pid}", limit)
+
+
+def descriptors(process: Process) -> set[int]:
+    """Return the numbers of what PROCESS has open."""
+    return {int(e.name) for e in Path(f"/proc/{process.pid}/fd").iterdir()}
+
+
+@contextlib.contextmanager
+def no_descriptors(process: Process) -> Iterator[None]:
+    """Have PROCESS open nothing more: its limit is the first number free."""
+    was = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    used = descriptors(process)
+    number = next(n for n in itertools.count() if n not in used)
+    limit_descriptors(process, number)
+    try:
+        yield
+    finally:
+        limit_descriptors(process, was)
+
+
+@contextlib.contextmanager
+def many_connections(process: Process) -> Iterator[None]:
+    """Have supervisord, PROCESS, use up its descriptors for connections.
+
+    A limit below what it uses already would end it: poll(2) refuses that.
+    """
+    was = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    number = max(descriptors(process)) + 1
+    limit_descriptors(process, number)
+    with contextlib.ExitStack() as stack:
+        stack.callback(limit_descriptors, process, was)
+
+        def none_left() -> bool:
+            if len(descriptors(process)) >= number:
+                return True
+            link = stack.enter_context(socket.socket(socket.AF_UNIX))
+            link.connect(str(FLEET / "supervisord.sock"))
+            return False
+
+        wait_for(none_left, timeout_s=20, what="end of its descriptors")
+        yield
+
+
+NO_DESCRIPTORS = os.strerror(errno.EMFILE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lack", "words", "code"),
+    [
+        # It can't answer agent-status either, which a probe sees.
+        pytest.param("agent", no_descriptors, NO_DESCRIPTORS, 1, id="agent"),
+        pytest.param(
+            "privsep", no_descriptors, NO_DESCRIPTORS, 3, id="privsep"
+        ),
+        pytest.param(
+            "supervisord",
+            many_connections,
+            "supervisord hangs",
+            3,
+            id="supervisord",
+        ),
+    ],
+)
+def test_out_of_descriptors(chassis, measure, kind, lack, words, code):
+    """It is told, nobody is served worse, and in the end all goes on."""
+    box = chassis.box
+    before = chassis.fleet()
+    process = chassis.process(kind)
+    logs = box.agent.log_file
+    with measure.load(f"Have no descriptor left in {kind}") as load:
+        begun = len(logs.read_text())
+        with lack(process):
+            fresh, late = network_with_instance(chassis, "late", wait=False)
+            wait_for(
+                lambda: words in logs.read_text()[begun:],
+                timeout_s=TOLD_S,
+                what="a word of it in the log",
+            )
+            assert box.agent.status().returncode == code
+            used, since = cpu_s(process.pid), time.monotonic()
+            pause(3)
+            used = cpu_s(process.pid) - used
+            share = used / (time.monotonic() - since)
+        wait_served(late, timeout_s=90)
+        chassis.wait_content()
+    print(f"{kind}: {100 * share:.0f} % of a CPU while it had none")
+    assert load.failures == []
+    assert chassis.fleet() == before
+    assert chassis.process(kind).pid == process.pid
+    assert kind == "supervisord" or share < 0.25
+    box.unplug([late])
+    wait_host(box, fresh)
+    box.neutron.delete_network(fresh)
+
+
+# --------------------------------------------------------------- memory
+
+
+def test_out_of_memory(chassis, measure):
+    """The kernel kills the agent, and nobody but those who start it notice."""
+    box = chassis.box
+    before = chassis.fleet()
+    with measure.load("Have the kernel kill the agent for its memory") as load:
+        try:
+            with memory.limited(box.agent.pid, MEMORY):
+                box.agent.configure(
+                    {("metadata_haproxy", "timeout_queue"): "31"}
+                )
+                box.agent.reload()
+                wait_for(
+                    lambda: not box.agent.running, timeout_s=60, what="its end"
+                )
+        except memory.NoLimitError as error:
+            pytest.skip(str(error))
+        box.agent.start()
+        box.agent.wait_ready()
+    assert load.failures == []
+    assert {k: m for k, (m, _) in chassis.fleet().items()} == {
+        k: m for k, (m, _) in before.items()
+    }
