@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Set
 from typing import Any
 
+from ..privsep import kernel
 from ..privsep.errors import FleetError, PrivilegedError
 from . import names
 from .certainty import Certainty
@@ -306,6 +307,7 @@ class Service:
         self._tell("this host could not be looked through", None)
         for key in sorted(keys):
             self._queue.add(key)
+        kernel.trim_heap()  # of what the last such look took
         self._all_queued = True
         self._note_first_pass()
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
+from . import kernel
 from .errors import PrivilegedError
 
 # A call that takes longer than this is given up and tried again by the
@@ -81,6 +83,8 @@ _subjects: dict[str, threading.Lock] = {}
 _subjects_lock = threading.Lock()
 _restart_lock = threading.Lock()
 _stopped = threading.Event()
+_calls = itertools.count(1)
+_TRIM_CALLS = 100
 
 
 def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
@@ -96,7 +100,11 @@ def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
         # is to make a file that everybody can write.
         os.umask(_UMASK)
         with _one_at_a_time(str(next(iter(args), ""))):
-            return inner(*args, **kwargs)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                if next(_calls) % _TRIM_CALLS == 0:
+                    kernel.trim_heap()
 
     # What the daemon knows its entrypoints by.
     setattr(call, priv_context._ENTRYPOINT_ATTR, default)

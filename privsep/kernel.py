@@ -29,6 +29,16 @@ def has_no_new_privileges() -> bool:
     return bool(_libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 
 
+def trim_heap() -> None:
+    """Give back to the kernel what the allocator keeps of freed memory.
+
+    Messages that come and go in several threads leave glibc's heaps in
+    pieces: what is in use stays the same, and the process grows.
+    """
+    if hasattr(_libc, "malloc_trim"):  # glibc's
+        _libc.malloc_trim(0)
+
+
 def _setns(descriptor: int) -> None:
     if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
         number = ctypes.get_errno()

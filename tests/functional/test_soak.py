@@ -20,9 +20,8 @@ from .test_triggers import frozen
 CYCLES = int(os.environ.get("SOAK_CYCLES", "120"))
 BATCH = 40  # networks at once
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
-# What may be kept of each network, and by the allocator of a daemon whose
-# threads build netlink messages (malloc_trim(3) would give that back).
-LEAK_KIB = {"agent": 2.0, "privsep": 16.0, "supervisord": 2.0}
+# What may be kept of each network.
+LEAK_KIB = {"agent": 2.0, "privsep": 2.0, "supervisord": 2.0}
 NOISE_KIB = 2048
 KINDS = tuple(LEAK_KIB)
 
