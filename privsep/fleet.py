@@ -50,7 +50,10 @@ def prepare(state_path: str) -> bool:
     _share_folders(names.GATEWAY, _places(state_path), settings)
     _ensure_folders(settings)
     rootfiles.ensure_agents_file(settings.agent_lock)
-    return ensure_supervisord(settings)
+    started = ensure_supervisord(settings)
+    with Supervisord(settings) as rpc:
+        rpc.check_version()
+    return started
 
 
 @entrypoint

@@ -14,6 +14,7 @@ from supervisor.xmlrpc import (
     UnixStreamHTTPConnection,
 )
 
+from . import names
 from .errors import FleetError
 from .settings import FleetSettings
 
@@ -63,9 +64,21 @@ class Supervisord:
         Raises FleetError if one is and hangs: there must not be a second.
         """
         try:
-            return bool(self.call("fleet.ping"))
+            self.call("fleet.ping")
         except OSError:
             return False
+        return True
+
+    def check_version(self) -> None:
+        """Raise FleetError unless supervisord's extension is as we are.
+
+        It runs on when the package is upgraded: its code is the older one.
+        """
+        if self.call("fleet.ping") != names.FLEET_PROTOCOL:
+            raise FleetError(
+                "supervisord is of another version; restart ovn-metadata-"
+                "fleet, or kill -9 it: its haproxies serve on"
+            )
 
     def call(self, method: str, *args: object) -> Any:
         """Return what METHOD (namespace.name) of ARGS answers.

@@ -46,9 +46,9 @@ class FleetInterface:
         events.subscribe(events.ProcessStateBackoffEvent, self._failing)
         self._hook_into_main_loop()
 
-    def ping(self) -> bool:
-        """Answer that this supervisord is the fleet's."""
-        return True
+    def ping(self) -> int:
+        """Answer that this supervisord is the fleet's, and how it works."""
+        return names.FLEET_PROTOCOL
 
     def add(self, name: str) -> bool:
         """Load and start the program NAME from its file.
