@@ -152,7 +152,7 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
         _opt("instance_uploads", _SHARE, 2),
         _opt("greedy_rate", _SHARE, 50),
         _opt("greedy_requests", types.whole(1, _MAX_SHARE), 16),
-        _opt("logged_rate", _SHARE, 20),
+        _opt("logged_rate", _SHARE, 50),
         _opt("resolve_interval", _SECONDS, 30),
         _opt("resync_interval", types.whole(5, types.MAX_SECONDS), 60),
         _opt(

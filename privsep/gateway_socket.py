@@ -36,6 +36,7 @@ class GatewaySocket:
         self._logger = logger
         self._socket: socket.socket | None = None
         self._inode = 0  # of the file that is bound to it
+        self._gid = 0
         events.subscribe(events.ProcessStateStartingEvent, self._starting)
         events.subscribe(events.ProcessStateBackoffEvent, self._failing)
         events.subscribe(events.ProcessStateFatalEvent, self._failing)
@@ -62,10 +63,16 @@ class GatewaySocket:
         process = event.process
         if not _is_gateway(process):
             return
+        gid = _group_of(process)
         try:
-            if self._socket is None or not self._is_listening(self._socket):
+            held = self._socket
+            if (
+                held is None
+                or gid != self._gid
+                or not self._is_listening(held)
+            ):
                 self._close()
-                self._listen(_group_of(process))
+                self._listen(gid)
         # Whatever it was: haproxy says that it has no socket, and
         # supervisord goes on.
         except OSError as error:
@@ -107,7 +114,7 @@ class GatewaySocket:
         except OSError:
             listener.close()
             raise
-        self._socket = listener
+        self._socket, self._gid = listener, gid
         self._bound = fresh
         if not _answers(self._path):
             self.publish()

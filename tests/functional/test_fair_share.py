@@ -268,8 +268,8 @@ def syslog() -> Iterator[Syslog]:
 
 # haproxy logs what it can't parse before it knows any rule.
 MALFORMED = 'wrk.request = function() return "nonsense\\r\\n\\r\\n" end\n'
-# In ten seconds, of an instance: 20 a second.
-MOST_LINES = 200
+# In ten seconds, of an instance: 50 a second.
+MOST_LINES = 500
 FLOOD_S = 2.0
 
 

@@ -83,7 +83,7 @@ DEFAULTS = Settings(
         uploads=2,
         greedy_rate=50,
         greedy_requests=16,
-        logged_rate=20,
+        logged_rate=50,
     ),
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),
     reconcile_workers=4,
