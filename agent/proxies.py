@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from ..privsep.keyed_locks import KeyedLocks
 from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
@@ -51,7 +51,8 @@ class Proxies:
         self._fleet = fleet
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
-        self._map_locks: dict[str, threading.Lock] = {}
+        # One thread at a time changes a map, from its look at what is wanted.
+        self._map_locks = KeyedLocks()
 
     def ensure(
         self,
@@ -120,7 +121,7 @@ class Proxies:
         places = self._places
         changes = []
         if rights is not None:
-            with self._map_lock(network):
+            with self._map_locks.held(network):
                 text = mapfile.render_map(rights())
                 if files.write(places.map(network), text):
                     changes.append("map file")
@@ -158,7 +159,7 @@ class Proxies:
         hang, and no address may speak for who had it before. Raises OSError
         and HaproxyError where it does not do as it is told.
         """
-        with self._map_lock(network):
+        with self._map_locks.held(network):
             wanted = rights()
             return () if wanted is None else self._revoke(network, wanted)
 
@@ -196,23 +197,13 @@ class Proxies:
 
         For one that is not to be trusted any more to do as it is told.
         """
-        with self._map_lock(network):
+        with self._map_locks.held(network):
             text = mapfile.render_map(rights())
             files.write(self._places.map(network), text)
         self._host.ensure_program(network, renew=True)
 
-    @contextlib.contextmanager
-    def _map_lock(self, network: str) -> Iterator[None]:
-        """Let one thread at a time change the map of NETWORK.
-
-        From its look at what is wanted on.
-        """
-        with self._map_locks.setdefault(network, threading.Lock()):
-            yield
-
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; tell if there were any."""
-        self._map_locks.pop(network, None)
         places = self._places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
@@ -234,7 +225,7 @@ class Proxies:
 
     def _ensure_map(self, network: str, rights: Rights) -> list[str]:
         socket, file = self._stats(network), self._places.map(network)
-        with self._map_lock(network):
+        with self._map_locks.held(network):
             wanted = rights()
             # What came or went since the file was written.
             files.write(file, mapfile.render_map(wanted))

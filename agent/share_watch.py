@@ -62,7 +62,6 @@ class ShareWatch:
         ledger = self._ledgers.setdefault(network, Ledger())
         news = ledger.add(self._counted(network), time.monotonic())
         sums = _named(ledger, is_gateway=is_gateway)
-        self._status.shares(network, sums, over=ledger.over)
         for source in news:
             LOG.warning(
                 "network=%s over its share: %s; %s",
@@ -70,6 +69,7 @@ class ShareWatch:
                 source,
                 " ".join(f"{what}={count}" for what, count in sums.items()),
             )
+        self._status.shares(network, sums, over=ledger.over)
 
 
 def _named(ledger: Ledger, *, is_gateway: bool) -> Mapping[str, int]:
@@ -80,5 +80,5 @@ def _named(ledger: Ledger, *, is_gateway: bool) -> Mapping[str, int]:
     return {
         what[0]: ledger.sums[0],
         what[1]: ledger.sums[1],
-        "malformed_requests": ledger.malformed,
+        "incomplete_requests": ledger.incomplete,
     }

@@ -7,19 +7,19 @@ with the capabilities named here and nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from . import kernel
 from .errors import PrivilegedError
+from .keyed_locks import KeyedLocks
 
 # A call that takes longer than this is given up and tried again by the
 # reconcile queue; the slowest one, a supervisord start, takes about 1 s.
@@ -78,9 +78,9 @@ default = _Context(
 
 
 _UMASK = 0o022
-# One for each network that was ever asked for: some 100 bytes each.
-_subjects: dict[str, threading.Lock] = {}
-_subjects_lock = threading.Lock()
+# A call that was given up by the agent is still at work here when it is made
+# again: one at a time about a network.
+_subjects = KeyedLocks()
 _restart_lock = threading.Lock()
 _stopped = threading.Event()
 _calls = itertools.count(1)
@@ -99,7 +99,7 @@ def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
         # The daemon begins with umask 0; nothing here, nor in a library,
         # is to make a file that everybody can write.
         os.umask(_UMASK)
-        with _one_at_a_time(str(next(iter(args), ""))):
+        with _subjects.held(str(next(iter(args), ""))):
             try:
                 return inner(*args, **kwargs)
             finally:
@@ -109,19 +109,6 @@ def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
     # What the daemon knows its entrypoints by.
     setattr(call, priv_context._ENTRYPOINT_ATTR, default)
     return call
-
-
-@contextlib.contextmanager
-def _one_at_a_time(subject: str) -> Iterator[None]:
-    """Keep calls about SUBJECT (a network) from running side by side.
-
-    A call that was given up by the agent is still at work here when it is
-    made again.
-    """
-    with _subjects_lock:
-        lock = _subjects.setdefault(subject, threading.Lock())
-    with lock:
-        yield
 
 
 def ensure_daemon() -> None:

@@ -27,6 +27,9 @@ _OWN_FILES = (
     "start.lock",
     "agent.lock",
     names.GATEWAY_SOCKET,
+    # What somebody was killed over.
+    f".{names.GATEWAY_SOCKET}.new",
+    ".supervisord.conf.new",
 )
 
 

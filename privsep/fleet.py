@@ -47,12 +47,13 @@ def prepare(state_path: str) -> bool:
     InvalidArgumentError, SettingsError, FleetError, OSError.
     """
     settings = read_settings()
-    _share_folders(names.GATEWAY, _places(state_path), settings)
+    places = _places(state_path)
     _ensure_folders(settings)
-    rootfiles.ensure_agents_file(settings.agent_lock)
     started = ensure_supervisord(settings)
     with Supervisord(settings) as rpc:
-        rpc.check_version()
+        rpc.check_version()  # before anything is made as it is not used to
+    _share_folders(names.GATEWAY, places, settings)
+    rootfiles.ensure_agents_file(settings.agent_lock)
     return started
 
 
@@ -167,17 +168,14 @@ def reload(network: str) -> None:
 
 @entrypoint
 def succeed(network: str) -> None:
-    """Have what ran before the haproxy of NETWORK finish: that one answers.
-
-    A supervisord of an older version sees to it by itself, a little later.
-    """
+    """Have what ran before the haproxy of NETWORK finish: that one answers."""
     settings = read_settings()
     name = names.program_name(validate.program(network))
-    with (
-        _supervisord(settings) as rpc,
-        contextlib.suppress(xmlrpc.client.Fault),
-    ):
-        rpc.call("fleet.succeed", name)
+    with _supervisord(settings) as rpc:
+        try:
+            rpc.call("fleet.succeed", name)
+        except xmlrpc.client.Fault as fault:
+            raise FleetError(f"{name}: {fault.faultString}") from None
 
 
 @entrypoint
@@ -344,6 +342,7 @@ def _ensure_folders(settings: FleetSettings) -> None:
     run_dir, ours = settings.run_dir, {settings.programs, settings.logs}
     if run_dir.is_dir() and not settings.programs.exists():
         others = {*os.listdir(run_dir)} - {path.name for path in ours}
+        others = {name for name in others if not name.endswith(".new")}
         if others:
             raise SettingsError(
                 f"[fleet] run_dir = {run_dir} holds other things "

@@ -12,6 +12,7 @@ that when the program ends, and has no way to name a group without a name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -61,7 +62,7 @@ class GatewaySocket:
     def _starting(self, event: Any) -> None:
         """Have the gateway start with the socket; it is not forked yet."""
         process = event.process
-        if not _is_gateway(process):
+        if not is_gateway(process):
             return
         gid = _group_of(process)
         try:
@@ -95,8 +96,9 @@ class GatewaySocket:
 
     def _failing(self, event: Any) -> None:
         """Have nobody wait for a gateway that does not come."""
-        if _is_gateway(event.process):
-            self._bound.unlink(missing_ok=True)
+        if is_gateway(event.process):
+            with contextlib.suppress(OSError):
+                self._bound.unlink()
             self._close()
 
     def _listen(self, gid: int) -> None:
@@ -150,7 +152,8 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def _is_gateway(process: Any) -> bool:
+def is_gateway(process: Any) -> bool:
+    """Tell whether supervisord's PROCESS is the gateway."""
     name: str = process.config.name
     return name == names.program_name(names.GATEWAY)
 

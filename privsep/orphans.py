@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 from collections.abc import Callable, Sequence
 
@@ -53,9 +54,15 @@ class Orphan:
         Tells whether it can, as far as this one is concerned.
         """
         uid = int(value_of(command, "--reuid="))
-        return self._do(
-            lambda pidfd: listeners.hand_to(uid, pid=self.pid, pidfd=pidfd),
-            lambda: is_predecessor(self.process, command),
+        count = 0
+
+        def hand_over(_pidfd: int) -> None:
+            nonlocal count
+            count = listeners.hand_to(uid, master=self.pid)
+
+        return (
+            self._do(hand_over, lambda: is_predecessor(self.process, command))
+            and count > 0
         )
 
     def finish(self, command: Sequence[str]) -> bool:
@@ -132,6 +139,12 @@ def network_of(config: str, folder: str) -> str | None:
     network = names.network_of_file(name)
     ours = network is not None and name == names.config_file(network)
     return network if ours and place == folder else None
+
+
+def file_of(command: str) -> str:
+    """Return the configuration of the program with COMMAND, ours."""
+    words = shlex.split(command)
+    return words[words.index("-f") + 1]
 
 
 def config_of(arguments: Sequence[str]) -> str | None:

@@ -61,6 +61,9 @@ def command(
         settings.haproxy,
         "-W",
         "-db",
+        # Not supervisord's: root would go where the agent's links lead.
+        "-C",
+        str(places.work_folder(network)),
         "-p",
         str(places.pid(network)),
         "-f",
@@ -77,7 +80,7 @@ def render_program(
     return f"""\
 [program:{name}]
 command={line}
-directory={places.work_folder(network)}
+directory=/
 umask=027
 autostart=true
 autorestart=true

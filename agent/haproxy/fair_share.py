@@ -19,7 +19,7 @@ from . import refusals
 # requests that took the lane of the greedy, gpc1 those that were refused.
 SOURCES = "sources"
 INSTANCES = "instances"
-NOBODY = "-"  # the source that all unknown addresses are
+NOBODY = "unknown-addresses"  # the source that all of them are
 
 # Rates are counted over this long: a boot asks all that it asks in a burst.
 _WINDOW_S = 10
@@ -188,5 +188,5 @@ def _table(name: str, size: str) -> str:
     return f"""
 backend {name}
     stick-table type {_KEY} size {size} expire {_EXPIRE_S}s \
-store conn_cur,http_req_rate({_WINDOW_S}s),gpc0,gpc0_rate(1s),gpc1
+store conn_cur,http_req_rate({_WINDOW_S}s),gpc0,gpc1
 """

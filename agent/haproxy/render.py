@@ -360,7 +360,7 @@ def _server(
             if server.name:
                 words.append(f"verifyhost {server.name}")
         if server.name:
-            words.append(f"sni str({server.name})")
+            words.append(f"sni str({server.name}) check-sni {server.name}")
         if tls.client is not None:
             words.append(f"crt {tls.client}")
     if check:

@@ -10,7 +10,7 @@ from .ledger import Counted
 # A key is an instance's id; who has broken into a haproxy may say anything.
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
 _COUNT = re.compile(r" (gpc0|gpc1)=(\d{1,10})\b")
-_MALFORMED = 12  # `ereq`, of "show stat"'s fields
+_INCOMPLETE = 12  # `ereq`, of "show stat"'s fields
 _MAX_ANSWER = 1 << 20
 
 
@@ -30,12 +30,12 @@ def read(socket: stats.Stats, *, is_gateway: bool) -> Counted:
 def parse(answer: str) -> Counted:
     """Return what ANSWER says; what is not understood counts for nothing."""
     sources = {}
-    malformed = 0
+    incomplete = 0
     for line in answer.splitlines():
         if match := _ENTRY.match(line):
             counts = {name: int(n) for name, n in _COUNT.findall(line)}
             sources[match[1]] = counts.get("gpc0", 0), counts.get("gpc1", 0)
         elif line.startswith("metadata,FRONTEND,"):
-            field = "".join(line.split(",")[_MALFORMED : _MALFORMED + 1])
-            malformed = int(field) if field.isdecimal() else 0
-    return Counted(malformed, sources)
+            field = "".join(line.split(",")[_INCOMPLETE : _INCOMPLETE + 1])
+            incomplete = int(field) if field.isdecimal() else 0
+    return Counted(incomplete, sources)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Sandbox, host, wait_for
+from sandbox import Loader, Sandbox, host, wait_for
 from sandbox.ovn import NB_SOCKET, OVS_REMOTE, OVS_SOCKET, SB_REMOTE
 from sandbox.processes import send_signal
 
@@ -53,7 +53,7 @@ class Site:
         command = parser[section]["command"].split()
         start = command.index("/usr/sbin/haproxy")
         return run_probe(
-            command[:start], attempts, folder=parser[section]["directory"]
+            command[:start], attempts, folder=command[command.index("-C") + 1]
         )
 
 
@@ -343,3 +343,36 @@ def test_gateway_that_shuts_its_socket_is_replaced(own_box: Sandbox):
     for pid in masters:  # with the connections that it has
         send_signal(pid, signal.SIGKILL)
     wait_served(instance)
+
+
+def test_ids_that_change_with_the_fleets_restart(own_box: Sandbox):
+    """The old haproxies have workers and another user; they go."""
+    box = own_box
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    box.agent.configure()
+    host.install_privileges(Path(sys.prefix))
+    host.PRIVILEGED.write_text("[fleet]\nnetwork_ids =\n")
+    box.agent._daemon.start()
+    box.agent.wait_ready()
+    wait_served(instance)
+    before = {p.pid for p in box.agent.processes("haproxy")}
+    box.agent.stop()
+    (supervisord,) = box.agent.processes("supervisord")
+    with Loader([instance]) as load:
+        send_signal(supervisord.pid, signal.SIGKILL)
+        box.agent.start()  # with the file as it is shipped
+        box.agent.wait_ready()
+        wait_for(
+            lambda: (
+                not before & {p.pid for p in box.agent.processes("haproxy")}
+            ),
+            timeout_s=30,
+            what="end of the old haproxies",
+        )
+    wait_served(instance)
+    print(f"{len(load.failures)} of {load.requests} failed")
+    assert {p.user for p in box.agent.processes("haproxy")} == {
+        host.FLEET_USER,
+        str(host.ids_of(network.id)[0]),
+    }

@@ -64,6 +64,8 @@ def test_haproxy_is_the_last_of_the_chain_and_has_no_privilege(
         "/usr/sbin/haproxy",
         "-W",
         "-db",
+        "-C",
+        f"/var/lib/neutron/ovn-metadata-proxy/run/{network}",
         "-p",
         f"/var/lib/neutron/ovn-metadata-proxy/run/{network}/haproxy.pid",
         "-f",
@@ -103,9 +105,7 @@ def test_a_program_file_says_one_thing_whatever_folder_passes(network, path):
     assert section["stdout_logfile"] == (
         f"/run/ovn-metadata-fleet/log/{network}.log"
     )
-    assert section["directory"] == (
-        f"{folder}/ovn-metadata-proxy/run/{network}"
-    )
+    assert section["directory"] == "/"
     assert section["autorestart"] == "true"
 
 

@@ -24,8 +24,8 @@ MAP = Path("/x/n.map")
 def test_connection_is_counted_before_it_is_refused():
     track, count, refuse = fair_share.connection_rules(SHARE, MAP)
     assert track == (
-        "tcp-request connection track-sc2 src,map_str(/x/n.map,-),field(1,|) "
-        "table sources"
+        "tcp-request connection track-sc2 src,map_str(/x/n.map,"
+        "unknown-addresses),field(1,|) table sources"
     )
     assert count.endswith("sc-inc-gpc0(2) if { sc_conn_cur(2) gt 128 }")
     assert refuse.endswith(" reject if { sc_conn_cur(2) gt 128 }")

@@ -222,6 +222,7 @@ CERT = Path("/etc/client.pem")
             [
                 "10.0.0.1:8775 ssl verify required "
                 "ca-file @system-ca verifyhost nova sni str(nova)"
+                " check-sni nova"
             ],
             id="https trusts the system",
         ),
@@ -237,7 +238,7 @@ CERT = Path("/etc/client.pem")
         pytest.param(
             [("10.0.0.1", "nova")],
             Tls(True, CA, None),
-            ["10.0.0.1:8775 ssl verify none sni str(nova)"],
+            ["10.0.0.1:8775 ssl verify none sni str(nova) check-sni nova"],
             id="insecure as asked",
         ),
         pytest.param([], None, [], id="no address is known"),

@@ -1,0 +1,33 @@
+"""A lock for each key, as long as somebody has it or waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+
+
+class _Lock:
+    """A lock that can be referred to weakly."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class KeyedLocks:
+    """Locks by key; of what comes and goes nothing is kept."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: weakref.WeakValueDictionary[str, _Lock]
+        self._locks = weakref.WeakValueDictionary()
+
+    @contextlib.contextmanager
+    def held(self, key: str) -> Iterator[None]:
+        """Let one thread at a time be inside for KEY."""
+        with self._guard:
+            own = self._locks.get(key) or _Lock()
+            self._locks[key] = own
+        with own.lock:
+            yield
