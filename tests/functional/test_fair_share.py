@@ -39,7 +39,7 @@ ROUNDS, MOST_ROUNDS = 3, 8
 # so rarely that none is over a share itself.
 NETWORKS = 5
 SAMPLES = 8
-MOST_AT_NOVA = 32  # the lanes have 8 and 16 together
+MOST_AT_NOVA = 40  # the lanes have 8, 16 and 16 together
 BOUND = 2.0  # times the undisturbed p99
 LOG = Path("/dev/log")
 
@@ -298,6 +298,10 @@ def test_flood_of_requests_is_none_of_lines(cloud, syslog, tmp_path, kind):
     finally:
         nova.start()
     print(f"{asked=} {syslog.lines}")
-    assert syslog.lines[other.port.network.id] == asked
+    wait_for(
+        lambda: syslog.lines[other.port.network.id] == asked,
+        timeout_s=10,
+        what="the other's lines",
+    )
     assert syslog.lines[cloud.evil.port.network.id] <= MOST_LINES * 1.1
     assert syslog.lines["gateway"] <= MOST_LINES * 1.1 + asked
