@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from . import fleet, names, orphans, validate
+from . import fleet, names, orphans
 from .context import entrypoint
-from .places import Places
 from .rpc import Supervisord
 from .settings import FleetSettings
 
@@ -44,7 +43,7 @@ def inventory(state_path: str) -> Mapping[str, object]:
     "" if there is none.
     """
     settings = fleet.read_settings(runnable=False)
-    folder = _config_folder(state_path)
+    folder = str(fleet.places_of(state_path).config_folder)
     programs = {network for network, _ in _program_files(settings)}
     children: set[int] = set()
     pid = 0
@@ -72,7 +71,7 @@ def shut_down(state_path: str) -> None:
     would start it again. Raises FleetError, OSError half-way: call again.
     """
     settings = fleet.read_settings(runnable=False)
-    folder = _config_folder(state_path)
+    folder = str(fleet.places_of(state_path).config_folder)
     # First: a supervisord that is started would run them.
     for _, file in _program_files(settings):
         file.unlink(missing_ok=True)
@@ -83,10 +82,6 @@ def shut_down(state_path: str) -> None:
         there = fleet.ensure_supervisord(settings)
     stays = there and _end_haproxies(settings, folder)
     _remove_files(settings, everything=not stays)
-
-
-def _config_folder(state_path: str) -> str:
-    return str(Places(Path(validate.folder(state_path))).config_folder)
 
 
 def _program_files(settings: FleetSettings) -> Iterator[tuple[str, Path]]:

@@ -47,7 +47,7 @@ def prepare(state_path: str) -> bool:
     InvalidArgumentError, SettingsError, FleetError, OSError.
     """
     settings = read_settings()
-    places = _places(state_path)
+    places = places_of(state_path)
     _ensure_folders(settings)
     started = ensure_supervisord(settings)
     with Supervisord(settings) as rpc:
@@ -67,7 +67,7 @@ def share_folders(network: str, state_path: str, *, users: str) -> None:
     settings = read_settings()
     network = validate.program(network)
     _check_users(users, settings)
-    _share_folders(network, _places(state_path), settings)
+    _share_folders(network, places_of(state_path), settings)
 
 
 def _share_folders(
@@ -94,7 +94,8 @@ def _check_users(users: object, settings: FleetSettings) -> None:
         )
 
 
-def _places(state_path: str) -> Places:
+def places_of(state_path: str) -> Places:
+    """Return the places of the agent with STATE_PATH, checked."""
     return Places(Path(validate.folder(state_path)))
 
 
@@ -118,7 +119,7 @@ def ensure(
     network = validate.program(network)
     _check_users(users, settings)
     text = program.render_program(
-        network, places=_places(state_path), settings=settings
+        network, places=places_of(state_path), settings=settings
     )
     name = names.program_name(network)
     replace = validate.flag(renew)
@@ -157,23 +158,21 @@ def _start(rpc: Supervisord, name: str) -> None:
 @entrypoint
 def reload(network: str) -> None:
     """Have the haproxy of NETWORK (or "gateway") read its files again."""
-    settings = read_settings()
-    name = names.program_name(validate.program(network))
-    with _supervisord(settings) as rpc:
-        try:
-            rpc.call("supervisor.signalProcess", name, "HUP")
-        except xmlrpc.client.Fault as fault:
-            raise FleetError(f"{name}: {fault.faultString}") from None
+    _tell("supervisor.signalProcess", network, "HUP")
 
 
 @entrypoint
 def succeed(network: str) -> None:
     """Have what ran before the haproxy of NETWORK finish: that one answers."""
-    settings = read_settings()
+    _tell("fleet.succeed", network)
+
+
+def _tell(method: str, network: str, *args: str) -> None:
+    """Call METHOD of supervisord's for the program of NETWORK."""
     name = names.program_name(validate.program(network))
-    with _supervisord(settings) as rpc:
+    with _supervisord(read_settings()) as rpc:
         try:
-            rpc.call("fleet.succeed", name)
+            rpc.call(method, name, *args)
         except xmlrpc.client.Fault as fault:
             raise FleetError(f"{name}: {fault.faultString}") from None
 
@@ -185,7 +184,7 @@ def share_socket(state_path: str, name: str, gid: int) -> None:
     haproxy has no right to, being in no group but its own. Raises
     InvalidArgumentError, SettingsError if no socket of haproxy's is there.
     """
-    folder = _places(state_path).socket_folder
+    folder = places_of(state_path).socket_folder
     rootfiles.share_socket(
         f"{folder}/{validate.public_socket(name)}",
         uid=read_settings().uid,
@@ -201,7 +200,7 @@ def remove(network: str, state_path: str) -> bool:
     """
     settings = read_settings()
     network = validate.program(network)
-    config = str(_places(state_path).config(network))
+    config = str(places_of(state_path).config(network))
     name = names.program_name(network)
     file = settings.programs / names.config_file(network)
     with _supervisord(settings) as rpc:
@@ -225,7 +224,7 @@ def sweep(state_path: str) -> tuple[str, ...]:
     the one that will, or to `remove`.
     """
     settings = read_settings()
-    folder = str(_places(state_path).config_folder)
+    folder = str(places_of(state_path).config_folder)
     with _supervisord(settings) as rpc:
         return tuple(rpc.call("fleet.sweep", folder, settings.haproxy))
 

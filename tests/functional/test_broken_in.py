@@ -6,7 +6,6 @@ same namespace, user, groups, capabilities and working folder.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import os
@@ -21,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Loader, Sandbox, host, wait_for
+from ovn_metadata.privsep import kernel
+from sandbox import Instance, Loader, Sandbox, host, wait_for
 from sandbox.ovn import NB_SOCKET, OVS_REMOTE, OVS_SOCKET, SB_REMOTE
 from sandbox.processes import send_signal
 
@@ -29,7 +29,6 @@ from .conftest import Host, wait_served
 
 FLEET = Path("/run/ovn-metadata-fleet")
 PROBE = Path(host.__file__).with_name("probe.py").read_text()
-PIDFD_GETFD = 438  # <asm-generic/unistd.h>
 # What would change something if it succeeded.
 HARMFUL = ("unlink", "trace", "make", "become")
 
@@ -229,9 +228,8 @@ def test_the_gateway_gets_at_no_networks_own(site: Site):
     assert set(said) == {"EACCES", "EPERM"}
 
 
-def test_without_ids_all_are_one_user_and_it_is_said(own_box: Sandbox):
-    """As in a container with a user namespace; it changes by a restart."""
-    box = own_box
+def served_without_ids(box: Sandbox) -> Instance:
+    """Start BOX's agent with one user for all; return who is served."""
     network = box.neutron.create_network("n")
     (instance,) = box.plug([box.neutron.create_port(network)])
     box.agent.configure()
@@ -240,29 +238,45 @@ def test_without_ids_all_are_one_user_and_it_is_said(own_box: Sandbox):
     box.agent._daemon.start()
     box.agent.wait_ready()
     wait_served(instance)
-    assert {p.user for p in box.agent.processes("haproxy")} == {
-        host.FLEET_USER
-    }
+    return instance
+
+
+def served_networks(box: Sandbox, *names: str) -> list[Instance]:
+    """Start BOX's agent, with a pass every 5 s, and serve networks NAMES."""
+    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
+    box.agent.start()
+    box.agent.wait_ready()
+    networks = [box.neutron.create_network(name) for name in names]
+    made = box.plug([box.neutron.create_port(n) for n in networks])
+    for instance in made:
+        wait_served(instance)
+    return made
+
+
+def users_of_haproxies(box: Sandbox) -> set[str]:
+    return {process.user for process in box.agent.processes("haproxy")}
+
+
+def test_without_ids_all_are_one_user_and_it_is_said(own_box: Sandbox):
+    """As in a container with a user namespace; it changes by a restart."""
+    box = own_box
+    instance = served_without_ids(box)
+    assert users_of_haproxies(box) == {host.FLEET_USER}
     assert "haproxies of all networks run as" in box.agent.log()
     box.agent.stop()
     box.agent.start()  # with the file as it is shipped
     box.agent.wait_ready()
     wait_served(instance)
-    assert {p.user for p in box.agent.processes("haproxy")} == {
+    assert users_of_haproxies(box) == {
         host.FLEET_USER,
-        str(host.ids_of(network.id)[0]),
+        str(host.ids_of(instance.port.network.id)[0]),
     }
 
 
 def test_settings_changed_under_the_agent_stop_nothing(own_box: Sandbox):
     """The next daemon has other ids than the agent: told, nothing touched."""
     box = own_box
-    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
-    box.agent.start()
-    box.agent.wait_ready()
-    network = box.neutron.create_network("n")
-    (instance,) = box.plug([box.neutron.create_port(network)])
-    wait_served(instance)
+    (instance,) = served_networks(box, "n")
     before = {p.pid for p in box.agent.processes("haproxy")}
     host.PRIVILEGED.write_text("[fleet]\nnetwork_ids =\n")
     (daemon,) = box.agent.processes("privsep")
@@ -279,15 +293,9 @@ def test_settings_changed_under_the_agent_stop_nothing(own_box: Sandbox):
 def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
     """A folder that nobody but root can remove; thousands of files."""
     box = own_box
-    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
-    box.agent.start()
-    box.agent.wait_ready()
-    networks = [box.neutron.create_network(name) for name in ("own", "other")]
-    own, other = box.plug([box.neutron.create_port(n) for n in networks])
-    for instance in (own, other):
-        wait_served(instance)
-    work = host.stats_of(networks[0].id).parent
-    uid = host.ids_of(networks[0].id)[0]
+    own, other = served_networks(box, "own", "other")
+    work = host.stats_of(own.port.network.id).parent
+    uid = host.ids_of(own.port.network.id)[0]
     inner = work / "kept"
     for folder in (inner, inner / "more"):
         folder.mkdir()
@@ -324,19 +332,14 @@ def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
 def test_gateway_that_shuts_its_socket_is_replaced(own_box: Sandbox):
     """It shares it with supervisord: the next gateway would have it too."""
     box = own_box
-    box.agent.options["ovn_metadata_agent", "resync_interval"] = "5"
-    box.agent.start()
-    box.agent.wait_ready()
-    network = box.neutron.create_network("n")
-    (instance,) = box.plug([box.neutron.create_port(network)])
-    wait_served(instance)
+    (instance,) = served_networks(box, "n")
     masters = [
         process.pid
         for process in box.agent.processes("haproxy")
         if process.cmdline[-1] == str(host.config_of("gateway"))
     ]
     pidfd = os.pidfd_open(masters[0])
-    number = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, 0, 0)
+    number = kernel.borrow_descriptor(pidfd, 0)
     with socket.socket(fileno=number) as shared:
         shared.shutdown(socket.SHUT_RDWR)
     os.close(pidfd)
@@ -348,14 +351,7 @@ def test_gateway_that_shuts_its_socket_is_replaced(own_box: Sandbox):
 def test_ids_that_change_with_the_fleets_restart(own_box: Sandbox):
     """The old haproxies have workers and another user; they go."""
     box = own_box
-    network = box.neutron.create_network("n")
-    (instance,) = box.plug([box.neutron.create_port(network)])
-    box.agent.configure()
-    host.install_privileges(Path(sys.prefix))
-    host.PRIVILEGED.write_text("[fleet]\nnetwork_ids =\n")
-    box.agent._daemon.start()
-    box.agent.wait_ready()
-    wait_served(instance)
+    instance = served_without_ids(box)
     before = {p.pid for p in box.agent.processes("haproxy")}
     box.agent.stop()
     (supervisord,) = box.agent.processes("supervisord")
@@ -372,7 +368,7 @@ def test_ids_that_change_with_the_fleets_restart(own_box: Sandbox):
         )
     wait_served(instance)
     print(f"{len(load.failures)} of {load.requests} failed")
-    assert {p.user for p in box.agent.processes("haproxy")} == {
+    assert users_of_haproxies(box) == {
         host.FLEET_USER,
-        str(host.ids_of(network.id)[0]),
+        str(host.ids_of(instance.port.network.id)[0]),
     }
