@@ -17,8 +17,8 @@ SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check unit functional continuity soak bench boot \
-    packages peer venv clean
+.PHONY: help demo test check unit packaging functional continuity soak bench \
+    boot packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -27,7 +27,7 @@ demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 	$(STEP) "demo: a chassis of its own, in private namespaces"
 	@KEEP=$(KEEP) $(SANDBOX) $(VENV)/bin/python -m sandbox.demo
 
-test: packages venv check unit functional ## every check and every test
+test: packages venv check unit packaging functional ## every check and every test
 
 check: venv ## format, lint, types, layers
 	$(STEP) "ruff, mypy --strict, import-linter"
@@ -41,6 +41,11 @@ check: venv ## format, lint, types, layers
 unit: venv ## tests of pure code: seconds
 	$(STEP) "unit tests"
 	@$(VENV)/bin/python -Im pytest -q tests/unit
+
+packaging: venv ## tests of how it is packaged and released
+	$(STEP) "packaging"
+	@tests/sandbox/install-packages "$(SUDO)" dpkg-dev
+	@$(VENV)/bin/python -Im pytest -q tests/packaging
 
 functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
