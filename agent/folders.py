@@ -20,8 +20,11 @@ def places(settings: Settings) -> Places:
     return Places(settings.state_path, settings.pids_path)
 
 
-def ensure(settings: Settings) -> None:
-    """Have our folders; raise StartError if they can't be written."""
+def ensure(settings: Settings, *, make: bool = True) -> None:
+    """Have our folders; raise StartError if they can't be written.
+
+    Unless MAKE only those are looked at that are there.
+    """
     there = places(settings)
     for folder in (
         settings.state_path,
@@ -29,7 +32,11 @@ def ensure(settings: Settings) -> None:
         *(folder.path for folder in there.folders(names.GATEWAY)),
     ):
         try:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if make:
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder.stat()
+        except FileNotFoundError:
+            continue
         except OSError as error:
             if error.errno == errno.EROFS:
                 raise StartError(_read_only(folder)) from None
@@ -47,7 +54,7 @@ def _check_passable(folder: Path) -> None:
     The privileged daemon is one of them: it may not look anywhere.
     """
     for place in (*reversed(folder.parents), folder):
-        if not place.stat().st_mode & stat.S_IXOTH:
+        if place.exists() and not place.stat().st_mode & stat.S_IXOTH:
             raise StartError(
                 f"{place} (on the way to state_path) lets haproxy's user not "
                 f"pass; chmod o+x it"

@@ -22,6 +22,22 @@ def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
     return Path(conf.log_dir, f"{program}.log") if conf.log_dir else None
 
 
+def check_writable(file: Path | None) -> None:
+    """Raise StartError if FILE can't be written, or made, by us."""
+    if file is not None:
+        place = file if file.exists() else file.parent
+        if not os.access(place, os.W_OK):
+            raise _refused(f"Permission denied: {place}")
+
+
+def _refused(reason: object) -> StartError:
+    return StartError(
+        f"can't write the log as uid {os.geteuid()}: {reason}; check "
+        f"log_file, log_dir and the log's other options, and chown what "
+        f"root has left there"
+    )
+
+
 def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     """Log as CONF says; may be done again with another.
 
@@ -42,11 +58,7 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
         TypeError,
         ImportError,
     ) as error:
-        raise StartError(
-            f"can't write the log as uid {os.geteuid()}: {error}; check "
-            f"log_file, log_dir and the log's other options, and chown what "
-            f"root has left there"
-        ) from None
+        raise _refused(error) from None
     except RuntimeError as error:
         # oslo.log's, where systemd's Python bindings are missing.
         if not conf.use_journal:

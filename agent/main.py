@@ -12,7 +12,7 @@ from oslo_privsep.comm import PrivsepTimeout
 from ..privsep import context
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import folders, logs, options, privileges
+from . import folders, logs, options, preflight, privileges
 from .configuration import Configuration
 from .errors import AgentError
 from .gateway import Gateway
@@ -36,6 +36,9 @@ def main() -> int:
     """Run the agent until a signal ends it; return its exit code."""
     signals = Signals()
     argv = sys.argv[1:]
+    if preflight.OPTION in argv:
+        argv.remove(preflight.OPTION)
+        return preflight.run(argv, PROGRAM)
     try:
         conf, settings = options.load(argv, PROGRAM)
         said = privileges.become_service_user(

@@ -25,7 +25,9 @@ NEUTRON_PROGRAM = "neutron-ovn-metadata-agent"
 _DESCRIPTION = (
     "Serve instance metadata on every logical network with a port on this "
     "chassis. Takes neutron.conf and neutron_ovn_metadata_agent.ini as they "
-    "are; all options are in agent.conf.sample."
+    "are; all options are in agent.conf.sample. With --check, nothing is "
+    "started: it says whether it would start with this configuration (exit "
+    "code 0; 1: no), and what it would wait for or lack on this host (2)."
 )
 OWN_FILE = "/etc/ovn-metadata-agent/agent.conf"
 

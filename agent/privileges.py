@@ -97,7 +97,7 @@ def become_service_user(
     if log is not None:
         handover.hand_over_log(log, user)
     _use_helper(_start_launcher(settings, user))
-    _drop_to(user)
+    drop_to(user)
     return f"was root, runs as {user.pw_name} from here on"
 
 
@@ -266,7 +266,7 @@ def _start_launcher(settings: Settings, user: pwd.struct_passwd) -> list[str]:
     return [sys.executable, "-I", launcher.__file__, "ask", name]
 
 
-def _drop_to(user: pwd.struct_passwd) -> None:
+def drop_to(user: pwd.struct_passwd) -> None:
     """Become USER for good, without any capability or way to get one."""
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)

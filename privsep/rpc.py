@@ -109,12 +109,26 @@ class Supervisord:
         return dict(answer)
 
     def stop_and_forget(self, name: str) -> None:
-        """Stop the program NAME, wait for its end and drop it."""
+        """Stop the program NAME, wait for its end and drop it.
+
+        One that has just ended, or was not started yet, supervisord may
+        start in between: then once more. Raises Fault if it won't.
+        """
+        for is_last in (False, True):
+            try:
+                self._stop(name)
+                self.call("supervisor.removeProcessGroup", name)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == Faults.BAD_NAME:
+                    return
+                if is_last or fault.faultCode != Faults.STILL_RUNNING:
+                    raise
+            else:
+                return
+
+    def _stop(self, name: str) -> None:
         try:
             self.call("supervisor.stopProcess", name)
         except xmlrpc.client.Fault as fault:
-            if fault.faultCode == Faults.BAD_NAME:
-                return
             if fault.faultCode != Faults.NOT_RUNNING:
                 raise
-        self.call("supervisor.removeProcessGroup", name)

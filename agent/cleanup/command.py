@@ -93,8 +93,15 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
         found = _look(settings, fleet.uid, databases)
         if dry:
             return findings.tell_plan(found)
-        errors = _remove(settings, found.items, databases)
-        after = _look(settings, fleet.uid, databases)
+        after = found
+        errors: dict[Item, str] = {}
+        # Twice: a supervisord that is about to start its programs makes
+        # some of it again while the rest is removed.
+        for _ in range(2):
+            errors = _remove(settings, after.items, databases)
+            after = _look(settings, fleet.uid, databases)
+            if not after.items:
+                break
         return findings.tell_result(found, after, errors)
 
 

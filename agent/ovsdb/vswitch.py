@@ -87,10 +87,7 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             )
         )
         chassis = self._chassis_name or ids.get("system-id", "")
-        # ovn-controller(8): a key with the chassis' name goes before.
-        name = ids.get(f"ovn-bridge-{chassis}") or ids.get(
-            "ovn-bridge", DEFAULT_BRIDGE
-        )
+        name = bridge_name(ids, chassis)
         bridge = next((b for b in tables["Bridge"] if b.name == name), None)
         return SwitchSnapshot(
             system_id=chassis,
@@ -104,6 +101,13 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
                 if names.is_outer_veth(port.name)
             },
         )
+
+
+def bridge_name(ids: Mapping[str, str], chassis: str) -> str:
+    """Return the integration bridge of CHASSIS by Open_vSwitch's IDS."""
+    # ovn-controller(8): a key with the chassis' name goes before.
+    own = ids.get(f"ovn-bridge-{chassis}")
+    return own or ids.get("ovn-bridge", DEFAULT_BRIDGE)
 
 
 def _switch_port(port: Any, bridge: str) -> SwitchPort:

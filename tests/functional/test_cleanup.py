@@ -387,7 +387,7 @@ def test_command_leaves_a_fleet_that_has_its_own_service(littered):
         done = cleanup(box)
         assert (done.returncode, done.stderr) == (1, ""), done.stdout
         assert f"FAILED file {stuck}: Is a directory\n" in done.stdout
-        assert done.stdout.count("FAILED") == 1
+        assert done.stdout.count("FAILED") == 1, done.stdout
         assert f"left alone: supervisord pid {fleet.pid}" in done.stdout
         assert fleet.running
         assert [p.pid for p in processes("haproxy")] == [foreign.pid]

@@ -1,0 +1,182 @@
+"""`ovn-metadata-agent --check`: would it start here, and be of use?
+
+For packages, deployment tools and operators. Nothing is started, made or
+changed; databases are asked, and Nova is connected to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..privsep import settings as privileged
+from ..privsep.errors import PrivilegedError
+from . import folders, logs, options, privileges
+from .errors import AgentError, StartError
+from .ovsdb import connect, southbound, vswitch
+from .settings import NovaEndpoint, Settings
+
+OPTION = "--check"
+GOOD = 0
+REFUSED = 1  # a start would end with this
+MISSING = 2
+
+# @system-ca, http-request return, fc_err: what the configurations need.
+_OLDEST_HAPROXY = (2, 6)
+_TIMEOUT_S = 5
+
+
+def run(argv: Sequence[str], program: str) -> int:
+    """Check what ARGV configures and say what is wrong; return the code."""
+    try:
+        settings, haproxy = _load(argv, program)
+    except (AgentError, PrivilegedError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return REFUSED
+    for warning in settings.warnings:
+        print(f"{program}: warning: {warning}", file=sys.stderr)
+    print(f"{program}: the configuration is good")
+    code = GOOD
+    for missing in _missing(settings, haproxy):
+        print(f"{program}: missing: {missing}", file=sys.stderr)
+        code = MISSING
+    return code
+
+
+def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
+    """Return the settings and the path of haproxy, as a start would.
+
+    Root becomes who the agent would be. Raises AgentError and
+    PrivilegedError with the reason why it would not start.
+    """
+    conf, settings = options.load(argv, program)
+    if os.geteuid() == 0:
+        user = privileges.service_user(settings)
+        if user is not None:
+            privileges.drop_to(user)
+    if reason := options.unreadable(argv, program):
+        raise StartError(reason)
+    folders.ensure(settings, make=False)
+    privileges.check_readable(settings)
+    logs.check_writable(logs.file_of(conf, program))
+    file = settings.privileged_config
+    privileged.check_owner([str(file)] if file.exists() else [])
+    return settings, privileged.load(file).haproxy
+
+
+def _missing(settings: Settings, haproxy: str) -> Iterator[str]:
+    """Yield what is not there, with where to look."""
+    yield from _old_haproxy(haproxy)
+    yield from _missing_of_ovn(settings)
+    for endpoint in settings.nova.endpoints:
+        yield from _silent_nova(endpoint)
+
+
+def _old_haproxy(haproxy: str) -> Iterator[str]:
+    found = haproxy_version(haproxy)
+    if found < _OLDEST_HAPROXY:
+        yield (
+            f"haproxy {'.'.join(map(str, _OLDEST_HAPROXY))} or newer; "
+            f"{haproxy} is {'.'.join(map(str, found)) or 'something else'}"
+        )
+
+
+def haproxy_version(haproxy: str) -> tuple[int, ...]:
+    """Return the version of HAPROXY, like (2, 6); empty if it tells none."""
+    try:
+        said = subprocess.run(
+            [haproxy, "-v"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.search(rb" version (\d+)\.(\d+)", said)
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def _missing_of_ovn(settings: Settings) -> Iterator[str]:
+    tls = settings.southbound
+    connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
+    remote = settings.vswitch.connection
+    try:
+        ids, bridges = _ask_switch(remote)
+    except OSError as error:
+        yield (
+            f"Open vSwitch at {remote} ([ovs] ovsdb_connection): {error}; "
+            f"install and start Open vSwitch and OVN's ovn-controller "
+            f"(Debian: openvswitch-switch, ovn-host)"
+        )
+        return
+    chassis = vswitch.given_chassis_name(settings.chassis_name)
+    chassis = chassis or ids.get("system-id", "")
+    bridge = vswitch.bridge_name(ids, chassis)
+    if bridge not in bridges:
+        yield f"the bridge {bridge}, which ovn-controller makes when it runs"
+    if not chassis:
+        yield (
+            "system-id in Open_vSwitch external_ids; ovn-controller needs "
+            "it too"
+        )
+        return
+    yield from _missing_of_southbound(settings, chassis)
+
+
+def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
+    remote = ",".join(settings.southbound.remotes)
+    try:
+        (rows,) = _select(
+            remote, southbound.SCHEMA, {"Chassis_Private": ["name"]}
+        )
+    except OSError as error:
+        yield (
+            f"OVN Southbound at {remote} ([ovn] ovn_sb_connection): {error}"
+        )
+        return
+    if all(row["name"] != chassis for row in rows):
+        yield (
+            f"the chassis {chassis} in OVN Southbound, which ovn-controller "
+            f"registers when it runs"
+        )
+
+
+def _ask_switch(remote: str) -> tuple[dict[str, str], set[str]]:
+    """Return Open_vSwitch's external_ids and the bridges; raise OSError."""
+    switches, bridges = _select(
+        remote,
+        vswitch.SCHEMA,
+        {"Open_vSwitch": ["external_ids"], "Bridge": ["name"]},
+    )
+    ids = dict(switches[0]["external_ids"][1]) if switches else {}
+    return ids, {bridge["name"] for bridge in bridges}
+
+
+def _select(
+    remote: str, schema: str, columns: dict[str, list[str]]
+) -> list[list[dict[str, Any]]]:
+    """Return COLUMNS (by table) of all rows; raise OSError."""
+    operations = [
+        {"op": "select", "table": table, "where": [], "columns": names}
+        for table, names in columns.items()
+    ]
+    results = connect.transact(remote, schema, operations)
+    return [result["rows"] for result in results]
+
+
+def _silent_nova(endpoint: NovaEndpoint) -> Iterator[str]:
+    try:
+        address = (endpoint.host, endpoint.port)
+        socket.create_connection(address, _TIMEOUT_S).close()
+    except (OSError, UnicodeError) as error:
+        yield (
+            f"Nova's metadata API at {endpoint.host} port {endpoint.port} "
+            f"(nova_metadata_host): {error}"
+        )

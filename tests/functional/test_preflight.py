@@ -1,0 +1,162 @@
+"""`ovn-metadata-agent --check` says what a start would come to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sandbox import Sandbox
+from sandbox.agent import CONFIG, NEUTRON_CONFIG, write_ini
+from sandbox.host import CONFIG_FOLDER, FLEET_USER, HOME
+
+from .hoststate import settled
+
+GOOD, REFUSED, MISSING = 0, 1, 2
+FREE_PORT = 6699  # nobody listens there in a sandbox
+
+
+@pytest.fixture(scope="module", params=["as root", "as the service user"])
+def command(box: Sandbox, request) -> tuple[str, ...]:
+    """Provide the agent's command with its files, and --check."""
+    own = box.agent.command()
+    start = next(n for n, w in enumerate(own) if w.endswith("-agent"))
+    who = () if request.param == "as root" else own[:start]
+    return (*who, own[start], "--check", *box.agent.config_arguments())
+
+
+def check(
+    command: Sequence[str], options=None
+) -> subprocess.CompletedProcess[str]:
+    """Run COMMAND; OPTIONS, by section and name, count more than its files."""
+    file = CONFIG_FOLDER / "more.conf"
+    write_ini(file, options or {})
+    return subprocess.run(
+        (*command, "--config-file", str(file)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+    )
+
+
+def missing(done: subprocess.CompletedProcess[str]) -> list[str]:
+    start = "ovn-metadata-agent: missing: "
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    return [line.removeprefix(start) for line in lines if start in line]
+
+
+def test_it_is_well_where_the_agent_serves(box, case, command):
+    """And changes nothing there."""
+    case.instance(case.network())
+    before = settled(box)
+    done = check(command)
+    assert (done.returncode, missing(done)) == (GOOD, []), done.stderr
+    assert done.stdout == "ovn-metadata-agent: the configuration is good\n"
+    assert settled(box).differences(before) == []
+
+
+def test_a_value_is_refused_in_the_words_of_a_start(box, command):
+    done = check(command, {("ovn", "ovsdb_probe_interval"): "60s"})
+    assert (done.returncode, done.stdout) == (REFUSED, "")
+    (line,) = done.stderr.splitlines()
+    assert '[ovn] ovsdb_probe_interval = "60s": not an integer' in line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param(
+            {("ovs", "ovsdb_connection"): "unix:/run/nowhere.sock"},
+            "Open vSwitch at unix:/run/nowhere.sock",
+            id="Open vSwitch",
+        ),
+        pytest.param(
+            {("ovn", "ovn_sb_connection"): f"tcp:127.0.0.1:{FREE_PORT}"},
+            f"OVN Southbound at tcp:127.0.0.1:{FREE_PORT}",
+            id="Southbound",
+        ),
+        pytest.param(
+            {("ovn_metadata_agent", "chassis_name"): "another"},
+            "the chassis another in OVN Southbound",
+            id="the chassis' row",
+        ),
+        pytest.param(
+            {
+                ("DEFAULT", "nova_metadata_host"): "127.0.0.1",
+                ("DEFAULT", "nova_metadata_port"): str(FREE_PORT),
+            },
+            f"Nova's metadata API at 127.0.0.1 port {FREE_PORT}",
+            id="Nova",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named(box, command, options, said):
+    done = check(command, options)
+    assert done.returncode == MISSING
+    (line,) = missing(done)
+    assert line.startswith(said)
+
+
+def test_a_bridge_that_is_not_there_is_named(box, command):
+    key = "external_ids:ovn-bridge-nobody"
+    box.ovn.vsctl("set", "open_vswitch", ".", f"{key}=br-none")
+    try:
+        options = {("ovn_metadata_agent", "chassis_name"): "nobody"}
+        done = check(command, options)
+    finally:
+        box.ovn.vsctl("remove", "open_vswitch", ".", *key.split(":"))
+    assert done.returncode == MISSING
+    assert missing(done)[0].startswith("the bridge br-none, ")
+
+
+def test_a_haproxy_of_no_version_is_named(box, command):
+    """What is at its path has to be a program, or a start fails."""
+    file = CONFIG_FOLDER / "privileged-other.conf"
+    option = {("ovn_metadata_agent", "privileged_config"): str(file)}
+    write_ini(file, {("fleet", "haproxy"): "/usr/bin/true"})
+    done = check(command, option)
+    assert done.returncode == MISSING
+    assert missing(done) == [
+        "haproxy 2.6 or newer; /usr/bin/true is something else"
+    ]
+    write_ini(file, {("fleet", "haproxy"): "/usr/bin/nothing"})
+    done = check(command, option)
+    assert done.returncode == REFUSED
+    assert "haproxy not found at /usr/bin/nothing" in done.stderr
+
+
+@pytest.mark.parametrize("place", [HOME, CONFIG, NEUTRON_CONFIG])
+def test_what_the_service_user_may_not_use_is_refused(box, command, place):
+    """As root too: it is not root who runs the agent."""
+    before = place.stat()
+    os.chown(place, 0, 0)
+    place.chmod(0o700)
+    try:
+        done = check(command)
+    finally:
+        os.chown(place, before.st_uid, before.st_gid)
+        place.chmod(before.st_mode)
+    assert done.returncode == REFUSED, done.stdout
+    assert str(place) in done.stderr
+
+
+def test_a_log_that_can_not_be_written_is_refused(box, command, tmp_path):
+    done = check((*command, "--log-file", "/proc/nowhere/agent.log"))
+    assert done.returncode == REFUSED
+    assert "log_file" in done.stderr
+
+
+def test_a_privileged_conf_of_others_is_refused(box, command):
+    file = Path(CONFIG_FOLDER, "privileged-other.conf")
+    write_ini(file, {("fleet", "user"): FLEET_USER})
+    file.chmod(0o666)
+    option = {("ovn_metadata_agent", "privileged_config"): str(file)}
+    done = check(command, option)
+    assert done.returncode == REFUSED
+    assert "chmod go-w" in done.stderr
