@@ -15,6 +15,7 @@ JOBS ?= 2
 ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
+DEB_TOOLS = debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-setuptools scdoc
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check unit packaging functional continuity soak bench \
@@ -74,6 +75,13 @@ boot: venv ## the systemd units, in a Debian that is booted for them
 	@tests/sandbox/install-packages "$(SUDO)" debootstrap systemd-container
 	@$(SUDO) tests/boot/build-root $(ROOT)
 	@$(SUDO) env PYTHONPATH=tests $(VENV)/bin/python -m boot $(ROOT)
+
+deb: ## DEBs of the last commit, into dist/
+	$(STEP) "DEBs"
+	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS)
+	@git archive --prefix=ovn-metadata-agent/ HEAD | \
+	    packaging/debian/build - dist
+	@ls dist/*.deb
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)

@@ -26,11 +26,18 @@ def main() -> int:
         default=settings.DEFAULT_FILE,
         help="root's settings (default: %(default)s)",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="start nothing; say whether it would (exit code 0, else 1)",
+    )
     arguments = parser.parse_args()
     try:
         if arguments.config_file.exists():
             settings.check_owner([str(arguments.config_file)])
         fleet_settings = settings.load(arguments.config_file)
+        if arguments.check:
+            return 0
         fleet.write_configuration(fleet_settings)
     except (PrivilegedError, OSError) as error:
         print(f"ovn-metadata-fleet: {error}", file=sys.stderr)
