@@ -1,5 +1,8 @@
 """Packaging: agent/ and privsep/ are installed below ovn_metadata."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 ROOTS = {"ovn_metadata.agent": "agent", "ovn_metadata.privsep": "privsep"}
@@ -30,11 +33,24 @@ TEST_REQUIREMENTS = [
 ETC = "etc/ovn-metadata-agent"
 SHARE = "share/ovn-metadata-agent"
 
+# A link from README.md into the repository leads nowhere on PyPI: there its
+# text and the file's name are what is left of it.
+README = re.sub(
+    r"\[([^]]+)\]\((?!https?:)([^)#]+)[^)]*\)",
+    lambda link: link[1]
+    if link[2].rstrip("/").endswith(link[1].rstrip("/"))
+    else f"{link[1]} ({link[2]})",
+    Path(__file__).with_name("README.md").read_text("utf-8"),
+)
+
 setup(
     name="ovn-metadata-agent",
     version="0.1.0",
     description="Instance metadata for OVN networks, one agent per chassis",
+    long_description=README,
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="openstack ovn neutron nova metadata haproxy",
     classifiers=[
         "Environment :: OpenStack",
         "Intended Audience :: System Administrators",

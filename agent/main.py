@@ -18,7 +18,9 @@ from .errors import AgentError
 from .gateway import Gateway
 from .host import Host
 from .nova_hosts import NovaHosts
+from .nova_watch import NovaWatch
 from .options import version
+from .periodic import Periodic
 from .proxies import Proxies
 from .reconciler import Reconciler
 from .service import Service
@@ -30,6 +32,7 @@ LOG = logging.getLogger(__name__)
 
 PROGRAM = "ovn-metadata-agent"
 _END_S = 4.0
+_WATCH_S = 5.0
 
 
 def main() -> int:
@@ -142,7 +145,12 @@ def _serve(
 
     signals.start(stop=stop, reload=reload)
     server.start()
-    watch = ShareWatch(proxies.counted, status)
+    watch = Periodic(
+        ShareWatch(proxies.counted, status).look,
+        NovaWatch(proxies.nova_answers, status).look,
+        name="watch",
+        interval_s=_WATCH_S,
+    )
     watch.start()
     try:
         service.run()

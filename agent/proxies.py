@@ -19,8 +19,17 @@ from ..privsep.keyed_locks import KeyedLocks
 from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
-from .haproxy import files, leftovers, mapfile, shares, sharing, stats
+from .haproxy import (
+    files,
+    leftovers,
+    mapfile,
+    nova_answers,
+    shares,
+    sharing,
+    stats,
+)
 from .haproxy.ledger import Counted
+from .haproxy.nova_answers import NovaAnswers
 from .haproxy.places import Places
 from .haproxy.render import Rendered
 from .haproxy.stats import Stats
@@ -107,6 +116,14 @@ class Proxies:
         """
         is_gateway = network == names.GATEWAY
         return shares.read(self._stats(network), is_gateway=is_gateway)
+
+    def nova_answers(self) -> NovaAnswers:
+        """Return what the gateway has counted of Nova's answers.
+
+        Raises OSError and HaproxyError where it does not answer.
+        """
+        answer = stats.ask(self._stats(names.GATEWAY), nova_answers.COMMAND)
+        return nova_answers.parse(answer)
 
     def _stats(self, network: str) -> Stats:
         uid = self._fleet.user_of(network).uid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,14 +13,9 @@ from .status import Status
 
 LOG = logging.getLogger(__name__)
 
-# haproxy forgets a source a minute after its last word. A look at a network
-# takes 0.3 ms.
-_INTERVAL_S = 5.0
-_END_S = 1.0
-
 
 class ShareWatch:
-    """Looks at what the haproxies have counted, all the time."""
+    """Compares what the haproxies have counted with the last time."""
 
     def __init__(
         self, counted: Callable[[str], Counted], status: Status
@@ -29,33 +23,21 @@ class ShareWatch:
         self._counted = counted
         self._status = status
         self._ledgers: dict[str, Ledger] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="shares", daemon=True
-        )
 
-    def start(self) -> None:
-        """Look in a thread of its own."""
-        self._thread.start()
+    def look(self) -> None:
+        """Look at each haproxy once; it takes 0.3 ms.
 
-    def stop(self) -> None:
-        """End the thread, after the look that it is at."""
-        self._stop.set()
-        self._thread.join(_END_S)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_INTERVAL_S):
-            networks = self._status.served_networks()
-            for network in self._ledgers.keys() - set(networks):
-                del self._ledgers[network]
-            for network in networks:
-                if self._stop.is_set():
-                    return
-                try:
-                    self._look(network)
-                except (OSError, HaproxyError) as error:
-                    # Its reconcile tells whether it is well.
-                    LOG.debug("network=%s not counted: %s", network, error)
+        haproxy forgets a source a minute after its last word.
+        """
+        networks = self._status.served_networks()
+        for network in self._ledgers.keys() - set(networks):
+            del self._ledgers[network]
+        for network in networks:
+            try:
+                self._look(network)
+            except (OSError, HaproxyError) as error:
+                # Its reconcile tells whether it is well.
+                LOG.debug("network=%s not counted: %s", network, error)
 
     def _look(self, network: str) -> None:
         is_gateway = network == names.GATEWAY

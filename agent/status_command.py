@@ -121,7 +121,13 @@ def render(status: dict[str, Any]) -> str:
         f"chassis {status['chassis'] or 'not known yet'}"
     ]
     lines += [f"waiting: {why}" for why in status["waiting"].values()]
-    for network, entry in status["networks"].items():
+    lines += [f"problem: {text}" for text in status["problems"]]
+    networks = status["networks"].items()
+    failed = sum(bool(entry["error"]) for _, entry in networks)
+    if failed:
+        lines.append(f"{failed} of {len(networks)} can't be served:")
+    # Those first: a chassis may have hundreds that are well.
+    for network, entry in sorted(networks, key=lambda n: not n[1]["error"]):
         if entry["error"]:
             lines.append(f"{network}: FAILED: {entry['error']}")
         elif network == "gateway":
@@ -133,7 +139,6 @@ def render(status: dict[str, Any]) -> str:
             )
         lines += [f"  left out: {text}" for text in entry["conflicts"]]
         lines += _shares(entry)
-    lines += [f"problem: {text}" for text in status["problems"]]
     return "\n".join(lines)
 
 

@@ -36,11 +36,11 @@ class Ledger:
         over = set()
         for source, counts in counted.sources.items():
             last = before.sources.get(source, (0, 0))
-            first, second = map(_growth, last, counts)
+            first, second = map(growth, last, counts)
             self.sums = self.sums[0] + first, self.sums[1] + second
             if first or second:
                 over.add(source)
-        self.incomplete += _growth(before.incomplete, counted.incomplete)
+        self.incomplete += growth(before.incomplete, counted.incomplete)
         self._last = counted
         for source, seen in list(self._seen.items()):
             if now - seen > CALM_S:
@@ -55,6 +55,6 @@ class Ledger:
         return tuple(sorted(self._seen))
 
 
-def _growth(before: int, after: int) -> int:
+def growth(before: int, after: int) -> int:
     """Return by how much it grew; what is less now began anew."""
     return after - before if after >= before else after

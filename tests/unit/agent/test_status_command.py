@@ -122,14 +122,16 @@ def with_remarks(status: Status) -> None:
         pytest.param(
             degraded,
             command.DEGRADED,
-            f"{NETWORK}: FAILED: disk full",
+            "\n1 of 2 can't be served:\n"
+            f"{NETWORK}: FAILED: disk full\ngateway: serves\n",
             id="a network fails and is named",
         ),
         pytest.param(
             with_remarks,
             command.OK,
-            "  left out: 10.10.0.5 claimed by ports a, b\n"
-            "problem: port 'x' skipped",
+            "problem: port 'x' skipped\n"
+            f"{NETWORK}: serves 0 instances on \n"
+            "  left out: 10.10.0.5 claimed by ports a, b\n",
             id="conflicts and problems are told, all the rest is served",
         ),
         pytest.param(
@@ -147,6 +149,16 @@ def test_text_and_exit_code(answer, capsys, change, code, text):
     path = answer(json.dumps(status.as_dict()))
     assert command.main(["--socket", str(path)]) == code
     assert text in capsys.readouterr().out
+
+
+def test_what_fails_is_told_before_what_is_served():
+    status = ready_status()
+    status.failed("ffff", "disk full")
+    status.rows(synced=True, problems=["port 'x' skipped"])
+    lines = command.render(status.as_dict()).splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        *("problem", "1 of 3 can't be served", "ffff", NETWORK, "gateway")
+    ]
 
 
 def test_who_is_over_a_share_is_named_and_all_is_well():
