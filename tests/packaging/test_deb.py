@@ -1,0 +1,342 @@
+"""The DEBs: what is in them, and what their maintainer scripts do.
+
+Under a systemd that runs, with instances that ask meanwhile: `make boot`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .deb_host import DebHost
+
+ROOT = Path(__file__).parents[2]
+AGENT = "ovn-metadata-agent"
+FLEET = "ovn-metadata-fleet"
+COMPAT = "neutron-ovn-metadata-agent-compat"
+CONFIG = "/etc/ovn-metadata-agent/agent.conf"
+COMPLETIONS = "usr/share/bash-completion/completions"
+ARGUMENTS = "/usr/libexec/ovn-metadata-fleet/agent-arguments"
+OWN = f"--config-file {CONFIG}"
+NEUTRONS = (
+    "--config-file /etc/neutron/neutron.conf "
+    "--config-file /etc/neutron/neutron_ovn_metadata_agent.ini"
+)
+
+
+def said(*command: object, **options) -> str:
+    """Run COMMAND, which has to succeed; return what it says."""
+    done = subprocess.run(
+        tuple(map(str, command)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """Provide a folder that every user can enter."""
+    with tempfile.TemporaryDirectory(prefix="deb") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def source(scratch: Path) -> Path:
+    """Provide an archive of what is tracked, as it is now."""
+    archive = scratch / "source.tar"
+    files = said("git", "-C", ROOT, "ls-files", "-z").split("\0")
+    there = [name for name in files if name and (ROOT / name).exists()]
+    said("tar", "-cf", archive, "-C", ROOT, "--transform=s,^,x/,", *there)
+    return archive
+
+
+def build(
+    source: Path, out: Path, *, as_other: bool = False
+) -> dict[str, Path]:
+    """Build SOURCE into OUT, here or AS_OTHER; return files by package."""
+    epoch = said("git", "-C", ROOT, "log", "-1", "--format=%ct").strip()
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch}
+    command = (ROOT / "packaging/debian/build", source, out)
+    out.mkdir()
+    if as_other:
+        environment |= {"TZ": "Asia/Tokyo", "LANG": "C", "HOME": "/"}
+        script = out.parent / "build"
+        script.write_bytes(command[0].read_bytes())
+        words = shlex.join(map(str, ("sh", script, *command[1:])))
+        command = ("sh", "-c", f"umask 077; {words}")
+        if os.geteuid() == 0:
+            out.chmod(0o777)
+            other = ("--reuid=nobody", "--regid=nogroup", "--clear-groups")
+            command = ("setpriv", *other, *command)
+    said(*command, env=environment, cwd="/")
+    return {file.name.partition("_")[0]: file for file in out.glob("*.deb")}
+
+
+@pytest.fixture(scope="module")
+def debs(source: Path, scratch: Path) -> dict[str, Path]:
+    """Provide the packages."""
+    return build(source, scratch / "first")
+
+
+@pytest.fixture(scope="module")
+def tree(debs: dict[str, Path], scratch: Path) -> Path:
+    """Provide a folder with all of them unpacked."""
+    folder = scratch / "tree"
+    for file in debs.values():
+        said("dpkg-deb", "--extract", file, folder)
+    return folder
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[DebHost]:
+    """Provide a Debian with nothing of ours."""
+    with DebHost(tmp_path) as host:
+        yield host
+
+
+def contents(file: Path) -> dict[str, str]:
+    """Return the modes of the files and links in FILE, by path."""
+    lines = said("dpkg-deb", "--contents", file).splitlines()
+    words = [line.split(maxsplit=5) for line in lines]
+    return {
+        word[5].partition(" -> ")[0].removeprefix("."): word[0]
+        for word in words
+        if not word[0].startswith("d")
+    }
+
+
+def test_three_packages(debs):
+    assert {*debs} == {AGENT, FLEET, COMPAT}
+
+
+def test_another_builder_makes_the_same_bytes(debs, source, scratch):
+    again = build(source, scratch / "again", as_other=True)
+    for name, file in debs.items():
+        assert again[name].name == file.name
+        assert again[name].read_bytes() == file.read_bytes(), name
+
+
+def test_lintian_finds_no_fault(debs):
+    # Its exit code counts what is overridden, too.
+    options = ("--allow-root", "--fail-on=none")
+    assert said("lintian", "-EIL", "+pedantic", *options, *debs.values()) == ""
+
+
+def test_no_file_is_in_two_packages(debs):
+    files = [name for file in debs.values() for name in contents(file)]
+    assert len(files) == len({*files})
+
+
+@pytest.mark.parametrize(
+    ("package", "path", "mode"),
+    [
+        (FLEET, CONFIG, "-rw-r-----"),
+        (FLEET, f"{CONFIG}.sample", "-rw-r--r--"),
+        (FLEET, "/etc/ovn-metadata-agent/privileged.conf", "-rw-r--r--"),
+        (FLEET, "/etc/default/ovn-metadata-agent", "-rw-r--r--"),
+        (FLEET, "/etc/logrotate.d/ovn-metadata-agent", "-rw-r--r--"),
+        (AGENT, "/etc/sudoers.d/ovn-metadata-agent", "-r--r-----"),
+        (AGENT, "/etc/ovn-metadata-agent/rootwrap.conf", "-rw-r--r--"),
+        (
+            AGENT,
+            "/etc/ovn-metadata-agent/rootwrap.d/metadata.filters",
+            "-rw-r--r--",
+        ),
+    ],
+)
+def test_configuration(debs, package, path, mode):
+    assert contents(debs[package])[path] == mode
+    conffiles = said("dpkg-deb", "--info", debs[package], "conffiles")
+    assert path in conffiles.splitlines()
+
+
+def test_each_unit_of_ours_is_installed(debs):
+    units = {
+        Path(name).name
+        for file in (debs[AGENT], debs[FLEET])
+        for name in contents(file)
+        if name.startswith("/lib/systemd/system/")
+    }
+    assert units == {path.name for path in (ROOT / "etc/systemd").iterdir()}
+
+
+def test_the_fleet_does_without_the_agents_package(debs):
+    """A later restart of its service has all that it loads."""
+    assert not [name for name in contents(debs[AGENT]) if "python" in name]
+    fields = said("dpkg-deb", "--field", debs[FLEET], "Depends")
+    assert AGENT not in fields
+
+
+def test_dependencies_are_those_of_setup(debs):
+    """Of each of Python's, the package that Debian 12 has it in."""
+    setup = (ROOT / "setup.py").read_text()
+    named = re.findall(r'^    "([a-z.0-9]+)>=', setup, re.M)
+    wanted = {
+        "supervisor" if name == "supervisor" else f"python3-{name}"
+        for name in named
+    }
+    assert len(wanted) == 8
+    fields = said("dpkg-deb", "--field", debs[FLEET], "Depends")
+    assert wanted <= {*re.split(r"[ ,\n]+", fields)}
+
+
+def test_sudo_takes_its_rule(tree):
+    said("/usr/sbin/visudo", "-cf", tree / "etc/sudoers.d/ovn-metadata-agent")
+
+
+@pytest.mark.parametrize("command", [AGENT, FLEET, "agent-status"])
+def test_a_command_and_its_manual(tree, command):
+    assert os.access(tree / "usr/bin" / command, os.X_OK)
+    (page,) = (tree / "usr/share/man").glob(f"man*/{command}.*.gz")
+    text = said("man", "--local-file", page, env={**os.environ, "LANG": "C"})
+    assert command in text
+
+
+def complete(tree: Path, *words: str) -> set[str]:
+    """Return what bash offers for the last of WORDS."""
+    line = shlex.join(words)
+    script = f"""
+        . /usr/share/bash-completion/bash_completion
+        _completion_loader {words[0]}
+        COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}
+        COMP_WORDS=({line}) COMP_CWORD={len(words) - 1}
+        function=$(complete -p {words[0]} | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        $function {words[0]} {shlex.quote(words[-1])} {words[-2]}
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    environment = {
+        "BASH_COMPLETION_USER_DIR": str(tree / COMPLETIONS).removesuffix(
+            "/completions"
+        ),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    return {*said("bash", "-c", script, env=environment).split()}
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ((AGENT, "--che"), {"--check"}),
+        ((AGENT, "--config-"), {"--config-dir", "--config-file"}),
+        ((FLEET, "--c"), {"--check", "--config-file"}),
+        (("agent-status", "--js"), {"--json"}),
+        (("ovn-metadata-cleanup", "--dry"), {"--dry-run"}),
+        (("ovn-metadata-cleanup", "--config-f"), {"--config-file"}),
+        ((AGENT, "--config-file", "/etc/host.co"), {"/etc/host.conf"}),
+    ],
+)
+def test_bash_completes(tree, words, offered):
+    assert complete(tree, *words) == offered
+
+
+def test_bash_knows_the_other_names(tree):
+    for name in (
+        "neutron-ovn-metadata-agent",
+        "networking-ovn-metadata-agent",
+    ):
+        link = tree / COMPLETIONS / name
+        assert link.resolve() == tree / COMPLETIONS / FLEET
+
+
+def test_installed_where_ovn_is_not(host, debs):
+    """It says what is missing, and is installed."""
+    said = host.install(debs[FLEET], debs[AGENT])
+    assert "missing: Open vSwitch at tcp:127.0.0.1:6640" in said
+    assert "what is missing (above) it waits for" in said
+    status = ("dpkg-query", "--show", "--showformat=${db:Status-Status} ")
+    assert host.run(*status, AGENT, FLEET) == "installed installed "
+    assert host.run("stat", "--format=%a %U:%G", CONFIG) == (
+        "640 root:ovn-metadata\n"
+    )
+    for folder in ("lib/neutron", "log/ovn-metadata-agent"):
+        owner = host.run("stat", "--format=%U:%G", f"/var/{folder}")
+        assert owner == "ovn-metadata:ovn-metadata\n"
+    for unit in (f"{AGENT}.service", f"{FLEET}.service"):
+        assert host.run("systemctl", "is-enabled", unit) == "enabled\n"
+    socket = "ovn-metadata-privsep.socket"
+    assert host.run("systemctl", "is-enabled", socket) == "enabled\n"
+
+
+def test_upgrade_with_a_broken_file(host, debs):
+    """It ends well, says what to mend, and how to go on."""
+    host.install(debs[FLEET], debs[AGENT])
+    host.shell(f"printf '[DEFAULT]\nnova_metadata_port=none\n' >{CONFIG}")
+    said = host.install(debs[FLEET], debs[AGENT])
+    assert f'{CONFIG}: [DEFAULT] nova_metadata_port = "none"' in said
+    assert "NOT restarted, for the configuration is refused" in said
+    assert f"ovn-metadata-agent --check {OWN}" in said
+    assert host.run("stat", "--format=%a %U:%G", CONFIG) == (
+        "640 root:ovn-metadata\n"
+    )
+    assert "port=none" in host.run("cat", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [
+        pytest.param("", OWN, id="none of the operator's"),
+        pytest.param(f'"{NEUTRONS}"', NEUTRONS, id="in double quotes"),
+        pytest.param(f"'{NEUTRONS}'", NEUTRONS, id="in single quotes"),
+        pytest.param(NEUTRONS, NEUTRONS, id="as the unit's comment has it"),
+    ],
+)
+def test_the_files_that_the_scripts_have_checked(host, debs, line, arguments):
+    host.dpkg("--unpack", debs[FLEET], debs[AGENT])
+    if line:
+        text = shlex.quote(f"OVN_METADATA_AGENT_ARGS={line}")
+        host.shell(f"echo {text} >>/etc/default/ovn-metadata-agent.dpkg-new")
+    host.shell(
+        "cd /etc/default; mv ovn-metadata-agent.dpkg-new ovn-metadata-agent"
+    )
+    assert host.run(ARGUMENTS) == f"{arguments}\n"
+
+
+def test_by_neutrons_names(host, debs):
+    """The command that neutron-common has is moved, and back."""
+    command = "/usr/bin/neutron-ovn-metadata-agent"
+    host.shell(
+        f"echo Neutron >{command}; getent group neutron || groupadd neutron"
+    )
+    host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
+    assert host.run(ARGUMENTS) == f"{NEUTRONS}\n"
+    assert "neutron" in host.run("id", "-nG", "ovn-metadata").split()
+    for name in ("neutron", "networking"):
+        there = host.run("readlink", "-f", f"/usr/bin/{name}-{AGENT}")
+        assert there == "/usr/bin/ovn-metadata-agent\n"
+    # The alias is the agent's unit, with the command of the same name.
+    verify = ("systemd-analyze", "verify", "--man=no")
+    said = host.run(*verify, "neutron-ovn-metadata-agent.service")
+    assert "ovn-metadata" not in said
+    host.dpkg("--remove", COMPAT)
+    assert host.run("cat", command) == "Neutron\n"
+    assert host.run(ARGUMENTS) == f"{OWN}\n"
+
+
+def test_purged(host, debs):
+    """Nothing is left but the users."""
+    ours = re.compile(r"ovn.metadata|/var/lib/neutron")
+    host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
+    assert len([*filter(ours.search, host.written())]) > 100
+    host.shell("touch /var/log/ovn-metadata-agent/x.log")
+    host.dpkg("--remove", COMPAT, AGENT)
+    host.run("systemctl", "is-enabled", f"{FLEET}.service")
+    host.run("test", "-s", CONFIG)
+    host.dpkg("--purge", COMPAT, AGENT, FLEET)
+    assert [*filter(ours.search, host.written())] == []
+    host.run("getent", "passwd", "ovn-metadata", "ovn-metadata-fleet")
