@@ -37,9 +37,11 @@ SHARE = "share/ovn-metadata-agent"
 # text and the file's name are what is left of it.
 README = re.sub(
     r"\[([^]]+)\]\((?!https?:)([^)#]+)[^)]*\)",
-    lambda link: link[1]
-    if link[2].rstrip("/").endswith(link[1].rstrip("/"))
-    else f"{link[1]} ({link[2]})",
+    lambda link: (
+        link[1]
+        if link[2].rstrip("/").endswith(link[1].rstrip("/"))
+        else f"{link[1]} ({link[2]})"
+    ),
     Path(__file__).with_name("README.md").read_text("utf-8"),
 )
 

@@ -39,7 +39,11 @@ HEADING = re.compile(
 # What X.Y.Z is for setuptools, dpkg, rpm and a tag alike.
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 COLUMNS = 79
-WHAT = ("version", "epoch", "notes", "debian-changelog", "rpm-changelog")
+WHAT = (
+    *("version", "epoch", "notes"),
+    *("debian-changelog", "rpm-changelog", "rpm-spec"),
+)
+SPEC = "packaging/rpm/ovn-metadata-agent.spec.in"
 
 
 class ReleaseError(Exception):
@@ -255,7 +259,15 @@ def _answer(what: str, root: Path, revision: str) -> str:
     if what == "epoch":
         return str(pending)
     render = render_debian if what == "debian-changelog" else render_rpm
-    return render(sections, revision=revision, pending=pending)
+    changelog = render(sections, revision=revision, pending=pending)
+    if what != "rpm-spec":
+        return changelog
+    return (
+        (root / SPEC)
+        .read_text("utf-8")
+        .replace("@VERSION@", version)
+        .replace("@CHANGELOG@", changelog)
+    )
 
 
 if __name__ == "__main__":
