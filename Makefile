@@ -94,11 +94,12 @@ dist: venv $(TOOLS)/.installed ## what is released, of the last commit, into dis
 	@$(DIST) dist
 	@cat dist/SHA256SUMS
 
-dist-check: dist ## build it again in another folder, and compare
+dist-check: dist ## build that again, from the sdist, and compare
 	$(STEP) "the same once more"
 	@rm -rf $(TOOLS)/again
-	@git clone -q . $(TOOLS)/again/source
-	@cd $(TOOLS)/again/source && umask 077 && \
+	@mkdir $(TOOLS)/again
+	@tar -xf dist/*.tar.gz -C $(TOOLS)/again
+	@cd $(TOOLS)/again/* && umask 077 && \
 	    TZ=Asia/Kathmandu LC_ALL=POSIX $(DIST) $(TOOLS)/again/dist
 	@diff -r dist $(TOOLS)/again/dist
 	@rm -rf $(TOOLS)/again
