@@ -87,10 +87,18 @@ class RpmHost:
 
     def rpm(self, *arguments: str | Path) -> tuple[str, list[list[str]]]:
         """Run rpm; return what it said, and what its scriptlets ran."""
-        # A file for each process: in one they would interrupt each other.
-        self.shell("rm -f /trace.*")
         code, said = self.run(
-            *("strace", "-ff", "-qq", "-s", "999", "-e", "trace=execve"),
+            # A file for each process: in one they would interrupt each other.
+            *(
+                "strace",
+                "-ff",
+                "--seccomp-bpf",
+                "-qq",
+                "-s",
+                "999",
+                "-e",
+                "trace=execve",
+            ),
             *("-o", "/trace", "rpm", "--force-debian", "--nodeps"),
             *arguments,
         )
@@ -99,6 +107,13 @@ class RpmHost:
         return said, [
             _words(line) for line in trace.splitlines() if line.endswith("= 0")
         ]
+
+    def install(self, *files: Path) -> None:
+        """Install the RPMs of FILES."""
+        code, said = self.run(
+            *("rpm", "--force-debian", "--nodeps", "-i"), *files
+        )
+        assert code == 0, said
 
     def close(self) -> None:
         """End it, and all that it wrote."""

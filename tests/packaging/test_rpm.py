@@ -214,6 +214,9 @@ def test_scriptlets_are_shell(released: Path, shell: str):
 def host(tmp_path: Path, released: Path, upgrade: Path) -> Iterator[RpmHost]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
+    subprocess.run(("sh", "-c", "modprobe -q overlay"), check=False)
+    if "\toverlay\n" not in Path("/proc/filesystems").read_text():
+        pytest.skip("needs a kernel with overlayfs")
     host = RpmHost(tmp_path / "host", released, upgrade)
     yield host
     host.close()
@@ -221,7 +224,7 @@ def host(tmp_path: Path, released: Path, upgrade: Path) -> Iterator[RpmHost]:
 
 @pytest.fixture
 def installed(host: RpmHost, released: Path) -> RpmHost:
-    host.rpm("-i", *(package(released, name) for name in (AGENT, FLEET)))
+    host.install(*(package(released, name) for name in (AGENT, FLEET)))
     return host
 
 
@@ -265,7 +268,7 @@ def test_what_somebody_made_in_var_lib_neutron_stays(
     host: RpmHost, released: Path
 ):
     host.shell("mkdir -p -m 0711 /var/lib/neutron; chown 4 /var/lib/neutron")
-    host.rpm("-i", *(package(released, name) for name in (AGENT, FLEET)))
+    host.install(*(package(released, name) for name in (AGENT, FLEET)))
     _, found = host.run("stat", "-c", "%u %a", "/var/lib/neutron")
     assert found == "4 711\n\n"
 
@@ -284,7 +287,7 @@ def test_compat_package_takes_over_from_rdos_agent(
     own = "setpriv --reuid ovn-metadata --regid ovn-metadata --init-groups"
     refused, _ = installed.shell(f"{own} touch {made}/x")
     assert refused == 1
-    installed.rpm("-i", package(released, COMPAT))
+    installed.install(package(released, COMPAT))
     for folder in ("/var/lib/neutron", *made.split()):
         code, said = installed.shell(f"{own} touch {folder}/x")
         assert code == 0, said
