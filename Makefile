@@ -8,6 +8,7 @@ TAG := $(shell pwd | cksum | cut -d' ' -f1)
 VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
 ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/root
+TOOLS ?= /var/tmp/ovn-metadata-agent-$(TAG)/tools
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own.
@@ -16,13 +17,15 @@ ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 DEB_TOOLS = debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-setuptools scdoc
+RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
+DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check unit packaging functional continuity soak bench \
-    boot packages peer venv clean
+    boot deb dist dist-check packages peer venv clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /	/'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
 
 demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 	$(STEP) "demo: a chassis of its own, in private namespaces"
@@ -43,10 +46,11 @@ unit: venv ## tests of pure code: seconds
 	$(STEP) "unit tests"
 	@$(VENV)/bin/python -Im pytest -q tests/unit
 
-packaging: venv ## tests of how it is packaged and released
+packaging: packages venv $(TOOLS)/.installed ## tests of how it is packaged and released
 	$(STEP) "packaging"
-	@tests/sandbox/install-packages "$(SUDO)" dpkg-dev
-	@$(VENV)/bin/python -Im pytest -q tests/packaging
+	@tests/sandbox/install-packages "$(SUDO)" dpkg-dev $(RPM_TOOLS)
+	@DIST_PYTHON=$(TOOLS)/bin/python \
+	    $(VENV)/bin/python -Im pytest -q tests/packaging $(ARGS)
 
 functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
@@ -83,12 +87,36 @@ deb: ## DEBs of the last commit, into dist/
 	    packaging/debian/build - dist
 	@ls dist/*.deb
 
+dist: venv $(TOOLS)/.installed ## what is released, of the last commit, into dist/
+	$(STEP) "what is released"
+	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS) $(RPM_TOOLS)
+	@rm -rf dist
+	@$(DIST) dist
+	@cat dist/SHA256SUMS
+
+dist-check: dist ## build that again, from the sdist, and compare
+	$(STEP) "the same once more"
+	@rm -rf $(TOOLS)/again
+	@mkdir $(TOOLS)/again
+	@tar -xf dist/*.tar.gz -C $(TOOLS)/again
+	@cd $(TOOLS)/again/* && umask 077 && \
+	    TZ=Asia/Kathmandu LC_ALL=POSIX $(DIST) $(TOOLS)/again/dist
+	@diff -r dist $(TOOLS)/again/dist
+	@rm -rf $(TOOLS)/again
+
 packages:
 	@tests/sandbox/install-packages $(SUDO)
 
 peer: venv
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
 	    $(VENV)/bin/python -m sandbox.peer
+
+$(TOOLS)/.installed:
+	$(STEP) "tools for a release into $(TOOLS)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --disable-pip-version-check --quiet \
+	    build twine 'setuptools>=77' wheel
+	@touch $@
 
 venv: $(VENV)/.installed
 

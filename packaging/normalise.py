@@ -63,7 +63,5 @@ def _links(tree: Path, top: str, date: int) -> list[tarfile.TarInfo]:
 
 
 if __name__ == "__main__":
-    normalise(
-        *(Path(name) for name in sys.argv[1:]),
-        date=int(os.environ["SOURCE_DATE_EPOCH"]),
-    )
+    archive, result, tree = (Path(name) for name in sys.argv[1:])
+    normalise(archive, result, tree, int(os.environ["SOURCE_DATE_EPOCH"]))

@@ -39,7 +39,11 @@ HEADING = re.compile(
 # What X.Y.Z is for setuptools, dpkg, rpm and a tag alike.
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 COLUMNS = 79
-WHAT = ("version", "epoch", "notes", "debian-changelog", "rpm-changelog")
+WHAT = (
+    *("version", "epoch", "notes"),
+    *("debian-changelog", "rpm-changelog", "rpm-spec"),
+)
+SPEC = "packaging/rpm/ovn-metadata-agent.spec.in"
 
 
 class ReleaseError(Exception):
@@ -188,21 +192,19 @@ def _moment(section: Section, pending: int) -> datetime.datetime:
     if section.date is None:
         return datetime.datetime.fromtimestamp(pending, datetime.UTC)
     return datetime.datetime.combine(
-        section.date, datetime.time(12), datetime.UTC
+        section.date, datetime.time(), datetime.UTC
     )
 
 
-def find_epoch(section: Section, root: Path) -> int:
-    """Return the seconds that a build of SECTION is dated with.
+def find_epoch(root: Path) -> int:
+    """Return the seconds that a build is dated with.
 
-    That is SOURCE_DATE_EPOCH, if set; else noon of the day of release; else,
-    of what is not released, the last commit's date; else, in an unpacked
-    source distribution, that of its files.
+    That is SOURCE_DATE_EPOCH, if set; else the last commit's date; else, in
+    an unpacked source distribution, that of its files, which is the same. Not
+    the day of release: what is built on that day would in part be older.
     """
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         return int(given)
-    if section.date is not None:
-        return int(_moment(section, 0).timestamp())
     if (root / ".git").exists():
         return int(
             subprocess.run(
@@ -251,11 +253,19 @@ def _answer(what: str, root: Path, revision: str) -> str:
         return version
     if what == "notes":
         return sections[0].body
-    pending = find_epoch(sections[0], root)
+    pending = find_epoch(root)
     if what == "epoch":
         return str(pending)
     render = render_debian if what == "debian-changelog" else render_rpm
-    return render(sections, revision=revision, pending=pending)
+    changelog = render(sections, revision=revision, pending=pending)
+    if what != "rpm-spec":
+        return changelog
+    return (
+        (root / SPEC)
+        .read_text("utf-8")
+        .replace("@VERSION@", version)
+        .replace("@CHANGELOG@", changelog)
+    )
 
 
 if __name__ == "__main__":

@@ -84,11 +84,9 @@ def test_what_is_pending_has_the_unreleased_notes(tree: Path):
     assert tell(tree, "notes") == "### Added\n\n- Something új.\n"
 
 
-def test_what_is_released_has_notes_and_a_date_of_its_own(tree: Path):
+def test_what_is_released_has_notes_of_its_own(tree: Path):
     (tree / "CHANGELOG.md").write_text(RELEASED)
     assert tell(tree, "notes") == "### Added\n\n- Something új.\n"
-    # date -u -d '2026-11-26 12:00' +%s
-    assert tell(tree, "epoch") == "1795694400\n"
 
 
 def test_debian_changelog_of_a_release(tree: Path):
@@ -101,7 +99,7 @@ def test_debian_changelog_of_a_release(tree: Path):
   * Added:
     - Something új.
 
- -- {who}  Thu, 26 Nov 2026 12:00:00 +0000
+ -- {who}  Thu, 26 Nov 2026 00:00:00 +0000
 
 ovn-metadata-agent (1.1.0-2) unstable; urgency=medium
 
@@ -111,7 +109,7 @@ ovn-metadata-agent (1.1.0-2) unstable; urgency=medium
   * Removed:
     - The rest.
 
- -- {who}  Tue, 03 Feb 2026 12:00:00 +0000
+ -- {who}  Tue, 03 Feb 2026 00:00:00 +0000
 """
     )
 
@@ -140,7 +138,9 @@ def test_same_bytes_in_another_locale_and_time_zone(tree: Path, what: str):
     assert first == other
 
 
-def test_unpacked_sources_are_dated_by_their_files(tree: Path):
+@pytest.mark.parametrize("changelog", [PENDING, RELEASED])
+def test_unpacked_sources_are_dated_by_their_files(tree: Path, changelog: str):
+    (tree / "CHANGELOG.md").write_text(changelog)
     os.utime(tree / "CHANGELOG.md", (PENDING_S, PENDING_S))
     assert tell(tree, "epoch") == f"{PENDING_S}\n"
 
