@@ -48,6 +48,8 @@ def hand_over_state_path(
             # Somebody else's folder, given by mistake, is not handed over.
             if not found or {*found} & {*_OF_AN_AGENT}:
                 _hand_over(descriptor, user, _OF_AN_AGENT)
+    except PermissionError:
+        return  # as below
     except OSError as error:
         raise StartError(f"{folder} (state_path): {error.strerror}") from None
 
@@ -56,18 +58,23 @@ def _hand_over(
     descriptor: int, user: pwd.struct_passwd, below: Mapping[str, Any]
 ) -> None:
     """Give a folder and those BELOW it to USER where root has them."""
-    if os.fstat(descriptor).st_uid == 0:
-        os.fchown(descriptor, user.pw_uid, user.pw_gid)
     for name in os.listdir(descriptor):
         more = below.get(_NETWORK if names.is_network(name) else name)
         if more is None:
             continue
-        # Gone, or no folder but a link: said when it is to be used.
+        # Gone, or no folder but a link: said when it is to be used. Or one
+        # that root can't look into, without CAP_DAC_READ_SEARCH (containers
+        # do without): then it is the service user's already.
         with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            contextlib.suppress(
+                FileNotFoundError, NotADirectoryError, PermissionError
+            ),
             _opened(name, at=descriptor) as inner,
         ):
             _hand_over(inner, user, more)
+    # Last: without capabilities root gets into its own folders only.
+    if os.fstat(descriptor).st_uid == 0:
+        os.fchown(descriptor, user.pw_uid, user.pw_gid)
 
 
 @contextlib.contextmanager

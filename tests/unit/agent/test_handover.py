@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from oslo_privsep import capabilities
 
 from ovn_metadata.agent import handover
 from ovn_metadata.agent.errors import StartError
@@ -59,6 +61,27 @@ def test_anothers_stays_anothers(tmp_path):
     os.chown(tmp_path / "external", 815, 815)
     os.chown(tmp_path, 816, 816)
     assert hand_over(tmp_path) == {".": 816, "external": 815}
+
+
+@pytest.mark.parametrize("closed", [".", "ovn-metadata-proxy"])
+def test_roots_that_may_not_look_everywhere_gets_by(tmp_path, closed):
+    """In a container without CAP_DAC_READ_SEARCH, started once more."""
+    (tmp_path / "external").mkdir()
+    (tmp_path / "ovn-metadata-proxy").mkdir()
+    for name in (closed, "ovn-metadata-proxy"):
+        os.chown(tmp_path / name, USER.pw_uid, USER.pw_gid)
+        (tmp_path / name).chmod(0o710)
+
+    def with_chown_only() -> None:
+        kept = [capabilities.CAP_CHOWN]
+        capabilities.drop_all_caps_except(kept, kept, [])
+        handover.hand_over_state_path(tmp_path, USER, make=True)
+
+    with ThreadPoolExecutor(1) as thread:  # capabilities are a thread's
+        thread.submit(with_chown_only).result()
+    there = owners(tmp_path)
+    assert there["ovn-metadata-proxy"] == 4711
+    assert there["external"] == (0 if closed == "." else 4711)
 
 
 def test_a_folder_with_other_things_only_is_left_as_it_is(tmp_path):
