@@ -57,6 +57,7 @@ def serve(name: str, uid: str, helper: str, config: str = "") -> int:
         listener.bind(b"\0" + name.encode())
         listener.listen(1)
         os.write(1, b"ready\n")
+        os.dup2(2, 1)  # nobody reads there from now on; what helpers say
         while True:
             ready, _, _ = select.select([listener.fileno(), 0], [], [])
             if 0 in ready:  # nothing is ever sent there: the agent ended

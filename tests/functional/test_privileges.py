@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import stat
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from oslo_privsep import capabilities
 
+from ovn_metadata.privsep import launcher
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import Sandbox, wait_for
 from sandbox.agent import LOG
@@ -258,6 +261,32 @@ def test_started_as_root_it_drops_to_the_service_user(as_root):
     (second,) = box.plug([box.neutron.create_port(other)])
     wait_served(second)
     assert sole(box, "privsep").pid != pid
+
+
+def test_launcher_lets_a_helpers_words_out(tmp_path):
+    """Or nobody is told why there is no daemon."""
+    helper, path = tmp_path / "helper", tmp_path / "socket"
+    helper.write_text("#!/bin/sh\necho why it fails\nexit 3\n")
+    helper.chmod(0o755)
+    run = (sys.executable, "-I", launcher.__file__)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        subprocess.Popen(
+            (*run, "serve", "launcher-of-a-test", "0", str(helper)), **pipes
+        ) as process,
+    ):
+        listener.bind(str(path))
+        assert process.stdout.readline() == b"ready\n"
+        process.stdout.close()
+        asked = subprocess.run(
+            (*run, "ask", "launcher-of-a-test", "--privsep_sock_path", path),
+            check=False,
+            timeout=30,
+        )
+        assert asked.returncode == 1
+        process.stdin.close()
+        assert b"why it fails" in process.stderr.read()
 
 
 def test_started_as_root_it_takes_over_what_roots_agent_left(as_root):
