@@ -158,7 +158,7 @@ def ask(name: str, *options: str) -> int:
     path = options[options.index("--privsep_sock_path") + 1]
     try:
         answer = _ask(name if name.startswith("/") else f"\0{name}", path)
-    except ConnectionResetError:
+    except (ConnectionResetError, BrokenPipeError):
         answer = ""
     except OSError as error:
         answer = f"{name}: {error.strerror or error}"
