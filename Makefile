@@ -9,6 +9,10 @@ VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
 ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/root
 TOOLS ?= /var/tmp/ovn-metadata-agent-$(TAG)/tools
+STORE ?= /var/tmp/ovn-metadata-agent-$(TAG)/containers
+IMAGE ?= localhost/ovn-metadata-agent
+KOLLA ?= /var/tmp/ovn-metadata-agent-$(TAG)/kolla
+KOLLA_IMAGE = localhost/kolla/ovn-metadata-agent:here
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own.
@@ -22,7 +26,7 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check unit packaging functional continuity soak bench \
-    boot deb dist dist-check packages peer venv clean
+    boot deb dist dist-check image container packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -103,6 +107,26 @@ dist-check: dist ## build that again, from the sdist, and compare
 	    TZ=Asia/Kathmandu LC_ALL=POSIX $(DIST) $(TOOLS)/again/dist
 	@diff -r dist $(TOOLS)/again/dist
 	@rm -rf $(TOOLS)/again
+
+image: ## the container image, from Debian's packages and this checkout
+	$(STEP) "$(IMAGE) in $(STORE)"
+	@tests/sandbox/install-packages "$(SUDO)" debootstrap buildah
+	@$(SUDO) packaging/container/build $(STORE) $(IMAGE)
+
+container: packages venv peer image $(KOLLA)/.installed ## agent and fleet in containers, plain and Kolla's
+	$(STEP) "agent and fleet in containers"
+	@tests/sandbox/install-packages "$(SUDO)" podman crun
+	@$(SUDO) tests/container/build-kolla $(STORE) $(KOLLA) $(KOLLA_IMAGE)
+	@OVN_METADATA_PEER=$(PEER) $(SANDBOX) \
+	    $(VENV)/bin/python -m container $(STORE) $(IMAGE) \
+	    $(KOLLA) $(KOLLA_IMAGE) $(ARGS)
+
+$(KOLLA)/.installed:
+	$(STEP) "Kolla and kolla-ansible into $(KOLLA)"
+	@$(PYTHON) -m venv $(KOLLA)
+	@$(KOLLA)/bin/pip install --disable-pip-version-check --quiet \
+	    ansible-core kolla kolla-ansible podman
+	@touch $@
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)

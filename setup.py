@@ -21,6 +21,7 @@ REQUIREMENTS = [
 TEST_REQUIREMENTS = [
     "hypothesis",
     "import-linter",
+    "jinja2",
     "mypy",
     "pytest",
     "pytest-xdist",

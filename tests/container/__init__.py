@@ -1,0 +1,1 @@
+"""The image in two containers, on the sandbox's chassis: `make container`."""

@@ -1,0 +1,273 @@
+"""The container definitions fit the code, the units and one another.
+
+What they do: `make container`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2.sandbox
+import pytest
+import yaml
+from container.engine import QUADLET, capabilities, read_unit
+from oslo_privsep.capabilities import CAPS_BYVALUE
+
+from ovn_metadata.agent import options
+from ovn_metadata.agent.haproxy import render
+from ovn_metadata.privsep import names, settings
+from ovn_metadata.privsep.context import CAPABILITIES
+from sandbox import host, units
+
+PACKAGING = host.REPOSITORY / "packaging"
+CONTAINERFILE = PACKAGING / "container" / "Containerfile"
+IMAGE = PACKAGING / "kolla" / "docker" / "ovn-metadata-agent"
+ROLE = PACKAGING / "kolla" / "ansible" / "roles" / "ovn-metadata"
+RENEW = ROLE / "files" / "renew-fleet"
+AGENT, FLEET = "ovn-metadata-agent", "ovn-metadata-fleet"
+COMPATIBLE = "neutron-ovn-metadata-agent"
+
+# What docker and podman both give to a container that asks for nothing.
+ENGINES_OWN = {
+    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP"),
+    *("NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+}
+# Of Kolla's templates and variables those that are used here.
+MACROS = """\
+{% macro install_pip(packages) %}pip install {{ packages | join(' ') }}\
+{% endmacro %}
+"""
+BUILD_VALUES = {
+    "namespace": "registry.example/kolla",
+    "image_prefix": "",
+    "tag": "1",
+    "maintainer": "somebody",
+    "image_name": "ovn-metadata-agent",
+}
+DEPLOYMENT = {
+    "container_config_directory": "/var/lib/kolla/config_files",
+    "internal_protocol": "https",
+    "kolla_container_engine": "docker",
+    "metadata_secret": "s3cret",
+    "node_config_directory": "/etc/kolla",
+    "nova_internal_fqdn": "nova.example",
+    "nova_metadata_port": "8775",
+    "openstack_cacert": "",
+    "ovn_metadata_logging_debug": "False",
+    "ovn_sb_connection": "tcp:192.0.2.1:6642,tcp:192.0.2.2:6642",
+    "ovsdb_port": "6640",
+}
+
+
+def rendered(path: Path, values: Mapping[str, object]) -> str:
+    """Return the template PATH with VALUES, as Kolla renders it."""
+    environment = jinja2.sandbox.SandboxedEnvironment(
+        loader=jinja2.DictLoader({"macros.j2": MACROS}),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+    )
+    environment.filters["customizable"] = lambda value, _name: value
+    return environment.from_string(path.read_text()).render(values)
+
+
+def read_role(name: str) -> Any:
+    return yaml.safe_load((ROLE / name / "main.yml").read_text())
+
+
+def programs() -> set[str]:
+    """Return the programs that setup.py installs."""
+    text = (host.REPOSITORY / "setup.py").read_text()
+    return set(re.findall(r'"([\w-]+) = [\w.]+:\w+"', text))
+
+
+def fleets() -> set[str]:
+    """Return the capabilities that the fleet's unit has."""
+    found = units.capabilities(units.FLEET)
+    return {name.removeprefix("cap_").upper() for name in found}
+
+
+def agents() -> set[str]:
+    """Return what the daemon has, and what it takes to drop to a user."""
+    daemons = {CAPS_BYVALUE[number] for number in CAPABILITIES}
+    return {
+        *(name.removeprefix("CAP_") for name in daemons),
+        *("SETUID", "SETGID"),
+    }
+
+
+NEEDED = {AGENT: agents, FLEET: fleets}
+
+# ------------------------------------------------------------ capabilities
+
+
+@pytest.mark.parametrize("name", [AGENT, FLEET])
+def test_quadlet_lists_what_the_code_needs(name):
+    unit = read_unit(QUADLET / f"{name}.container")
+    assert unit["DropCapability"] == ["all"]
+    assert set(capabilities(unit)) == NEEDED[name]()
+    assert unit["NoNewPrivileges"] == unit["ReadOnly"] == ["true"]
+
+
+@pytest.mark.parametrize("name", [AGENT, FLEET])
+def test_kolla_ansible_adds_what_engines_do_not_give(name):
+    added = read_role("defaults")[f"{name.replace('-', '_')}_cap_add"]
+    assert set(added) == NEEDED[name]() - ENGINES_OWN
+
+
+def test_the_stand_in_has_what_the_fleet_has():
+    found = re.findall(r"--cap-add (\w+)", RENEW.read_text())
+    assert set(found) == fleets()
+    assert len(found) == len(fleets())
+
+
+def test_kubernetes_has_what_the_others_have():
+    file = PACKAGING / "container" / "kubernetes" / f"{FLEET}.yaml"
+    spec = yaml.safe_load(file.read_text())["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    rights = container["securityContext"]["capabilities"]
+    assert rights["drop"] == ["ALL"]
+    assert {*rights["add"]} == fleets()
+    assert spec["hostPID"] is spec["hostNetwork"] is True
+    unit = read_unit(QUADLET / f"{FLEET}.container")
+    assert container["args"] == unit["Exec"]
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    state = "/var/lib/neutron"
+    wanted = {volume.split(":")[1] for volume in unit["Volume"]} - {state}
+    assert mounted == {*wanted, f"{state}/openstack-helm", "/tmp"}  # a mount
+    assert [mount["name"] for mount in container["volumeMounts"]] == [
+        volume["name"] for volume in spec["volumes"]
+    ]
+
+
+# ------------------------------------------------------ places and programs
+
+
+@pytest.mark.parametrize("name", [AGENT, FLEET])
+def test_both_share_what_they_must(name):
+    default = {o.dest: o.default for o in settings.OPTIONS}["run_dir"]
+    unit = read_unit(QUADLET / f"{name}.container")
+    shared = {volume.split(":")[1] for volume in unit["Volume"]}
+    assert {default, names.NAMESPACE_FOLDER, "/var/lib/neutron"} <= shared
+    volumes = read_role("defaults")["ovn_metadata_common_volumes"]
+    shared = {volume.split(":")[1] for volume in volumes}
+    assert {default, names.NAMESPACE_FOLDER} <= shared
+    assert f"{default}:" in RENEW.read_text().replace("$RUN_DIR", default)
+
+
+def test_the_fleet_has_the_hosts_log():
+    path = render._LOG_TARGET.split()[0]
+    unit = read_unit(QUADLET / f"{FLEET}.container")
+    assert f"{path}:{path}" in unit["Volume"]
+    volumes = read_role("defaults")["ovn_metadata_fleet_default_volumes"]
+    assert f"'{path}:{path}'" in volumes
+
+
+@pytest.mark.parametrize("name", [AGENT, FLEET])
+def test_quadlet_runs_programs_of_ours(name):
+    (line,) = read_unit(QUADLET / f"{name}.container")["Exec"]
+    assert line.split()[0] in programs()
+
+
+def test_containerfile_copies_what_is_there():
+    text = CONTAINERFILE.read_text()
+    copied = re.findall(r"^COPY (?!--from)(.*) /src/", text, re.MULTILINE)
+    sources = [word for line in copied for word in line.split()]
+    assert {"agent", "privsep", "setup.py"} <= {*sources}
+    assert all((host.REPOSITORY / name).exists() for name in sources)
+    (default,) = re.findall(r"^ARG BASE=(.*)", text, re.MULTILINE)
+    assert default.startswith("debian:")
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE}"}
+
+
+# ------------------------------------------------------------------- Kolla
+
+
+def test_dockerfile_renders_and_stands_on_what_kolla_builds():
+    text = rendered(IMAGE / "Dockerfile.j2", BUILD_VALUES)
+    assert "{" not in text.replace("${", "")
+    (parent,) = re.findall(r"^FROM (.*)", text, re.MULTILINE)
+    assert parent == "registry.example/kolla/neutron-base:1"
+    # Kolla names the archive of an image's source by its section.
+    assert re.search(rf"^ADD {IMAGE.name}-archive ", text, re.MULTILINE)
+    for file in re.findall(r"^COPY (\S+) ", text, re.MULTILINE):
+        assert (IMAGE / file).is_file()
+    assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["root"]
+    # Users that the two kinds of image share the state of a host with.
+    (fleet_id,) = re.findall(
+        r"^ARG FLEET_ID=(\d+)", CONTAINERFILE.read_text(), re.MULTILINE
+    )
+    assert f"--uid {fleet_id} --gid {fleet_id} {FLEET}" in text
+
+
+@pytest.mark.parametrize("name", [AGENT, FLEET])
+def test_config_json_is_one_that_kolla_takes(name):
+    config = json.loads(
+        rendered(ROLE / "templates" / f"{name}.json.j2", DEPLOYMENT)
+    )
+    assert config.keys() <= {"command", "config_files", "permissions"}
+    assert config["command"].split()[0] in {*programs(), COMPATIBLE}
+    for file in config["config_files"]:
+        assert file.keys() >= {"source", "dest", "owner", "perm"}
+        assert file["source"].startswith("/var/lib/kolla/config_files/")
+        assert re.fullmatch(r"0[0-7]{3}", file["perm"])
+        # Root's: what root reads, nobody else may write.
+        assert file["owner"].split(":")[0] == "root"
+        assert int(file["perm"], 8) & 0o022 == 0
+    secrets = [f for f in config["config_files"] if ".ini" in f["dest"]]
+    assert all(int(file["perm"], 8) & 0o007 == 0 for file in secrets)
+    # The haproxies' folders have their groups: to set all of them would have
+    # none read its own.
+    assert not any("recurse" in p for p in config.get("permissions", ()))
+
+
+def test_commands_read_files_that_are_copied():
+    config = json.loads(
+        rendered(ROLE / "templates" / f"{AGENT}.json.j2", DEPLOYMENT)
+    )
+    wanted = re.findall(r"--config-file (\S+)", config["command"])
+    assert wanted
+    assert {*wanted} <= {file["dest"] for file in config["config_files"]}
+    checks = " ".join(
+        read_role("defaults")["ovn_metadata_agent_healthcheck_test"]
+    )
+    assert re.findall(r"--config-file (\S+)", checks) == wanted
+
+
+@pytest.mark.parametrize("cacert", ["", "/etc/ssl/ca.pem"])
+def test_the_agent_takes_kollas_configuration(tmp_path, cacert):
+    template = ROLE / "templates" / "neutron_ovn_metadata_agent.ini.j2"
+    file = tmp_path / "agent.ini"
+    if cacert:
+        cacert = str(tmp_path / "ca.pem")
+        Path(cacert).touch()
+    file.write_text(
+        rendered(template, {**DEPLOYMENT, "openstack_cacert": cacert})
+    )
+    _, read = options.load(["--config-file", str(file)], "ovn-metadata-agent")
+    assert read.warnings == ()
+    assert str(read.state_path) == "/var/lib/neutron/kolla"
+    volumes = read_role("defaults")["ovn_metadata_common_volumes"]
+    assert any(str(read.state_path) in volume for volume in volumes)
+
+
+def test_the_role_restarts_what_it_defines():
+    services = read_role("defaults")["ovn_metadata_services"]
+    assert list(services) == [FLEET, AGENT]  # the order of their handlers
+    handlers = read_role("handlers")
+    heard = {h.get("listen", h["name"]) for h in handlers}
+    assert heard == {f"Restart {name} container" for name in services}
+    for handler in handlers:
+        if "kolla_container" in handler:
+            given = handler["kolla_container"]
+            (name,) = re.findall(
+                r"services\['(.*)'\]", handler["vars"]["service"]
+            )
+            told = {*services[name]} - {"container_name", "group", "enabled"}
+            assert told <= {*given}
+    for file in ROLE.rglob("*.yml"):
+        assert yaml.safe_load(file.read_text()), file
