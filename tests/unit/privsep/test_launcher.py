@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import secrets
+import select
 import socket
 import stat
 import subprocess
@@ -289,6 +290,24 @@ def test_the_unit_fails_for_another_user(ran, agents, capsys):
     assert f"refused: uid {os.geteuid()} is not {other.pw_name}" in said
     assert "its unit's journal has why" in said
     assert ran.command is None
+
+
+def test_the_unit_may_end_before_it_is_asked(agents, capsys, monkeypatch):
+    class Late(socket.socket):
+        """Connected when the other end is gone."""
+
+        def connect(self, address):
+            super().connect(address)
+            poll = select.poll()
+            poll.register(self, select.POLLHUP)
+            assert poll.poll(DEADLINE_S * 1000)
+
+    answers: list[int] = []
+    monkeypatch.setattr(socket, "socket", Late)
+    with asking(agents, answers) as connection:
+        connection.close()
+    assert answers == [1]
+    assert "its unit's journal has why" in capsys.readouterr().err
 
 
 def test_the_unit_fails_when_the_helper_does(ran, agents):
