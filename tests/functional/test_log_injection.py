@@ -96,7 +96,7 @@ def test_request_is_one_line_with_nothing_raw_in_it(vm, syslog, name):
 def test_names_of_a_tenants_choice_are_not_the_agents_words(box, case):
     """A port's and a network's name; the rest of a row is Neutron's."""
     forged = "\n2026-01-01 00:00:00.000 1 ERROR forged [-] \x1b[2J\r\n%s"
-    before = len(box.agent.log())
+    before = box.agent.mark()
     network = case.network(f"net{forged}")
     ports = [
         box.neutron.create_port(network, name=f"vm{forged}", **more)
@@ -106,11 +106,14 @@ def test_names_of_a_tenants_choice_are_not_the_agents_words(box, case):
     wait_served(box.instances[-2])
     box.unplug(box.instances[-2:])
     wait_for(
-        lambda: f"network={network.id}" in box.agent.log().splitlines()[-1],
+        lambda: (
+            f"network={network.id}"
+            in box.agent.log(before).rpartition("INFO")[2]
+        ),
         timeout_s=10,
         what="a word of the network's end",
     )
-    said = box.agent.log()[before:]
+    said = box.agent.log(before)
     assert "provisioned" in said
     for line in said.split("\n"):
         assert not line or _AGENT_LINE.match(line), line

@@ -44,12 +44,12 @@ class Chassis:
         When all is looked at with the new ones, if they are good.
         """
         agent = self.box.agent
-        before, looked = len(agent.log()), self._reconciles()
+        before, looked = agent.mark(), self._reconciles()
         agent.configure(options)
         agent.reload()
 
         def said() -> str:
-            log = agent.log()[before:]
+            log = agent.log(before)
             return log if "reloaded" in log else ""
 
         log = wait_for(said, timeout_s=20, what="a word about the reload")
@@ -59,7 +59,7 @@ class Chassis:
                 timeout_s=20,
                 what="a look at everything",
             )
-        return agent.log()[before:]
+        return agent.log(before)
 
     def _reconciles(self) -> int:
         return int(
@@ -337,9 +337,9 @@ def test_log_level_changes(chassis):
     )
     log = chassis.reload({DEBUG: "false"})
     assert " INFO " in log
-    before = len(agent.log())
+    before = agent.mark()
     chassis.reload({})
-    assert " DEBUG " not in agent.log()[before:]
+    assert " DEBUG " not in agent.log(before)
 
 
 def test_only_what_differs_is_reloaded(chassis):

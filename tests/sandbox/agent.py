@@ -22,6 +22,8 @@ LOG = host.LOG_FOLDER / "ovn-metadata-agent.log"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Options = Mapping[tuple[str, str], str]
+# Characters: that it logged, and that it printed.
+Mark = tuple[int, int]
 
 
 class Agent:
@@ -142,12 +144,21 @@ class Agent:
         """Whether the agent runs."""
         return self._daemon.running
 
-    def log(self) -> str:
-        """Return what it logged, and what it printed."""
-        files = (LOG, self._daemon.output)
-        return "".join(
-            file.read_text(errors="replace") for file in files if file.exists()
-        )
+    def log(self, since: Mark = (0, 0)) -> str:
+        """Return what it logged, and what it printed, SINCE then."""
+        said = zip(self._said(), since, strict=True)
+        return "".join(text[start:] for text, start in said)
+
+    def mark(self) -> Mark:
+        """Return how far it is, for `log` to begin there."""
+        logged, printed = self._said()
+        return len(logged), len(printed)
+
+    def _said(self) -> tuple[str, str]:
+        def text(file: Path) -> str:
+            return file.read_text(errors="replace") if file.exists() else ""
+
+        return text(LOG), text(self._daemon.output)
 
     def status(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Run agent-status with the agent's configuration and ARGS."""
