@@ -38,8 +38,9 @@ def build(folder: Path, *, version: str = VERSION) -> Path:
     )
     setup.write_text(text)
     run(sys.executable, "-m", "venv", "--without-pip", str(prefix))
-    libraries = sysconfig.get_path("purelib")
-    (packages(prefix) / "libraries.pth").write_text(libraries + "\n")
+    # This environment's, and of the distribution those that it makes use of.
+    libraries = [place for place in sys.path if place.endswith("-packages")]
+    (packages(prefix) / "libraries.pth").write_text("\n".join(libraries))
     run(
         *(sys.executable, "-m", "pip", "--python", str(prefix / "bin/python")),
         *("install", "--quiet", "--disable-pip-version-check", "--no-index"),
