@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import shutil
 import socket
@@ -209,7 +210,13 @@ def test_secret_is_in_no_status(served):
     [("agent", 60), ("privsep", 50), ("supervisord", 40)],
 )
 def test_memory_with_one_network(served, kind, limit_mib):
-    """Proportional set size; shared pages count once for all."""
+    """Proportional set size; shared pages count once for all.
+
+    Importing the libraries alone takes 21 MiB more with Debian 12's, which
+    load eventlet, requests and setuptools.
+    """
+    old = importlib.metadata.version("oslo.privsep").startswith("3.0.")
+    limit_mib += 20 if old and kind != "supervisord" else 0
     assert sole(served, kind).pss_kib < limit_mib * 1024
 
 
