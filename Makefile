@@ -4,8 +4,10 @@
 # and the tests run the agent as its own user.
 
 PYTHON ?= /usr/bin/python3
+# PyPI's newest, or "debian": the packages of the Debian that this is.
+LIBRARIES ?= pypi
 TAG := $(shell pwd | cksum | cut -d' ' -f1)
-VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv
+VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv-$(LIBRARIES)
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
 ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/root
 TOOLS ?= /var/tmp/ovn-metadata-agent-$(TAG)/tools
@@ -13,6 +15,11 @@ STORE ?= /var/tmp/ovn-metadata-agent-$(TAG)/containers
 IMAGE ?= localhost/ovn-metadata-agent
 KOLLA ?= /var/tmp/ovn-metadata-agent-$(TAG)/kolla
 KOLLA_IMAGE = localhost/kolla/ovn-metadata-agent:here
+# What `make suite` makes and runs: FROM is another suite and packages of it.
+SUITE ?= trixie
+FROM ?=
+SUITE_ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/$(SUITE)$(firstword $(FROM))
+RUN ?= unit functional
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own.
@@ -26,7 +33,7 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check unit packaging functional continuity soak bench \
-    boot deb dist dist-check image container packages peer venv clean
+    boot suite deb dist dist-check image container packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -127,6 +134,12 @@ $(KOLLA)/.installed:
 	@$(KOLLA)/bin/pip install --disable-pip-version-check --quiet \
 	    ansible-core kolla kolla-ansible podman
 	@touch $@
+suite: ## unit and functional tests in another Debian: SUITE, LIBRARIES
+	$(STEP) "a Debian $(SUITE) in $(SUITE_ROOT)"
+	@tests/sandbox/install-packages "$(SUDO)" debootstrap
+	@$(SUDO) tests/versions/build-root $(SUITE) $(SUITE_ROOT) $(FROM)
+	@$(SUDO) env "MAKEFLAGS=$$MAKEFLAGS" \
+	    tests/versions/enter $(SUITE_ROOT) make -C /src $(RUN)
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)
@@ -146,10 +159,7 @@ venv: $(VENV)/.installed
 
 $(VENV)/.libraries: setup.py
 	$(STEP) "Python libraries into $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
-	@rm -rf build
-	@$(VENV)/bin/pip install --disable-pip-version-check --quiet \
-	    'setuptools>=64' wheel '.[test]'
+	@SUDO="$(SUDO)" tests/versions/build-venv $(PYTHON) $(LIBRARIES) $(VENV)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.libraries $(SOURCES) pyproject.toml
