@@ -215,8 +215,9 @@ class Litter:
 def add_port(box: Sandbox, name: str, **ids: str) -> None:
     """Put a port NAME on the bridge, whether there is such a link or not."""
     pairs = [f'external_ids:{key}="{value}"' for key, value in ids.items()]
+    # Open vSwitch 4.0's ovs-vsctl fails if it waits for one without a link.
     box.ovn.vsctl(
-        *("add-port", box.ovn.bridge, name),
+        *("--no-wait", "add-port", box.ovn.bridge, name),
         *("--", "set", "Interface", name, *pairs),
     )
 

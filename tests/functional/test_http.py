@@ -240,7 +240,9 @@ def test_malformed_request_never_reaches_nova(box, vm, request_):
     before = box.nova.requests
     with vm.connect() as link, contextlib.suppress(ConnectionResetError):
         link.sendall(request_)
-        assert link.recv(65536)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 414")
+        # haproxy 3.4 closes on two lengths without a word.
+        refused = (b"HTTP/1.1 400", b"HTTP/1.1 414", b"")
+        assert link.recv(65536)[:12] in refused
     assert box.nova.requests == before
     assert vm.fetch().text == vm.instance_id
 
