@@ -59,7 +59,8 @@ unit: venv ## tests of pure code: seconds
 
 packaging: packages venv $(TOOLS)/.installed ## tests of how it is packaged and released
 	$(STEP) "packaging"
-	@tests/sandbox/install-packages "$(SUDO)" dpkg-dev $(RPM_TOOLS)
+	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS) $(RPM_TOOLS) \
+	    bash-completion lintian man-db
 	@DIST_PYTHON=$(TOOLS)/bin/python \
 	    $(VENV)/bin/python -Im pytest -q tests/packaging $(ARGS)
 

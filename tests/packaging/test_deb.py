@@ -287,6 +287,18 @@ def test_upgrade_with_a_broken_file(host, debs):
     assert "port=none" in host.run("cat", CONFIG)
 
 
+def test_the_fleet_tells_whether_it_would_start(host, debs):
+    """Its postinst script asks before it has an old one restarted."""
+    host.install(debs[FLEET])
+    settings = "/etc/ovn-metadata-agent/privileged.conf"
+    host.run(FLEET, "--check")
+    host.shell(f"printf '[fleet]\nuser = noone\n' >{settings}")
+    assert "no user noone" in host.run(FLEET, "--check", code=1)
+    host.shell(f"chmod o+w {settings}")
+    assert "is not root's alone" in host.run(FLEET, "--check", code=1)
+    host.run("test", "!", "-e", "/run/ovn-metadata-fleet")
+
+
 @pytest.mark.parametrize(
     ("line", "arguments"),
     [
