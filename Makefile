@@ -9,7 +9,7 @@ LIBRARIES ?= pypi
 TAG := $(shell pwd | cksum | cut -d' ' -f1)
 VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv-$(LIBRARIES)
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
-ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/root
+ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/debian
 TOOLS ?= /var/tmp/ovn-metadata-agent-$(TAG)/tools
 STORE ?= /var/tmp/ovn-metadata-agent-$(TAG)/containers
 IMAGE ?= localhost/ovn-metadata-agent
@@ -86,11 +86,11 @@ bench: packages venv ## figures, beside Neutron's own agent
 	$(STEP) "benchmarks"
 	@PYTHONPATH=tests:. $(VENV)/bin/python -m bench --peer $(PEER) $(ARGS)
 
-boot: venv ## the systemd units, in a Debian that is booted for them
+boot: venv ## the packages, by apt in a Debian that is booted for them
 	$(STEP) "a Debian in $(ROOT)"
-	@tests/sandbox/install-packages "$(SUDO)" debootstrap systemd-container
-	@$(SUDO) tests/boot/build-root $(ROOT)
-	@$(SUDO) env PYTHONPATH=tests $(VENV)/bin/python -m boot $(ROOT)
+	@tests/sandbox/install-packages "$(SUDO)" debootstrap systemd-container \
+	    $(DEB_TOOLS)
+	@$(SUDO) env PYTHONPATH=tests $(VENV)/bin/python -u -m boot $(ROOT)
 
 deb: ## DEBs of the last commit, into dist/
 	$(STEP) "DEBs"

@@ -1,1 +1,1 @@
-"""The units under a real systemd: `make boot` boots a Debian of its own."""
+"""The packages on a real Debian: `make boot` boots one of its own."""
