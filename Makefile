@@ -9,6 +9,7 @@ LIBRARIES ?= pypi
 TAG := $(shell pwd | cksum | cut -d' ' -f1)
 VENV ?= /var/tmp/ovn-metadata-agent-$(TAG)/venv-$(LIBRARIES)
 PEER ?= /var/tmp/ovn-metadata-agent-$(TAG)/neutron
+ANSIBLE ?= /var/tmp/ovn-metadata-agent-$(TAG)/ansible
 ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/debian
 TOOLS ?= /var/tmp/ovn-metadata-agent-$(TAG)/tools
 STORE ?= /var/tmp/ovn-metadata-agent-$(TAG)/containers
@@ -57,11 +58,11 @@ unit: venv ## tests of pure code: seconds
 	$(STEP) "unit tests"
 	@$(VENV)/bin/python -Im pytest -q tests/unit
 
-packaging: packages venv $(TOOLS)/.installed ## tests of how it is packaged and released
+packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of how it is packaged and released
 	$(STEP) "packaging"
 	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS) $(RPM_TOOLS) \
 	    bash-completion lintian man-db
-	@DIST_PYTHON=$(TOOLS)/bin/python \
+	@DIST_PYTHON=$(TOOLS)/bin/python OVN_METADATA_ANSIBLE=$(ANSIBLE) \
 	    $(VENV)/bin/python -Im pytest -q tests/packaging $(ARGS)
 
 functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
@@ -154,6 +155,13 @@ $(TOOLS)/.installed:
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/pip install --disable-pip-version-check --quiet \
 	    build twine 'setuptools>=77' wheel
+	@touch $@
+
+$(ANSIBLE)/.installed:
+	$(STEP) "Ansible into $(ANSIBLE)"
+	@$(PYTHON) -m venv $(ANSIBLE)
+	@$(ANSIBLE)/bin/pip install --disable-pip-version-check --quiet \
+	    'ansible-core>=2.19' ansible-lint
 	@touch $@
 
 venv: $(VENV)/.installed
