@@ -59,9 +59,10 @@ class Machine:
             "systemd-nspawn",
             *("--register=no", "--keep-unit", "--private-network"),
             *("--quiet", f"--directory={self.root}"),
-            # It makes namespaces and filters of its own, as a host does.
+            # It makes namespaces and filters of its own, as a host does, and
+            # the fleet borrows the listeners of Neutron's haproxies.
             "--capability=all",
-            "--system-call-filter=@mount @keyring",
+            "--system-call-filter=@mount @keyring pidfd_getfd",
             "--boot",
         )
         with self._console.open("ab") as console:

@@ -12,6 +12,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answer with the id that the agent's haproxies have set."""
         body = self.headers.get("X-Instance-ID", "nobody").encode()
         self.send_response(200)
+        # As Nova has it; Neutron's agent can't do without.
+        self.send_header("Content-Type", "text/plain; charset=UTF-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
