@@ -34,7 +34,7 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check unit packaging functional continuity soak bench \
-    boot suite deb dist dist-check image container packages peer venv clean
+    boot ansible suite deb dist dist-check image container packages peer venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -92,6 +92,13 @@ boot: venv ## the packages, by apt in a Debian that is booted for them
 	@tests/sandbox/install-packages "$(SUDO)" debootstrap systemd-container \
 	    $(DEB_TOOLS)
 	@$(SUDO) env PYTHONPATH=tests $(VENV)/bin/python -u -m boot $(ROOT)
+
+ansible: venv peer deb $(ANSIBLE)/.installed ## the role and the plays, in Debians that are booted
+	$(STEP) "Ansible plays"
+	@tests/sandbox/install-packages "$(SUDO)" debootstrap systemd-container \
+	    dpkg-dev openssh-client
+	@$(SUDO) env PYTHONPATH=tests $(VENV)/bin/python -u -m boot.ansible \
+	    $(ROOT) $(ANSIBLE) $(PEER) dist
 
 deb: ## DEBs of the last commit, into dist/
 	$(STEP) "DEBs"
