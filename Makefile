@@ -22,13 +22,18 @@ FROM ?=
 SUITE_ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/$(SUITE)$(firstword $(FROM))
 RUN ?= unit functional
 
+# A checkout of somebody else's, as CI mounts them, is one to build from.
+export GIT_CONFIG_COUNT = 1
+export GIT_CONFIG_KEY_0 = safe.directory
+export GIT_CONFIG_VALUE_0 = $(CURDIR)
+
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own.
 JOBS ?= 2
 ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
-DEB_TOOLS = debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-setuptools scdoc
+DEB_TOOLS = build-essential git debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-setuptools scdoc
 RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'

@@ -20,32 +20,49 @@ def places(settings: Settings) -> Places:
     return Places(settings.state_path, settings.pids_path)
 
 
-def ensure(settings: Settings, *, make: bool = True) -> None:
-    """Have our folders; raise StartError if they can't be written.
-
-    Unless MAKE only those are looked at that are there.
-    """
-    there = places(settings)
-    for folder in (
-        settings.state_path,
-        there.pids_folder,
-        *(folder.path for folder in there.folders(names.GATEWAY)),
-    ):
+def ensure(settings: Settings) -> None:
+    """Have our folders; raise StartError if they can't be written."""
+    for folder in _own(settings):
         try:
-            if make:
-                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            folder.stat()
-        except FileNotFoundError:
-            continue
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             if error.errno == errno.EROFS:
                 raise StartError(_read_only(folder)) from None
             raise StartError(_text(folder, str(error))) from None
-        if os.statvfs(folder).f_flag & os.ST_RDONLY:
-            raise StartError(_read_only(folder))
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StartError(_text(folder, "Permission denied"))
+        _check_writable(folder)
     _check_passable(settings.state_path)
+
+
+def check(settings: Settings, *, roots_are_ours: bool) -> None:
+    """Raise StartError if `ensure` would; make nothing.
+
+    ROOTS_ARE_OURS: a start hands over what is root's, and makes the rest.
+    """
+    for folder in _own(settings):
+        place = folder
+        while not os.path.exists(place):  # noqa: PTH110 # closed ones too
+            place = place.parent
+        owner = place.stat().st_uid
+        if not (roots_are_ours and owner == 0):
+            _check_writable(place)
+    if settings.state_path.exists():
+        _check_passable(settings.state_path)
+
+
+def _own(settings: Settings) -> tuple[Path, ...]:
+    there = places(settings)
+    return (
+        settings.state_path,
+        there.pids_folder,
+        *(folder.path for folder in there.folders(names.GATEWAY)),
+    )
+
+
+def _check_writable(folder: Path) -> None:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise StartError(_read_only(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(_text(folder, "Permission denied"))
 
 
 def _check_passable(folder: Path) -> None:
@@ -54,7 +71,7 @@ def _check_passable(folder: Path) -> None:
     The privileged daemon is one of them: it may not look anywhere.
     """
     for place in (*reversed(folder.parents), folder):
-        if place.exists() and not place.stat().st_mode & stat.S_IXOTH:
+        if not place.stat().st_mode & stat.S_IXOTH:
             raise StartError(
                 f"{place} (on the way to state_path) lets haproxy's user not "
                 f"pass; chmod o+x it"

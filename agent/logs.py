@@ -22,12 +22,22 @@ def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
     return Path(conf.log_dir, f"{program}.log") if conf.log_dir else None
 
 
-def check_writable(file: Path | None) -> None:
-    """Raise StartError if FILE can't be written, or made, by us."""
-    if file is not None:
-        place = file if file.exists() else file.parent
-        if not os.access(place, os.W_OK):
-            raise _refused(f"Permission denied: {place}")
+def check(conf: cfg.ConfigOpts, program: str, *, roots_are_ours: bool) -> None:
+    """Raise StartError if `set_up` would for a file; make nothing.
+
+    ROOTS_ARE_OURS: a start hands over a log that is root's.
+    """
+    config = conf.log_config_append
+    if config and not os.access(config, os.R_OK):
+        raise _refused(f"{config} (log_config_append) can't be read")
+    file = file_of(conf, program)
+    if file is None or config:
+        return
+    # Not Path's, which raises for a folder that is closed to us.
+    place = file if os.path.exists(file) else file.parent  # noqa: PTH110
+    is_roots = os.access(place, os.F_OK) and place.stat().st_uid == 0
+    if not (roots_are_ours and is_roots) and not os.access(place, os.W_OK):
+        raise _refused(f"Permission denied: {place}")
 
 
 def _refused(reason: object) -> StartError:

@@ -54,10 +54,10 @@ class NovaWatch:
         before = self._last or counted  # what was before us is not news
         self._last = counted
         fails = growth(before.failed, counted.failed) > 0 or counted.is_down
-        refuses = growth(before.refused, counted.refused) > 0
-        answers = growth(before.answered, counted.answered) > 0
-        self._note(_FAILS, now=fails, over=answers or refuses)
-        self._note(_REFUSES, now=refuses, over=answers)
+        refused = growth(before.refused, counted.refused)
+        told = growth(before.told, counted.told)
+        self._note(_FAILS, now=fails, over=told > 0)
+        self._note(_REFUSES, now=refused > 0, over=told > refused)
 
     def _note(self, text: str, *, now: bool, over: bool) -> None:
         """Tell TEXT if that is so NOW, until it is OVER or long ago."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
+
+LOG = logging.getLogger(__name__)
 
 _END_S = 1.0
 
 
 class Periodic:
-    """Calls each of LOOKS every INTERVAL_S; they raise nothing."""
+    """Calls each of LOOKS every INTERVAL_S, whatever comes of it."""
 
     def __init__(
         self, *looks: Callable[[], object], name: str, interval_s: float
@@ -34,4 +37,11 @@ class Periodic:
         while not self._stop.wait(self._interval_s):
             for look in self._looks:
                 if not self._stop.is_set():
-                    look()
+                    self._safely(look)
+
+    def _safely(self, look: Callable[[], object]) -> None:
+        """LOOK; what is wrong with one thing hides nothing else."""
+        try:
+            look()
+        except Exception:
+            LOG.exception("a look of %s failed", self._thread.name)

@@ -55,18 +55,20 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
     PrivilegedError with the reason why it would not start.
     """
     conf, settings = options.load(argv, program)
-    if os.geteuid() == 0:
+    was_root = os.geteuid() == 0
+    if was_root:
         user = privileges.service_user(settings)
         if user is not None:
             privileges.drop_to(user)
     if reason := options.unreadable(argv, program):
         raise StartError(reason)
-    folders.ensure(settings, make=False)
+    folders.check(settings, roots_are_ours=was_root)
     privileges.check_readable(settings)
-    logs.check_writable(logs.file_of(conf, program))
+    logs.check(conf, program, roots_are_ours=was_root)
     file = settings.privileged_config
+    haproxy = privileged.load(file).haproxy
     privileged.check_owner([str(file)] if file.exists() else [])
-    return settings, privileged.load(file).haproxy
+    return settings, haproxy
 
 
 def _missing(settings: Settings, haproxy: str) -> Iterator[str]:

@@ -146,7 +146,10 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
     in one line with the remedy.
     """
     conf = cfg.ConfigOpts()
-    files = [str(path)] if path.exists() else []
+    try:
+        files = [str(path)] if path.exists() else []
+    except OSError as error:  # its folder is closed to us
+        raise SettingsError(f"{path}: {error.strerror}") from None
     try:
         conf(args=[], default_config_files=files, default_config_dirs=[])
     except cfg.Error as error:

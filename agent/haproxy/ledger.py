@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 # Who was over its share this long ago is so no longer.
 CALM_S = 60.0
 
 _Counts = tuple[int, int]
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class Ledger:
     def over(self) -> tuple[str, ...]:
         """Who is over its share, sorted."""
         return tuple(sorted(self._seen))
+
+
+def parse_number(text: str) -> int:
+    """Return the number that haproxy writes as TEXT; 0 for anything else.
+
+    Who has broken into one may write thousands of digits, at which int()
+    raises.
+    """
+    return int(text) if _NUMBER.fullmatch(text) else 0
 
 
 def growth(before: int, after: int) -> int:

@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 
+from .ledger import parse_number
+
 BACKENDS = ("nova", "nova-alone")
 # Nova answers 403 if the signature is not by its own secret
 # (nova/api/metadata/handler.py), and to nothing else that we send.
@@ -24,7 +26,7 @@ _VALUE = re.compile(rf"{re.escape(REFUSED)}: type=sint value=<(\d{{1,18}})>")
 class NovaAnswers:
     """Numbers of requests since the gateway was started."""
 
-    answered: int = 0  # with another status than 403, and below 500
+    told: int = 0  # that had an answer below 500, 403 among them
     failed: int = 0  # no connection, no answer, or none in time
     refused: int = 0
     is_down: bool = False  # no server passes haproxy's check
@@ -38,13 +40,17 @@ def parse(answer: str) -> NovaAnswers:
     rows = list(_rows(answer))
     match = _VALUE.search(answer)
     refused = int(match[1]) if match else 0
-    good = sum(
-        _number(row, f"hrsp_{kind}xx") for row in rows for kind in "1234"
+    told = sum(
+        parse_number(row.get(f"hrsp_{kind}xx", ""))
+        for row in rows
+        for kind in "1234"
     )
     return NovaAnswers(
-        answered=max(0, good - refused),
+        told=told,
         failed=sum(
-            _number(row, what) for row in rows for what in ("econ", "eresp")
+            parse_number(row.get(what, ""))
+            for row in rows
+            for what in ("econ", "eresp")
         ),
         refused=refused,
         is_down=any(row.get("status") == "DOWN" for row in rows),
@@ -60,8 +66,3 @@ def _rows(answer: str) -> Iterator[Mapping[str, str]]:
             names = cells
         elif cells[0] in BACKENDS and len(cells) == len(names):
             yield dict(zip(names, cells, strict=True))
-
-
-def _number(row: Mapping[str, str], name: str) -> int:
-    text = row.get(name, "")
-    return int(text) if text.isdecimal() else 0

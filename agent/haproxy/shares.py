@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from . import fair_share, stats
-from .ledger import Counted
+from .ledger import Counted, parse_number
 
 # A key is an instance's id; who has broken into a haproxy may say anything.
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
@@ -37,5 +37,5 @@ def parse(answer: str) -> Counted:
             sources[match[1]] = counts.get("gpc0", 0), counts.get("gpc1", 0)
         elif line.startswith("metadata,FRONTEND,"):
             field = "".join(line.split(",")[_INCOMPLETE : _INCOMPLETE + 1])
-            incomplete = int(field) if field.isdecimal() else 0
+            incomplete = parse_number(field)
     return Counted(incomplete, sources)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sandbox import Sandbox
 from sandbox.agent import CONFIG, NEUTRON_CONFIG, write_ini
-from sandbox.host import CONFIG_FOLDER, FLEET_USER, HOME
+from sandbox.host import CONFIG_FOLDER, FLEET_USER
 
 from .hoststate import settled
 
@@ -131,11 +133,11 @@ def test_a_haproxy_of_no_version_is_named(box, command):
     assert "haproxy not found at /usr/bin/nothing" in done.stderr
 
 
-@pytest.mark.parametrize("place", [HOME, CONFIG, NEUTRON_CONFIG])
+@pytest.mark.parametrize("place", [CONFIG, NEUTRON_CONFIG])
 def test_what_the_service_user_may_not_use_is_refused(box, command, place):
     """As root too: it is not root who runs the agent."""
     before = place.stat()
-    os.chown(place, 0, 0)
+    os.chown(place, 65534, 65534)
     place.chmod(0o700)
     try:
         done = check(command)
@@ -146,10 +148,57 @@ def test_what_the_service_user_may_not_use_is_refused(box, command, place):
     assert str(place) in done.stderr
 
 
-def test_a_log_that_can_not_be_written_is_refused(box, command, tmp_path):
-    done = check((*command, "--log-file", "/proc/nowhere/agent.log"))
-    assert done.returncode == REFUSED
-    assert "log_file" in done.stderr
+@contextlib.contextmanager
+def closed_folder() -> Iterator[Path]:
+    """Make a folder that is nobody's whom the agent could be."""
+    with tempfile.TemporaryDirectory(dir="/run") as name:
+        folder = Path(name)
+        os.chown(folder, 65534, 65534)
+        yield folder
+        os.chown(folder, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--log-file", "/proc/no/a.log"), id="no folder"),
+        pytest.param(("--log-file", "{}/a.log"), id="a closed folder"),
+        pytest.param(("--log-config-append", "/no/log"), id="no file"),
+    ],
+)
+def test_a_log_that_can_not_be_written_is_refused(box, command, arguments):
+    with closed_folder() as folder:
+        words = [word.format(folder) for word in arguments]
+        done = check((*command, *words))
+    assert done.returncode == REFUSED, done.stdout
+    assert "can't write the log" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_privileged_conf_in_a_closed_folder_is_refused(box, command):
+    with closed_folder() as folder:
+        file = folder / "privileged.conf"
+        option = {("ovn_metadata_agent", "privileged_config"): str(file)}
+        done = check(command, option)
+    assert done.returncode == REFUSED, done.stdout
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "absent"])
+def test_a_state_path_that_is_roots(box, command, there):
+    """A start as root hands it over, or makes it; the service user can't."""
+    with tempfile.TemporaryDirectory(dir="/run") as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "state"
+        if there:
+            folder.mkdir()
+        option = {("DEFAULT", "state_path"): str(folder)}
+        done = check(command, option)
+        assert folder.exists() is there
+    is_root = command[0].endswith("-agent")
+    assert done.returncode == (GOOD if is_root else REFUSED), done.stderr
+    assert is_root or "state_path" in done.stderr
 
 
 def test_a_privileged_conf_of_others_is_refused(box, command):

@@ -46,9 +46,9 @@ def problems(looks) -> list[tuple[str, ...]]:
         ),
         pytest.param(
             [
-                (0, Counted(answered=5)),
-                (5, Counted(answered=5, failed=1)),
-                (10, Counted(answered=6, failed=1)),
+                (0, Counted(told=5)),
+                (5, Counted(told=5, failed=1)),
+                (10, Counted(told=6, failed=1)),
             ],
             [(), (FAILS,), ()],
             id="fails, then answers",
@@ -66,8 +66,8 @@ def problems(looks) -> list[tuple[str, ...]]:
         pytest.param(
             [
                 (0, Counted()),
-                (5, Counted(refused=1)),
-                (10, Counted(refused=1, answered=1)),
+                (5, Counted(refused=1, told=1)),
+                (10, Counted(refused=1, told=2)),
             ],
             [(), (REFUSES,), ()],
             id="refuses, then takes it",

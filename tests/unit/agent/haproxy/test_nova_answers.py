@@ -25,7 +25,7 @@ def row(name: str, **numbers: object) -> str:
         pytest.param([], NovaAnswers(), id="nothing"),
         pytest.param(
             [HEAD, row("nova", econ=1, eresp=2, hrsp_2xx=10, hrsp_5xx=9)],
-            NovaAnswers(answered=10, failed=3),
+            NovaAnswers(told=10, failed=3),
             id="5xx are no answer, and not counted twice",
         ),
         pytest.param(
@@ -34,8 +34,8 @@ def row(name: str, **numbers: object) -> str:
                 *(HEAD, row("nova-alone", hrsp_4xx=2, econ=4)),
                 *("", VALUE.format(3)),
             ],
-            NovaAnswers(answered=5, failed=4, refused=3),
-            id="both backends, and 403 apart",
+            NovaAnswers(told=8, failed=4, refused=3),
+            id="both backends, and 403 among them",
         ),
         pytest.param(
             [HEAD, row("nova", status="DOWN")],
@@ -46,6 +46,11 @@ def row(name: str, **numbers: object) -> str:
             [HEAD, row("nova", econ="", hrsp_2xx="x"), "nova,BACKEND", "a\0b"],
             NovaAnswers(),
             id="nonsense",
+        ),
+        pytest.param(
+            [HEAD, row("nova", econ="9" * 5000, eresp=1)],
+            NovaAnswers(failed=1),
+            id="more digits than an integer may have",
         ),
         pytest.param(
             [row("nova", econ=1)], NovaAnswers(), id="columns without names"

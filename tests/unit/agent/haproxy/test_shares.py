@@ -35,6 +35,7 @@ def test_tables_and_errors_are_read():
         "",
         "No such table\n",
         "metadata,FRONTEND,,\n",
+        f"metadata,FRONTEND{',' * 11}{'9' * 5000},\n",
         "metadata,FRONTEND" + ",x" * 20,
         "0x1: key=\x1b[2J use=1 gpc0=1",
         "0x1: key=a",
