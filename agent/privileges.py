@@ -138,6 +138,8 @@ def _remedy() -> str:
     command = cfg.CONF.privsep.helper_command
     if launcher.UNIT_SOCKET in command:
         return f"its unit says why: {_UNIT_JOURNAL}"
+    if launcher.__file__ in command:
+        return "the launcher says why, on this agent's stderr"
     return (
         f"allow {_own_name()} to run it (sudoers.d/ovn-metadata-agent) and "
         f"try by hand: {command}"
