@@ -51,7 +51,9 @@ UNITS = ("*privsep*", FLEET, AGENT)
 def main() -> int:
     """Prepare a Debian, boot a copy for each way of installing, and play."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    base, ansible, neutron, folder = map(Path, sys.argv[1:])
+    base, ansible, neutron, folder = (
+        Path(word).resolve() for word in sys.argv[1:]
+    )
     names = (packages.FLEET, packages.AGENT)
     debs = [next(folder.glob(f"{name}_*.deb")) for name in names]
     roots.build(base)
