@@ -16,9 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import (
     Sandbox,
@@ -30,13 +27,16 @@ from sandbox.processes import processes
 
 from .containers import AGENT, FLEET, RUN_DIR, SERVICE_ID, Containers
 from .engine import Engine, capabilities
-from .kolla import define
+from .kolla import OPERATORS, define, stand_in
 from .kolla import run_arguments as kolla_arguments
 from .takeover import from_neutrons_container
 
 ROLE = host.REPOSITORY / "packaging/kolla/ansible/roles/ovn-metadata"
 RENEW = ROLE / "files" / "renew-fleet"
-KOLLA_VOLUME = "neutron_metadata_socket:/var/lib/neutron/kolla"
+STAND_IN = "ovn-metadata-fleet-stand-in"
+# Without the open files: a machine for tests may lack the right to raise it.
+LIMITS = "--pids-limit -1"
+PRIVILEGED_CONF = "/etc/ovn-metadata-agent/privileged.conf"
 
 
 def served(c: Containers) -> None:
@@ -150,26 +150,94 @@ def fleet_renewed(c: Containers) -> None:
     """Give the fleet's container another image; nobody notices."""
     before = haproxies()
     with c.undisturbed("fleet to be renewed with an image that is not there"):
-        with pytest.raises(subprocess.CalledProcessError):
-            renew(c, "begin", c.engine.command, "localhost/not-there")
+        assert renew(c, "begin", image="localhost/not-there") != 0
         assert c.health(FLEET) == 0
     assert haproxies() == before
+    with c.undisturbed("fleet to be renewed without its socket"):
+        (RUN_DIR / "supervisord.sock").rename(RUN_DIR / "away")
+        assert renew(c, "begin") != 0
+        (RUN_DIR / "away").rename(RUN_DIR / "supervisord.sock")
+        assert c.health(FLEET) == 0
     with c.undisturbed("fleet renewed by renew-fleet"):
-        renew(c, "begin", c.engine.command, c.image)
+        assert renew(c, "begin") == 0
         anew(c)
-        renew(c, "end", c.engine.command)
+        assert renew(c, "end") == 0
     assert not before & haproxies()
-    assert c.engine.run("ps", "--all", "--quiet").count("\n") == 2
+    assert only_two_are_left(c)
 
 
-def renew(c: Containers, *words: str, **environment: str) -> None:
-    """Run renew-fleet with WORDS."""
-    subprocess.run(
-        (str(RENEW), *words),
-        env={**os.environ, **environment},
-        check=True,
+def fleet_renewed_in_pieces(c: Containers) -> None:
+    """Repeat each step, and go on after each that failed."""
+    before = haproxies()
+    with c.undisturbed("fleet's stand-in that does not take over"):
+        assert renew(c, "begin", COMMAND="sleep 300", WAIT_S="2") != 0
+        assert c.health(FLEET) == 0
+        assert only_two_are_left(c)
+    with c.undisturbed("fleet's renewal interrupted"):
+        interrupt_begin(c)
+        assert c.health(FLEET) == 0
+        assert only_two_are_left(c)
+    assert haproxies() == before
+    with c.undisturbed("fleet renewed, begun twice"):
+        assert renew(c, "begin") == 0
+        stand_ins = haproxies()
+        assert renew(c, "begin") == 0
+        assert haproxies() == stand_ins
+        c.engine.run("rm", "--force", "--time=0", FLEET)
+        # The step between failed, all starts anew: as Ansible would.
+        assert renew(c, "begin") == 0
+        assert haproxies() == stand_ins
+    with c.undisturbed("fleet's end that no other fleet precedes"):
+        assert renew(c, "end", WAIT_S="2") != 0
+        assert haproxies() == stand_ins
+        assert renew(c, "end") != 0, "it is the one that serves"
+        assert haproxies() == stand_ins
+    with c.undisturbed("fleet renewed after all"):
+        assert renew(c, "begin") == 0
+        c.start(FLEET)
+        assert renew(c, "end") == 0
+        assert renew(c, "end") == 0
+    assert not stand_ins & haproxies()
+    assert only_two_are_left(c)
+
+
+def interrupt_begin(c: Containers) -> None:
+    """Begin with a stand-in that does not take over, and interrupt it."""
+    with subprocess.Popen(
+        (str(RENEW), "begin", c.engine.command, c.image),
+        env=renewal(COMMAND="sleep 300"),
+    ) as begin:
+        exists = ("container", "exists", STAND_IN)
+        wait_for(
+            lambda: c.engine.tried(*exists).returncode == 0,
+            timeout_s=20,
+            what="the stand-in",
+        )
+        begin.terminate()
+    assert begin.returncode != 0
+
+
+def only_two_are_left(c: Containers) -> bool:
+    """Tell whether nothing of a renewal is left."""
+    left = [*RUN_DIR.glob("silenced*")]
+    count = c.engine.run("ps", "--all", "--quiet").count("\n")
+    return not left and count == 2
+
+
+def renewal(**more: str) -> dict[str, str]:
+    """Return the environment of renew-fleet, with MORE."""
+    return {**os.environ, "LIMITS": LIMITS, **more}
+
+
+def renew(c: Containers, step: str, *, image: str = "", **more: str) -> int:
+    """Run renew-fleet's STEP with MORE in the environment; its exit code."""
+    images = (image or c.image,) if step == "begin" else ()
+    return subprocess.run(
+        (str(RENEW), step, c.engine.command, *images),
+        env=renewal(**more),
+        check=False,
         timeout=120,
-    )
+    ).returncode
 
 
 def network_gone(c: Containers) -> None:
@@ -279,7 +347,8 @@ def private_pids(c: Containers) -> None:
     """Do without the host's PIDs, and with a capability less for it."""
     c.prepare()
     whole = c.units[FLEET]
-    c.units[FLEET] = {k: v for k, v in whole.items() if k != "PodmanArgs"}
+    others = [v for v in whole["PodmanArgs"] if v != "--pid=host"]
+    c.units[FLEET] = {**whole, "PodmanArgs": others}
     try:
         kept = [n for n in capabilities(whole) if n != "SYS_PTRACE"]
         c.start_both({FLEET: kept})
@@ -314,18 +383,14 @@ def kolla(c: Containers) -> None:
         c.engine.run("stop", name)
         c.engine.run("rm", name)
         start(agent)
-    variables = yaml.safe_load((ROLE / "handlers" / "main.yml").read_text())
-    (begin,) = (h for h in variables if "environment" in h)
     with c.undisturbed("fleet's Kolla container renewed"):
-        renew(
-            *(c, "begin", c.engine.command, fleet["image"]),
-            OPTIONS=begin["environment"]["OPTIONS"],
-            VOLUMES=f"{KOLLA_VOLUME} /dev/log:/dev/log",
-        )
-        assert KOLLA_VOLUME in begin["environment"]["VOLUMES"]
+        how = stand_in(fleet)
+        assert renew(c, "begin", image=fleet["image"], **how) == 0
+        text = c.engine.run("exec", STAND_IN, "cat", PRIVILEGED_CONF)
+        assert text == OPERATORS
         c.engine.run("rm", "--force", "--time=0", fleet["container_name"])
         start(fleet)
-        renew(c, "end", c.engine.command)
+        assert renew(c, "end") == 0
     check = ("exec", name, "healthcheck_port", "neutron-ovn-metadata-agent")
     assert c.engine.tried(*check, "6640").returncode != 0
     c.engine.run("rm", "--force", name)
@@ -343,6 +408,7 @@ CHECKS: tuple[Callable[[Containers], None], ...] = (
     agent_restarted,
     fleet_restarted,
     fleet_renewed,
+    fleet_renewed_in_pieces,
     network_gone,
     found_without_arguments,
     kollas_health_check,

@@ -36,6 +36,7 @@ _OPTIONS = {
 _FLAGS = {
     "NoNewPrivileges": "--security-opt=no-new-privileges",
     "ReadOnly": "--read-only",
+    "SecurityLabelDisable": "--security-opt=label=disable",
 }
 _ELSEWHERE = (
     *("Image", "Exec", "AddCapability"),

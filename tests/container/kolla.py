@@ -14,9 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import yaml
+
 from sandbox import Sandbox, host, ovn
 
 SOURCE = host.REPOSITORY / "packaging" / "kolla" / "ansible"
+# What the operator has for root's programs.
+OPERATORS = "# the operator's\n[fleet]\n"
+_STRATEGY = "COPY_ALWAYS"
+_CONFIG = Path("/etc/kolla/ovn-metadata-fleet/privileged.conf")
 _SERVICES = Path("/run/ovn-metadata-services.json")
 _INVENTORY = """\
 localhost ansible_connection=local ansible_python_interpreter=/usr/bin/python3
@@ -52,10 +59,14 @@ def define(
     (ansible / "dump.yml").write_text(_DUMP)
     inventory = box.folder / "inventory"
     inventory.write_text(_INVENTORY)
-    (box.folder / "config").mkdir()
+    custom = box.folder / "config" / "ovn-metadata" / "privileged.conf"
+    custom.parent.mkdir(parents=True)
+    # One that the operator had once.
+    _CONFIG.parent.mkdir(parents=True)
+    _CONFIG.touch()
     values = {
         "kolla_action": "config",
-        "config_strategy": "COPY_ALWAYS",
+        "config_strategy": _STRATEGY,
         "node_custom_config": str(box.folder / "config"),
         "kolla_internal_vip_address": "127.0.0.1",
         "network_interface": "lo",
@@ -72,7 +83,8 @@ def define(
         *(str(environment / "bin" / "ansible-playbook"), "-i", str(inventory)),
         *("-e", json.dumps(values), "ovn-metadata.yml", "dump.yml"),
     )
-    for changes in (True, False):  # the second time there is nothing to do
+
+    def play(*, changes: bool) -> None:
         done = subprocess.run(
             command,
             cwd=ansible,
@@ -86,6 +98,12 @@ def define(
             raise RuntimeError(done.stdout + done.stderr)
         changed = " changed=0 " not in done.stdout
         assert changed == changes, done.stdout
+
+    play(changes=True)
+    assert not _CONFIG.exists()
+    custom.write_text(OPERATORS)
+    play(changes=True)
+    play(changes=False)
     services: dict[str, dict[str, Any]] = json.loads(_SERVICES.read_text())
     return services
 
@@ -94,7 +112,7 @@ def run_arguments(service: Mapping[str, Any], *more: str) -> list[str]:
     """Return podman-run(1)'s arguments for SERVICE, and MORE of them."""
     found = [
         *("--detach", "--network=host", "--health-interval=disable"),
-        *("--env=KOLLA_CONFIG_STRATEGY=COPY_ALWAYS",),
+        *(f"--env=KOLLA_CONFIG_STRATEGY={_STRATEGY}",),
         f"--name={service['container_name']}",
         *(f"--cap-add={name}" for name in service["cap_add"]),
         *(f"--security-opt={value}" for value in service["security_opt"]),
@@ -104,3 +122,17 @@ def run_arguments(service: Mapping[str, Any], *more: str) -> list[str]:
     if "pid_mode" in service:
         found.append(f"--pid={service['pid_mode']}")
     return [*found, *more, service["image"]]
+
+
+def stand_in(fleet: Mapping[str, Any]) -> dict[str, str]:
+    """Return renew-fleet's environment as the handler for FLEET has it."""
+    file = SOURCE / "roles" / "ovn-metadata" / "handlers" / "main.yml"
+    (told,) = (
+        h for h in yaml.safe_load(file.read_text()) if "environment" in h
+    )
+    return {
+        name: jinja2.Template(value).render(
+            service=fleet, config_strategy=_STRATEGY
+        )
+        for name, value in told["environment"].items()
+    }

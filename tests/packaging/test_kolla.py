@@ -119,10 +119,28 @@ def test_kolla_ansible_adds_what_engines_do_not_give(name):
     assert set(added) == NEEDED[name]() - ENGINES_OWN
 
 
+@pytest.mark.parametrize("name", [AGENT, FLEET])
+def test_quadlet_has_what_profiles_would_forbid(name):
+    unit = read_unit(QUADLET / f"{name}.container")
+    assert unit["SecurityLabelDisable"] == ["true"]
+    assert "--security-opt=apparmor=unconfined" in unit["PodmanArgs"]
+
+
 def test_the_stand_in_has_what_the_fleet_has():
-    found = re.findall(r"--cap-add (\w+)", RENEW.read_text())
+    text = RENEW.read_text().replace("\\\n", "")
+    found = re.findall(r"--cap-add (\w+)", text)
     assert set(found) == fleets()
     assert len(found) == len(fleets())
+    unit = read_unit(QUADLET / f"{FLEET}.container")
+    (pids,), (files,) = unit["PidsLimit"], unit["Ulimit"]
+    (limits,) = re.findall(r"LIMITS:-(.*)}", text)
+    assert limits == f"--pids-limit {pids} --ulimit {files}"
+    assert set(re.findall(r"--security-opt (\S+)", text)) == {
+        *("no-new-privileges", "label=disable", "apparmor=unconfined"),
+    }
+    (volumes,) = re.findall(r"VOLUMES:-(.*)}", text)
+    (folder,) = re.findall(r"^RUN_DIR=(.*)", text, re.MULTILINE)
+    assert volumes.replace("$RUN_DIR", folder).split() == unit["Volume"]
 
 
 def test_kubernetes_has_what_the_others_have():
@@ -131,6 +149,9 @@ def test_kubernetes_has_what_the_others_have():
     (container,) = spec["containers"]
     rights = container["securityContext"]["capabilities"]
     assert rights["drop"] == ["ALL"]
+    profile = container["securityContext"]["appArmorProfile"]
+    assert profile == {"type": "Unconfined"}
+    assert spec["automountServiceAccountToken"] is False
     assert {*rights["add"]} == fleets()
     assert spec["hostPID"] is spec["hostNetwork"] is True
     unit = read_unit(QUADLET / f"{FLEET}.container")
