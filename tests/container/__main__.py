@@ -400,6 +400,33 @@ def kolla(c: Containers) -> None:
     assert c.engine.tried(*check, "6641").returncode != 0
 
 
+def kollas_start(c: Containers) -> None:
+    """Start Kolla's as root where the service user has planted a link."""
+    c.engine.remove_all()
+    RUN_DIR.mkdir(exist_ok=True)
+    before = RUN_DIR.stat()
+    logs = "/var/log/kolla/neutron"
+    options = (
+        *("run", "--rm", "--cap-add=SYS_ADMIN"),
+        *("--volume", f"{RUN_DIR}:{RUN_DIR}"),
+        *("--volume", "kolla_logs:/var/log/kolla/"),
+    )
+    start = "CMD=ovn-metadata-agent; . /usr/local/bin/kolla_extend_start"
+    root = (c.kolla_image, "bash", "-ec")
+    c.engine.run(*options, *root, start)
+    owner = c.engine.run(*options, *root, f"stat --format=%U {logs}")
+    assert owner == "neutron\n"
+    c.engine.run(
+        *(*options, "--user=neutron", *root),
+        f"rmdir {logs}; ln --symbolic {RUN_DIR} {logs}",
+    )
+    c.engine.run(*options, *root, start)
+    after = RUN_DIR.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (
+        *(before.st_uid, before.st_gid, before.st_mode),
+    )
+
+
 CHECKS: tuple[Callable[[Containers], None], ...] = (
     served,
     requests_logged,
@@ -414,6 +441,7 @@ CHECKS: tuple[Callable[[Containers], None], ...] = (
     kollas_health_check,
     private_pids,
     from_neutrons_container,
+    kollas_start,
     kolla,
     each_capability_needed,
 )

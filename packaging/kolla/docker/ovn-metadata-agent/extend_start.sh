@@ -3,8 +3,10 @@
 # containers.
 
 if [[ $CMD == *ovn-metadata-agent* ]]; then
-    # Neutron's other agents log there as the same user.
-    install -d -o neutron -g neutron -m 0755 /var/log/kolla/neutron
+    # Neutron's other agents log there as the same user; who can write to the
+    # folder above, so not as root, who would follow their links.
+    setpriv --reuid=neutron --regid=neutron --init-groups \
+        mkdir -p /var/log/kolla/neutron
 
     # The privileged daemon sets /proc/sys/net of the networks' namespaces.
     # Engines mount it read-only where a container is not privileged, and
