@@ -49,6 +49,7 @@ RELEASED = PENDING.replace(
     "## [Unreleased]\n", "## [Unreleased]\n\n## [1.2.0] - 2026-11-26\n"
 )
 PENDING_S = 1795700000  # 2026-11-26 13:33:20 UTC
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's
 
 
 @pytest.fixture
@@ -160,6 +161,28 @@ def test_clone_is_dated_by_its_last_commit(tree: Path):
         *("-c", "user.name=n", "-c", "user.email=e"),
         *("commit", "-q", "--allow-empty", "-m", "x"),
     )
+    # Some have git check every signature, and tell.
+    git("config", "log.showSignature", "true")
+    signed = subprocess.run(
+        ("git", "-C", tree, "hash-object", "-t", "commit", "-w", "--stdin"),
+        input="".join(
+            f"{line}\n"
+            for line in (
+                f"tree {EMPTY_TREE}",
+                "author n <e> 946684800 +0000",
+                f"committer n <e> {PENDING_S} +0200",
+                "gpgsig -----BEGIN PGP SIGNATURE-----",
+                " ",
+                " aaaa",
+                " -----END PGP SIGNATURE-----",
+                *("", "x"),
+            )
+        ),
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout.strip()
+    git("update-ref", "HEAD", signed)
     assert tell(tree, "epoch") == f"{PENDING_S}\n"
 
 
