@@ -44,6 +44,7 @@ ACTS: tuple[Callable[[Chassis], None], ...] = (
     acts_removal.rebooted,
     acts_units.nothing_failed,
     acts_units.read_only_state_path,
+    acts_removal.removed_beside_another,
     acts_removal.all_removed,
     acts_removal.purged,
     acts_removal.others_purged,

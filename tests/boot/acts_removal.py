@@ -8,10 +8,11 @@ from .chassis import AGENT, FLEET, INSTANCE, Chassis
 
 
 def removed(chassis: Chassis) -> None:
-    """Remove the agent and install it again: the fleet serves on."""
+    """Purge the agent and install it again: the fleet serves on."""
     fleet, haproxies = chassis.main_pid(FLEET), chassis.haproxies()
-    with chassis.undisturbed("agent removed"):
+    with chassis.undisturbed("agent removed and purged"):
         chassis.apt.remove(AGENT)
+        chassis.apt.purge(AGENT)
         assert chassis.main_pid(AGENT) == 0
         chassis.machine.wait_for(lambda: not chassis.daemon(), "daemon's end")
         assert chassis.main_pid(FLEET) == fleet
@@ -25,6 +26,28 @@ def removed(chassis: Chassis) -> None:
 def rebooted(chassis: Chassis) -> None:
     """Reboot: served again without a hand."""
     chassis.machine.reboot()
+    chassis.wait_served()
+
+
+def removed_beside_another(chassis: Chassis) -> None:
+    """Remove all where another agent runs: the haproxies end, no more."""
+    machine = chassis.machine
+    both = chassis.releases[2].paths(AGENT, FLEET)
+    machine.run("systemctl", "stop", AGENT)
+    machine.wait_for(lambda: not chassis.daemon(), "daemon's end")
+    lock = "/run/ovn-metadata-fleet/agent.lock"
+    machine.run(
+        *("systemd-run", "--quiet", "--unit=another"),
+        *("flock", lock, "sleep", "infinity"),
+    )
+    free = f"flock --nonblock {lock} echo free"
+    machine.wait_for(lambda: not machine.said("sh", "-c", free), "its lock")
+    said = chassis.apt.remove(AGENT, FLEET)
+    assert "another agent runs here" in said
+    machine.wait_for(lambda: not chassis.haproxies(), "the haproxies' end")
+    assert "ovnmeta-" in machine.run("ls", "/run/netns")
+    machine.run("systemctl", "stop", "another")
+    chassis.apt.install(*both)
     chassis.wait_served()
 
 
