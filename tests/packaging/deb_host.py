@@ -31,6 +31,8 @@ mkdir root/var/lib/dpkg/info root/var/lib/dpkg/updates
 touch root/var/lib/dpkg/status
 sed -i /^ovn-metadata/d root/etc/passwd root/etc/group root/etc/shadow \\
     root/etc/gshadow
+echo "import sys; sys.path.insert(0, '$3')" \\
+    >root/usr/lib/python3/dist-packages/first.pth
 cd root
 exec chroot . sh -c "echo; read _" "$1"
 """
@@ -80,8 +82,7 @@ class DebHost:
             (
                 *(*_ROOT, "nsenter", "--target", self._pid, "--all"),
                 *("--root", "--wd"),
-                *("env", f"PYTHONPATH={_LIBRARIES}"),
-                *("SYSTEMD_OFFLINE=1", "LC_ALL=C.UTF-8"),
+                *("env", "SYSTEMD_OFFLINE=1", "LC_ALL=C.UTF-8"),
                 *command,
             ),
             stdin=subprocess.DEVNULL,

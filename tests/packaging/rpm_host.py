@@ -21,13 +21,14 @@ _PREPARE = """
 set -e
 mount -t tmpfs none "$1"
 cd "$1"
+site=$2
 mkdir upper work root
 mount -t overlay none root \\
     -o lowerdir=/,upperdir="$PWD/upper",workdir="$PWD/work"
 for folder in /dev /proc /sys; do
     mount --rbind $folder root$folder
 done
-shift
+shift 2
 for folder; do
     mkdir -p "root$folder"
     mount --bind "$folder" "root$folder"
@@ -35,6 +36,11 @@ done
 mkdir -p root/run/systemd/system
 sed -i /^ovn-metadata/d root/etc/passwd root/etc/group root/etc/shadow \\
     root/etc/gshadow
+# RHEL's Python looks there, Debian's does not. The libraries are those that
+# the tests run with.
+for folder in "$site" /usr/lib/python3.11/site-packages; do
+    echo "import sys; sys.path.insert(0, '$folder')"
+done >root/usr/lib/python3/dist-packages/first.pth
 exec chroot root sh
 """
 
@@ -49,15 +55,12 @@ class RpmHost:
         self._shell = subprocess.Popen(
             (
                 *(sys.executable, "-m", "sandbox.enter", "sh", "-c", _PREPARE),
-                *("sh", scratch, sys.prefix, *folders),
+                *("sh", scratch, site, sys.prefix, *folders),
             ),
             env=os.environ
             | {
                 "SYSTEMD_OFFLINE": "1",
-                # RHEL's Python looks there, Debian's does not. The libraries
-                # are those that the tests run with.
-                "PYTHONPATH": f"{TESTS}:/usr/lib/python3.11/site-packages"
-                f":{site}",
+                "PYTHONPATH": str(TESTS),
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
