@@ -42,6 +42,16 @@ def dist(tree: Path, out: Path, *parts: str, umask: str = "022", **extra):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.fixture
+def overlay() -> None:
+    """Skip where no other host can be made of this one's files."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    subprocess.run(("sh", "-c", "modprobe -q overlay"), check=False)
+    if "\toverlay\n" not in Path("/proc/filesystems").read_text():
+        pytest.skip("needs a kernel with overlayfs")
+
+
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of sdist, wheel and RPMs of this tree."""

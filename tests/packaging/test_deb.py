@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import ROOT
 from .deb_host import DebHost
 
-ROOT = Path(__file__).parents[2]
 AGENT = "ovn-metadata-agent"
 FLEET = "ovn-metadata-fleet"
 COMPAT = "neutron-ovn-metadata-agent-compat"
@@ -57,21 +58,17 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def source(scratch: Path) -> Path:
-    """Provide an archive of what is tracked, as it is now."""
-    archive = scratch / "source.tar"
-    files = said("git", "-C", ROOT, "ls-files", "-z").split("\0")
-    there = [name for name in files if name and (ROOT / name).exists()]
-    said("tar", "-cf", archive, "-C", ROOT, "--transform=s,^,x/,", *there)
-    return archive
+def source(released: Path, scratch: Path) -> Path:
+    """Provide the source distribution, where every user can read it."""
+    (archive,) = released.glob("*.tar.gz")
+    return Path(shutil.copy(archive, scratch))
 
 
 def build(
     source: Path, out: Path, *, as_other: bool = False
 ) -> dict[str, Path]:
     """Build SOURCE into OUT, here or AS_OTHER; return files by package."""
-    epoch = said("git", "-C", ROOT, "log", "-1", "--format=%ct").strip()
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch}
+    environment = {**os.environ}
     command = (ROOT / "packaging/debian/build", source, out)
     out.mkdir()
     if as_other:
@@ -104,7 +101,7 @@ def tree(debs: dict[str, Path], scratch: Path) -> Path:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[DebHost]:
+def host(overlay: None, tmp_path: Path) -> Iterator[DebHost]:
     """Provide a Debian with nothing of ours."""
     with DebHost(tmp_path) as host:
         yield host
@@ -306,17 +303,98 @@ def test_the_fleet_tells_whether_it_would_start(host, debs):
         pytest.param(f'"{NEUTRONS}"', NEUTRONS, id="in double quotes"),
         pytest.param(f"'{NEUTRONS}'", NEUTRONS, id="in single quotes"),
         pytest.param(NEUTRONS, NEUTRONS, id="as the unit's comment has it"),
+        pytest.param(f' "{NEUTRONS}" \t', NEUTRONS, id="blanks at the ends"),
+        pytest.param(
+            '"' + NEUTRONS.replace(" --", " \\\n--") + '"',
+            NEUTRONS,
+            id="continued",
+        ),
     ],
 )
 def test_the_files_that_the_scripts_have_checked(host, debs, line, arguments):
     host.dpkg("--unpack", debs[FLEET], debs[AGENT])
     if line:
-        text = shlex.quote(f"OVN_METADATA_AGENT_ARGS={line}")
-        host.shell(f"echo {text} >>/etc/default/ovn-metadata-agent.dpkg-new")
+        text = shlex.quote(f"OVN_METADATA_AGENT_ARGS={line}\n")
+        file = "/etc/default/ovn-metadata-agent.dpkg-new"
+        host.shell(f"printf %s {text} >>{file}")
     host.shell(
         "cd /etc/default; mv ovn-metadata-agent.dpkg-new ovn-metadata-agent"
     )
     assert host.run(ARGUMENTS) == f"{arguments}\n"
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "arguments"),
+    [
+        pytest.param(
+            'Environment=FOO=1 "OVN_METADATA_AGENT_ARGS=--config-file /x" B=2',
+            "--config-file /x",
+            id="among others",
+        ),
+        pytest.param(
+            "Environment = A=1 \\\n"
+            "  # words\n"
+            " 'OVN_METADATA_AGENT_ARGS=--config-file /x' \n",
+            "--config-file /x",
+            id="continued, with a comment",
+        ),
+        pytest.param(
+            "EnvironmentFile=-/etc/more",
+            "--config-file /more",
+            id="another file",
+        ),
+        pytest.param(
+            "EnvironmentFile=\nEnvironment=", "", id="all taken back"
+        ),
+        pytest.param(
+            '#Environment="OVN_METADATA_AGENT_ARGS=--config-file /x"',
+            OWN,
+            id="a comment",
+        ),
+    ],
+)
+def test_the_files_that_a_drop_in_names(host, debs, drop_in, arguments):
+    host.install(debs[FLEET])
+    host.dpkg("--unpack", debs[AGENT])
+    folder = "/etc/systemd/system/ovn-metadata-agent.service.d"
+    text = shlex.quote(f"[Service]\n{drop_in}\n")
+    host.shell(
+        f"mkdir -p {folder}; printf %s {text} >{folder}/x.conf;"
+        "echo OVN_METADATA_AGENT_ARGS=--config-file /more >/etc/more"
+    )
+    assert host.run(ARGUMENTS) == f"{arguments}\n"
+
+
+def test_all_removed_after_compat(host, debs):
+    """What takes all off the host reads what the agent has read."""
+    host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
+    host.dpkg("--remove", COMPAT)
+    host.dpkg("--remove", AGENT)
+    assert host.run(ARGUMENTS) == f"{NEUTRONS}\n"
+    look = ("stat", "--format=%a %U:%G", "/var/lib/ovn-metadata-fleet")
+    assert host.run(*look) == "755 root:root\n"
+
+
+def test_purging_the_agent_leaves_the_fleet(host, debs):
+    host.install(debs[FLEET], debs[AGENT])
+    host.dpkg("--remove", AGENT)
+    said = host.dpkg("--purge", AGENT)
+    assert "taken off" not in said
+    assert "cleanup" not in said
+    assert "taken off" in host.dpkg("--remove", FLEET)
+
+
+def test_what_fails_keeps_no_package_from_being_installed(host, debs):
+    """It is told, with what to do."""
+    host.install(debs[FLEET], debs[AGENT])
+    host.shell("getent group neutron || groupadd neutron")
+    for command in ("/usr/sbin/usermod", "/usr/bin/deb-systemd-invoke"):
+        host.run("ln", "-sf", "/bin/false", command)
+    host.run("rm", "/usr/bin/setpriv")
+    said = host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
+    assert "its restart failed" in said
+    assert "the check ended with exit code 127" in said
+    assert "ovn-metadata is not in the group neutron" in said
 
 
 def test_by_neutrons_names(host, debs):

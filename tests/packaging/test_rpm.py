@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -142,7 +141,8 @@ def test_packages_need_what_they_need(released: Path):
     assert f"{FLEET} = {version}" in needs[AGENT]
     assert f"{AGENT} = {version}" in needs[COMPAT]
     assert not [need for need in needs[FLEET] if AGENT in need]
-    assert "haproxy >= 2.6" in needs[FLEET]
+    assert {"haproxy >= 2.6", "util-linux"} <= {*needs[FLEET]}
+    assert {"coreutils", "util-linux"} <= {*needs[AGENT]}
     libraries = re.findall(
         r'"([\w.]+)>=([\d.]+)"', (ROOT / "setup.py").read_text()
     )
@@ -204,19 +204,16 @@ def test_scriptlets_are_shell(released: Path, shell: str):
                     (shell, "-n"), input=text, text=True, check=True
                 )
                 found += 1
-    assert found == 8
+    assert found == 9
 
 
 # ------------------------------------------------------------ on a host
 
 
 @pytest.fixture
-def host(tmp_path: Path, released: Path, upgrade: Path) -> Iterator[RpmHost]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    subprocess.run(("sh", "-c", "modprobe -q overlay"), check=False)
-    if "\toverlay\n" not in Path("/proc/filesystems").read_text():
-        pytest.skip("needs a kernel with overlayfs")
+def host(
+    overlay: None, tmp_path: Path, released: Path, upgrade: Path
+) -> Iterator[RpmHost]:
     host = RpmHost(tmp_path / "host", released, upgrade)
     yield host
     host.close()
@@ -258,7 +255,7 @@ def test_installation(host: RpmHost, released: Path):
         *(f"{UNITS}/{AGENT}.service", f"{UNITS}/{FLEET}.service"),
         f"{UNITS}/ovn-metadata-privsep.socket",
     )
-    assert "ovn-metadata" not in said
+    assert (code, "ovn-metadata" in said) == (0, False), said
     for command in (AGENT, "ovn-metadata-cleanup", "agent-status"):
         code, said = host.run(command, "--help")
         assert code == 0, said
@@ -382,3 +379,19 @@ def test_erasing_the_fleet_takes_all_off_the_host(installed: RpmHost):
     )
     # What was changed by hand is kept, as everywhere.
     assert left.split() == ["/etc/sysconfig/ovn-metadata-agent.rpmsave"]
+
+
+def test_erasing_all_cleans_up_by_what_the_agent_was_started_with(
+    installed: RpmHost, released: Path
+):
+    """The compat package's drop-in is gone by then, and so is the unit."""
+    installed.install(package(released, COMPAT))
+    for name in (COMPAT, AGENT):
+        installed.rpm("-e", name)
+    _, ran = installed.rpm("-e", FLEET)
+    (words,) = [words for words in ran if words[0] == "ovn-metadata-cleanup"]
+    assert words[1:3] == [
+        "--config-file",
+        "/etc/neutron/neutron_ovn_metadata_agent.ini",
+    ]
+    assert installed.run("test", "-e", "/var/lib/ovn-metadata-fleet")[0] == 1
