@@ -25,7 +25,7 @@ ROOTS_FILE = "100644 root root"
 PROGRAM = "100755 root root"
 FOLDER = "40755 root root"
 LINK = "120777 root root"
-# Flags: c is configuration, n one that an upgrade leaves alone.
+# Flags: c is configuration, n one that an upgrade leaves alone, g made later.
 FILES = {
     AGENT: {
         f"{ETC}/rootwrap.conf": f"{ROOTS_FILE} cn",
@@ -58,6 +58,8 @@ FILES = {
         f"{UNITS}/ovn-metadata-fleet.service": ROOTS_FILE,
         "/usr/lib/sysusers.d/ovn-metadata-agent.conf": ROOTS_FILE,
         "/usr/lib/tmpfiles.d/ovn-metadata-agent.conf": ROOTS_FILE,
+        "/var/lib/ovn-metadata-fleet": FOLDER,
+        "/var/lib/ovn-metadata-fleet/arguments": f"{ROOTS_FILE} g",
         "/var/log/ovn-metadata-agent": "40750 ovn-metadata ovn-metadata",
         f"{COMPLETIONS}/ovn-metadata-cleanup": LINK,
         f"{COMPLETIONS}/ovn-metadata-fleet": ROOTS_FILE,
