@@ -19,7 +19,6 @@ _INSTALLED = (
 _DOWNLOADED = ("haproxy", "logrotate", "python3-packaging", "python3-venv")
 REPOSITORY = "/srv/repository"  # of our packages
 WHEELS = "/srv/wheels"  # of ours and all it needs
-_TIMEOUT_S = 900
 
 
 def prepare(
@@ -78,26 +77,11 @@ def build_wheels(folder: Path, python: Path) -> None:
     subprocess.run(("tar", "-xC", str(tree)), input=archive, check=True)
     pip = (str(python), "-m", "pip", "--disable-pip-version-check", "wheel")
     wheels = folder / "wheels"
-    _run(*pip, "--quiet", f"--wheel-dir={wheels}", str(tree))
+    roots.run(*pip, "--quiet", f"--wheel-dir={wheels}", str(tree))
 
 
 def _chroot(root: Path, *words: str) -> None:
-    _run(
+    roots.run(
         *("chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive"),
         *words,
     )
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        print(done.stdout)
-        raise subprocess.CalledProcessError(done.returncode, command)

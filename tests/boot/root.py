@@ -23,11 +23,11 @@ def build(base: Path) -> None:
     unfinished = base.with_name(f"{base.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    _run(
+    run(
         *("debootstrap", "--variant=minbase", f"--include={_INCLUDED}"),
         *("bookworm", str(unfinished)),
     )
-    _run("chroot", str(unfinished), "apt-get", "-q", "update")
+    run("chroot", str(unfinished), "apt-get", "-q", "update")
     # No disk of an operator's is at stake: dpkg need not wait for this one.
     (unfinished / "etc/dpkg/dpkg.cfg.d/unsafe-io").write_text(
         "force-unsafe-io\n"
@@ -58,11 +58,11 @@ def download(base: Path, packages: Sequence[str | Path]) -> None:
                 wanted.append(package)
         fetch = ("chroot", str(base), "apt-get", "-y", "-q")
         try:
-            _run(*fetch, "--download-only", "install", *wanted)
+            run(*fetch, "--download-only", "install", *wanted)
         except subprocess.CalledProcessError:
             # Debian has newer ones by now.
-            _run(*fetch, "update")
-            _run(*fetch, "--download-only", "install", *wanted)
+            run(*fetch, "update")
+            run(*fetch, "--download-only", "install", *wanted)
 
 
 @contextlib.contextmanager
@@ -72,11 +72,12 @@ def copy(base: Path) -> Iterator[Path]:
         prefix=f"{base.name}-", dir=base.parent
     ) as folder:
         root = Path(folder) / "root"
-        _run("cp", "-a", "--reflink=auto", str(base), str(root))
+        run("cp", "-a", "--reflink=auto", str(base), str(root))
         yield root
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """Run COMMAND; print what it said if it fails, and raise."""
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
