@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
@@ -26,7 +25,7 @@ GOOD = 0
 REFUSED = 1  # a start would end with this
 MISSING = 2
 
-# @system-ca, http-request return, fc_err: what the configurations need.
+# @system-ca (haproxy/render.py).
 _OLDEST_HAPROXY = (2, 6)
 _TIMEOUT_S = 5
 
@@ -124,10 +123,7 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
     if bridge not in bridges:
         yield f"the bridge {bridge}, which ovn-controller makes when it runs"
     if not chassis:
-        yield (
-            "system-id in Open_vSwitch external_ids; ovn-controller needs "
-            "it too"
-        )
+        yield vswitch.NO_SYSTEM_ID
         return
     yield from _missing_of_southbound(settings, chassis)
 
@@ -135,15 +131,16 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
 def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
     remote = ",".join(settings.southbound.remotes)
     try:
-        (rows,) = _select(
-            remote, southbound.SCHEMA, {"Chassis_Private": ["name"]}
+        question = connect.select(
+            "Chassis_Private", ["name"], where=["name", "==", chassis]
         )
+        (found,) = connect.transact(remote, southbound.SCHEMA, [question])
     except OSError as error:
         yield (
             f"OVN Southbound at {remote} ([ovn] ovn_sb_connection): {error}"
         )
         return
-    if all(row["name"] != chassis for row in rows):
+    if not found["rows"]:
         yield (
             f"the chassis {chassis} in OVN Southbound, which ovn-controller "
             f"registers when it runs"
@@ -152,25 +149,17 @@ def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
 
 def _ask_switch(remote: str) -> tuple[dict[str, str], set[str]]:
     """Return Open_vSwitch's external_ids and the bridges; raise OSError."""
-    switches, bridges = _select(
+    switches, bridges = connect.transact(
         remote,
         vswitch.SCHEMA,
-        {"Open_vSwitch": ["external_ids"], "Bridge": ["name"]},
+        [
+            connect.select("Open_vSwitch", ["external_ids"]),
+            connect.select("Bridge", ["name"]),
+        ],
     )
-    ids = dict(switches[0]["external_ids"][1]) if switches else {}
-    return ids, {bridge["name"] for bridge in bridges}
-
-
-def _select(
-    remote: str, schema: str, columns: dict[str, list[str]]
-) -> list[list[dict[str, Any]]]:
-    """Return COLUMNS (by table) of all rows; raise OSError."""
-    operations = [
-        {"op": "select", "table": table, "where": [], "columns": names}
-        for table, names in columns.items()
-    ]
-    results = connect.transact(remote, schema, operations)
-    return [result["rows"] for result in results]
+    rows = switches["rows"]
+    ids = dict(rows[0]["external_ids"][1]) if rows else {}
+    return ids, {bridge["name"] for bridge in bridges["rows"]}
 
 
 def _silent_nova(endpoint: NovaEndpoint) -> Iterator[str]:

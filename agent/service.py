@@ -21,6 +21,7 @@ from .model import (
     SwitchSnapshot,
 )
 from .nova_hosts import NovaHosts
+from .ovsdb import vswitch
 from .ovsdb.chassis import Heartbeat
 from .reconciler import Reconciler
 from .settings import Settings
@@ -160,12 +161,8 @@ class Service:
                 return self._switch_rows.system_id
             if not said:
                 said = True
-                reason = (
-                    "system-id in Open_vSwitch external_ids; "
-                    "ovn-controller needs it too"
-                )
-                self._status.waits_for("system-id", reason)
-                LOG.warning("waiting for %s", reason)
+                self._status.waits_for("system-id", vswitch.NO_SYSTEM_ID)
+                LOG.warning("waiting for %s", vswitch.NO_SYSTEM_ID)
             self._news.wait()
         return None
 

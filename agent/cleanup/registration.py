@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from .. import names
 from ..ovsdb import connect
@@ -36,8 +35,19 @@ def read(
     Raises OSError when no server of REMOTE answers.
     """
     operations = [
-        _select("Chassis_Private", "name", chassis_name),
-        *(_select("Port_Binding", "logical_port", p) for p in logical_ports),
+        connect.select(
+            "Chassis_Private",
+            ["external_ids"],
+            where=["name", "==", chassis_name],
+        ),
+        *(
+            connect.select(
+                "Port_Binding",
+                ["external_ids", "logical_port", "type"],
+                where=["logical_port", "==", port],
+            )
+            for port in logical_ports
+        ),
     ]
     results = connect.transact(remote, SCHEMA, operations)
     rows = [row for result in results for row in result["rows"]]
@@ -68,15 +78,3 @@ def remove(remote: str, *, chassis_name: str) -> None:
         "mutations": [["external_ids", "delete", ["set", list(KEYS)]]],
     }
     connect.transact(remote, SCHEMA, [mutation])
-
-
-def _select(table: str, column: str, value: str) -> dict[str, Any]:
-    columns = ["external_ids"]
-    if table == "Port_Binding":
-        columns += ["logical_port", "type"]
-    return {
-        "op": "select",
-        "table": table,
-        "where": [[column, "==", value]],
-        "columns": columns,
-    }

@@ -116,6 +116,21 @@ def transact(
     return results
 
 
+def select(
+    table: str, columns: Sequence[str], *, where: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Return the operation that reads COLUMNS of TABLE (RFC 7047, 5.2.2).
+
+    Of all rows, or of those that meet the condition WHERE.
+    """
+    return {
+        "op": "select",
+        "table": table,
+        "where": [where] if where else [],
+        "columns": columns,
+    }
+
+
 def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
     """Return what the first of REMOTE (comma-separated) answers.
 

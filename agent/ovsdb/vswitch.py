@@ -20,6 +20,10 @@ SCHEMA = "Open_vSwitch"
 # Its poll loop takes some ms; the database's reply comes with the IDL.
 _VSWITCHD_POLL_S = 0.005
 _VSWITCHD_TIMEOUT_S = 10.0
+# What is waited for without a name for the chassis.
+NO_SYSTEM_ID = (
+    "system-id in Open_vSwitch external_ids; ovn-controller needs it too"
+)
 DEFAULT_BRIDGE = "br-int"  # ovn-controller(8), ovn-bridge
 # The network of a port of ours: its name has ten letters of that only, and
 # an instance's port may have the same ones.
