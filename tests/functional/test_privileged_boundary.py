@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -223,17 +224,25 @@ GOOD = {"apply": "done", "share_folders": "done"}
 
 @pytest.fixture
 def fresh(box: Sandbox) -> Iterator[str]:
-    """Give a network that nobody knows, with folders of the agent's."""
+    """Give a network that nobody knows, with folders of the agent's.
+
+    The agent stands still meanwhile: a resync would remove what it has no
+    rows for.
+    """
     network = str(uuid.uuid4())
     places = Places(host.HOME)
     folders = [places.read_folder(network), places.work_folder(network)]
-    for folder in folders:
-        folder.mkdir(mode=0o755)
-        os.chown(folder, *host.ids(host.SERVICE_USER))
-    yield network
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    run_calls(network, CAPABILITIES)
+    os.kill(box.agent.pid, signal.SIGSTOP)
+    try:
+        for folder in folders:
+            folder.mkdir(mode=0o755)
+            os.chown(folder, *host.ids(host.SERVICE_USER))
+        yield network
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        run_calls(network, CAPABILITIES)
+    finally:
+        os.kill(box.agent.pid, signal.SIGCONT)
 
 
 def run_calls(network: str, kept: tuple[int, ...]) -> dict[str, str]:
