@@ -35,8 +35,10 @@ _GATEWAY_CONNECTIONS = 8192
 # three times, is down.
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
-# At once: the next gateway has the socket of one that died.
-_GATEWAY_RETRIES = 4
+# At once: the next gateway has the socket of one that died. A request may
+# try each connection to the old one that was idle before haproxy sees that
+# it is closed, so no more of them are kept.
+_GATEWAY_RETRIES = 16
 _RETRY_AFTER_S = 5
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
@@ -124,7 +126,8 @@ listen metadata
 %[var(txn.identity),field(3,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}
-    server gateway unix@{gateway_socket} maxconn {_NETWORK_REQUESTS}
+    server gateway unix@{gateway_socket} maxconn {_NETWORK_REQUESTS} \
+pool-max-conn {_GATEWAY_RETRIES}
 {fair_share.source_table()}{_limit_tables(limit)}"""
     return _with_digest(body)
 

@@ -168,8 +168,8 @@ def test_binds_to_the_metadata_addresses_alone():
 
 
 def test_both_meet_at_the_gateways_socket():
-    server = "server gateway unix@/run/x/gateway.sock maxconn 512"
-    assert server in lines_of(network())
+    server = "server gateway unix@/run/x/gateway.sock "
+    assert any(line.startswith(server) for line in lines_of(network()))
     assert "bind fd@0 proto h1" in lines_of(gateway())
     assert (
         "bind unix@../../socket/metadata_proxy-666-4096 proto h1 "
@@ -260,6 +260,14 @@ def test_servers(nova, tls, servers):
         for number, text in enumerate(shared)
     ]
     assert found == shared + alone
+
+
+def test_idle_connections_are_no_more_than_retries():
+    """All of them may be dead, and a request may try each of them."""
+    lines = network().text.splitlines()
+    (server,) = [line.split() for line in lines if " server gateway" in line]
+    idle = server[server.index("pool-max-conn") + 1]
+    assert f"    retries {idle}" in lines
 
 
 def test_what_may_hide_a_request_shares_no_connection():
