@@ -95,8 +95,12 @@ class GatewaySocket:
         process._prepare_without_socket()
 
     def _failing(self, event: Any) -> None:
-        """Have nobody wait for a gateway that does not come."""
-        if is_gateway(event.process):
+        """Have nobody wait for a gateway that does not come.
+
+        One that has ended early just once may have been killed: the next
+        is a second away.
+        """
+        if is_gateway(event.process) and event.process.backoff != 1:
             with contextlib.suppress(OSError):
                 self._bound.unlink()
             self._close()

@@ -92,6 +92,7 @@ class Succession:
                 found.add(network)
                 successor = running.get(orphan.config)
                 if successor is not None and _serves(successor):
+                    self._have_it_asked(successor)
                     waited_s = now - self._told.setdefault(orphan, now)
                     number = orphans.signal_after(waited_s)
                     orphan.end(haproxy, number=number)
@@ -110,9 +111,13 @@ class Succession:
 
     def _take_over(self, process: Any) -> None:
         """Have PROCESS, which listens, do alone what predecessors did."""
+        self._have_it_asked(process)
+        self._tell_to_finish(process.config, self._on(process.config))
+
+    def _have_it_asked(self, process: Any) -> None:
+        """Have PROCESS be found by who asks: before its predecessor goes."""
         if is_gateway(process):
             self._gateway.publish()
-        self._tell_to_finish(process.config, self._on(process.config))
 
     def _on(self, config: Any) -> list[orphans.Orphan]:
         """Return the orphans known on the program's configuration."""

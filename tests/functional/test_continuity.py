@@ -422,6 +422,19 @@ def test_gateway_killed_is_not_noticed(chassis, measure, which):
     chassis.wait_one_pair_each()
 
 
+def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
+    """For supervisord one that can't start; who asks waits for the next."""
+    with measure.load("Kill the gateway, and the next one at once") as load:
+        for _ in range(2):
+            masters, workers = chassis.haproxies("gateway")
+            for pid in masters + workers:
+                send_signal(pid, SIGKILL)
+            chassis.wait_one_pair_each()
+        requests(load, 200)
+    assert load.failures == []
+    assert load.longest_gap_s < 1 + BACK_S  # supervisord's first pause
+
+
 def test_gateway_that_cannot_start_is_503_at_once(chassis):
     """Nobody waits for it; once it can start again all is as before."""
     config = host.config_of("gateway")
