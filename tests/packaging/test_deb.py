@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT
-from .deb_host import DebHost
+from .package_hosts import DebHost
 
 AGENT = "ovn-metadata-agent"
 FLEET = "ovn-metadata-fleet"
