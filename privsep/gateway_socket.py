@@ -62,7 +62,7 @@ class GatewaySocket:
     def _starting(self, event: Any) -> None:
         """Have the gateway start with the socket; it is not forked yet."""
         process = event.process
-        if not is_gateway(process):
+        if not is_gateway(process.config):
             return
         gid = _group_of(process)
         try:
@@ -97,10 +97,16 @@ class GatewaySocket:
     def _failing(self, event: Any) -> None:
         """Have nobody wait for a gateway that does not come.
 
-        One that has ended early just once may have been killed: the next
-        is a second away.
+        One that has ended early just once may have been killed: the next is
+        started at once.
         """
-        if is_gateway(event.process) and event.process.backoff != 1:
+        process = event.process
+        if not is_gateway(process.config):
+            return
+        if process.backoff == 1:
+            process.delay = 0
+        elif self._socket is not None:
+            # Else the name is that of an earlier supervisord's.
             with contextlib.suppress(OSError):
                 self._bound.unlink()
             self._close()
@@ -122,11 +128,19 @@ class GatewaySocket:
             raise
         self._socket, self._gid = listener, gid
         self._bound = fresh
-        if not _answers(self._path):
+        self.publish_if_nobody_answers()
+
+    def publish_if_nobody_answers(self) -> None:
+        """Have it be where the gateway is asked, if it refuses by now."""
+        if self._socket is not None and not (
+            self._bound == self._path or _answers(self._path)
+        ):
             self.publish()
 
-    def publish(self) -> None:
-        """Have it be where the gateway is asked, for ours listens."""
+    def publish(self) -> bool:
+        """Have it be where the gateway is asked; tell whether it was."""
+        if self._bound == self._path:
+            return True
         try:
             self._bound.replace(self._path)
         except OSError as error:  # seen by `is_in_order`
@@ -135,6 +149,7 @@ class GatewaySocket:
             )
         else:
             self._bound = self._path
+        return False
 
     def _close(self) -> None:
         """Let go of it; a gateway that has it has it still."""
@@ -156,9 +171,9 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def is_gateway(process: Any) -> bool:
-    """Tell whether supervisord's PROCESS is the gateway."""
-    name: str = process.config.name
+def is_gateway(config: Any) -> bool:
+    """Tell whether CONFIG, of a program of supervisord's, is the gateway's."""
+    name: str = config.name
     return name == names.program_name(names.GATEWAY)
 
 

@@ -38,8 +38,11 @@ class Succession:
         """Let the program listen beside the orphans on its configuration.
 
         Where there is no way to, those of another user, Neutron's, have to
-        go first, and connections are refused meanwhile.
+        go first, and connections are refused meanwhile. The gateway has no
+        port.
         """
+        if is_gateway(config):
+            return
         command = shlex.split(config.command)
         for orphan in self._on(config):
             if not (orphan.make_room(command) or orphan.has_user_of(command)):
@@ -47,19 +50,19 @@ class Succession:
 
     def has_come(self, process: Any) -> None:
         """Note that PROCESS runs: the old ones go as soon as it listens."""
-        if self._on(process.config) or is_gateway(process):
+        if self._on(process.config) or is_gateway(process.config):
             self._coming[process.config.name] = process
 
     def hand_over(self) -> None:
         """Look after those that are coming, for a moment."""
+        self._gateway.publish_if_nobody_answers()
         until = time.monotonic() + _ROUND_S
         for name, process in list(self._coming.items()):
             del self._coming[name]
-            if process.get_state() == ProcessStates.RUNNING:
-                if _serves(process):
-                    self._take_over(process)
-                else:
-                    self._coming[name] = process  # behind the others
+            if process.get_state() == ProcessStates.RUNNING and not (
+                _serves(process) and self._take_over(process)
+            ):
+                self._coming[name] = process  # behind the others
             if time.monotonic() > until:
                 return
 
@@ -91,8 +94,11 @@ class Succession:
             if network is not None:
                 found.add(network)
                 successor = running.get(orphan.config)
-                if successor is not None and _serves(successor):
-                    self._have_it_asked(successor)
+                if (
+                    successor is not None
+                    and _serves(successor)
+                    and self._is_asked(successor)
+                ):
                     waited_s = now - self._told.setdefault(orphan, now)
                     number = orphans.signal_after(waited_s)
                     orphan.end(haproxy, number=number)
@@ -109,15 +115,23 @@ class Succession:
         for group in self._supervisord.process_groups.values():
             yield from group.processes.values()
 
-    def _take_over(self, process: Any) -> None:
-        """Have PROCESS, which listens, do alone what predecessors did."""
-        self._have_it_asked(process)
-        self._tell_to_finish(process.config, self._on(process.config))
+    def _take_over(self, process: Any) -> bool:
+        """Have PROCESS, which listens, do alone what predecessors did.
 
-    def _have_it_asked(self, process: Any) -> None:
-        """Have PROCESS be found by who asks: before its predecessor goes."""
-        if is_gateway(process):
-            self._gateway.publish()
+        Tells whether they were told: a gateway's is not at once.
+        """
+        asked = self._is_asked(process)
+        if asked:
+            self._tell_to_finish(process.config, self._on(process.config))
+        return asked
+
+    def _is_asked(self, process: Any) -> bool:
+        """Tell whether who asks has come to PROCESS for some time.
+
+        For a gateway that begins here, and its predecessor goes the next
+        time: it is to take first what waits in its own queue.
+        """
+        return not is_gateway(process.config) or self._gateway.publish()
 
     def _on(self, config: Any) -> list[orphans.Orphan]:
         """Return the orphans known on the program's configuration."""
@@ -146,4 +160,4 @@ def _serves(process: Any) -> bool:
 
     A network's on its port, the gateway on its unix sockets.
     """
-    return listens(process.pid, tcp=not is_gateway(process))
+    return listens(process.pid, tcp=not is_gateway(process.config))

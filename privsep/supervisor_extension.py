@@ -7,8 +7,10 @@ from what ran before (`succession`), and to tell systemd that it is ready.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,8 @@ from supervisor.xmlrpc import Faults, RPCError
 from . import names, orphans
 from .gateway_socket import GatewaySocket
 from .succession import Succession
+
+_ALL = 4096  # bytes, of the signals since the last look
 
 
 class FleetInterface:
@@ -131,6 +135,12 @@ class FleetInterface:
         poller = self._supervisord.options.poller
         poll = poller.poll
         ended = False
+        # A child's pipe closes before it can be reaped: that look is too
+        # early, and Python waits on when SIGCHLD comes (PEP 475).
+        woken, wake = os.pipe()
+        for end in (woken, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
         def note(_event: Any) -> None:
             nonlocal ended
@@ -148,10 +158,15 @@ class FleetInterface:
             nonlocal ended
             soon, ended = ended, False
             safely(succession.hand_over)
-            return poll(0 if soon else timeout)
+            poller.register_readable(woken)
+            readable, writable = poll(0 if soon else timeout)
+            with contextlib.suppress(BlockingIOError):
+                os.read(woken, _ALL)
+            return [fd for fd in readable if fd != woken], writable
 
         events.subscribe(events.ProcessStateRunningEvent, running)
         events.subscribe(events.ProcessStateBackoffEvent, failing)
+        events.subscribe(events.ProcessStateBackoffEvent, note)
         events.subscribe(events.ProcessStateExitedEvent, note)
         poller.poll = poll_soon
 

@@ -36,8 +36,8 @@ _GATEWAY_CONNECTIONS = 8192
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
 # At once: the next gateway has the socket of one that died. A request may
-# try each connection to the old one that was idle before haproxy sees that
-# it is closed, so no more of them are kept.
+# be on one of its connections, and then try each that was idle before haproxy
+# sees that it is closed: fewer of them are kept.
 _GATEWAY_RETRIES = 16
 _RETRY_AFTER_S = 5
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
@@ -127,7 +127,7 @@ listen metadata
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}
     server gateway unix@{gateway_socket} maxconn {_NETWORK_REQUESTS} \
-pool-max-conn {_GATEWAY_RETRIES}
+pool-max-conn {_GATEWAY_RETRIES - 1}
 {fair_share.source_table()}{_limit_tables(limit)}"""
     return _with_digest(body)
 
