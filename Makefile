@@ -66,7 +66,7 @@ unit: venv ## tests of pure code: seconds
 packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of how it is packaged and released
 	$(STEP) "packaging"
 	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS) $(RPM_TOOLS) \
-	    bash-completion lintian man-db
+	    bash-completion lintian logrotate man-db
 	@DIST_PYTHON=$(TOOLS)/bin/python OVN_METADATA_ANSIBLE=$(ANSIBLE) \
 	    $(VENV)/bin/python -Im pytest -q tests/packaging $(ARGS)
 
@@ -108,6 +108,7 @@ ansible: venv peer deb $(ANSIBLE)/.installed ## the role and the plays, in Debia
 deb: ## DEBs of the last commit, into dist/
 	$(STEP) "DEBs"
 	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS)
+	@rm -f dist/*.deb
 	@git archive --prefix=ovn-metadata-agent/ HEAD | \
 	    packaging/debian/build - dist
 	@ls dist/*.deb
@@ -148,6 +149,7 @@ $(KOLLA)/.installed:
 	@$(KOLLA)/bin/pip install --disable-pip-version-check --quiet \
 	    ansible-core kolla kolla-ansible podman
 	@touch $@
+
 suite: ## unit and functional tests in another Debian: SUITE, LIBRARIES
 	$(STEP) "a Debian $(SUITE) in $(SUITE_ROOT)"
 	@tests/sandbox/install-packages "$(SUDO)" debootstrap

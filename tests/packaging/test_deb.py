@@ -193,6 +193,15 @@ def test_dependencies_are_those_of_setup(debs):
     assert wanted <= {*re.split(r"[ ,\n]+", fields)}
 
 
+@pytest.mark.parametrize("field", ["Conflicts", "Replaces", "Provides"])
+def test_compat_takes_the_place_of_neutrons(debs, field):
+    found = said("dpkg-deb", "--field", debs[COMPAT], field)
+    assert {*re.split(r"[,\s]+", found.strip())} == {
+        "neutron-ovn-metadata-agent",
+        "networking-ovn-metadata-agent",
+    }
+
+
 def test_sudo_takes_its_rule(tree):
     said("/usr/sbin/visudo", "-cf", tree / "etc/sudoers.d/ovn-metadata-agent")
 
@@ -264,6 +273,9 @@ def test_installed_where_ovn_is_not(host, debs):
     for folder in ("lib/neutron", "log/ovn-metadata-agent"):
         owner = host.run("stat", "--format=%U:%G", f"/var/{folder}")
         assert owner == "ovn-metadata:ovn-metadata\n"
+    said = host.run("logrotate", "--debug", f"/etc/logrotate.d/{AGENT}")
+    assert "error" not in said
+    assert "/var/log/ovn-metadata-agent/" in said
     for unit in (f"{AGENT}.service", f"{FLEET}.service"):
         assert host.run("systemctl", "is-enabled", unit) == "enabled\n"
     socket = "ovn-metadata-privsep.socket"
@@ -411,8 +423,9 @@ def test_by_neutrons_names(host, debs):
         assert there == "/usr/bin/ovn-metadata-agent\n"
     # The alias is the agent's unit, with the command of the same name.
     verify = ("systemd-analyze", "verify", "--man=no")
-    said = host.run(*verify, "neutron-ovn-metadata-agent.service")
-    assert "ovn-metadata" not in said
+    for name in ("neutron", "networking"):
+        said = host.run(*verify, f"{name}-{AGENT}.service")
+        assert "ovn-metadata" not in said
     host.dpkg("--remove", COMPAT)
     assert host.run("cat", command) == "Neutron\n"
     assert host.run(ARGUMENTS) == f"{OWN}\n"
