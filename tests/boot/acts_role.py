@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .chassis import AGENT, FLEET, INSTANCE, Chassis
 from .control import SECRET, Control
 
@@ -82,6 +84,21 @@ def privileged(chassis: Chassis, control: Control) -> None:
         control.converge(_BOOK)
     now = _pids(chassis)
     assert not {0, agent, daemon, fleet} & {*now}
+
+
+def taken_up(chassis: Chassis, control: Control) -> None:
+    """Restart what runs another version, though nothing is installed now."""
+    look = "find / -xdev -path '*ovn_metadata_agent-*.dist-info/METADATA'"
+    (metadata,) = chassis.machine.run("sh", "-c", look).splitlines()
+    was = chassis.machine.run("cat", metadata)
+    before = _pids(chassis)
+    for text in (re.sub("(?m)^Version: .*", "Version: 99.0.0", was), was):
+        chassis.machine.write(metadata, text)
+        with chassis.undisturbed("taken up"):
+            control.converge(_BOOK)
+        now = _pids(chassis)
+        assert not {0, *before} & {*now}
+        before = now
 
 
 def refused(chassis: Chassis, control: Control) -> None:

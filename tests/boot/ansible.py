@@ -29,6 +29,7 @@ BY_PACKAGE: tuple[Act, ...] = (
     acts_role.reloaded,
     acts_role.restarted,
     acts_role.privileged,
+    acts_role.taken_up,
     acts_role.refused,
     acts_role.moved,
 )
