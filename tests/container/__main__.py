@@ -27,7 +27,7 @@ from sandbox.processes import processes
 
 from .containers import AGENT, FLEET, RUN_DIR, SERVICE_ID, Containers
 from .engine import Engine, capabilities
-from .kolla import OPERATORS, define, stand_in
+from .kolla import AUTHORITY, OPERATORS, define, stand_in
 from .kolla import run_arguments as kolla_arguments
 from .takeover import from_neutrons_container
 
@@ -377,6 +377,10 @@ def kolla(c: Containers) -> None:
     start(fleet)
     start(agent)
     c.wait_served()
+    certificate = f"/etc/ssl/certs/kolla-customca-{AUTHORITY}"
+    trusts = ("test", "-s", certificate.replace(".crt", ".pem"))
+    for service in (fleet, agent):
+        c.engine.run("exec", service["container_name"], *trusts)
     assert all(process.no_new_privs for process in processes())
     name = agent["container_name"]
     with c.undisturbed("agent's Kolla container made anew"):
@@ -388,6 +392,7 @@ def kolla(c: Containers) -> None:
         assert renew(c, "begin", image=fleet["image"], **how) == 0
         text = c.engine.run("exec", STAND_IN, "cat", PRIVILEGED_CONF)
         assert text == OPERATORS
+        c.engine.run("exec", STAND_IN, *trusts)
         c.engine.run("rm", "--force", "--time=0", fleet["container_name"])
         start(fleet)
         assert renew(c, "end") == 0

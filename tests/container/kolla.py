@@ -18,10 +18,12 @@ import jinja2
 import yaml
 
 from sandbox import Sandbox, host, ovn
+from sandbox.daemons import run
 
 SOURCE = host.REPOSITORY / "packaging" / "kolla" / "ansible"
 # What the operator has for root's programs.
 OPERATORS = "# the operator's\n[fleet]\n"
+AUTHORITY = "operator.crt"
 _STRATEGY = "COPY_ALWAYS"
 _CONFIG = Path("/etc/kolla/ovn-metadata-fleet/privileged.conf")
 _SERVICES = Path("/run/ovn-metadata-services.json")
@@ -61,6 +63,14 @@ def define(
     inventory.write_text(_INVENTORY)
     custom = box.folder / "config" / "ovn-metadata" / "privileged.conf"
     custom.parent.mkdir(parents=True)
+    certificates = box.folder / "certificates"
+    authority = certificates / "ca" / AUTHORITY
+    authority.parent.mkdir(parents=True)
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
+        *("-subj", "/CN=operator", "-keyout", "/dev/null"),
+        *("-out", str(authority)),
+    )
     # One that the operator had once.
     _CONFIG.parent.mkdir(parents=True)
     _CONFIG.touch()
@@ -77,6 +87,8 @@ def define(
         "nova_internal_fqdn": box.nova.address,
         "nova_metadata_port": box.nova.port,
         "openstack_tag": "here",
+        "kolla_copy_ca_into_containers": True,
+        "kolla_certificates_dir": str(certificates),
         "ovn_metadata_image_full": image,
     }
     command = (

@@ -52,6 +52,7 @@ DEPLOYMENT = {
     "container_config_directory": "/var/lib/kolla/config_files",
     "internal_protocol": "https",
     "kolla_container_engine": "docker",
+    "kolla_copy_ca_into_containers": "yes",
     "metadata_secret": "s3cret",
     "node_config_directory": "/etc/kolla",
     "nova_internal_fqdn": "nova.example",
@@ -71,6 +72,7 @@ def rendered(path: Path, values: Mapping[str, object]) -> str:
         keep_trailing_newline=True,
         trim_blocks=True,
     )
+    environment.filters["bool"] = lambda value: value in (True, "yes")
     environment.filters["customizable"] = lambda value, _name: value
     return environment.from_string(path.read_text()).render(values)
 
