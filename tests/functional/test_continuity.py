@@ -408,6 +408,23 @@ def test_haproxy_killed_is_back_within_a_second(chassis, measure, which):
     chassis.wait_one_pair_each()
 
 
+def test_supervisord_sees_every_end_when_it_comes(chassis):
+    """Not a second later: it looks before the process can be reaped, too."""
+    for network in chassis.networks:
+        (master,), workers = chassis.haproxies(network.id)
+        for pid in [master, *workers]:
+            send_signal(pid, SIGKILL)
+        wait_for(
+            lambda key=network.id, was=master: (
+                chassis.haproxies(key)[0] not in ([], [was])
+            ),
+            timeout_s=0.8,
+            interval_s=0.02,
+            what="another master",
+        )
+    chassis.wait_one_pair_each()
+
+
 @pytest.mark.parametrize("which", ["master", "worker", "both"])
 def test_gateway_killed_is_not_noticed(chassis, measure, which):
     """Who asks waits for the next one, which has the old one's socket."""
