@@ -17,6 +17,7 @@ import os
 import select
 import shlex
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from . import names, orphans
 
 _BACKLOG = 4096  # connections that wait; Linux's net.core.somaxconn
 _MODE = 0o660
+# What an earlier gateway gets to take what waits in its queue.
+_MOMENT_S = 0.5
 
 
 class GatewaySocket:
@@ -34,6 +37,8 @@ class GatewaySocket:
     def __init__(self, path: Path, *, logger: Any) -> None:
         self._path = path
         self._bound = path  # what its name is now
+        self._since = 0.0  # when that became the path (monotonic)
+        self._complaint = ""
         self._logger = logger
         self._socket: socket.socket | None = None
         self._inode = 0  # of the file that is bound to it
@@ -72,14 +77,12 @@ class GatewaySocket:
                 or gid != self._gid
                 or not self._is_listening(held)
             ):
-                self._close()
+                self.close()
                 self._listen(gid)
         # Whatever it was: haproxy says that it has no socket, and
         # supervisord goes on.
         except OSError as error:
-            self._logger.error(
-                "%(path)s: %(error)s", path=self._path, error=error
-            )
+            self._complain(error)
         if not hasattr(process, "_prepare_without_socket"):
             process._prepare_without_socket = process._prepare_child_fds
             process._prepare_child_fds = lambda: self._prepare(process)
@@ -109,7 +112,7 @@ class GatewaySocket:
             # Else the name is that of an earlier supervisord's.
             with contextlib.suppress(OSError):
                 self._bound.unlink()
-            self._close()
+            self.close()
 
     def _listen(self, gid: int) -> None:
         """Listen at the path, for the group GID; raise OSError."""
@@ -138,20 +141,29 @@ class GatewaySocket:
             self.publish()
 
     def publish(self) -> bool:
-        """Have it be where the gateway is asked; tell whether it was."""
+        """Have it be where the gateway is asked.
+
+        Tells whether it has been for a moment.
+        """
         if self._bound == self._path:
-            return True
+            return time.monotonic() - self._since >= _MOMENT_S
         try:
             self._bound.replace(self._path)
         except OSError as error:  # seen by `is_in_order`
+            self._complain(error)
+        else:
+            self._bound, self._since = self._path, time.monotonic()
+        return False
+
+    def _complain(self, error: OSError) -> None:
+        """Say ERROR, once: it may come with each round."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
             self._logger.error(
                 "%(path)s: %(error)s", path=self._path, error=error
             )
-        else:
-            self._bound = self._path
-        return False
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Let go of it; a gateway that has it has it still."""
         if self._socket is not None:
             self._socket.close()

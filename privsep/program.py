@@ -20,8 +20,8 @@ _MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
 _OUR_INTERFACE = "ovn_metadata.privsep.supervisor_extension:make_interface"
 
 # A haproxy that ends within START_S of its start is tried again after 1, 2,
-# 3, ... s; after START_RETRIES it is FATAL, and the agent, which reports
-# it, starts it anew at its own pace.
+# 3, ... s (the gateway at once, the first time); after START_RETRIES it is
+# FATAL, and the agent, which reports it, starts it anew at its own pace.
 START_S = 1
 START_RETRIES = 10
 STOP_S = 5

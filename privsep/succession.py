@@ -55,7 +55,6 @@ class Succession:
 
     def hand_over(self) -> None:
         """Look after those that are coming, for a moment."""
-        self._gateway.publish_if_nobody_answers()
         until = time.monotonic() + _ROUND_S
         for name, process in list(self._coming.items()):
             del self._coming[name]
@@ -126,9 +125,9 @@ class Succession:
         return asked
 
     def _is_asked(self, process: Any) -> bool:
-        """Tell whether who asks has come to PROCESS for some time.
+        """Tell whether who asks comes to PROCESS, and has for a moment.
 
-        For a gateway that begins here, and its predecessor goes the next
+        For a gateway that begins here, and its predecessor goes another
         time: it is to take first what waits in its own queue.
         """
         return not is_gateway(process.config) or self._gateway.publish()

@@ -132,6 +132,7 @@ class FleetInterface:
         looks after those that are coming, too.
         """
         succession, safely = self._succession, self._safely
+        gateway_socket = self._gateway_socket
         poller = self._supervisord.options.poller
         poll = poller.poll
         ended = False
@@ -157,6 +158,7 @@ class FleetInterface:
         def poll_soon(timeout: float | None) -> Any:
             nonlocal ended
             soon, ended = ended, False
+            safely(gateway_socket.publish_if_nobody_answers)
             safely(succession.hand_over)
             poller.register_readable(woken)
             readable, writable = poll(0 if soon else timeout)
@@ -164,6 +166,12 @@ class FleetInterface:
                 os.read(woken, _ALL)
             return [fd for fd in readable if fd != woken], writable
 
+        def stopping(_event: Any) -> None:
+            # A reload closes all descriptors, and others get the numbers.
+            signal.set_wakeup_fd(-1)
+            gateway_socket.close()
+
+        events.subscribe(events.SupervisorStoppingEvent, stopping)
         events.subscribe(events.ProcessStateRunningEvent, running)
         events.subscribe(events.ProcessStateBackoffEvent, failing)
         events.subscribe(events.ProcessStateBackoffEvent, note)

@@ -202,6 +202,14 @@ def test_compat_takes_the_place_of_neutrons(debs, field):
     }
 
 
+def test_what_is_recommended(debs):
+    """Not sudo: systemd starts the privileged daemon."""
+    assert said("dpkg-deb", "--field", debs[AGENT], "Recommends") == (
+        "ovn-host\n"
+    )
+    assert "sudo" in said("dpkg-deb", "--field", debs[AGENT], "Suggests")
+
+
 def test_sudo_takes_its_rule(tree):
     said("/usr/sbin/visudo", "-cf", tree / "etc/sudoers.d/ovn-metadata-agent")
 
@@ -415,16 +423,20 @@ def test_by_neutrons_names(host, debs):
     host.shell(
         f"echo Neutron >{command}; getent group neutron || groupadd neutron"
     )
+    names = [f"{name}-{AGENT}" for name in ("neutron", "networking")]
+    for name in names:
+        host.run("deb-systemd-helper", "mask", f"{name}.service")
     host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
     assert host.run(ARGUMENTS) == f"{NEUTRONS}\n"
     assert "neutron" in host.run("id", "-nG", "ovn-metadata").split()
-    for name in ("neutron", "networking"):
-        there = host.run("readlink", "-f", f"/usr/bin/{name}-{AGENT}")
+    for name in names:
+        there = host.run("readlink", "-f", f"/usr/bin/{name}")
         assert there == "/usr/bin/ovn-metadata-agent\n"
     # The alias is the agent's unit, with the command of the same name.
     verify = ("systemd-analyze", "verify", "--man=no")
-    for name in ("neutron", "networking"):
-        said = host.run(*verify, f"{name}-{AGENT}.service")
+    for name in names:
+        host.run("test", "!", "-e", f"/etc/systemd/system/{name}.service")
+        said = host.run(*verify, f"{name}.service")
         assert "ovn-metadata" not in said
     host.dpkg("--remove", COMPAT)
     assert host.run("cat", command) == "Neutron\n"

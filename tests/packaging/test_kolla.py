@@ -52,7 +52,7 @@ DEPLOYMENT = {
     "container_config_directory": "/var/lib/kolla/config_files",
     "internal_protocol": "https",
     "kolla_container_engine": "docker",
-    "kolla_copy_ca_into_containers": "yes",
+    "kolla_copy_ca_into_containers": "no",
     "metadata_secret": "s3cret",
     "node_config_directory": "/etc/kolla",
     "nova_internal_fqdn": "nova.example",
@@ -228,9 +228,13 @@ def test_dockerfile_renders_and_stands_on_what_kolla_builds():
 
 
 @pytest.mark.parametrize("name", [AGENT, FLEET])
-def test_config_json_is_one_that_kolla_takes(name):
+@pytest.mark.parametrize("authorities", ["yes", "no"])
+def test_config_json_is_one_that_kolla_takes(name, authorities):
     config = json.loads(
-        rendered(ROLE / "templates" / f"{name}.json.j2", DEPLOYMENT)
+        rendered(
+            ROLE / "templates" / f"{name}.json.j2",
+            {**DEPLOYMENT, "kolla_copy_ca_into_containers": authorities},
+        )
     )
     assert config.keys() <= {"command", "config_files", "permissions"}
     assert config["command"].split()[0] in {*programs(), COMPATIBLE}
@@ -241,6 +245,10 @@ def test_config_json_is_one_that_kolla_takes(name):
         # Root's: what root reads, nobody else may write.
         assert file["owner"].split(":")[0] == "root"
         assert int(file["perm"], 8) & 0o022 == 0
+    copied = [f["dest"] for f in config["config_files"]]
+    assert any("ca-certificates" in dest for dest in copied) == (
+        authorities == "yes"
+    )
     secrets = [f for f in config["config_files"] if ".ini" in f["dest"]]
     assert all(int(file["perm"], 8) & 0o007 == 0 for file in secrets)
     # The haproxies' folders have their groups: to set all of them would have
