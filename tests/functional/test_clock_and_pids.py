@@ -18,7 +18,7 @@ from sandbox.namespaces import CLONE_NEWNET, NETNS_FOLDER
 from sandbox.processes import send_signal
 
 from .conftest import wait_served
-from .continuity import SIGKILL, Chassis, Measure, make_chassis
+from .continuity import SIGKILL, Chassis, Measure, hanging, make_chassis
 from .hoststate import wait_host
 from .test_continuity import heartbeat_is_true
 from .test_lifecycle import FLEET
@@ -146,7 +146,8 @@ def impostor_of(chassis: Chassis, key: str) -> Iterator[Callable[[], bool]]:
     wait_for(
         lambda: not Path(f"/proc/{pid}").exists(), timeout_s=10, what="its end"
     )
-    made = impostor(pid, key)
+    with hanging("supervisord"):  # its children have numbers too
+        made = impostor(pid, key)
     try:
         yield lambda: made.poll() is None
     finally:

@@ -83,9 +83,9 @@ def test_a_queue_that_hangs_holds_no_revocation_up(own_box):
     others = [box.neutron.create_network(f"n{n}") for n in range(8)]
     network = box.neutron.create_network("n")
     port = box.neutron.create_port(network)
-    *_, instance = box.plug([*map(box.neutron.create_port, others), port])
-    wait_for(lambda: served(instance), timeout_s=20, what="metadata")
-    box.agent.wait_ready()
+    plugged = box.plug([*map(box.neutron.create_port, others), port])
+    for instance in plugged:
+        wait_for(lambda i=instance: served(i), timeout_s=20, what="metadata")
     was = instance.instance_id
     with stopped(box, "supervisord"):
         for other in (*others, network):

@@ -23,6 +23,7 @@ from sandbox.host import (
     SERVICE_USER,
     ids,
 )
+from sandbox.processes import send_signal
 
 from .conftest import Host, wait_served
 
@@ -209,7 +210,9 @@ def test_socket_has_its_mode_and_group(own_box, running):
     before = SOCKET.stat().st_ino
     for process in agent.processes("haproxy"):
         if "gateway" in " ".join(process.cmdline):
-            os.kill(process.pid, signal.SIGKILL)
+            send_signal(
+                process.pid, signal.SIGKILL
+            )  # a worker may be gone by now
     wait_for(
         lambda: seen() and SOCKET.stat().st_ino != before,
         timeout_s=20,
