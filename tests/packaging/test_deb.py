@@ -425,7 +425,9 @@ def test_by_neutrons_names(host, debs):
     )
     names = [f"{name}-{AGENT}" for name in ("neutron", "networking")]
     for name in names:
-        host.run("deb-systemd-helper", "mask", f"{name}.service")
+        # As Neutron's package does when it is removed.
+        mask = ("deb-systemd-helper", "mask", f"{name}.service")
+        host.run("env", f"DPKG_MAINTSCRIPT_PACKAGE={name}", *mask)
     host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
     assert host.run(ARGUMENTS) == f"{NEUTRONS}\n"
     assert "neutron" in host.run("id", "-nG", "ovn-metadata").split()
