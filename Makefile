@@ -68,7 +68,8 @@ packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of h
 	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS) $(RPM_TOOLS) \
 	    bash-completion lintian logrotate man-db
 	@DIST_PYTHON=$(TOOLS)/bin/python OVN_METADATA_ANSIBLE=$(ANSIBLE) \
-	    $(VENV)/bin/python -Im pytest -q tests/packaging $(ARGS)
+	    $(VENV)/bin/python -Im pytest -q -n $(JOBS) --dist loadfile \
+	    tests/packaging $(ARGS)
 
 functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
