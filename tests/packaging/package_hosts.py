@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 _LIBRARIES = next(path for path in sys.path if path.endswith("site-packages"))
 _ROOT = () if os.geteuid() == 0 else ("sudo",)
@@ -42,6 +42,22 @@ cd root
 exec chroot . sh -c "echo; read _" "$scratch"
 """
 _FIRST = "root/usr/lib/python3/dist-packages/first.pth"
+
+
+def said(*command: object, code: int = 0, **options: Any) -> str:
+    """Run COMMAND, which ends with CODE; return all that it says."""
+    done = subprocess.run(
+        tuple(map(str, command)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
 
 
 class _Host:
@@ -88,22 +104,9 @@ class _Host:
 
     def run(self, *command: str | Path, code: int = 0) -> str:
         """Run COMMAND, which ends with CODE; return all that it says."""
-        done = subprocess.run(
-            (
-                *(*_ROOT, "nsenter", "--target", self._pid, "--all"),
-                *("--root", "--wd"),
-                *("env", "SYSTEMD_OFFLINE=1", "LC_ALL=C.UTF-8"),
-                *command,
-            ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        enter = ("nsenter", "--target", self._pid, "--all", "--root", "--wd")
+        environment = ("env", "SYSTEMD_OFFLINE=1", "LC_ALL=C.UTF-8")
+        return said(*_ROOT, *enter, *environment, *command, code=code)
 
     def shell(self, script: str, *, code: int = 0) -> str:
         """Do the same with the shell's SCRIPT."""

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT
-from .package_hosts import DebHost
+from .package_hosts import DebHost, said
 
 AGENT = "ovn-metadata-agent"
 FLEET = "ovn-metadata-fleet"
@@ -31,22 +30,6 @@ NEUTRONS = (
     "--config-file /etc/neutron/neutron.conf "
     "--config-file /etc/neutron/neutron_ovn_metadata_agent.ini"
 )
-
-
-def said(*command: object, **options) -> str:
-    """Run COMMAND, which has to succeed; return what it says."""
-    done = subprocess.run(
-        tuple(map(str, command)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-        **options,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
