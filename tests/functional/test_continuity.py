@@ -195,11 +195,12 @@ def test_privsep_daemon_killed_in_the_middle_of_a_call(chassis, measure):
 
 def test_privsep_daemons_that_are_killed_leave_nothing_open(chassis):
     """The agent closes its side of the connection to each."""
+    kill_privsep(chassis)  # some libraries open something once a thread
     before = descriptors(chassis.box.agent.pid)
-    for _ in range(3):
+    for _ in range(2):
         kill_privsep(chassis)
     wait_for(
-        lambda: descriptors(chassis.box.agent.pid) == before,
+        lambda: descriptors(chassis.box.agent.pid) <= before,
         timeout_s=10,
         what=f"no more than {before}",
     )
