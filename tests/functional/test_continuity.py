@@ -33,7 +33,7 @@ from .continuity import (
     pause,
     requests,
 )
-from .test_lifecycle import status
+from .test_lifecycle import FLEET, status
 from .test_serving import registration
 
 HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
@@ -450,7 +450,7 @@ def test_gateway_killed_is_not_noticed(chassis, measure, which):
 
 def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
     """For supervisord one that can't start; who asks waits for the next."""
-    log = Path("/run/ovn-metadata-fleet/log/supervisord.log")
+    log = FLEET / "log" / "supervisord.log"
     with measure.load("Kill the gateway, and the next one at once") as load:
         ran = log.read_text().count(_GATEWAY_RUNS)
         for _ in range(2):
