@@ -77,7 +77,7 @@ functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
 	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
 
-continuity: packages venv ## the table of docs/continuity.md, measured
+continuity: packages venv ## the table of docs/explanation/continuity.md, measured
 	$(STEP) "what fails while something else does"
 	@$(SANDBOX) $(VENV)/bin/python -Im pytest -q \
 	    tests/functional/test_continuity.py \

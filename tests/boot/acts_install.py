@@ -7,7 +7,7 @@ import re
 from . import packages
 from .chassis import AGENT, DAEMONS, FLEET, SOCKET, STATUS, Chassis
 
-_DOCUMENT = packages.SOURCE / "docs/security.md"
+_DOCUMENT = packages.SOURCE / "docs/explanation/security.md"
 _UNITS = (f"{AGENT}.service", f"{FLEET}.service", SOCKET)
 _DAEMON = DAEMONS.replace("*", ".service")
 # What makes the host a chassis, and what the instance and its questions need.

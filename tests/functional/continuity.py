@@ -1,7 +1,7 @@
 """A chassis of twenty networks under load, and what the load has seen.
 
 Each measurement (`Measure`) is a row of the table that pytest prints in the
-end; docs/continuity.md has such a table.
+end; docs/explanation/continuity.md has such a table.
 """
 
 from __future__ import annotations

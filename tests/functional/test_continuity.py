@@ -2,7 +2,7 @@
 
 Twenty networks are asked for 100 times a second in all while something is
 done to the agent, its daemons, the haproxies, the databases or Nova. What
-it came to is printed in the end, and is in docs/continuity.md.
+it came to is printed in the end, and is in docs/explanation/continuity.md.
 """
 
 from __future__ import annotations

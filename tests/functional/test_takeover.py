@@ -107,7 +107,7 @@ class Chassis:
         )
 
     def end_ours(self) -> None:
-        """Do what docs/migration.md says: the agent, then its fleet."""
+        """Do what docs/how-to/migrate.md says: the agent, then its fleet."""
         self.box.agent.stop()
         self.box.agent.stop_fleet()
         shutil.rmtree(FLEET)

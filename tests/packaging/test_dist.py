@@ -90,7 +90,7 @@ def test_what_pypi_shows_is_whole(released: Path):
     assert "# ovn-metadata-agent" in text
     # A link into the repository would lead nowhere there.
     assert "](docs/" not in text
-    assert "(docs/security.md)" in text
+    assert "(docs/explanation/security.md)" in text
 
 
 def test_somebody_else_gets_the_same_bytes(

@@ -1,4 +1,4 @@
-"""docs/bad-input.md is true: its values, in a real file, have its words."""
+"""docs/reference/bad-input.md is true: each value has its words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovn_metadata.agent.errors import ConfigError
 from ovn_metadata.agent.option_table import OPTIONS
 from ovn_metadata.agent.settings import Settings
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "bad-input.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/reference/bad-input.md"
 MAX_SHOWN = 80
 LONG = re.compile(r"(.+)\.\.\. \((\d+) characters\)")
 
