@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
+from .config.settings import Settings
 from .model import ChassisSnapshot, SwitchSnapshot
 from .ovsdb import connect, southbound, vswitch
-from .settings import Settings
 from .status import Status
 
 LOG = logging.getLogger(__name__)

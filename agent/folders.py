@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from . import names
+from .config.settings import Settings
 from .errors import StartError
 from .haproxy.places import Places
-from .settings import Settings
 
 
 def places(settings: Settings) -> Places:

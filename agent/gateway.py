@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import names, unixsocket
+from .config.settings import Nova, Settings
 from .errors import AgentError
 from .haproxy import files, render
 from .haproxy.places import Places
@@ -20,7 +21,6 @@ from .haproxy.render import NovaServer, Tls
 from .host import Host
 from .nova_hosts import NovaHosts
 from .proxies import Proxies
-from .settings import Nova, Settings
 from .status import Status
 
 LOG = logging.getLogger(__name__)

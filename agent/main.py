@@ -12,14 +12,15 @@ from oslo_privsep.comm import PrivsepTimeout
 from ..privsep import context
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import folders, logs, options, preflight, privileges
-from .configuration import Configuration
+from . import folders, logs, preflight, privileges
+from .config import options
+from .config.options import version
+from .config.reload import Configuration
 from .errors import AgentError
 from .gateway import Gateway
 from .host import Host
 from .nova_hosts import NovaHosts
 from .nova_watch import NovaWatch
-from .options import version
 from .periodic import Periodic
 from .proxies import Proxies
 from .reconciler import Reconciler

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from .settings import Nova
+from .config.settings import Nova
 
 LOG = logging.getLogger(__name__)
 

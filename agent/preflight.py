@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import folders, logs, options, privileges
+from . import folders, logs, privileges
+from .config import options
+from .config.settings import NovaEndpoint, Settings
 from .errors import AgentError, StartError
 from .ovsdb import connect, southbound, vswitch
-from .settings import NovaEndpoint, Settings
 
 OPTION = "--check"
 GOOD = 0

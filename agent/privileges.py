@@ -27,8 +27,8 @@ from oslo_privsep import daemon
 from ..privsep import context, kernel, launcher
 from ..privsep.errors import PrivilegedError
 from . import handover
+from .config.settings import Settings
 from .errors import StartError
-from .settings import Settings
 
 LOG = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from . import names
+from .config.settings import Settings
 from .desired import desired_network, hold_on, lacking_ports
 from .errors import HaproxyError
 from .gateway import Gateway
@@ -26,7 +27,6 @@ from .model import (
 )
 from .ovsdb.vswitch import Switch
 from .proxies import Proxies, Rights
-from .settings import Settings
 from .status import Status
 
 LOG = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from ..privsep import kernel
 from ..privsep.errors import FleetError, PrivilegedError
 from . import names
 from .certainty import Certainty
+from .config.settings import Settings
 from .databases import Databases
 from .errors import AgentError
 from .model import (
@@ -24,7 +25,6 @@ from .nova_hosts import NovaHosts
 from .ovsdb import vswitch
 from .ovsdb.chassis import Heartbeat
 from .reconciler import Reconciler
-from .settings import Settings
 from .status import Status
 from .workqueue import WorkQueue
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import options, unixsocket
+from . import unixsocket
+from .config import options
 from .errors import AgentError
 
 _TIMEOUT_S = 5.0

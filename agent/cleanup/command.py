@@ -14,9 +14,10 @@ from oslo_privsep.comm import PrivsepTimeout
 from ...privsep import context, decommission, network
 from ...privsep import settings as privileged
 from ...privsep.errors import PrivilegedError
-from .. import folders, options, privileges, unixsocket
+from .. import folders, privileges, unixsocket
+from ..config import options
+from ..config.settings import Settings
 from ..errors import AgentError, StartError
-from ..settings import Settings
 from . import findings, inventory
 from .databases import CleanupDatabases
 from .findings import Found, Item

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..config.settings import Settings
 from ..model import SwitchSnapshot
 from ..ovsdb import connect, vswitch
-from ..settings import Settings
 from . import registration
 from .registration import Registration
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ...privsep import decommission, network
 from .. import folders, names
+from ..config.settings import Settings
 from ..haproxy.leftovers import entries, haproxy_files, network_folders
-from ..settings import Settings
 from .findings import Item
 
 FLEET_KINDS = ("program", "orphan haproxy", "supervisord", "fleet's folder")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..settings import FairShare
+from ..config.settings import FairShare
 from . import refusals
 
 # A network's haproxy counts by SOURCES: gpc0 connections that were refused,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import names
-from ..settings import FairShare, RateLimit, Timeouts
+from ..config.settings import FairShare, RateLimit, Timeouts
 from . import fair_share, nova_answers, refusals
 from .places import Places
 

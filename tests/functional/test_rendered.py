@@ -15,7 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ovn_metadata.agent import option_types
+from ovn_metadata.agent.config import values
+from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.config.settings_builder import MAX_GATEWAY_THREADS
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.public_socket import MODES
@@ -27,20 +29,16 @@ from ovn_metadata.agent.haproxy.render import (
     render_network,
 )
 from ovn_metadata.agent.model import Instance
-from ovn_metadata.agent.settings import FairShare, RateLimit, Timeouts
-from ovn_metadata.agent.settings_builder import MAX_GATEWAY_THREADS
 from sandbox.daemons import run
 
 HAPROXY = "/usr/sbin/haproxy"
 GATEWAY_SOCKET = Path("/run/ovn-metadata-fleet/gateway.sock")
 
 # What the options let through, their ends before all.
-seconds = st.sampled_from([1, option_types.MAX_SECONDS]) | st.integers(
-    1, option_types.MAX_SECONDS
+seconds = st.sampled_from([1, values.MAX_SECONDS]) | st.integers(
+    1, values.MAX_SECONDS
 )
-counts = st.sampled_from([1, option_types.MAX_INT]) | st.integers(
-    1, option_types.MAX_INT
-)
+counts = st.sampled_from([1, values.MAX_INT]) | st.integers(1, values.MAX_INT)
 timeouts = st.builds(Timeouts, *[seconds] * 5)
 limits = st.builds(
     RateLimit,
@@ -67,7 +65,7 @@ servers = st.lists(
     st.builds(
         NovaServer,
         address=st.ip_addresses().map(str).filter(lambda a: "%" not in a),
-        port=st.integers(1, option_types.MAX_PORT),
+        port=st.integers(1, values.MAX_PORT),
         name=st.just("") | hosts,
     ),
     max_size=4,

@@ -17,9 +17,9 @@ import yaml
 from oslo_config import cfg
 from oslo_log._options import list_opts
 
-from ovn_metadata.agent import configuration, options
+from ovn_metadata.agent.config import options, reload
+from ovn_metadata.agent.config.option_table import OPTIONS
 from ovn_metadata.agent.errors import ConfigError
-from ovn_metadata.agent.option_table import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 PLAYS = ROOT / "packaging/ansible"
@@ -154,7 +154,7 @@ def waits_for_restart(file: Path, section: str, name: str) -> bool:
     _, old = options.load(["--config-file", str(file)], "x")
     for new in settings_with(file, section, name):
         if new != old:
-            return bool(configuration.after_reload(old, new)[1])
+            return bool(reload.after_reload(old, new)[1])
     return False
 
 

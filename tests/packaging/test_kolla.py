@@ -17,7 +17,7 @@ import yaml
 from container.engine import QUADLET, capabilities, read_unit
 from oslo_privsep.capabilities import CAPS_BYVALUE
 
-from ovn_metadata.agent import options
+from ovn_metadata.agent.config import options
 from ovn_metadata.agent.haproxy import render
 from ovn_metadata.privsep import names, settings
 from ovn_metadata.privsep.context import CAPABILITIES

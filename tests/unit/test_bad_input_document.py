@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent import options
+from ovn_metadata.agent.config import options
+from ovn_metadata.agent.config.option_table import OPTIONS
+from ovn_metadata.agent.config.settings import Settings
 from ovn_metadata.agent.errors import ConfigError
-from ovn_metadata.agent.option_table import OPTIONS
-from ovn_metadata.agent.settings import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/bad-input.md"
 MAX_SHOWN = 80

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ovn_metadata.agent import names
 from ovn_metadata.agent.conditions import chassis_clause
+from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
 from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
@@ -27,7 +28,6 @@ from ovn_metadata.agent.identity import claimed_addresses
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
 from ovn_metadata.agent.ovsdb import rows
 from ovn_metadata.agent.ovsdb.rows import PortRow
-from ovn_metadata.agent.settings import FairShare, RateLimit, Timeouts
 
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"

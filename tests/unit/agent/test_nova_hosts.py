@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from ovn_metadata.agent.config.settings import Nova, NovaEndpoint
 from ovn_metadata.agent.nova_hosts import NovaHosts, is_address
-from ovn_metadata.agent.settings import Nova, NovaEndpoint
 
 
 class Names:

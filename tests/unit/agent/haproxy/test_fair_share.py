@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent.config.settings import FairShare
 from ovn_metadata.agent.haproxy import fair_share
-from ovn_metadata.agent.settings import FairShare
 
 SHARE = FairShare(
     connections=128,

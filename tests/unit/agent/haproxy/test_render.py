@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import (
     NovaServer,
@@ -17,7 +18,6 @@ from ovn_metadata.agent.haproxy.render import (
     render_gateway,
     render_network,
 )
-from ovn_metadata.agent.settings import FairShare, RateLimit, Timeouts
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(Path("/var/x"), Path("/var/pids"))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
+from ovn_metadata.agent.config.sources import WrittenOptions, files_read
 from ovn_metadata.agent.errors import ConfigError
-from ovn_metadata.agent.origins import WrittenOptions, files_read
 
 HOST = cfg.StrOpt("host", deprecated_name="ip", default="localhost")
 SECRET = cfg.StrOpt("secret", secret=True)

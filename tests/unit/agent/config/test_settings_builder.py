@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent import options
+from ovn_metadata.agent.config import options
+from ovn_metadata.agent.config.settings import Settings
 from ovn_metadata.agent.errors import ConfigError
-from ovn_metadata.agent.settings import Settings
 
 SECRET = "[DEFAULT]\nmetadata_proxy_shared_secret = s3cr3t\n"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from . import option_types as types
+from . import values as types
 
 OWN_GROUP = "ovn_metadata_agent"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent.configuration import after_reload
+from ovn_metadata.agent.config.reload import after_reload
 
 from .test_options import DEFAULTS
 

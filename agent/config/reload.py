@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
-from . import logs, options, privileges
-from .errors import ConfigError, StartError
+from .. import logs, privileges
+from ..errors import ConfigError, StartError
+from . import options
 from .settings import Settings
 
 # What the agent was built around: connections, folders, rights. By the

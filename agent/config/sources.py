@@ -16,7 +16,7 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 _FILE_OPTION = "--config-file"
 _DIR_OPTION = "--config-dir"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovn_metadata.agent import option_types as types
+from ovn_metadata.agent.config import values as types
 
 GOOD = [
     (types.flag, "true", True),

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..privsep.validate import MAX_ID
+from ...privsep.validate import MAX_ID
 
 MAX_PORT = 65535
 # haproxy counts its timers in milliseconds, in 31 bits.

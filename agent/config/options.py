@@ -14,11 +14,11 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .option_table import OPTIONS, OWN_GROUP
-from .origins import WrittenOptions, files_read
 from .settings import Settings
 from .settings_builder import build, section
+from .sources import WrittenOptions, files_read
 
 PROJECT = "neutron"
 NEUTRON_PROGRAM = "neutron-ovn-metadata-agent"

@@ -8,11 +8,11 @@ from typing import Any
 
 from oslo_config import cfg
 
+from ..errors import ConfigError
+from ..nova_hosts import is_address
 from . import settings
-from .errors import ConfigError
-from .nova_hosts import is_address
 from .option_table import OPTIONS, OWN_GROUP
-from .origins import WrittenOptions
+from .sources import WrittenOptions
 
 _TLS = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
 MAX_GATEWAY_THREADS = 64  # haproxy's nbthread

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent import options
-from ovn_metadata.agent.errors import AgentError, ConfigError
-from ovn_metadata.agent.option_table import OPTIONS
-from ovn_metadata.agent.settings import (
+from ovn_metadata.agent.config import options
+from ovn_metadata.agent.config.option_table import OPTIONS
+from ovn_metadata.agent.config.settings import (
     FairShare,
     Nova,
     NovaEndpoint,
@@ -21,8 +20,9 @@ from ovn_metadata.agent.settings import (
     Timeouts,
     Vswitch,
 )
+from ovn_metadata.agent.errors import AgentError, ConfigError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SAMPLE = ROOT / "etc/ovn-metadata-agent/agent.conf.sample"
 PROGRAM = "ovn-metadata-agent"
 SECRET = "s3cr3t"
