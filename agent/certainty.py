@@ -8,6 +8,7 @@ the rows at such a time is not to be removed.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Set
@@ -28,7 +29,8 @@ AWAY_S = 10.0
 class Certainty:
     """Knows since when the rows tell all that is bound here.
 
-    HEARS_SOUTHBOUND tells whether its server is connected.
+    HEARS_SOUTHBOUND tells whether its server is connected. Rows come on
+    one thread, and every worker asks: one of them at a time.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Certainty:
         self._status = status
         self._hears_southbound = hears_southbound
         self._clock = clock
+        self._lock = threading.Lock()
         # Whose bindings are known, and from when on they are all.
         self._chassis: uuid.UUID | None = None
         self._settled_at: float | None = None  # None: they are
@@ -64,11 +67,12 @@ class Certainty:
         if not snapshot.is_filled:
             reason = "ovn-northd has written nothing to OVN Southbound yet"
         self._status.waits_for("northd", reason)
-        is_another = snapshot.chassis != self._chassis or self._was_missing
-        if snapshot.synced and is_another:
-            self._begin(snapshot)
-        if self._settling_s():
-            self._seen = self._seen.union(_names(snapshot))
+        with self._lock:
+            is_another = snapshot.chassis != self._chassis or self._was_missing
+            if snapshot.synced and is_another:
+                self._begin(snapshot)
+            if self._settling_s():
+                self._seen = self._seen.union(_names(snapshot))
 
     def _begin(self, snapshot: ChassisSnapshot) -> None:
         """Take note of the first SNAPSHOT with another chassis' bindings."""
@@ -103,10 +107,11 @@ class Certainty:
         LACKING are ids of networks or names of logical ports. Also the
         seconds after which to look again.
         """
-        delay_s = self._settling_s()
-        if not delay_s:
-            return frozenset(), 0.0
-        return lacking - self._seen, min(delay_s, AWAY_S)
+        with self._lock:
+            delay_s = self._settling_s()
+            if not delay_s:
+                return frozenset(), 0.0
+            return lacking - self._seen, min(delay_s, AWAY_S)
 
 
 def _names(snapshot: ChassisSnapshot) -> Iterator[str]:

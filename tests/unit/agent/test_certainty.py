@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 
 import pytest
@@ -146,6 +147,24 @@ def test_what_was_certain_before_an_outage_stays_so():
     machine.see(known(FIRST, {}))
     machine.hears = False
     assert not machine.is_unsure(PORT)
+
+
+def test_two_workers_ask_when_the_time_is_up():
+    """What one of them clears the other does not trip over."""
+    machine = Machine()
+    machine.see(known(FIRST))
+    machine.now += SETTLE_S
+    another = threading.Thread(target=machine.is_unsure, args=(OTHER,))
+
+    def ask_meanwhile() -> bool:
+        if another.ident is None:
+            another.start()
+            another.join(0.2)  # it is done by then, or waits for its turn
+        return True
+
+    machine.certainty._hears_southbound = ask_meanwhile
+    assert not machine.is_unsure(OTHER)
+    another.join()
 
 
 @pytest.mark.parametrize(
