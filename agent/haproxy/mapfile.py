@@ -9,10 +9,16 @@ from collections.abc import Iterable, Mapping
 from .. import identity
 from ..model import Instance, IPAddress
 
+# The value, in what was read, of a key that a map has twice.
+TWICE = ""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MapChange:
-    """What turns one map into another: keys to delete, set and add."""
+    """What turns one map into another: keys to delete, set and add.
+
+    In this order: a key may be deleted and added again.
+    """
 
     delete: tuple[str, ...] = ()
     set: tuple[tuple[str, str], ...] = ()
@@ -55,15 +61,15 @@ def render_map(wanted: Mapping[str, str]) -> str:
 def parse_map(lines: Iterable[str]) -> dict[str, str]:
     """Return what haproxy's `show map` lists: "0x... key value" a line.
 
-    A key twice (it was added by two who did not know of each other)
-    counts as one with no value, so that a difference is seen.
+    A key that is there twice (two agents added it, neither knowing of the
+    other) has the value TWICE, which no entry of ours has.
     """
     found: dict[str, str] = {}
     for line in lines:
         words = line.split(" ", 2)
         if len(words) == 3 and words[0].startswith("0x"):
             key = _canonical(words[1])
-            found[key] = "" if key in found else words[2]
+            found[key] = TWICE if key in found else words[2]
     return found
 
 
@@ -76,16 +82,18 @@ def _canonical(key: str) -> str:
 
 
 def change(present: Mapping[str, str], wanted: Mapping[str, str]) -> MapChange:
-    """Return what turns PRESENT into WANTED."""
-    return MapChange(
-        delete=tuple(sorted(present.keys() - wanted.keys())),
-        set=tuple(
-            (key, wanted[key])
-            for key in sorted(wanted.keys() & present.keys())
-            if present[key] != wanted[key]
-        ),
-        add=tuple(
-            (key, wanted[key])
-            for key in sorted(wanted.keys() - present.keys())
-        ),
-    )
+    """Return what turns PRESENT into WANTED.
+
+    A key that is there twice is deleted and added again: `set map` would
+    leave both, and `del map` takes both.
+    """
+    delete, to_set, add = [], [], []
+    for key in sorted(present.keys() | wanted.keys()):
+        is_twice = present.get(key) == TWICE
+        if key in present and (is_twice or key not in wanted):
+            delete.append(key)
+        if key in wanted and (is_twice or key not in present):
+            add.append((key, wanted[key]))
+        elif key in wanted and present[key] != wanted[key]:
+            to_set.append((key, wanted[key]))
+    return MapChange(tuple(delete), tuple(to_set), tuple(add))

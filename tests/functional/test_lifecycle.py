@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
+from ovn_metadata.agent.haproxy import mapfile
+from ovn_metadata.agent.haproxy.stats import Stats, change_map, read_map
 from sandbox import Instance, Network, Sandbox, host, wait_for
 from sandbox.daemons import run
 from sandbox.namespaces import NETNS_FOLDER, inside
@@ -331,6 +333,24 @@ def test_ports_come_and_go_without_a_reload(ready):
     first.execute("ip", "address", "add", f"{port.ip4}/24", "dev", "eth0")
     assert str(port.ip4) not in host.map_of(network.id).read_text()
     assert haproxies(ready, network.id) == before
+
+
+def test_an_address_twice_in_a_running_map_is_made_one(ready):
+    """The command `set map` changes both entries and keeps both."""
+    network, instance = plugged(ready)
+    ready.agent.stop()  # else it is first
+    file, address = host.map_of(network.id), str(instance.port.ip4)
+    uid, _ = host.ids_of(network.id)
+    runtime = Stats(host.stats_of(network.id), uid)
+    wanted = read_map(runtime, file, entries=1)
+    assert wanted[address].startswith(f"{instance.port.device_id}|")
+    stats(network.id, f"add map {file} {address} another|project|signature")
+    present = read_map(runtime, file, entries=1)
+    assert present != wanted
+    change_map(runtime, file, mapfile.change(present, wanted))
+    assert stats(network.id, f"show map {file}").count(f" {address} ") == 1
+    assert read_map(runtime, file, entries=1) == wanted
+    assert is_served(instance)
 
 
 # -- many at once -----------------------------------------------------------

@@ -22,7 +22,7 @@ instances = st.lists(
 # Few addresses, so that maps overlap.
 maps = st.dictionaries(
     st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1", "fe80::2"]),
-    st.sampled_from(["i|p|s", "j|p|s", ""]),
+    st.sampled_from(["i|p|s", "j|p|s", "i|p|t"]),
 )
 
 
@@ -44,8 +44,8 @@ def shown(wanted: dict[str, str]) -> list[str]:
         ),
         pytest.param(
             ["0x1 10.0.0.1 i|p|s", "0x2 10.0.0.1 i|p|s"],
-            {"10.0.0.1": ""},
-            id="a key twice has no value",
+            {"10.0.0.1": mapfile.TWICE},
+            id="a key twice",
         ),
         pytest.param(
             ["0x1 FD00:0::1 i|p|s"],
@@ -72,6 +72,12 @@ def test_parse_map(lines, expected):
             {"c": "3", "b": "2"},
             MapChange(("a",), (("b", "2"),), (("c", "3"),)),
             id="all three",
+        ),
+        pytest.param(
+            {"a": mapfile.TWICE, "b": mapfile.TWICE},
+            {"a": "1"},
+            MapChange(delete=("a", "b"), add=(("a", "1"),)),
+            id="twice: set map would leave both",
         ),
     ],
 )
