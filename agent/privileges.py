@@ -71,12 +71,17 @@ def _owner(settings: Settings) -> list[str]:
 
 
 def become_service_user(
-    settings: Settings, *, log: Path | None = None, make: bool = True
+    settings: Settings,
+    *,
+    log: Path | None = None,
+    make: bool = True,
+    hand_over: bool = True,
 ) -> str:
     """If we are root: leave a launcher behind and become the service user.
 
-    What an agent that ran as root left in state_path, and the file LOG, are
-    that user's then. MAKE state_path if it is not there. Returns what the
+    With HAND_OVER, what an agent that ran as root left in state_path, and
+    the file LOG, are that user's then, and state_path is made if MAKE says
+    so; without it nothing on this host changes. Returns what the
     log should say about it, "" if we were not root. Raises StartError.
     Before any thread is started.
     """
@@ -93,7 +98,8 @@ def become_service_user(
             f"running as root: no user {' or '.join(SERVICE_USERS)} here; "
             f"create one (useradd --system) or set service_user"
         )
-    handover.hand_over_state_path(settings.state_path, user, make=make)
+    if hand_over:
+        handover.hand_over_state_path(settings.state_path, user, make=make)
     if log is not None:
         handover.hand_over_log(log, user)
     _use_helper(_start_launcher(settings, user))

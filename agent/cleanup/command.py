@@ -82,13 +82,14 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
     fleet = privileged.load(settings.privileged_config, runnable=False)
     # As who we still are: the agent's user may be another one.
     lock = folders.keep_agent_away(fleet.agent_lock)
-    privileges.become_service_user(settings, make=False)
     with lock or contextlib.nullcontext():
+        # Before anything changes its owner: a refused run changes nothing.
         if unixsocket.is_listening(settings.proxy_socket):
             raise StartError(
                 f"another metadata agent listens on {settings.proxy_socket}; "
                 f"stop it first"
             )
+        privileges.become_service_user(settings, make=False, hand_over=not dry)
         privileges.start_daemon()
         databases = CleanupDatabases(settings)
         found = _look(settings, fleet.uid, databases)

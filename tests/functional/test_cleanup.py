@@ -70,8 +70,8 @@ def ports(box: Sandbox) -> dict[str, str]:
     }
 
 
-def files() -> dict[str, tuple[int, int]]:
-    """Return inode and time of all below the agent's and fleet's folders.
+def files() -> dict[str, tuple[int, ...]]:
+    """Return what is below the agent's and fleet's folders, and whose.
 
     But for the logs, which are supervisord's and the haproxies' own.
     """
@@ -82,7 +82,8 @@ def files() -> dict[str, tuple[int, int]]:
                 if name.endswith(".log"):
                     continue
                 entry = Path(folder, name).lstat()
-                kept = entry.st_ino, entry.st_mtime_ns
+                owner = entry.st_uid, entry.st_gid, entry.st_mode
+                kept = entry.st_ino, entry.st_mtime_ns, *owner
                 found[str(Path(folder, name))] = kept
     return found
 
@@ -312,12 +313,18 @@ def test_command_refuses_while_an_agent_runs(littered):
     check_refusal(box, text)
     check_refusal(box, text, "--dry-run")
     box.agent.stop()
+    # An agent that ran as root left this one.
+    os.chown(PIDS, 0, 0)
     path = host.HOME / "metadata_proxy"
     path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        check_refusal(box, f"listens on {path}; stop it first")
+        for options in ((), ("--dry-run",)):
+            check_refusal(box, f"listens on {path}; stop it first", *options)
+    before = inventory(box)
+    assert cleanup(box, "--dry-run").returncode == 0
+    assert differences(inventory(box), before) == []
     done = cleanup(box)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert f"removed file {path}" in done.stdout
