@@ -39,7 +39,8 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check unit packaging functional continuity soak bench \
-    boot ansible suite deb dist dist-check image container packages peer venv clean
+    boot ansible suite deb dist dist-check image container picture packages peer \
+    venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -150,6 +151,13 @@ $(KOLLA)/.installed:
 	@$(KOLLA)/bin/pip install --disable-pip-version-check --quiet \
 	    ansible-core kolla kolla-ansible podman
 	@touch $@
+
+picture: ## the picture of README.md as dist/data-path.png, to look at it
+	@tests/sandbox/install-packages "$(SUDO)" chromium
+	@mkdir -p dist
+	@chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
+	    --window-size=1000,560 --screenshot=dist/data-path.png \
+	    file://$(CURDIR)/docs/pictures/data-path.svg
 
 suite: ## unit and functional tests in another Debian: SUITE, LIBRARIES
 	$(STEP) "a Debian $(SUITE) in $(SUITE_ROOT)"

@@ -34,12 +34,14 @@ TEST_REQUIREMENTS = [
 ETC = "etc/ovn-metadata-agent"
 SHARE = "share/ovn-metadata-agent"
 
-# A link from README.md into the repository leads nowhere on PyPI: there its
-# text and the file's name are what is left of it.
+# A link from README.md into the repository leads nowhere on PyPI: its text
+# and the file's name stay. A picture goes.
 README = re.sub(
-    r"\[([^]]+)\]\((?!https?:)([^)#]+)[^)]*\)",
+    r"!?\[([^]]+)\]\((?!https?:)([^)#]+)[^)]*\)",
     lambda link: (
-        link[1]
+        ""
+        if link[0].startswith("!")
+        else link[1]
         if link[2].rstrip("/").endswith(link[1].rstrip("/"))
         else f"{link[1]} ({link[2]})"
     ),
