@@ -1,8 +1,7 @@
 """The options: Neutron's, under its names and sections, and a few of ours.
 
-Defaults and old names are those of Neutron's agent. What it has and we do
-not use is here too, so that a mistake in it is found and a line in use is
-never called unknown. etc/ovn-metadata-agent/agent.conf.sample explains each.
+Defaults and old names are those of Neutron's agent.
+etc/ovn-metadata-agent/agent.conf.sample explains each.
 """
 
 from __future__ import annotations
@@ -51,7 +50,6 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             types.socket_path(_MAX_SOCKET),
             "$state_path/metadata_proxy",
         ),
-        _opt("metadata_proxy_user", types.user, ""),
         _opt("metadata_proxy_group", types.group_id, ""),
         _opt(
             "metadata_proxy_socket_mode",
@@ -75,7 +73,6 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
         _text("metadata_proxy_shared_secret", "", secret=True),
         _opt("external_pids", types.folder, "$state_path/external/pids"),
         _opt("agent_down_time", _SECONDS, 75),
-        _text("host"),
     ],
     "ovs": [
         _opt(
@@ -100,30 +97,12 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
             types.one_of("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"),
             "INFO",
         ),
-        _text("ovn_nb_connection", "tcp:127.0.0.1:6641"),
-        _opt("ovn_metadata_enabled", types.flag, default=False),
     ],
     "AGENT": [
         _opt("root_helper", types.command),
-        _text("root_helper_daemon"),
-        _opt("use_helper_for_ns_read", types.flag, default=True),
-        _opt("check_child_processes_interval", _NUMBER, 60),
-        _opt(
-            "check_child_processes_action",
-            types.one_of("respawn", "exit"),
-            "respawn",
-        ),
-        _text("kill_scripts_path", "/etc/neutron/kill_scripts/"),
-        _opt("comment_iptables_rules", types.flag, default=True),
-        _opt("report_interval", types.seconds, 30),
     ],
     "privsep": [
         _opt("helper_command", types.command),
-        _text("user"),
-        _text("group"),
-        _text("capabilities", ""),
-        _opt("thread_pool_size", types.whole(1, may_be_empty=True)),
-        _text("logger_name", "oslo_privsep.daemon"),
     ],
     "metadata_rate_limiting": [
         _opt("rate_limit_enabled", types.flag, default=False),
@@ -163,4 +142,30 @@ OPTIONS: dict[str, list[cfg.Opt]] = {
         _opt("service_user", types.user, ""),
         _text("chassis_name", ""),
     ],
+}
+
+# Of Neutron's agent, and without effect here. Their values are never looked
+# at, except by a "$name" in another option.
+IGNORED: dict[str, dict[str, str]] = {
+    "DEFAULT": {"host": "", "metadata_proxy_user": ""},
+    "ovn": {
+        "ovn_nb_connection": "tcp:127.0.0.1:6641",
+        "ovn_metadata_enabled": "false",
+    },
+    "AGENT": {
+        "root_helper_daemon": "",
+        "use_helper_for_ns_read": "true",
+        "check_child_processes_interval": "60",
+        "check_child_processes_action": "respawn",
+        "kill_scripts_path": "/etc/neutron/kill_scripts/",
+        "comment_iptables_rules": "true",
+        "report_interval": "30",
+    },
+    "privsep": {
+        "user": "",
+        "group": "",
+        "capabilities": "",
+        "thread_pool_size": "",
+        "logger_name": "oslo_privsep.daemon",
+    },
 }

@@ -15,7 +15,7 @@ from oslo_log import log
 from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from ..errors import ConfigError
-from .option_table import OPTIONS, OWN_GROUP
+from .option_table import IGNORED, OPTIONS, OWN_GROUP
 from .settings import Settings
 from .settings_builder import build, section
 from .sources import WrittenOptions, files_read
@@ -123,6 +123,10 @@ def _new_conf() -> cfg.ConfigOpts:
     log.register_options(conf)
     for group, options in OPTIONS.items():
         conf.register_opts(options, None if group == "DEFAULT" else group)
+    for group, ignored in IGNORED.items():
+        for name, default in ignored.items():
+            option = cfg.StrOpt(name, default=default)
+            conf.register_opt(option, None if group == "DEFAULT" else group)
     return conf
 
 

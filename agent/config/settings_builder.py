@@ -187,10 +187,10 @@ def _warnings(conf: cfg.ConfigOpts, written: WrittenOptions) -> Iterator[str]:
             "reaches Nova's metadata API can speak for any instance; set "
             "it here and in nova.conf [neutron]"
         )
-    if conf.metadata_proxy_user:
+    if written.find("DEFAULT", cfg.StrOpt("metadata_proxy_user")).text:
         yield (
-            f"[DEFAULT] metadata_proxy_user = {conf.metadata_proxy_user} has "
-            f"no effect: whom the haproxies run as is in privileged.conf"
+            "[DEFAULT] metadata_proxy_user has no effect: the haproxies' "
+            "user is in privileged.conf"
         )
     if conf.nova_metadata_protocol == "https" and conf.nova_metadata_insecure:
         yield (
