@@ -69,17 +69,6 @@ def whole(
     return convert
 
 
-def seconds(value: object) -> float:
-    """Convert to a number of seconds, with a fraction."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = -1
-    if not 0 <= number < float("inf"):
-        raise ValueError("not a number of seconds (0 or more)")
-    return number
-
-
 def one_of(*choices: str) -> Callable[[object], str]:
     """Return the type of strings that are one of CHOICES."""
 
@@ -154,14 +143,21 @@ def socket_path(longest: int) -> Callable[[object], Path]:
 
 
 def user(value: object) -> str:
-    """Convert to a user of this host, by name or number; may be ""."""
+    """Convert a user of this host, by name or number, to the name.
+
+    "" stays as it is.
+    """
     text = str(value).strip()
-    if text and not text.isdecimal():
-        try:
-            pwd.getpwnam(text)
-        except (KeyError, ValueError):
-            raise ValueError("no such user") from None
-    return text
+    if not text:
+        return ""
+    try:
+        return pwd.getpwnam(text).pw_name
+    except (KeyError, ValueError):
+        pass
+    try:
+        return pwd.getpwuid(int(text)).pw_name
+    except (KeyError, ValueError, OverflowError):
+        raise ValueError("no such user") from None
 
 
 def group_id(value: object) -> int | None:
