@@ -10,33 +10,21 @@ new one ends the one before, so tests are sorted by what they need.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import pytest
 
-from sandbox import (
-    Instance,
-    Network,
-    Port,
-    Sandbox,
-    Subnet,
-    inside_sandbox,
-    wait_for,
-)
-
-Options = Mapping[tuple[str, str], str]
+from sandbox import Sandbox, inside_sandbox
+from sandbox.case import Case, Host, ready
+from sandbox.continuity import FIGURES
 
 LOG_TAIL_LINES = 40
-FIGURES = "continuity"  # the property with a row of the table below
 _HINT = (
     "functional tests need a sandbox: run `make test`, or "
     "PYTHONPATH=tests python -m sandbox.enter python -m pytest "
     "tests/functional"
 )
-
-
 _KINDS = ("box", "module_box", "own_box")
 
 
@@ -103,102 +91,12 @@ def pytest_terminal_summary(terminalreporter) -> None:
         )
 
 
-@dataclasses.dataclass
-class Case:
-    """Networks and instances of one test, removed after it."""
-
-    box: Sandbox
-    networks: list[Network] = dataclasses.field(default_factory=list)
-
-    def network(
-        self, name: str = "n", *subnets: str | Subnet, gateway: bool = False
-    ) -> Network:
-        """Create a network; isolated with one IPv4 subnet unless told."""
-        made = self.box.neutron.create_network(
-            name, subnets=subnets or ("10.10.0.0/24",), gateway=gateway
-        )
-        self.networks.append(made)
-        return made
-
-    def instance(self, network: Network, name: str = "vm") -> Instance:
-        """Create a port and plug it; return once it is served."""
-        port = self.box.neutron.create_port(network, name=name)
-        (instance,) = self.plug([port])
-        return instance
-
-    def plug(
-        self, ports: Sequence[Port], *, dhcp: bool = False
-    ) -> list[Instance]:
-        """Plug PORTS; return once each is served."""
-        made = self.box.plug(ports, dhcp=dhcp)
-        for instance in made:
-            wait_served(instance)
-        return made
-
-    def close(self) -> None:
-        """Unplug and delete all of it, if the sandbox is still there."""
-        box = self.box
-        if not box.ovn.daemons["nb"].running:
-            return
-        ids = {network.id for network in self.networks}
-        box.unplug(i for i in box.instances if i.port.network.id in ids)
-        for network in self.networks:
-            if network.id in box.neutron.networks:
-                box.neutron.delete_network(network)
-
-
-def wait_served(instance: Instance, *, timeout_s: float = 30.0) -> None:
-    """Wait until INSTANCE gets its own instance id."""
-    wanted = instance.instance_id
-
-    def served() -> bool:
-        answer = instance.fetch(timeout=2)
-        return answer.status == 200 and answer.text == wanted
-
-    wait_for(
-        served, timeout_s=timeout_s, what=f"metadata of {instance.port.name}"
-    )
-
-
-class Host:
-    """The one host that all sandboxes are on: one of them at a time."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._shared: Sandbox | None = None
-
-    def sandbox(
-        self, options: Options | None = None, *, sb_members: int = 1
-    ) -> Sandbox:
-        """Start a sandbox with OPTIONS for its agent; end the one before."""
-        self.clear()
-        made = Sandbox(options=options, sb_members=sb_members)
-        return self._stack.enter_context(made)
-
-    def shared(self) -> Sandbox:
-        """Return the sandbox for all tests that break nothing."""
-        if self._shared is None:
-            self._shared = _ready(self.sandbox())
-        return self._shared
-
-    def clear(self) -> None:
-        """End the sandbox that there is."""
-        self._shared = None
-        self._stack.close()
-
-
 @pytest.fixture(scope="session")
 def host() -> Iterator[Host]:
     """Provide what sandboxes are made on; `clear` it to have none."""
     made = Host()
     yield made
     made.clear()
-
-
-def _ready(box: Sandbox) -> Sandbox:
-    box.agent.start()
-    box.agent.wait_ready()
-    return box
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +108,7 @@ def box(host: Host) -> Sandbox:
 @pytest.fixture(scope="module")
 def module_box(host: Host) -> Sandbox:
     """Provide a sandbox for one module, its agent ready."""
-    return _ready(host.sandbox())
+    return ready(host.sandbox())
 
 
 @pytest.fixture

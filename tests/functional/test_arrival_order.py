@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from sandbox import Network, Port, Sandbox, subnet
+from sandbox.controller import FOREIGN, frozen, here
+from sandbox.hoststate import wait_host
 from sandbox.model import PROJECT, new_mac
 from sandbox.neutron import DISTRIBUTED
 from sandbox.operations import given_addresses, new_port
 from sandbox.ovsdb import Operation, delete, insert, to_map, update
 from sandbox.rows import binding_row
-
-from .hoststate import wait_host
-from .test_triggers import FOREIGN, frozen, here
 
 NETWORKS = 5  # each with all of the rows, in an order of its own
 PAUSES = 0.1  # the share of transactions after which all is compared

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Network, Port, Sandbox, wait_for
+from sandbox.case import Case, Host, wait_served
 from sandbox.ovsdb import (
     by_uuid,
     insert,
@@ -20,8 +21,6 @@ from sandbox.ovsdb import (
     to_uuid,
     update,
 )
-
-from .conftest import Case, Host, wait_served
 
 
 class Southbound:

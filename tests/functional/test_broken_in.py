@@ -22,10 +22,9 @@ import pytest
 
 from ovn_metadata.privsep import kernel
 from sandbox import Instance, Loader, Sandbox, host, wait_for
+from sandbox.case import Host, wait_served
 from sandbox.ovn import NB_SOCKET, OVS_REMOTE, OVS_SOCKET, SB_REMOTE
 from sandbox.processes import send_signal
-
-from .conftest import Host, wait_served
 
 FLEET = Path("/run/ovn-metadata-fleet")
 PROBE = Path(host.__file__).with_name("probe.py").read_text()

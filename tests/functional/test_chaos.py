@@ -27,21 +27,19 @@ from sandbox import (
     subnet,
     wait_for,
 )
+from sandbox.case import wait_served
+from sandbox.controller import bind, exit_controller
 from sandbox.daemons import CommandError, run
-from sandbox.namespaces import NETNS_FOLDER
-from sandbox.processes import descriptors, send_signal
-
-from .conftest import wait_served
-from .hoststate import (
+from sandbox.hoststate import (
     expected,
     settled,
     wait_everything,
+    wait_gone,
     wait_host,
     written_map,
 )
-from .test_lifecycle import wait_gone
-from .test_not_seen import exit_controller
-from .test_triggers import bind
+from sandbox.namespaces import NETNS_FOLDER
+from sandbox.processes import descriptors, send_signal
 
 SEEDS = [int(text) for text in os.environ.get("CHAOS_SEEDS", "1").split(",")]
 STEPS = int(os.environ.get("CHAOS_STEPS", "40"))

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from sandbox import Sandbox, wait_for
+from sandbox.case import Host, wait_served
 from sandbox.daemons import run
-
-from .conftest import Host, wait_served
 
 # Where Debian's ovn-controller looks for it.
 OVERRIDE = Path("/etc/system-id-override")

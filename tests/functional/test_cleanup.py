@@ -19,12 +19,11 @@ import pytest
 
 from sandbox import Network, Sandbox, host, wait_for
 from sandbox.agent import write_ini
+from sandbox.case import wait_served
 from sandbox.daemons import CommandError, Daemon, accepts, run
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.peer import idle_haproxy
 from sandbox.processes import processes, send_signal
-
-from .conftest import wait_served
 
 SIGKILL = 9
 CONFIG = host.HOME / "ovn-metadata-proxy"

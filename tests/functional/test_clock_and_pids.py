@@ -13,15 +13,20 @@ from pathlib import Path
 import pytest
 
 from sandbox import Agent, host, release, shifted_clock, wait_for
+from sandbox.case import wait_served
+from sandbox.continuity import (
+    SIGKILL,
+    Chassis,
+    Measure,
+    hanging,
+    heartbeat_is_true,
+    make_chassis,
+)
 from sandbox.daemons import accepts
+from sandbox.host import FLEET
+from sandbox.hoststate import wait_host
 from sandbox.namespaces import CLONE_NEWNET, NETNS_FOLDER
 from sandbox.processes import send_signal
-
-from .conftest import wait_served
-from .continuity import SIGKILL, Chassis, Measure, hanging, make_chassis
-from .hoststate import wait_host
-from .test_continuity import heartbeat_is_true
-from .test_lifecycle import FLEET
 
 OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "5",

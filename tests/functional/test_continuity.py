@@ -16,12 +16,8 @@ from pathlib import Path
 import pytest
 
 from sandbox import Agent, Nova, host, release, wait_for
-from sandbox.daemons import Daemon
-from sandbox.namespaces import NETNS_FOLDER
-from sandbox.processes import descriptors, send_signal
-
-from .conftest import wait_served
-from .continuity import (
+from sandbox.case import wait_served
+from sandbox.continuity import (
     PIDS,
     SIGKILL,
     SIGSTOP,
@@ -29,14 +25,18 @@ from .continuity import (
     Measure,
     digest,
     hanging,
+    heartbeat_is_true,
     make_chassis,
     pause,
     requests,
 )
-from .test_lifecycle import FLEET, status
-from .test_serving import registration
+from sandbox.controller import HEARTBEAT, registration
+from sandbox.daemons import Daemon
+from sandbox.host import FLEET
+from sandbox.namespaces import NETNS_FOLDER
+from sandbox.processes import descriptors, send_signal
+from sandbox.sockets import status
 
-HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
 SECOND_NOVA = 8776
 OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "5",
@@ -237,19 +237,6 @@ def test_privsep_daemon_hangs_for_longer_than_a_call_may(chassis, measure):
 
 
 HEARD = {"timeout_s": 15, "what": "a heartbeat"}
-
-
-def heartbeat_is_true(chassis: Chassis) -> Callable[[], bool]:
-    """Return a way to tell whether the last heartbeat asked for came."""
-    box = chassis.box
-
-    def true() -> bool:
-        where = [["name", "==", box.ovn.system_id]]
-        columns = ["nb_cfg", "external_ids"]
-        (row,) = box.ovn.sb.select("Chassis_Private", where, columns)
-        return row["external_ids"].get(HEARTBEAT) == str(row["nb_cfg"])
-
-    return true
 
 
 # -- supervisord ------------------------------------------------------------

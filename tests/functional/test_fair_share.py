@@ -29,8 +29,7 @@ import pytest
 from ovn_metadata.agent.haproxy import stats
 from ovn_metadata.privsep.places import Places
 from sandbox import Instance, Sandbox, attack, host, wait_for
-
-from .conftest import Case
+from sandbox.case import Case
 
 NOVA_S = 0.02
 # As many more as it takes a busy machine: noise can only add.

@@ -18,9 +18,9 @@ import pytest
 from ovn_metadata.agent.service import FLEET_INTERVAL_S
 from sandbox import Loader, Sandbox, host, wait_for
 from sandbox.daemons import Daemon, run
+from sandbox.hoststate import wait_host
 from sandbox.peer import idle_haproxy
-
-from .hoststate import wait_host
+from sandbox.processes import cpu_s
 
 FLEET = Path("/run/ovn-metadata-fleet")
 SIGKILLED_S = 15  # TimeoutStopSec of deployments
@@ -211,13 +211,6 @@ def test_southbound_that_goes_is_told_and_costs_nothing(own_box):
     box.ovn.start("sb")
     box.agent.wait_ready()
     assert "OVN Southbound is connected again" in box.agent.log()
-
-
-def cpu_s(pid: int) -> float:
-    """Return the seconds of CPU that process PID has used."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_supervisord_that_hangs_is_told_and_holds_nothing_up(own_box):

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Nova, Sandbox, wait_for
-
-from .conftest import Case, wait_served
+from sandbox.case import Case, wait_served
 
 GATEWAY = Path("/var/lib/neutron/metadata_proxy")
 MIB = 1 << 20

@@ -8,8 +8,7 @@ import uuid
 import pytest
 
 from sandbox import Instance, Sandbox, wait_for
-
-from .conftest import Case, wait_served
+from sandbox.case import Case, wait_served
 
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
 ROUTED, ISOLATED = "routed", "isolated"

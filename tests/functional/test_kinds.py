@@ -27,9 +27,8 @@ from sandbox import (
     trunks,
     wait_for,
 )
+from sandbox.case import Case, wait_served
 from sandbox.daemons import run
-
-from .conftest import Case, wait_served
 
 ALWAYS = {"169.254.169.254/32", "fe80::a9fe:a9fe/128"}
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import host as ours
-
-from .conftest import Host, wait_served
+from sandbox.case import Host, wait_served
 
 FLEET = Path("/run/ovn-metadata-fleet")
 STRACE = (

@@ -16,7 +16,6 @@ import uuid
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
@@ -25,15 +24,16 @@ from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.stats import Stats, change_map, read_map
 from sandbox import Instance, Network, Sandbox, host, wait_for
 from sandbox.daemons import run
+from sandbox.host import FLEET
+from sandbox.hoststate import haproxies, left_of, wait_gone
 from sandbox.namespaces import NETNS_FOLDER, inside
 from sandbox.processes import send_signal
+from sandbox.sockets import stats, status
 
 SIGKILL = 9
 SIGSTOP = 19
 
 CONFIG = host.HOME / "ovn-metadata-proxy"
-FLEET = Path("/run/ovn-metadata-fleet")
-STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"
 RESYNC_S = 5
 CRASH_LOOP_S = float(os.environ.get("CRASH_LOOP_S", "8"))
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): str(RESYNC_S)}
@@ -51,93 +51,6 @@ def ready(own_box: Sandbox) -> Sandbox:
     own_box.agent.start()
     own_box.agent.wait_ready()
     return own_box
-
-
-def status() -> dict[str, Any]:
-    """Return what `agent-status --json` prints, without its start-up."""
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(5)
-        link.connect(str(STATUS_SOCKET))
-        with link.makefile("rb") as stream:
-            answer: dict[str, Any] = json.loads(stream.read())
-    return answer
-
-
-def haproxies(box: Sandbox, network: str) -> dict[str, list[int]]:
-    """Return the PIDs of NETWORK's (or "gateway"'s) masters and workers."""
-    file = str(CONFIG / f"{network}.conf")
-    found = [p for p in box.agent.processes("haproxy") if file in p.cmdline]
-    pids = {process.pid for process in found}
-    return {
-        "masters": [p.pid for p in found if p.parent not in pids],
-        "workers": [p.pid for p in found if p.parent in pids],
-    }
-
-
-def stats(network: str, command: str) -> str:
-    """Return what NETWORK's haproxy answers to COMMAND."""
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(5)
-        link.connect(str(host.stats_of(network)))
-        link.sendall(command.encode() + b"\n")
-        with link.makefile("rb") as stream:
-            return stream.read().decode()
-
-
-def programs() -> dict[str, str]:
-    """Return the names and states of what supervisord knows."""
-    transport = SupervisorTransport(
-        None, None, f"unix://{FLEET / 'supervisord.sock'}"
-    )
-    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
-    known: Any = server.supervisor.getAllProcessInfo()
-    transport.close()
-    return {info["name"]: info["statename"] for info in known}
-
-
-def left_of(box: Sandbox, *networks: str) -> list[str]:
-    """Return all that there is of NETWORKS on this host."""
-    names = {network: f"tap{network[:10]}" for network in networks}
-    ports = {row["name"] for row in box.ovn.ovs.select("Port", (), ["name"])}
-    links = {entry.name for entry in Path("/sys/class/net").iterdir()}
-    places = [
-        str(Path(folder, name))
-        for top in (host.HOME, FLEET, NETNS_FOLDER)
-        for folder, folders, files in os.walk(top)
-        for name in folders + files
-    ]
-    commands = [
-        " ".join(process.cmdline) for process in box.agent.processes("haproxy")
-    ]
-    known, served = programs(), status()["networks"]
-    found = []
-    for network, tap in names.items():
-        found += [f"port {name}" for name in ports if name.startswith(tap)]
-        found += [f"link {name}" for name in links if name.startswith(tap)]
-        found += [place for place in places if network in place]
-        found += [text for text in commands if network in text]
-        found += [name for name in known if network in name]
-        found += [f"status {name}" for name in served if name == network]
-    return found
-
-
-def wait_gone(
-    box: Sandbox, *networks: str, timeout_s: float, begun: float = 0.0
-) -> float:
-    """Wait until nothing is left of NETWORKS; return seconds since BEGUN."""
-    begun = begun or time.monotonic()
-    left: list[str] = []
-
-    def gone() -> bool:
-        left[:] = left_of(box, *networks)
-        return not left
-
-    try:
-        wait_for(gone, timeout_s=timeout_s, what="end of the networks")
-    except TimeoutError as error:
-        listing = "\n".join(left)
-        raise TimeoutError(f"{error}\n{listing}") from None
-    return time.monotonic() - begun
 
 
 def is_served(

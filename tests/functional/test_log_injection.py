@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, wait_for
-
-from .conftest import Case, wait_served
-from .test_smuggling import send
+from sandbox.attempts import send
+from sandbox.case import Case, wait_served
 
 LOG = Path("/dev/log")
 _TIME = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\]"

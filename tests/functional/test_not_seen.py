@@ -11,13 +11,11 @@ import socket
 from collections.abc import Iterator
 
 from sandbox import Instance, Sandbox, wait_for
-from sandbox.daemons import CommandError, run
-
-from .conftest import wait_served
-from .continuity import pause
-from .test_lifecycle import status
-from .test_scale_out import silent_server
-from .test_triggers import frozen
+from sandbox.case import wait_served
+from sandbox.continuity import pause
+from sandbox.controller import exit_controller, frozen
+from sandbox.silent_server import silent_server
+from sandbox.sockets import status
 
 RESYNC_S = 5
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): str(RESYNC_S)}
@@ -37,22 +35,6 @@ def start(box: Sandbox, networks: int = 1, ports: int = 1) -> list[Instance]:
     for instance in instances:
         wait_served(instance)
     return instances
-
-
-def exit_controller(box: Sandbox) -> None:
-    """Ask ovn-controller to end: it takes its rows away; killed, it doesn't.
-
-    It may have been started so lately that it does not listen yet.
-    """
-
-    def asked() -> bool:
-        with contextlib.suppress(CommandError):
-            run("ovn-appctl", "-t", "ovn-controller", "exit")
-            return True
-        return False
-
-    wait_for(asked, timeout_s=20, what="an ovn-controller that listens")
-    box.ovn.daemons["ovn-controller"].wait()
 
 
 def end_controller(box: Sandbox) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sandbox import Sandbox, wait_for
-
-from .conftest import Case
+from sandbox.case import Case
 
 WAIT_S = 60
 

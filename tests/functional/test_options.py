@@ -15,6 +15,7 @@ import pytest
 
 from sandbox import Agent, Sandbox, wait_for
 from sandbox.agent import CONFIG, NEUTRON_CONFIG
+from sandbox.case import Host, wait_served
 from sandbox.host import (
     CONFIG_FOLDER,
     FLEET_USER,
@@ -24,8 +25,6 @@ from sandbox.host import (
     ids,
 )
 from sandbox.processes import send_signal
-
-from .conftest import Host, wait_served
 
 FLEET = Path("/run/ovn-metadata-fleet")
 PRIVILEGED = Path("/etc/ovn-metadata-agent/privileged.conf")

@@ -13,15 +13,13 @@ import time
 import pytest
 
 from sandbox import Instance, Network, Sandbox, attach_all, wait_for
+from sandbox.case import Host, wait_served
+from sandbox.controller import BRIDGE, frozen, registration
 from sandbox.foreign import insert_bindings
+from sandbox.hoststate import haproxies, left_of, wait_host
 from sandbox.operations import new_port
 from sandbox.ovsdb import to_map, update
-
-from .conftest import Host, wait_served
-from .hoststate import wait_host
-from .test_lifecycle import haproxies, left_of, status
-from .test_serving import BRIDGE, registration
-from .test_triggers import frozen
+from sandbox.sockets import status
 
 OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "600",

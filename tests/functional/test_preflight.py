@@ -14,8 +14,7 @@ import pytest
 from sandbox import Sandbox
 from sandbox.agent import CONFIG, NEUTRON_CONFIG, write_ini
 from sandbox.host import CONFIG_FOLDER, FLEET_USER
-
-from .hoststate import settled
+from sandbox.hoststate import settled
 
 GOOD, REFUSED, MISSING = 0, 1, 2
 FREE_PORT = 6699  # nobody listens there in a sandbox

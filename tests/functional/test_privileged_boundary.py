@@ -18,17 +18,15 @@ from oslo_privsep import capabilities
 
 from ovn_metadata.privsep.context import CAPABILITIES
 from ovn_metadata.privsep.places import Places
-from sandbox import Sandbox, host, wait_for
+from sandbox import Sandbox, host, privileged_calls, wait_for
+from sandbox.case import Case
 from sandbox.daemons import run
-
-from .conftest import Case
-from .privileged_calls import WITH_CAPABILITIES
 
 FLEET = Path("/run/ovn-metadata-fleet")
 BIN = Path(sys.prefix) / "bin"
 CONTEXT = "ovn_metadata.privsep.context.default"
 CONFIG = "/etc/ovn-metadata-agent/privileged.conf"
-CALLS = Path(__file__).with_name("privileged_calls.py").read_text()
+CALLS = Path(privileged_calls.__file__).read_text()
 
 
 def as_user(user: str) -> tuple[str, ...]:
@@ -251,7 +249,8 @@ def run_calls(network: str, kept: tuple[int, ...]) -> dict[str, str]:
     words = ["-all", *(f"+{n.lower().removeprefix('cap_')}" for n in names)]
     said = execute(
         *("setpriv", f"--bounding-set={','.join(words)}"),
-        *(sys.executable, "-I", "-c", CALLS, WITH_CAPABILITIES),
+        *(sys.executable, "-I", "-c", CALLS),
+        privileged_calls.WITH_CAPABILITIES,
         stdin=json.dumps([network, str(host.HOME), CONFIG]),
         env={"SUDO_UID": str(host.ids(host.SERVICE_USER)[0])},
     )

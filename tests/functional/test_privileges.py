@@ -21,6 +21,7 @@ from ovn_metadata.privsep import launcher
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import Sandbox, wait_for
 from sandbox.agent import LOG
+from sandbox.case import Host, wait_served
 from sandbox.host import (
     CONFIG_FOLDER,
     FIRST_NETWORK_ID,
@@ -32,9 +33,7 @@ from sandbox.host import (
     ids,
     ids_of,
 )
-from sandbox.processes import Process
-
-from .conftest import Host, wait_served
+from sandbox.processes import Process, caps, sole, status_of, uids
 
 FLEET = Path("/run/ovn-metadata-fleet")
 SECRET = "tell-nobody-5f0c"
@@ -59,32 +58,9 @@ def served(host: Host) -> Sandbox:
     return box
 
 
-def status_of(pid: int) -> list[dict[str, str]]:
-    """Return /proc/PID/status of every thread."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        lines = (task / "status").read_text().splitlines()
-        pairs = (line.partition(":") for line in lines)
-        found.append({name: value.strip() for name, _, value in pairs})
-    return found
-
-
-def sole(box: Sandbox, kind: str):
-    (found,) = box.agent.processes(kind)
-    return found
-
-
-def uids(status: dict[str, str]) -> set[int]:
-    return {int(word) for word in status["Uid"].split()}
-
-
 def haproxy_ids(process: Process) -> tuple[int, int]:
     """Return the uid and gid that the haproxy PROCESS is to have."""
     return ids_of(Path(process.cmdline[-1]).stem)
-
-
-def caps(status: dict[str, str], *names: str) -> set[int]:
-    return {int(status[f"Cap{name}"], 16) for name in names}
 
 
 # ------------------------------------------------------- who runs as whom
@@ -92,7 +68,7 @@ def caps(status: dict[str, str], *names: str) -> set[int]:
 
 def test_agent_has_a_user_and_no_capability(served):
     """In every thread: effective, permitted, inheritable and ambient."""
-    for status in status_of(sole(served, "agent").pid):
+    for status in status_of(sole("agent").pid):
         assert uids(status) == {ids(SERVICE_USER)[0]}
         assert caps(status, "Eff", "Prm", "Inh", "Amb") == {0}
 
@@ -111,7 +87,7 @@ def test_every_haproxy_has_nothing_and_no_way_to_get_it(served):
 
 def test_privsep_daemon_has_exactly_the_documented_capabilities(served):
     mask = sum(1 << number for number in CAPABILITIES)
-    for status in status_of(sole(served, "privsep").pid):
+    for status in status_of(sole("privsep").pid):
         assert caps(status, "Eff", "Prm") == {mask}
         assert caps(status, "Inh", "Amb") == {0}
 
@@ -128,7 +104,7 @@ def test_documented_capabilities_are_few():
 
 
 def test_supervisord_is_roots_and_talks_to_root_only(served):
-    assert sole(served, "supervisord").user == "root"
+    assert sole("supervisord").user == "root"
     for path in (FLEET / "supervisord.sock", FLEET / "programs"):
         entry = path.stat()
         assert entry.st_uid == 0
@@ -217,7 +193,7 @@ def test_memory_with_one_network(served, kind, limit_mib):
     """
     old = importlib.metadata.version("oslo.privsep").startswith("3.0.")
     limit_mib += 20 if old and kind != "supervisord" else 0
-    assert sole(served, kind).pss_kib < limit_mib * 1024
+    assert sole(kind).pss_kib < limit_mib * 1024
 
 
 # ------------------------------------------------- started as root (Kolla)
@@ -251,7 +227,7 @@ def test_started_as_root_it_drops_to_the_service_user(as_root):
         assert caps(status, "Eff", "Prm", "Inh", "Amb") == {0}
         assert status["NoNewPrivs"] == "1"
     mask = sum(1 << number for number in CAPABILITIES)
-    for status in status_of(sole(box, "privsep").pid):
+    for status in status_of(sole("privsep").pid):
         assert caps(status, "Eff", "Prm") == {mask}
     for process in box.agent.processes("haproxy"):
         assert process.cap_bnd == 0
@@ -262,12 +238,12 @@ def test_started_as_root_it_drops_to_the_service_user(as_root):
     owners = {path.stat().st_uid for path in HOME.glob("ovn-metadata*")}
     assert owners == {ids(SERVICE_USER)[0]}
     # A privsep daemon that dies is started again, though we are root no more.
-    pid = sole(box, "privsep").pid
+    pid = sole("privsep").pid
     os.kill(pid, 9)
     other = box.neutron.create_network("m")
     (second,) = box.plug([box.neutron.create_port(other)])
     wait_served(second)
-    assert sole(box, "privsep").pid != pid
+    assert sole("privsep").pid != pid
 
 
 def test_launcher_lets_a_helpers_words_out(tmp_path):

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Loader, Nova, Sandbox, host, wait_for
-
-from .conftest import wait_served
+from sandbox.case import wait_served
 
 CONFIG = host.HOME / "ovn-metadata-proxy"
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")

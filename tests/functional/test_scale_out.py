@@ -11,21 +11,20 @@ import contextlib
 import dataclasses
 import re
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox import Instance, Loader, Network, Sandbox, wait_for
+from sandbox.case import Host, wait_served
+from sandbox.controller import HEARTBEAT
 from sandbox.rows_held import rows_held
+from sandbox.silent_server import silent_server
 from sandbox.southbound import Member
-
-from .conftest import Host, wait_served
 
 DEAD = "tcp:127.0.0.1:6699"
 HANGING_PORT = 6698
 FOREIGN_PORTS = 200
-HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
 # A heartbeat may wait for a third of agent_down_time, but no less than 3 s.
 OPTIONS = {
     ("DEFAULT", "agent_down_time"): "9",
@@ -192,27 +191,6 @@ def test_rows_of_other_chassis_are_not_asked_for(cloud):
     with cloud.undisturbed():
         box.ovn.sync()
         assert rows_held(box) == before
-
-
-@contextlib.contextmanager
-def silent_server(port: int, taken: list[socket.socket]) -> Iterator[None]:
-    """Have a server on PORT that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", port)) as server:
-
-        def take() -> None:
-            with contextlib.suppress(OSError):  # when it is shut down
-                while True:
-                    taken.append(server.accept()[0])
-
-        thread = threading.Thread(target=take, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for link in taken:
-                link.close()
 
 
 @pytest.fixture

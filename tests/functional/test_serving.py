@@ -9,14 +9,11 @@ import uuid
 import pytest
 
 from sandbox import Sandbox, subnet, wait_for
+from sandbox.case import Case, wait_served
+from sandbox.controller import BRIDGE, HEARTBEAT, exit_controller, registration
 from sandbox.daemons import run
 
-from .conftest import Case, wait_served
-from .test_not_seen import exit_controller
-
 ID = "neutron:ovn-metadata-id"
-HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
-BRIDGE = "neutron:ovn-bridge"
 SIBLINGS = {
     "neutron:ovn-neutron-agent-id": str(uuid.uuid4()),
     "neutron:ovn-neutron-agent-sb-cfg": "7",
@@ -95,13 +92,6 @@ def test_network_with_an_mtu_below_ipv6s_is_served_by_ipv4(box, case: Case):
 
 
 # ------------------------------------------------------ Chassis_Private
-
-
-def registration(box: Sandbox) -> dict[str, str]:
-    """Return the external_ids of the chassis' Chassis_Private."""
-    where = [["name", "==", box.ovn.system_id]]
-    rows = box.ovn.sb.select("Chassis_Private", where, ["external_ids"])
-    return dict(rows[0]["external_ids"]) if rows else {}
 
 
 def nb_cfg(box: Sandbox) -> str:

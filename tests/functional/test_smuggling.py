@@ -9,17 +9,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
 
-from sandbox import Instance, Nova, Sandbox
+from sandbox import Instance, Nova, Sandbox, attempts
+from sandbox.case import Case
 
-from . import attempts
-from .conftest import Case
-
-ANSWER_TIMEOUT_S = 5.0
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -193,22 +189,6 @@ def nova(box: Sandbox) -> Iterator[Nova]:
     box.nova.leave_bodies(leaves=False)
 
 
-def send(instance: Instance, data: bytes, *, ipv6: bool = False) -> bytes:
-    """Send DATA and nothing more; return all that is answered."""
-    said = b""
-    with instance.connect(ipv6=ipv6, timeout=ANSWER_TIMEOUT_S) as link:
-        try:
-            link.sendall(data)
-            link.shutdown(socket.SHUT_WR)
-            while part := link.recv(65536):
-                said += part
-        except TimeoutError:
-            raise
-        except OSError:
-            pass  # refused before it was read whole
-    return said
-
-
 @pytest.mark.parametrize("where", ["near", "far"])
 @pytest.mark.parametrize("name", attempts.TABLE)
 def test_attempt_is_the_attackers_own_request_or_none(cloud, name, where):
@@ -218,7 +198,7 @@ def test_attempt_is_the_attackers_own_request_or_none(cloud, name, where):
     data = attempts.fill(attempts.TABLE[name], cloud.victim(victim, ipv6=ipv6))
     nova = cloud.box.nova
     nova.record()
-    said = send(cloud.attacker, data, ipv6=ipv6)
+    said = attempts.send(cloud.attacker, data, ipv6=ipv6)
     streams = nova.recorded()
     assert secret_of(victim) not in said
     wanted = cloud.identity(cloud.attacker, ipv6=ipv6)
@@ -236,7 +216,7 @@ def test_honest_request_is_seen_as_it_is(cloud: Cloud):
     """What the others look at can be looked at."""
     cloud.box.nova.record()
     data = attempts.fill(b"@R@", cloud.victim(cloud.near, ipv6=False))
-    said = send(cloud.near, data, ipv6=False)
+    said = attempts.send(cloud.near, data, ipv6=False)
     (stream,) = cloud.box.nova.recorded()
     (message,) = read_strictly(stream)
     assert message.claims() == cloud.identity(cloud.near, ipv6=False)
@@ -252,7 +232,7 @@ def test_no_tunnel_to_a_server_that_would_open_one(cloud, nova, name, status):
     victim = cloud.victim(cloud.near, ipv6=False)
     nova.set_status(status)
     nova.record()
-    send(cloud.attacker, attempts.fill(attempts.TABLE[name], victim))
+    attempts.send(cloud.attacker, attempts.fill(attempts.TABLE[name], victim))
     streams = nova.recorded()
     wanted = cloud.identity(cloud.attacker, ipv6=False)
     for stream in streams:
@@ -281,7 +261,7 @@ def test_request_in_a_body_that_is_left_unread_reaches_nobody(
         hidden = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
     data = head + b" HTTP/1.1\r\nHost: m\r\n" + length + b"\r\n\r\n" + hidden
     for _ in range(3):
-        send(cloud.attacker, data)
+        attempts.send(cloud.attacker, data)
         for victim in (cloud.near, cloud.far) * 3:
             answer = victim.fetch()
             assert (answer.status, answer.text) == (200, victim.instance_id)
@@ -293,5 +273,7 @@ def test_request_in_a_body_that_is_left_unread_reaches_nobody(
 def test_http_2_is_not_spoken(cloud: Cloud, name: str):
     """Its frames say in other ways what is looked for here in one."""
     victim = cloud.victim(cloud.near, ipv6=False)
-    said = send(cloud.attacker, attempts.fill(attempts.TABLE[name], victim))
+    said = attempts.send(
+        cloud.attacker, attempts.fill(attempts.TABLE[name], victim)
+    )
     assert said.startswith(b"HTTP/1.1 400 ")

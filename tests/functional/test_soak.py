@@ -12,12 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 from sandbox import Network, Sandbox, foreign, wait_for
+from sandbox.controller import frozen
+from sandbox.hoststate import settled, wait_everything
 from sandbox.ovsdb import to_map, to_set, update
 from sandbox.processes import descriptors, rss_kib
-
-from .hoststate import settled, wait_everything
-from .test_lifecycle import status
-from .test_triggers import frozen
+from sandbox.sockets import status
 
 CYCLES = int(os.environ.get("SOAK_CYCLES", "120"))
 BATCH = 40  # networks at once

@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sandbox import Instance, Port, Sandbox, model
-
-from .conftest import Case, wait_served
+from sandbox.case import Case, wait_served
 
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
 # Answers take a millisecond or two; what is dropped takes all of it.

@@ -20,19 +20,12 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Network, host, memory, wait_for
+from sandbox.case import wait_served
+from sandbox.continuity import Chassis, Measure, make_chassis, pause
 from sandbox.daemons import run
-from sandbox.processes import Process
-
-from .conftest import wait_served
-from .continuity import (
-    Chassis,
-    Measure,
-    make_chassis,
-    pause,
-)
-from .hoststate import wait_host
-from .test_held import cpu_s
-from .test_lifecycle import FLEET
+from sandbox.host import FLEET
+from sandbox.hoststate import wait_host
+from sandbox.processes import Process, cpu_s
 
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 DISK = "size=4m"

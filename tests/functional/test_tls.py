@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Loader, Sandbox, host, wait_for
+from sandbox.case import Host, wait_served
 from sandbox.daemons import CommandError, Daemon, run
 from sandbox.ovn import SB_REMOTE
-
-from .conftest import Host, wait_served
 
 NOVA_TLS_PORT = 8776
 RELAY = "ssl:127.0.0.1:6643"

@@ -6,7 +6,6 @@ is right within some seconds was noticed.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -14,16 +13,14 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox import Instance, Network, Port, Sandbox, subnet, wait_for
+from sandbox.case import Case, wait_served
+from sandbox.controller import FOREIGN, bind, frozen, here
 from sandbox.daemons import run
+from sandbox.hoststate import haproxies, wait_host
 from sandbox.operations import new_port
-from sandbox.ovsdb import insert, to_map, to_set, to_uuid, update
+from sandbox.ovsdb import insert, to_map, to_uuid, update
 from sandbox.rows import binding_row
 
-from .conftest import Case, wait_served
-from .hoststate import wait_host
-from .test_lifecycle import haproxies
-
-FOREIGN = "migration-target"
 FREE_KEY = 4000  # a tunnel key that northd has not come to
 
 
@@ -32,42 +29,6 @@ def foreign(box: Sandbox) -> Iterator[str]:
     """Provide the uuid of another chassis, which nobody runs."""
     yield box.neutron.add_foreign_chassis(FOREIGN)
     box.ovn.sbctl("--if-exists", "chassis-del", FOREIGN)
-
-
-def here(box: Sandbox) -> str:
-    """Return the uuid of this chassis."""
-    where = [["name", "==", box.ovn.system_id]]
-    (chassis,) = box.ovn.sb.select("Chassis", where, ["_uuid"])
-    return str(chassis["_uuid"])
-
-
-@contextlib.contextmanager
-def frozen(box: Sandbox, *names: str) -> Iterator[None]:
-    """Have the daemons NAMES stand still: they would mend what we write."""
-    with contextlib.ExitStack() as stack:
-        for name in names:
-            box.ovn.freeze(name)
-            stack.callback(box.ovn.thaw, name)
-        yield
-
-
-def bind(
-    box: Sandbox, port: Port, *, chassis: str = "", additional: str = ""
-) -> None:
-    """Write where PORT is bound, as another chassis' ovn-controller does."""
-    row = {
-        "chassis": to_set(to_uuid(one) for one in (chassis,) if one),
-        "additional_chassis": to_set(
-            to_uuid(one) for one in (additional,) if one
-        ),
-    }
-    where = [["logical_port", "==", port.id]]
-    operation = update("Port_Binding", where, row)
-    wait_for(
-        lambda: box.ovn.sb.transact([operation])[0]["count"],
-        timeout_s=20,
-        what=f"Port_Binding of {port.name}",
-    )
 
 
 def binding(box: Sandbox, port: Port) -> tuple[list[str], list[str]]:

@@ -22,10 +22,9 @@ from oslo_privsep.capabilities import CAPS_BYVALUE
 from ovn_metadata.privsep.context import CAPABILITIES
 from ovn_metadata.privsep.launcher import UNIT_SOCKET
 from sandbox import Sandbox, host, units, wait_for
+from sandbox.case import wait_served
 from sandbox.daemons import accepts
-
-from .conftest import wait_served
-from .test_privileges import caps, sole, status_of, uids
+from sandbox.processes import caps, sole, status_of, uids
 
 # Each is what it is now: a unit that has more exposure needs a reason.
 EXPOSURE = {units.AGENT: 1.3, units.PRIVSEP: 4.6, units.FLEET: 3.1}
@@ -119,12 +118,12 @@ def test_all_of_it_runs_as_its_units_bound_it(by_units, tmp_path):
         wait_served(instance)
         _check_bounds(box)
 
-        daemon = sole(box, "privsep").pid
+        daemon = sole("privsep").pid
         os.kill(daemon, 9)
         other = box.neutron.create_network("m")
         (second,) = box.plug([box.neutron.create_port(other)])
         wait_served(second)
-        assert sole(box, "privsep").pid != daemon
+        assert sole("privsep").pid != daemon
         assert privsep.started == 2
 
         # The daemon waits for the unit and starts none of its own.
@@ -172,11 +171,11 @@ def _check_bounds(box: Sandbox) -> None:
         assert status["NoNewPrivs"] == "1"
         assert caps(status, "Eff", "Prm", "Bnd") == {0}
     mask = sum(1 << number for number in CAPABILITIES)
-    for status in status_of(sole(box, "privsep").pid):
+    for status in status_of(sole("privsep").pid):
         assert status["NoNewPrivs"] == "1"
         assert caps(status, "Eff", "Prm", "Bnd") == {mask}
         assert uids(status) == {0}
-    for status in status_of(sole(box, "supervisord").pid):
+    for status in status_of(sole("supervisord").pid):
         assert status["NoNewPrivs"] == "1"
         assert len(units.capabilities(units.FLEET)) == sum(
             cap.bit_count() for cap in caps(status, "Bnd")

@@ -25,6 +25,7 @@ _NETWORK_IDS = 2147352575 - FIRST_NETWORK_ID
 HOME = Path("/var/lib/neutron")
 PROXY = HOME / "ovn-metadata-proxy"
 PIDS = HOME / "external" / "pids"
+FLEET = Path("/run/ovn-metadata-fleet")
 LOG_FOLDER = Path("/var/log/neutron")
 CONFIG_FOLDER = Path("/etc/neutron")
 PRIVILEGE_FOLDER = Path("/etc/ovn-metadata-agent")

@@ -71,6 +71,39 @@ def rss_kib(pid: int) -> int:
     return int(fields["VmRSS"].split()[0])
 
 
+def sole(kind: str) -> Process:
+    """Return the one process of KIND."""
+    (found,) = processes(kind)
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of CPU that process PID has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def status_of(pid: int) -> list[dict[str, str]]:
+    """Return /proc/PID/status of every thread."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        pairs = (line.partition(":") for line in lines)
+        found.append({name: value.strip() for name, _, value in pairs})
+    return found
+
+
+def uids(status: dict[str, str]) -> set[int]:
+    """Return the user ids in STATUS: real, effective, saved, of files."""
+    return {int(word) for word in status["Uid"].split()}
+
+
+def caps(status: dict[str, str], *names: str) -> set[int]:
+    """Return the sets of capabilities NAMES ("Eff", ...) in STATUS."""
+    return {int(status[f"Cap{name}"], 16) for name in names}
+
+
 def kind_of(cmdline: tuple[str, ...]) -> str | None:
     """Return which part of ours has CMDLINE, if any."""
     words = [word for argument in cmdline[:4] for word in argument.split()[:2]]

@@ -16,10 +16,14 @@ the attempt.
 from __future__ import annotations
 
 import dataclasses
+import socket
 import struct
 from collections.abc import Iterable, Iterator
 
+from .instances import Instance
+
 USER_DATA = b"/openstack/latest/user_data"
+ANSWER_TIMEOUT_S = 5.0
 _POST = b"POST /latest/x HTTP/1.1\r\nHost: m\r\n"
 _GET = b"GET @P@ HTTP/1.1\r\nHost: m\r\n"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -494,3 +498,19 @@ TABLE: dict[str, bytes] = {
     for part in (_framing, _heads, _names, _request_lines, _protocols)
     for name, template in part()
 }
+
+
+def send(instance: Instance, data: bytes, *, ipv6: bool = False) -> bytes:
+    """Send DATA and nothing more; return all that is answered."""
+    said = b""
+    with instance.connect(ipv6=ipv6, timeout=ANSWER_TIMEOUT_S) as link:
+        try:
+            link.sendall(data)
+            link.shutdown(socket.SHUT_WR)
+            while part := link.recv(65536):
+                said += part
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # refused before it was read whole
+    return said

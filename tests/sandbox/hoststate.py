@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sandbox import CommandError, Network, Port, Sandbox, host, wait_for
-from sandbox.daemons import run
-from sandbox.model import METADATA_V4, METADATA_V6
-from sandbox.namespaces import NETNS_FOLDER
-from sandbox.ovsdb import to_uuid
-
-from .test_lifecycle import FLEET, left_of, programs
+from . import CommandError, Network, Port, Sandbox, host, wait_for
+from .daemons import run
+from .host import FLEET
+from .model import METADATA_V4, METADATA_V6
+from .namespaces import NETNS_FOLDER
+from .ovsdb import to_uuid
+from .sockets import programs, status
 
 _MAP_LINE_FIELDS = 3  # haproxy's pointer, the address, the value
 
@@ -263,3 +265,59 @@ def wait_everything(
     except TimeoutError as error:
         listing = "\n".join(found)
         raise TimeoutError(f"{error}\n{listing}") from None
+
+
+def haproxies(box: Sandbox, network: str) -> dict[str, list[int]]:
+    """Return the PIDs of NETWORK's (or "gateway"'s) masters and workers."""
+    file = str(host.config_of(network))
+    found = [p for p in box.agent.processes("haproxy") if file in p.cmdline]
+    pids = {process.pid for process in found}
+    return {
+        "masters": [p.pid for p in found if p.parent not in pids],
+        "workers": [p.pid for p in found if p.parent in pids],
+    }
+
+
+def left_of(box: Sandbox, *networks: str) -> list[str]:
+    """Return all that there is of NETWORKS on this host."""
+    names = {network: f"tap{network[:10]}" for network in networks}
+    ports = {row["name"] for row in box.ovn.ovs.select("Port", (), ["name"])}
+    links = {entry.name for entry in Path("/sys/class/net").iterdir()}
+    places = [
+        str(Path(folder, name))
+        for top in (host.HOME, FLEET, NETNS_FOLDER)
+        for folder, folders, files in os.walk(top)
+        for name in folders + files
+    ]
+    commands = [
+        " ".join(process.cmdline) for process in box.agent.processes("haproxy")
+    ]
+    known, served = programs(), status()["networks"]
+    found = []
+    for network, tap in names.items():
+        found += [f"port {name}" for name in ports if name.startswith(tap)]
+        found += [f"link {name}" for name in links if name.startswith(tap)]
+        found += [place for place in places if network in place]
+        found += [text for text in commands if network in text]
+        found += [name for name in known if network in name]
+        found += [f"status {name}" for name in served if name == network]
+    return found
+
+
+def wait_gone(
+    box: Sandbox, *networks: str, timeout_s: float, begun: float = 0.0
+) -> float:
+    """Wait until nothing is left of NETWORKS; return seconds since BEGUN."""
+    begun = begun or time.monotonic()
+    left: list[str] = []
+
+    def gone() -> bool:
+        left[:] = left_of(box, *networks)
+        return not left
+
+    try:
+        wait_for(gone, timeout_s=timeout_s, what="end of the networks")
+    except TimeoutError as error:
+        listing = "\n".join(left)
+        raise TimeoutError(f"{error}\n{listing}") from None
+    return time.monotonic() - begun

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from sandbox import Agent, Instance, Loader, Network, Sandbox, host, wait_for
-from sandbox.processes import Process, processes, send_signal
+from . import Agent, Instance, Loader, Network, Sandbox, host, wait_for
+from .case import wait_served
+from .controller import HEARTBEAT
+from .processes import Process, processes, send_signal
+from .sockets import stats
 
-from .conftest import FIGURES, wait_served
-from .test_lifecycle import stats
-
+FIGURES = "continuity"  # the property with a row of pytest's last table
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 
 NETWORKS = 20
@@ -245,3 +246,16 @@ def hanging(kind: str) -> Iterator[None]:
     finally:
         for pid in pids:
             send_signal(pid, SIGCONT)
+
+
+def heartbeat_is_true(chassis: Chassis) -> Callable[[], bool]:
+    """Return a way to tell whether the last heartbeat asked for came."""
+    box = chassis.box
+
+    def true() -> bool:
+        where = [["name", "==", box.ovn.system_id]]
+        columns = ["nb_cfg", "external_ids"]
+        (row,) = box.ovn.sb.select("Chassis_Private", where, columns)
+        return row["external_ids"].get(HEARTBEAT) == str(row["nb_cfg"])
+
+    return true

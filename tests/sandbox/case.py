@@ -1,0 +1,102 @@
+"""What tests are made of: a sandbox at a time, networks and instances."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from . import Instance, Network, Port, Sandbox, Subnet, wait_for
+
+Options = Mapping[tuple[str, str], str]
+
+
+@dataclasses.dataclass
+class Case:
+    """Networks and instances of one test, removed after it."""
+
+    box: Sandbox
+    networks: list[Network] = dataclasses.field(default_factory=list)
+
+    def network(
+        self, name: str = "n", *subnets: str | Subnet, gateway: bool = False
+    ) -> Network:
+        """Create a network; isolated with one IPv4 subnet unless told."""
+        made = self.box.neutron.create_network(
+            name, subnets=subnets or ("10.10.0.0/24",), gateway=gateway
+        )
+        self.networks.append(made)
+        return made
+
+    def instance(self, network: Network, name: str = "vm") -> Instance:
+        """Create a port and plug it; return once it is served."""
+        port = self.box.neutron.create_port(network, name=name)
+        (instance,) = self.plug([port])
+        return instance
+
+    def plug(
+        self, ports: Sequence[Port], *, dhcp: bool = False
+    ) -> list[Instance]:
+        """Plug PORTS; return once each is served."""
+        made = self.box.plug(ports, dhcp=dhcp)
+        for instance in made:
+            wait_served(instance)
+        return made
+
+    def close(self) -> None:
+        """Unplug and delete all of it, if the sandbox is still there."""
+        box = self.box
+        if not box.ovn.daemons["nb"].running:
+            return
+        ids = {network.id for network in self.networks}
+        box.unplug(i for i in box.instances if i.port.network.id in ids)
+        for network in self.networks:
+            if network.id in box.neutron.networks:
+                box.neutron.delete_network(network)
+
+
+def wait_served(instance: Instance, *, timeout_s: float = 30.0) -> None:
+    """Wait until INSTANCE gets its own instance id."""
+    wanted = instance.instance_id
+
+    def served() -> bool:
+        answer = instance.fetch(timeout=2)
+        return answer.status == 200 and answer.text == wanted
+
+    wait_for(
+        served, timeout_s=timeout_s, what=f"metadata of {instance.port.name}"
+    )
+
+
+class Host:
+    """The one host that all sandboxes are on: one of them at a time."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._shared: Sandbox | None = None
+
+    def sandbox(
+        self, options: Options | None = None, *, sb_members: int = 1
+    ) -> Sandbox:
+        """Start a sandbox with OPTIONS for its agent; end the one before."""
+        self.clear()
+        made = Sandbox(options=options, sb_members=sb_members)
+        return self._stack.enter_context(made)
+
+    def shared(self) -> Sandbox:
+        """Return the sandbox for all tests that break nothing."""
+        if self._shared is None:
+            self._shared = ready(self.sandbox())
+        return self._shared
+
+    def clear(self) -> None:
+        """End the sandbox that there is."""
+        self._shared = None
+        self._stack.close()
+
+
+def ready(box: Sandbox) -> Sandbox:
+    """Start the agent of BOX; return BOX once the agent is ready."""
+    box.agent.start()
+    box.agent.wait_ready()
+    return box
