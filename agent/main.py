@@ -20,20 +20,17 @@ from .errors import AgentError
 from .gateway import Gateway
 from .host import Host
 from .nova_hosts import NovaHosts
-from .nova_watch import NovaWatch
-from .periodic import Periodic
 from .proxies import Proxies
 from .reconciler import Reconciler
 from .service import Service
-from .share_watch import ShareWatch
 from .signals import Signals
 from .status import Status, StatusServer
+from .watch import Watch
 
 LOG = logging.getLogger(__name__)
 
 PROGRAM = "ovn-metadata-agent"
 _END_S = 4.0
-_WATCH_S = 5.0
 
 
 def main() -> int:
@@ -146,12 +143,7 @@ def _serve(
 
     signals.start(stop=stop, reload=reload)
     server.start()
-    watch = Periodic(
-        ShareWatch(proxies.counted, status).look,
-        NovaWatch(proxies.nova_answers, status).look,
-        name="watch",
-        interval_s=_WATCH_S,
-    )
+    watch = Watch(status, read=proxies.counted, read_nova=proxies.nova_counted)
     watch.start()
     try:
         service.run()

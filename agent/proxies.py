@@ -20,16 +20,14 @@ from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
 from .haproxy import (
+    counters,
     files,
     leftovers,
     mapfile,
-    nova_answers,
-    shares,
     sharing,
     stats,
 )
-from .haproxy.ledger import Counted
-from .haproxy.nova_answers import NovaAnswers
+from .haproxy.counters import Counted, NovaCounted
 from .haproxy.places import Places
 from .haproxy.render import Rendered
 from .haproxy.stats import Stats
@@ -43,6 +41,8 @@ _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
 # What a network may have had before it is left with fewer.
 _MANY_ENTRIES = 4096
+# Bytes; an entry of a counters' table has about 150.
+_MAX_COUNTERS = 1 << 20
 
 
 # Gives a network's map as it is to be now: looked up when it is used.
@@ -110,20 +110,23 @@ class Proxies:
         self._host.ensure_program(network)
 
     def counted(self, network: str) -> Counted:
-        """Return what the haproxy of NETWORK has counted of shares.
+        """Return what the haproxy of NETWORK (or gateway) has counted.
 
         Raises OSError and HaproxyError where it does not answer.
         """
-        is_gateway = network == names.GATEWAY
-        return shares.read(self._stats(network), is_gateway=is_gateway)
+        command = counters.command(is_gateway=network == names.GATEWAY)
+        answer = stats.ask(
+            self._stats(network), command, max_bytes=_MAX_COUNTERS
+        )
+        return counters.parse(answer)
 
-    def nova_answers(self) -> NovaAnswers:
+    def nova_counted(self) -> NovaCounted:
         """Return what the gateway has counted of Nova's answers.
 
         Raises OSError and HaproxyError where it does not answer.
         """
-        answer = stats.ask(self._stats(names.GATEWAY), nova_answers.COMMAND)
-        return nova_answers.parse(answer)
+        answer = stats.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
+        return counters.parse_nova(answer)
 
     def _stats(self, network: str) -> Stats:
         uid = self._fleet.user_of(network).uid

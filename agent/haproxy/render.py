@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import fair_share, nova_answers, refusals
+from . import counters, fair_share, refusals
 from .places import Places
 
 # Neutron's tag and facility, which deployments sort their logs by.
@@ -189,7 +189,7 @@ backlog {backlog}
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
 {_block(rules)}
 {refusals.rules()}
-    {nova_answers.COUNT_REFUSED}
+    {counters.COUNT_REFUSED}
     http-error status 503 content-type text/plain string \
 "{_NOVA_DOWN}\\n" hdr Retry-After {_RETRY_AFTER_S}
 {_block(switches)}

@@ -1,0 +1,183 @@
+"""What the haproxies count: the commands, the answers, the sums.
+
+A haproxy forgets its counters when it starts again, and a client a minute
+after its last request. `Sums` adds up what it reports over that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+
+from . import fair_share
+
+# A client that went over its share this long ago is no longer reported.
+CALM_S = 60.0
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+# The key is an instance's id. A haproxy that was broken into may answer
+# anything.
+_ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
+_COUNT = re.compile(r" (gpc0|gpc1)=(\d{1,10})\b")
+
+_NOVA_BACKENDS = ("nova", "nova-alone")
+_REFUSED = "proc.nova_refused"
+_REFUSED_VALUE = re.compile(
+    rf"{re.escape(_REFUSED)}: type=sint value=<(\d{{1,18}})>"
+)
+# The rule that counts how often Nova refuses a signature. It answers 403 to
+# that (nova/api/metadata/handler.py) and to nothing else that we send.
+COUNT_REFUSED = (
+    f"http-response set-var({_REFUSED}) var({_REFUSED},0),add(1) "
+    f"if {{ status 403 }}"
+)
+NOVA_COMMAND = "; ".join(
+    [
+        *(f"show stat {name} 2 -1" for name in _NOVA_BACKENDS),
+        f"get var {_REFUSED}",
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counted:
+    """What one haproxy has counted since it started.
+
+    `sources`: instance -> (gpc0, gpc1), whose meaning is in `fair_share`.
+    """
+
+    # Requests that were not HTTP, or not complete: their source is unknown.
+    incomplete: int = 0
+    sources: Mapping[str, tuple[int, int]] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NovaCounted:
+    """Numbers of requests to Nova since the gateway started."""
+
+    answered: int = 0  # with a status below 500, 403 included
+    failed: int = 0  # no connection, no answer, or none in time
+    refused: int = 0  # 403
+    is_down: bool = False  # no server passes haproxy's check
+
+
+class Sums:
+    """The sums of one haproxy's counters, over its restarts."""
+
+    def __init__(self) -> None:
+        self._last: Counted | None = None
+        self._over: dict[str, float] = {}  # source -> when it was last over
+        self._sums = (0, 0)
+        self._incomplete = 0
+
+    def add(self, counted: Counted, now: float) -> list[str]:
+        """Add what was COUNTED; return the sources newly over their share.
+
+        What was counted before the first call does not enter the sums.
+        """
+        before = self._last or Counted(incomplete=counted.incomplete)
+        over = set()
+        for source, counts in counted.sources.items():
+            last = before.sources.get(source, (0, 0))
+            first, second = map(growth, last, counts)
+            self._sums = self._sums[0] + first, self._sums[1] + second
+            if first or second:
+                over.add(source)
+        self._incomplete += growth(before.incomplete, counted.incomplete)
+        self._last = counted
+        self._over = {
+            source: seen
+            for source, seen in self._over.items()
+            if now - seen <= CALM_S
+        }
+        new = sorted(over - self._over.keys())
+        self._over.update(dict.fromkeys(over, now))
+        return new
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The sources that are over their share, sorted."""
+        return tuple(sorted(self._over))
+
+    def by_name(self, *, is_gateway: bool) -> dict[str, int]:
+        """Return the sums by what they count (see `fair_share`)."""
+        first, second = "refused_connections", "unlogged_requests"
+        if is_gateway:
+            first, second = "queued_requests", "refused_requests"
+        return {
+            first: self._sums[0],
+            second: self._sums[1],
+            "incomplete_requests": self._incomplete,
+        }
+
+
+def growth(before: int, after: int) -> int:
+    """Return by how much a counter grew; a smaller one started again."""
+    return after - before if after >= before else after
+
+
+def command(*, is_gateway: bool) -> str:
+    """Return the command that `parse` understands the answer to."""
+    table = fair_share.INSTANCES if is_gateway else fair_share.SOURCES
+    return (
+        f"show table {table} data.gpc0 gt 0; "
+        f"show table {table} data.gpc1 gt 0; show stat metadata 1 -1"
+    )
+
+
+def parse(answer: str) -> Counted:
+    """Return what ANSWER says; what is not understood counts as nothing."""
+    sources = {}
+    for line in answer.splitlines():
+        if match := _ENTRY.match(line):
+            counts = {name: int(n) for name, n in _COUNT.findall(line)}
+            sources[match[1]] = counts.get("gpc0", 0), counts.get("gpc1", 0)
+    frontends = [
+        row for row in _stat_rows(answer) if row.get("svname") == "FRONTEND"
+    ]
+    return Counted(sum(_number(row, "ereq") for row in frontends), sources)
+
+
+def parse_nova(answer: str) -> NovaCounted:
+    """Return what the gateway answers to NOVA_COMMAND.
+
+    What is not understood counts as nothing.
+    """
+    rows = [
+        row for row in _stat_rows(answer) if row["pxname"] in _NOVA_BACKENDS
+    ]
+    refused = _REFUSED_VALUE.search(answer)
+    return NovaCounted(
+        answered=sum(
+            _number(row, f"hrsp_{kind}xx") for row in rows for kind in "1234"
+        ),
+        failed=sum(
+            _number(row, name) for row in rows for name in ("econ", "eresp")
+        ),
+        refused=int(refused[1]) if refused else 0,
+        is_down=any(row.get("status") == "DOWN" for row in rows),
+    )
+
+
+def _stat_rows(answer: str) -> Iterator[Mapping[str, str]]:
+    """Yield the rows of "show stat" in ANSWER, by the names of its columns."""
+    columns: list[str] = []
+    for line in answer.splitlines():
+        cells = line.removeprefix("# ").split(",")
+        if line.startswith("# pxname,"):
+            columns = cells
+        elif columns and len(cells) == len(columns):
+            yield dict(zip(columns, cells, strict=True))
+
+
+def _number(row: Mapping[str, str], column: str) -> int:
+    """Return the number in COLUMN of ROW; 0 for anything else.
+
+    A haproxy that was broken into may write thousands of digits, at which
+    int() raises.
+    """
+    text = row.get(column, "")
+    return int(text) if _NUMBER.fullmatch(text) else 0

@@ -1,0 +1,151 @@
+"""What haproxy 2.6 answers about its counters, and what anything else may."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovn_metadata.agent.haproxy import counters
+from ovn_metadata.agent.haproxy.counters import (
+    CALM_S,
+    Counted,
+    NovaCounted,
+    Sums,
+)
+
+STAT = "# pxname,svname,qcur,ereq,econ"
+TABLE = f"""\
+# table: sources, type: string, size:10240, used:2
+0x564bed50d7d8: key=de60d107-5179-47fd-94e1-9abbb1cf6ccf use=32 exp=59997 \
+gpc0=692151 conn_cur=32 http_req_rate(10000)=1308 gpc0_rate(1000)=3 gpc1=13975
+0x564bed5176e8: key=- use=0 exp=59482 gpc0=0 conn_cur=0 \
+http_req_rate(10000)=49 gpc0_rate(1000)=0 gpc1=1
+
+{STAT}
+metadata,FRONTEND,,17,
+"""
+NOVA_COLUMNS = (
+    *("pxname", "svname", "econ", "eresp", "status"),
+    *(f"hrsp_{kind}xx" for kind in "12345"),
+)
+HEAD = f"# {','.join(NOVA_COLUMNS)}"
+VALUE = "proc.nova_refused: type=sint value=<{}>"
+
+
+def nova(name: str, **numbers: object) -> str:
+    values = {"pxname": name, "svname": "BACKEND", "status": "UP", **numbers}
+    return ",".join(str(values.get(column, 0)) for column in NOVA_COLUMNS)
+
+
+def test_tables_and_errors_are_read():
+    assert counters.parse(TABLE) == Counted(
+        17,
+        {
+            "de60d107-5179-47fd-94e1-9abbb1cf6ccf": (692151, 13975),
+            "-": (0, 1),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "No such table\n",
+        "metadata,FRONTEND,,17,",
+        f"{STAT}\nmetadata,FRONTEND,,",
+        f"{STAT}\nmetadata,FRONTEND,,{'9' * 5000},",
+        f"{STAT}\nmetadata,BACKEND,,17,",
+        "0x1: key=\x1b[2J use=1 gpc0=1",
+        "0x1: key=a",
+    ],
+)
+def test_what_is_not_understood_counts_as_nothing(answer):
+    assert counters.parse(answer) == Counted()
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        pytest.param([], NovaCounted(), id="nothing"),
+        pytest.param(
+            [HEAD, nova("nova", econ=1, eresp=2, hrsp_2xx=10, hrsp_5xx=9)],
+            NovaCounted(answered=10, failed=3),
+            id="5xx are no answer, and not counted twice",
+        ),
+        pytest.param(
+            [
+                *(HEAD, nova("nova", hrsp_2xx=1, hrsp_4xx=5), ""),
+                *(HEAD, nova("nova-alone", hrsp_4xx=2, econ=4)),
+                *("", VALUE.format(3)),
+            ],
+            NovaCounted(answered=8, failed=4, refused=3),
+            id="both backends, and 403 among them",
+        ),
+        pytest.param(
+            [HEAD, nova("nova", status="DOWN")],
+            NovaCounted(is_down=True),
+            id="no server is up",
+        ),
+        pytest.param(
+            [HEAD, nova("nova", econ="", hrsp_2xx="x"), "nova,BACKEND", "\0"],
+            NovaCounted(),
+            id="nonsense",
+        ),
+        pytest.param(
+            [HEAD, nova("nova", econ="9" * 5000, eresp=1)],
+            NovaCounted(failed=1),
+            id="more digits than an integer may have",
+        ),
+        pytest.param(
+            [nova("nova", econ=1)], NovaCounted(), id="columns without names"
+        ),
+        pytest.param(
+            [HEAD, nova("lane", econ=1), VALUE.format("-1")],
+            NovaCounted(),
+            id="what was not in the command",
+        ),
+    ],
+)
+def test_answers_of_nova_are_read(lines, expected):
+    assert counters.parse_nova("\n".join(lines) + "\n") == expected
+
+
+def test_sums_go_on_when_haproxy_starts_again():
+    sums = Sums()
+    for counted in (
+        Counted(3, {"a": (5, 1)}),
+        Counted(4, {"a": (7, 1), "b": (1, 0)}),
+        Counted(1, {"a": (2, 2)}),  # it has restarted
+        Counted(1, {}),  # it has forgotten a
+        Counted(1, {"a": (1, 0)}),
+    ):
+        sums.add(counted, 0.0)
+    assert sums.by_name(is_gateway=False) == {
+        "refused_connections": 5 + 2 + 1 + 2 + 1,
+        "unlogged_requests": 1 + 1,
+        "incomplete_requests": 2,  # the first three were before us
+    }
+    assert set(sums.by_name(is_gateway=True)) == {
+        "queued_requests",
+        "refused_requests",
+        "incomplete_requests",
+    }
+
+
+def test_a_source_is_new_once_until_it_was_calm():
+    sums = Sums()
+    assert sums.add(Counted(0, {"a": (1, 0)}), 0.0) == ["a"]
+    assert sums.add(Counted(0, {"a": (2, 0), "b": (0, 1)}), 5.0) == ["b"]
+    assert sums.over == ("a", "b")
+    later = 5.0 + CALM_S + 1
+    assert sums.add(Counted(0, {"a": (2, 0)}), later) == []
+    assert not sums.over
+    assert sums.add(Counted(0, {"a": (3, 0)}), later) == ["a"]
+
+
+def test_incomplete_requests_are_nobodys():
+    """Haproxy can't know their source; a probe of the port makes some."""
+    sums = Sums()
+    assert sums.add(Counted(5000), 0.0) == []
+    assert sums.add(Counted(5000 + 101), 1.0) == []
+    assert sums.by_name(is_gateway=True)["incomplete_requests"] == 101

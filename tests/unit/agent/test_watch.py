@@ -1,0 +1,143 @@
+"""When a problem of Nova's or of a client is reported, and when it is over."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ovn_metadata.agent.errors import HaproxyError
+from ovn_metadata.agent.haproxy.counters import Counted
+from ovn_metadata.agent.haproxy.counters import NovaCounted as Nova
+from ovn_metadata.agent.status import Status
+from ovn_metadata.agent.watch import Watch
+
+FAILS, REFUSES = "does not answer", "metadata_proxy_shared_secret"
+
+
+def problems(polls) -> list[tuple[str, ...]]:
+    """Return what is reported after each of POLLS: (seconds, counters)."""
+    status = Status("1")
+    now = 0.0
+    answer: Nova | Exception = Nova()
+
+    def counted() -> Nova:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    watch = Watch(
+        status,
+        read=lambda network: Counted(),
+        read_nova=counted,
+        clock=lambda: now,
+    )
+    found = []
+    for now, answer in polls:  # noqa: B007 # both are read by the watch
+        watch.poll()
+        texts = status.as_dict()["problems"]
+        found.append(
+            tuple(
+                word
+                for word in (FAILS, REFUSES)
+                if any(word in text for text in texts)
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("polls", "reported"),
+    [
+        pytest.param(
+            [(0, Nova(failed=9, refused=9))], [()], id="before our time"
+        ),
+        pytest.param(
+            [
+                (0, Nova(answered=5)),
+                (5, Nova(answered=5, failed=1)),
+                (10, Nova(answered=6, failed=1)),
+            ],
+            [(), (FAILS,), ()],
+            id="fails, then answers",
+        ),
+        pytest.param(
+            [
+                (0, Nova()),
+                (5, Nova(failed=1)),
+                (60, Nova(failed=1)),
+                (66, Nova(failed=1)),
+            ],
+            [(), (FAILS,), (FAILS,), ()],
+            id="no request any more",
+        ),
+        pytest.param(
+            [
+                (0, Nova()),
+                (5, Nova(refused=1, answered=1)),
+                (10, Nova(refused=1, answered=2)),
+            ],
+            [(), (REFUSES,), ()],
+            id="refuses, then accepts",
+        ),
+        pytest.param(
+            [(0, Nova()), (5, Nova(failed=1)), (9, Nova(1, 1, 1))],
+            [(), (FAILS,), (REFUSES,)],
+            id="is back, with another secret",
+        ),
+        pytest.param(
+            [(0, Nova(is_down=True)), (9, Nova(is_down=True))],
+            [(FAILS,), (FAILS,)],
+            id="no server is up",
+        ),
+        pytest.param(
+            [(0, Nova(failed=7)), (5, Nova(failed=2))],
+            [(), (FAILS,)],
+            id="a gateway that was started again counts from 0",
+        ),
+        pytest.param(
+            [
+                (0, Nova()),
+                (5, Nova(failed=1)),
+                (9, HaproxyError("x")),
+                (14, OSError("y")),
+            ],
+            [(), (FAILS,), (FAILS,), (FAILS,)],
+            id="a gateway that does not answer",
+        ),
+    ],
+)
+def test_a_problem_of_nova_is_reported_until_it_is_over(polls, reported):
+    assert problems(polls) == reported
+
+
+def test_clients_over_their_share_are_named_once(caplog):
+    status = Status("1")
+    for network in ("bad", "good"):
+        status.served(network)
+
+    def read(network: str) -> Counted:
+        if network == "bad":
+            raise OSError("it does not answer")
+        return Counted(0, {"greedy": (3, 0)})
+
+    watch = Watch(status, read=read, read_nova=Nova)
+    with caplog.at_level(logging.WARNING):
+        watch.poll()
+        watch.poll()
+    assert [record.getMessage() for record in caplog.records] == [
+        "network=good over its share: greedy; refused_connections=3 "
+        "unlogged_requests=0 incomplete_requests=0"
+    ]
+    good = status.as_dict()["networks"]["good"]
+    assert good["over_share"] == ("greedy",)
+    status.gone("good")
+    watch.poll()
+    assert not watch._sums
+
+
+def test_it_ends_at_once():
+    watch = Watch(Status("1"), read=lambda _: Counted(), read_nova=Nova)
+    watch.start()
+    watch.stop()
+    assert not watch._thread.is_alive()
