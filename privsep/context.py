@@ -7,18 +7,19 @@ with the capabilities named here and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from . import kernel
-from .errors import PrivilegedError
+from .errors import PrivilegedError, sendable
 from .keyed_locks import KeyedLocks
 
 # A call that takes longer than this is given up and tried again by the
@@ -96,19 +97,29 @@ def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
         if default.client_mode:
             ensure_daemon()
             return inner(*args, **kwargs)
-        # The daemon begins with umask 0; nothing here, nor in a library,
-        # is to make a file that everybody can write.
-        os.umask(_UMASK)
-        with _subjects.held(str(next(iter(args), ""))):
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                if next(_calls) % _TRIM_CALLS == 0:
-                    kernel.trim_heap()
+        with _serving(), _subjects.held(str(next(iter(args), ""))):
+            return inner(*args, **kwargs)
 
     # What the daemon knows its entrypoints by.
     setattr(call, priv_context._ENTRYPOINT_ATTR, default)
     return call
+
+
+@contextlib.contextmanager
+def _serving() -> Iterator[None]:
+    """Carry out a call inside, in the daemon."""
+    # The daemon begins with umask 0; nothing here, nor in a library, is to
+    # make a file that everybody can write.
+    os.umask(_UMASK)
+    try:
+        yield
+    except Exception as error:
+        if (sent := sendable(error)) is not error:
+            raise sent from error
+        raise
+    finally:
+        if next(_calls) % _TRIM_CALLS == 0:
+            kernel.trim_heap()
 
 
 def ensure_daemon() -> None:

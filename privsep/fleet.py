@@ -8,7 +8,6 @@ import functools
 import os
 import subprocess
 import time
-import xmlrpc.client
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from . import settings as privileged
 from .context import entrypoint
 from .errors import FleetError, SettingsError
 from .places import Places
-from .rpc import Supervisord
+from .rpc import RefusedError, Supervisord
 from .settings import FleetSettings
 
 START_TIMEOUT_S = 15.0
@@ -150,9 +149,9 @@ def _start(rpc: Supervisord, name: str) -> None:
     wait = False
     try:
         rpc.call("supervisor.startProcess", name, wait)
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode != Faults.ALREADY_STARTED:
-            raise FleetError(f"{name}: {fault.faultString}") from None
+    except RefusedError as error:
+        if error.code != Faults.ALREADY_STARTED:
+            raise
 
 
 @entrypoint
@@ -171,10 +170,7 @@ def _tell(method: str, network: str, *args: str) -> None:
     """Call METHOD of supervisord's for the program of NETWORK."""
     name = names.program_name(validate.program(network))
     with _supervisord(read_settings()) as rpc:
-        try:
-            rpc.call(method, name, *args)
-        except xmlrpc.client.Fault as fault:
-            raise FleetError(f"{name}: {fault.faultString}") from None
+        rpc.call(method, name, *args)
 
 
 @entrypoint

@@ -7,6 +7,7 @@ import socket
 import xmlrpc.client
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import (
     Faults,
@@ -21,6 +22,17 @@ from .settings import FleetSettings
 # Below the time after which the agent gives a call up; a haproxy that does
 # not stop when asked to is killed after a quarter of this.
 _TIMEOUT_S = 20.0
+
+
+class RefusedError(FleetError):
+    """supervisord refused a call; CODE is its fault code.
+
+    The agent gets the words alone.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
@@ -83,8 +95,8 @@ class Supervisord:
     def call(self, method: str, *args: object) -> Any:
         """Return what METHOD (namespace.name) of ARGS answers.
 
-        Raises OSError when nobody listens, Fault for what supervisord
-        refuses, FleetError when it hung up in the middle.
+        Raises OSError when nobody listens, RefusedError for what supervisord
+        refuses, FleetError when it hangs, hung up or answers nonsense.
         """
         try:
             return getattr(self._proxy, method)(*args)
@@ -93,17 +105,22 @@ class Supervisord:
                 "supervisord hangs; kill it: its haproxies serve on and the "
                 "next one takes them over"
             ) from None
+        except xmlrpc.client.Fault as fault:
+            raise RefusedError(
+                f"supervisord refuses {method}: {fault.faultString}",
+                fault.faultCode,
+            ) from None
         except http.client.HTTPException as error:
             raise FleetError(f"supervisord hung up: {error!r}") from None
-        except xmlrpc.client.ProtocolError as error:
-            raise FleetError(f"supervisord: {error.errmsg}") from None
+        except (xmlrpc.client.Error, ExpatError) as error:
+            raise FleetError(f"supervisord: {error}") from None
 
     def info(self, name: str) -> dict[str, Any] | None:
         """Return supervisord's state of the program NAME, None if unknown."""
         try:
             answer = self.call("supervisor.getProcessInfo", name)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode == Faults.BAD_NAME:
+        except RefusedError as error:
+            if error.code == Faults.BAD_NAME:
                 return None
             raise
         return dict(answer)
@@ -118,10 +135,10 @@ class Supervisord:
             try:
                 self._stop(name)
                 self.call("supervisor.removeProcessGroup", name)
-            except xmlrpc.client.Fault as fault:
-                if fault.faultCode == Faults.BAD_NAME:
+            except RefusedError as error:
+                if error.code == Faults.BAD_NAME:
                     return
-                if is_last or fault.faultCode != Faults.STILL_RUNNING:
+                if is_last or error.code != Faults.STILL_RUNNING:
                     raise
             else:
                 return
@@ -129,6 +146,6 @@ class Supervisord:
     def _stop(self, name: str) -> None:
         try:
             self.call("supervisor.stopProcess", name)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode != Faults.NOT_RUNNING:
+        except RefusedError as error:
+            if error.code != Faults.NOT_RUNNING:
                 raise

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 import xmlrpc.client
+import xmlrpc.server
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,29 +14,107 @@ from supervisor.xmlrpc import Faults
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.errors import FleetError
-from ovn_metadata.privsep.rpc import Supervisord
+from ovn_metadata.privsep.rpc import RefusedError, Supervisord
 from ovn_metadata.privsep.settings import FleetSettings
 
-SETTINGS = FleetSettings("/h", "nobody", 1, 1, Path("/nonexistent"))
+
+class Handler(xmlrpc.server.SimpleXMLRPCRequestHandler):
+    disable_nagle_algorithm = False  # not of a unix socket
+
+    def log_message(self, format, *args):  # noqa: A002 # its name
+        """Say nothing."""
+
+
+class Server(
+    socketserver.UnixStreamServer, xmlrpc.server.SimpleXMLRPCDispatcher
+):
+    """Answers as supervisord does, method -> answers in order."""
+
+    logRequests = False  # noqa: N815 # its name
+
+    def __init__(self, path: Path) -> None:
+        xmlrpc.server.SimpleXMLRPCDispatcher.__init__(self)
+        socketserver.UnixStreamServer.__init__(self, str(path), Handler)
+        self.answers: dict[str, list[object]] = {}
+
+    def _dispatch(self, method, params):
+        answer = self.answers[method].pop(0)
+        if isinstance(answer, xmlrpc.client.Fault):
+            raise answer
+        return answer
+
+
+def refusals(codes: list[int]) -> list[object]:
+    """Return an answer for each of CODES, in which 0 is a good one."""
+    return [
+        xmlrpc.client.Fault(code, f"{code}: why") if code else True
+        for code in codes
+    ]
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    """Provide what stands in for supervisord, on its socket."""
+    with Server(settings(tmp_path).socket) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def rpc(tmp_path) -> Iterator[Supervisord]:
+    with Supervisord(settings(tmp_path)) as made:
+        yield made
+
+
+def settings(run_dir: Path) -> FleetSettings:
+    return FleetSettings("/h", "nobody", 1, 1, run_dir)
 
 
 @pytest.mark.parametrize("answer", [True, names.FLEET_PROTOCOL + 1])
-def test_another_version_is_refused_with_the_remedy(monkeypatch, answer):
-    with Supervisord(SETTINGS) as rpc:
-        monkeypatch.setattr(rpc, "call", lambda _method: answer)
-        with pytest.raises(FleetError, match="kill -9"):
-            rpc.check_version()
-
-
-def test_our_own_version_is_taken(monkeypatch):
-    with Supervisord(SETTINGS) as rpc:
-        monkeypatch.setattr(rpc, "call", lambda _method: names.FLEET_PROTOCOL)
+def test_another_version_is_refused_with_the_remedy(server, rpc, answer):
+    server.answers = {"fleet.ping": [answer]}
+    with pytest.raises(FleetError, match="kill -9"):
         rpc.check_version()
 
 
-def test_nobody_there_does_not_answer():
-    with Supervisord(SETTINGS) as rpc:
-        assert not rpc.answers()
+def test_our_own_version_is_taken(server, rpc):
+    server.answers = {"fleet.ping": [names.FLEET_PROTOCOL]}
+    rpc.check_version()
+
+
+def test_without_a_supervisord_there_is_no_answer(rpc):
+    assert not rpc.answers()
+
+
+def test_a_refusal_crosses_to_the_agent_with_its_words(server, rpc):
+    """oslo.privsep rebuilds an error as `cls(*args)`."""
+    server.answers = {"fleet.add": refusals([Faults.NO_FILE])}
+    with pytest.raises(FleetError) as raised:
+        rpc.call("fleet.add", "haproxy-x")
+    error = raised.value
+    assert str(error) == (
+        f"supervisord refuses fleet.add: {Faults.NO_FILE}: why"
+    )
+    assert str(type(error)(*error.args)) == str(error)
+
+
+def test_an_answer_that_is_no_xml_is_reported(server, rpc, monkeypatch):
+    monkeypatch.setattr(server, "_marshaled_dispatch", lambda *_: b"<")
+    with pytest.raises(FleetError, match="unclosed token"):
+        rpc.call("fleet.add", "haproxy-x")
+
+
+def test_another_server_is_reported(server, rpc, monkeypatch):
+    def refuse(handler):
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        handler.send_error(404)
+
+    monkeypatch.setattr(Handler, "do_POST", refuse)
+    with pytest.raises(FleetError, match="404"):
+        rpc.call("fleet.add", "haproxy-x")
 
 
 @pytest.mark.parametrize(
@@ -58,25 +140,22 @@ def test_nobody_there_does_not_answer():
     ],
 )
 def test_a_program_is_stopped_and_forgotten(
-    monkeypatch, stops, forgets, raises
+    server, rpc, stops, forgets, raises
 ):
     """Whatever its state is; with supervisord's answers, in order."""
-    answers = {
-        "supervisor.stopProcess": stops,
-        "supervisor.removeProcessGroup": forgets,
+    server.answers = {
+        "supervisor.stopProcess": refusals(stops),
+        "supervisor.removeProcessGroup": refusals(forgets),
     }
-
-    def answer(method, _name):
-        code = answers[method].pop(0)
-        if code:
-            raise xmlrpc.client.Fault(code, "")
-
-    with Supervisord(SETTINGS) as rpc:
-        monkeypatch.setattr(rpc, "call", answer)
-        if raises is None:
+    if raises is None:
+        rpc.stop_and_forget("haproxy-x")
+    else:
+        with pytest.raises(RefusedError) as raised:
             rpc.stop_and_forget("haproxy-x")
-        else:
-            with pytest.raises(xmlrpc.client.Fault) as raised:
-                rpc.stop_and_forget("haproxy-x")
-            assert raised.value.faultCode == raises
-    assert (stops, forgets) == ([], [])
+        assert raised.value.code == raises
+    assert [*server.answers.values()] == [[], []]
+
+
+def test_an_unknown_program_has_no_state(server, rpc):
+    server.answers = {"supervisor.getProcessInfo": refusals([Faults.BAD_NAME])}
+    assert rpc.info("haproxy-x") is None

@@ -1,0 +1,96 @@
+"""Entrypoints: what crosses to the agent."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import types
+import xmlrpc.client
+from collections.abc import Iterator
+
+import pyroute2.netlink.exceptions
+import pytest
+from oslo_privsep import comm, daemon
+
+from ovn_metadata.privsep import context
+from ovn_metadata.privsep.errors import InvalidArgumentError, PrivilegedError
+
+MODULE = f"{context.__package__}.of_a_test"
+DEADLINE_S = 10
+
+
+@pytest.fixture
+def channel(monkeypatch) -> Iterator[daemon._ClientChannel]:
+    """Provide the agent's end of a daemon that runs in a thread."""
+    monkeypatch.setattr(context.default, "client_mode", False)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server = daemon.Daemon(comm.ServerChannel(theirs), context.default)
+        thread = threading.Thread(target=server.loop, daemon=True)
+        thread.start()
+        client = daemon._ClientChannel(ours, context.default)
+        yield client
+        client.writer.close()
+        thread.join(DEADLINE_S)
+        theirs.close()
+        client.reader_thread.join(DEADLINE_S)
+
+
+def failing(monkeypatch, error: BaseException) -> str:
+    """Make an entrypoint that raises ERROR; return its name."""
+
+    def fail() -> None:
+        raise error
+
+    fail.__module__, fail.__qualname__ = MODULE, "fail"
+    module = types.ModuleType(MODULE)
+    monkeypatch.setitem(sys.modules, MODULE, module)
+    monkeypatch.setattr(context, "of_a_test", module, raising=False)
+    module.fail = context.entrypoint(fail)  # type: ignore[attr-defined]
+    return f"{MODULE}.fail"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidArgumentError("not so"),
+        TypeError("remove() got an unexpected keyword argument 'x'"),
+        OSError(16, "setns: busy"),
+        pyroute2.netlink.exceptions.NetlinkError(17, "exists"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        KeyError("a"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_as_it_was(channel, monkeypatch, error):
+    name = failing(monkeypatch, error)
+    with pytest.raises(type(error)) as raised:
+        channel.remote_call(name, (), {}, DEADLINE_S)
+    assert str(raised.value) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (subprocess.TimeoutExpired(["a"], 15), "timed out after 15 seconds"),
+        (xmlrpc.client.Fault(10, "BAD_NAME: x"), "BAD_NAME: x"),
+        (xmlrpc.client.ProtocolError("u", 500, "why", {}), "500 why"),
+        (PermissionError(13, "Permission denied", "/run/x"), "'/run/x'"),
+        (
+            pyroute2.netlink.exceptions.NetlinkDecodeError(ValueError("bad")),
+            "bad",
+        ),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_cannot_be_rebuilt_arrives_as_its_words(
+    channel, monkeypatch, error, words
+):
+    """Its class takes other arguments than it keeps, or keeps no text."""
+    name = failing(monkeypatch, error)
+    with pytest.raises(PrivilegedError) as raised:
+        channel.remote_call(name, (), {}, DEADLINE_S)
+    assert words in str(raised.value)
+    assert type(error).__name__ in str(raised.value)
