@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
 import os
 import socket
@@ -88,21 +89,39 @@ _calls = itertools.count(1)
 _TRIM_CALLS = 100
 
 
-def entrypoint(func: Callable[P, R]) -> Callable[P, R]:
-    """Run FUNC in the daemon when the caller is the agent."""
-    inner = cast("Callable[P, R]", default.entrypoint(func))
+def entrypoint(
+    *, subject: str | None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function run in the daemon when its caller is the agent.
 
-    @functools.wraps(func)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if default.client_mode:
-            ensure_daemon()
-            return inner(*args, **kwargs)
-        with _serving(), _subjects.held(str(next(iter(args), ""))):
-            return inner(*args, **kwargs)
+    SUBJECT names the parameter that says what a call is about: calls about
+    the same thing run one after the other. None for those that only read.
+    """
 
-    # What the daemon knows its entrypoints by.
-    setattr(call, priv_context._ENTRYPOINT_ATTR, default)
-    return call
+    def decorate(func: Callable[P, R]) -> Callable[P, R]:
+        remote = cast("Callable[P, R]", default.entrypoint(func))
+        signature = inspect.signature(func)
+        if subject is not None and subject not in signature.parameters:
+            raise TypeError(f"{func.__name__} has no parameter {subject}")
+
+        @functools.wraps(func)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if default.client_mode:
+                ensure_daemon()
+                return remote(*args, **kwargs)
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(_serving())
+                if subject is not None:
+                    given = signature.bind(*args, **kwargs).arguments
+                    key = str(given[subject])
+                    stack.enter_context(_subjects.held(key))
+                return func(*args, **kwargs)
+
+        # What the daemon knows its entrypoints by.
+        setattr(call, priv_context._ENTRYPOINT_ATTR, default)
+        return call
+
+    return decorate
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ _OWN_FILES = (
 )
 
 
-@entrypoint
+@entrypoint(subject=None)
 def inventory(state_path: str) -> Mapping[str, object]:
     """Return what there is of the fleet; change nothing.
 
@@ -63,7 +63,7 @@ def inventory(state_path: str) -> Mapping[str, object]:
     }
 
 
-@entrypoint
+@entrypoint(subject="state_path")
 def shut_down(state_path: str) -> None:
     """End all haproxies of the fleet and remove what root has of it.
 

@@ -37,7 +37,7 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
     return privileged.read(cfg.CONF, runnable=runnable)
 
 
-@entrypoint
+@entrypoint(subject="state_path")
 def prepare(state_path: str) -> bool:
     """Share the agent's folders with the gateway and have supervisord run.
 
@@ -56,7 +56,7 @@ def prepare(state_path: str) -> bool:
     return started
 
 
-@entrypoint
+@entrypoint(subject="network")
 def share_folders(network: str, state_path: str, *, users: str) -> None:
     """Share the agent's folders with the haproxy of NETWORK (or "gateway").
 
@@ -98,7 +98,7 @@ def places_of(state_path: str) -> Places:
     return Places(Path(validate.folder(state_path)))
 
 
-@entrypoint
+@entrypoint(subject="network")
 def ensure(
     network: str, state_path: str, *, users: str, renew: bool
 ) -> dict[str, str]:
@@ -154,13 +154,13 @@ def _start(rpc: Supervisord, name: str) -> None:
             raise
 
 
-@entrypoint
+@entrypoint(subject="network")
 def reload(network: str) -> None:
     """Have the haproxy of NETWORK (or "gateway") read its files again."""
     _tell("supervisor.signalProcess", network, "HUP")
 
 
-@entrypoint
+@entrypoint(subject="network")
 def succeed(network: str) -> None:
     """Have what ran before the haproxy of NETWORK finish: that one answers."""
     _tell("fleet.succeed", network)
@@ -173,7 +173,7 @@ def _tell(method: str, network: str, *args: str) -> None:
         rpc.call(method, name, *args)
 
 
-@entrypoint
+@entrypoint(subject="state_path")
 def share_socket(state_path: str, name: str, gid: int) -> None:
     """Give the gateway's socket NAME for everybody to the group GID.
 
@@ -188,7 +188,7 @@ def share_socket(state_path: str, name: str, gid: int) -> None:
     )
 
 
-@entrypoint
+@entrypoint(subject="network")
 def remove(network: str, state_path: str) -> bool:
     """Stop the haproxy of NETWORK and forget it; tell if it was there.
 
@@ -211,7 +211,7 @@ def remove(network: str, state_path: str) -> bool:
     return known or existed or bool(ended)
 
 
-@entrypoint
+@entrypoint(subject="state_path")
 def sweep(state_path: str) -> tuple[str, ...]:
     """Return the networks with haproxies that supervisord does not run.
 
@@ -225,7 +225,7 @@ def sweep(state_path: str) -> tuple[str, ...]:
         return tuple(rpc.call("fleet.sweep", folder, settings.haproxy))
 
 
-@entrypoint
+@entrypoint(subject=None)
 def list_programs() -> dict[str, Mapping[str, object]]:
     """Return network (or "gateway") -> state of its program.
 

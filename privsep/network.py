@@ -39,7 +39,7 @@ _SYSCTLS = (
 )
 
 
-@entrypoint
+@entrypoint(subject="network")
 def apply(
     network: str,
     *,
@@ -127,7 +127,7 @@ def _apply(
     return changes
 
 
-@entrypoint
+@entrypoint(subject="network")
 def remove(network: str) -> bool:
     """Remove the namespace and veth of NETWORK.
 
@@ -146,7 +146,7 @@ def _remove(network: str) -> bool:
     return links.remove_namespace(names.namespace_name(network)) or removed
 
 
-@entrypoint
+@entrypoint(subject=None)
 def list_networks() -> tuple[str, ...]:
     """Return the networks that have a namespace or a veth on this host.
 

@@ -1,7 +1,8 @@
-"""Entrypoints: what crosses to the agent."""
+"""Entrypoints: what crosses to the agent, and which calls wait."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pyroute2.netlink.exceptions
 import pytest
 from oslo_privsep import comm, daemon
 
-from ovn_metadata.privsep import context
+from ovn_metadata.privsep import context, network
 from ovn_metadata.privsep.errors import InvalidArgumentError, PrivilegedError
 
 MODULE = f"{context.__package__}.of_a_test"
@@ -48,7 +49,7 @@ def failing(monkeypatch, error: BaseException) -> str:
     module = types.ModuleType(MODULE)
     monkeypatch.setitem(sys.modules, MODULE, module)
     monkeypatch.setattr(context, "of_a_test", module, raising=False)
-    module.fail = context.entrypoint(fail)  # type: ignore[attr-defined]
+    module.fail = context.entrypoint(subject=None)(fail)  # type: ignore[attr-defined]
     return f"{MODULE}.fail"
 
 
@@ -94,3 +95,60 @@ def test_what_cannot_be_rebuilt_arrives_as_its_words(
         channel.remote_call(name, (), {}, DEADLINE_S)
     assert words in str(raised.value)
     assert type(error).__name__ in str(raised.value)
+
+
+# -------------------------------------------------------- which calls wait
+
+
+@pytest.fixture
+def held(monkeypatch) -> list[str]:
+    """Record what calls hold a lock of; they run here, not in a daemon."""
+    keys: list[str] = []
+
+    class Recorder:
+        @staticmethod
+        @contextlib.contextmanager
+        def held(key: str) -> Iterator[None]:
+            keys.append(key)
+            yield
+
+    monkeypatch.setattr(context.default, "client_mode", False)
+    monkeypatch.setattr(context, "_subjects", Recorder)
+    return keys
+
+
+def test_a_call_by_keyword_holds_what_a_positional_one_does(held):
+    with pytest.raises(InvalidArgumentError):
+        network.remove("x")
+    with pytest.raises(InvalidArgumentError):
+        network.remove(network="x")
+    assert held == ["x", "x"]
+
+
+def test_a_call_holds_its_subject_wherever_it_stands(held):
+    def share(state_path: str, network: str) -> str:
+        return state_path + network
+
+    share.__module__ = MODULE
+    call = context.entrypoint(subject="network")(share)
+    assert call("/s", "n") == "/sn"
+    assert call(network="n", state_path="/s") == "/sn"
+    assert held == ["n", "n"]
+
+
+def test_a_call_without_a_subject_waits_for_none(held):
+    def look(network: str) -> str:
+        return network
+
+    look.__module__ = MODULE
+    assert context.entrypoint(subject=None)(look)("n") == "n"
+    assert held == []
+
+
+def test_a_subject_that_is_no_parameter_is_a_mistake():
+    def remove(network: str) -> str:
+        return network
+
+    remove.__module__ = MODULE
+    with pytest.raises(TypeError, match="no parameter networks"):
+        context.entrypoint(subject="networks")(remove)
