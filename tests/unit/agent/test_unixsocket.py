@@ -1,20 +1,102 @@
-"""Who listens on a path is asked of the kernel, not of the file there."""
+"""Whether a socket file is listened on is decided by that very file."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from ovn_metadata.agent import unixsocket
 
+NOBODY = 65534
 
-def test_a_socket_is_listened_to_while_it_listens(tmp_path):
-    path = tmp_path / "metadata proxy"
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Provide the path of a socket, in a folder that others can pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder, "metadata proxy")
+
+
+@pytest.fixture(params=["who may connect", "who may not"])
+def client(request) -> Iterator[None]:
+    """Make the test a client that may connect to sockets here, or may not."""
+    if request.param == "who may connect":
+        yield
+        return
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextlib.contextmanager
+def as_root() -> Iterator[None]:
+    before = os.geteuid()
+    if before == NOBODY:
+        os.seteuid(0)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_socket_is_listened_on_while_it_listens(path):
     assert not unixsocket.is_listening(path)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
+        with as_root():
+            server.bind(str(path))
+            path.chmod(0o644)
         assert not unixsocket.is_listening(path)
         server.listen()
         assert unixsocket.is_listening(path)
-        assert not unixsocket.is_listening(tmp_path / "metadata")
     assert path.exists()
     assert not unixsocket.is_listening(path)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_socket_that_had_the_name_once_counts_for_nothing(path):
+    """As one that has it in somebody's own mount namespace."""
+    with (
+        socket.socket(socket.AF_UNIX) as stranger,
+        socket.socket(socket.AF_UNIX) as dead,
+    ):
+        with as_root():
+            stranger.bind(str(path))
+            path.rename(path.with_name("elsewhere"))
+            dead.bind(str(path))
+            path.chmod(0o644)
+        stranger.listen()
+        dead.close()
+        assert not unixsocket.is_listening(path)
+
+
+def test_a_full_queue_is_one_that_is_listened_on(path):
+    with (
+        socket.socket(socket.AF_UNIX) as server,
+        socket.socket(socket.AF_UNIX) as waiting,
+    ):
+        server.bind(str(path))
+        server.listen(0)
+        waiting.connect(str(path))
+        assert unixsocket.is_listening(path)
+
+
+def test_a_link_is_not_a_socket(path):
+    """Ours leads to the gateway's."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        link = path.with_name("link")
+        link.symlink_to(path)
+        assert not unixsocket.is_listening(link)
