@@ -45,8 +45,13 @@ def check(settings: Settings, *, roots_are_ours: bool) -> None:
         owner = place.stat().st_uid
         if not (roots_are_ours and owner == 0):
             _check_writable(place)
-    if settings.state_path.exists():
+    try:
         _check_passable(settings.state_path)
+    except FileNotFoundError:  # a start makes it
+        return
+    except OSError as error:
+        reason = error.strerror or ""
+        raise StartError(_text(settings.state_path, reason)) from None
 
 
 def _own(settings: Settings) -> tuple[Path, ...]:

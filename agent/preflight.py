@@ -65,9 +65,10 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
     folders.check(settings, roots_are_ours=was_root)
     privileges.check_readable(settings)
     logs.check(conf, program, roots_are_ours=was_root)
+    vswitch.given_chassis_name(settings.chassis_name)
     file = settings.privileged_config
     haproxy = privileged.load(file).haproxy
-    privileged.check_owner([str(file)] if file.exists() else [])
+    privileged.check_owner(privileged.existing(file))
     return settings, haproxy
 
 

@@ -146,15 +146,26 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
     in one line with the remedy.
     """
     conf = cfg.ConfigOpts()
-    try:
-        files = [str(path)] if path.exists() else []
-    except OSError as error:  # its folder is closed to us
-        raise SettingsError(f"{path}: {error.strerror}") from None
+    files = existing(path)
     try:
         conf(args=[], default_config_files=files, default_config_dirs=[])
     except cfg.Error as error:
         raise SettingsError(f"{path}: {error}") from None
     return read(conf, runnable=runnable)
+
+
+def existing(path: Path) -> list[str]:
+    """Return the file PATH if it exists.
+
+    Raises SettingsError if its folder is closed to us: then it may be there.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    return [str(path)]
 
 
 def read(conf: cfg.ConfigOpts, *, runnable: bool = True) -> FleetSettings:

@@ -33,8 +33,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        if arguments.config_file.exists():
-            settings.check_owner([str(arguments.config_file)])
+        settings.check_owner(settings.existing(arguments.config_file))
         fleet_settings = settings.load(arguments.config_file)
         if arguments.check:
             return 0

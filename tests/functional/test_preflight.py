@@ -148,11 +148,11 @@ def test_what_the_service_user_may_not_use_is_refused(box, command, place):
 
 
 @contextlib.contextmanager
-def closed_folder() -> Iterator[Path]:
-    """Make a folder that is nobody's whom the agent could be."""
+def closed_folder(owner: int = 65534) -> Iterator[Path]:
+    """Make a folder that is not the agent's, and closed to it."""
     with tempfile.TemporaryDirectory(dir="/run") as name:
         folder = Path(name)
-        os.chown(folder, 65534, 65534)
+        os.chown(folder, owner, owner)
         yield folder
         os.chown(folder, 0, 0)
 
@@ -208,3 +208,27 @@ def test_a_privileged_conf_of_others_is_refused(box, command):
     done = check(command, option)
     assert done.returncode == REFUSED
     assert "chmod go-w" in done.stderr
+
+
+def test_a_chassis_name_that_can_not_be_read_is_refused(box, command):
+    """A start ends over it too."""
+    file = Path("/etc/system-id-override")
+    file.write_text("chassis-7\n")
+    file.chmod(0o600)
+    try:
+        done = check(command)
+    finally:
+        file.unlink()
+    assert done.returncode == REFUSED, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert str(file) in line
+
+
+@pytest.mark.parametrize("owner", [0, 65534], ids=["root", "nobody"])
+def test_a_state_path_in_a_closed_folder_is_refused(box, command, owner):
+    with closed_folder(owner) as folder:
+        option = {("DEFAULT", "state_path"): str(folder / "a" / "state")}
+        done = check(command, option)
+    assert done.returncode == REFUSED, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "state_path" in line
