@@ -187,13 +187,16 @@ class Proxies:
         self, network: str, wanted: Mapping[str, str]
     ) -> tuple[str, ...]:
         socket, file = self._stats(network), self._places.map(network)
+        is_running = True
         try:
             present = stats.read_map(
                 socket, file, entries=max(len(wanted), _MANY_ENTRIES)
             )
         except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-            # Nobody runs, so nobody answers; or something else has the name.
-            return ()
+            # Nobody listens, or something else has the name. One that
+            # starts just now reads the file.
+            is_running = False
+            present = mapfile.parse_file(files.read(file))
         kept = {
             key: value
             for key, value in present.items()
@@ -209,7 +212,9 @@ class Proxies:
                     file.unlink()
                 raise
             finally:
-                stats.change_map(socket, file, mapfile.change(present, kept))
+                if is_running:
+                    change = mapfile.change(present, kept)
+                    stats.change_map(socket, file, change)
         return tuple(sorted(present.keys() - kept.keys()))
 
     def replace(self, network: str, rights: Rights) -> None:

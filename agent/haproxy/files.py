@@ -25,6 +25,14 @@ def write(path: Path, text: str) -> bool:
     return True
 
 
+def read(path: Path) -> str:
+    """Return the text of PATH; "" where there is none of ours."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, PermissionError, UnicodeDecodeError):
+        return ""
+
+
 def write_checked(
     path: Path, text: str, *, check: Callable[[Path], None]
 ) -> bool:

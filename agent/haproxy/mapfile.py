@@ -58,6 +58,12 @@ def render_map(wanted: Mapping[str, str]) -> str:
     return "".join(f"{key} {wanted[key]}\n" for key in sorted(wanted))
 
 
+def parse_file(text: str) -> dict[str, str]:
+    """Return the map that a map file with TEXT holds."""
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {key: value for key, _, value in pairs}
+
+
 def parse_map(lines: Iterable[str]) -> dict[str, str]:
     """Return what haproxy's `show map` lists: "0x... key value" a line.
 

@@ -18,7 +18,7 @@ import pytest
 from ovn_metadata.agent.service import FLEET_INTERVAL_S
 from sandbox import Loader, Sandbox, host, wait_for
 from sandbox.daemons import Daemon, run
-from sandbox.hoststate import wait_host
+from sandbox.hoststate import wait_host, written_map
 from sandbox.peer import idle_haproxy
 from sandbox.processes import cpu_s
 
@@ -116,6 +116,30 @@ def test_a_queue_that_hangs_holds_no_revocation_up(own_box):
         assert str(port.ip4) in line
     box.nova.register(port.device_id, port.project_id, "vm")
     wait_for(lambda: served(instance), timeout_s=30, what="its own")
+
+
+def test_a_haproxy_that_starts_now_reads_no_right_that_is_gone(own_box):
+    """Nobody listens, and all else hangs: the map's file is changed."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    ports = [box.neutron.create_port(network) for _ in range(2)]
+    for instance in box.plug(ports):
+        wait_for(lambda i=instance: served(i), timeout_s=20, what="metadata")
+    gone, kept = (str(port.ip4) for port in ports)
+    assert {gone, kept} <= written_map(network).keys()
+    with stopped(box, "supervisord"), stopped(box, "privsep"):
+        for process in box.agent.processes("haproxy"):
+            if network.id in " ".join(process.cmdline):
+                os.kill(process.pid, signal.SIGKILL)
+        box.neutron.update_port(ports[0], instance_id=str(uuid.uuid4()))
+        wait_for(
+            lambda: gone not in written_map(network),
+            timeout_s=10,
+            what="a file without the right",
+        )
+        assert kept in written_map(network)
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["torn down", "served"])
