@@ -6,7 +6,8 @@ import dataclasses
 import ipaddress
 from collections.abc import Set
 
-from . import identity, names
+from . import names
+from .core import identity
 from .model import IPAddress, IPInterface, MetadataNetwork, NetworkSnapshot
 
 _ALWAYS = (

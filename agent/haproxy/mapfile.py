@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from .. import identity
+from ..core import identity
 from ..model import Instance, IPAddress
 
 # The value, in what was read, of a key that a map has twice.

@@ -15,9 +15,9 @@ from typing import Any
 
 from ovsdbapp.backend.ovs_idl import connection
 
-from .. import conditions
+from ..core import monitoring, port_rows
 from ..model import ChassisSnapshot
-from . import connect, rows
+from . import connect
 from .database import Database
 
 LOG = logging.getLogger(__name__)
@@ -79,12 +79,12 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
         self._condition_due = 0.0
-        self._wanted: dict[str, list[conditions.Clause]] = {}
+        self._wanted: dict[str, list[monitoring.Clause]] = {}
         self._cluster: uuid.UUID | None = None
         self._published = self.change_seqno, self.cond_seqno
         columns = self.tables["Port_Binding"].columns
         self._has_additional = "additional_chassis" in columns
-        self._apply(conditions.chassis_conditions(chassis_name))
+        self._apply(monitoring.chassis_conditions(chassis_name))
         self._apply({"Port_Binding": [], "Datapath_Binding": []})
         # They go out with the connection; until then the IDL would not
         # sleep for wanting to send them.
@@ -153,14 +153,14 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def _publish(self) -> None:
         chassis = self._chassis()
-        snapshot, asked = rows.chassis_snapshot(
+        snapshot, asked = port_rows.chassis_snapshot(
             [self._port_row(row) for row in self._rows("Port_Binding")],
             chassis=chassis,
             answered=self._answered(),
             nb_cfg=self._nb_cfg(),
             is_filled=self._is_filled(),
         )
-        wanted = conditions.port_conditions(
+        wanted = monitoring.port_conditions(
             chassis, asked, has_additional_chassis=self._has_additional
         )
         current = {table: self.tables[table].condition for table in wanted}
@@ -168,7 +168,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             table: [] if clauses == [False] else clauses
             for table, clauses in current.items()
         }
-        self._wanted = conditions.changed(current, wanted)
+        self._wanted = monitoring.changed(current, wanted)
         self.snapshot = snapshot
         self._on_snapshot(snapshot)
 
@@ -177,11 +177,11 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         self._wanted = {}
         self._condition_due = time.monotonic() + CONDITION_INTERVAL_S
 
-    def _apply(self, wanted: dict[str, list[conditions.Clause]]) -> None:
+    def _apply(self, wanted: dict[str, list[monitoring.Clause]]) -> None:
         for table, clauses in wanted.items():
             self.cond_change(table, clauses)
 
-    def _answered(self) -> list[conditions.Clause]:
+    def _answered(self) -> list[monitoring.Clause]:
         acked = self.tables["Port_Binding"].condition_state.acked
         return [clause for clause in acked if isinstance(clause, list)]
 
@@ -206,14 +206,14 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         rows = self._rows("SB_Global")
         return any(getattr(row, "options", True) for row in rows)
 
-    def _port_row(self, row: Any) -> rows.PortRow:
+    def _port_row(self, row: Any) -> port_rows.PortRow:
         """Return the IDL's ROW as plain values."""
         # A required reference whose row is not here yet reads as None;
         # the uuid itself is in the datum only.
         datapath = row._data["datapath"].values
         datapath_id = next((key.value for key in datapath), None)
         known = self.tables["Datapath_Binding"].rows.get(datapath_id)
-        return rows.PortRow(
+        return port_rows.PortRow(
             logical_port=row.logical_port,
             type=row.type,
             mac=list(row.mac),

@@ -18,16 +18,16 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ovn_metadata.agent import names
-from ovn_metadata.agent.conditions import chassis_clause
 from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.core import port_rows
+from ovn_metadata.agent.core.identity import claimed_addresses
+from ovn_metadata.agent.core.monitoring import chassis_clause
+from ovn_metadata.agent.core.port_rows import PortRow
 from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import render_network
-from ovn_metadata.agent.identity import claimed_addresses
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
-from ovn_metadata.agent.ovsdb import rows
-from ovn_metadata.agent.ovsdb.rows import PortRow
 
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -153,7 +153,9 @@ class Served:
 
 def read(found: Iterable[PortRow]) -> ChassisSnapshot:
     clauses = [chassis_clause(CHASSIS)]
-    return rows.chassis_snapshot(found, chassis=CHASSIS, answered=clauses)[0]
+    return port_rows.chassis_snapshot(
+        found, chassis=CHASSIS, answered=clauses
+    )[0]
 
 
 def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
@@ -245,7 +247,7 @@ def test_rows_of_other_networks_change_nothing(found, random):
     others = [
         row
         for row in found
-        if rows.network_of(row) != OURS
+        if port_rows.network_of(row) != OURS
         and row.logical_port not in (VM.logical_port, LOCALPORT.logical_port)
     ]
     mixed = [*others, VM, LOCALPORT]
@@ -302,11 +304,11 @@ def test_the_order_of_rows_does_not_matter(found, random):
     mixed = [*found, *(row for row in (VM, LOCALPORT) if row not in found)]
     names_ = [row.logical_port for row in mixed]
     assume(len({*names_}) == len(names_))
-    before = rows.chassis_snapshot(
+    before = port_rows.chassis_snapshot(
         mixed, chassis=CHASSIS, answered=[chassis_clause(CHASSIS)]
     )
     random.shuffle(mixed)
-    after = rows.chassis_snapshot(
+    after = port_rows.chassis_snapshot(
         mixed, chassis=CHASSIS, answered=[chassis_clause(CHASSIS)]
     )
     assert after[0] == before[0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovn_metadata.agent import identity
+from ovn_metadata.agent.core import identity
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.mapfile import MapChange
 from ovn_metadata.agent.model import Instance

@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from ovn_metadata.agent import conditions
-from ovn_metadata.agent.conditions import LocalNetwork
+from ovn_metadata.agent.core import monitoring
+from ovn_metadata.agent.core.monitoring import LocalNetwork
 
 CHASSIS = uuid.UUID("45658dcb-a236-4029-81c5-1f9427b9b350")
 ISO = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -73,7 +73,7 @@ BY_DEVICE = [
     ],
 )
 def test_port_conditions(chassis, networks, additional, ports, datapaths):
-    assert conditions.port_conditions(
+    assert monitoring.port_conditions(
         chassis, networks, has_additional_chassis=additional
     ) == {
         "Port_Binding": ports,
@@ -89,24 +89,24 @@ def test_the_order_of_networks_does_not_matter():
         LocalNetwork(None, LATE_DATAPATH, "lp"),
     ]
     first, second = (
-        conditions.port_conditions(CHASSIS, order, has_additional_chassis=True)
+        monitoring.port_conditions(CHASSIS, order, has_additional_chassis=True)
         for order in (networks, networks[::-1])
     )
     assert first == second
-    assert conditions.changed(first, second) == {}
+    assert monitoring.changed(first, second) == {}
 
 
 def test_changed_names_the_tables_that_differ():
     wanted = {"Port_Binding": [OURS], "Datapath_Binding": []}
-    assert conditions.changed({}, wanted) == wanted
-    assert conditions.changed(
+    assert monitoring.changed({}, wanted) == wanted
+    assert monitoring.changed(
         {"Port_Binding": [], "Datapath_Binding": []}, wanted
     ) == {"Port_Binding": [OURS]}
 
 
 def test_the_chassis_is_found_by_its_name():
     clause = [["name", "==", "compute-1"]]
-    assert conditions.chassis_conditions("compute-1") == {
+    assert monitoring.chassis_conditions("compute-1") == {
         "Chassis": clause,
         "Chassis_Private": clause,
     }

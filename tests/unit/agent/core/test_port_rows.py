@@ -10,17 +10,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ovn_metadata.agent.conditions import (
+from ovn_metadata.agent.core import port_rows
+from ovn_metadata.agent.core.monitoring import (
     Clause,
     LocalNetwork,
     chassis_clause,
     localport_clause,
 )
+from ovn_metadata.agent.core.port_rows import PortRow
 from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.model import ChassisSnapshot
-from ovn_metadata.agent.ovsdb import rows
-from ovn_metadata.agent.ovsdb.rows import PortRow
 
 # What a real Neutron 29 wrote.
 CHASSIS = uuid.UUID("45658dcb-a236-4029-81c5-1f9427b9b350")
@@ -79,7 +79,7 @@ def with_ids(row: PortRow, **ids: str) -> PortRow:
 def snapshot_of(
     *found: PortRow, answered: tuple[Clause | None, ...] = ()
 ) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
-    return rows.chassis_snapshot(
+    return port_rows.chassis_snapshot(
         found,
         chassis=CHASSIS,
         answered=[chassis_clause(CHASSIS), *filter(None, answered)],
@@ -111,7 +111,8 @@ def snapshot_of(
 def test_network_of(datapath_ids, network_name, expected):
     row = dataclasses.replace(VM_ISO, datapath_ids=datapath_ids)
     assert (
-        rows.network_of(with_ids(row, network_name=network_name)) == expected
+        port_rows.network_of(with_ids(row, network_name=network_name))
+        == expected
     )
 
 
@@ -136,8 +137,8 @@ def test_network_of(datapath_ids, network_name, expected):
 )
 def test_is_local(change, local):
     row = dataclasses.replace(VM_ISO, **change)
-    assert rows.is_local(row, CHASSIS) == local
-    assert not rows.is_local(row, None)
+    assert port_rows.is_local(row, CHASSIS) == local
+    assert not port_rows.is_local(row, None)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_is_local(change, local):
 )
 def test_a_bad_address_of_a_localport_is_left_out_and_no_more(bad):
     row = with_ids(LOCALPORT_ISO, cidrs=f"{bad} 10.10.0.1/24")
-    localport, left_out = rows.parse_localport(row)
+    localport, left_out = port_rows.parse_localport(row)
     assert [str(cidr) for cidr in localport.cidrs] == ["10.10.0.1/24"]
     assert len(left_out) == 1
     snapshot, _ = snapshot_of(VM_ISO, row)
@@ -174,7 +175,7 @@ def test_a_bad_address_of_a_localport_is_left_out_and_no_more(bad):
     ],
 )
 def test_mtu_of_the_localport(mtu, expected):
-    localport, _ = rows.parse_localport(with_ids(LOCALPORT_ISO, mtu=mtu))
+    localport, _ = port_rows.parse_localport(with_ids(LOCALPORT_ISO, mtu=mtu))
     assert localport.mtu == expected
 
 
@@ -220,7 +221,7 @@ def test_of_two_datapaths_of_a_name_that_with_ports_has_the_localport(stale):
 
 
 def test_an_empty_database_says_nothing_of_what_is_bound():
-    snapshot, _ = rows.chassis_snapshot(
+    snapshot, _ = port_rows.chassis_snapshot(
         [],
         chassis=CHASSIS,
         answered=[chassis_clause(CHASSIS)],
@@ -233,7 +234,7 @@ def test_dhcp_off_leaves_a_localport_without_addresses():
     row = dataclasses.replace(
         with_ids(LOCALPORT_ISO, cidrs=""), mac=["fa:16:3e:06:72:75"]
     )
-    localport, left_out = rows.parse_localport(row)
+    localport, left_out = port_rows.parse_localport(row)
     assert (localport.cidrs, left_out) == (frozenset(), [])
 
 
@@ -273,11 +274,11 @@ def test_a_datapath_not_seen_yet_is_asked_for_and_no_problem():
 
 
 def test_no_chassis_row_is_not_synced():
-    snapshot, asked = rows.chassis_snapshot(
+    snapshot, asked = port_rows.chassis_snapshot(
         [VM_ISO], chassis=None, answered=[]
     )
     assert (snapshot.synced, snapshot.networks, asked) == (False, {}, [])
-    snapshot, _ = rows.chassis_snapshot([], chassis=CHASSIS, answered=[])
+    snapshot, _ = port_rows.chassis_snapshot([], chassis=CHASSIS, answered=[])
     assert not snapshot.synced
 
 

@@ -13,13 +13,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .. import identity, names
-from ..conditions import (
-    Clause,
-    LocalNetwork,
-    chassis_clause,
-    localport_clause,
-)
+from .. import names
 from ..model import (
     ChassisSnapshot,
     IPAddress,
@@ -28,12 +22,9 @@ from ..model import (
     NetworkSnapshot,
     VifPort,
 )
-from .addresses import (
-    UnusableRowError,
-    parse_allowed,
-    parse_cidr,
-    parse_macs,
-)
+from . import identity
+from .addresses import UnusableRowError, parse_allowed, parse_cidr, parse_macs
+from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 
 # What an instance's port can be: "" a VIF, "external" one behind SR-IOV or
 # baremetal (ovn-sb(5), Port_Binding type).

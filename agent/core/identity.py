@@ -8,7 +8,7 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from .model import Instance, IPAddress, VifPort
+from ..model import Instance, IPAddress, VifPort
 
 
 def link_local_address(mac: str) -> ipaddress.IPv6Address:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovn_metadata.agent import identity
+from ovn_metadata.agent.core import identity
 from ovn_metadata.agent.model import Instance, VifPort
 
 MACS = [f"fa:16:3e:00:00:{number:02x}" for number in range(4)]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovn_metadata.agent.ovsdb import addresses
-from ovn_metadata.agent.ovsdb.addresses import UnusableRowError
+from ovn_metadata.agent.core import addresses
+from ovn_metadata.agent.core.addresses import UnusableRowError
 
 
 @pytest.mark.parametrize(
