@@ -107,7 +107,7 @@ setup(
     extras_require={"test": TEST_REQUIREMENTS},
     entry_points={
         "console_scripts": [
-            "agent-status = ovn_metadata.agent.status_command:main",
+            "agent-status = ovn_metadata.agent.commands.status:main",
             "ovn-metadata-agent = ovn_metadata.agent.main:main",
             "ovn-metadata-cleanup = ovn_metadata.agent.cleanup.command:main",
             "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Set
 
 from .model import ChassisSnapshot
-from .status import Status
+from .monitor.status import Status
 
 LOG = logging.getLogger(__name__)
 

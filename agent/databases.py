@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from .config.settings import Settings
 from .model import ChassisSnapshot, SwitchSnapshot
+from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
-from .status import Status
 
 LOG = logging.getLogger(__name__)
 

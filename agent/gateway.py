@@ -19,9 +19,9 @@ from .haproxy.places import Places
 from .haproxy.public_socket import Access, public_access
 from .haproxy.render import NovaServer, Tls
 from .host import Host
+from .monitor.status import Status
 from .nova_hosts import NovaHosts
 from .proxies import Proxies
-from .status import Status
 
 LOG = logging.getLogger(__name__)
 

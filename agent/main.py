@@ -19,13 +19,14 @@ from .config.reload import Configuration
 from .errors import AgentError
 from .gateway import Gateway
 from .host import Host
+from .monitor.status import Status
+from .monitor.status_socket import StatusServer
+from .monitor.watch import Watch
 from .nova_hosts import NovaHosts
 from .proxies import Proxies
 from .reconciler import Reconciler
 from .service import Service
 from .signals import Signals
-from .status import Status, StatusServer
-from .watch import Watch
 
 LOG = logging.getLogger(__name__)
 

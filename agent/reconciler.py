@@ -25,9 +25,9 @@ from .model import (
     SwitchPort,
     SwitchSnapshot,
 )
+from .monitor.status import Status
 from .ovsdb.vswitch import Switch
 from .proxies import Proxies, Rights
-from .status import Status
 
 LOG = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from .model import (
     SwitchPort,
     SwitchSnapshot,
 )
+from .monitor.status import Status
 from .nova_hosts import NovaHosts
 from .ovsdb import vswitch
-from .ovsdb.chassis import Heartbeat
+from .ovsdb.heartbeat import Heartbeat
 from .reconciler import Reconciler
-from .status import Status
 from .workqueue import WorkQueue
 
 LOG = logging.getLogger(__name__)

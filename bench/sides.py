@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ovn_metadata.agent import status_command
+from ovn_metadata.agent.commands import status as status_command
 from sandbox import Sandbox, host, peer, processes, wait_for
 
 STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"

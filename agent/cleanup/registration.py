@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from .. import names
 from ..ovsdb import connect
-from ..ovsdb.chassis import BRIDGE_KEY, HEARTBEAT_KEY, ID_KEY
+from ..ovsdb.heartbeat import BRIDGE_KEY, HEARTBEAT_KEY, ID_KEY
 from ..ovsdb.southbound import SCHEMA
 
 # BRIDGE_KEY is no part of it: Neutron's server plugs instances by it, with

@@ -18,7 +18,7 @@ from ovn_metadata.agent.model import (
     NetworkSnapshot,
     VifPort,
 )
-from ovn_metadata.agent.status import Status
+from ovn_metadata.agent.monitor.status import Status
 
 FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent import status_command as command
-from ovn_metadata.agent.status import Status
+from ovn_metadata.agent.commands import status as command
+from ovn_metadata.agent.monitor.status import Status
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 

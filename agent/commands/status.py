@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import unixsocket
-from .config import options
-from .errors import AgentError
+from .. import unixsocket
+from ..config import options
+from ..errors import AgentError
 
 _TIMEOUT_S = 5.0
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..privsep import names
-from .errors import HaproxyError
-from .haproxy.counters import Counted, NovaCounted, Sums, growth
+from ...privsep import names
+from ..errors import HaproxyError
+from ..haproxy.counters import Counted, NovaCounted, Sums, growth
 from .status import Status
 
 LOG = logging.getLogger(__name__)

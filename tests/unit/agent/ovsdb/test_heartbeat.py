@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from ovn_metadata.agent.ovsdb import chassis
+from ovn_metadata.agent.ovsdb import heartbeat
 
 NAME = "0c9f3c0e-5d0a-4c43-9f0e-7b5a52f0c001"
 # What a real Neutron 29 wrote for that chassis (neutron-rows.md).
@@ -19,27 +19,27 @@ PRESENT = {
 
 
 def test_the_agents_id_is_neutrons():
-    assert chassis.agent_id(NAME) == ID
+    assert heartbeat.agent_id(NAME) == ID
 
 
 def test_a_chassis_name_that_is_no_uuid_has_an_id_that_stays():
-    first, second = (chassis.agent_id("compute-1") for _ in range(2))
+    first, second = (heartbeat.agent_id("compute-1") for _ in range(2))
     assert first == second
     assert uuid.UUID(first).version == 5
-    assert first != chassis.agent_id("compute-2")
+    assert first != heartbeat.agent_id("compute-2")
 
 
 @pytest.mark.parametrize(
     ("missing", "expected"),
     [
-        pytest.param({chassis.HEARTBEAT_KEY}, True, id="nb_cfg moved on"),
+        pytest.param({heartbeat.HEARTBEAT_KEY}, True, id="nb_cfg moved on"),
         pytest.param(set(), False, id="nothing to write"),
-        pytest.param({chassis.BRIDGE_KEY}, False, id="another bridge"),
+        pytest.param({heartbeat.BRIDGE_KEY}, False, id="another bridge"),
         pytest.param({*PRESENT}, False, id="a registration"),
     ],
 )
 def test_only_a_heartbeat_may_wait(missing, expected):
-    assert chassis.is_heartbeat_alone(missing) == expected
+    assert heartbeat.is_heartbeat_alone(missing) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_only_a_heartbeat_may_wait(missing, expected):
     ],
 )
 def test_changed_keys(present, expected):
-    found = chassis.changed_keys(
+    found = heartbeat.changed_keys(
         present, chassis_name=NAME, bridge="br-int", nb_cfg=1
     )
     assert found == expected
@@ -80,4 +80,4 @@ def test_changed_keys(present, expected):
     ("down_time_s", "delay_s"), [(0, 3), (9, 3), (15, 5), (30, 10), (75, 10)]
 )
 def test_a_heartbeat_waits_a_third_of_the_down_time(down_time_s, delay_s):
-    assert chassis.max_delay_s(down_time_s) == delay_s
+    assert heartbeat.max_delay_s(down_time_s) == delay_s

@@ -9,8 +9,8 @@ import pytest
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy.counters import Counted
 from ovn_metadata.agent.haproxy.counters import NovaCounted as Nova
-from ovn_metadata.agent.status import Status
-from ovn_metadata.agent.watch import Watch
+from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.monitor.watch import Watch
 
 FAILS, REFUSES = "does not answer", "metadata_proxy_shared_secret"
 

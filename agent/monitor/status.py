@@ -1,27 +1,13 @@
-"""What the agent tells of itself: kept here, served on a unix socket."""
+"""What the agent reports about itself; `status_socket` serves it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import logging
 import os
-import socketserver
-import stat
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
-
-from . import unixsocket
-from .errors import StartError
-
-LOG = logging.getLogger(__name__)
-
-_SEND_TIMEOUT_S = 5
-_ACCEPT_PAUSE_S = 0.2
 
 
 @dataclasses.dataclass(slots=True)
@@ -173,75 +159,3 @@ class Status:
                     for network, entry in sorted(self._networks.items())
                 },
             }
-
-
-class _Handler(socketserver.StreamRequestHandler):
-    """Answers whoever connects with one line of JSON."""
-
-    timeout = _SEND_TIMEOUT_S
-
-    def handle(self) -> None:
-        server = self.server
-        if isinstance(server, StatusServer):
-            line = json.dumps(server.status.as_dict()) + "\n"
-            self.wfile.write(line.encode())
-
-
-class StatusServer(socketserver.ThreadingUnixStreamServer):
-    """Serves the status on the unix socket PATH to the agent's group."""
-
-    daemon_threads = True
-
-    def __init__(self, path: Path, status: Status) -> None:
-        self.status = status
-        self._path = path
-        try:
-            self._make_way()
-            with unixsocket.short_path(path) as short:
-                super().__init__(short, _Handler)
-            path.chmod(0o660)
-        except OSError as error:
-            raise StartError(
-                f"{path} (status_socket) can't be made as uid "
-                f"{os.geteuid()}: {error.strerror}"
-            ) from None
-
-    def _make_way(self) -> None:
-        """Remove an earlier agent's socket, and nothing else."""
-        path = self._path
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise StartError(
-                    f"{path} (status_socket) is there and no socket; move it "
-                    f"away"
-                )
-            path.unlink()
-
-    def start(self) -> None:
-        """Serve in a thread of its own."""
-        threading.Thread(
-            target=self.serve_forever, name="status", daemon=True
-        ).start()
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Take the next caller; wait a while before OSError.
-
-        Without a free descriptor the caller stays in the queue, and the
-        server would try again as fast as it can.
-        """
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(_ACCEPT_PAUSE_S)
-            raise
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note that a caller went away before it had its answer."""
-        LOG.debug("a caller of the status went away")
-
-    def stop(self) -> None:
-        """Stop serving and remove the socket."""
-        self.shutdown()
-        self.server_close()
-        self._path.unlink(missing_ok=True)

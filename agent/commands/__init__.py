@@ -1,0 +1,1 @@
+"""The commands of operators: `agent-status` and the others."""
