@@ -143,7 +143,7 @@ class Service:
             return
         self._heartbeat = Heartbeat(
             bound,
-            tell=lambda problem: self._status.trouble("heartbeat", problem),
+            report=lambda problem: self._status.trouble("heartbeat", problem),
             chassis_name=chassis_name,
             bridge=lambda: self._switch_rows.bridge,
             nb_cfg=lambda: self._rows.nb_cfg,

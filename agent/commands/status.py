@@ -24,12 +24,12 @@ USAGE = 64  # EX_USAGE, <sysexits.h>
 
 _EPILOG = """\
 exit code: 0 all is served; 1 the agent does not answer; 2 it is not ready or
-waits for a database; 3 a network (named) can't be served; 64 wrong usage
+waits for a database; 3 a network (it is named) can't be served; 64 wrong usage
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the agent's status; return the exit code a probe looks at."""
+    """Print the agent's status; return the exit code for a health check."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     try:
         path = arguments.socket or _configured_socket(arguments)
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """End with a code that says nothing of the agent."""
+        """Exit with a code that is none of the agent's states."""
         self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
 
 
@@ -66,13 +66,16 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--config-file",
         action="append",
         default=[],
-        help="the agent's configuration, where it has not the usual place",
+        help="the agent's configuration file, if not in the usual place",
     )
     parser.add_argument(
-        "--config-dir", action="append", default=[], help="the same, a folder"
+        "--config-dir",
+        action="append",
+        default=[],
+        help="the same for a folder of files",
     )
     parser.add_argument(
-        "--json", action="store_true", help="all of it, for programs"
+        "--json", action="store_true", help="everything, for programs"
     )
     return parser.parse_args(argv)
 
@@ -84,10 +87,9 @@ def _configured_socket(arguments: argparse.Namespace) -> Path:
 
 
 def ask(path: Path) -> dict[str, Any]:
-    """Return the status that the agent at PATH tells.
+    """Return the status of the agent at PATH.
 
-    Raises OSError when nobody answers, ValueError for something else's
-    answer.
+    Raises OSError without an answer, ValueError if another program answers.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
@@ -127,7 +129,7 @@ def render(status: dict[str, Any]) -> str:
     failed = sum(bool(entry["error"]) for _, entry in networks)
     if failed:
         lines.append(f"{failed} of {len(networks)} can't be served:")
-    # Those first: a chassis may have hundreds that are well.
+    # Failed ones first: a chassis may have hundreds that are served.
     for network, entry in sorted(networks, key=lambda n: not n[1]["error"]):
         if entry["error"]:
             lines.append(f"{network}: FAILED: {entry['error']}")
@@ -144,7 +146,7 @@ def render(status: dict[str, Any]) -> str:
 
 
 def _shares(entry: dict[str, Any]) -> list[str]:
-    """Return what was kept from whom asked for more than its share."""
+    """Return the lines about clients that are over their share."""
     sums = {what: n for what, n in entry.get("shares", {}).items() if n}
     lines = []
     if sums:

@@ -47,10 +47,10 @@ def parse_address(text: str) -> IPAddress:
 
 
 def _is_ipv4_within(address: IPAddress) -> bool:
-    """Tell whether ADDRESS is an IPv4 one in IPv6's clothes.
+    """Tell whether ADDRESS is an IPv4 address in the form of an IPv6 one.
 
-    ::ffff:10.0.0.5 (mapped) or ::10.0.0.5 (compatible; RFC 4291, 2.5.5):
-    nobody sends from them, and their text is not the same everywhere.
+    ::ffff:10.0.0.5 (mapped) or ::10.0.0.5 (compatible; RFC 4291, 2.5.5).
+    No packet comes from one, and programs write them in different ways.
     """
     return address.version == 6 and (
         address.ipv4_mapped is not None or int(address) >> 32 == 0
@@ -72,10 +72,9 @@ def parse_macs(
 ) -> tuple[dict[str, tuple[IPAddress, ...]], list[str]]:
     """Return MAC -> addresses from the `mac` column, and what is left out.
 
-    Entries are "MAC", "MAC IP IP ..." or "unknown" (port security off:
-    there is always an entry with the MAC beside it, or nothing to say).
-    What can't be used is left out, in words. Raises UnusableRowError if no
-    MAC is left.
+    Entries are "MAC", "MAC IP IP ..." or "unknown" (port security is off;
+    another entry has the MAC, or there is none). What can't be used is left
+    out with the reason. Raises UnusableRowError if no MAC is left.
     """
     found: dict[str, tuple[IPAddress, ...]] = {}
     left_out = []
@@ -105,9 +104,9 @@ def parse_allowed(
 ) -> tuple[tuple[IPAddress, str], ...]:
     """Return the single addresses in the `port_security` column.
 
-    It has the port's own again and its allowed address pairs, "MAC IP ..."
-    each. Many are whole subnets, where nobody knows who is asking: these
-    give nobody a name, and that is no fault of the port's.
+    It repeats the port's own addresses and has its allowed address pairs,
+    each "MAC IP ...". Many pairs are whole subnets: those identify no
+    instance and are left out without a reason.
     """
     found = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Whose request is it: ports -> address -> instance, and the signature."""
+"""Which instance has which address, and the signature for Nova."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def link_local_address(mac: str) -> ipaddress.IPv6Address:
 def claimed_addresses(
     port: VifPort,
 ) -> tuple[dict[IPAddress, str], dict[IPAddress, str], dict[IPAddress, str]]:
-    """Return the addresses PORT may ask from, each with its MAC, by rank.
+    """Return the addresses PORT may send from, each with its MAC, by rank.
 
-    First what it alone was given, then the `virtual` ones that it has taken,
-    then what it may use beside others: allowed address pairs.
+    First its own, then the `virtual` ones that it uses now, then its
+    allowed address pairs, which other ports may have as well.
     """
     own = {mac for _, mac in port.addresses} or port.macs
     given = dict(port.addresses)
@@ -60,10 +60,11 @@ def assign(
 ) -> tuple[dict[IPAddress, Instance], dict[IPAddress, str], tuple[str, ...]]:
     """Return address -> instance, address -> MAC, and the conflicts.
 
-    An address is its best claim's (see `claimed_addresses`). One with two
-    such claims is nobody's: it is in neither result, whatever the order of
-    PORTS; so is one whose MAC another port may use, which then could get
-    the answers. What ports may use beside others is no conflict.
+    An address belongs to its best claim (see `claimed_addresses`). With two
+    such claims it is served to no one: it is in neither result, whatever the
+    order of PORTS. The same holds if another port may use its MAC, because
+    that port could get the answers. Allowed address pairs that several ports
+    have are not a conflict.
     """
     owners: dict[IPAddress, tuple[list[tuple[VifPort, str]], ...]] = {}
     users: dict[str, list[VifPort]] = {}  # of each MAC
@@ -96,10 +97,10 @@ def assign(
 
 
 def signature(secret: str, instance: str) -> str:
-    """Return what Nova checks: hex HMAC-SHA256 of the instance's id.
+    """Return the hex HMAC-SHA256 of INSTANCE, which Nova checks.
 
-    Nova, `[neutron] metadata_proxy_shared_secret`: header
-    X-Instance-ID-Signature.
+    It is the header X-Instance-ID-Signature; Nova has the SECRET in
+    `[neutron] metadata_proxy_shared_secret`.
     """
     return hmac.new(
         secret.encode(), instance.encode(), hashlib.sha256

@@ -1,7 +1,7 @@
-"""Which rows of the Southbound database to ask for.
+"""Which rows of the Southbound database to monitor.
 
-A function of what is bound here: the cost of monitoring follows the
-chassis, never the cloud. Clauses are OVSDB's (RFC 7047, 4.1.12 and 5.1), as
+This is a function of what is bound to the chassis, so the cost of monitoring
+does not grow with the cloud. Clauses are those of OVSDB (RFC 7047, 5.1), as
 the `ovs` IDL takes them.
 """
 
@@ -19,7 +19,7 @@ Clause: TypeAlias = list[Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LocalNetwork:
-    """What decides how the localport of a network is asked for."""
+    """What decides the clause for the localport of a network."""
 
     network: str | None  # None: the datapath's name is not known yet
     datapath: uuid.UUID | None
@@ -40,9 +40,9 @@ def port_conditions(
 ) -> dict[str, list[Clause]]:
     """Return the conditions for Port_Binding and Datapath_Binding.
 
-    Ports: those bound to CHASSIS (None: no row yet, so none) and the
-    localport of each of NETWORKS. A localport is discovered by its device
-    id and then asked for by its name, which costs the server a third.
+    Ports: those bound to CHASSIS (None: it has no row, so no ports) and the
+    localport of each of NETWORKS. A localport is found by its device id and
+    then monitored by its name, which costs the server a third of that.
     """
     ports: list[Clause] = []
     if chassis is not None:

@@ -1,8 +1,8 @@
-"""One row -> one value of the model, or the reason why not.
+"""Port_Binding rows -> the model's values, or the reason why not.
 
-Rows come as plain values (`PortRow`), so that all of this is a function of
-what the database says. What a real Neutron writes: see the fields of
-`external_ids` here; everything else is tolerated.
+Rows come as plain values (`PortRow`), so all of this is a function of what
+the database says. The keys of `external_ids` are those that Neutron writes;
+everything else is tolerated.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 # baremetal (ovn-sb(5), Port_Binding type).
 _VIF_TYPES = ("", "external")
 _LOCALPORT = "localport"
-# An address that ports may take one after the other ("virtual parents").
+# An address that ports may use one after the other (its virtual parents).
 _VIRTUAL = "virtual"
-# A load balancer's health monitor has a localport too.
+# A load balancer's health monitor has a localport too, of another owner.
 _METADATA_OWNER = "network:distributed"
 
 _NETWORK_NAME = re.compile(r"neutron-(.+)")
@@ -58,7 +58,7 @@ class PortRow:
     chassis: uuid.UUID | None = None
     additional_chassis: frozenset[uuid.UUID] = frozenset()
     port_security: Sequence[str] = ()
-    virtual_parent: str = ""  # logical port that has taken it
+    virtual_parent: str = ""  # the logical port that uses it now
 
 
 def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
@@ -79,8 +79,8 @@ def is_metadata_port(row: PortRow) -> bool:
 def network_of(row: PortRow) -> str | None:
     """Return the id of the network that ROW is a port of.
 
-    Neutron names a switch `neutron-<network id>` and repeats that on the
-    port; the port's own is there before the datapath's row is.
+    Neutron names a switch `neutron-<network id>` and writes the same on the
+    port, which arrives before the row of its datapath.
     """
     ids = row.datapath_ids or {}
     if "logical-router" in ids:
@@ -95,7 +95,9 @@ def network_of(row: PortRow) -> str | None:
 
 def _identifier(text: str, what: str) -> str:
     if text and _ID.fullmatch(text) is None:
-        raise UnusableRowError(f"its {what} {text!r:.60} has strange letters")
+        raise UnusableRowError(
+            f"its {what} {text!r:.60} has characters that no id has"
+        )
     return text
 
 
@@ -108,8 +110,8 @@ def _logical_port(row: PortRow) -> str:
 def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
     """Return ROW as an instance's port, and what is left out of it.
 
-    Beside its own MAC, which has its addresses, `mac` names the other MACs
-    of its allowed address pairs. Raises UnusableRowError.
+    The `mac` column has the port's own MAC with its addresses, then the
+    other MACs of its allowed address pairs. Raises UnusableRowError.
     """
     macs, left_out = parse_macs(row.mac)
     addresses = dict.fromkeys(
@@ -136,8 +138,8 @@ def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
 def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
     """Return ROW as a network's metadata port, and what is left out of it.
 
-    Its addresses are in `neutron:cidrs` (by blanks; "" with DHCP off), its
-    MTU, in bytes, in `neutron:mtu`. Raises UnusableRowError.
+    `neutron:cidrs` has its addresses, separated by blanks ("" with DHCP
+    off), `neutron:mtu` its MTU in bytes. Raises UnusableRowError.
     """
     cidrs: set[IPInterface] = set()
     left_out = []
@@ -146,151 +148,36 @@ def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
             cidrs.add(parse_cidr(word))
         except UnusableRowError as error:
             left_out.append(str(error))
-    mtu = row.external_ids.get("neutron:mtu", "")
     localport = Localport(
         logical_port=_logical_port(row),
         mac=next(iter(parse_macs(row.mac)[0])),
         cidrs=frozenset(cidrs),
-        mtu=int(mtu)
-        if mtu.isdecimal()
-        and len(mtu) < 6
-        and _MIN_MTU <= int(mtu) <= _MAX_MTU
-        else 0,
+        mtu=_mtu(row.external_ids.get("neutron:mtu", "")),
     )
     return localport, left_out
 
 
+def _mtu(text: str) -> int:
+    """Return TEXT as an MTU in bytes; 0 if it is none."""
+    number = int(text) if text.isdecimal() and len(text) < 6 else 0
+    return number if _MIN_MTU <= number <= _MAX_MTU else 0
+
+
 @dataclasses.dataclass(slots=True)
-class _Gathered:
-    """What has been seen of one network while the rows are read."""
+class _Network:
+    """What the rows have shown of one network so far."""
 
     datapaths: set[uuid.UUID] = dataclasses.field(default_factory=set)
     ports: list[VifPort] = dataclasses.field(default_factory=list)
     localport: Localport | None = None
-    seen_localport: str | None = None
-    is_elsewhere: bool = False  # that one, on a datapath without ports
+    localport_name: str | None = None  # also of one that can't be used
+    # Whether the localport is on another datapath than the ports.
+    is_elsewhere: bool = False
 
     @property
     def datapath(self) -> uuid.UUID | None:
-        """Its datapath; the first, should two have its name."""
+        """Its datapath; the first one, should two have its name."""
         return min(self.datapaths, default=None)
-
-
-def _gather_localports(
-    rows: Iterable[PortRow],
-    gathered: Mapping[str, _Gathered],
-    problems: list[str],
-) -> None:
-    """Note the metadata port of each network in GATHERED.
-
-    Of several that which is on the datapath of its ports: a switch that was
-    made anew may have left another one's behind.
-    """
-    found = [
-        (row.datapath not in entry.datapaths, row.logical_port, row, entry)
-        for row in rows
-        if is_metadata_port(row)
-        and (entry := gathered.get(network_of(row) or "")) is not None
-    ]
-    for is_elsewhere, _, row, entry in sorted(found, key=lambda f: f[:2]):
-        network = network_of(row)
-        if row.type != _LOCALPORT:
-            # Neutron makes it "virtual" for an allowed address pair that
-            # has its address; OVN then delivers nothing to it.
-            problems.append(
-                f"metadata port {row.logical_port!r:.80} of network "
-                f"{network} can't be used: its type is {row.type!r:.20}; is "
-                f"its address in the allowed_address_pairs of a port?"
-            )
-            continue
-        if entry.seen_localport is not None:
-            problems.append(
-                f"metadata port {row.logical_port!r:.80} skipped: network "
-                f"{network} has another one"
-            )
-            continue
-        entry.seen_localport = row.logical_port
-        entry.is_elsewhere = is_elsewhere
-        try:
-            entry.localport, left_out = parse_localport(row)
-            problems.extend(
-                f"metadata port {row.logical_port!r:.80} of network "
-                f"{network}, an address is left out: {reason}"
-                for reason in left_out
-            )
-        except UnusableRowError as error:
-            problems.append(
-                f"metadata port {row.logical_port!r:.80} of network "
-                f"{network} can't be used: {error}"
-            )
-
-
-def _gather_ports(
-    rows: Iterable[PortRow], chassis: uuid.UUID | None, problems: list[str]
-) -> tuple[dict[str, _Gathered], list[LocalNetwork]]:
-    """Return the networks with instances' ports on CHASSIS, and the others.
-
-    Those are of ports that are not served: their datapaths stay monitored,
-    or a row would come and go with every look at it.
-    """
-    gathered: dict[str, _Gathered] = {}
-    others: list[LocalNetwork] = []
-    taken = _virtual_addresses(rows, chassis)
-    for row in rows:
-        if not is_local(row, chassis):
-            continue
-        network = network_of(row)
-        if network is None:
-            others.append(LocalNetwork(None, row.datapath, None))
-            if row.datapath_ids is not None or row.datapath is None:
-                problems.append(
-                    f"port {row.logical_port!r:.80} skipped: its datapath "
-                    f"{row.datapath} has no name of the form neutron-<uuid>"
-                )
-            continue
-        try:
-            port, left_out = parse_vif_port(row)
-        except UnusableRowError as error:
-            others.append(LocalNetwork(None, row.datapath, None))
-            problems.append(f"port {row.logical_port!r:.80} skipped: {error}")
-            continue
-        if left_out:
-            more = f" (and {len(left_out) - 1} more)" if left_out[1:] else ""
-            problems.append(
-                f"port {row.logical_port!r:.80}, an address is left out: "
-                f"{left_out[0]}{more}"
-            )
-        virtual = taken.get((row.datapath, row.logical_port), ())
-        port = dataclasses.replace(port, virtual=tuple(virtual))
-        entry = gathered.setdefault(network, _Gathered())
-        entry.ports.append(port)
-        if row.datapath is not None:
-            entry.datapaths.add(row.datapath)
-    return gathered, others
-
-
-def _virtual_addresses(
-    rows: Iterable[PortRow], chassis: uuid.UUID | None
-) -> dict[tuple[uuid.UUID | None, str], list[IPAddress]]:
-    """Return (datapath, port) -> the virtual addresses that it has taken.
-
-    Who announces the address of a `virtual` port from one of its parents
-    has it: ovn-controller says so in the row, and binds it where that is.
-    """
-    taken: dict[tuple[uuid.UUID | None, str], list[IPAddress]] = {}
-    virtual = [
-        row
-        for row in rows
-        if chassis is not None
-        and row.chassis == chassis
-        and row.type == _VIRTUAL
-    ]
-    for row in sorted(virtual, key=lambda row: row.logical_port):
-        holder = taken.setdefault((row.datapath, row.virtual_parent), [])
-        with contextlib.suppress(UnusableRowError):
-            for addresses in parse_macs(row.mac)[0].values():
-                holder += addresses
-    return taken
 
 
 def chassis_snapshot(
@@ -304,19 +191,36 @@ def chassis_snapshot(
     """Return what ROWS say of CHASSIS, and which networks to ask for.
 
     ANSWERED are the clauses of Port_Binding that the server has answered;
-    IS_FILLED tells whether it has anything to answer yet.
+    IS_FILLED tells whether ovn-northd has written the database at all.
     A row that can't be used becomes a problem and disturbs no other.
     """
     rows = list(rows)
     problems: list[str] = []
-    gathered, others = _gather_ports(rows, chassis, problems)
-    _gather_localports(rows, gathered, problems)
+    networks, unserved = _read_ports(rows, chassis, problems)
+    _read_localports(rows, networks, problems)
+    snapshot = ChassisSnapshot(
+        chassis=chassis,
+        networks=_network_snapshots(networks, answered),
+        problems=tuple(sorted(problems)),
+        synced=is_filled
+        and chassis is not None
+        and chassis_clause(chassis) in answered,
+        is_filled=is_filled,
+        nb_cfg=nb_cfg,
+    )
+    return snapshot, _to_ask_for(networks, unserved)
+
+
+def _network_snapshots(
+    networks: Mapping[str, _Network], answered: Collection[Clause]
+) -> dict[str, NetworkSnapshot]:
+    """Return NETWORKS as the model has them."""
     parents = {
         port.logical_port: port
-        for entry in gathered.values()
+        for entry in networks.values()
         for port in entry.ports
     }
-    networks = {
+    return {
         network: NetworkSnapshot(
             network=network,
             datapath=entry.datapath,
@@ -327,35 +231,149 @@ def chassis_snapshot(
                     key=lambda port: port.logical_port,
                 )
             ),
-            complete=entry.seen_localport is not None
+            complete=entry.localport_name is not None
             or localport_clause(network, None) in answered,
         )
-        for network, entry in gathered.items()
+        for network, entry in networks.items()
     }
+
+
+def _to_ask_for(
+    networks: Mapping[str, _Network], unserved: Iterable[uuid.UUID | None]
+) -> list[LocalNetwork]:
+    """Return which rows to monitor for NETWORKS.
+
+    The datapaths of UNSERVED ports, too: without its clause the row would
+    go, and come back with the next look at the port.
+    """
     asked = [
         LocalNetwork(
             network,
             entry.datapath,
-            # Else a better one would not be seen.
-            None if entry.is_elsewhere else entry.seen_localport,
+            # Asked for by its name, a better one would not be seen.
+            None if entry.is_elsewhere else entry.localport_name,
         )
-        for network, entry in gathered.items()
+        for network, entry in networks.items()
     ]
-    others += [
-        LocalNetwork(None, datapath, None)
-        for entry in gathered.values()
+    others = [
+        datapath
+        for entry in networks.values()
         for datapath in entry.datapaths - {entry.datapath}
     ]
-    return (
-        ChassisSnapshot(
-            chassis=chassis,
-            networks=networks,
-            problems=tuple(sorted(problems)),
-            synced=is_filled
-            and chassis is not None
-            and chassis_clause(chassis) in answered,
-            is_filled=is_filled,
-            nb_cfg=nb_cfg,
-        ),
-        asked + others,
-    )
+    asked += [
+        LocalNetwork(None, datapath, None) for datapath in (*unserved, *others)
+    ]
+    return asked
+
+
+def _read_ports(
+    rows: Iterable[PortRow], chassis: uuid.UUID | None, problems: list[str]
+) -> tuple[dict[str, _Network], list[uuid.UUID | None]]:
+    """Return the networks with instances' ports on CHASSIS.
+
+    Also the datapaths of ports that can't be served, whose reasons are
+    added to PROBLEMS.
+    """
+    networks: dict[str, _Network] = {}
+    unserved: list[uuid.UUID | None] = []
+    virtual = _virtual_addresses(rows, chassis)
+    for row in rows:
+        if not is_local(row, chassis):
+            continue
+        network = network_of(row)
+        if network is None:
+            unserved.append(row.datapath)
+            if row.datapath_ids is not None or row.datapath is None:
+                problems.append(
+                    f"port {row.logical_port!r:.80} skipped: its datapath "
+                    f"{row.datapath} has no name of the form neutron-<uuid>"
+                )
+            continue
+        try:
+            port, left_out = parse_vif_port(row)
+        except UnusableRowError as error:
+            unserved.append(row.datapath)
+            problems.append(f"port {row.logical_port!r:.80} skipped: {error}")
+            continue
+        if left_out:
+            more = f" (and {len(left_out) - 1} more)" if left_out[1:] else ""
+            problems.append(
+                f"port {row.logical_port!r:.80}, an address is left out: "
+                f"{left_out[0]}{more}"
+            )
+        used = virtual.get((row.datapath, row.logical_port), ())
+        entry = networks.setdefault(network, _Network())
+        entry.ports.append(dataclasses.replace(port, virtual=tuple(used)))
+        if row.datapath is not None:
+            entry.datapaths.add(row.datapath)
+    return networks, unserved
+
+
+def _virtual_addresses(
+    rows: Iterable[PortRow], chassis: uuid.UUID | None
+) -> dict[tuple[uuid.UUID | None, str], list[IPAddress]]:
+    """Return (datapath, port) -> the virtual addresses that it uses.
+
+    The address of a `virtual` port belongs to the parent that announces it:
+    ovn-controller writes that into the row and binds it to its chassis.
+    """
+    used: dict[tuple[uuid.UUID | None, str], list[IPAddress]] = {}
+    virtual = [
+        row
+        for row in rows
+        if chassis is not None
+        and row.chassis == chassis
+        and row.type == _VIRTUAL
+    ]
+    for row in sorted(virtual, key=lambda row: row.logical_port):
+        addresses = used.setdefault((row.datapath, row.virtual_parent), [])
+        with contextlib.suppress(UnusableRowError):
+            for own in parse_macs(row.mac)[0].values():
+                addresses += own
+    return used
+
+
+def _read_localports(
+    rows: Iterable[PortRow],
+    networks: Mapping[str, _Network],
+    problems: list[str],
+) -> None:
+    """Note the metadata port of each of NETWORKS.
+
+    Of several, the one on the datapath of the ports: a switch that was made
+    again may have left an old one.
+    """
+    found = [
+        (row.datapath not in entry.datapaths, row.logical_port, row)
+        for row in rows
+        if is_metadata_port(row)
+        and (entry := networks.get(network_of(row) or "")) is not None
+    ]
+    for is_elsewhere, _, row in sorted(found, key=lambda each: each[:2]):
+        network = network_of(row) or ""
+        entry = networks[network]
+        name = f"metadata port {row.logical_port!r:.80}"
+        if row.type != _LOCALPORT:
+            # Neutron makes it "virtual" when its address is an allowed
+            # address pair; OVN then delivers nothing to it.
+            problems.append(
+                f"{name} of network {network} can't be used: its type is "
+                f"{row.type!r:.20}; is its address in the "
+                f"allowed_address_pairs of a port?"
+            )
+        elif entry.localport_name is not None:
+            problems.append(f"{name} skipped: network {network} has another")
+        else:
+            entry.localport_name = row.logical_port
+            entry.is_elsewhere = is_elsewhere
+            try:
+                entry.localport, left_out = parse_localport(row)
+            except UnusableRowError as error:
+                problems.append(
+                    f"{name} of network {network} can't be used: {error}"
+                )
+                continue
+            problems.extend(
+                f"{name} of network {network}, an address is left out: {text}"
+                for text in left_out
+            )

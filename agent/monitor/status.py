@@ -19,12 +19,12 @@ class NetworkStatus:
     addresses: tuple[str, ...] = ()
     instances: int = 0
     digest: str = ""
-    reconciles: int = 0  # that were good; those that were not:
-    failures: int = 0
+    reconciles: int = 0  # that succeeded
+    failures: int = 0  # reconciles that did not
     error: str = ""
     conflicts: tuple[str, ...] = ()
-    # What was refused or left out of whom asked for more than its share,
-    # since the agent started, and who it is (instances' ids) now.
+    # Requests refused or not logged per limit since the agent started, and
+    # the instances (ids) that are over a limit now.
     shares: dict[str, int] = dataclasses.field(default_factory=dict)
     over_share: tuple[str, ...] = ()
 
@@ -45,9 +45,9 @@ class Status:
         self._reconciles = 0
 
     def waits_for(self, what: str, reason: str) -> bool:
-        """Note why WHAT is not there yet; "" when it is.
+        """Note the REASON why WHAT is still missing; "" when it is there.
 
-        Tells whether that is so since now.
+        Returns whether that has changed.
         """
         with self._lock:
             before = self._waiting.pop(what, "")
@@ -56,9 +56,9 @@ class Status:
             return bool(before) != bool(reason)
 
     def trouble(self, what: str, problem: str) -> bool:
-        """Note what is the matter with WHAT; "" for nothing.
+        """Note the PROBLEM of WHAT; "" when there is none.
 
-        Tells whether that is news of a problem. All is served meanwhile.
+        Returns whether it is a new problem. All is served meanwhile.
         """
         with self._lock:
             before = self._troubles.pop(what, "")
@@ -104,7 +104,7 @@ class Status:
     def shares(
         self, network: str, sums: Mapping[str, int], *, over: Iterable[str]
     ) -> None:
-        """Note what NETWORK's haproxy kept from whom is OVER its share."""
+        """Note the SUMS per limit of NETWORK, and the clients OVER one."""
         with self._lock:
             entry = self._networks.get(network)
             if entry is not None:
@@ -112,7 +112,7 @@ class Status:
                 entry.over_share = tuple(over)
 
     def failed(self, network: str, reason: str) -> bool:
-        """Note that NETWORK failed; tell whether that is news."""
+        """Note that NETWORK failed; return whether the reason is new."""
         with self._lock:
             entry = self._networks.setdefault(network, NetworkStatus())
             news = entry.error != reason
@@ -123,7 +123,7 @@ class Status:
             return news
 
     def served_networks(self) -> list[str]:
-        """Return the networks whose last try was good."""
+        """Return the networks whose last reconcile succeeded."""
         with self._lock:
             return [
                 network
@@ -138,12 +138,12 @@ class Status:
             self._networks.pop(network, None)
 
     def networks(self) -> list[str]:
-        """Return the networks something is known of."""
+        """Return the networks that have an entry."""
         with self._lock:
             return list(self._networks)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON's types."""
+        """Return all of it in the types of JSON."""
         with self._lock:
             return {
                 "version": self._version,

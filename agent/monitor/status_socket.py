@@ -24,7 +24,7 @@ _ACCEPT_PAUSE_S = 0.2
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    """Answers whoever connects with one line of JSON."""
+    """Answers each client with one line of JSON."""
 
     timeout = _SEND_TIMEOUT_S
 
@@ -73,9 +73,9 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         ).start()
 
     def get_request(self) -> tuple[Any, Any]:
-        """Take the next caller; wait a while before OSError.
+        """Accept the next client; pause before an OSError is raised.
 
-        Without a free descriptor the caller stays in the queue, and the
+        Without a free descriptor the client stays in the queue, and the
         server would try again as fast as it can.
         """
         try:
@@ -85,8 +85,8 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
             raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note that a caller went away before it had its answer."""
-        LOG.debug("a caller of the status went away")
+        """Log that a client closed before it had its answer."""
+        LOG.debug("a client of the status socket closed too early")
 
     def stop(self) -> None:
         """Stop serving and remove the socket."""

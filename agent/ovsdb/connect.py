@@ -1,4 +1,4 @@
-"""Connect to a database, wait for it as long as it takes, say so once."""
+"""Connect to a database, however long that takes; ask one question."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 RETRY_S = 1.0
 _STOP_POLL_S = 0.2
 _ANSWER_TIMEOUT_MS = 5000
-# Not that it should take so long, but a first dump may, over a slow link.
+# The first copy of the rows may take this long over a slow link.
 _START_TIMEOUT_S = 180
 
 
@@ -36,11 +36,11 @@ def wait_for_database(
 ) -> T | None:
     """Return what ATTEMPT returns once it does not raise; None if STOPped.
 
-    NAME and REMOTE are for the log; REPORT is told the reason while it
-    waits and "" when it is over. An attempt that hangs (a server that
-    takes the connection and says nothing) does not outlive STOP.
+    NAME and REMOTE are for the log. REPORT gets the reason while this waits
+    and "" at the end. An attempt that hangs (the server accepts the
+    connection and says nothing) does not outlive STOP.
     """
-    said = False
+    logged = False
     report(f"connecting to {name} at {remote}")
     while not stop.is_set():
         outcome = _Outcome(attempt)
@@ -51,20 +51,20 @@ def wait_for_database(
             LOG.info("connected to %s at %s", name, remote)
             return outcome.result
         report(f"{name} not reachable at {remote}: {outcome.error}")
-        if not said:
+        if not logged:
             LOG.warning(
                 "%s not reachable at %s, waiting for it: %s",
                 name,
                 remote,
                 outcome.error,
             )
-            said = True
+            logged = True
         stop.wait(RETRY_S)
     return None
 
 
 class _Outcome(Generic[T]):
-    """What a call came to, made in a thread of its own."""
+    """The result or the error of a call made in a thread of its own."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -81,7 +81,7 @@ class _Outcome(Generic[T]):
             self.error = error
 
     def wait(self, stop: threading.Event) -> bool:
-        """Wait until it is there; False if STOP came first."""
+        """Wait for the outcome; return False if STOP was set first."""
         while self._thread.is_alive():
             self._thread.join(_STOP_POLL_S)
             if stop.is_set():
@@ -90,11 +90,11 @@ class _Outcome(Generic[T]):
 
 
 def fetch_schema(remote: str, schema: str) -> Any:
-    """Return a helper with SCHEMA of the first of REMOTE that tells it.
+    """Return a helper with SCHEMA from the first of REMOTE that answers.
 
-    REMOTE is comma-separated; a server that does not answer in time is
-    passed over (ovsdbapp's own would wait for it for ever). Raises
-    ConnectionError with what each said.
+    REMOTE is comma-separated. A server that does not answer in time is
+    skipped (ovsdbapp would wait for it for ever). Raises ConnectionError
+    with the reason of each.
     """
     answer = _ask_first(remote, "get_schema", [schema])
     return idlutils.create_schema_helper(answer)
@@ -105,8 +105,8 @@ def transact(
 ) -> list[Any]:
     """Return the results of OPERATIONS on SCHEMA, in one transaction.
 
-    By the first of REMOTE (comma-separated) that answers. For a single
-    question: nothing is followed, nothing is kept. Raises OSError.
+    The first of REMOTE (comma-separated) that answers carries them out.
+    Nothing is monitored and no connection is kept. Raises OSError.
     """
     results = list(_ask_first(remote, "transact", [schema, *operations]))
     for result in results:
@@ -121,7 +121,7 @@ def select(
 ) -> dict[str, Any]:
     """Return the operation that reads COLUMNS of TABLE (RFC 7047, 5.2.2).
 
-    Of all rows, or of those that meet the condition WHERE.
+    It reads all rows, or those that meet the condition WHERE.
     """
     return {
         "op": "select",
@@ -132,15 +132,15 @@ def select(
 
 
 def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
-    """Return what the first of REMOTE (comma-separated) answers.
+    """Return the answer of the first of REMOTE (comma-separated).
 
-    Raises ConnectionError with what each said.
+    Raises ConnectionError with the reason of each.
     """
     reasons = []
     for one in remote.split(","):
         try:
             return _ask(one, method, parameters)
-        # The library's, for a remote or certificate that it can't make out.
+        # The library raises all of these for a bad remote or certificate.
         except (OSError, TypeError, ValueError, OverflowError) as error:
             reasons.append(f"{one}: {error}" if "," in remote else str(error))
     raise ConnectionError("; ".join(reasons))
@@ -187,7 +187,7 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
 def use_certificates(
     private_key: Path | None, certificate: Path | None, authority: Path | None
 ) -> None:
-    """Have connections of `ssl:` remotes use these files."""
+    """Use these files for connections to `ssl:` remotes."""
     if private_key is not None:
         Stream.ssl_set_private_key_file(str(private_key))
     if certificate is not None:

@@ -1,4 +1,4 @@
-"""ovsdbapp's commands and transactions, on any of our databases."""
+"""ovsdbapp's commands and transactions on either database."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ovsdbapp.backend.ovs_idl import transaction
 class Database(ovs_idl.Backend, api.API):  # type: ignore[misc]  # untyped
     """A database behind a running connection.
 
-    Not ovsdbapp's own Open_vSwitch and Southbound APIs: the first one's
-    transactions wait until ovs-vswitchd has done all that was ever asked
-    of it, and both want every table monitored.
+    ovsdbapp's own APIs do not fit: both need every table monitored, and
+    transactions of its Open_vSwitch API wait until ovs-vswitchd has done
+    everything that was ever requested.
     """
 
     def create_transaction(
         self, *_: Any, **__: Any
     ) -> transaction.Transaction:
-        """Return a transaction, as ovsdbapp's `execute` asks for one.
+        """Return a transaction for ovsdbapp's `execute`.
 
-        Errors are raised and not logged: who catches them knows more.
+        Errors are raised and not logged: the caller logs them.
         """
         return transaction.Transaction(
             self, self.ovsdb_connection, check_error=True, log_errors=False

@@ -1,8 +1,7 @@
-"""Tell Neutron that the agent is alive: Chassis_Private.external_ids.
+"""Show Neutron that the agent is alive: Chassis_Private.external_ids.
 
-On a thread and a path of its own: a thousand networks being provisioned
-never make the agent look dead. The keys and the way they are made are
-Neutron's (its agents API reads them).
+This has a thread of its own, so that provisioning a thousand networks never
+makes the agent look dead. Neutron's agents API defines and reads the keys.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ LOG = logging.getLogger(__name__)
 ID_KEY = "neutron:ovn-metadata-id"
 HEARTBEAT_KEY = "neutron:ovn-metadata-sb-cfg"
 BRIDGE_KEY = "neutron:ovn-bridge"
-# Of the agent that has metadata as an extension: one host, one agent.
+# Keys of neutron-ovn-agent, which has metadata as an extension.
 SIBLING_KEYS = (
     "neutron:ovn-neutron-agent-id",
     "neutron:ovn-neutron-agent-sb-cfg",
@@ -34,7 +33,7 @@ _MAX_RETRY_S = 60.0
 
 
 def agent_id(chassis_name: str) -> str:
-    """Return the agent's id in Neutron, which follows from the chassis'."""
+    """Return the agent's id in Neutron, derived from the chassis' name."""
     try:
         chassis = uuid.UUID(chassis_name)
     except ValueError:
@@ -43,10 +42,10 @@ def agent_id(chassis_name: str) -> str:
 
 
 def max_delay_s(agent_down_time_s: int) -> int:
-    """Return how long a heartbeat may wait, so that not all come at once.
+    """Return how long a heartbeat may be delayed, so that they spread out.
 
-    A third of the time after which Neutron calls an agent dead, from 3
-    to 10 s.
+    It is a third of the time after which Neutron takes an agent for dead,
+    but from 3 to 10 s.
     """
     return max(min(agent_down_time_s // 3, 10), 3)
 
@@ -66,32 +65,32 @@ def changed_keys(
 
 
 def is_heartbeat_alone(missing: Collection[str]) -> bool:
-    """Tell whether of the keys in MISSING all but the heartbeat are true.
+    """Tell whether the heartbeat is the only key in MISSING.
 
-    Only that may wait: a registration, a bridge that changed may not.
+    Only that may wait: a registration or a changed bridge may not.
     """
     return set(missing) == {HEARTBEAT_KEY}
 
 
 class Heartbeat:
-    """Keeps the keys true, on its own thread.
+    """Keeps the keys up to date, on its own thread.
 
-    TELL is told why they can't be written ("" when they can), and says
-    whether that is news.
+    REPORT gets the reason why they can't be written ("" when they can) and
+    returns whether that is new.
     """
 
     def __init__(
         self,
         southbound: Southbound,
         *,
-        tell: Callable[[str], bool],
+        report: Callable[[str], bool],
         chassis_name: str,
         bridge: Callable[[], str],
         nb_cfg: Callable[[], int],
         agent_down_time_s: Callable[[], int],
     ) -> None:
         self._southbound = southbound
-        self._tell = tell
+        self._report = report
         self._chassis_name = chassis_name
         self._bridge = bridge
         self._nb_cfg = nb_cfg
@@ -99,17 +98,17 @@ class Heartbeat:
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._is_first = True
-        # Chassis_Private's row whose siblings' keys were removed.
+        # The Chassis_Private row that the siblings' keys were removed from.
         self._cleared: uuid.UUID | None = None
 
     def start(self) -> None:
-        """Write at once, then whenever there is something to write."""
+        """Write now, then whenever there is something to write."""
         threading.Thread(
             target=self._run, name="heartbeat", daemon=True
         ).start()
 
     def note(self) -> None:
-        """Have it look again (after any change of the database)."""
+        """Compare again (to be called after any change of the database)."""
         self._changed.set()
 
     def stop(self) -> None:
@@ -124,32 +123,32 @@ class Heartbeat:
             try:
                 self._delay_if_heartbeat()
                 self._write()
-            # Any error of the database's: the next try is what counts.
+            # Whatever the database raised, it is tried again.
             except Exception as error:  # noqa: BLE001
                 problem = (
                     f"Neutron may show the agent dead, its heartbeat in "
                     f"Chassis_Private is not written: {error}"
                 )
-                if self._tell(problem):
+                if self._report(problem):
                     LOG.warning("%s", problem)
                 self._stop.wait(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_S)
                 continue
-            self._tell("")
+            self._report("")
             delay_s = _RETRY_S
             self._changed.wait()
 
     def _delay_if_heartbeat(self) -> None:
-        """Wait a random while before a heartbeat, and only before one.
+        """Wait for a random time before a heartbeat that may wait.
 
-        Not before the first: that one says that the agent has started.
+        The first one may not: it shows that the agent has started.
         """
         first, self._is_first = self._is_first, False
         found = self._row()
         if first or found is None:
             return
         if is_heartbeat_alone(self._missing(found[1])):
-            # Not for secrets: it spreads the load of many chassis.
+            # This spreads the load of many chassis; it is no secret.
             most_s = max_delay_s(self._agent_down_time_s())
             delay = random.uniform(0, most_s)  # noqa: S311
             self._stop.wait(delay)
@@ -172,7 +171,7 @@ class Heartbeat:
         )
 
     def _write(self) -> None:
-        """Write what differs, if there is a row to write to."""
+        """Write the keys that differ, if our row exists."""
         found = self._row()
         if found is None:
             return
@@ -180,7 +179,7 @@ class Heartbeat:
         missing = self._missing(present)
         siblings = [key for key in SIBLING_KEYS if key in present]
         if row == self._cleared:
-            # One that came back since is really there.
+            # A sibling whose keys came back since then is alive.
             siblings = []
         if missing or siblings:
             self._send(row, missing, siblings)

@@ -1,8 +1,8 @@
-"""OVN's Southbound database: what is bound here, asked for and no more.
+"""OVN's Southbound database: monitor what concerns this chassis, no more.
 
-One thread of ovsdbapp's runs the IDL. After each change it reads all that
-is monitored (a few hundred rows at most: the conditions see to that), makes
-one frozen snapshot of it, and adjusts the conditions to it.
+One thread of ovsdbapp runs the IDL. After each change it reads all monitored
+rows (a few hundred at most, because of the conditions), makes one frozen
+snapshot of them, and adjusts the conditions to it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .database import Database
 LOG = logging.getLogger(__name__)
 
 SCHEMA = "OVN_Southbound"
-# A changed condition has the server look at every row, so changes are
+# A changed condition costs the server a pass over every row, so changes are
 # collected for this long after one was sent.
 CONDITION_INTERVAL_S = 0.1
-# A server that takes the connection and says nothing is asked after this
-# long and left after twice that. The next gets twice the time, and so on:
-# one that is only busy has its chance.
+# A server that accepts the connection and says nothing is probed after this
+# long and given up after twice that. The next server gets twice the time, and
+# so on: one that is only busy gets its chance.
 _PATIENCE_MS = 2000
 _MOST_PATIENCE_MS = 60000
 
@@ -55,8 +55,8 @@ _COLUMNS = {
 class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
     """The IDL that follows one chassis.
 
-    `snapshot` is the newest. ON_SNAPSHOT is called after each change, on
-    the IDL's thread, so it only takes note.
+    `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
+    IDL's thread: it must not block.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         **options: Any,
     ) -> None:
         super().__init__(remote, helper, leader_only=False, **options)
-        # The IDL has no other way to say so.
+        # The IDL has no parameter for it.
         reconnect = self._session.reconnect
         reconnect.set_backoff(reconnect.get_min_backoff(), max_backoff_ms)
         self._probe_ms = reconnect.get_probe_interval()
@@ -86,24 +86,25 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         self._has_additional = "additional_chassis" in columns
         self._apply(monitoring.chassis_conditions(chassis_name))
         self._apply({"Port_Binding": [], "Datapath_Binding": []})
-        # They go out with the connection; until then the IDL would not
-        # sleep for wanting to send them.
+        # The IDL sends them when it connects. Until then this flag would
+        # keep it from sleeping.
         self.cond_changed = False
 
     def restart_fsm(self) -> None:
-        """Begin with a server anew: it may be one that does not answer."""
+        """Start with a server, which may be one that does not answer."""
         super().restart_fsm()
         self._session.reconnect.set_probe_interval(self._patience_ms)
         self._patience_ms = min(2 * self._patience_ms, _MOST_PATIENCE_MS)
 
     def run(self) -> Any:
-        """Process what arrived, then publish what it means."""
+        """Process what arrived, then publish the new snapshot."""
         changed = super().run()
         self._note_cluster()
         if self.state == self.IDL_S_MONITORING:
             self._session.reconnect.set_probe_interval(self._probe_ms)
             self._patience_ms = _PATIENCE_MS
-        # Not those of before: a run that raised has published nothing.
+        # Compared with what was published: a run that raised published
+        # nothing.
         seen = self.change_seqno, self.cond_seqno
         if seen != self._published:
             self._published = seen
@@ -113,10 +114,10 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return changed
 
     def _note_cluster(self) -> None:
-        """Accept a cluster that was made anew in the place of the old.
+        """Accept a cluster that was made again in place of the old one.
 
-        The IDL passes over every server whose log is shorter than what it
-        has seen, and a new cluster's is: it would never connect again.
+        The IDL skips every server whose log is shorter than what it has
+        seen. That of a new cluster is: the IDL would never connect again.
         """
         tables = self.server_tables  # of _Server; None until first connected
         for row in tables["Database"].rows.values() if tables else ():
@@ -129,17 +130,17 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             self._cluster = cluster
 
     def _can_send(self) -> bool:
-        """Tell whether there are conditions to send and a way to.
+        """Tell whether there are conditions to send and a free connection.
 
-        Without one the IDL would keep them and never sleep meanwhile.
+        Without one the IDL would keep them and not sleep meanwhile.
         """
         free = self._session.is_connected() and self._request_id is None
         return bool(self._wanted) and free
 
     def is_connected(self) -> bool:
-        """Tell whether the server is there, and has told what there is.
+        """Tell whether the server is connected and has sent its rows.
 
-        One that hangs takes the connection (the IDL keeps that private).
+        A server that hangs still accepts connections.
         """
         connected = bool(self._session.is_connected())
         return connected and self.state == self.IDL_S_MONITORING
@@ -200,8 +201,8 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
     def _is_filled(self) -> bool:
         """Tell whether ovn-northd has written this database at all.
 
-        It does so in one transaction with SB_Global's options. Old schemas
-        have none.
+        It writes SB_Global's options in the same transaction. Old schemas
+        have no such column.
         """
         rows = self._rows("SB_Global")
         return any(getattr(row, "options", True) for row in rows)
@@ -221,12 +222,12 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             datapath=datapath_id,
             datapath_ids=dict(known.external_ids) if known else None,
             parent_port=next(iter(row.parent_port), ""),
-            # Of all chassis only ours is monitored: others don't resolve.
+            # Only our own Chassis row is monitored: others don't resolve.
             chassis=next((c.uuid for c in row.chassis), None),
             additional_chassis=frozenset(
                 c.uuid for c in getattr(row, "additional_chassis", ())
             ),
-            # Not in the schemas of old either.
+            # Old schemas have neither.
             port_security=list(getattr(row, "port_security", ())),
             virtual_parent=next(iter(getattr(row, "virtual_parent", ())), ""),
         )

@@ -17,21 +17,21 @@ from . import connect
 from .database import Database
 
 SCHEMA = "Open_vSwitch"
-# Its poll loop takes some ms; the database's reply comes with the IDL.
+# A round of ovs-vswitchd takes some ms.
 _VSWITCHD_POLL_S = 0.005
 _VSWITCHD_TIMEOUT_S = 10.0
-# What is waited for without a name for the chassis.
+# What the agent waits for while the chassis has no name.
 NO_SYSTEM_ID = (
     "system-id in Open_vSwitch external_ids; ovn-controller needs it too"
 )
 DEFAULT_BRIDGE = "br-int"  # ovn-controller(8), ovn-bridge
-# The network of a port of ours: its name has ten letters of that only, and
-# an instance's port may have the same ones.
+# Marks a port as ours, with its network: the port's name has only ten
+# characters of the network's id, and an instance's port may have the same.
 NETWORK_KEY = "ovn-metadata-network"
-# The index of its device: a veth made anew under the same name is another,
-# and the userspace datapath holds on to the one that is gone.
+# The index of the port's device. A veth that is made again has the same name
+# and another index; the userspace datapath would keep the old device.
 IFINDEX_KEY = "ovn-metadata-ifindex"
-# What os-vif, libvirt and Neutron's other agents note of a port.
+# What os-vif, libvirt and Neutron's other agents write on a port.
 _INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
 
 _COLUMNS = {
@@ -45,8 +45,8 @@ _COLUMNS = {
 class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
     """The IDL of the local Open vSwitch.
 
-    `snapshot` is the newest. ON_SNAPSHOT is called after each change, on
-    the IDL's thread, so it only takes note.
+    `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
+    IDL's thread: it must not block.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         chassis_name: str,
         on_snapshot: Callable[[SwitchSnapshot], None],
     ) -> None:
-        """CHASSIS_NAME goes before the database's system-id; may be ""."""
+        """CHASSIS_NAME, unless "", takes precedence over the system-id."""
         super().__init__(remote, helper)
         self.snapshot = SwitchSnapshot()
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
 
     def run(self) -> Any:
-        """Process what arrived, then publish what it means."""
+        """Process what arrived, then publish the new snapshot."""
         before = self.change_seqno
         changed = super().run()
         if self.change_seqno != before:
@@ -73,9 +73,9 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return changed
 
     def is_connected(self) -> bool:
-        """Tell whether the server is there, and has told what there is.
+        """Tell whether the server is connected and has sent its rows.
 
-        One that hangs takes the connection (the IDL keeps that private).
+        A server that hangs still accepts connections.
         """
         connected = bool(self._session.is_connected())
         return connected and self.state == self.IDL_S_MONITORING
@@ -109,7 +109,7 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
 def bridge_name(ids: Mapping[str, str], chassis: str) -> str:
     """Return the integration bridge of CHASSIS by Open_vSwitch's IDS."""
-    # ovn-controller(8): a key with the chassis' name goes before.
+    # ovn-controller(8): a key with the chassis' name takes precedence.
     own = ids.get(f"ovn-bridge-{chassis}")
     return own or ids.get("ovn-bridge", DEFAULT_BRIDGE)
 
@@ -141,9 +141,9 @@ class Switch(Database):
     def plug(
         self, network: str, *, bridge: str, iface_id: str, ifindex: int
     ) -> None:
-        """Have the port of NETWORK on BRIDGE, and no other, with IFACE_ID.
+        """Ensure that the port of NETWORK is on BRIDGE and on no other.
 
-        IFINDEX is that of its device.
+        It gets IFACE_ID, and IFINDEX is the index of its device.
 
         Raises AgentError if the bridge does not exist; RuntimeError and
         ovsdbapp's TimeoutException if the database refuses or is gone.
@@ -157,14 +157,14 @@ class Switch(Database):
         self._execute(PlugCommand(self, port, bridge, ids))
 
     def unplug(self, *ports: str) -> None:
-        """Have PORTS on no bridge."""
+        """Ensure that PORTS are on no bridge."""
         self._execute(*(PlugCommand(self, port, None, {}) for port in ports))
 
     def unplug_for_good(self, port: str) -> None:
-        """Have PORT on no bridge, and ovs-vswitchd done with it.
+        """Take PORT off its bridge and wait until ovs-vswitchd let it go.
 
-        Raises TimeoutError if that takes too long. The way of
-        ovs-vsctl(8): next_cfg counts what is asked, cur_cfg what is done.
+        Waits as ovs-vsctl(8) does: next_cfg counts the requests, cur_cfg
+        those that are done. Raises TimeoutError if it takes too long.
         """
         request = CountCommand(self)
         self._execute(PlugCommand(self, port, None, {}), request)
@@ -179,7 +179,9 @@ class Switch(Database):
                 if rows and rows[0].cur_cfg >= request.result:
                     return
             if time.monotonic() > deadline:
-                raise TimeoutError("ovs-vswitchd does not do what is asked")
+                raise TimeoutError(
+                    "ovs-vswitchd does not release a port; is it running?"
+                )
             time.sleep(_VSWITCHD_POLL_S)
 
     def _execute(self, *wanted: command.BaseCommand) -> None:
@@ -189,20 +191,20 @@ class Switch(Database):
 
 
 class CountCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
-    """Ask ovs-vswitchd to say when it has done what a transaction asks."""
+    """Ask ovs-vswitchd to report when it has done a transaction."""
 
     def run_idl(self, txn: Any) -> None:
-        """Count one more request; nothing where nothing else changes."""
+        """Count one more request, if the transaction changes anything."""
         for row in self.api.idl.tables["Open_vSwitch"].rows.values():
             row.increment("next_cfg")
 
     def post_commit(self, txn: Any) -> None:
-        """Keep the count that this request has; our copy may be older."""
+        """Keep the number of this request; our copy of it may be older."""
         self.result = txn.get_increment_new_value()
 
 
 class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
-    """Put a port on a bridge with its external_ids, or (None) on none."""
+    """Put a port on a bridge with its external_ids; on none for None."""
 
     def __init__(
         self, api: Any, port: str, bridge: str | None, ids: Mapping[str, str]
@@ -213,7 +215,7 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
         self.ids = ids
 
     def run_idl(self, txn: Any) -> None:
-        """Add what is missing, take away what is elsewhere."""
+        """Add the port where it is missing, remove it from elsewhere."""
         tables = self.api.idl.tables
         target = None
         for bridge in list(tables["Bridge"].rows.values()):
@@ -248,10 +250,10 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
                 interface.setkey("external_ids", key, value)
 
     def _rival(self, port: Any) -> bool:
-        """Tell whether another PORT has our iface-id.
+        """Tell whether PORT is another one with our iface-id.
 
-        ovn-controller would bind either of the two: what an agent left
-        that named the veth in another way.
+        ovn-controller would bind either of the two. An agent that named the
+        veth in another way may have left it.
         """
         return (
             self.bridge is not None
@@ -261,12 +263,12 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
 
 
 def given_chassis_name(option: str) -> str:
-    """Return the chassis' name where the database does not decide; or "".
+    """Return the chassis' name if the database does not decide it; else "".
 
-    OPTION is what ovn-controller is given by -n. Else it takes the file
-    system-id-override, if there is one: 63 bytes of its first line, when it
-    starts (ovn-controller(8), system-id). Raises AgentError if that file
-    can't be read.
+    OPTION is what ovn-controller is started with (-n). Without it,
+    ovn-controller reads 63 bytes of the first line of system-id-override
+    when it starts, if that file exists (ovn-controller(8), system-id).
+    Raises AgentError if the file can't be read.
     """
     if option:
         return option
