@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 
-from . import fair_share
+from . import limits
 
 # A client that went over its share this long ago is no longer reported.
 CALM_S = 60.0
@@ -44,7 +44,7 @@ NOVA_COMMAND = "; ".join(
 class Counted:
     """What one haproxy has counted since it started.
 
-    `sources`: instance -> (gpc0, gpc1), whose meaning is in `fair_share`.
+    `sources`: instance -> (gpc0, gpc1), whose meaning is in `limits`.
     """
 
     # Requests that were not HTTP, or not complete: their source is unknown.
@@ -103,7 +103,7 @@ class Sums:
         return tuple(sorted(self._over))
 
     def by_name(self, *, is_gateway: bool) -> dict[str, int]:
-        """Return the sums by what they count (see `fair_share`)."""
+        """Return the sums by what they count (see `limits`)."""
         first, second = "refused_connections", "unlogged_requests"
         if is_gateway:
             first, second = "queued_requests", "refused_requests"
@@ -121,7 +121,7 @@ def growth(before: int, after: int) -> int:
 
 def command(*, is_gateway: bool) -> str:
     """Return the command that `parse` understands the answer to."""
-    table = fair_share.INSTANCES if is_gateway else fair_share.SOURCES
+    table = limits.INSTANCES if is_gateway else limits.SOURCES
     return (
         f"show table {table} data.gpc0 gt 0; "
         f"show table {table} data.gpc1 gt 0; show stat metadata 1 -1"

@@ -1,8 +1,8 @@
-"""Who may connect to the gateway's socket for everybody.
+"""Who may connect to the gateway's public socket, metadata_proxy_socket.
 
-haproxy makes that socket and stays its owner: it could not replace another
-user's (it links the old one first, and fs.protected_hardlinks forbids
-that). So the agent's own user gets in by the socket's group.
+haproxy makes that socket and stays its owner. It could not replace another
+user's socket: it links the old one first, and fs.protected_hardlinks forbids
+that. So the agent's user gets access by the socket's group.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def public_access(
 ) -> Access:
     """Return what metadata_proxy_socket_mode and _group ask for.
 
-    MODE is one of MODES or "deduce"; PROXY_GID is None where no group is
-    given: the agent's, AGENT_GID. Deduced is, as Neutron does it, the
-    tightest mode that lets in both the agent and that group.
+    MODE is one of MODES or "deduce". PROXY_GID is None if no group is
+    configured; then it is the agent's, AGENT_GID. "deduce" is, as in
+    Neutron, the strictest mode that admits both the agent and that group.
     """
     gid = agent_gid if proxy_gid is None else proxy_gid
     if mode == "deduce":

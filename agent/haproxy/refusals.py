@@ -1,9 +1,10 @@
-"""What the gateway does not pass on to Nova, or not with other requests.
+"""Requests that the gateway refuses, or sends on a connection of their own.
 
 haproxy and a WSGI server must see the same requests in the same bytes, or
-one instance's bytes end up in another one's request or answer. Here haproxy
-is held to what every server reads alike. The gateway does it for all: what
-breaks out of a network's haproxy comes this way too.
+one instance's bytes end up in the request or the answer of another. These
+rules let pass only what every server reads in the same way. They are in the
+gateway because an instance that breaks out of a network's haproxy still has
+to pass it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ _ENCODED = "req.fhdr(transfer-encoding) -m found"
 _CHUNKED = "req.fhdr(transfer-encoding) -m str chunked"
 _MALFORMED = "Malformed request."
 
-# Status, reason, condition. haproxy knows more ways to say `chunked` than
-# others do, and sends HTTP/1.0 on as that, which has no chunks. CONNECT
-# would open a tunnel to Nova; TRACE would tell an instance its signature.
+# Status, reason, condition. haproxy accepts more spellings of `chunked` than
+# others do, and passes it on in HTTP/1.0, which has no chunks. CONNECT would
+# open a tunnel to Nova; TRACE would show an instance its signature.
 _REFUSED = (
     (400, _MALFORMED, f"{{ {_CONTROL} }}"),
     (400, _MALFORMED, f"{{ {_ENCODED} }} !{{ {_CHUNKED} }}"),
@@ -25,12 +26,13 @@ _REFUSED = (
     (405, "No such method.", "{ method CONNECT TRACE }"),
 )
 
-# With these a server in front of Nova may open one, to speak HTTP/2.
+# With these headers a server in front of Nova may switch to HTTP/2.
 _REMOVED = ("connection", "upgrade", "http2-settings")
 
-# Of a request behind which no server can see another one: some leave a body
-# unread, others know no trailers, or answer `Expect` once too often. That
-# would be the next request of the connection, whoever's it is.
+# The condition for a request after which the connection may be shared. Some
+# servers leave a body unread, do not know trailers, or answer `Expect` once
+# too often. They would take the rest for the next request of the connection,
+# which may be another instance's.
 PLAIN = (
     "{ method GET } !{ req.fhdr(content-length) -m found } "
     f"!{{ {_ENCODED} }} !{{ req.fhdr(expect) -m found }}"

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from .. import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import counters, fair_share, refusals
+from . import counters, limits, refusals
 from .places import Places
 
 # Neutron's tag and facility, which deployments sort their logs by.
 _LOG_TAG = "haproxy-metadata-proxy"
-# Without what is below "notice": see fair_share.
+# Without what is below "notice": see limits.
 _LOG_TARGET = "/dev/log local0 notice"
 # The timers, the status, the bytes and how it ended, as in haproxy's own
 # format for HTTP.
@@ -103,7 +103,7 @@ def render_network(
             f"interface {names.inner_veth(network)}"
         )
     rules = _limit_rules(limit)
-    connections = fair_share.connection_rules(share, places.map(network))
+    connections = limits.connection_rules(share, places.map(network))
     body = f"""
 {_global(network, places, connections=_NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -112,7 +112,7 @@ def render_network(
 listen metadata
 {chr(10).join(binds)}
 {_block(connections)}
-{_block(fair_share.request_rules(share))}
+{_block(limits.request_rules(share))}
     http-request set-var(txn.identity) src,map_str({places.map(network)})
     http-request return status 404 content-type text/plain string \
 "{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}{rules}
@@ -128,7 +128,7 @@ listen metadata
 {_retries(_GATEWAY_RETRIES)}
     server gateway unix@{gateway_socket} maxconn {_NETWORK_REQUESTS} \
 pool-max-conn {_GATEWAY_RETRIES - 1}
-{fair_share.source_table()}{_limit_tables(limit)}"""
+{limits.source_table()}{_limit_tables(limit)}"""
     return _with_digest(body)
 
 
@@ -164,8 +164,8 @@ def render_gateway(
         )
         for check in (_CHECK, _TRACK)
     )
-    lanes = "".join(_lane(lane, nova, tls) for lane in fair_share.lanes(share))
-    rules, switches = fair_share.gateway_rules(share)
+    lanes = "".join(_lane(lane, nova, tls) for lane in limits.lanes(share))
+    rules, switches = limits.gateway_rules(share)
     head = _global(
         names.GATEWAY,
         places,
@@ -208,7 +208,7 @@ backend nova-alone
     http-reuse never
 {_retries(_NOVA_RETRIES)}
 {lone}
-{lanes}{fair_share.instance_table()}"""
+{lanes}{limits.instance_table()}"""
     return _with_digest(body)
 
 
@@ -328,7 +328,7 @@ store gpc0_rate({seconds}s)
 
 
 def _lane(
-    lane: fair_share.Lane, nova: Sequence[NovaServer], tls: Tls | None
+    lane: limits.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
     """Return the backend LANE to NOVA."""
     limit = f"maxconn {max(1, lane.requests // max(1, len(nova)))}"

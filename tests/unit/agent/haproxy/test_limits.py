@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.config.settings import FairShare
-from ovn_metadata.agent.haproxy import fair_share
+from ovn_metadata.agent.haproxy import limits
 
 SHARE = FairShare(
     connections=128,
@@ -22,7 +22,7 @@ MAP = Path("/x/n.map")
 
 
 def test_connection_is_counted_before_it_is_refused():
-    track, count, refuse = fair_share.connection_rules(SHARE, MAP)
+    track, count, refuse = limits.connection_rules(SHARE, MAP)
     assert track == (
         "tcp-request connection track-sc2 src,map_str(/x/n.map,"
         "unknown-addresses),field(1,|) table sources"
@@ -32,10 +32,10 @@ def test_connection_is_counted_before_it_is_refused():
 
 
 def test_without_limits_nothing_is_refused_or_left_out():
-    gateway, switches = fair_share.gateway_rules(NO_LIMIT)
+    gateway, switches = limits.gateway_rules(NO_LIMIT)
     rules = [
-        *fair_share.connection_rules(NO_LIMIT, MAP),
-        *fair_share.request_rules(NO_LIMIT),
+        *limits.connection_rules(NO_LIMIT, MAP),
+        *limits.request_rules(NO_LIMIT),
         *gateway,
         *switches,
     ]
@@ -45,7 +45,7 @@ def test_without_limits_nothing_is_refused_or_left_out():
         for word in ("reject", "return", "tarpit", "silent", "use_backend")
         if word in rule
     ]
-    assert fair_share.lanes(NO_LIMIT) == []
+    assert limits.lanes(NO_LIMIT) == []
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_without_limits_nothing_is_refused_or_left_out():
 )
 def test_option_is_in_the_gateways_rules(change, rule):
     share = dataclasses.replace(SHARE, **change)
-    rules = fair_share.gateway_rules(share)[0]
+    rules = limits.gateway_rules(share)[0]
     assert [line for line in rules if line.endswith(rule)]
-    assert fair_share.gateway_rules(SHARE)[0] != rules
+    assert limits.gateway_rules(SHARE)[0] != rules
 
 
 def test_refused_is_counted_before_it_is_refused():
-    rules, switches = fair_share.gateway_rules(SHARE)
+    rules, switches = limits.gateway_rules(SHARE)
     numbers = [
         next(n for n, rule in enumerate(rules) if word in rule)
         for word in (
@@ -82,9 +82,7 @@ def test_refused_is_counted_before_it_is_refused():
 
 
 def test_lanes():
-    assert [
-        (lane.name, lane.requests) for lane in fair_share.lanes(SHARE)
-    ] == [
+    assert [(lane.name, lane.requests) for lane in limits.lanes(SHARE)] == [
         ("uploads", 8),
         ("greedy", 4),
         ("greedy-alone", 4),
@@ -94,7 +92,7 @@ def test_lanes():
 def test_only_plain_requests_share_connections():
     shared = [
         lane.name
-        for lane in fair_share.lanes(SHARE)
+        for lane in limits.lanes(SHARE)
         if "http-reuse always" in lane.settings()
     ]
     assert shared == ["greedy"]

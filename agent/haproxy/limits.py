@@ -1,9 +1,9 @@
-"""What keeps one instance from taking the service away from others.
+"""Limits that keep one instance from taking the service away from others.
 
-Pure text, parts of the configurations in `render`. A source is an instance,
-by whatever address it asks; all addresses that are nobody's are one source
-together. It is known from its connection on, so that what it may hold is
-bounded before it has said a word.
+This is text, parts of the configurations in `render`. A source is an
+instance, whatever address it sends from. All addresses that belong to no
+instance are one source together. A source is known as soon as it connects,
+so what it may hold is bounded before it sends anything.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from pathlib import Path
 from ..config.settings import FairShare
 from . import refusals
 
-# A network's haproxy counts by SOURCES: gpc0 connections that were refused,
-# gpc1 requests that were not logged. The gateway counts by INSTANCES: gpc0
-# requests that took the lane of the greedy, gpc1 those that were refused.
+# The tables of the counters. In a network's haproxy, SOURCES: gpc0 is the
+# connections that were refused, gpc1 the requests that were not logged. In
+# the gateway, INSTANCES: gpc0 is the requests that were sent to the greedy
+# lane, gpc1 those that were refused.
 SOURCES = "sources"
 INSTANCES = "instances"
-NOBODY = "unknown-addresses"  # the source that all of them are
+NOBODY = "unknown-addresses"  # the source of all that are no instance's
 
-# Rates are counted over this long: a boot asks all that it asks in a burst.
+# Rates are counted over this long: a boot sends its requests in a burst.
 _WINDOW_S = 10
-# For so long after its last word a source is known. The agent reads what
-# was counted more often; and for who asked longer ago no lane is kept free.
+# A source is forgotten this long after its last request. The agent reads the
+# counters more often, and no lane is kept free for older sources.
 _EXPIRE_S = 60
 _KEY = "string len 255"  # as long as an instance's id may be
 _SOURCE_COUNT = "10k"
 _INSTANCE_COUNT = "100k"
-# More than the password that Windows sends, less than a buffer of haproxy's,
-# in which it is whole before Nova hears of it.
+# More than the password that Windows sends, less than a buffer of haproxy:
+# haproxy has the whole body before it connects to Nova.
 _SMALL_BODY = 8192
-# Instances that can upload at a time, with all that they may.
+# Instances that can upload at the same time, each up to its limit.
 _UPLOADERS = 4
 # cloud-init gives up after 10 s.
 _QUEUE_S = 9
@@ -49,7 +50,7 @@ _RETRY_AFTER_S = 5
 def connection_rules(share: FairShare, map_file: Path) -> list[str]:
     """Return the rules for connections to a network's haproxy.
 
-    Those beyond a source's share are reset at once, and not logged.
+    Connections over a source's limit are reset at once and not logged.
     """
     key = f"src,map_str({map_file},{NOBODY}),field(1,|)"
     rules = [f"tcp-request connection track-sc{_SOURCE} {key} table {SOURCES}"]
@@ -65,9 +66,9 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
 def request_rules(share: FairShare) -> list[str]:
     """Return the rules for requests to a network's haproxy.
 
-    A body that dribbles in keeps nobody busy but this haproxy. Of the
-    requests that wait for the gateway those go first whose source has the
-    fewest connections.
+    A body that arrives slowly occupies only this haproxy. Of the requests
+    that wait for the gateway, those go first whose source has the fewest
+    connections.
     """
     return [
         "option http-buffer-request",
@@ -84,12 +85,12 @@ def source_table() -> str:
 def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     """Return the rules for requests to the gateway, and those of lanes.
 
-    An instance is greedy by what it has asked in a while. Alone it asks as
-    fast as it can. Where others ask too, all the greedy share a lane of some
-    requests at a time, in which those wait first who have the fewest. A body
-    that is too long to be waited for keeps a worker of Nova's for as long as
-    its sender likes: these have a lane too, of which an instance gets a
-    part.
+    An instance is greedy if its rate of requests is over the limit. While
+    it is the only one, nothing slows it down. Otherwise all greedy instances
+    share a backend with few slots; the one with the fewest open requests is
+    served first. A body too long for a buffer occupies a worker of Nova for
+    as long as its sender likes, so uploads have a lane of their own, of
+    which each instance gets a part.
     """
     rules = [
         f"http-request track-sc{_INSTANCE} req.hdr(X-Instance-ID) "
@@ -127,14 +128,14 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lane:
-    """A backend of the gateway's for some."""
+    """A backend of the gateway for some of the requests."""
 
     name: str
-    requests: int  # at a time
-    shares: bool  # connections to Nova, as plain requests may
+    requests: int  # at the same time
+    shares: bool  # whether its requests may share connections to Nova
 
     def settings(self) -> list[str]:
-        """Return what is its own, beside its servers."""
+        """Return the lines of this backend, without its servers."""
         lines = [f"timeout queue {_QUEUE_S}s"]
         if self.shares:
             lines.append("http-reuse always")
@@ -169,10 +170,10 @@ def instance_table() -> str:
 def _log_rules(
     share: FairShare, counter: int, *, counted: bool = True
 ) -> list[str]:
-    """Return the rules that keep out of the log who would fill it.
+    """Return the rules that keep one source from filling the log.
 
-    What haproxy can't parse it logs before any rule and at the level
-    "info", which our log does not take: all else gets a higher one.
+    haproxy logs a request that it can't parse before any rule, at level
+    "info". Our log does not take that level, so all others get a higher one.
     """
     rules = ["http-request set-log-level notice"]
     if share.logged_rate:
