@@ -27,8 +27,6 @@ LONG = {
     "render_network": _TEMPLATE,
     "_serve": _LATER,
     "main": _LATER,
-    "_gather_localports": _LATER,
-    "chassis_snapshot": _LATER,
     "Reconciler._provision": _LATER,
     "ensure_supervisord": _LATER,
     "_apply": _LATER,
@@ -36,7 +34,7 @@ LONG = {
 }
 CROWDED = {"Reconciler": _LATER}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 12_300, ("privsep",): 3_700}
+BUDGETS = {("agent", "privsep"): 13_000, ("privsep",): 4_000}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
