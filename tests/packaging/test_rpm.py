@@ -161,7 +161,7 @@ def test_packages_need_what_they_need(released: Path):
 
 def test_changelog_and_version_are_ours(released: Path):
     said = rpm("-qp", "--changelog", package(released, AGENT))
-    assert "by one unprivileged haproxy per network" in said
+    assert "One unprivileged haproxy for each network" in said
     (sources,) = released.glob("*.src.rpm")
     (archive,) = released.glob("*.tar.gz")
     assert archive.name in rpm("-qpl", sources).split()

@@ -1,7 +1,7 @@
-# Ask the agent $1 whether it would start, as its user $2, with the arguments
-# that follow and the files on stdin: privileged.conf, a line "== agent.conf",
-# and that file. They are put where that user can read them and nobody else
-# can, below a folder that is root's alone, as privileged.conf has to be.
+# Check whether the agent $1 would start, as its user $2, with the arguments that
+# follow and the files on stdin: privileged.conf, a line "== agent.conf", and
+# that file. They go where only that user can read them, below a folder that only
+# root can write, which privileged.conf requires.
 # Exit codes are those of "ovn-metadata-agent --check".
 set -eu
 
