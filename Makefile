@@ -38,7 +38,7 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check unit packaging functional continuity soak bench \
+.PHONY: help demo test check options unit packaging functional continuity soak bench \
     boot ansible suite deb dist dist-check image container picture packages peer \
     venv clean
 
@@ -59,6 +59,9 @@ check: venv ## format, lint, types, layers
 	@$(VENV)/bin/mypy
 	@cd /tmp && $(VENV)/bin/lint-imports --no-logo \
 	    --config $(CURDIR)/pyproject.toml
+
+options: venv ## the sample and docs/reference/options.md, from the code
+	@$(VENV)/bin/python packaging/option_pages.py
 
 unit: venv ## tests of pure code: seconds
 	$(STEP) "unit tests"

@@ -1,24 +1,32 @@
-"""From configuration files to `Settings`.
+"""From the command line and the operator's files to `Settings`.
 
 Neutron's files can be used as they are: what else they hold is ignored.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
 from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from ..errors import ConfigError
-from .option_table import IGNORED, OPTIONS, OWN_GROUP
-from .settings import Settings
-from .settings_builder import build, section
-from .sources import WrittenOptions, files_read
+from ..nova_hosts import is_address
+from .settings import (
+    GROUPS,
+    IGNORED,
+    MAX_GATEWAY_THREADS,
+    Settings,
+    all_options,
+    option_of,
+)
+from .sources import Sources
 
 PROJECT = "neutron"
 NEUTRON_PROGRAM = "neutron-ovn-metadata-agent"
@@ -31,6 +39,22 @@ _DESCRIPTION = (
 )
 OWN_FILE = "/etc/ovn-metadata-agent/agent.conf"
 
+# By "[section] name".
+_OPTIONS = {
+    str(option): (
+        option.section,
+        cfg.Opt(
+            option.name,
+            # oslo.config takes any callable, but does not say so.
+            type=option.value,  # type: ignore[arg-type]  # see above
+            default=option.default,
+            secret=option.secret,
+            deprecated_name=option.old_name or None,
+        ),
+    )
+    for _, _, option in all_options()
+}
+
 
 def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
     """Read the configuration that ARGV names, or the default files.
@@ -40,13 +64,19 @@ def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
     Raises ConfigError; SystemExit for --help, --version and a bad ARGV.
     """
     files = _Files(argv, program)
-    _check_log_options(files.written)
-    conf = _new_conf()
-    files.read_into(conf)
-    written = files.written
-    for group, option in _all_options(conf):
-        _check(conf, group, option, written)
-    return conf, build(conf, written)
+    log.register_options(files.conf)
+    files.check_log_options()
+    files.read()
+    for option in _log_options():
+        if option.dest in files.conf:  # not all are registered
+            files.get("DEFAULT", option)
+    groups = {
+        name: kind(**files.fields(kind)) for name, kind in GROUPS.items()
+    }
+    settings = Settings(**groups, **files.fields(Settings))
+    _check_together(settings, files)
+    warnings = tuple(_warnings(settings, files.sources))
+    return files.conf, dataclasses.replace(settings, warnings=warnings)
 
 
 def status_socket(argv: Sequence[str], program: str) -> Path:
@@ -55,14 +85,9 @@ def status_socket(argv: Sequence[str], program: str) -> Path:
     Whatever else is in its files: they may be bad by now, and the agent
     run on what they said before. Raises ConfigError.
     """
-    conf = cfg.ConfigOpts()
-    conf.register_opts(OPTIONS["DEFAULT"])
-    conf.register_opts(OPTIONS[OWN_GROUP], OWN_GROUP)
     files = _Files(argv, program)
-    files.read_into(conf)
-    option = next(o for o in OPTIONS[OWN_GROUP] if o.dest == "status_socket")
-    _check(conf, OWN_GROUP, option, files.written)
-    path: Path = conf[OWN_GROUP].status_socket
+    files.read()
+    path: Path = files.get(*_OPTIONS["[ovn_metadata_agent] status_socket"])
     return path
 
 
@@ -75,27 +100,56 @@ def unreadable(argv: Sequence[str], program: str) -> str:
     return ""
 
 
+def version() -> str:
+    """Return the version that is installed."""
+    try:
+        return importlib.metadata.version("ovn-metadata-agent")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 class _Files:
     """The files that a command line names, or the default ones."""
 
     def __init__(self, argv: Sequence[str], program: str) -> None:
-        """Read them; raise ConfigError naming one that can't be read."""
+        """Read their text; raise ConfigError naming one that can't be."""
         self._argv = list(argv)
         self._program = program
         self._files = _default(cfg.find_config_files, program)
         if os.path.exists(OWN_FILE):  # noqa: PTH110 # a name among names
             self._files.append(OWN_FILE)
         self._dirs = _default(cfg.find_config_dirs, program)
-        self.written = WrittenOptions(
-            files_read(
-                argv, default_files=self._files, default_dirs=self._dirs
-            )
+        self.sources = Sources(argv, files=self._files, dirs=self._dirs)
+        self.conf = cfg.ConfigOpts()
+        ignored = (
+            (section, cfg.StrOpt(name, default=""))
+            for section, names in IGNORED.items()
+            for name in names
         )
+        for section, option in (*_OPTIONS.values(), *ignored):
+            group = None if section == "DEFAULT" else section
+            self.conf.register_opt(option, group)
 
-    def read_into(self, conf: cfg.ConfigOpts) -> None:
-        """Have CONF know what they say; raise ConfigError."""
+    def check_log_options(self) -> None:
+        """Raise ConfigError if a file has a bad value for one of oslo.log's.
+
+        oslo.config converts those that are on the command line too while it
+        parses, and exits without a word about the file.
+        """
+        for option in _log_options():
+            origin = self.sources.find("DEFAULT", option)
+            if origin.is_written and "$" not in origin.text:
+                try:
+                    option.type(origin.text)
+                except ValueError as error:
+                    raise self.sources.error(
+                        "DEFAULT", option, _reason(error)
+                    ) from None
+
+    def read(self) -> None:
+        """Have oslo.config read them; raise ConfigError."""
         try:
-            conf(
+            self.conf(
                 args=self._argv,
                 project=PROJECT,
                 prog=self._program,
@@ -111,6 +165,26 @@ class _Files:
                 f"the configuration can't be read: {type(error).__name__}"
             ) from None
 
+    def get(self, section: str, option: cfg.Opt) -> Any:
+        """Return the value of OPTION in SECTION; raise ConfigError."""
+        try:
+            group = self.conf if section == "DEFAULT" else self.conf[section]
+            return group[option.dest]
+        except (cfg.Error, ValueError, RecursionError) as error:
+            raise self.sources.error(section, option, _reason(error)) from None
+
+    def fields(self, group: type) -> dict[str, Any]:
+        """Return the fields of the dataclass GROUP that are options."""
+        return {
+            field.name: self.get(*_OPTIONS[str(option)])
+            for field in dataclasses.fields(group)
+            if (option := option_of(field))
+        }
+
+    def error(self, name: str, reason: str) -> ConfigError:
+        """Return the error that the option NAME is bad for REASON."""
+        return self.sources.error(*_OPTIONS[name], reason)
+
 
 def _default(find: Callable[[str, str], list[str]], program: str) -> list[str]:
     """Return what FIND finds by Neutron's name for us and by PROGRAM."""
@@ -118,64 +192,8 @@ def _default(find: Callable[[str, str], list[str]], program: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _new_conf() -> cfg.ConfigOpts:
-    conf = cfg.ConfigOpts()
-    log.register_options(conf)
-    for group, options in OPTIONS.items():
-        conf.register_opts(options, None if group == "DEFAULT" else group)
-    for group, ignored in IGNORED.items():
-        for name, default in ignored.items():
-            option = cfg.StrOpt(name, default=default)
-            conf.register_opt(option, None if group == "DEFAULT" else group)
-    return conf
-
-
-def version() -> str:
-    """Return the version that is installed."""
-    try:
-        return importlib.metadata.version("ovn-metadata-agent")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _log_options() -> list[cfg.Opt]:
     return [option for _, options in list_opts() for option in options]
-
-
-def _check_log_options(written: WrittenOptions) -> None:
-    """Raise ConfigError if a file has a bad value for one of oslo.log's.
-
-    oslo.config converts those that are on the command line too while it
-    parses, and exits without a word about the file.
-    """
-    for option in _log_options():
-        origin = written.find("DEFAULT", option)
-        if origin.is_written and "$" not in origin.text:
-            try:
-                option.type(origin.text)
-            except ValueError as error:
-                raise written.error(
-                    "DEFAULT", option, _reason(error)
-                ) from None
-
-
-def _all_options(conf: cfg.ConfigOpts) -> Iterator[tuple[str, cfg.Opt]]:
-    for option in _log_options():
-        if option.dest in conf:  # not all are registered
-            yield "DEFAULT", option
-    for group, options in OPTIONS.items():
-        for option in options:
-            yield group, option
-
-
-def _check(
-    conf: cfg.ConfigOpts, group: str, option: cfg.Opt, written: WrittenOptions
-) -> None:
-    """Raise ConfigError unless OPTION in GROUP has a value."""
-    try:
-        section(conf, group)[option.dest]
-    except (cfg.Error, ValueError, RecursionError) as error:
-        raise written.error(group, option, _reason(error)) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -184,8 +202,83 @@ def _reason(error: BaseException) -> str:
         return 'the "$" in it leads back to itself'
     if isinstance(error, cfg.Error) and error.__context__ is not None:
         return _reason(error.__context__)
-    if isinstance(error, cfg.NoSuchOptError | cfg.NoSuchGroupError):
-        return 'the "$" in it names no option; write "$$" for a dollar'
     if isinstance(error, cfg.Error):
-        return "not valid"
+        return 'the "$" in it names no option; write "$$" for a dollar'
     return " ".join(str(error).split())
+
+
+def _check_together(settings: Settings, files: _Files) -> None:
+    """Raise ConfigError for values that are good alone, but not together."""
+    nova, southbound = settings.nova, settings.southbound
+    client = {
+        "[DEFAULT] nova_client_cert": nova.client_cert,
+        "[DEFAULT] nova_client_priv_key": nova.client_key,
+    }
+    ours = {
+        "[ovn] ovn_sb_private_key": southbound.private_key,
+        "[ovn] ovn_sb_certificate": southbound.certificate,
+    }
+    for pair in (client, ours):
+        given = [name for name, path in pair.items() if path]
+        missing = [name for name, path in pair.items() if not path]
+        if given and missing:
+            raise files.error(given[0], f"needs {missing[0]} beside it")
+    authorities = {"[ovn] ovn_sb_ca_cert": southbound.ca_cert}
+    for name, remotes in (
+        ("[ovn] ovn_sb_connection", southbound.remotes),
+        ("[ovs] ovsdb_connection", (settings.vswitch.connection,)),
+    ):
+        if any(remote.startswith("ssl:") for remote in remotes):
+            # The OVSDB library has no other way.
+            for needed, path in (ours | authorities).items():
+                if path is None:
+                    raise files.error(name, f"needs {needed} for ssl")
+    nova_ca = {"[DEFAULT] auth_ca_cert": nova.ca_cert}
+    for name, path in (client | nova_ca | ours | authorities).items():
+        if path in settings.files_in_use():
+            _check_readable(name, path, files)
+
+
+def _check_readable(name: str, path: Path, files: _Files) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise files.error(name, f"cannot be read: {error.strerror}") from None
+
+
+def _warnings(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield what an operator should look at, though it can be used."""
+    nova = settings.nova
+    if not settings.shared_secret:
+        yield (
+            "[DEFAULT] metadata_proxy_shared_secret is empty: any client "
+            "that reaches Nova's metadata API can act as any instance; set "
+            "it here and in nova.conf [neutron]"
+        )
+    if sources.find("DEFAULT", cfg.StrOpt("metadata_proxy_user")).text:
+        yield (
+            "[DEFAULT] metadata_proxy_user has no effect: the haproxies' "
+            "user is in privileged.conf"
+        )
+    if nova.protocol == "https" and nova.insecure:
+        yield (
+            "[DEFAULT] nova_metadata_insecure is true: Nova's certificate "
+            "is not checked; set auth_ca_cert instead"
+        )
+    elif nova.protocol == "https" and any(
+        is_address(host) for host, _ in nova.hosts
+    ):
+        yield (
+            "[DEFAULT] nova_metadata_host is an address: haproxy can't "
+            "compare it with Nova's certificate and takes any of the "
+            "authority's; give a name"
+        )
+    if (settings.workers or 0) > MAX_GATEWAY_THREADS:
+        yield (
+            f"[DEFAULT] metadata_workers = {settings.workers}: the gateway "
+            f"gets {MAX_GATEWAY_THREADS} threads, haproxy's most"
+        )
+    own = "ovn_metadata_agent"
+    for file, name in sources.names(own):
+        if f"[{own}] {name}" not in _OPTIONS:
+            yield f"{file}: [{own}] {name} is no option of this agent"

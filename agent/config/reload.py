@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from oslo_config import cfg
 
 from .. import logs, privileges
 from ..errors import ConfigError, StartError
 from . import options
-from .settings import Settings
-
-# What the agent was built around: connections, folders, rights. By the
-# names that the operator knows.
-_UNTIL_RESTART = {
-    "state_path": "state_path",
-    "proxy_socket": "metadata_proxy_socket",
-    "pids_path": "external_pids",
-    "vswitch": "[ovs] ovsdb_connection and its timeout",
-    "southbound": "[ovn] ovn_sb_... and ovsdb_...",
-    "root_helper": "[AGENT] root_helper",
-    "helper_command": "[privsep] helper_command",
-    "status_socket": "status_socket",
-    "reconcile_workers": "reconcile_workers",
-    "privileged_config": "privileged_config",
-    "service_user": "service_user",
-    "chassis_name": "chassis_name",
-}
+from .settings import Settings, option_of
 
 
 class Configuration:
@@ -87,14 +71,19 @@ def after_reload(
 
     The second value names the options whose change waits for a restart.
     """
-    southbound = dataclasses.replace(
-        old.southbound, log_level=read.southbound.log_level
-    )
-    old = dataclasses.replace(old, southbound=southbound)
-    kept = {name: getattr(old, name) for name in _UNTIL_RESTART}
-    waiting = tuple(
-        shown
-        for name, shown in _UNTIL_RESTART.items()
-        if getattr(read, name) != kept[name]
-    )
-    return dataclasses.replace(read, **kept), waiting
+    waiting: list[str] = []
+    settings = _merge(old, read, waiting)
+    return settings, tuple(waiting)
+
+
+def _merge(old: Any, read: Any, waiting: list[str]) -> Any:
+    """Return READ with what waits for a restart as in OLD; name that."""
+    kept = {}
+    for field in dataclasses.fields(old):
+        before, after = getattr(old, field.name), getattr(read, field.name)
+        if dataclasses.is_dataclass(before):
+            kept[field.name] = _merge(before, after, waiting)
+        elif (option := option_of(field)) and option.restart:
+            kept[field.name] = before
+            waiting += [str(option)] if after != before else []
+    return dataclasses.replace(read, **kept)

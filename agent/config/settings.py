@@ -1,13 +1,61 @@
-"""What the operator asked for, as frozen values.
+"""Every option once: as the field of `Settings` that it becomes.
 
-`options.load` makes them from the configuration files; everything else in
-the agent takes them as they are: checked, converted, with their units.
+Names, sections and defaults are those of Neutron's agent; what it does not
+have is in [ovn_metadata_agent]. The text below a field is its help. The
+sample file and docs/reference/options.md are made of this (`make options`).
+`options.load` fills the fields in; the rest of the agent takes them as they
+are: checked, converted, with their units.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from . import values
+from .values import COUNT, FILE, FLAG, SECONDS, SHARE, Value
+
+MAX_GATEWAY_THREADS = 64  # haproxy's nbthread
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """How an operator sets a field."""
+
+    section: str
+    name: str
+    value: Value
+    default: str
+    old_name: str = ""
+    secret: bool = False
+    restart: bool = False  # a change waits for one; else a reload is enough
+
+    def __str__(self) -> str:
+        """Return its section and name, as an operator reads them."""
+        return f"[{self.section}] {self.name}"
+
+
+def _option(
+    section: str, name: str, value: Value, default: str = "", **more: Any
+) -> Any:
+    """Return the field that the option NAME in SECTION sets."""
+    option = Option(section, name, value, default, **more)
+    return dataclasses.field(
+        repr=not option.secret, metadata={"option": option}
+    )
+
+
+_main = functools.partial(_option, "DEFAULT")
+_ovs = functools.partial(_option, "ovs", restart=True)
+_ovn = functools.partial(_option, "ovn", restart=True)
+_agent = functools.partial(_option, "AGENT", restart=True)
+_privsep = functools.partial(_option, "privsep", restart=True)
+_limit = functools.partial(_option, "metadata_rate_limiting")
+_haproxy = functools.partial(_option, "metadata_haproxy")
+_own = functools.partial(_option, "ovn_metadata_agent")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,99 +70,267 @@ class NovaEndpoint:
 class Nova:
     """How the gateway reaches Nova's metadata API."""
 
-    endpoints: tuple[NovaEndpoint, ...]  # at least one, none twice
-    protocol: str  # "http" or "https"
-    ca_cert: Path | None  # None: the system's
-    insecure: bool  # https without looking at the certificate
-    client_cert: Path | None
-    client_key: Path | None  # given exactly when client_cert is
+    hosts: tuple[tuple[str, int | None], ...] = _main(
+        "nova_metadata_host",
+        values.HOSTS,
+        "127.0.0.1",
+        old_name="nova_metadata_ip",
+    )
+    """One or several servers of Nova's metadata API. With several, a request
+    that cannot be delivered to one goes to another."""
+    port: int = _main("nova_metadata_port", values.PORT, "8775")
+    """The port of those servers that are given without one."""
+    protocol: str = _main(
+        "nova_metadata_protocol", values.choice("http", "https"), "http"
+    )
+    """How the gateway talks to Nova."""
+    ca_cert: Path | None = _main("auth_ca_cert", FILE)
+    """For https: a PEM file with the authorities that may have signed Nova's
+    certificate. Empty: those of the system."""
+    insecure: bool = _main("nova_metadata_insecure", FLAG, "false")
+    """For https: whether any certificate of Nova is accepted."""
+    client_cert: Path | None = _main("nova_client_cert", FILE)
+    """For https: a PEM file with the certificate that Nova is shown. Needs
+    nova_client_priv_key."""
+    client_key: Path | None = _main("nova_client_priv_key", FILE)
+    """A PEM file with the private key of nova_client_cert."""
+
+    @property
+    def endpoints(self) -> tuple[NovaEndpoint, ...]:
+        """The servers with their ports: at least one, none twice."""
+        found = (NovaEndpoint(h, port or self.port) for h, port in self.hosts)
+        return tuple(dict.fromkeys(found))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timeouts:
     """haproxy's timeouts of one network's proxy."""
 
-    connect_s: int
-    client_s: int
-    server_s: int
-    http_request_s: int
-    http_keep_alive_s: int
+    connect_s: int = _haproxy("timeout_connect", SECONDS, "30")
+    """Seconds to connect to the gateway."""
+    client_s: int = _haproxy("timeout_client", SECONDS, "32")
+    """Seconds of silence of the instance."""
+    server_s: int = _haproxy("timeout_server", SECONDS, "32")
+    """Seconds of silence of the gateway."""
+    http_request_s: int = _haproxy("timeout_http_request", SECONDS, "30")
+    """Seconds for a whole request to arrive."""
+    http_keep_alive_s: int = _haproxy("timeout_http_keep_alive", SECONDS, "30")
+    """Seconds for the next request on a connection to begin."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateLimit:
     """How many requests an address may make, in two windows."""
 
-    enabled: bool
-    ip_versions: tuple[int, ...]  # 4, 6 or both, sorted
-    base_window_s: int
-    base_requests: int
-    burst_window_s: int
-    burst_requests: int
+    enabled: bool = _limit("rate_limit_enabled", FLAG, "false")
+    """Whether an address that asks too often is answered 429, with
+    Retry-After. A refused request does not count."""
+    ip_versions: tuple[int, ...] = _limit(
+        "ip_versions", values.IP_VERSIONS, "4"
+    )
+    """The IP versions that are limited. Each is counted by itself."""
+    base_window_s: int = _limit("base_window_duration", SECONDS, "10")
+    """Seconds of the long window."""
+    base_requests: int = _limit("base_query_rate_limit", COUNT, "10")
+    """Requests of an address in the long window."""
+    burst_window_s: int = _limit("burst_window_duration", SECONDS, "10")
+    """Seconds of the window for bursts. It has another length."""
+    burst_requests: int = _limit("burst_query_rate_limit", COUNT, "10")
+    """Requests of an address in the window for bursts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FairShare:
     """What one instance may take; 0 is no limit."""
 
-    connections: int  # to its network's haproxy, at a time
-    uploads: int  # requests with a long body, at a time
-    greedy_rate: int  # requests a second above which it is greedy
-    greedy_requests: int  # at a time, of all that are greedy; 1 or more
-    logged_rate: int  # requests a second above which none is logged
+    connections: int = _own("instance_connections", SHARE, "256")
+    """Connections of an instance at a time; more are reset. All addresses
+    that belong to no instance of the network have as many together. 0: no
+    limit."""
+    uploads: int = _own("instance_uploads", SHARE, "2")
+    """Requests of an instance with a body of unknown length, or of more than
+    8 KiB, at a time; more are answered 429. All instances together have four
+    times as many. 0: no limit."""
+    greedy_rate: int = _own("greedy_rate", SHARE, "50")
+    """An instance with more requests a second than this, for 10 s, is greedy.
+    It is limited by greedy_requests while others ask too (in the last
+    minute). 0: none is greedy."""
+    greedy_requests: int = _own(
+        "greedy_requests", values.whole(1, values.MAX_SHARE), "16"
+    )
+    """Requests at Nova at a time of all greedy instances together, and as
+    many that are not a plain GET. Others of theirs wait for 9 s and are then
+    answered 503. With several servers of Nova each gets its part."""
+    logged_rate: int = _own("logged_rate", SHARE, "50")
+    """The haproxies do not log an instance with more requests a second than
+    this, for 10 s. What is not HTTP, or not finished, is never logged, but
+    counted. 0: no limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Vswitch:
     """The connection to this host's Open vSwitch database."""
 
-    connection: str
-    timeout_s: int
+    connection: str = _ovs(
+        "ovsdb_connection",
+        values.REMOTE,
+        "unix:/usr/local/var/run/openvswitch/db.sock",
+    )
+    """This host's Open vSwitch database; ssl uses the certificates of [ovn].
+    The default is Neutron's. The socket of packages,
+    unix:/run/openvswitch/db.sock, is often for root alone: then run
+    "ovs-vsctl set-manager ptcp:6640:127.0.0.1" and give tcp:127.0.0.1:6640
+    here."""
+    timeout_s: int = _ovs("ovsdb_connection_timeout", SECONDS, "180")
+    """Seconds to wait for the connection, and for a transaction."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Southbound:
     """The connection to OVN's Southbound database."""
 
-    remotes: tuple[str, ...]  # at least one
-    private_key: Path | None
-    certificate: Path | None  # given exactly when private_key is
-    ca_cert: Path | None
-    timeout_s: int
-    retry_max_interval_s: int
-    probe_interval_ms: int  # 0: no probes
-    log_level: str  # of the OVSDB library: "INFO", ...
+    remotes: tuple[str, ...] = _ovn(
+        "ovn_sb_connection", values.REMOTES, "tcp:127.0.0.1:6642"
+    )
+    """OVN's Southbound database: all servers of the cluster, or relays."""
+    private_key: Path | None = _ovn("ovn_sb_private_key", FILE)
+    """For ssl: a PEM file with our private key."""
+    certificate: Path | None = _ovn("ovn_sb_certificate", FILE)
+    """For ssl: a PEM file with our certificate."""
+    ca_cert: Path | None = _ovn("ovn_sb_ca_cert", FILE)
+    """For ssl: a PEM file with the authority that signed the server's
+    certificate."""
+    timeout_s: int = _ovn("ovsdb_connection_timeout", SECONDS, "180")
+    """Seconds to wait for the connection, and for a transaction."""
+    # Neutron's 180 leaves a chassis behind for minutes after an outage; this
+    # is the library's own.
+    retry_max_interval_s: int = _ovn("ovsdb_retry_max_interval", SECONDS, "8")
+    """The most seconds between two tries to connect. (Neutron: 180.)"""
+    probe_interval_ms: int = _ovn(
+        "ovsdb_probe_interval", values.whole(0, values.MAX_INT), "60000"
+    )
+    """Milliseconds of silence after which the server is probed. 0: never."""
+    log_level: str = _ovn(
+        "ovsdb_log_level",
+        values.choice("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"),
+        "INFO",
+        restart=False,
+    )
+    """The level of the OVSDB library's messages."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the agent is told; `options.load` is where it is made."""
+    """Everything that the operator configures."""
 
-    state_path: Path
-    proxy_socket: Path
-    proxy_gid: int | None  # group of the gateway's socket; None: the agent's
-    socket_mode: str  # "deduce", "user", "group" or "all"
-    gateway_threads: int
-    backlog: int  # connections
     nova: Nova
-    shared_secret: str = dataclasses.field(repr=False)
-    pids_path: Path
-    agent_down_time_s: int
     vswitch: Vswitch
     southbound: Southbound
-    root_helper: str | None  # None: our own sudo and rootwrap
-    helper_command: str | None  # [privsep] helper_command
     timeouts: Timeouts
     rate_limit: RateLimit
     fair_share: FairShare
-    status_socket: Path
-    reconcile_workers: int
-    resync_interval_s: int
-    resolve_interval_s: int
-    privileged_config: Path
-    service_user: str  # "": state_path's owner, or who there is of our own
-    chassis_name: str  # "": as ovn-controller finds it without -n
+    state_path: Path = _main(
+        "state_path", values.FOLDER, "/var/lib/neutron", restart=True
+    )
+    """The agent's folder; ovn-metadata-proxy in it has the haproxies'
+    configurations. The agent's user must be able to write to it, all others
+    to pass through it."""
+    shared_secret: str = _main(
+        "metadata_proxy_shared_secret", values.TEXT, secret=True
+    )
+    """The same secret as [neutron] metadata_proxy_shared_secret in nova.conf,
+    where service_metadata_proxy must be true. It signs each instance's
+    identity and never leaves the agent. While it is empty any client that
+    reaches Nova's metadata API can act as any instance; the agent warns."""
+    proxy_socket: Path = _main(
+        "metadata_proxy_socket",
+        values.SOCKET,
+        "$state_path/metadata_proxy",
+        restart=True,
+    )
+    """Where the gateway's socket is found: a link to the socket itself."""
+    proxy_gid: int | None = _main("metadata_proxy_group", values.GROUP)
+    """The group of the gateway's socket. Empty: the agent's own."""
+    socket_mode: str = _main(
+        "metadata_proxy_socket_mode",
+        values.choice("deduce", "user", "group", "all"),
+        "deduce",
+    )
+    """Who may connect to the gateway's socket: user (mode 0644: haproxy's
+    user, who owns it), group (0664: its group too) or all (0666). deduce is
+    group if that is the agent's own, else all. The networks' haproxies need
+    none of it. A request without an identity is answered 404 there, and Nova
+    refuses one that is not signed with its secret."""
+    workers: int | None = _main(
+        "metadata_workers", values.optional(values.whole(0))
+    )
+    """Threads of the gateway. 0 or empty: one, which is enough for 10,000
+    requests a second. At most 64 are used."""
+    backlog: int = _main("metadata_backlog", COUNT, "4096")
+    """Connections that may wait on the gateway's socket."""
+    pids_path: Path = _main(
+        "external_pids",
+        values.FOLDER,
+        "$state_path/external/pids",
+        restart=True,
+    )
+    """Folder of the haproxies' PID files by Neutron's names: links."""
+    agent_down_time_s: int = _main("agent_down_time", SECONDS, "75")
+    """Seconds after which Neutron's server calls a silent agent dead; the same
+    as in its neutron.conf. Limits how long a heartbeat may be delayed."""
+    root_helper: str | None = _agent("root_helper", values.ROOT_HELPER)
+    """What starts the privileged daemon as root: a prefix of
+    "privsep-helper". Empty, or Neutron's default "sudo": sudo with our own
+    ovn-metadata-rootwrap, as rootwrap/sudoers.d allows it. Not used where
+    there is a /run/ovn-metadata-privsep.sock of the systemd unit
+    ovn-metadata-privsep.socket."""
+    helper_command: str | None = _privsep("helper_command", values.COMMAND)
+    """The whole command that starts the privileged daemon, in place of what
+    [AGENT] root_helper makes. The daemon's other options are in a file that
+    only root can write: see privileged_config."""
+    status_socket: Path = _own(
+        "status_socket",
+        values.SOCKET,
+        "$state_path/ovn-metadata-agent.sock",
+        restart=True,
+    )
+    """The socket on which agent-status asks the agent."""
+    reconcile_workers: int = _own(
+        "reconcile_workers", values.whole(1, 256), "4", restart=True
+    )
+    """Networks that are worked on at the same time."""
+    resync_interval_s: int = _own(
+        "resync_interval", values.whole(5, values.MAX_SECONDS), "60"
+    )
+    """Seconds between two passes over all networks, which repair what another
+    program changed."""
+    resolve_interval_s: int = _own("resolve_interval", SECONDS, "30")
+    """Seconds between two look-ups of the names in nova_metadata_host."""
+    privileged_config: Path = _own(
+        "privileged_config",
+        values.PATH,
+        "/etc/ovn-metadata-agent/privileged.conf",
+        restart=True,
+    )
+    """The privileged daemon's own file. Only root may be able to write it; the
+    daemon's systemd unit and the sudoers rule name it too."""
+    service_user: str = _own("service_user", values.USER, restart=True)
+    """The user that the agent becomes when it is started as root. Empty: the
+    owner of state_path or, if that is root, ovn-metadata or neutron,
+    whichever exists. What an agent that ran as root has left in state_path,
+    and its log, become that user's."""
+    chassis_name: str = _own("chassis_name", values.NAME, restart=True)
+    """The chassis' name, if ovn-controller is given one by -n. Empty: as it
+    finds it, in its file system-id-override, else in Open_vSwitch
+    external_ids:system-id. A host has one agent: a second one, with any
+    state_path, would take away the networks of the first and is not
+    started."""
     warnings: tuple[str, ...] = ()  # for the log, once there is one
+
+    @property
+    def gateway_threads(self) -> int:
+        """The gateway's threads: as many as metadata_workers, if possible."""
+        return min(self.workers or 1, MAX_GATEWAY_THREADS)
 
     def files_in_use(self) -> tuple[Path, ...]:
         """Return the keys and certificates that these settings make use of."""
@@ -133,3 +349,51 @@ class Settings:
         """Whether one of the databases is reached by TLS."""
         remotes = (*self.southbound.remotes, self.vswitch.connection)
         return any(remote.startswith("ssl:") for remote in remotes)
+
+
+# By the fields of Settings.
+GROUPS: dict[str, type] = {
+    "nova": Nova,
+    "vswitch": Vswitch,
+    "southbound": Southbound,
+    "timeouts": Timeouts,
+    "rate_limit": RateLimit,
+    "fair_share": FairShare,
+}
+
+# Options of Neutron's agent without effect here. Their values are never
+# looked at, except by a "$name" in another option.
+IGNORED = {
+    "DEFAULT": ("host", "metadata_proxy_user"),
+    "ovn": ("ovn_nb_connection", "ovn_metadata_enabled"),
+    "AGENT": (
+        "root_helper_daemon",
+        "use_helper_for_ns_read",
+        "check_child_processes_interval",
+        "check_child_processes_action",
+        "kill_scripts_path",
+        "comment_iptables_rules",
+        "report_interval",
+    ),
+    "privsep": (
+        "user",
+        "group",
+        "capabilities",
+        "thread_pool_size",
+        "logger_name",
+    ),
+}
+
+
+def option_of(field: dataclasses.Field[Any]) -> Option | None:
+    """Return how an operator sets FIELD; None for a group of fields."""
+    option: Option | None = field.metadata.get("option")
+    return option
+
+
+def all_options() -> Iterator[tuple[type, str, Option]]:
+    """Yield every option that has an effect: (class, field, option)."""
+    for group in (*GROUPS.values(), Settings):
+        for field in dataclasses.fields(group):
+            if option := option_of(field):
+                yield group, field.name, option

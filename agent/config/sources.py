@@ -1,25 +1,24 @@
-"""Which configuration file an option's value came from.
+"""Which file says it: the configuration files, and a refusal of one line.
 
 oslo.config keeps one file name per section, the last one read that had the
-section, so with several files it blames the wrong one. Here the files are
-read once more, in oslo.config's order and with its parser, to name the
-file in an error; what can't be read or parsed is found here as well.
+section, so `conf.get_location()` blames the wrong one of several files; and
+the messages of its errors quote lines, of which one has a secret. So the
+files are read once more here, in its order and with its parser.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from oslo_config import cfg
 
 from ..errors import ConfigError
 
-_FILE_OPTION = "--config-file"
-_DIR_OPTION = "--config-dir"
+_FILE, _FOLDER = "--config-file", "--config-dir"
 _MAX_SHOWN = 80
 
 
@@ -32,38 +31,44 @@ class Origin:
     is_written: bool = True
 
 
-class WrittenOptions:
+class Sources:
     """What every file says, as text; the last file wins."""
 
-    def __init__(self, files: Iterable[Path]) -> None:
-        """Read FILES in this order; raise ConfigError naming a bad one."""
-        self._files = [(str(file), _parse(file)) for file in files]
+    def __init__(
+        self, argv: Sequence[str], *, files: Sequence[str], dirs: Sequence[str]
+    ) -> None:
+        """Read the files that ARGV names; FILES and DIRS if it names none.
+
+        Raises ConfigError with one that can't be read.
+        """
+        names = files_read(argv, files=files, dirs=dirs)
+        self._files = [(name, _parse(name)) for name in names]
 
     def names(self, group: str) -> Iterator[tuple[str, str]]:
         """Yield (file, option) for all that stands in the section GROUP."""
         for file, sections in self._files:
-            for name in sections.get(_normal(group), {}):
-                yield file, name
+            for section, options in sections.items():
+                if _is_same(section, group):
+                    yield from ((file, name) for name in options)
 
     def find(self, group: str, option: cfg.Opt) -> Origin:
         """Return where the value of OPTION in GROUP comes from."""
-        variable = f"OS_{group.upper()}__{option.dest.upper()}"
+        variable = f"OS_{group}__{option.dest}".upper()
         if variable in os.environ:
             return Origin(f"environment {variable}", os.environ[variable])
-        aliases = [
-            (alias.group or group, alias.name or option.dest)
-            for alias in option.deprecated_opts
-        ]
+        old = [alias.name or option.dest for alias in option.deprecated_opts]
         for file, sections in reversed(self._files):
-            for section, name in [(group, option.dest), *aliases]:
-                values = sections.get(_normal(section), {}).get(name)
-                if values:
-                    return Origin(f"{file}: [{section}] {name}", values[-1])
-        return Origin(
-            f"default: [{group}] {option.dest}",
-            str(option.default or ""),
-            is_written=False,
-        )
+            for name in (option.dest, *old):
+                found = [
+                    text
+                    for section, options in sections.items()
+                    if _is_same(section, group)
+                    for text in options.get(name, ())
+                ]
+                if found:
+                    return Origin(f"{file}: [{group}] {name}", found[-1])
+        place = f"default: [{group}] {option.dest}"
+        return Origin(place, str(option.default or ""), is_written=False)
 
     def error(self, group: str, option: cfg.Opt, reason: str) -> ConfigError:
         """Return the error that OPTION in GROUP is bad for REASON."""
@@ -78,28 +83,23 @@ class WrittenOptions:
 
 
 def files_read(
-    argv: Sequence[str],
-    *,
-    default_files: Sequence[str],
-    default_dirs: Sequence[str],
-) -> list[Path]:
+    argv: Sequence[str], *, files: Sequence[str], dirs: Sequence[str]
+) -> list[str]:
     """Return the files that oslo.config reads for ARGV, in its order.
 
-    Raises ConfigError if ARGV names a folder that can't be listed.
+    `conf.config_file` and `conf.config_dir` have lost the order between the
+    two, and a folder that is closed to us is an empty one there. Raises
+    ConfigError with a folder that can't be listed.
     """
     given = list(_given(argv))
-    files: list[Path] = []
-    if not any(option == _FILE_OPTION for option, _ in given):
-        files += map(_expanded, default_files)
-    if not any(option == _DIR_OPTION for option, _ in given):
-        for folder in default_dirs:
-            files += _files_in(_expanded(folder))
-    for option, value in given:
-        if option == _FILE_OPTION:
-            files.append(_expanded(value))
-        else:
-            files += _files_in(_expanded(value))
-    return files
+    named = {option for option, _ in given}
+    folders = [] if _FOLDER in named else [(_FOLDER, name) for name in dirs]
+    defaults = [] if _FILE in named else [(_FILE, name) for name in files]
+    found: list[str] = []
+    for option, name in (*defaults, *folders, *given):
+        path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 # as oslo.config does it: an unknown ~user stays as it is
+        found += [path] if option == _FILE else _files_in(path)
+    return found
 
 
 def _given(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -107,55 +107,43 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     arguments = iter(argv)
     for argument in arguments:
         option, equals, value = argument.partition("=")
-        if option in (_FILE_OPTION, _DIR_OPTION):
+        if option in (_FILE, _FOLDER):
             if not equals:
                 value = next(arguments, "")
             if value:  # otherwise oslo.config explains the usage
                 yield option, value
 
 
-def _expanded(name: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111 # as oslo.config does it: an unknown ~user stays as it is
-
-
-def _files_in(folder: Path) -> list[Path]:
+def _files_in(folder: str) -> list[str]:
     try:
-        return sorted(
-            file
-            for file in folder.iterdir()
-            if file.suffix == ".conf" and not file.name.startswith(".")
-        )
+        os.scandir(folder).close()
     except OSError as error:
         raise ConfigError(
             f"{folder}: cannot be listed: {error.strerror}"
         ) from None
+    return sorted(glob.glob(os.path.join(folder, "*.conf")))  # noqa: PTH118, PTH207 # as oslo.config does it: no hidden ones
 
 
-def _normal(section: str) -> str:
-    return section if section == "DEFAULT" else section.lower()
+def _is_same(section: str, group: str) -> bool:
+    """Tell whether oslo.config takes SECTION for GROUP."""
+    either = section.lower() == group.lower()
+    return section == group if "DEFAULT" in (section, group) else either
 
 
-def _parse(file: Path) -> dict[str, dict[str, list[str]]]:
+def _parse(file: str) -> dict[str, dict[str, list[str]]]:
     """Return what FILE says: section, option, its values.
 
     A message never quotes a line: it may be the one with the secret.
     """
     sections: dict[str, dict[str, list[str]]] = {}
     try:
-        cfg.ConfigParser(str(file), sections).parse()
+        cfg.ConfigParser(file, sections).parse()
     except cfg.ParseError as error:
-        raise ConfigError(
-            f"{file}: line {error.lineno}: {error.msg}"
-        ) from None
+        reason = f"line {error.lineno}: {error.msg}"
     except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be read: {error.strerror}"
-        ) from None
+        reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not a text in UTF-8") from None
-    normal: dict[str, dict[str, list[str]]] = {}
-    for section, options in sections.items():
-        target = normal.setdefault(_normal(section), {})
-        for name, values in options.items():
-            target.setdefault(name, []).extend(values)
-    return normal
+        reason = "is not a text in UTF-8"
+    else:
+        return sections
+    raise ConfigError(f"{file}: {reason}") from None

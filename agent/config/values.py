@@ -1,266 +1,224 @@
-"""Types of options: from what a file says to the value that is meant.
+"""What an option's text may be, and the value that it becomes.
 
-Each takes the text (or the default) and returns the value, or raises
-ValueError with what is allowed; the text itself is never in that message,
-since it may be a secret. oslo.config calls them; its own types neither
-refuse what would break an haproxy file nor return our domain's values.
+Each `Value` takes the text, or the default, and returns the value. Otherwise
+it raises ValueError with what is allowed, and never with the text itself,
+which may be a secret. oslo.config's own types quote the text, take an empty
+number for None, and let through what would break an haproxy file.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import grp
 import ipaddress
 import posixpath
 import pwd
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-from ...privsep.validate import MAX_ID
+from typing import Any
 
 MAX_PORT = 65535
 # haproxy counts its timers in milliseconds, in 31 bits.
 MAX_INT = 2**31 - 1
 MAX_SECONDS = MAX_INT // 1000
+MAX_SHARE = 1_000_000
+_MAX_ID = 2**32 - 2  # the last one means "no id"
+# Of a socket's path Linux takes 107 bytes. We can do with longer ones, a
+# client that connects to these may not.
+_MAX_SOCKET = 107
 
-_TRUE = ("true", "1", "on", "yes")
-_FALSE = ("false", "0", "off", "no")
-
+_FLAGS = {
+    **dict.fromkeys(("true", "1", "on", "yes"), True),
+    **dict.fromkeys(("false", "0", "off", "no"), False),
+}
 # Paths are written into haproxy's and supervisord's files: no blank, quote,
 # backslash, '#', '$', '%' or ';', nor the comma that separates addresses.
-_PATH = re.compile(r"/[A-Za-z0-9_@+.=:/-]*")
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_NUMERIC_HOST = re.compile(r"[0-9.]+")
-_MAX_HOST = 253
+_PATH = re.compile(r"/(?!/)[A-Za-z0-9_@+.=:/-]*")
+_HOST = re.compile(r"(?=.{1,253}$)\w(?:[\w.-]*[\w.])?", re.ASCII)
 _REMOTE = re.compile(
-    r"unix:[^\s,]+|(?:tcp|ssl):(?:\[[^\s,\]]+\]|[^\s,:\[\]]+):(?P<port>\d+)"
+    r"unix:[^\s,]+|(?:tcp|ssl):(?:\[[^\s,\]]+\]|[^\s,:\[\]]+):(?P<port>[0-9]+)"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_IP_VERSIONS = frozenset({4, 6})
+_IP_VERSIONS = {"4": 4, "6": 6}
 
 
-def flag(value: object) -> bool:
-    """Convert to a bool, from the words that oslo.config takes."""
-    text = str(value).strip().lower()
-    if text not in _TRUE + _FALSE:
-        raise ValueError("not a boolean (true or false)")
-    return text in _TRUE
+@dataclasses.dataclass(frozen=True, slots=True)
+class Value:
+    """One kind of value."""
 
+    parse: Callable[[str], Any]  # raises KeyError or ValueError
+    allowed: str  # "must be ..."
 
-def whole(
-    low: int, high: int | None = None, *, may_be_empty: bool = False
-) -> Callable[[object], int | None]:
-    """Return the type of integers from LOW to HIGH (None: no limit)."""
-    allowed = f"{low} to {high}" if high is not None else f"{low} or more"
-
-    def convert(value: object) -> int | None:
-        text = str(value).strip()
-        if not text and may_be_empty:
-            return None
+    def __call__(self, text: object) -> Any:
+        """Convert TEXT; oslo.config calls this."""
         try:
-            number = int(text)
-        except ValueError:
-            raise ValueError(f"not an integer ({allowed})") from None
-        if number < low or (high is not None and number > high):
-            raise ValueError(f"out of range ({allowed})")
+            return self.parse(str(text))
+        except (KeyError, OverflowError, ValueError):
+            raise ValueError(f"must be {self.allowed}") from None
+
+
+def optional(value: Value) -> Value:
+    """Return the kind that is VALUE, or None for an empty text."""
+    return Value(
+        lambda text: value.parse(text) if text.strip() else None,
+        f"{value.allowed}; or empty",
+    )
+
+
+def choice(*words: str) -> Value:
+    """Return the kind that is one of WORDS."""
+    return Value(
+        {w: w for w in words}.__getitem__, f"one of {', '.join(words)}"
+    )
+
+
+def whole(low: int, high: int = MAX_INT) -> Value:
+    """Return the kind of integers from LOW to HIGH."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if not low <= number <= high:
+            raise ValueError
         return number
 
-    return convert
+    return Value(parse, f"an integer from {low} to {high}")
 
 
-def one_of(*choices: str) -> Callable[[object], str]:
-    """Return the type of strings that are one of CHOICES."""
-
-    def convert(value: object) -> str:
-        text = str(value)
-        if text not in choices:
-            raise ValueError(f"not one of {', '.join(choices)}")
-        return text
-
-    return convert
-
-
-def text_line(value: object) -> str:
-    """Convert to a string without control characters."""
-    text = str(value)
+def _text(text: str) -> str:
     if _CONTROL.search(text):
-        raise ValueError("has a line break or another control character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is not valid UTF-8") from None
+        raise ValueError
+    text.encode()  # a lone surrogate is bytes that are not UTF-8
     return text
 
 
-def command(value: object) -> str:
-    """Convert to a command line that a shell's rules can split."""
-    text = text_line(value)
-    try:
-        shlex.split(text)
-    except ValueError:
-        raise ValueError("not a command line (unbalanced quotes)") from None
-    return text.strip()
+def _command(text: str) -> str | None:
+    shlex.split(_text(text))
+    return text.strip() or None
 
 
-def path(value: object) -> Path:
-    """Convert to an absolute path of harmless characters."""
-    text = str(value)
-    if not text.startswith("/") or text.startswith("//"):
-        raise ValueError("not an absolute path")
-    if not _PATH.fullmatch(text):
-        raise ValueError("has a character other than A-Z a-z 0-9 _@+.=:/-")
-    if ".." in text.split("/"):
-        raise ValueError('has ".." in it; write the path itself')
-    return Path(posixpath.normpath(text))
+def _root_helper(text: str) -> str | None:
+    # Neutron's default is "sudo": nobody's decision.
+    command = _command(text)
+    return None if command == "sudo" else command
 
 
-def folder(value: object) -> Path:
-    """Convert to the path of a folder below the root."""
-    converted = path(value)
-    if converted == Path("/"):
-        raise ValueError("is the root folder; name one below it")
-    return converted
+def _path(text: str, *, longest: int = 4095) -> Path:
+    if not _PATH.fullmatch(text) or ".." in text.split("/"):
+        raise ValueError
+    path = posixpath.normpath(text)
+    if len(path) > longest:
+        raise ValueError
+    return Path(path)
 
 
-def optional_path(value: object) -> Path | None:
-    """Convert to a path; None where there is none."""
-    return path(value) if str(value) else None
+def _folder(text: str) -> Path:
+    path = _path(text)
+    if path == Path("/"):
+        raise ValueError
+    return path
 
 
-def socket_path(longest: int) -> Callable[[object], Path]:
-    """Return the type of a UNIX socket's path, LONGEST bytes at most."""
-
-    def convert(value: object) -> Path:
-        converted = path(value)
-        if len(str(converted)) > longest:
-            raise ValueError(
-                f"too long for a socket (at most {longest} bytes)"
-            )
-        return converted
-
-    return convert
-
-
-def user(value: object) -> str:
-    """Convert a user of this host, by name or number, to the name.
-
-    "" stays as it is.
-    """
-    text = str(value).strip()
+def _user(text: str) -> str:
+    """Return the name of a user of this host, given by name or number."""
+    text = text.strip()
     if not text:
         return ""
     try:
         return pwd.getpwnam(text).pw_name
-    except (KeyError, ValueError):
-        pass
-    try:
+    except KeyError:
         return pwd.getpwuid(int(text)).pw_name
-    except (KeyError, ValueError, OverflowError):
-        raise ValueError("no such user") from None
 
 
-def group_id(value: object) -> int | None:
-    """Convert a group of this host, by name or number, to its id.
-
-    None where there is none.
-    """
-    text = str(value).strip()
+def _group(text: str) -> int | None:
+    text = text.strip()
     if not text:
         return None
-    try:
-        number = int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
-    except (KeyError, ValueError):
-        raise ValueError("no such group") from None
-    if number > MAX_ID:
-        raise ValueError("no such group")
+    number = int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    if number > _MAX_ID:
+        raise ValueError
     return number
 
 
-def remote(value: object) -> str:
-    """Convert to an OVSDB connection."""
-    text = str(value).strip()
-    match = _REMOTE.fullmatch(text)
+def _remote(text: str) -> str:
+    match = _REMOTE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(
-            "not an OVSDB connection (tcp:HOST:PORT, ssl:HOST:PORT or "
-            "unix:PATH)"
-        )
+        raise ValueError
     if match["port"]:
-        _port(match["port"])
-    return text
+        PORT.parse(match["port"])
+    return match[0]
 
 
-def remotes(value: object) -> tuple[str, ...]:
-    """Convert to OVSDB connections, comma-separated, at least one."""
-    return tuple(dict.fromkeys(remote(item) for item in _items(value)))
+def _items(text: str) -> list[str]:
+    """Return what is between commas; one too many at the end is forgiven."""
+    items = [
+        item.strip() for item in text.strip().removesuffix(",").split(",")
+    ]
+    if not all(items):
+        raise ValueError
+    return items
 
 
-def ip_versions(value: object) -> tuple[int, ...]:
-    """Convert to the IP versions that are listed, sorted."""
-    text = str(value).strip().removeprefix("[").removesuffix("]")
-    try:
-        versions = {int(item) for item in _items(text)}
-    except ValueError:
-        versions = set()
-    if not versions or versions - _IP_VERSIONS:
-        raise ValueError("not a list of IP versions (4, 6 or 4,6)")
-    return tuple(sorted(versions))
+def _several(parse: Callable[[str], Any], allowed: str) -> Value:
+    """Return the kind that is one or more of what PARSE takes, each once."""
+    return Value(
+        lambda text: tuple(dict.fromkeys(map(parse, _items(text)))),
+        f"{allowed}; several separated by commas",
+    )
 
 
-def hosts(value: object) -> tuple[tuple[str, int | None], ...]:
-    """Convert to hosts with their ports, comma-separated, at least one.
-
-    Each is HOST, HOST:PORT, an IPv6 address, or [IPv6] with or without
-    :PORT. The port is None where none is given.
-    """
-    return tuple(dict.fromkeys(_host_port(item) for item in _items(value)))
-
-
-def _items(value: object) -> Iterator[str]:
-    """Yield what is between commas; one too many at the end is forgiven."""
-    items = str(value).strip().removesuffix(",").split(",")
-    for item in items:
-        if not item.strip():
-            raise ValueError("empty, or with an empty item")
-        yield item.strip()
+def _ip_versions(text: str) -> tuple[int, ...]:
+    items = _items(text.strip().removeprefix("[").removesuffix("]"))
+    return tuple(sorted({_IP_VERSIONS[item] for item in items}))
 
 
 def _host_port(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         address, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError("not [IPv6 address] or [IPv6 address]:port")
-        return _ipv6(address), _port(rest[1:]) if rest else None
+            raise ValueError
+        return _ipv6(address), PORT.parse(rest[1:]) if rest else None
     if text.count(":") > 1:
         return _ipv6(text), None
-    host, colon, rest = text.partition(":")
-    if len(host) > _MAX_HOST or not _HOST.fullmatch(host):
-        raise ValueError("not a host name or an address")
-    if _NUMERIC_HOST.fullmatch(host):
-        _ipv4(host)
-    return host, _port(rest) if colon else None
-
-
-def _ipv4(text: str) -> None:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        raise ValueError("not an IPv4 address") from None
+    host, colon, port = text.partition(":")
+    if not _HOST.fullmatch(host):
+        raise ValueError
+    if not host.strip("0123456789."):
+        ipaddress.IPv4Address(host)
+    return host, PORT.parse(port) if colon else None
 
 
 def _ipv6(text: str) -> str:
-    if "%" in text:
-        raise ValueError("an IPv6 address with a zone can't be used")
-    try:
-        return str(ipaddress.IPv6Address(text))
-    except ValueError:
-        raise ValueError("not an IPv6 address") from None
+    address = ipaddress.IPv6Address(text)
+    if address.scope_id is not None:
+        raise ValueError  # haproxy takes no zone
+    return str(address)
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(f"the port is not an integer (1 to {MAX_PORT})")
-    if not 1 <= int(text) <= MAX_PORT:
-        raise ValueError(f"the port is out of range (1 to {MAX_PORT})")
-    return int(text)
+_ANY_PATH = 'an absolute path of A-Z a-z 0-9 _@+.=:/- without ".."'
+PORT = whole(1, MAX_PORT)
+COUNT = whole(1)
+SECONDS = whole(1, MAX_SECONDS)
+SHARE = whole(0, MAX_SHARE)
+FLAG = Value(lambda text: _FLAGS[text.strip().lower()], "true or false")
+TEXT = Value(_text, "one line without control characters")
+NAME = Value(lambda text: _text(text).strip(), TEXT.allowed)
+COMMAND = Value(
+    _command, "a command line, each quote with its second; or empty"
+)
+ROOT_HELPER = Value(_root_helper, COMMAND.allowed)
+PATH = Value(_path, _ANY_PATH)
+FILE = optional(PATH)
+FOLDER = Value(_folder, f"{_ANY_PATH}, not the root folder")
+SOCKET = Value(
+    functools.partial(_path, longest=_MAX_SOCKET),
+    f"{_ANY_PATH}, at most {_MAX_SOCKET} bytes",
+)
+USER = Value(_user, "a user of this host, by name or number; or empty")
+GROUP = Value(_group, "a group of this host, by name, or a number; or empty")
+REMOTE = Value(_remote, "tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH")
+REMOTES = _several(_remote, REMOTE.allowed)
+IP_VERSIONS = Value(_ip_versions, "4, 6 or 4,6")
+HOSTS = _several(_host_port, "HOST, HOST:PORT, an IPv6 address or [IPv6]:PORT")

@@ -66,7 +66,7 @@ def test_a_value_is_refused_in_the_words_of_a_start(box, command):
     done = check(command, {("ovn", "ovsdb_probe_interval"): "60s"})
     assert (done.returncode, done.stdout) == (REFUSED, "")
     (line,) = done.stderr.splitlines()
-    assert '[ovn] ovsdb_probe_interval = "60s": not an integer' in line
+    assert '[ovn] ovsdb_probe_interval = "60s": must be an integer' in line
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ovn_metadata.agent.config import values
-from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
-from ovn_metadata.agent.config.settings_builder import MAX_GATEWAY_THREADS
+from ovn_metadata.agent.config.settings import (
+    MAX_GATEWAY_THREADS,
+    FairShare,
+    RateLimit,
+    Timeouts,
+)
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.public_socket import MODES

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from oslo_config import cfg
 from oslo_log._options import list_opts
 
-from ovn_metadata.agent.config import options, reload
-from ovn_metadata.agent.config.option_table import OPTIONS
-from ovn_metadata.agent.errors import ConfigError
+from ovn_metadata.agent.config.settings import all_options
 
 ROOT = Path(__file__).parents[2]
 PLAYS = ROOT / "packaging/ansible"
@@ -34,16 +31,6 @@ EXAMPLES = {
     "str": ("tcp:x:1", "root"),
 }
 NO_EXAMPLES = {"bool": "7", "int": "true"}
-# To find one that an option takes and that is not its default.
-CANDIDATES = (
-    *("true", "false", "7", "/srv/x", "tcp:x:1", "https", "user", "exit"),
-    *("DEBUG", "4,6", "root"),
-)
-# Options that go together.
-PAIRS = (
-    ("nova_client_cert", "nova_client_priv_key"),
-    ("ovn_sb_certificate", "ovn_sb_private_key"),
-)
 
 
 def read(name: str) -> Any:
@@ -59,12 +46,13 @@ VARIABLES = [
 ]
 
 
-def known(section: str) -> dict[str, cfg.Opt]:
-    """Return the options of SECTION by name, oslo.log's among them."""
-    found = list(OPTIONS.get(section, ()))
-    if section == "DEFAULT":
-        found += [option for _, group in list_opts() for option in group]
-    return {option.dest: option for option in found}
+# How each option's text is taken, by section and name; oslo.log's too.
+TAKE: dict[tuple[str, str], Callable[[str], object]] = {
+    ("DEFAULT", option.dest): option.type
+    for _, group in list_opts()
+    for option in group
+} | {(o.section, o.name): o.value for _, _, o in all_options()}
+SECRETS = {option.name for _, _, option in all_options() if option.secret}
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,22 +87,22 @@ def test_plays_are_read():
 
 @pytest.mark.parametrize(("section", "name"), VARIABLES)
 def test_variable_is_an_option(section: str, name: str):
-    option = known(section)[name]
+    take = TAKE[section, name]
     spec = SPEC[PREFIX + name]
     choices = spec.get("choices")
     kind = spec.get("elements", spec["type"])
     if choices:
-        assert all(takes(option, text) for text in choices)
-        assert not takes(option, "none of them")
+        assert all(takes(take, text) for text in choices)
+        assert not takes(take, "none of them")
     else:
-        assert any(takes(option, text) for text in EXAMPLES[kind])
-        assert kind not in NO_EXAMPLES or not takes(option, NO_EXAMPLES[kind])
-    assert spec.get("no_log", False) == option.secret
+        assert any(takes(take, text) for text in EXAMPLES[kind])
+        assert kind not in NO_EXAMPLES or not takes(take, NO_EXAMPLES[kind])
+    assert spec.get("no_log", False) == (name in SECRETS)
 
 
-def takes(option: cfg.Opt, text: str) -> bool:
+def takes(take: Callable[[str], object], text: str) -> bool:
     try:
-        option.type(text)
+        take(text)
     except ValueError:
         return False
     return True
@@ -139,31 +127,6 @@ def test_readme_names_each_variable_of_the_role():
         assert f"`{name}`" in text, name
 
 
-def test_restarts_are_for_what_a_reload_leaves_alone(tmp_path: Path):
-    waiting = {
-        name
-        for section, table in OPTIONS.items()
-        for name in (option.dest for option in table)
-        if waits_for_restart(tmp_path / "agent.conf", section, name)
-    }
+def test_restarts_are_for_what_a_reload_leaves_alone():
+    waiting = {option.name for _, _, option in all_options() if option.restart}
     assert waiting == {*VARS[f"__{PREFIX}restart_options"]}
-
-
-def waits_for_restart(file: Path, section: str, name: str) -> bool:
-    file.write_text("")
-    _, old = options.load(["--config-file", str(file)], "x")
-    for new in settings_with(file, section, name):
-        if new != old:
-            return bool(reload.after_reload(old, new)[1])
-    return False
-
-
-def settings_with(file: Path, section: str, name: str) -> Iterator[Any]:
-    names = next((pair for pair in PAIRS if name in pair), (name,))
-    for value in CANDIDATES:
-        lines = (f"{each} = {value}" for each in names)
-        file.write_text("\n".join((f"[{section}]", *lines, "")))
-        try:
-            yield options.load(["--config-file", str(file)], "x")[1]
-        except ConfigError:
-            continue

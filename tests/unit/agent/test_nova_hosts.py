@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ovn_metadata.agent.config.settings import Nova, NovaEndpoint
+from ovn_metadata.agent.config.settings import Nova
 from ovn_metadata.agent.nova_hosts import NovaHosts, is_address
 
 
@@ -38,8 +38,9 @@ def follow():
 
     def start(*hosts: str) -> tuple[NovaHosts, threading.Event]:
         nova = Nova(
-            tuple(NovaEndpoint(host, 8775) for host in hosts),
-            "http",
+            tuple((host, None) for host in hosts),
+            port=8775,
+            protocol="http",
             ca_cert=None,
             insecure=False,
             client_cert=None,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from ovn_metadata.agent.config.sources import WrittenOptions, files_read
+from ovn_metadata.agent.config.sources import Sources, files_read
 from ovn_metadata.agent.errors import ConfigError
 
 HOST = cfg.StrOpt("host", deprecated_name="ip", default="localhost")
@@ -18,6 +18,10 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def read(*files: Path) -> Sources:
+    return Sources([], files=[str(file) for file in files], dirs=[])
+
+
 def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
     one = write(tmp_path / "one.ini", "")
     two = write(tmp_path / "two.ini", "")
@@ -27,33 +31,32 @@ def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
     write(tmp_path / "d" / ".hidden.conf", "")
     argv = [f"--config-file={one}", "--debug", "--config-dir", str(b.parent)]
     argv += ["--config-file", str(two)]
-    files = files_read(argv, default_files=["/x"], default_dirs=["/y"])
-    assert files == [one, a, b, two]
+    expected = [str(file) for file in (one, a, b, two)]
+    assert files_read(argv, files=["/x"], dirs=["/y"]) == expected
 
 
 def test_defaults_stand_in_for_what_is_not_named(tmp_path: Path):
-    one = write(tmp_path / "one.conf", "")
-    inside = write(tmp_path / "d" / "a.conf", "")
-    defaults = {"default_files": [str(one)], "default_dirs": [str(tmp_path)]}
-    assert files_read([], **defaults) == [one, one]
+    one = str(write(tmp_path / "one.conf", ""))
+    inside = str(write(tmp_path / "d" / "a.conf", ""))
+
+    def found(*argv: str) -> list[str]:
+        return files_read(argv, files=[one], dirs=[str(tmp_path)])
+
+    assert found() == [one, one]
     # As oslo.config does it: default folders come before what is named.
-    named = ["--config-file", "/x"]
-    assert files_read(named, **defaults) == [one, Path("/x")]
-    named = ["--config-dir", str(inside.parent)]
-    assert files_read(named, **defaults) == [one, inside]
+    assert found("--config-file", "/x") == [one, "/x"]
+    assert found("--config-dir", str(tmp_path / "d")) == [one, inside]
 
 
 def test_folder_that_is_not_there(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"/nowhere: cannot be listed"):
-        files_read(
-            ["--config-dir", "/nowhere"], default_files=[], default_dirs=[]
-        )
+        files_read(["--config-dir", "/nowhere"], files=[], dirs=[])
 
 
 def test_last_file_that_has_the_option_is_its_origin(tmp_path: Path):
     one = write(tmp_path / "one", "[DEFAULT]\nhost = a\nhost = b\n")
     two = write(tmp_path / "two", "[DEFAULT]\nother = c\n")
-    origin = WrittenOptions([one, two]).find("DEFAULT", HOST)
+    origin = read(one, two).find("DEFAULT", HOST)
     assert origin.place == f"{one}: [DEFAULT] host"
     assert origin.text == "b"
 
@@ -61,7 +64,7 @@ def test_last_file_that_has_the_option_is_its_origin(tmp_path: Path):
 def test_oslo_config_would_blame_the_last_file_with_the_section(
     tmp_path: Path,
 ):
-    """The reason for this module; delete it when this fails."""
+    """Why `find` is there; delete it when this fails."""
     one = write(tmp_path / "one", "[DEFAULT]\nhost = a\n")
     two = write(tmp_path / "two", "[DEFAULT]\nother = c\n")
     conf = cfg.ConfigOpts()
@@ -74,13 +77,13 @@ def test_oslo_config_would_blame_the_last_file_with_the_section(
 
 def test_old_name_is_told_as_it_is_written(tmp_path: Path):
     file = write(tmp_path / "one", "[DEFAULT]\nip = a\n")
-    origin = WrittenOptions([file]).find("DEFAULT", HOST)
+    origin = read(file).find("DEFAULT", HOST)
     assert origin.place == f"{file}: [DEFAULT] ip"
 
 
 def test_section_in_either_case(tmp_path: Path):
     file = write(tmp_path / "one", "[agent]\nhost = a\n[AGENT]\nx = 1\n")
-    written = WrittenOptions([file])
+    written = read(file)
     assert written.find("AGENT", HOST).text == "a"
     assert list(written.names("AGENT")) == [
         (str(file), "host"),
@@ -91,20 +94,20 @@ def test_section_in_either_case(tmp_path: Path):
 def test_environment_wins_over_files(tmp_path: Path, monkeypatch):
     file = write(tmp_path / "one", "[DEFAULT]\nhost = a\n")
     monkeypatch.setenv("OS_DEFAULT__HOST", "b")
-    origin = WrittenOptions([file]).find("DEFAULT", HOST)
+    origin = read(file).find("DEFAULT", HOST)
     assert origin.place == "environment OS_DEFAULT__HOST"
     assert origin.text == "b"
 
 
 def test_default_where_nothing_is_written():
-    origin = WrittenOptions([]).find("DEFAULT", HOST)
+    origin = read().find("DEFAULT", HOST)
     assert origin.place == "default: [DEFAULT] host"
     assert origin.text == "localhost"
 
 
 def test_error_shows_the_value_on_one_line_and_not_all_of_it(tmp_path: Path):
     text = "[DEFAULT]\nhost = a\n b\n " + "c" * 1000
-    written = WrittenOptions([write(tmp_path / "one", text)])
+    written = read(write(tmp_path / "one", text))
     message = str(written.error("DEFAULT", HOST, "bad"))
     assert message.startswith(f'{tmp_path}/one: [DEFAULT] host = "a\\nb\\nc')
     assert message.endswith('...": bad')
@@ -113,7 +116,7 @@ def test_error_shows_the_value_on_one_line_and_not_all_of_it(tmp_path: Path):
 
 def test_error_never_shows_a_secret(tmp_path: Path):
     file = write(tmp_path / "one", "[DEFAULT]\nsecret = s3cr3t\n")
-    error = WrittenOptions([file]).error("DEFAULT", SECRET, "bad")
+    error = read(file).error("DEFAULT", SECRET, "bad")
     assert str(error) == f"{file}: [DEFAULT] secret: bad"
 
 
@@ -142,7 +145,7 @@ def test_file_that_cannot_be_parsed(tmp_path: Path, content, reason):
     file = tmp_path / "one.ini"
     file.write_bytes(content)
     with pytest.raises(ConfigError) as error:
-        WrittenOptions([file])
+        read(file)
     message = str(error.value)
     assert message.startswith(f"{file}: {reason}")
     assert "s3cr3t" not in message
@@ -159,5 +162,5 @@ def test_file_that_cannot_be_parsed(tmp_path: Path, content, reason):
 def test_file_that_cannot_be_read(tmp_path: Path, name, reason):
     file = tmp_path / name
     with pytest.raises(ConfigError) as error:
-        WrittenOptions([file])
+        read(file)
     assert str(error.value) == f"{file}: cannot be read: {reason}"
