@@ -109,7 +109,7 @@ setup(
         "console_scripts": [
             "agent-status = ovn_metadata.agent.commands.status:main",
             "ovn-metadata-agent = ovn_metadata.agent.main:main",
-            "ovn-metadata-cleanup = ovn_metadata.agent.cleanup.command:main",
+            "ovn-metadata-cleanup = ovn_metadata.agent.commands.cleanup:main",
             "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",
             "ovn-metadata-privsep = ovn_metadata.privsep.launcher:serve_one",
             "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..privsep import fleet
 from ..privsep import network as namespaces
@@ -87,6 +88,14 @@ class Host:
     def sweep(self) -> tuple[str, ...]:
         """Return the networks with haproxies that nobody supervises."""
         return fleet.sweep(self._state_path)
+
+    def look(self) -> Mapping[str, Any]:
+        """Return what there is of the fleet, as `fleet.look`."""
+        return fleet.look(self._state_path)
+
+    def shut_down(self) -> None:
+        """End supervisord and remove what root has of the fleet."""
+        fleet.shut_down(self._state_path)
 
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""

@@ -28,6 +28,7 @@ from .model import (
 from .monitor.status import Status
 from .ovsdb.vswitch import Switch
 from .proxies import Proxies, Rights
+from .traces import Traces
 
 LOG = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Reconciler:
         self._switch_snapshot = switch_snapshot
         self._unsure = unsure
         self._ipv6 = ipv6
+        self._traces = Traces(host, proxies, switch, switch_snapshot)
         # Networks whose veth was made and whose haproxy, or whose port, does
         # not follow yet; a try that failed half-way must not forget.
         self._new_veths: set[str] = set()
@@ -151,17 +153,14 @@ class Reconciler:
         Here is what there is any trace of, of ours or of Neutron's: what
         is not wanted is removed, however little is left of it.
         """
-        here = set(self._host.list_networks())
-        here.update(self._host.list_programs())
-        here.update(self._host.sweep())
-        here.update(self._proxies.networks_of_files())
-        here.update(
-            port.network
-            for port in self._switch_snapshot().ports.values()
-            if port.network
+        here = self._traces.find(
+            {
+                "program": self._host.list_programs(),
+                "haproxy": self._host.sweep(),
+            }
         )
-        here.update(self._status.networks())
-        return here | set(self._chassis_snapshot().networks) | {names.GATEWAY}
+        known = {*self._status.networks(), *self._chassis_snapshot().networks}
+        return {*here} | known | {names.GATEWAY}
 
     def _provision(self, wanted: MetadataNetwork) -> None:
         network = wanted.network
@@ -272,15 +271,7 @@ class Reconciler:
         except (OSError, HaproxyError) as error:
             # It is ended next, which matters more.
             LOG.warning("network=%s its haproxy is mute: %s", network, error)
-        changed = self._host.remove_program(network)
-        name = names.outer_veth(network)
-        port = self._switch_snapshot().ports.get(name)
-        if port is not None and not port.is_instance:
-            self._switch.unplug(name)
-            changed = True
-        changed |= self._host.remove(network)
-        # Last, for a file that can't be removed keeps nothing else here.
-        changed |= self._proxies.remove_files(network)
+        changed = self._traces.remove(network)
         self._new_veths.discard(network)
         self._to_plug.discard(network)
         self._status.gone(network)

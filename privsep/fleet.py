@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 from oslo_config import cfg
 from supervisor.xmlrpc import Faults
 
-from . import kernel, names, program, rootfiles, validate
+from . import kernel, names, orphans, program, rootfiles, validate
 from . import settings as privileged
 from .context import entrypoint
 from .errors import FleetError, SettingsError
@@ -25,6 +26,18 @@ from .settings import FleetSettings
 START_TIMEOUT_S = 15.0
 UNIT_TIMEOUT_S = 5.0
 _UNIT_POLL_S = 0.1
+_END_TIMEOUT_S = 5.0
+# In the fleet's folder, beside those of the programs.
+_OWN_FILES = (
+    "supervisord.conf",
+    "supervisord.pid",
+    "start.lock",
+    "agent.lock",
+    names.GATEWAY_SOCKET,
+    # What somebody was killed over.
+    f".{names.GATEWAY_SOCKET}.new",
+    ".supervisord.conf.new",
+)
 
 # Others may pass through to the agent's lock; all else in it is root's.
 _RUN_DIR_MODE = 0o711
@@ -194,18 +207,26 @@ def remove(network: str, state_path: str) -> bool:
 
     An orphan that `sweep` has found counts.
     """
-    settings = read_settings()
+    # haproxy may have been uninstalled.
+    settings = read_settings(runnable=False)
     network = validate.program(network)
-    config = str(places_of(state_path).config(network))
+    places = places_of(state_path)
     name = names.program_name(network)
     file = settings.programs / names.config_file(network)
+    existed = file.exists()
+    # First: a supervisord that is started now would run it.
+    file.unlink(missing_ok=True)
+    ended = 0
+    known = False
     with _supervisord(settings) as rpc:
-        ended = rpc.call("fleet.end_orphans", config, settings.haproxy)
-        known = rpc.info(name) is not None
+        if rpc.answers():
+            config = str(places.config(network))
+            ended = rpc.call("fleet.end_orphans", config, settings.haproxy)
+            known = rpc.info(name) is not None
+        elif network in _haproxies(places):
+            raise FleetError("supervisord, which has to end it, is not there")
         if known:
             rpc.stop_and_forget(name)
-    existed = file.exists()
-    file.unlink(missing_ok=True)
     for log in settings.logs.glob(f"{network}.log*"):
         log.unlink(missing_ok=True)
     return known or existed or bool(ended)
@@ -219,7 +240,7 @@ def sweep(state_path: str) -> tuple[str, ...]:
     serves its network, they are told to finish; else they are left to
     the one that will, or to `remove`.
     """
-    settings = read_settings()
+    settings = read_settings(runnable=False)
     folder = str(places_of(state_path).config_folder)
     with _supervisord(settings) as rpc:
         return tuple(rpc.call("fleet.sweep", folder, settings.haproxy))
@@ -233,23 +254,104 @@ def list_programs() -> dict[str, Mapping[str, object]]:
     `pid` and `start` (seconds since the epoch). A supervisord that is not
     there is started first. What has only a program file is GONE.
     """
-    settings = read_settings()
+    settings = read_settings(runnable=False)
     ensure_supervisord(settings)
+    with _supervisord(settings) as rpc:
+        return _programs(settings, rpc)
+
+
+def _programs(
+    settings: FleetSettings, rpc: Supervisord | None
+) -> dict[str, Mapping[str, object]]:
+    """Return the states of those with a file, and those that RPC knows."""
     found: dict[str, Mapping[str, object]] = {}
     for file in settings.programs.glob("*.conf"):
         network = names.network_of_program(names.program_name(file.stem))
         if network is not None:
             found[network] = {"state": "GONE", "pid": 0, "start": 0}
-    with _supervisord(settings) as rpc:
-        for info in rpc.call("supervisor.getAllProcessInfo"):
-            network = names.network_of_program(info["name"])
-            if network is not None:
-                found[network] = {
-                    "state": info["statename"],
-                    "pid": info["pid"],
-                    "start": info["start"],
-                }
+    for info in rpc.call("supervisor.getAllProcessInfo") if rpc else ():
+        network = names.network_of_program(info["name"])
+        if network is not None:
+            found[network] = {
+                "state": info["statename"],
+                "pid": info["pid"],
+                "start": info["start"],
+            }
     return found
+
+
+def _haproxies(places: Places) -> set[str]:
+    """Return the networks with haproxies on files of PLACES."""
+    folder = str(places.config_folder)
+    found = {orphans.network_of(o.config, folder) for o in orphans.scan()}
+    return {network for network in found if network is not None}
+
+
+@entrypoint(subject=None)
+def look(state_path: str) -> Mapping[str, object]:
+    """Return what there is of the fleet; start, end and change nothing.
+
+    `programs`: the networks (or "gateway") that supervisord knows or that
+    have a program file; `haproxies`: those with a haproxy; `folder`: that
+    of its files, "" if there is none; `is_service`: whether supervisord is
+    ovn-metadata-fleet's and not for `shut_down` to end.
+    """
+    settings = read_settings(runnable=False)
+    haproxies = _haproxies(places_of(state_path))
+    run_dir = settings.run_dir
+    with Supervisord(settings) as rpc:
+        there = rpc if rpc.answers() else None
+        return {
+            "programs": tuple(_programs(settings, there)),
+            "haproxies": tuple(haproxies),
+            "folder": str(run_dir) if run_dir.is_dir() else "",
+            "is_service": there is not None and _detached(rpc) is None,
+        }
+
+
+def _detached(rpc: Supervisord) -> psutil.Process | None:
+    """Return the process of RPC's supervisord, if no service waits for it.
+
+    In another container than ours its pid is not one of ours.
+    """
+    try:
+        process = psutil.Process(rpc.call("supervisor.getPID"))
+        words = process.cmdline()
+    except psutil.Error:
+        return None
+    ours = "supervisor.supervisord" in words and "--nodaemon" not in words
+    return process if ours else None
+
+
+@entrypoint(subject="state_path")
+def shut_down(state_path: str) -> None:
+    """End supervisord and remove what root has of the fleet.
+
+    After `remove` of all networks. One of ovn-metadata-fleet's stays:
+    somebody would start it again. Raises FleetError, OSError.
+    """
+    settings = read_settings(runnable=False)
+    haproxies = _haproxies(places_of(state_path))
+    with Supervisord(settings) as rpc:
+        there = rpc if rpc.answers() else None
+        process = _detached(there) if there is not None else None
+        if there is not None and process is None:
+            return
+        if haproxies or _programs(settings, there):
+            raise FleetError("its haproxies have not ended yet")
+        if process is not None:
+            rpc.call("supervisor.shutdown")
+            psutil.wait_procs([process], timeout=_END_TIMEOUT_S)
+    # By name: root may have put the folder where others have files too.
+    for file in (
+        *settings.logs.glob("*.log*"),
+        *(settings.run_dir / name for name in _OWN_FILES),
+        settings.socket,
+    ):
+        file.unlink(missing_ok=True)
+    for folder in (settings.programs, settings.logs, settings.run_dir):
+        with contextlib.suppress(OSError):  # there is more in it, or nothing
+            folder.rmdir()
 
 
 @contextlib.contextmanager

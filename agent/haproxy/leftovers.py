@@ -36,9 +36,16 @@ def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
     """Yield the network (or "gateway") and the path of each folder of one."""
     for parent in (places.config_folder, places.run_folder):
         for path in entries(parent):
-            ours = path.name == names.GATEWAY or names.is_network(path.name)
+            ours = is_ours(path) and names.network_of_file(path.name) is None
             if ours and path.is_dir() and not path.is_symlink():
                 yield path.name, path
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether PATH has a name of a network's file or folder."""
+    name = path.name
+    folder = name == names.GATEWAY or names.is_network(name)
+    return folder or names.network_of_file(name) is not None
 
 
 def entries(folder: Path) -> list[Path]:

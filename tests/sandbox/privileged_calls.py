@@ -23,7 +23,6 @@ from oslo_config import cfg
 
 from ovn_metadata.privsep import (
     context,
-    decommission,
     fleet,
     network,
     settings,
@@ -175,7 +174,7 @@ _NOT_EXPORTED = (
 
 
 def _entrypoints() -> Iterator[Callable[..., Any]]:
-    for module in (network, fleet, decommission):
+    for module in (network, fleet):
         for _, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and (
                 context.default.is_entrypoint(function)

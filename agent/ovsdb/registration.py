@@ -1,0 +1,68 @@
+"""What OVN's Southbound database has of this host's metadata agent.
+
+Asked once, by `ovn-metadata-cleanup`, which follows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import names
+from ..model import SwitchSnapshot
+from . import connect
+from .heartbeat import HEARTBEAT_KEY, ID_KEY
+from .southbound import SCHEMA
+
+# Without BRIDGE_KEY: Neutron's server plugs instances by it, with or without
+# an agent, and it goes with the chassis.
+KEYS = (ID_KEY, HEARTBEAT_KEY)
+
+
+def read(remote: str, vswitch: SwitchSnapshot) -> tuple[set[str], set[str]]:
+    """Return the keys in the chassis' row, and networks with a port.
+
+    Those of localports: Neutron's agent puts no mark on their ports in
+    VSWITCH. Raises OSError when no server of REMOTE answers.
+    """
+    if not vswitch.system_id:
+        raise ConnectionError("no system-id in Open_vSwitch")
+    unmarked = {
+        (name, port.iface_id)
+        for name, port in vswitch.ports.items()
+        if port.iface_id and not port.network and not port.is_instance
+    }
+    columns = ["external_ids", "logical_port", "type"]
+    queries = [
+        _select("Port_Binding", columns, "logical_port", iface_id)
+        for _, iface_id in unmarked
+    ]
+    name = vswitch.system_id
+    chassis = _select("Chassis_Private", ["external_ids"], "name", name)
+    first, *others = connect.transact(remote, SCHEMA, [chassis, *queries])
+    keys = {key for row in first["rows"] for key, _ in row["external_ids"][1]}
+    networks = set()
+    for row in [row for result in others for row in result["rows"]]:
+        ids = dict(row["external_ids"][1])
+        network = names.network_of_namespace(ids.get("neutron:device_id", ""))
+        if row["type"] == "localport" and network is not None:
+            port = names.outer_veth(network), row["logical_port"]
+            networks |= {network} if port in unmarked else set()
+    return keys, networks
+
+
+def _select(
+    table: str, columns: Sequence[str], column: str, value: str
+) -> dict[str, Any]:
+    return connect.select(table, columns, where=[column, "==", value])
+
+
+def remove(remote: str, chassis_name: str) -> None:
+    """Remove our keys from the chassis' row; raise OSError."""
+    mutation = {
+        "op": "mutate",
+        "table": "Chassis_Private",
+        "where": [["name", "==", chassis_name]],
+        "mutations": [["external_ids", "delete", ["set", list(KEYS)]]],
+    }
+    connect.transact(remote, SCHEMA, [mutation])

@@ -1,0 +1,119 @@
+"""Which ports stay, and what is printed about what was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovn_metadata.agent.commands import cleanup
+from ovn_metadata.agent.commands.cleanup import Found
+from ovn_metadata.agent.model import SwitchPort
+
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+OTHER = "5d4f2075-05e1-4fc1-b653-b16f14b2252a"
+TAP = "tap4c3e1f64-f0"
+
+
+def port(**more) -> SwitchPort:
+    return SwitchPort(bridge="br-int", iface_id="lp", **more)
+
+
+@pytest.mark.parametrize(
+    ("found", "networks", "told"),
+    [
+        pytest.param(port(network=NETWORK), (), "", id="our mark"),
+        pytest.param(port(), {NETWORK}, "", id="more of it is here"),
+        pytest.param(port(), {OTHER}, "nothing else says so", id="in doubt"),
+        pytest.param(port(is_instance=True), (), "", id="an instance's"),
+        pytest.param(
+            port(is_instance=True),
+            {NETWORK},
+            "but an instance's",
+            id="an instance's with a network's name",
+        ),
+        pytest.param(
+            port(is_instance=True, network=NETWORK),
+            (),
+            "but an instance's",
+            id="an instance's with our mark",
+        ),
+    ],
+)
+def test_ports_that_stay_are_named(found, networks, told):
+    left = cleanup.ports_left({TAP: found}, networks)
+    assert bool(left) == bool(told)
+    assert all(told in text and TAP in text for text in left)
+
+
+GATEWAY = Found({"gateway": {"program", "files"}}, {})
+NOTHING = Found({}, {})
+UNSEEN = Found({}, {}, unseen=["x: y"])
+FOLDER = Found({}, {"folder /a": str}, left=["z: its"])
+BOTH = Found({NETWORK: {"port"}}, {"folder /a": str})
+
+
+@pytest.mark.parametrize(
+    ("found", "lines", "code"),
+    [
+        pytest.param(NOTHING, ["nothing to remove"], 0, id="nothing"),
+        pytest.param(
+            GATEWAY, ["would remove gateway: files, program"], 0, id="gateway"
+        ),
+        pytest.param(
+            FOLDER,
+            ["left alone: z: its", "would remove folder /a"],
+            0,
+            id="something is left",
+        ),
+        pytest.param(
+            UNSEEN,
+            ["not looked at: x: y", "nothing to remove"],
+            2,
+            id="a database does not answer",
+        ),
+    ],
+)
+def test_plan(found, lines, code):
+    assert cleanup.tell_plan(found) == (lines, code)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines", "code"),
+    [
+        pytest.param(NOTHING, NOTHING, ["nothing to remove"], 0, id="nothing"),
+        pytest.param(
+            BOTH,
+            NOTHING,
+            [f"removed network {NETWORK}: port", "removed folder /a"],
+            0,
+            id="all gone, whatever the last errors",
+        ),
+        pytest.param(
+            BOTH,
+            FOLDER,
+            [
+                "left alone: z: its",
+                f"removed network {NETWORK}: port",
+                "FAILED folder /a: no right",
+            ],
+            1,
+            id="one stays",
+        ),
+        pytest.param(
+            NOTHING,
+            GATEWAY,
+            ["FAILED gateway: files, program: it is there again, or still"],
+            1,
+            id="one came meanwhile",
+        ),
+        pytest.param(
+            GATEWAY,
+            UNSEEN,
+            ["not looked at: x: y", "removed gateway: files, program"],
+            2,
+            id="a database does not answer",
+        ),
+    ],
+)
+def test_result(before, after, lines, code):
+    errors = {"folder /a": "no right"}
+    assert cleanup.tell_result(before, after, errors) == (lines, code)
