@@ -1,74 +1,80 @@
-"""Connect to both databases and see whether they stay connected."""
+"""Connect to both databases, have their rows followed, tell if they go."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from .config.settings import Settings
-from .model import ChassisSnapshot, SwitchSnapshot
+from .model import ChassisSnapshot
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
+from .ovsdb.heartbeat import Heartbeat
+from .snapshots import Snapshots
 
 LOG = logging.getLogger(__name__)
 
-SWITCH = "Open vSwitch"
+VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
+
+T = TypeVar("T")
 
 
 class Databases:
-    """The local Open vSwitch database and OVN's Southbound one."""
+    """The local Open vSwitch database and OVN's Southbound one.
+
+    Their rows go to SNAPSHOTS, and the heartbeat to Southbound.
+    """
 
     def __init__(
-        self, settings: Settings, *, status: Status, stop: threading.Event
+        self,
+        settings: Callable[[], Settings],
+        snapshots: Snapshots,
+        status: Status,
+        *,
+        stop: threading.Event,
     ) -> None:
         self._settings = settings
+        self._snapshots = snapshots
         self._status = status
         self._stop = stop
-        # By name: whether they were connected when last looked at.
+        self._heartbeat: Heartbeat | None = None
         self._idls: dict[
             str, southbound.SouthboundIdl | vswitch.SwitchIdl
         ] = {}
-        self._away: dict[str, int] = {}
+        # By name: how often in a row it was found disconnected.
+        self._disconnected: dict[str, int] = {}
         # For both: the library knows one set.
-        tls = settings.southbound
+        tls = settings().southbound
         connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
 
-    def connect_switch(
-        self, on_snapshot: Callable[[SwitchSnapshot], None]
-    ) -> vswitch.Switch | None:
+    def connect_vswitch(self) -> vswitch.Switch | None:
         """Return the local database, once it is there; None if stopped."""
-        settings = self._settings.vswitch
-        remote = settings.connection
-        chassis = vswitch.given_chassis_name(self._settings.chassis_name)
+        settings = self._settings()
+        remote = settings.vswitch.connection
+        chassis = vswitch.given_chassis_name(settings.chassis_name)
 
         def attempt() -> vswitch.Switch:
             idl = vswitch.SwitchIdl(
                 remote,
                 vswitch.make_helper(remote),
                 chassis_name=chassis,
-                on_snapshot=on_snapshot,
+                on_snapshot=self._snapshots.take_vswitch,
             )
-            link = connect.start(idl, settings.timeout_s)
-            self._idls[SWITCH] = idl
+            link = connect.start(idl, settings.vswitch.timeout_s)
+            self._idls[VSWITCH] = idl
             return vswitch.Switch(link)
 
-        return connect.wait_for_database(
-            SWITCH,
-            remote,
-            attempt,
-            stop=self._stop,
-            report=lambda why: self._status.waits_for(SWITCH, why),
-        )
+        return self._wait_for(VSWITCH, remote, attempt)
 
-    def connect_southbound(
-        self,
-        chassis_name: str,
-        on_snapshot: Callable[[ChassisSnapshot], None],
-    ) -> southbound.Southbound | None:
-        """Return the Southbound database, once there; None if stopped."""
-        settings = self._settings.southbound
+    def connect_southbound(self, chassis_name: str) -> bool:
+        """Follow CHASSIS_NAME's rows and send its heartbeat; once it is there.
+
+        Tells whether it is; if not, we are stopped.
+        """
+        settings = self._settings().southbound
         remote = ",".join(settings.remotes)
 
         def attempt() -> southbound.Southbound:
@@ -76,7 +82,7 @@ class Databases:
                 remote,
                 southbound.make_helper(remote),
                 chassis_name=chassis_name,
-                on_snapshot=on_snapshot,
+                on_snapshot=self._take_chassis,
                 max_backoff_ms=settings.retry_max_interval_s * 1000,
                 probe_interval=settings.probe_interval_ms,
             )
@@ -84,32 +90,60 @@ class Databases:
             self._idls[SOUTHBOUND] = idl
             return southbound.Southbound(link)
 
+        database = self._wait_for(SOUTHBOUND, remote, attempt)
+        if database is None:
+            return False
+        self._heartbeat = Heartbeat(
+            database,
+            report=lambda problem: self._status.trouble("heartbeat", problem),
+            chassis_name=chassis_name,
+            bridge=lambda: self._snapshots.vswitch.bridge,
+            nb_cfg=lambda: self._snapshots.chassis.nb_cfg,
+            agent_down_time_s=lambda: self._settings().agent_down_time_s,
+        )
+        self._heartbeat.start()
+        return True
+
+    def _wait_for(
+        self, name: str, remote: str, attempt: Callable[[], T]
+    ) -> T | None:
         return connect.wait_for_database(
-            SOUTHBOUND,
+            name,
             remote,
             attempt,
             stop=self._stop,
-            report=lambda why: self._status.waits_for(SOUTHBOUND, why),
+            report=lambda why: self._status.waits_for(name, why),
         )
 
-    def hears_southbound(self) -> bool:
+    def _take_chassis(self, rows: ChassisSnapshot) -> None:
+        self._snapshots.take_chassis(rows)
+        if self._heartbeat is not None:
+            self._heartbeat.note()
+
+    def stop(self) -> None:
+        """Send no more heartbeats."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+
+    def is_southbound_connected(self) -> bool:
         """Tell whether the Southbound server is connected now."""
         idl = self._idls.get(SOUTHBOUND)
         return idl is not None and idl.is_connected()
 
     def check(self) -> None:
-        """Note which one is away; to be called every few seconds.
+        """Note which one is disconnected; to be called every few seconds.
 
         Twice in a row: a server that restarts is not worth a word.
         """
         for name, idl in self._idls.items():
             if idl.is_connected():
-                if self._away.pop(name, 0) > 1:
+                if self._disconnected.pop(name, 0) > 1:
                     LOG.info("%s is connected again", name)
                     self._status.waits_for(name, "")
                 continue
-            self._away[name] = self._away.get(name, 0) + 1
-            if self._away[name] == 2:
+            count = self._disconnected.get(name, 0) + 1
+            self._disconnected[name] = count
+            if count == 2:
                 reason = f"connection to {name} lost"
                 LOG.warning("%s; what is served is served on", reason)
                 self._status.waits_for(name, reason)

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from . import names, unixsocket
 from .config.settings import Nova, Settings
 from .errors import AgentError
 from .haproxy import files, render
-from .haproxy.places import Places
 from .haproxy.public_socket import Access, public_access
 from .haproxy.render import NovaServer, Tls
-from .host import Host
-from .monitor.status import Status
 from .nova_hosts import NovaHosts
-from .proxies import Proxies
+from .site import Site
 
 LOG = logging.getLogger(__name__)
 
@@ -29,21 +25,12 @@ LOG = logging.getLogger(__name__)
 class Gateway:
     """The gateway's configuration, certificates, program and socket."""
 
-    def __init__(
-        self,
-        *,
-        settings: Callable[[], Settings],
-        places: Places,
-        host: Host,
-        proxies: Proxies,
-        status: Status,
-        nova_hosts: NovaHosts,
-    ) -> None:
-        self._settings = settings
-        self._places = places
-        self._host = host
-        self._proxies = proxies
-        self._status = status
+    def __init__(self, site: Site, nova_hosts: NovaHosts) -> None:
+        self._settings = site.settings
+        self._places = site.proxies.places
+        self._host = site.host
+        self._proxies = site.proxies
+        self._status = site.status
         self._nova_hosts = nova_hosts
 
     def ensure(self) -> bool:

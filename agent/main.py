@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 from pathlib import Path
@@ -10,23 +9,21 @@ from pathlib import Path
 from oslo_privsep.comm import PrivsepTimeout
 
 from ..privsep import context
-from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import folders, logs, preflight, privileges
-from .config import options
+from ..privsep.settings import FleetSettings
+from . import folders, preflight, privileges
+from .begin import begin
 from .config.options import version
 from .config.reload import Configuration
 from .errors import AgentError
-from .gateway import Gateway
 from .host import Host
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
 from .monitor.watch import Watch
-from .nova_hosts import NovaHosts
 from .proxies import Proxies
-from .reconciler import Reconciler
 from .service import Service
 from .signals import Signals
+from .site import Site
 
 LOG = logging.getLogger(__name__)
 
@@ -42,60 +39,30 @@ def main() -> int:
         argv.remove(preflight.OPTION)
         return preflight.run(argv, PROGRAM)
     try:
-        conf, settings = options.load(argv, PROGRAM)
-        said = privileges.become_service_user(
-            settings, log=logs.file_of(conf, PROGRAM)
-        )
-        folders.ensure(settings)
-        privileges.check_readable(settings)
-        fleet = privileged.load(settings.privileged_config)
-        logs.set_up(conf, PROGRAM, ovsdb_level=settings.southbound.log_level)
+        configuration, fleet = begin(argv, PROGRAM)
     except (AgentError, PrivilegedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
-    LOG.info("%s %s starts", PROGRAM, version())
-    warnings = [*filter(None, [said]), *settings.warnings]
-    if said and (unreadable := options.unreadable(argv, PROGRAM)):
-        warnings.append(f"a reload would be refused: {unreadable}")
-    if fleet.is_fallback:
-        warnings.append(
-            f"the haproxies run as {fleet.user}, which others may run as too "
-            f"and meddle with them; create ovn-metadata-fleet (useradd "
-            f"--system) or set [fleet] user in privileged.conf"
-        )
-    if not fleet.network_ids:
-        warnings.append(
-            f"the haproxies of all networks run as {fleet.user}: whoever "
-            f"breaks into one can get at the others; give [fleet] "
-            f"network_ids in privileged.conf ids that this host has"
-        )
-    for warning in warnings:
-        LOG.warning("%s", warning)
-    configuration = Configuration(argv, PROGRAM, conf=conf, settings=settings)
-    failure = ""
     try:
         _serve(configuration, fleet, signals)
     except (AgentError, PrivilegedError) as error:
         failure = str(error)
     except (OSError, PrivsepTimeout) as error:
         failure = f"{type(error).__name__}: {error}"
+    else:
+        LOG.info("%s ends; the networks are served on", PROGRAM)
+        return 0
     finally:
         context.stop_daemon()
-    if failure:
-        LOG.critical("%s", failure)
-        print(f"{PROGRAM}: {failure}", file=sys.stderr)
-        return 1
-    LOG.info("%s ends; the networks are served on", PROGRAM)
-    return 0
+    LOG.critical("%s", failure)
+    print(f"{PROGRAM}: {failure}", file=sys.stderr)
+    return 1
 
 
 def _serve(
-    configuration: Configuration,
-    fleet: privileged.FleetSettings,
-    signals: Signals,
+    configuration: Configuration, fleet: FleetSettings, signals: Signals
 ) -> None:
     settings = configuration.settings()
-    places = folders.places(settings)
     host = Host(state_path=settings.state_path, users=fleet.users)
     privileges.start_daemon()
     started = host.prepare()
@@ -103,34 +70,15 @@ def _serve(
     LOG.info("supervisord %s", "started" if started else "runs already")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
-    nova_hosts = NovaHosts(
-        lambda: configuration.settings().nova,
-        interval_s=lambda: configuration.settings().resolve_interval_s,
-    )
-    proxies = Proxies(host, places, fleet=fleet)
+    proxies = Proxies(host, folders.places(settings), fleet=fleet)
     service = Service(
-        configuration.settings,
-        status=status,
-        nova_hosts=nova_hosts,
-        make_reconciler=functools.partial(
-            Reconciler,
-            settings=configuration.settings,
-            places=places,
-            host=host,
-            proxies=proxies,
-            status=status,
-            gateway=Gateway(
-                settings=configuration.settings,
-                places=places,
-                host=host,
-                proxies=proxies,
-                status=status,
-                nova_hosts=nova_hosts,
-            ),
-            gateway_socket=fleet.gateway_socket,
-            ipv6=Path("/proc/sys/net/ipv6").is_dir(),
-        ),
-        list_programs=host.list_programs,
+        Site(
+            configuration.settings,
+            host,
+            proxies,
+            status,
+            has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
+        )
     )
 
     def reload() -> None:
@@ -161,14 +109,13 @@ def _reload(configuration: Configuration, status: Status) -> None:
         waiting = configuration.reload()
     except AgentError as error:
         problem = f"configuration not reloaded, the old one stays: {error}"
-    if problem:
         LOG.error("%s", problem)
     else:
         LOG.info("configuration reloaded")
-        for warning in configuration.settings().warnings:
-            LOG.warning("%s", warning)
+        warnings = [*configuration.settings().warnings]
         if waiting:
-            names = ", ".join(waiting)
-            problem = f"in force after a restart only: {names}"
-            LOG.warning("%s", problem)
+            problem = f"in force after a restart only: {', '.join(waiting)}"
+            warnings.append(problem)
+        for warning in warnings:
+            LOG.warning("%s", warning)
     status.trouble("configuration", problem)

@@ -70,6 +70,21 @@ class ChassisSnapshot:
     synced: bool = False
     is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
+    # Set by `settling`: whether what is not in `networks` is really not on
+    # this chassis, and the networks that are not before all is settled.
+    settled: bool = False
+    gone: frozenset[str] = frozenset()
+
+    def is_certain(self, network: str) -> bool:
+        """Tell whether what this says of NETWORK can be acted on.
+
+        Not while its localport is asked for, nor while it may be bound here
+        and is only not seen.
+        """
+        known = self.networks.get(network)
+        if known is None:
+            return self.settled or network in self.gone
+        return known.complete
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -56,8 +56,8 @@ class Proxies:
         self, host: Host, places: Places, *, fleet: FleetSettings
     ) -> None:
         self._host = host
-        self._places = places
-        self._fleet = fleet
+        self.places = places
+        self.fleet = fleet
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
         # One thread at a time changes a map, from its look at what is wanted.
@@ -78,9 +78,9 @@ class Proxies:
         if haproxy refuses the configuration or does not come up; what ran
         before runs on.
         """
-        if not sharing.make_folders(self._places, self._fleet, network):
+        if not sharing.make_folders(self.places, self.fleet, network):
             self._host.share_folders(network)
-        sharing.clear_foreign_files(self._places, self._fleet, network)
+        sharing.clear_foreign_files(self.places, self.fleet, network)
         changes = self._ensure_files(network, wanted, rights)
         program = self._host.ensure_program(network, renew=renew)
         running = stats.running_digest(self._stats(network))
@@ -129,8 +129,8 @@ class Proxies:
         return counters.parse_nova(answer)
 
     def _stats(self, network: str) -> Stats:
-        uid = self._fleet.user_of(network).uid
-        return Stats(self._places.stats(network), uid)
+        uid = self.fleet.user_of(network).uid
+        return Stats(self.places.stats(network), uid)
 
     def _ensure_files(
         self,
@@ -138,7 +138,7 @@ class Proxies:
         wanted: Rendered,
         rights: Rights | None,
     ) -> list[str]:
-        places = self._places
+        places = self.places
         changes = []
         if rights is not None:
             with self._map_locks.held(network):
@@ -160,13 +160,13 @@ class Proxies:
         Networks' configurations differ by the network's id alone; haproxy
         takes 20 ms for each, and a thousand may be wanted at once.
         """
-        binary = Path(self._fleet.haproxy).stat()
+        binary = Path(self.fleet.haproxy).stat()
         alike = wanted.text.replace(wanted.digest, "").replace(network, "-")
         alike = alike.replace(names.inner_veth(network), "-")
         alike += f"{binary.st_mtime_ns} {binary.st_size}"
         key = hashlib.sha256(alike.encode()).digest()
         if key not in self._accepted:
-            files.check(path, self._fleet.haproxy)
+            files.check(path, self.fleet.haproxy)
             self._accepted.add(key)
 
     def revoke(
@@ -186,7 +186,7 @@ class Proxies:
     def _revoke(
         self, network: str, wanted: Mapping[str, str]
     ) -> tuple[str, ...]:
-        socket, file = self._stats(network), self._places.map(network)
+        socket, file = self._stats(network), self.places.map(network)
         is_running = True
         try:
             present = stats.read_map(
@@ -224,12 +224,12 @@ class Proxies:
         """
         with self._map_locks.held(network):
             text = mapfile.render_map(rights())
-            files.write(self._places.map(network), text)
+            files.write(self.places.map(network), text)
         self._host.ensure_program(network, renew=True)
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; tell if there were any."""
-        places = self._places
+        places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
         for folder in (
@@ -241,15 +241,15 @@ class Proxies:
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (and gateway) that have a file here."""
-        folders = leftovers.network_folders(self._places)
+        folders = leftovers.network_folders(self.places)
         return {network for network, _ in (*self._files(), *folders)}
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        uids = (self._fleet.uid, os.geteuid())
-        return leftovers.haproxy_files(self._places, uids)
+        uids = (self.fleet.uid, os.geteuid())
+        return leftovers.haproxy_files(self.places, uids)
 
     def _ensure_map(self, network: str, rights: Rights) -> list[str]:
-        socket, file = self._stats(network), self._places.map(network)
+        socket, file = self._stats(network), self.places.map(network)
         with self._map_locks.held(network):
             wanted = rights()
             # What came or went since the file was written.

@@ -120,6 +120,11 @@ class WorkQueue:
             self._add_later(key, delay)
             return delay
 
+    @property
+    def closed(self) -> bool:
+        """Whether it hands out nothing any more."""
+        return self._closed
+
     def is_idle(self) -> bool:
         """Tell whether nothing waits and nothing is held."""
         with self._changed:
@@ -130,3 +135,25 @@ class WorkQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Queues:
+    """What is to be done: by the workers, and by the service's thread."""
+
+    def __init__(self) -> None:
+        self.reconcile = WorkQueue()
+        self.revoke = WorkQueue()
+        # There is something for the service to look at.
+        self.news = threading.Event()
+        # All networks are to be queued, once the rows are there.
+        self.all_due = threading.Event()
+
+    def resync(self) -> None:
+        """Have the service queue all networks."""
+        self.all_due.set()
+        self.news.set()
+
+    def close(self) -> None:
+        """Let the workers end."""
+        self.reconcile.close()
+        self.revoke.close()

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from ovn_metadata.agent import names
 from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
 from ovn_metadata.agent.core import port_rows
+from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.core.identity import claimed_addresses
 from ovn_metadata.agent.core.monitoring import chassis_clause
 from ovn_metadata.agent.core.port_rows import PortRow
-from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import render_network

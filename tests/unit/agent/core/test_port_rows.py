@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ovn_metadata.agent.core import port_rows
+from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.core.monitoring import (
     Clause,
     LocalNetwork,
@@ -18,7 +19,6 @@ from ovn_metadata.agent.core.monitoring import (
     localport_clause,
 )
 from ovn_metadata.agent.core.port_rows import PortRow
-from ovn_metadata.agent.desired import desired_network
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.model import ChassisSnapshot
 

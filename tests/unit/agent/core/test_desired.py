@@ -7,7 +7,7 @@ import ipaddress
 
 import pytest
 
-from ovn_metadata.agent.desired import desired_network, hold_on, lacking_ports
+from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.model import Localport, NetworkSnapshot, VifPort
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -203,66 +203,3 @@ def test_an_address_of_two_ports_is_nobodys_and_is_reported():
             snapshot(localport("10.10.0.1/24")), ports=rivals[::-1]
         )
     )
-
-
-def using(address: str) -> VifPort:
-    """Return a port that ADDRESS is an allowed pair of."""
-    mac = "fa:16:3e:00:00:04"
-    pair = (ipaddress.ip_address(address), mac)
-    return dataclasses.replace(vif("d", mac=mac), allowed=(pair,))
-
-
-FIRST = vif("a", "10.10.0.50")
-SECOND = vif("b", "10.10.0.60", mac="fa:16:3e:00:00:02")
-BOTH = snapshot(localport(), FIRST, SECOND)
-
-
-@pytest.mark.parametrize(
-    ("current", "expected"),
-    [
-        pytest.param(None, {"a", "b"}, id="nothing of it is seen"),
-        pytest.param(BOTH, set(), id="the same"),
-        pytest.param(snapshot(None, FIRST), {"b"}, id="a port less"),
-        pytest.param(
-            snapshot(localport(mtu=0), SECOND, FIRST, vif("c", "10.10.0.70")),
-            set(),
-            id="a port more, and other values",
-        ),
-    ],
-)
-def test_lacking_ports(current, expected):
-    assert lacking_ports(current, BOTH) == expected
-
-
-@pytest.mark.parametrize(
-    ("current", "held", "ports"),
-    [
-        pytest.param(None, "ab", (FIRST, SECOND), id="nothing is seen: all"),
-        pytest.param(None, "b", (SECOND,), id="of one it is certain"),
-        pytest.param((FIRST,), "b", (FIRST, SECOND), id="the other stays"),
-        pytest.param(
-            (vif("c", "10.10.0.60", mac="fa:16:3e:00:00:03"),),
-            "ab",
-            (FIRST, vif("c", "10.10.0.60", mac="fa:16:3e:00:00:03")),
-            id="not whose address another has by now",
-        ),
-        pytest.param(
-            (vif("c", "10.10.0.70", mac=FIRST.mac),),
-            "ab",
-            (SECOND, vif("c", "10.10.0.70", mac=FIRST.mac)),
-            id="not whose MAC another has by now",
-        ),
-        pytest.param(
-            (using("10.10.0.60"),),
-            "ab",
-            (FIRST, using("10.10.0.60")),
-            id="not whose address another may use by now",
-        ),
-    ],
-)
-def test_hold_on(current, held, ports):
-    fresh = localport("10.10.0.1/24", mtu=1400)
-    seen = None if current is None else snapshot(fresh, *current)
-    result = hold_on(seen, BOTH, {*held})
-    assert result.ports == ports
-    assert result.localport == (BOTH if seen is None else seen).localport

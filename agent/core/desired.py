@@ -1,0 +1,98 @@
+"""What a network needs on this chassis, from what the rows say."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from .. import names
+from ..model import (
+    IPAddress,
+    IPInterface,
+    Localport,
+    MetadataNetwork,
+    NetworkSnapshot,
+    VifPort,
+)
+from . import identity
+
+_ALWAYS = (
+    ipaddress.ip_interface(f"{names.METADATA_ADDRESS_V4}/32"),
+    ipaddress.ip_interface(f"{names.METADATA_ADDRESS_V6}/128"),
+)
+# The prefix of every link-local address (RFC 4291, 2.5.6).
+_LINK_LOCAL_PREFIX = 64
+# Below, the kernel takes IPv6 off a link (RFC 8200, 5).
+_MIN_MTU_V6 = 1280
+
+
+def desired_network(
+    snapshot: NetworkSnapshot, *, ipv6: bool = True
+) -> MetadataNetwork | None:
+    """Return what SNAPSHOT asks of this chassis; None to tear down.
+
+    A network is wanted while a VIF port of it is on the chassis and it has
+    a localport. IPV6 tells whether this host has it at all.
+    """
+    localport = snapshot.localport
+    if localport is None or not snapshot.ports:
+        return None
+    instances, macs, conflicts = identity.assign(snapshot.ports)
+    addresses = _served_addresses(localport, snapshot.ports, ipv6=ipv6)
+    own = {cidr.ip for cidr in addresses | localport.cidrs}
+    versions = {cidr.version for cidr in addresses}
+    neighbours = [
+        (address, mac)
+        for address, mac in macs.items()
+        if address not in own and address.version in versions
+    ]
+    # Ports' addresses in no subnet of ours (DHCP is off there) are hosts of
+    # their own, or answers would find no way.
+    hosts = [
+        address
+        for address, _ in neighbours
+        if not any(address in cidr.network for cidr in addresses)
+    ]
+    return MetadataNetwork(
+        network=snapshot.network,
+        localport=localport.logical_port,
+        mac=localport.mac,
+        mtu=localport.mtu,
+        addresses=addresses,
+        neighbours=tuple(sorted(neighbours, key=_by_address)),
+        hosts=tuple(sorted(hosts, key=_number)),
+        instances=tuple(sorted(instances.items(), key=_by_address)),
+        conflicts=conflicts,
+    )
+
+
+def _served_addresses(
+    localport: Localport, ports: Iterable[VifPort], *, ipv6: bool
+) -> frozenset[IPInterface]:
+    """Return the addresses of the veth's inner end.
+
+    Of the localport's subnets only those in which one of PORTS has an
+    address.
+    """
+    used = [address for port in ports for address, _ in port.addresses]
+    link_local = identity.link_local_address(localport.mac)
+    addresses: set[IPInterface] = {
+        *_ALWAYS,
+        ipaddress.IPv6Interface(f"{link_local}/{_LINK_LOCAL_PREFIX}"),
+    }
+    addresses.update(
+        cidr
+        for cidr in localport.cidrs
+        if any(address in cidr.network for address in used)
+    )
+    if ipv6 and not 0 < localport.mtu < _MIN_MTU_V6:
+        return frozenset(addresses)
+    return frozenset(cidr for cidr in addresses if cidr.version == 4)
+
+
+def _by_address(item: tuple[IPAddress, object]) -> tuple[int, int]:
+    return _number(item[0])
+
+
+def _number(address: IPAddress) -> tuple[int, int]:
+    return address.version, int(address)

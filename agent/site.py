@@ -1,0 +1,22 @@
+"""What reconciles work with on this chassis, given to each as one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from .config.settings import Settings
+from .host import Host
+from .monitor.status import Status
+from .proxies import Proxies
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """The settings in force, the ways to the host, and the status."""
+
+    settings: Callable[[], Settings]
+    host: Host
+    proxies: Proxies
+    status: Status
+    has_ipv6: bool  # the kernel

@@ -1,0 +1,160 @@
+"""Where rows go, and where reconciles take them from.
+
+The two IDLs' threads put in what the databases say. Here it is found out
+which networks that concerns; these are put into the queues. A reconcile
+reads what is here when it begins, whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from . import names
+from .core import settling
+from .model import (
+    ChassisSnapshot,
+    NetworkSnapshot,
+    SwitchPort,
+    SwitchSnapshot,
+)
+from .monitor.status import Status
+from .workqueue import Queues
+
+LOG = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """The newest of both databases; the queues are told what changed.
+
+    `chassis` is what to act on: settled, see there. `vswitch` is as the
+    rows are. Both are values, replaced as a whole; any thread may read.
+    """
+
+    def __init__(
+        self,
+        queues: Queues,
+        status: Status,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.chassis = ChassisSnapshot(None, {})
+        self.vswitch = SwitchSnapshot()
+        self._queues = queues
+        self._status = status
+        self._clock = clock
+        # Rows come on one thread, the time is up on another.
+        self._lock = threading.Lock()
+        self._rows = self.chassis
+        self._settled = settling.Settled()
+
+    def take_chassis(self, rows: ChassisSnapshot) -> None:
+        """Take ROWS of Southbound (on its IDL's thread)."""
+        with self._lock:
+            before, self._rows = self._rows, rows
+            self._settle(connected=True)
+        self._report(before, rows)
+        if rows.synced != before.synced:
+            # What was removed from the host meanwhile was left alone.
+            self._queues.resync()
+
+    def settle(self, *, connected: bool) -> float:
+        """Look again at what may not be seen yet.
+
+        CONNECTED tells whether Southbound's server is. Returns the seconds
+        after which to do it again; infinite if there is no need.
+        """
+        with self._lock:
+            self._settle(connected=connected)
+            until = self._settled.settles_at
+        return math.inf if until is None else max(0, until - self._clock())
+
+    def _settle(self, *, connected: bool) -> None:
+        last, before = self._settled, self.chassis
+        self._settled = settling.settle(
+            last, self._rows, now=self._clock(), connected=connected
+        )
+        self.chassis = self._settled.snapshot
+        if last.chassis not in (None, self._settled.chassis):
+            LOG.info("ovn-controller has made its Chassis row anew")
+        changed = sorted(_changed_networks(before, self.chassis))
+        if changed:
+            LOG.debug("rows changed for %d networks", len(changed))
+        for network in changed:
+            self._queues.revoke.add(network)
+            self._queues.reconcile.add(network)
+
+    def _report(self, before: ChassisSnapshot, rows: ChassisSnapshot) -> None:
+        """Say what is wrong with ROWS, or what they lack."""
+        status = self._status
+        reason = ""
+        if rows.chassis is None:
+            reason = (
+                f"no Chassis row named {self.vswitch.system_id}; "
+                f"does ovn-controller run?"
+            )
+        if status.waits_for("chassis", reason) and reason:
+            LOG.warning("%s What is served is served on", reason)
+        reason = ""
+        if not rows.is_filled:
+            reason = "ovn-northd has written nothing to OVN Southbound yet"
+        status.waits_for("northd", reason)
+        for problem in sorted({*rows.problems} - {*before.problems}):
+            LOG.warning("%s", problem)
+        status.rows(synced=rows.synced, problems=rows.problems)
+
+    def take_vswitch(self, snapshot: SwitchSnapshot) -> None:
+        """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""
+        before, self.vswitch = self.vswitch, snapshot
+        networks = self.chassis.networks.values()
+        for network in _replugged_networks(before, snapshot, networks):
+            self._queues.reconcile.add(network)
+        if snapshot.system_id != before.system_id:
+            self._queues.news.set()
+
+
+def _changed_networks(
+    before: ChassisSnapshot, after: ChassisSnapshot
+) -> set[str]:
+    return {
+        network
+        for network in before.networks.keys() | after.networks.keys()
+        if before.networks.get(network) != after.networks.get(network)
+    }
+
+
+def _replugged_networks(
+    before: SwitchSnapshot,
+    after: SwitchSnapshot,
+    networks: Iterable[NetworkSnapshot],
+) -> list[str]:
+    """Return those of NETWORKS whose port or bridge is another one."""
+    moved = (before.bridge, before.bridge_exists, before.is_userspace) != (
+        after.bridge,
+        after.bridge_exists,
+        after.is_userspace,
+    )
+    found = []
+    for network in networks:
+        name = names.outer_veth(network.network)
+        port = after.ports.get(name)
+        changed = before.ports.get(name) != port
+        # What we have just plugged ourselves needs no second look.
+        if moved or (changed and not _is_plugged(port, network, after)):
+            found.append(network.network)
+    return found
+
+
+def _is_plugged(
+    port: SwitchPort | None,
+    network: NetworkSnapshot,
+    vswitch: SwitchSnapshot,
+) -> bool:
+    """Tell whether PORT is on the bridge with the localport's name."""
+    if network.localport is None or port is None:
+        return False
+    wanted = vswitch.bridge, network.localport.logical_port, network.network
+    return wanted == (port.bridge, port.iface_id, port.network)

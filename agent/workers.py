@@ -1,0 +1,130 @@
+"""The threads that take keys from the queues and have them worked on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Set
+
+from ..privsep.errors import FleetError, PrivilegedError
+from . import names
+from .errors import AgentError
+from .gateway import Gateway
+from .monitor.status import Status
+from .reconciler import Reconciler
+from .snapshots import Snapshots
+from .workqueue import Queues
+
+LOG = logging.getLogger(__name__)
+
+FIRST_LOOK = "first pass"
+# A haproxy that hangs holds one of them up for some seconds.
+_REVOKERS = 2
+# For what they are at when the agent ends.
+_END_S = 2.0
+# Until the next look at what waits for something that is not in the rows.
+_SOON_S = 5.0
+
+
+class Workers:
+    """Reconcile and revoke, each key by one thread at a time.
+
+    Whatever fails is tried again, and disturbs no other network.
+    """
+
+    def __init__(
+        self,
+        queues: Queues,
+        snapshots: Snapshots,
+        status: Status,
+        *,
+        reconciler: Reconciler,
+        gateway: Gateway,
+    ) -> None:
+        self._queues = queues
+        self._snapshots = snapshots
+        self._status = status
+        self._reconciler = reconciler
+        self._gateway = gateway
+        self._threads: list[threading.Thread] = []
+        self._all_queued = False
+
+    def start(self, count: int) -> None:
+        """Begin with COUNT threads that reconcile."""
+        works = [("reconcile", self._work)] * count
+        works += [("revoke", self._revoke)] * _REVOKERS
+        for number, (name, work) in enumerate(works):
+            thread = threading.Thread(
+                target=work, name=f"{name}-{number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End, after a while without those that hang."""
+        self._queues.close()
+        for thread in self._threads:
+            thread.join(_END_S / len(self._threads))
+
+    def add_all(self, keys: Set[str]) -> None:
+        """Queue KEYS, which are all that there is to look at."""
+        for key in sorted(keys):
+            self._queues.reconcile.add(key)
+        self._all_queued = True
+        self._note_first_pass()
+
+    def _revoke(self) -> None:
+        """Take rights away at once, whatever the other threads hang in."""
+        queue = self._queues.revoke
+        while (key := queue.get()) is not None:
+            try:
+                self._reconciler.revoke(key)
+            except Exception as error:  # noqa: BLE001 # reconcile reports it
+                LOG.debug("network=%s not revoked: %s", key, error)
+            queue.done(key, failed=False)
+
+    def _work(self) -> None:
+        queue = self._queues.reconcile
+        while (key := queue.get()) is not None:
+            reason = self._reconcile(key)
+            LOG.debug("looked at network=%s", key)
+            # Before the key is given back, or a worker that takes it and
+            # succeeds would be contradicted.
+            news = bool(reason) and self._status.failed(key, reason)
+            delay = queue.done(key, failed=bool(reason))
+            self._note_first_pass()
+            if news and not queue.closed:
+                LOG.error(
+                    "network=%s is not as it should be, next try in %.1f s: "
+                    "%s",
+                    key,
+                    delay,
+                    reason,
+                )
+
+    def _reconcile(self, key: str) -> str:
+        """Have KEY as it should be; return why that failed, or ""."""
+        try:
+            if key == names.GATEWAY:
+                done = self._gateway.ensure()
+            else:
+                done = self._reconciler.reconcile(key)
+            if not done:
+                self._queues.reconcile.add_later(key, _SOON_S)
+        except Exception as error:
+            LOG.debug("network=%s failed", key, exc_info=True)
+            if isinstance(error, FleetError):
+                self._queues.news.set()  # have supervisord looked after
+            if isinstance(error, AgentError | PrivilegedError):
+                return str(error)
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _note_first_pass(self) -> None:
+        """Say that all is served once everything was looked at."""
+        networks = self._snapshots.chassis.networks
+        complete = all(n.complete for n in networks.values())
+        is_idle = self._queues.reconcile.is_idle()
+        is_over = self._all_queued and complete and is_idle
+        if is_over and self._status.waits_for(FIRST_LOOK, ""):
+            LOG.info("ready networks=%d", len(networks))

@@ -1,0 +1,193 @@
+"""What changed rows put into the queues, and what they have said."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import uuid
+
+import pytest
+
+from ovn_metadata.agent.core.settling import SETTLE_S
+from ovn_metadata.agent.model import (
+    ChassisSnapshot,
+    Localport,
+    NetworkSnapshot,
+    SwitchPort,
+    SwitchSnapshot,
+    VifPort,
+)
+from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.snapshots import Snapshots
+from ovn_metadata.agent.workqueue import Queues, WorkQueue
+
+FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+OTHER = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
+TAP = "tap4c3e1f64-f0"
+MAC = "fa:16:3e:00:00:01"
+LOCALPORT = Localport("metadata", MAC, frozenset(), 0)
+
+
+def network(key: str = NETWORK, *, mtu: int = 0) -> NetworkSnapshot:
+    port = VifPort(f"port-of-{key}", MAC, frozenset({MAC}), (), "i", "p")
+    localport = dataclasses.replace(LOCALPORT, mtu=mtu)
+    return NetworkSnapshot(key, None, localport, (port,))
+
+
+def rows(
+    *networks: NetworkSnapshot, chassis: uuid.UUID = FIRST
+) -> ChassisSnapshot:
+    return ChassisSnapshot(chassis, {n.network: n for n in networks}, (), True)
+
+
+class Machine:
+    """Snapshots with the clock in our hands."""
+
+    def __init__(self, *seen: ChassisSnapshot) -> None:
+        self.now = 1000.0
+        self.queues = Queues()
+        self.status = Status("1")
+        self.snapshots = Snapshots(
+            self.queues, self.status, clock=lambda: self.now
+        )
+        for each in seen:
+            self.snapshots.take_chassis(each)
+        self.queued()
+
+    def queued(self) -> tuple[set[str], set[str]]:
+        """Return what is to be reconciled and to be revoked; all is done."""
+        return drain(self.queues.reconcile), drain(self.queues.revoke)
+
+
+def drain(queue: WorkQueue) -> set[str]:
+    found = set()
+    while not queue.is_idle():
+        key = queue.get()
+        assert key is not None
+        found.add(key)
+        queue.done(key, failed=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("after", "changed"),
+    [
+        pytest.param([network()], set(), id="the same"),
+        pytest.param([network(mtu=1400)], {NETWORK}, id="a network changes"),
+        pytest.param([network(), network(OTHER)], {OTHER}, id="one more"),
+        pytest.param([network(OTHER)], {NETWORK, OTHER}, id="another"),
+        pytest.param([], {NETWORK}, id="none"),
+    ],
+)
+def test_changed_networks_are_revoked_and_reconciled(after, changed):
+    machine = Machine(rows(network()))
+    machine.now += SETTLE_S
+    machine.snapshots.settle(connected=True)
+    machine.snapshots.take_chassis(rows(*after))
+    assert machine.queued() == (changed, changed)
+
+
+def test_what_may_not_be_seen_is_queued_when_that_is_certain():
+    machine = Machine(rows(network()), rows(chassis=SECOND))
+    assert machine.queued() == (set(), set())
+    left_s = machine.snapshots.settle(connected=True)
+    assert 0 < left_s <= SETTLE_S
+    machine.now += left_s
+    assert machine.snapshots.settle(connected=True) == float("inf")
+    assert machine.queued() == ({NETWORK}, {NETWORK})
+    assert machine.snapshots.chassis.is_certain(NETWORK)
+
+
+def test_rows_come_while_the_time_is_up():
+    """On two threads: neither trips over what the other one clears."""
+    machine = Machine(rows(network()))
+    machine.now += SETTLE_S
+    clock = machine.snapshots._clock
+    another = threading.Thread(
+        target=machine.snapshots.take_chassis,
+        args=(rows(network(mtu=1400)),),
+    )
+
+    def let_another_come() -> float:
+        if another.ident is None:
+            another.start()
+            another.join(0.2)  # it is done by then, or waits for its turn
+        return clock()
+
+    machine.snapshots._clock = let_another_come
+    machine.snapshots.settle(connected=True)
+    another.join()
+    assert machine.snapshots.chassis.settled
+    assert machine.snapshots.chassis.networks == {NETWORK: network(mtu=1400)}
+
+
+def test_all_are_looked_at_when_the_rows_are_there_again():
+    machine = Machine(rows(network()))
+    for snapshot in (ChassisSnapshot(None, {}), rows(network())):
+        machine.queues.all_due.clear()
+        machine.snapshots.take_chassis(snapshot)
+        assert machine.queues.all_due.is_set()
+    machine.queues.all_due.clear()
+    machine.snapshots.take_chassis(rows(network()))
+    assert not machine.queues.all_due.is_set()
+
+
+PLUGGED = SwitchPort("br-int", LOCALPORT.logical_port, NETWORK, 7)
+VSWITCH = SwitchSnapshot("c-1", "br-int", True, "", {TAP: PLUGGED})
+
+
+@pytest.mark.parametrize(
+    ("change", "queued"),
+    [
+        pytest.param({}, False, id="nothing changes"),
+        pytest.param({"system_id": "c-2"}, False, id="the chassis' name"),
+        pytest.param({"bridge": "br-ex"}, True, id="another bridge"),
+        pytest.param({"bridge_exists": False}, True, id="the bridge is gone"),
+        pytest.param({"datapath_type": "netdev"}, True, id="its datapath"),
+        pytest.param({"ports": {}}, True, id="our port is gone"),
+        pytest.param(
+            {"ports": {TAP: dataclasses.replace(PLUGGED, ifindex=8)}},
+            False,
+            id="we have plugged it again",
+        ),
+        pytest.param(
+            {"ports": {TAP: dataclasses.replace(PLUGGED, iface_id="x")}},
+            True,
+            id="it has another name for OVN",
+        ),
+    ],
+)
+def test_a_port_or_bridge_that_changes_is_reconciled(change, queued):
+    machine = Machine(rows(network(), network(OTHER)))
+    machine.snapshots.take_vswitch(VSWITCH)
+    machine.queued()
+    after = dataclasses.replace(VSWITCH, **change)
+    machine.snapshots.take_vswitch(after)
+    assert (NETWORK in machine.queued()[0]) is queued
+    assert machine.queues.news.is_set()
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "words"),
+    [
+        pytest.param(
+            ChassisSnapshot(None, {}),
+            ["c-1", "ovn-controller"],
+            id="no Chassis row",
+        ),
+        pytest.param(
+            ChassisSnapshot(FIRST, {}, is_filled=False),
+            ["ovn-northd"],
+            id="an empty database",
+        ),
+    ],
+)
+def test_what_it_waits_for_is_reported_until_it_is_there(snapshot, words):
+    machine = Machine()
+    machine.snapshots.take_vswitch(VSWITCH)
+    machine.snapshots.take_chassis(snapshot)
+    (reason,) = machine.status.as_dict()["waiting"].values()
+    assert all(word in reason for word in words)
+    machine.snapshots.take_chassis(rows())
+    assert machine.status.as_dict()["waiting"] == {}
