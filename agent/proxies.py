@@ -6,47 +6,29 @@ runs is compared with the files.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
-from ..privsep.keyed_locks import KeyedLocks
 from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
-from .haproxy import (
-    counters,
-    files,
-    leftovers,
-    mapfile,
-    sharing,
-    stats,
-)
+from .haproxy import counters, files, leftovers, sharing, stats
 from .haproxy.counters import Counted, NovaCounted
 from .haproxy.places import Places
 from .haproxy.render import Rendered
 from .haproxy.stats import Stats
 from .host import Host
-
-LOG = logging.getLogger(__name__)
+from .maps import Maps, Rights
 
 # From the program's start, or its SIGHUP, to its answer on the stats
 # socket: some 50 ms; far more only where the machine is overloaded.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
-# What a network may have had before it is left with fewer.
-_MANY_ENTRIES = 4096
 # Bytes; an entry of a counters' table has about 150.
 _MAX_COUNTERS = 1 << 20
-
-
-# Gives a network's map as it is to be now: looked up when it is used.
-Rights: TypeAlias = Callable[[], Mapping[str, str]]
 
 
 class Proxies:
@@ -60,8 +42,7 @@ class Proxies:
         self.fleet = fleet
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
-        # One thread at a time changes a map, from its look at what is wanted.
-        self._map_locks = KeyedLocks()
+        self.maps = Maps(places, self._stats)
 
     def ensure(
         self,
@@ -82,6 +63,15 @@ class Proxies:
             self._host.share_folders(network)
         sharing.clear_foreign_files(self.places, self.fleet, network)
         changes = self._ensure_files(network, wanted, rights)
+        changes += self._ensure_program(network, wanted.digest, renew=renew)
+        if rights is not None and self.maps.ensure(network, rights):
+            changes.append("map")
+        return changes
+
+    def _ensure_program(
+        self, network: str, digest: str, *, renew: bool
+    ) -> list[str]:
+        """Have what runs be on DIGEST; return what changed."""
         program = self._host.ensure_program(network, renew=renew)
         running = stats.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
@@ -93,17 +83,12 @@ class Proxies:
                 f"its haproxy ends as soon as it is started; it said: "
                 f"{program['said']}"
             )
-        if program["state"] == "started":
-            changes.append("program")
-        elif running is not None and running != wanted.digest:
-            changes.append("reload")
-        if running != wanted.digest:
-            self._wait_for(network, wanted.digest)
+        if running != digest:
+            self._wait_for(network, digest)
         if program["state"] == "started":
             self._host.succeed(network)
-        if rights is not None:
-            changes += self._ensure_map(network, rights)
-        return changes
+            return ["program"]
+        return ["reload"] if running not in (None, digest) else []
 
     def run_as_it_is(self, network: str) -> None:
         """Have the haproxy of NETWORK run on the files that there are."""
@@ -140,11 +125,8 @@ class Proxies:
     ) -> list[str]:
         places = self.places
         changes = []
-        if rights is not None:
-            with self._map_locks.held(network):
-                text = mapfile.render_map(rights())
-                if files.write(places.map(network), text):
-                    changes.append("map file")
+        if rights is not None and self.maps.write(network, rights):
+            changes.append("map file")
         if files.write_checked(
             places.config(network),
             wanted.text,
@@ -169,62 +151,12 @@ class Proxies:
             files.check(path, self.fleet.haproxy)
             self._accepted.add(key)
 
-    def revoke(
-        self, network: str, rights: Callable[[], Mapping[str, str] | None]
-    ) -> tuple[str, ...]:
-        """Take from NETWORK's haproxy what RIGHTS has not; grant nothing.
-
-        Returns the addresses that it took; without RIGHTS (None) none.
-        To be done before anything else: what comes between may fail or
-        hang, and no address may speak for who had it before. Raises OSError
-        and HaproxyError where it does not do as it is told.
-        """
-        with self._map_locks.held(network):
-            wanted = rights()
-            return () if wanted is None else self._revoke(network, wanted)
-
-    def _revoke(
-        self, network: str, wanted: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        socket, file = self._stats(network), self.places.map(network)
-        is_running = True
-        try:
-            present = stats.read_map(
-                socket, file, entries=max(len(wanted), _MANY_ENTRIES)
-            )
-        except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-            # Nobody listens, or something else has the name. One that
-            # starts just now reads the file.
-            is_running = False
-            present = mapfile.parse_file(files.read(file))
-        kept = {
-            key: value
-            for key, value in present.items()
-            if mapfile.same_owner(wanted.get(key, ""), value)
-        }
-        if kept != present:
-            try:
-                # The file first: one that is started now reads it.
-                files.write(file, mapfile.render_map(kept))
-            except OSError:
-                # A disk that takes nothing. Better none than the old one.
-                with contextlib.suppress(OSError):
-                    file.unlink()
-                raise
-            finally:
-                if is_running:
-                    change = mapfile.change(present, kept)
-                    stats.change_map(socket, file, change)
-        return tuple(sorted(present.keys() - kept.keys()))
-
     def replace(self, network: str, rights: Rights) -> None:
         """Start the haproxy of NETWORK anew, with RIGHTS and no others.
 
         For one that is not to be trusted any more to do as it is told.
         """
-        with self._map_locks.held(network):
-            text = mapfile.render_map(rights())
-            files.write(self.places.map(network), text)
+        self.maps.write(network, rights)
         self._host.ensure_program(network, renew=True)
 
     def remove_files(self, network: str) -> bool:
@@ -247,19 +179,6 @@ class Proxies:
     def _files(self) -> Iterator[tuple[str, Path]]:
         uids = (self.fleet.uid, os.geteuid())
         return leftovers.haproxy_files(self.places, uids)
-
-    def _ensure_map(self, network: str, rights: Rights) -> list[str]:
-        socket, file = self._stats(network), self.places.map(network)
-        with self._map_locks.held(network):
-            wanted = rights()
-            # What came or went since the file was written.
-            files.write(file, mapfile.render_map(wanted))
-            present = stats.read_map(socket, file, entries=len(wanted))
-            change = mapfile.change(present, wanted)
-            if not change:
-                return []
-            stats.change_map(socket, file, change)
-            return ["map"]
 
     def _wait_for(self, network: str, digest: str) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.

@@ -13,6 +13,7 @@ from . import names
 from .core.desired import desired_network
 from .errors import HaproxyError
 from .haproxy import mapfile, render
+from .maps import Rights
 from .model import (
     ChassisSnapshot,
     MetadataNetwork,
@@ -20,7 +21,6 @@ from .model import (
     SwitchSnapshot,
 )
 from .ovsdb.vswitch import Switch
-from .proxies import Rights
 from .site import Site
 from .snapshots import Snapshots
 from .traces import Traces
@@ -73,14 +73,14 @@ class Reconciler:
         """Take its addresses from a port that may not have them any more.
 
         At once, whatever `reconcile` hangs in: needs nothing privileged.
-        Raises as `Proxies.revoke` does.
+        Raises as `Maps.revoke` does.
         """
         self._revoke(network, lambda: self._rights(network))
 
     def _revoke(
         self, network: str, rights: Callable[[], Mapping[str, str] | None]
     ) -> None:
-        if taken := self._proxies.revoke(network, rights):
+        if taken := self._proxies.maps.revoke(network, rights):
             addresses = ",".join(taken)
             LOG.info("revoked network=%s addresses=%s", network, addresses)
 
