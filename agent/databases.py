@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias
+
+from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from .config.settings import Settings
 from .model import ChassisSnapshot
@@ -19,7 +21,7 @@ LOG = logging.getLogger(__name__)
 VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
 
-T = TypeVar("T")
+Idl: TypeAlias = southbound.SouthboundIdl | vswitch.SwitchIdl
 
 
 class Databases:
@@ -41,9 +43,7 @@ class Databases:
         self._status = status
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
-        self._idls: dict[
-            str, southbound.SouthboundIdl | vswitch.SwitchIdl
-        ] = {}
+        self._idls: dict[str, Idl] = {}
         # By name: how often in a row it was found disconnected.
         self._disconnected: dict[str, int] = {}
         # For both: the library knows one set.
@@ -52,33 +52,31 @@ class Databases:
 
     def connect_vswitch(self) -> vswitch.Switch | None:
         """Return the local database, once it is there; None if stopped."""
-        settings = self._settings()
-        remote = settings.vswitch.connection
-        chassis = vswitch.given_chassis_name(settings.chassis_name)
+        settings = self._settings().vswitch
+        chassis = vswitch.given_chassis_name(self._settings().chassis_name)
+        remote = settings.connection
 
-        def attempt() -> vswitch.Switch:
-            idl = vswitch.SwitchIdl(
+        def make() -> vswitch.SwitchIdl:
+            return vswitch.SwitchIdl(
                 remote,
                 vswitch.make_helper(remote),
                 chassis_name=chassis,
                 on_snapshot=self._snapshots.take_vswitch,
             )
-            link = connect.start(idl, settings.vswitch.timeout_s)
-            self._idls[VSWITCH] = idl
-            return vswitch.Switch(link)
 
-        return self._wait_for(VSWITCH, remote, attempt)
+        link = self._connect(VSWITCH, remote, make, settings.timeout_s)
+        return None if link is None else vswitch.Switch(link)
 
     def connect_southbound(self, chassis_name: str) -> bool:
-        """Follow CHASSIS_NAME's rows and send its heartbeat; once it is there.
+        """Follow the rows of CHASSIS_NAME and send its heartbeat.
 
-        Tells whether it is; if not, we are stopped.
+        Tells whether the database is there; if not, we are stopped.
         """
         settings = self._settings().southbound
         remote = ",".join(settings.remotes)
 
-        def attempt() -> southbound.Southbound:
-            idl = southbound.SouthboundIdl(
+        def make() -> southbound.SouthboundIdl:
+            return southbound.SouthboundIdl(
                 remote,
                 southbound.make_helper(remote),
                 chassis_name=chassis_name,
@@ -86,15 +84,12 @@ class Databases:
                 max_backoff_ms=settings.retry_max_interval_s * 1000,
                 probe_interval=settings.probe_interval_ms,
             )
-            link = connect.start(idl, settings.timeout_s)
-            self._idls[SOUTHBOUND] = idl
-            return southbound.Southbound(link)
 
-        database = self._wait_for(SOUTHBOUND, remote, attempt)
-        if database is None:
+        link = self._connect(SOUTHBOUND, remote, make, settings.timeout_s)
+        if link is None:
             return False
         self._heartbeat = Heartbeat(
-            database,
+            southbound.Southbound(link),
             report=lambda problem: self._status.trouble("heartbeat", problem),
             chassis_name=chassis_name,
             bridge=lambda: self._snapshots.vswitch.bridge,
@@ -104,9 +99,15 @@ class Databases:
         self._heartbeat.start()
         return True
 
-    def _wait_for(
-        self, name: str, remote: str, attempt: Callable[[], T]
-    ) -> T | None:
+    def _connect(
+        self, name: str, remote: str, make: Callable[[], Idl], timeout_s: int
+    ) -> Connection | None:
+        def attempt() -> Connection:
+            idl = make()
+            link = connect.start(idl, timeout_s)
+            self._idls[name] = idl
+            return link
+
         return connect.wait_for_database(
             name,
             remote,

@@ -35,22 +35,16 @@ class Signals:
         """Have SIGTERM and SIGINT call STOP, and SIGHUP RELOAD."""
 
         def follow() -> None:
-            while _STOP.isdisjoint(noted := os.read(self._reader, 4096)):
-                if signal.SIGHUP in noted:
-                    _try(reload)
+            while _STOP.isdisjoint(os.read(self._reader, 4096)):
+                try:
+                    reload()
+                except Exception:  # the next signal has to be heard
+                    LOG.exception("the configuration was not reloaded")
             stop()
 
         threading.Thread(target=follow, name="signals", daemon=True).start()
         for number in _STOP:
             signal.signal(number, _note)
-
-
-def _try(reload: Callable[[], None]) -> None:
-    """Call RELOAD; whatever comes of it, the next signal must be heard."""
-    try:
-        reload()
-    except Exception:
-        LOG.exception("the configuration was not reloaded")
 
 
 def _note(_signal: int, _frame: FrameType | None) -> None:

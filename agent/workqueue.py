@@ -7,8 +7,6 @@ it handed out once more afterwards.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import random
 import threading
@@ -34,9 +32,7 @@ class WorkQueue:
         self._waiting: dict[str, None] = {}  # in order of arrival
         self._held: set[str] = set()
         self._dirty: set[str] = set()
-        self._due: list[tuple[float, int, str]] = []
-        self._due_at: dict[str, float] = {}  # the one entry that counts
-        self._number = itertools.count()
+        self._due: dict[str, float] = {}  # when to hand it out
         self._failures: dict[str, int] = {}
         self._retries: set[str] = set()  # handed out because they were due
         self._closed = False
@@ -60,9 +56,8 @@ class WorkQueue:
 
     def _add_later(self, key: str, delay_s: float) -> None:
         due = self._clock() + delay_s
-        if due < self._due_at.get(key, math.inf):
-            self._due_at[key] = due
-            heapq.heappush(self._due, (due, next(self._number), key))
+        if due < self._due.get(key, math.inf):
+            self._due[key] = due
             self._changed.notify()
 
     def get(self) -> str | None:
@@ -75,32 +70,28 @@ class WorkQueue:
                     del self._waiting[key]
                     self._held.add(key)
                     # Whatever it was due for is what is done now.
-                    self._due_at.pop(key, None)
+                    self._due.pop(key, None)
                     return key
                 self._changed.wait(self._seconds_to_next())
             return None
 
     def _promote_due(self) -> None:
         now = self._clock()
-        while self._due and self._due[0][0] <= now:
-            due, _, key = heapq.heappop(self._due)
-            if self._due_at.get(key) == due:  # else it was overtaken
-                del self._due_at[key]
-                self._retries.add(key)
-                self._add(key)
+        for key in [key for key, due in self._due.items() if due <= now]:
+            del self._due[key]
+            self._retries.add(key)
+            self._add(key)
 
     def _seconds_to_next(self) -> float | None:
-        if not self._due:
-            return None
-        return max(0.0, self._due[0][0] - self._clock())
+        first = min(self._due.values(), default=None)
+        return None if first is None else max(0.0, first - self._clock())
 
     def done(self, key: str, *, failed: bool) -> float | None:
         """Give KEY back; return the seconds to its retry, if it FAILED.
 
         The delay doubles with each retry that fails and is spread by up to
         a quarter, so that what failed together is not retried so. What is
-        tried for another reason, say that rows change, makes it no longer:
-        many of those come at once.
+        tried because rows changed makes it no longer: those come in bursts.
         """
         with self._changed:
             self._held.discard(key)
