@@ -50,7 +50,8 @@ class Gateway:
             "nova hosts",
             "" if complete else "a look-up of nova_metadata_host",
         )
-        if not (servers and complete) and self._is_configured():
+        is_configured = self._places.config(names.GATEWAY).exists()
+        if not (servers and complete) and is_configured:
             self._proxies.run_as_it_is(names.GATEWAY)
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
@@ -70,18 +71,12 @@ class Gateway:
             socket_mode=access.mode,
         )
         changes = self._proxies.ensure(names.GATEWAY, wanted, None)
-        folder = self._places.read_folder(names.GATEWAY)
-        for other in folder.glob("nova-*.pem"):
-            if tls is None or other not in (tls.authority, tls.client):
-                other.unlink()
+        self._remove_certificates_but(tls)
         is_published = self._publish_socket(access, settings)
         self._status.served(names.GATEWAY, digest=wanted.digest)
         if changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
         return is_published
-
-    def _is_configured(self) -> bool:
-        return self._places.config(names.GATEWAY).exists()
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
         """Return the addresses of NOVA, and whether all are looked up."""
@@ -125,6 +120,12 @@ class Gateway:
         files.write(path, text)
         return path
 
+    def _remove_certificates_but(self, tls: Tls | None) -> None:
+        folder = self._places.read_folder(names.GATEWAY)
+        for other in folder.glob("nova-*.pem"):
+            if tls is None or other not in (tls.authority, tls.client):
+                other.unlink()
+
     def _publish_socket(self, access: Access, settings: Settings) -> bool:
         """Have the gateway's socket, with its group, under Neutron's name.
 
@@ -161,8 +162,9 @@ class Gateway:
         answers them. Here it would be 404, which an instance believes, and
         without anybody it is 503, after which it tries again.
         """
+        folder = self._places.socket_folder
         reason = ""
-        if not self._is_ours(name):
+        if not (name.is_symlink() and name.readlink().parent == folder):
             if self._host.sweep():
                 reason = "haproxies that were here before have to end first"
             elif unixsocket.is_listening(name):
@@ -171,8 +173,3 @@ class Gateway:
         if self._status.trouble("metadata_proxy_socket", problem):
             LOG.info("not taken yet: %s", problem)
         return not reason
-
-    def _is_ours(self, name: Path) -> bool:
-        if not name.is_symlink():
-            return False
-        return name.readlink().parent == self._places.socket_folder
