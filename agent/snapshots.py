@@ -80,28 +80,24 @@ class Snapshots:
         self.chassis = self._settled.snapshot
         if last.chassis not in (None, self._settled.chassis):
             LOG.info("ovn-controller has made its Chassis row anew")
-        changed = sorted(_changed_networks(before, self.chassis))
-        if changed:
-            LOG.debug("rows changed for %d networks", len(changed))
-        for network in changed:
-            self._queues.revoke.add(network)
-            self._queues.reconcile.add(network)
+        old, new = before.networks, self.chassis.networks
+        for network in sorted(old.keys() | new.keys()):
+            if old.get(network) != new.get(network):
+                LOG.debug("rows changed network=%s", network)
+                self._queues.revoke.add(network)
+                self._queues.reconcile.add(network)
 
     def _report(self, before: ChassisSnapshot, rows: ChassisSnapshot) -> None:
         """Say what is wrong with ROWS, or what they lack."""
         status = self._status
-        reason = ""
-        if rows.chassis is None:
-            reason = (
-                f"no Chassis row named {self.vswitch.system_id}; "
-                f"does ovn-controller run?"
-            )
+        name = self.vswitch.system_id
+        reason = f"no Chassis row named {name}; does ovn-controller run?"
+        if rows.chassis is not None:
+            reason = ""
         if status.waits_for("chassis", reason) and reason:
             LOG.warning("%s What is served is served on", reason)
-        reason = ""
-        if not rows.is_filled:
-            reason = "ovn-northd has written nothing to OVN Southbound yet"
-        status.waits_for("northd", reason)
+        reason = "ovn-northd has written nothing to OVN Southbound yet"
+        status.waits_for("northd", "" if rows.is_filled else reason)
         for problem in sorted({*rows.problems} - {*before.problems}):
             LOG.warning("%s", problem)
         status.rows(synced=rows.synced, problems=rows.problems)
@@ -114,16 +110,6 @@ class Snapshots:
             self._queues.reconcile.add(network)
         if snapshot.system_id != before.system_id:
             self._queues.news.set()
-
-
-def _changed_networks(
-    before: ChassisSnapshot, after: ChassisSnapshot
-) -> set[str]:
-    return {
-        network
-        for network in before.networks.keys() | after.networks.keys()
-        if before.networks.get(network) != after.networks.get(network)
-    }
 
 
 def _replugged_networks(
