@@ -6,8 +6,8 @@ import logging
 
 from ..privsep import settings as privileged
 from ..privsep.settings import FleetSettings
-from . import folders, logs, privileges
-from .config import options
+from . import folders, privileges
+from .config import logs, options
 from .config.options import version
 from .config.reload import Configuration
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 
 from ..privsep import settings as privileged
 from ..privsep.errors import PrivilegedError
-from . import folders, logs, privileges
-from .config import options
+from . import folders, privileges
+from .config import logs, options
 from .config.settings import NovaEndpoint, Settings
 from .errors import AgentError, StartError
 from .ovsdb import connect, southbound, vswitch

@@ -8,9 +8,9 @@ from typing import Any
 
 from oslo_config import cfg
 
-from .. import logs, privileges
+from .. import privileges
 from ..errors import ConfigError, StartError
-from . import options
+from . import logs, options
 from .settings import Settings, option_of
 
 

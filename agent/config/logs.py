@@ -10,7 +10,7 @@ from oslo_config import cfg
 from oslo_log import log
 from ovsdbapp.backend.ovs_idl import vlog
 
-from .errors import StartError
+from ..errors import StartError
 
 LOG = logging.getLogger(__name__)
 
