@@ -7,13 +7,13 @@ of /etc/hosts.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import threading
 from collections.abc import Callable
 
 from .config.settings import Nova
+from .config.values import is_address
 
 LOG = logging.getLogger(__name__)
 
@@ -95,12 +95,3 @@ class NovaHosts:
         if before is not None and found != before:
             LOG.info("nova_metadata_host %s is now %s", name, found)
         return found != before
-
-
-def is_address(host: str) -> bool:
-    """Tell whether HOST is an address and no name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

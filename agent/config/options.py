@@ -17,7 +17,6 @@ from oslo_log import log
 from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from ..errors import ConfigError
-from ..nova_hosts import is_address
 from .settings import (
     GROUPS,
     IGNORED,
@@ -27,6 +26,7 @@ from .settings import (
     option_of,
 )
 from .sources import Sources
+from .values import is_address
 
 PROJECT = "neutron"
 NEUTRON_PROGRAM = "neutron-ovn-metadata-agent"

@@ -8,7 +8,6 @@ from typing import Any
 
 from oslo_config import cfg
 
-from .. import privileges
 from ..errors import ConfigError, StartError
 from . import logs, options
 from .settings import Settings, option_of
@@ -48,7 +47,6 @@ class Configuration:
             raise ConfigError(
                 "the configuration can't be read: a bad log option"
             ) from None
-        privileges.check_readable(read)
         settings, waiting = after_reload(self._settings, read)
         try:
             self._set_up_log(conf, settings)

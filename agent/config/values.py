@@ -60,6 +60,15 @@ class Value:
             raise ValueError(f"must be {self.allowed}") from None
 
 
+def is_address(host: str) -> bool:
+    """Tell whether HOST is an address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def optional(value: Value) -> Value:
     """Return the kind that is VALUE, or None for an empty text."""
     return Value(

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ovn_metadata.agent.config.settings import Nova
-from ovn_metadata.agent.nova_hosts import NovaHosts, is_address
+from ovn_metadata.agent.nova_hosts import NovaHosts
 
 
 class Names:
@@ -62,14 +62,6 @@ def again(hosts: NovaHosts, changed: threading.Event) -> None:
     changed.clear()
     hosts.refresh()
     assert changed.wait(10)
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("10.0.0.1", True), ("fd00::1", True), ("nova", False), ("1.2", False)],
-)
-def test_is_address(host, expected):
-    assert is_address(host) is expected
 
 
 def test_an_address_needs_no_look_up(names, follow):

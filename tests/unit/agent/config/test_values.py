@@ -134,6 +134,14 @@ def test_a_number_is_not_empty(kind):
         kind("")
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("10.0.0.1", True), ("fd00::1", True), ("nova", False), ("1.2", False)],
+)
+def test_is_address(host, expected):
+    assert values.is_address(host) is expected
+
+
 @given(st.text())
 def test_no_host_has_a_character_that_haproxy_would_take_for_another(text):
     try:
