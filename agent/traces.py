@@ -61,13 +61,14 @@ class Traces:
         port = self._switch_snapshot().ports.get(names.outer_veth(network))
         return None if port is None or port.is_instance else port
 
-    def remove(self, network: str) -> bool:
+    def remove(self, network: str, *, program: bool = True) -> bool:
         """Remove all there is of NETWORK (or "gateway"); tell if there was.
 
-        In this order: what answers, the way there, the rest. Raises what
-        the privileged daemon and the databases raise.
+        In this order: what answers, unless PROGRAM says that there is none;
+        the way there; the rest. Raises what the privileged daemon and the
+        databases raise.
         """
-        changed = self._host.remove_program(network)
+        changed = program and self._host.remove_program(network)
         if network != names.GATEWAY:
             if self._switch is not None and self._port(network) is not None:
                 self._switch.unplug(names.outer_veth(network))

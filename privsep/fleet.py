@@ -210,21 +210,15 @@ def remove(network: str, state_path: str) -> bool:
     # haproxy may have been uninstalled.
     settings = read_settings(runnable=False)
     network = validate.program(network)
-    places = places_of(state_path)
+    config = str(places_of(state_path).config(network))
     name = names.program_name(network)
     file = settings.programs / names.config_file(network)
     existed = file.exists()
     # First: a supervisord that is started now would run it.
     file.unlink(missing_ok=True)
-    ended = 0
-    known = False
     with _supervisord(settings) as rpc:
-        if rpc.answers():
-            config = str(places.config(network))
-            ended = rpc.call("fleet.end_orphans", config, settings.haproxy)
-            known = rpc.info(name) is not None
-        elif network in _haproxies(places):
-            raise FleetError("supervisord, which has to end it, is not there")
+        ended = rpc.call("fleet.end_orphans", config, settings.haproxy)
+        known = rpc.info(name) is not None
         if known:
             rpc.stop_and_forget(name)
     for log in settings.logs.glob(f"{network}.log*"):
@@ -293,8 +287,9 @@ def look(state_path: str) -> Mapping[str, object]:
 
     `programs`: the networks (or "gateway") that supervisord knows or that
     have a program file; `haproxies`: those with a haproxy; `folder`: that
-    of its files, "" if there is none; `is_service`: whether supervisord is
-    ovn-metadata-fleet's and not for `shut_down` to end.
+    of its files, "" if there is none; `supervisord`: whether one runs;
+    `is_service`: whether it is ovn-metadata-fleet's and not for `shut_down`
+    to end.
     """
     settings = read_settings(runnable=False)
     haproxies = _haproxies(places_of(state_path))
@@ -305,6 +300,7 @@ def look(state_path: str) -> Mapping[str, object]:
             "programs": tuple(_programs(settings, there)),
             "haproxies": tuple(haproxies),
             "folder": str(run_dir) if run_dir.is_dir() else "",
+            "supervisord": there is not None,
             "is_service": there is not None and _detached(rpc) is None,
         }
 
@@ -327,8 +323,8 @@ def _detached(rpc: Supervisord) -> psutil.Process | None:
 def shut_down(state_path: str) -> None:
     """End supervisord and remove what root has of the fleet.
 
-    After `remove` of all networks. One of ovn-metadata-fleet's stays:
-    somebody would start it again. Raises FleetError, OSError.
+    After `remove` of all networks, if it runs. One of ovn-metadata-fleet's
+    stays: somebody would start it again. Raises FleetError, OSError.
     """
     settings = read_settings(runnable=False)
     haproxies = _haproxies(places_of(state_path))
@@ -337,13 +333,14 @@ def shut_down(state_path: str) -> None:
         process = _detached(there) if there is not None else None
         if there is not None and process is None:
             return
-        if haproxies or _programs(settings, there):
+        if haproxies or (there is not None and _programs(settings, there)):
             raise FleetError("its haproxies have not ended yet")
         if process is not None:
             rpc.call("supervisor.shutdown")
             psutil.wait_procs([process], timeout=_END_TIMEOUT_S)
     # By name: root may have put the folder where others have files too.
     for file in (
+        *settings.programs.glob("*.conf"),
         *settings.logs.glob("*.log*"),
         *(settings.run_dir / name for name in _OWN_FILES),
         settings.socket,

@@ -63,6 +63,7 @@ class Found:
     others: Mapping[str, Callable[[], object]]  # name -> how it is removed
     left: Sequence[str] = ()  # not ours to remove, each with the reason
     unseen: Sequence[str] = ()  # databases that did not answer, with why
+    is_fleet_up: bool = False  # supervisord runs, or a haproxy
 
     def lines(self) -> dict[str, str]:
         """Return a line about each thing, by a name that stays the same."""
@@ -216,7 +217,8 @@ class Cleanup:
                 f"{BRIDGE_KEY} in Chassis_Private: Neutron plugs instances "
                 f"by it; it goes with the chassis"
             )
-        return Found(networks, others, left, [*self._unseen])
+        is_up = bool(fleet["supervisord"] or fleet["haproxies"])
+        return Found(networks, others, left, [*self._unseen], is_up)
 
     def _shared_files(
         self, left: list[str]
@@ -289,7 +291,9 @@ class Cleanup:
 
         with ThreadPoolExecutor(self._settings.reconcile_workers) as pool:
             for network in found.networks:
-                remove = functools.partial(self._traces.remove, network)
+                remove = functools.partial(
+                    self._traces.remove, network, program=found.is_fleet_up
+                )
                 pool.submit(attempt, _title(network), remove)
         if any("haproxy" in kinds for kinds in found.networks.values()):
             # For the next round: those that no supervisord knows. One that

@@ -307,8 +307,10 @@ def test_command_refuses_while_an_agent_runs(littered):
     """With one line that says why; it changes nothing.
 
     Neutron's agent has no lock of ours, but a socket on which it listens.
+    Once it may it removes all, without a supervisord too.
     """
-    box = littered[0].box
+    litter, foreign = littered
+    box = litter.box
     text = f"another agent runs here, pid {box.agent.pid}"
     check_refusal(box, text)
     check_refusal(box, text, "--dry-run")
@@ -325,9 +327,17 @@ def test_command_refuses_while_an_agent_runs(littered):
     before = inventory(box)
     assert cleanup(box, "--dry-run").returncode == 0
     assert differences(inventory(box), before) == []
+    # As when ovn-metadata-fleet was stopped, before its package is removed.
+    for kind in ("supervisord", "haproxy"):
+        for process in processes(kind):
+            if process.pid != foreign.pid:
+                send_signal(process.pid, SIGKILL)
     done = cleanup(box)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert f"removed file {path}\n" in done.stdout
+    assert litter.left(*(network.id for network in served(box))) == []
+    assert not FLEET.exists()
+    foreign.check()
 
 
 def test_a_host_has_one_agent_whatever_its_configuration(littered):
