@@ -33,6 +33,7 @@ ACTS: tuple[Callable[[Chassis], None], ...] = (
     acts_units.daemon_killed,
     acts_units.agent_killed,
     acts_units.each_restarted,
+    acts_units.agent_reloaded_early,
     acts_units.agent_stopped,
     acts_units.fleet_stopped,
     acts_units.unbound_and_bound,

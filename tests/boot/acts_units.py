@@ -61,6 +61,14 @@ def each_restarted(chassis: Chassis) -> None:
         assert {other: chassis.main_pid(other) for other in others} == before
 
 
+def agent_reloaded_early(chassis: Chassis) -> None:
+    """Reload the agent before it handles SIGHUP: it is started again."""
+    with chassis.undisturbed("reloaded early"):
+        chassis.machine.run("systemctl", "restart", AGENT)
+        chassis.machine.run("systemctl", "reload", AGENT)
+        chassis.wait_served()
+
+
 def agent_stopped(chassis: Chassis) -> None:
     """Have nothing of it run then; the haproxies serve on."""
     with chassis.undisturbed("agent stopped"):
