@@ -45,3 +45,17 @@ def test_index_has_every_page():
         for link in _LINK.findall(index.read_text())
     }
     assert linked >= {*(ROOT / "docs").rglob("*.md")} - {index}
+
+
+def test_tests_that_are_named_exist():
+    names = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in (
+            file.stem,
+            *re.findall(r"(?m)^def (test_\w+)", file.read_text()),
+        )
+    }
+    for page in PAGES:
+        named = re.findall(r"\b(test_\w+)", page.read_text())
+        assert {*named} <= names, page
