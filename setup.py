@@ -111,7 +111,7 @@ setup(
             "ovn-metadata-agent = ovn_metadata.agent.main:main",
             "ovn-metadata-cleanup = ovn_metadata.agent.commands.cleanup:main",
             "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",
-            "ovn-metadata-privsep = ovn_metadata.privsep.launcher:serve_one",
+            "ovn-metadata-privsep = ovn_metadata.privsep.daemon:main",
             "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",
         ]
     },

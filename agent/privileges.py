@@ -1,21 +1,19 @@
 """Who the agent runs as, and how it gets its privileged daemon.
 
-Four ways in: as the service user by systemd's socket where its unit is, else
-by sudo and rootwrap; as root in a container, whereupon we drop to the service
-user and a small launcher stays root; as root without such a user, which is
-said and lived with.
+By a connection to a socket of root's, at which each is served by a daemon of
+its own: systemd listens at UNIT_SOCKET; an agent that is started as root, as
+in a container, leaves a child behind that listens, and becomes the service
+user. Without either, by sudo and rootwrap.
 """
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import pwd
 import secrets
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -24,18 +22,18 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_privsep import daemon
 
-from ..privsep import context, kernel, launcher
+from ..privsep import context, kernel
 from ..privsep.errors import PrivilegedError
 from . import handover
 from .config.settings import Settings
 from .errors import StartError
 
-LOG = logging.getLogger(__name__)
-
 ROOTWRAP_CONFIG = "/etc/ovn-metadata-agent/rootwrap.conf"
 SERVICE_USERS = ("ovn-metadata", "neutron")
+_HELPER = "privsep-helper"  # oslo.privsep's
 _PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
-_UNIT_JOURNAL = "journalctl -u 'ovn-metadata-privsep@*'"
+# Of ovn-metadata-privsep.socket.
+UNIT_SOCKET = "/run/ovn-metadata-privsep.sock"
 
 
 def service_user(settings: Settings) -> pwd.struct_passwd | None:
@@ -77,7 +75,7 @@ def become_service_user(
     make: bool = True,
     hand_over: bool = True,
 ) -> str:
-    """If we are root: leave a launcher behind and become the service user.
+    """If we are root: leave the acceptor behind and become the service user.
 
     With HAND_OVER, what an agent that ran as root left in state_path, and
     the file LOG, are that user's then, and state_path is made if MAKE says
@@ -85,15 +83,16 @@ def become_service_user(
     log should say about it, "" if we were not root. Raises StartError.
     Before any thread is started.
     """
+    # oslo.privsep has its options from there.
+    cfg.CONF([], project="ovn-metadata-agent", default_config_files=[])
     if os.geteuid() != 0:
-        _use_helper(_unit_command(settings) or _sudo_command(settings))
+        _find_way_to_root(settings)
         return ""
-    # Root through sudo is root; the daemon would work for who called it.
+    # Root by sudo is root: the daemon does not work for sudo's caller.
     os.environ.pop("SUDO_UID", None)
-    helper = settings.helper_command
     user = service_user(settings)
     if user is None:
-        _use_helper(shlex.split(helper) if helper else _direct(settings))
+        _start_acceptor(settings, pwd.getpwuid(0))
         return (
             f"running as root: no user {' or '.join(SERVICE_USERS)} here; "
             f"create one (useradd --system) or set service_user"
@@ -102,7 +101,7 @@ def become_service_user(
         handover.hand_over_state_path(settings.state_path, user, make=make)
     if log is not None:
         handover.hand_over_log(log, user)
-    _use_helper(_start_launcher(settings, user))
+    _start_acceptor(settings, user)
     drop_to(user)
     return f"was root, runs as {user.pw_name} from here on"
 
@@ -141,127 +140,35 @@ def start_daemon() -> None:
 
 
 def _remedy() -> str:
-    command = cfg.CONF.privsep.helper_command
-    if launcher.UNIT_SOCKET in command:
-        return f"its unit says why: {_UNIT_JOURNAL}"
-    if launcher.__file__ in command:
-        return "the launcher says why, on this agent's stderr"
+    """Return what an operator can do about a daemon that does not start."""
+    address = context.default.address
+    if address == UNIT_SOCKET:
+        return (
+            f"is {UNIT_SOCKET} the socket of ovn-metadata-privsep.socket? See "
+            f"journalctl -u 'ovn-metadata-privsep@*'"
+        )
+    if address:
+        return "the reason is on this agent's stderr"
     return (
         f"allow {_own_name()} to run it (sudoers.d/ovn-metadata-agent) and "
-        f"try by hand: {command}"
+        f"try by hand: {cfg.CONF.privsep.helper_command}"
     )
 
 
-def _use_helper(command: list[str]) -> None:
-    """Have oslo.privsep start its daemon with COMMAND."""
-    cfg.CONF([], project="ovn-metadata-agent", default_config_files=[])
-    cfg.CONF.set_override(
-        "helper_command", shlex.join(command), group="privsep"
-    )
-
-
-def _program(name: str) -> str:
-    """Return the path of a program that was installed along with us."""
-    folder = Path(sys.executable).parent
-    beside = folder / name
-    return str(beside) if beside.exists() else shutil.which(name) or name
-
-
-def _daemon_options(settings: Settings) -> list[str]:
-    # Where its folder is closed to us Path.exists would raise.
-    if os.path.exists(settings.privileged_config):  # noqa: PTH110
-        return ["--config-file", str(settings.privileged_config)]
-    return []
-
-
-def _direct(settings: Settings) -> list[str]:
-    return [_program("privsep-helper"), *_daemon_options(settings)]
-
-
-def _unit_command(settings: Settings) -> list[str] | None:
-    """Return the command that has systemd start the daemon.
-
-    None where its socket is not. Raises StartError if what is there is not
-    root's.
-    """
-    path = launcher.UNIT_SOCKET
-    try:
-        entry = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != 0:
-        raise StartError(f"{path} is not a socket of root's; remove it")
-    _check_there(settings.privileged_config, "the daemon's unit")
-    return [sys.executable, "-I", launcher.__file__, "ask", path]
-
-
-def _check_there(path: Path, whose: str) -> None:
-    if not os.path.exists(path):  # noqa: PTH110 # as above
-        raise StartError(
-            f"{path} is missing; install it (it may be empty): {whose} "
-            f"names it"
-        )
-
-
-def _sudo_command(settings: Settings) -> list[str]:
-    """Return the command that starts the daemon for an unprivileged us."""
-    command = _sudo_command_of(settings)
-    if command[0] == "sudo" and kernel.has_no_new_privileges():
-        raise StartError(
-            f"sudo can't be used here (no_new_privs), and there is no "
-            f"{launcher.UNIT_SOCKET}; start ovn-metadata-privsep.socket"
-        )
-    return command
-
-
-def _sudo_command_of(settings: Settings) -> list[str]:
-    own = [
-        "sudo",
-        "-n",  # never ask: there is nobody to answer
-        _program("ovn-metadata-rootwrap"),
-        ROOTWRAP_CONFIG,
-    ]
-    theirs = shlex.split(settings.helper_command or settings.root_helper or "")
-    if not theirs or (_is_neutrons(theirs) and Path(ROOTWRAP_CONFIG).exists()):
-        _check_there(settings.privileged_config, "the sudo rule")
-        return [*own, "privsep-helper", *_daemon_options(settings)]
-    if theirs[0] == "sudo" and "-n" not in theirs:
-        theirs.insert(1, "-n")
-    if not settings.helper_command:
-        theirs.append("privsep-helper")
-    elif Path(theirs[-1]).name != "privsep-helper":
-        return theirs  # the operator's own, to the last word
-    return [*theirs, *_daemon_options(settings)]
-
-
-def _is_neutrons(command: list[str]) -> bool:
-    """Tell whether COMMAND is by Neutron's rootwrap.
-
-    The operator's file is Neutron's as it was; our own rule is tighter,
-    and Neutron itself may be gone.
-    """
-    return any(Path(word).name == "neutron-rootwrap" for word in command)
-
-
-def _start_launcher(settings: Settings, user: pwd.struct_passwd) -> list[str]:
-    """Start the launcher; return the command that has it start a daemon.
+def _start_acceptor(settings: Settings, user: pwd.struct_passwd) -> None:
+    """Have a child of ours start a daemon whenever we, as USER, connect.
 
     It lives as long as the pipe that we keep open to its stdin, so it
     needs no stopping; a child of ours must not get that end.
     """
-    name = f"ovn-metadata-launcher-{os.getpid()}-{secrets.token_hex(8)}"
+    name = f"ovn-metadata-privsep-{os.getpid()}-{secrets.token_hex(8)}"
+    python = (sys.executable, "-I", "-m")
+    served = (*python, "ovn_metadata.privsep.daemon", user.pw_name)
+    acceptor = (*python, "ovn_metadata.privsep.acceptor", name)
+    file = settings.privileged_config
     reader, _writer = os.pipe()
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-I",
-            launcher.__file__,
-            "serve",
-            name,
-            str(user.pw_uid),
-            _program("privsep-helper"),
-            *_daemon_options(settings)[1:],
-        ],
+        (*acceptor, str(user.pw_uid), *served, *_existing(file)),
         stdin=reader,
         stdout=subprocess.PIPE,
         env={"PATH": os.defpath},
@@ -269,9 +176,67 @@ def _start_launcher(settings: Settings, user: pwd.struct_passwd) -> list[str]:
     )
     os.close(reader)
     if process.stdout is None or process.stdout.readline() != b"ready\n":
-        raise StartError("the privileged launcher did not start")
+        raise StartError("the privileged acceptor did not start")
     process.stdout.close()
-    return [sys.executable, "-I", launcher.__file__, "ask", name]
+    context.default.address = f"\0{name}"
+
+
+def _find_way_to_root(settings: Settings) -> None:
+    """Choose the unit's socket, or sudo; raise StartError if it can't do."""
+    if os.path.lexists(UNIT_SOCKET):
+        _check_there(settings.privileged_config, "the daemon's unit")
+        context.default.address = UNIT_SOCKET
+        return
+    command = _sudo_command(settings)
+    if command[0] == "sudo" and kernel.has_no_new_privileges():
+        raise StartError(
+            f"sudo can't be used here (no_new_privs), and there is no "
+            f"{UNIT_SOCKET}; start ovn-metadata-privsep.socket"
+        )
+    cfg.CONF.set_override(
+        "helper_command", shlex.join(command), group="privsep"
+    )
+
+
+def _sudo_command(settings: Settings) -> list[str]:
+    """Return the command that starts the daemon for an unprivileged us.
+
+    The operator's own, unless that is by Neutron's rootwrap: the file is
+    Neutron's as it was, our own rule is tighter, and Neutron may be gone.
+    """
+    command = shlex.split(settings.helper_command or "")
+    if not command and settings.root_helper:
+        command = [*shlex.split(settings.root_helper), _HELPER]
+    is_neutrons = any(Path(w).name == "neutron-rootwrap" for w in command)
+    if not command or (is_neutrons and Path(ROOTWRAP_CONFIG).exists()):
+        _check_there(settings.privileged_config, "the sudo rule")
+        rootwrap = _program("ovn-metadata-rootwrap")
+        command = ["sudo", rootwrap, ROOTWRAP_CONFIG, _HELPER]
+    if command[0] == "sudo" and "-n" not in command:
+        command.insert(1, "-n")  # never ask: there is nobody to answer
+    if Path(command[-1]).name == _HELPER:
+        for file in _existing(settings.privileged_config):
+            command += ["--config-file", file]
+    return command
+
+
+def _program(name: str) -> str:
+    """Return the path of a program that was installed along with us."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name) or name
+
+
+def _existing(path: Path) -> list[str]:
+    # Where its folder is closed to us Path.exists would raise.
+    return [str(path)] if os.path.exists(path) else []  # noqa: PTH110
+
+
+def _check_there(path: Path, whose: str) -> None:
+    if not _existing(path):
+        raise StartError(
+            f"{path} is missing; install it (it may be empty): {whose} "
+            f"names it"
+        )
 
 
 def drop_to(user: pwd.struct_passwd) -> None:

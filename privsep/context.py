@@ -54,20 +54,62 @@ class _Reader(comm.Deserializer):
             raise StopIteration from None
 
 
-class _Channel(daemon.RootwrapClientChannel):
+class _Channel(daemon._ClientChannel):
+    """Our end of the connection to a daemon."""
+
     def _reader_main(self, reader: comm.Deserializer) -> None:
         super()._reader_main(_Reader(reader.readsock))
 
+    def exchange_ping(self) -> None:
+        """Return when the daemon has answered; raise PrivilegedError.
+
+        The library waits for ever, and logs a traceback.
+        """
+        try:
+            reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
+        except OSError:
+            raise PrivilegedError("it ended before it answered") from None
+        if reply[0] != comm.Message.PONG:
+            with contextlib.suppress(OSError):  # wakes the reader
+                self.writer.writesock.shutdown(socket.SHUT_RDWR)
+            raise PrivilegedError("it does not answer")
+
+
+class _HelperChannel(_Channel, daemon.RootwrapClientChannel):
+    """The same, to a daemon that the helper command has started."""
+
 
 class _Context(priv_context.PrivContext):
+    # Of a socket of root's where a connection is served by a daemon: a path,
+    # or the name of an abstract one after a NUL. Empty: the helper command.
+    address = ""
+
     def start(
         self, method: priv_context.Method = priv_context.Method.ROOTWRAP
     ) -> None:
-        """Start the daemon by the helper, whatever METHOD."""
+        """Start the daemon, by our way whatever METHOD."""
         del method
         with self.start_lock:
-            if self.channel is None:
-                self.channel = _Channel(context=self)
+            if self.channel is None and self.address:
+                self.channel = _Channel(self._connection(), self)
+            elif self.channel is None:
+                self.channel = _HelperChannel(self)
+
+    def _connection(self) -> socket.socket:
+        """Return a connection to root; raise OSError, PrivilegedError."""
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(CALL_TIMEOUT_S)
+            connection.connect(self.address)
+            connection.settimeout(None)
+            # What a daemon answers we take for true, down to the classes of
+            # exceptions.
+            if kernel.peer_uid(connection) != 0:
+                raise PrivilegedError("the socket is not owned by root")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 default = _Context(

@@ -1,4 +1,4 @@
-"""What Python has no call for: namespaces, sysctls, ethtool, prctl, pidfd."""
+"""What Python has no call for: namespaces, sysctls, ethtool, peers, pidfd."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def has_no_new_privileges() -> bool:
     """Tell whether nothing that we start can have more rights than we."""
     return bool(_libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the user at the other end of the unix CONNECTION.
+
+    For the end that connected that is the user that listened.
+    """
+    size = struct.calcsize("3i")  # struct ucred: pid, uid, gid
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", data)[1])
 
 
 def trim_heap() -> None:

@@ -279,6 +279,38 @@ def test_without_one_capability_something_fails(fresh: str, number: int):
     }
 
 
+# ------------------------------------------------------------------- size
+
+
+# Lines, of all that the daemon loads of ours; to read in one sitting.
+MOST_LINES = 3012
+LOADED = r"""
+import importlib, pathlib, pkgutil, sys
+from ovn_metadata import privsep
+import ovn_metadata.privsep.daemon
+for found in pkgutil.iter_modules(privsep.__path__):
+    file = pathlib.Path(found.module_finder.path, found.name + ".py")
+    if "\n@entrypoint" in file.read_text():
+        importlib.import_module("ovn_metadata.privsep." + found.name)
+print(*(
+    module.__file__
+    for name, module in sys.modules.items()
+    if name.startswith("ovn_metadata") and getattr(module, "__file__", None)
+))
+"""
+
+
+def test_what_the_daemon_can_load_is_little():
+    """It is all that runs with the daemon's capabilities."""
+    said = execute(sys.executable, "-I", "-c", LOADED)
+    assert said.returncode == 0, said.stderr
+    files = [Path(name) for name in said.stdout.split()]
+    assert not [file for file in files if "/agent/" in str(file)]
+    assert "fleet.py" in {file.name for file in files}
+    counts = [len(file.read_text().splitlines()) for file in files]
+    assert sum(counts) <= MOST_LINES
+
+
 # ---------------------------------------------------------------- arguments
 
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import os
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 import pytest
 from oslo_privsep import capabilities
 
-from ovn_metadata.privsep import launcher
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import Sandbox, wait_for
 from sandbox.agent import LOG
@@ -214,7 +212,6 @@ def as_root(own_box) -> Iterator[Sandbox]:
 
 
 def test_started_as_root_it_drops_to_the_service_user(as_root):
-    """With an empty root_helper the helper is called directly."""
     box = as_root
     box.agent.configure({("AGENT", "root_helper"): ""})
     box.agent._daemon.start()
@@ -240,36 +237,57 @@ def test_started_as_root_it_drops_to_the_service_user(as_root):
     # A privsep daemon that dies is started again, though we are root no more.
     pid = sole("privsep").pid
     os.kill(pid, 9)
+    wait_for(
+        lambda: not Path(f"/proc/{pid}").exists(),
+        timeout_s=10,
+        what="its end, without a zombie",
+    )
     other = box.neutron.create_network("m")
     (second,) = box.plug([box.neutron.create_port(other)])
     wait_served(second)
     assert sole("privsep").pid != pid
 
 
-def test_launcher_lets_a_helpers_words_out(tmp_path):
-    """Or nobody is told why there is no daemon."""
-    helper, path = tmp_path / "helper", tmp_path / "socket"
-    helper.write_text("#!/bin/sh\necho why it fails\nexit 3\n")
-    helper.chmod(0o755)
-    run = (sys.executable, "-I", launcher.__file__)
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with (
-        socket.socket(socket.AF_UNIX) as listener,
-        subprocess.Popen(
-            (*run, "serve", "launcher-of-a-test", "0", str(helper)), **pipes
-        ) as process,
-    ):
-        listener.bind(str(path))
-        assert process.stdout.readline() == b"ready\n"
-        process.stdout.close()
-        asked = subprocess.run(
-            (*run, "ask", "launcher-of-a-test", "--privsep_sock_path", path),
-            check=False,
-            timeout=30,
+def test_started_as_root_it_says_why_there_is_no_daemon(as_root):
+    """In its log; the daemon itself says it on stderr."""
+    box = as_root
+    option = "[privsep]\nthread_pool_size = 0\n"
+    (PRIVILEGE_FOLDER / "privileged.conf").write_text(option)
+    box.agent.configure()
+    box.agent._daemon.start()
+    wait_for(lambda: not box.agent.running, timeout_s=20, what="its end")
+    assert "hould be greater than or equal to 1" in box.agent.log()
+    assert "the privileged daemon did not start" in box.agent.log()
+    assert "Traceback" not in box.agent.log()
+    assert box.agent.processes() == []
+
+
+def test_started_as_root_no_other_user_gets_a_daemon(as_root):
+    """Its socket is an abstract one: everybody can connect."""
+    box = as_root
+    box.agent.start()
+    box.agent.wait_ready()
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    (name,) = {
+        line.split()[-1] for line in lines if "@ovn-metadata-privsep-" in line
+    }
+    before = sole("privsep").pid
+    for user in (FLEET_USER, "nobody"):
+        code = (
+            "import socket; own = socket.socket(socket.AF_UNIX);"
+            f"own.connect({name!r}.replace('@', chr(0), 1));"
+            "own.settimeout(20); print(own.recv(100))"
         )
-        assert asked.returncode == 1
-        process.stdin.close()
-        assert b"why it fails" in process.stderr.read()
+        who = (f"--reuid={user}", "--clear-groups")
+        done = subprocess.run(
+            ("setpriv", *who, sys.executable, "-I", "-c", code),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == "b''\n", done.stderr
+    assert sole("privsep").pid == before
 
 
 def test_started_as_root_it_takes_over_what_roots_agent_left(as_root):

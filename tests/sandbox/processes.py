@@ -15,7 +15,9 @@ from pathlib import Path
 _KINDS = {
     "ovn-metadata-agent": "agent",
     "neutron-ovn-metadata-agent": "agent",
-    "privsep-helper": "privsep",
+    "ovn-metadata-privsep": "privsep",
+    "ovn_metadata.privsep.daemon": "privsep",  # python -I -m
+    "privsep-helper": "privsep",  # by sudo
     "supervisord": "supervisord",
     "supervisor.supervisord": "supervisord",  # python -I -m
     "haproxy": "haproxy",

@@ -74,13 +74,13 @@ class PrivsepSocket:
 
     def __init__(self, output: Path) -> None:
         where = settings(PRIVSEP_SOCKET)
-        (self.path,) = map(Path, where["ListenSequentialPacket"])
+        (self.path,) = map(Path, where["ListenStream"])
         (group,), (mode,) = where["SocketGroup"], where["SocketMode"]
         self._gid, self._mode = host.ids(group)[1], int(mode, 8)
         self._output = output
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = socket.socket(socket.AF_UNIX)
         self._thread = threading.Thread(target=self._accept, daemon=True)
-        self.started = 0
+        self._daemons: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> PrivsepSocket:
         """Listen."""
@@ -104,20 +104,23 @@ class PrivsepSocket:
         self.path.unlink(missing_ok=True)
         self._thread.join(20)
 
+    @property
+    def started(self) -> int:
+        """How many services were started."""
+        return len(self._daemons)
+
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            self.started += 1
             with connection, self._output.open("ab") as output:
-                subprocess.run(
+                daemon = subprocess.Popen(
                     command(PRIVSEP),
-                    stdin=connection.fileno(),
+                    stdin=connection,
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    timeout=30,
-                    check=False,
                 )
+                self._daemons.append(daemon)

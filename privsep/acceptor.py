@@ -1,0 +1,63 @@
+"""Start a daemon for each connection, where there is no systemd to do so.
+
+    python -I -m ovn_metadata.privsep.acceptor NAME UID COMMAND...
+
+An agent that is started as root (containers do that) starts this before it
+becomes UID. It stays root, accepts UID's connections to the abstract socket
+NAME, runs COMMAND with each as its stdin, and ends when its own stdin does:
+that is a pipe of the agent's. It loads little, for it waits all day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+from . import kernel
+
+
+def main(name: str, uid: str, *command: str) -> int:
+    """Accept connections until stdin ends; return the exit code."""
+    signal.signal(signal.SIGCHLD, _bury)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen(8)
+        os.write(1, b"ready\n")
+        os.dup2(2, 1)  # nobody reads there from now on
+        while True:
+            ready, _, _ = select.select([listener.fileno(), 0], [], [])
+            if 0 in ready:  # nothing is ever sent there: the agent ended
+                return 0
+            try:
+                connection, _ = listener.accept()
+                with connection:
+                    # Any local user can connect to an abstract socket.
+                    if kernel.peer_uid(connection) == int(uid):
+                        _start(command, connection)
+            except OSError as error:  # the agent sees its connection end
+                print(f"{command[0]}: {error}", file=sys.stderr)
+
+
+def _start(command: tuple[str, ...], connection: socket.socket) -> None:
+    subprocess.Popen(
+        command,
+        stdin=connection.fileno(),
+        env={"PATH": os.defpath},
+        cwd="/",
+    )
+
+
+def _bury(*_signal: object) -> None:
+    """Wait for daemons that have ended: no zombie is left."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""Serve the privileged context on a connected socket.
+
+    ovn-metadata-privsep USER [FILE]
+
+The connection is our stdin, as systemd gives it to ovn-metadata-privsep@ and
+`acceptor` to its child in a container. The kernel says who is at the other
+end (SO_PEERCRED): it has to be USER. FILE has root's settings. We end with
+the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import socket
+import sys
+
+from oslo_config import cfg
+from oslo_privsep import comm, daemon
+
+from . import context, kernel
+
+LOG = logging.getLogger(f"{__package__}.daemon")  # as __main__ too
+_ERRORS = (cfg.Error, daemon.FailedToDropPrivileges, OSError)
+
+
+def main() -> int:
+    """Serve USER, as the command line names it; return the exit code."""
+    user, *files = sys.argv[1:]
+    with socket.socket(fileno=os.dup(0)) as connection:
+        peer = kernel.peer_uid(connection)
+        try:
+            allowed = pwd.getpwnam(user).pw_uid == peer
+        except KeyError:
+            allowed = False
+        if not allowed:
+            return _failed(f"refused: uid {peer} is not {user}")
+        # Where rootfiles.caller_uid looks for it; sudo has it there too.
+        os.environ["SUDO_UID"] = str(peer)
+        return _serve(comm.ServerChannel(connection), files)
+
+
+def _serve(channel: comm.ServerChannel, files: list[str]) -> int:
+    """Carry out the calls that come by CHANNEL; log to its other end."""
+    daemon.replace_logging(daemon.PrivsepLogHandler(channel))
+    logging.getLogger().setLevel(logging.INFO)
+    options = [word for file in files for word in ("--config-file", file)]
+    try:
+        cfg.CONF(
+            options, project="ovn-metadata-agent", default_config_files=[]
+        )
+        daemon.Daemon(channel, context.default).run()
+    except ConnectionError:
+        return 0  # the agent ended before it had read everything
+    except _ERRORS as error:
+        with contextlib.suppress(OSError):
+            LOG.critical("the privileged daemon does not start: %s", error)
+        return _failed(str(error))
+    return 0
+
+
+def _failed(reason: str) -> int:
+    print(f"ovn-metadata-privsep: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The daemon's start: whom it serves, and where it says why it does not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+from oslo_config import cfg
+from oslo_privsep import daemon as library
+
+from ovn_metadata.privsep import context, daemon, rootfiles
+
+OWN = pwd.getpwuid(os.geteuid()).pw_name
+OTHER = next(
+    user.pw_name for user in pwd.getpwall() if user.pw_uid != os.geteuid()
+)
+
+
+@pytest.fixture
+def agent() -> Iterator[socket.socket]:
+    """Have a connection as stdin; provide its other end."""
+    saved = os.dup(0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        os.dup2(theirs.fileno(), 0)
+        theirs.close()
+        yield ours
+        os.dup2(saved, 0)
+        os.close(saved)
+
+
+@pytest.fixture
+def started(monkeypatch) -> Iterator[list[library.Daemon]]:
+    """Record the daemons that would run from here on."""
+    found: list[library.Daemon] = []
+
+    def run(each: library.Daemon) -> None:
+        found.append(each)
+        each.channel.send("to the agent")
+
+    monkeypatch.setattr(library.Daemon, "run", run)
+    monkeypatch.setattr(library, "replace_logging", lambda _handler: None)
+    monkeypatch.setenv("SUDO_UID", "4711")
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", root.level)
+    yield found
+    cfg.CONF([], default_config_files=[])
+
+
+def serve(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ovn-metadata-privsep", *arguments])
+    return daemon.main()
+
+
+def test_its_user_is_served_over_the_connection(agent, started, monkeypatch):
+    assert serve(monkeypatch, OWN) == 0
+    (served,) = started
+    assert served.context is context.default
+    assert b"to the agent" in agent.recv(100)
+    assert rootfiles.caller_uid() == os.geteuid()
+
+
+@pytest.mark.parametrize("user", [OTHER, "nobody-such"])
+def test_another_user_is_refused(agent, started, monkeypatch, capsys, user):
+    assert serve(monkeypatch, user) == 1
+    said = capsys.readouterr().err
+    assert f"refused: uid {os.geteuid()} is not {user}" in said
+    assert started == []
+    assert rootfiles.caller_uid() == 4711
+
+
+def test_the_settings_are_roots(agent, started, monkeypatch, tmp_path):
+    file = tmp_path / "privileged.conf"
+    file.write_text("")
+    assert serve(monkeypatch, OWN, str(file)) == 0
+    assert cfg.CONF.config_file == [str(file)]
+
+
+def test_why_it_does_not_start_is_sent_to_the_agent_too(
+    agent, started, monkeypatch, capsys, tmp_path
+):
+    assert serve(monkeypatch, OWN, str(tmp_path / "none.conf")) == 1
+    assert "none.conf" in capsys.readouterr().err
+
+
+def test_an_agent_that_ends_at_once_is_no_failure(
+    agent, started, monkeypatch, capsys
+):
+    def end(_daemon) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(library.Daemon, "run", end)
+    assert serve(monkeypatch, OWN) == 0
+    assert capsys.readouterr().err == ""
