@@ -283,7 +283,7 @@ class Settings:
     "privsep-helper". Empty, or Neutron's default "sudo": sudo with our own
     ovn-metadata-rootwrap, as rootwrap/sudoers.d allows it. Not used where
     there is a /run/ovn-metadata-privsep.sock of the systemd unit
-    ovn-metadata-privsep.socket."""
+    ovn-metadata-privsep.socket, or the agent is started as root."""
     helper_command: str | None = _privsep("helper_command", values.COMMAND)
     """The whole command that starts the privileged daemon, in place of what
     [AGENT] root_helper makes. The daemon's other options are in a file that
