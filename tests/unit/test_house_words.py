@@ -19,6 +19,7 @@ PLACES = (
     "CONTRIBUTING.md",
     "docs",
     "rootwrap",
+    "etc/ovn-metadata-agent/agent.conf.sample",
     "etc/systemd",
     "etc/sysusers.d",
     "etc/tmpfiles.d",
