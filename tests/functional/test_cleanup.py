@@ -571,10 +571,13 @@ def test_agent_cleans_a_littered_host_and_serves(littered):
     assert stuck.name in said.stdout
     foreign.check()
 
-    # The same again, while it runs: the periodic pass finds it.
+    # The same again, while it runs: the periodic pass finds it. Not before
+    # all of it is there: it would end a haproxy that makes a daemon of itself.
     stuck.rmdir()
+    send_signal(box.agent.pid, signal.SIGSTOP)
     litter.drop()
     double = start_double(kept.port.network)
+    send_signal(box.agent.pid, signal.SIGCONT)
     wait_for(
         lambda: not litter.left() and double.poll() is not None,
         timeout_s=30,
