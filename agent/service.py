@@ -83,12 +83,11 @@ class Service:
         if switch is None:
             return
         queue = self._queues.reconcile
-        reconciler = Reconciler(self._site, self._snapshots, switch)
         workers = Workers(
             self._queues,
             self._snapshots,
             self._status,
-            reconciler=reconciler,
+            reconciler=Reconciler(self._site, self._snapshots, switch),
             gateway=Gateway(self._site, self._nova_hosts),
         )
         workers.start(self._site.settings().reconcile_workers)
@@ -97,15 +96,8 @@ class Service:
             queue.add(names.GATEWAY)
             chassis_name = self._wait_for_system_id()
             if self._databases.connect_southbound(chassis_name):
-                self._follow(
-                    chassis_name,
-                    Repairs(
-                        self._site,
-                        self._queues,
-                        reconciler=reconciler,
-                        workers=workers,
-                    ),
-                )
+                repairs = Repairs(self._site, self._queues, workers)
+                self._follow(chassis_name, repairs)
         finally:
             self._databases.stop()
             self._nova_hosts.stop()

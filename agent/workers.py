@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Set
 
 from ..privsep.errors import FleetError, PrivilegedError
 from . import names
@@ -66,9 +65,9 @@ class Workers:
         for thread in self._threads:
             thread.join(_END_S / len(self._threads))
 
-    def add_all(self, keys: Set[str]) -> None:
-        """Queue KEYS, which are all that there is to look at."""
-        for key in sorted(keys):
+    def queue_all(self) -> None:
+        """Queue all that is wanted or here; raise what hinders that."""
+        for key in sorted(self._reconciler.wanted()):
             self._queues.reconcile.add(key)
         self._all_queued = True
         self._note_first_pass()

@@ -1,0 +1,40 @@
+"""No signal is lost, and none ends the agent before it is set up."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from ovn_metadata.agent.signals import Signals
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_what_came_before_the_start_is_done_and_a_bad_reload_is_no_end(end):
+    done: queue.Queue[str] = queue.Queue()
+
+    def reload() -> None:
+        done.put("reload")
+        raise ValueError("a bad configuration")
+
+    signals = Signals()
+    os.kill(os.getpid(), signal.SIGHUP)
+    signals.start(stop=lambda: done.put("stop"), reload=reload)
+    assert done.get(timeout=10) == "reload"
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert done.get(timeout=10) == "reload"
+    os.kill(os.getpid(), end)
+    assert done.get(timeout=10) == "stop"
