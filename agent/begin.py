@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import IO
 
 from ..privsep import settings as privileged
 from ..privsep.settings import FleetSettings
@@ -27,12 +28,15 @@ _ONE_USER = (
 
 def begin(
     argv: list[str], program: str
-) -> tuple[Configuration, FleetSettings]:
+) -> tuple[Configuration, FleetSettings, IO[str] | None]:
     """Read the configuration, become the service user, log what is odd.
 
-    Raises AgentError and PrivilegedError for what must not be.
+    Returns the host's lock too, where `folders.claim` could take it: first of
+    all, since a second agent must change nothing. Raises AgentError and
+    PrivilegedError for what must not be.
     """
     conf, settings = options.load(argv, program)
+    lock = folders.claim_early(settings)
     warning = privileges.become_service_user(
         settings, log=logs.file_of(conf, program)
     )
@@ -52,4 +56,4 @@ def begin(
     for each in warnings:
         LOG.warning("%s", each)
     configuration = Configuration(argv, program, conf=conf, settings=settings)
-    return configuration, fleet
+    return configuration, fleet, lock

@@ -5,95 +5,75 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 from pathlib import Path
 from typing import IO
 
-from . import names
+from ..privsep import fleet as fleet_calls
+from ..privsep import settings as privileged
+from ..privsep.settings import FleetSettings
 from .config.settings import Settings
 from .errors import StartError
 from .haproxy.places import Places
 
 
-def places(settings: Settings) -> Places:
+def places(settings: Settings, fleet: FleetSettings) -> Places:
     """Return where the haproxies' files are."""
-    return Places(settings.state_path, settings.pids_path)
+    return Places(fleet.run_dir, settings.state_path, settings.pids_path)
 
 
-def ensure(settings: Settings) -> None:
-    """Have our folders; raise StartError if they can't be written."""
-    for folder in _own(settings):
-        try:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except OSError as error:
-            if error.errno == errno.EROFS:
-                raise StartError(_read_only(folder)) from None
-            raise StartError(_text(folder, str(error))) from None
-        _check_writable(folder)
-    _check_passable(settings.state_path)
+def ensure(
+    settings: Settings, *, make: bool = True, roots_are_ours: bool = False
+) -> None:
+    """Make our folders; raise StartError if they can't be written.
 
-
-def check(settings: Settings, *, roots_are_ours: bool) -> None:
-    """Raise StartError if `ensure` would; make nothing.
-
+    Unless MAKE is False: then it is only seen whether they could be made.
     ROOTS_ARE_OURS: a start hands over what is root's, and makes the rest.
     """
-    for folder in _own(settings):
+    own = (settings.state_path, settings.pids_path)
+    for folder in own:
         place = folder
+        if make:
+            try:
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            except OSError as error:
+                raise _refused(folder, error.errno) from None
         while not os.path.exists(place):  # noqa: PTH110 # closed ones too
             place = place.parent
-        owner = place.stat().st_uid
-        if not (roots_are_ours and owner == 0):
-            _check_writable(place)
-    try:
-        _check_passable(settings.state_path)
-    except FileNotFoundError:  # a start makes it
-        return
-    except OSError as error:
-        reason = error.strerror or ""
-        raise StartError(_text(settings.state_path, reason)) from None
+        mode = os.W_OK | os.X_OK
+        if roots_are_ours and place.stat().st_uid == 0:
+            mode = os.F_OK if place in own else os.X_OK
+        if os.statvfs(place).f_flag & os.ST_RDONLY:
+            raise _refused(place, errno.EROFS)
+        if not os.access(place, mode):
+            raise _refused(place, errno.EACCES)
 
 
-def _own(settings: Settings) -> tuple[Path, ...]:
-    there = places(settings)
-    return (
-        settings.state_path,
-        there.pids_folder,
-        *(folder.path for folder in there.folders(names.GATEWAY)),
-    )
+def claim_early(settings: Settings) -> IO[str] | None:
+    """Return the host's lock as `claim` does, before we are who we will be."""
+    fleet = privileged.load(settings.privileged_config, runnable=False)
+    return claim(fleet.agent_lock)
 
 
-def _check_writable(folder: Path) -> None:
-    if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        raise StartError(_read_only(folder))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StartError(_text(folder, "Permission denied"))
+def claim_made(path: Path) -> IO[str]:
+    """Return the lock PATH as `claim` does; root makes it ours if need be."""
+    fleet_calls.make_agent_lock()
+    lock = claim(path)
+    if lock is None:
+        raise StartError(f"{path} can't be locked")
+    return lock
 
 
-def _check_passable(folder: Path) -> None:
-    """Raise StartError unless others, haproxy's user, can get into FOLDER.
-
-    The privileged daemon is one of them: it may not look anywhere.
-    """
-    for place in (*reversed(folder.parents), folder):
-        if not place.stat().st_mode & stat.S_IXOTH:
-            raise StartError(
-                f"{place} (on the way to state_path) lets haproxy's user not "
-                f"pass; chmod o+x it"
-            )
-
-
-def claim(path: Path) -> IO[str]:
+def claim(path: Path) -> IO[str] | None:
     """Return the lock PATH, which says this host has its agent.
 
-    To be held open. A file of root's folder and not of state_path's: an
-    agent with another configuration is another agent. Raises StartError
-    if one has it.
+    To be held open; None if it is not there, or another user's still. A file
+    of root's folder and not of state_path's: an agent with another
+    configuration is another agent. Raises StartError if one has it.
     """
     try:
         lock = open(path, "r+")  # noqa: SIM115
-    except OSError as error:
-        raise StartError(str(error)) from None
+    except (FileNotFoundError, PermissionError):
+        return None
     _take(lock)
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
@@ -128,15 +108,13 @@ def _take(lock: IO[str]) -> None:
         ) from None
 
 
-def _read_only(folder: Path) -> str:
-    return (
-        f"can't write to {folder} (state_path): it is read-only; under "
-        f"systemd name it in ReadWritePaths= of ovn-metadata-agent.service"
-    )
-
-
-def _text(folder: Path, reason: str) -> str:
-    return (
+def _refused(folder: Path, number: int | None) -> StartError:
+    if number == errno.EROFS:
+        return StartError(
+            f"can't write to {folder} (state_path): it is read-only; under "
+            f"systemd name it in ReadWritePaths= of ovn-metadata-agent.service"
+        )
+    return StartError(
         f"can't write to {folder} (state_path) as uid {os.geteuid()}: "
-        f"{reason}; chown it to the agent's user"
+        f"{os.strerror(number or 0)}; chown it to the agent's user"
     )

@@ -50,9 +50,7 @@ class Gateway:
             "nova hosts",
             "" if complete else "a look-up of nova_metadata_host",
         )
-        is_configured = self._places.config(names.GATEWAY).exists()
-        if not (servers and complete) and is_configured:
-            self._proxies.run_as_it_is(names.GATEWAY)
+        if not (servers and complete) and self._run_as_it_was():
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
                 raise AgentError(
@@ -77,6 +75,15 @@ class Gateway:
         if changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
         return is_published
+
+    def _run_as_it_was(self) -> bool:
+        """Ensure that a gateway runs as it did; tell whether there was one."""
+        file = self._places.config(names.GATEWAY)
+        if file.exists():
+            self._proxies.run_as_it_is(names.GATEWAY)
+            return True
+        # That of an older version serves until we know what to write.
+        return (self._places.old_folder / file.name).exists()
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
         """Return the addresses of NOVA, and whether all are looked up."""
@@ -152,6 +159,7 @@ class Gateway:
         for other in target.parent.iterdir():
             if other != target and other.is_socket():
                 other.unlink()
+        self._proxies.remove_old_files(names.GATEWAY)
         return True
 
     def _may_take(self, name: Path) -> bool:
@@ -162,9 +170,8 @@ class Gateway:
         answers them. Here it would be 404, which an instance believes, and
         without anybody it is 503, after which it tries again.
         """
-        folder = self._places.socket_folder
         reason = ""
-        if not (name.is_symlink() and name.readlink().parent == folder):
+        if not self._places.is_link_of_ours(name):
             if self._host.sweep():
                 reason = "haproxies that were here before have to end first"
             elif unixsocket.is_listening(name):

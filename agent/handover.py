@@ -11,24 +11,17 @@ import contextlib
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
+from ..privsep.places import OLD_FOLDER
 from . import names
 from .errors import StartError
 
-# The folders that a metadata agent, Neutron's or this one, makes there.
-_NETWORK = "a network's"
-_OF_HAPROXIES: Mapping[str, Any] = {_NETWORK: {}, names.GATEWAY: {}}
-_OF_AN_AGENT: Mapping[str, Any] = {
-    "ovn-metadata-proxy": {
-        "run": _OF_HAPROXIES,
-        "socket": {},
-        **_OF_HAPROXIES,
-    },
-    "external": {"pids": {}},
-}
+# The folders that a metadata agent, Neutron's or this one, makes in
+# state_path, and in those, beside the networks'.
+_IN_STATE_PATH = frozenset({OLD_FOLDER, "external"})
+_BELOW = frozenset({"pids", "run", "socket", names.GATEWAY})
 
 
 def hand_over_state_path(
@@ -41,26 +34,24 @@ def hand_over_state_path(
     try:
         if make:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        elif not folder.exists():
-            return
         with _opened(folder) as descriptor:
             found = os.listdir(descriptor)  # noqa: PTH208 # of a descriptor
             # Somebody else's folder, given by mistake, is not handed over.
-            if not found or {*found} & {*_OF_AN_AGENT}:
-                _hand_over(descriptor, user, _OF_AN_AGENT)
-    except PermissionError:
+            if not found or {*found} & _IN_STATE_PATH:
+                _hand_over(descriptor, user, _IN_STATE_PATH)
+    except (FileNotFoundError, PermissionError):
         return  # as below
     except OSError as error:
         raise StartError(f"{folder} (state_path): {error.strerror}") from None
 
 
 def _hand_over(
-    descriptor: int, user: pwd.struct_passwd, below: Mapping[str, Any]
+    descriptor: int, user: pwd.struct_passwd, wanted: Collection[str]
 ) -> None:
-    """Give a folder and those BELOW it to USER where root has them."""
+    """Give a folder and those WANTED in it to USER where root has them."""
     for name in os.listdir(descriptor):
-        more = below.get(_NETWORK if names.is_network(name) else name)
-        if more is None:
+        is_networks = wanted is _BELOW and names.is_network(name)
+        if name not in wanted and not is_networks:
             continue
         # Gone, or no folder but a link: said when it is to be used. Or one
         # that root can't look into, without CAP_DAC_READ_SEARCH (containers
@@ -71,7 +62,7 @@ def _hand_over(
             ),
             _opened(name, at=descriptor) as inner,
         ):
-            _hand_over(inner, user, more)
+            _hand_over(inner, user, _BELOW)
     # Last: without capabilities root gets into its own folders only.
     if os.fstat(descriptor).st_uid == 0:
         os.fchown(descriptor, user.pw_uid, user.pw_gid)

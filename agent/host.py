@@ -1,7 +1,6 @@
 """What the reconciler asks of this host, by way of the privsep daemon.
 
-The one module of the agent that calls the privileged side; here the model's
-values become the plain ones that can cross.
+Here the model's values become the plain ones that can cross.
 """
 
 from __future__ import annotations
@@ -25,12 +24,16 @@ class Host:
         self._users = users
 
     def prepare(self) -> bool:
-        """Share our folders with the gateway and have supervisord run."""
-        return fleet.prepare(self._state_path)
+        """Make the gateway's folders and ensure that supervisord runs."""
+        return fleet.prepare()
 
-    def share_folders(self, network: str) -> None:
-        """Share our folders with the haproxy of NETWORK."""
-        fleet.share_folders(network, self._state_path, users=self._users)
+    def make_folders(self, network: str) -> None:
+        """Make our folders that we share with the haproxy of NETWORK."""
+        fleet.make_folders(network, users=self._users)
+
+    def remove_folders(self, network: str) -> bool:
+        """Remove the folders of NETWORK; tell if any was there."""
+        return fleet.remove_folders(network)
 
     def apply(
         self, wanted: MetadataNetwork, *, userspace_datapath: bool
@@ -65,9 +68,7 @@ class Host:
         self, network: str, *, renew: bool = False
     ) -> dict[str, str]:
         """Have the haproxy of NETWORK run; return how `fleet` found it."""
-        return fleet.ensure(
-            network, self._state_path, users=self._users, renew=renew
-        )
+        return fleet.ensure(network, users=self._users, renew=renew)
 
     def reload_program(self, network: str) -> None:
         """Have the haproxy of NETWORK read its files again."""
@@ -79,7 +80,7 @@ class Host:
 
     def share_socket(self, name: str, gid: int) -> None:
         """Give the gateway's socket NAME for everybody to the group GID."""
-        fleet.share_socket(self._state_path, name, gid)
+        fleet.share_socket(name, gid)
 
     def remove_program(self, network: str) -> bool:
         """Stop the haproxy of NETWORK; tell if it was there."""

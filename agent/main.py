@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import IO
 
 from oslo_privsep.comm import PrivsepTimeout
 
@@ -39,12 +40,12 @@ def main() -> int:
         argv.remove(preflight.OPTION)
         return preflight.run(argv, PROGRAM)
     try:
-        configuration, fleet = begin(argv, PROGRAM)
+        configuration, fleet, lock = begin(argv, PROGRAM)
     except (AgentError, PrivilegedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     try:
-        _serve(configuration, fleet, signals)
+        _serve(configuration, fleet, signals, lock)
     except (AgentError, PrivilegedError) as error:
         failure = str(error)
     except (OSError, PrivsepTimeout) as error:
@@ -60,17 +61,20 @@ def main() -> int:
 
 
 def _serve(
-    configuration: Configuration, fleet: FleetSettings, signals: Signals
+    configuration: Configuration,
+    fleet: FleetSettings,
+    signals: Signals,
+    lock: IO[str] | None,
 ) -> None:
     settings = configuration.settings()
     host = Host(state_path=settings.state_path, users=fleet.users)
     privileges.start_daemon()
+    lock = lock or folders.claim_made(fleet.agent_lock)
     started = host.prepare()
-    lock = folders.claim(fleet.agent_lock)
     LOG.info("supervisord %s", "started" if started else "runs already")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
-    proxies = Proxies(host, folders.places(settings), fleet=fleet)
+    proxies = Proxies(host, folders.places(settings, fleet), fleet=fleet)
     service = Service(
         Site(
             configuration.settings,

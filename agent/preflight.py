@@ -62,7 +62,7 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
             privileges.drop_to(user)
     if reason := options.unreadable(argv, program):
         raise StartError(reason)
-    folders.check(settings, roots_are_ours=was_root)
+    folders.ensure(settings, make=False, roots_are_ours=was_root)
     privileges.check_readable(settings)
     logs.check(conf, program, roots_are_ours=was_root)
     vswitch.given_chassis_name(settings.chassis_name)

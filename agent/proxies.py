@@ -15,7 +15,7 @@ from pathlib import Path
 from ..privsep.settings import FleetSettings
 from . import names
 from .errors import HaproxyError
-from .haproxy import counters, files, leftovers, sharing, stats
+from .haproxy import counters, files, leftovers, stats
 from .haproxy.counters import Counted, NovaCounted
 from .haproxy.places import Places
 from .haproxy.render import Rendered
@@ -59,13 +59,15 @@ class Proxies:
         if haproxy refuses the configuration or does not come up; what ran
         before runs on.
         """
-        if not sharing.make_folders(self.places, self.fleet, network):
-            self._host.share_folders(network)
-        sharing.clear_foreign_files(self.places, self.fleet, network)
+        uid = os.geteuid()
+        if not all(f.is_made(uid) for f in self.fleet.folders(network)):
+            self._host.make_folders(network)
         changes = self._ensure_files(network, wanted, rights)
         changes += self._ensure_program(network, wanted.digest, renew=renew)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
+        if network != names.GATEWAY:  # there its socket is published first
+            self.remove_old_files(network)
         return changes
 
     def _ensure_program(
@@ -164,12 +166,12 @@ class Proxies:
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
-        for folder in (
-            places.read_folder(network),
-            places.work_folder(network),
-        ):
-            removed |= files.remove_folder(folder)
-        return removed
+        leftovers.remove_old(places, network)
+        return self._host.remove_folders(network) or removed
+
+    def remove_old_files(self, network: str) -> None:
+        """Remove what an agent before this one has of NETWORK."""
+        leftovers.remove_old(self.places, network)
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (and gateway) that have a file here."""

@@ -67,9 +67,10 @@ class Ours:
                 file.rmdir()
             else:
                 file.unlink()
-        for folder in ("programs", "log"):
-            for file in Path("/run/ovn-metadata-fleet", folder).glob("*"):
-                file.unlink()
+        for folder in ("programs", "log", "config", "read", "work", "socket"):
+            for file in host.FLEET.joinpath(folder).rglob("*"):
+                if not file.is_dir():
+                    file.unlink()
 
     def leftovers(self) -> list[str]:
         """Return what there is of any network: the issue's whole list."""

@@ -31,9 +31,7 @@ _END_S = 2.0
 CAPABILITIES = (
     capabilities.CAP_NET_ADMIN,  # links, addresses, sysctls of a namespace
     capabilities.CAP_SYS_ADMIN,  # create, enter and mount namespaces
-    capabilities.CAP_CHOWN,  # give the fleet's group its folders
-    capabilities.CAP_FOWNER,  # set the mode of folders we do not own
-    capabilities.CAP_FSETID,  # with the set-group-id bit among it
+    capabilities.CAP_CHOWN,  # give folders to the agent and a haproxy
 )
 
 P = ParamSpec("P")

@@ -7,9 +7,9 @@ import fcntl
 import functools
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
 
 import psutil
 from oslo_config import cfg
@@ -19,7 +19,7 @@ from . import kernel, names, orphans, program, rootfiles, validate
 from . import settings as privileged
 from .context import entrypoint
 from .errors import FleetError, SettingsError
-from .places import Places
+from .places import OLD_FOLDER
 from .rpc import RefusedError, Supervisord
 from .settings import FleetSettings
 
@@ -38,6 +38,7 @@ _OWN_FILES = (
     f".{names.GATEWAY_SOCKET}.new",
     ".supervisord.conf.new",
 )
+_folders_lock = threading.Lock()
 
 # Others may pass through to the agent's lock; all else in it is root's.
 _RUN_DIR_MODE = 0o711
@@ -50,47 +51,62 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
     return privileged.read(cfg.CONF, runnable=runnable)
 
 
-@entrypoint(subject="state_path")
-def prepare(state_path: str) -> bool:
-    """Share the agent's folders with the gateway and have supervisord run.
+@entrypoint(subject=None)
+def make_agent_lock() -> None:
+    """Make the file that this host's one agent locks, for the agent."""
+    settings = read_settings()
+    _ensure_folders(settings)
+    rootfiles.ensure_agents_file(settings.agent_lock)
 
-    The folders exist and are the agent's. The host's lock for one agent is
-    made for it. Tells whether a supervisord had to be started. Raises
-    InvalidArgumentError, SettingsError, FleetError, OSError.
+
+@entrypoint(subject=None)
+def prepare() -> bool:
+    """Make the gateway's folders and ensure that supervisord runs.
+
+    Tells whether one had to be started. Raises SettingsError, FleetError,
+    OSError.
     """
     settings = read_settings()
-    places = places_of(state_path)
     _ensure_folders(settings)
     started = ensure_supervisord(settings)
     with Supervisord(settings) as rpc:
         rpc.check_version()  # before anything is made as it is not used to
-    _share_folders(names.GATEWAY, places, settings)
-    rootfiles.ensure_agents_file(settings.agent_lock)
+    _make_shared_folders(names.GATEWAY, settings)
     return started
 
 
 @entrypoint(subject="network")
-def share_folders(network: str, state_path: str, *, users: str) -> None:
-    """Share the agent's folders with the haproxy of NETWORK (or "gateway").
+def make_folders(network: str, *, users: str) -> None:
+    """Make the folders of the haproxy of NETWORK (or "gateway").
 
-    The folders exist and are the agent's; USERS is as in `ensure`. Raises
-    InvalidArgumentError, SettingsError, OSError.
+    They are the agent's, and shared with that haproxy. USERS is as in
+    `ensure`. Raises InvalidArgumentError, SettingsError, OSError.
     """
     settings = read_settings()
     network = validate.program(network)
     _check_users(users, settings)
-    _share_folders(network, places_of(state_path), settings)
+    _make_shared_folders(network, settings)
 
 
-def _share_folders(
-    network: str, places: Places, settings: FleetSettings
-) -> None:
-    for folder in places.folders(network):
-        rootfiles.share_folder(
-            str(folder.path),
-            gid=settings.gid_of(folder, network),
-            mode=folder.mode,
-        )
+def _make_shared_folders(network: str, settings: FleetSettings) -> None:
+    with _folders_lock:  # two networks have one in common
+        for folder in settings.folders(network):
+            rootfiles.ensure_shared_folder(folder)
+
+
+@entrypoint(subject="network")
+def remove_folders(network: str) -> bool:
+    """Remove the folders of NETWORK (or "gateway"); tell if any was there.
+
+    Raises InvalidArgumentError, SettingsError for what is not ours in one.
+    """
+    places = read_settings(runnable=False).places
+    network = validate.program(network)
+    folders = [places.read_folder(network), places.work_folder(network)]
+    if network == names.GATEWAY:
+        folders += [places.socket_folder, places.config_folder]
+    found = [rootfiles.remove_shared_folder(folder) for folder in folders]
+    return any(found)
 
 
 def _check_users(users: object, settings: FleetSettings) -> None:
@@ -106,15 +122,19 @@ def _check_users(users: object, settings: FleetSettings) -> None:
         )
 
 
-def places_of(state_path: str) -> Places:
-    """Return the places of the agent with STATE_PATH, checked."""
-    return Places(Path(validate.folder(state_path)))
+def config_folders(
+    state_path: str, settings: FleetSettings
+) -> tuple[str, str]:
+    """Return where configurations of ours are, or of an agent before us.
+
+    Neutron's, or one of our older versions, with STATE_PATH.
+    """
+    old = f"{validate.folder(state_path)}/{OLD_FOLDER}"
+    return str(settings.places.config_folder), old
 
 
 @entrypoint(subject="network")
-def ensure(
-    network: str, state_path: str, *, users: str, renew: bool
-) -> dict[str, str]:
+def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     """Have supervisord run the haproxy of NETWORK (or "gateway").
 
     USERS is `FleetSettings.users` as the agent has it. One that runs is
@@ -130,9 +150,7 @@ def ensure(
     settings = read_settings()
     network = validate.program(network)
     _check_users(users, settings)
-    text = program.render_program(
-        network, places=places_of(state_path), settings=settings
-    )
+    text = program.render_program(network, settings)
     name = names.program_name(network)
     replace = validate.flag(renew)
     rootfiles.write_if_different(
@@ -186,17 +204,17 @@ def _tell(method: str, network: str, *args: str) -> None:
         rpc.call(method, name, *args)
 
 
-@entrypoint(subject="state_path")
-def share_socket(state_path: str, name: str, gid: int) -> None:
+@entrypoint(subject="name")
+def share_socket(name: str, gid: int) -> None:
     """Give the gateway's socket NAME for everybody to the group GID.
 
     haproxy has no right to, being in no group but its own. Raises
     InvalidArgumentError, SettingsError if no socket of haproxy's is there.
     """
-    folder = places_of(state_path).socket_folder
+    settings = read_settings()
     rootfiles.share_socket(
-        f"{folder}/{validate.public_socket(name)}",
-        uid=read_settings().uid,
+        f"{settings.places.socket_folder}/{validate.public_socket(name)}",
+        uid=settings.uid,
         gid=validate.gid(gid),
     )
 
@@ -210,14 +228,20 @@ def remove(network: str, state_path: str) -> bool:
     # haproxy may have been uninstalled.
     settings = read_settings(runnable=False)
     network = validate.program(network)
-    config = str(places_of(state_path).config(network))
+    folders = config_folders(state_path, settings)
     name = names.program_name(network)
-    file = settings.programs / names.config_file(network)
+    file_name = names.config_file(network)
+    file = settings.programs / file_name
     existed = file.exists()
     # First: a supervisord that is started now would run it.
     file.unlink(missing_ok=True)
     with _supervisord(settings) as rpc:
-        ended = rpc.call("fleet.end_orphans", config, settings.haproxy)
+        ended = sum(
+            rpc.call(
+                "fleet.end_orphans", f"{folder}/{file_name}", settings.haproxy
+            )
+            for folder in folders
+        )
         known = rpc.info(name) is not None
         if known:
             rpc.stop_and_forget(name)
@@ -235,9 +259,9 @@ def sweep(state_path: str) -> tuple[str, ...]:
     the one that will, or to `remove`.
     """
     settings = read_settings(runnable=False)
-    folder = str(places_of(state_path).config_folder)
+    folders = config_folders(state_path, settings)
     with _supervisord(settings) as rpc:
-        return tuple(rpc.call("fleet.sweep", folder, settings.haproxy))
+        return tuple(rpc.call("fleet.sweep", folders, settings.haproxy))
 
 
 @entrypoint(subject=None)
@@ -274,10 +298,9 @@ def _programs(
     return found
 
 
-def _haproxies(places: Places) -> set[str]:
-    """Return the networks with haproxies on files of PLACES."""
-    folder = str(places.config_folder)
-    found = {orphans.network_of(o.config, folder) for o in orphans.scan()}
+def _haproxies(folders: Collection[str]) -> set[str]:
+    """Return the networks with haproxies on configurations in FOLDERS."""
+    found = {orphans.network_of(o.config, folders) for o in orphans.scan()}
     return {network for network in found if network is not None}
 
 
@@ -292,7 +315,7 @@ def look(state_path: str) -> Mapping[str, object]:
     to end.
     """
     settings = read_settings(runnable=False)
-    haproxies = _haproxies(places_of(state_path))
+    haproxies = _haproxies(config_folders(state_path, settings))
     run_dir = settings.run_dir
     with Supervisord(settings) as rpc:
         there = rpc if rpc.answers() else None
@@ -327,7 +350,7 @@ def shut_down(state_path: str) -> None:
     stays: somebody would start it again. Raises FleetError, OSError.
     """
     settings = read_settings(runnable=False)
-    haproxies = _haproxies(places_of(state_path))
+    haproxies = _haproxies(config_folders(state_path, settings))
     with Supervisord(settings) as rpc:
         there = rpc if rpc.answers() else None
         process = _detached(there) if there is not None else None
@@ -346,7 +369,8 @@ def shut_down(state_path: str) -> None:
         settings.socket,
     ):
         file.unlink(missing_ok=True)
-    for folder in (settings.programs, settings.logs, settings.run_dir):
+    own = (*settings.places.network_parents, settings.programs, settings.logs)
+    for folder in (*own, settings.run_dir):
         with contextlib.suppress(OSError):  # there is more in it, or nothing
             folder.rmdir()
 
@@ -433,8 +457,11 @@ def write_configuration(settings: FleetSettings) -> None:
 
 
 def _ensure_folders(settings: FleetSettings) -> None:
-    run_dir, ours = settings.run_dir, {settings.programs, settings.logs}
+    """Make root's own folders: supervisord's, and those of shared ones."""
+    run_dir, places = settings.run_dir, settings.places
     if run_dir.is_dir() and not settings.programs.exists():
+        ours = {settings.logs, places.config_folder, places.socket_folder}
+        ours |= {*places.network_parents}
         others = {*os.listdir(run_dir)} - {path.name for path in ours}
         others = {name for name in others if not name.endswith(".new")}
         if others:
@@ -442,6 +469,8 @@ def _ensure_folders(settings: FleetSettings) -> None:
                 f"[fleet] run_dir = {run_dir} holds other things "
                 f"({min(others)}); give the fleet a folder of its own"
             )
-    rootfiles.ensure_private_folder(settings.run_dir, mode=_RUN_DIR_MODE)
+    rootfiles.ensure_private_folder(run_dir, mode=_RUN_DIR_MODE)
     for folder in (settings.programs, settings.logs):
         rootfiles.ensure_private_folder(folder)
+    for folder in places.network_parents:
+        rootfiles.ensure_private_folder(folder, mode=0o755)

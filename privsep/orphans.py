@@ -14,11 +14,12 @@ import dataclasses
 import os
 import shlex
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import psutil
 
 from . import listeners, names
+from .places import OLD_FOLDER
 
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1
@@ -133,12 +134,12 @@ def signal_after(waited_s: float) -> int:
     return END if waited_s > PATIENCE_S else FINISH
 
 
-def network_of(config: str, folder: str) -> str | None:
-    """Return the network (or gateway) of CONFIG, if it is in FOLDER."""
+def network_of(config: str, folders: Collection[str]) -> str | None:
+    """Return the network (or gateway) of CONFIG, if it is in FOLDERS."""
     place, name = os.path.split(config)
     network = names.network_of_file(name)
     ours = network is not None and name == names.config_file(network)
-    return network if ours and place == folder else None
+    return network if ours and place in folders else None
 
 
 def file_of(command: str) -> str:
@@ -157,13 +158,28 @@ def config_of(arguments: Sequence[str]) -> str | None:
         return None
 
 
+def is_of_same(config: str, other: str) -> bool:
+    """Tell whether a haproxy on CONFIG did what one on OTHER, ours, does.
+
+    An agent before us, Neutron's or an older version, had its files in
+    another folder.
+    """
+    place, name = os.path.split(config)
+    our_place, our_name = os.path.split(other)
+    known = place == our_place or os.path.basename(place) == OLD_FOLDER
+    return known and name == our_name
+
+
 def is_predecessor(process: psutil.Process, command: Sequence[str]) -> bool:
     """Tell whether PROCESS is a haproxy where COMMAND starts one."""
     haproxy = command[command.index("-W") - 1]
     namespace = value_of(command, "--net=") or "/proc/self/ns/net"
-    config = command[command.index("-f") + 1]
-    return _is_haproxy(process, config, haproxy) and is_in_namespace(
-        process.pid, namespace
+    config = config_of(process.cmdline())
+    return (
+        config is not None
+        and is_of_same(config, command[command.index("-f") + 1])
+        and _is_haproxy(process, config, haproxy)
+        and is_in_namespace(process.pid, namespace)
     )
 
 

@@ -1,15 +1,16 @@
 """Where the haproxies' files and sockets are, and who may get at them.
 
-Both sides must agree on that, so it is written once. All of it is below
-state_path, in folders of the agent's that the daemon gives to a group:
+Both sides must agree on that, so it is written once. All of it is below the
+fleet's run folder: maps hold signatures, and state_path is copied into
+support bundles. Root makes the folders, in folders of its own, and gives
+them to the agent's user and to a group:
 
-    ovn-metadata-proxy/            all haproxies:  to be read
-        <network>.conf, gateway.conf
-        <network>/<network>.map    that network's: to be read
-        gateway/nova-*.pem         the gateway:    to be read
-        run/<network>/             that network's: its stats socket, its PID
-        run/gateway/               the gateway:    the same
-        socket/metadata_proxy-...  the gateway:    made there, for others too
+    config/<network>.conf, gateway.conf  all haproxies:  to be read
+    read/<network>/<network>.map         that network's: to be read
+    read/gateway/nova-*.pem              the gateway:    to be read
+    work/<network>/                      that network's: stats socket, PID
+    work/gateway/                        the gateway:    the same
+    socket/metadata_proxy-...            the gateway:    made for others
 
 So a haproxy that was broken into finds the configurations, which have no
 secret, and what is its own. Others may pass through, no more.
@@ -18,61 +19,70 @@ secret, and what is its own. Others may pass through, no more.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import hashlib
+import stat
 from pathlib import Path
 
 from . import names
 
-
-class Group(enum.Enum):
-    """Whose a folder is, beside the agent's."""
-
-    ALL = "all"  # every haproxy's
-    OWN = "own"  # the one haproxy's
+# Below state_path: Neutron's haproxies have their configurations there, and
+# those of this agent's versions before had all of the above.
+OLD_FOLDER = "ovn-metadata-proxy"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that the agent shares."""
+    """A folder of the agent's that it shares with a group."""
 
     path: Path
-    group: Group
+    gid: int
     mode: int  # with the set-group-id bit where files are made for the group
+
+    def is_made(self, uid: int) -> bool:
+        """Tell whether it is there as it should be, and UID's."""
+        try:
+            entry = self.path.lstat()
+        except FileNotFoundError:
+            return False
+        return (entry.st_uid, entry.st_gid, entry.st_mode) == (
+            uid,
+            self.gid,
+            stat.S_IFDIR | self.mode,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of the haproxies of an agent, each by network or gateway.
+    """The paths of the haproxies, each by network or gateway.
 
-    The haproxies have their own folder below `run` as working folder: by
-    relative names, a long state_path leaves the sockets' short enough.
+    A haproxy has its own folder below `work` as working folder: by relative
+    names, a long run folder leaves the sockets' names short enough.
     """
 
-    state_path: Path
+    run_dir: Path
 
     @property
     def config_folder(self) -> Path:
-        """Folder of the configurations, and of all the rest."""
-        return self.state_path / "ovn-metadata-proxy"
-
-    @property
-    def run_folder(self) -> Path:
-        """Folder of the haproxies' working folders."""
-        return self.config_folder / "run"
+        """Folder of the configurations."""
+        return self.run_dir / "config"
 
     @property
     def socket_folder(self) -> Path:
         """Folder of the gateway's socket for everybody."""
-        return self.config_folder / "socket"
+        return self.run_dir / "socket"
+
+    @property
+    def network_parents(self) -> tuple[Path, Path]:
+        """Root's folders that have a folder of each network in them."""
+        return self.run_dir / "read", self.run_dir / "work"
 
     def read_folder(self, network: str) -> Path:
         """Folder of what NETWORK's haproxy (or the gateway) alone reads."""
-        return self.config_folder / network
+        return self.network_parents[0] / network
 
     def work_folder(self, network: str) -> Path:
         """Working folder of the haproxy of NETWORK (or gateway)."""
-        return self.run_folder / network
+        return self.network_parents[1] / network
 
     def config(self, network: str) -> Path:
         """Path of the configuration of NETWORK (or gateway)."""
@@ -104,17 +114,18 @@ class Places:
             mode=mode, backlog=backlog
         )
 
-    def folders(self, network: str) -> tuple[Folder, ...]:
-        """Return what NETWORK's haproxy (or the gateway) needs, in order."""
-        common = (
-            Folder(self.config_folder, Group.ALL, 0o2751),
-            Folder(self.run_folder, Group.ALL, 0o711),
-            Folder(self.read_folder(network), Group.OWN, 0o2750),
-            Folder(self.work_folder(network), Group.OWN, 0o2770),
+    def folders(
+        self, network: str, *, own: int, common: int
+    ) -> tuple[Folder, ...]:
+        """Return the folders that NETWORK's haproxy (or the gateway) needs.
+
+        OWN is its own group, COMMON the one that all haproxies are in.
+        """
+        needed = (
+            Folder(self.config_folder, common, 0o2750),
+            Folder(self.read_folder(network), own, 0o2750),
+            Folder(self.work_folder(network), own, 0o2770),
         )
         if network != names.GATEWAY:
-            return common
-        return (
-            *common,
-            Folder(self.socket_folder, Group.OWN, 0o2771),
-        )
+            return needed
+        return (*needed, Folder(self.socket_folder, own, 0o2771))

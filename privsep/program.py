@@ -10,7 +10,6 @@ import shutil
 import sys
 
 from . import names
-from .places import Places
 from .settings import FleetSettings
 
 # Where root's tools are; never the caller's PATH.
@@ -32,16 +31,14 @@ def tool(name: str) -> str:
     return shutil.which(name, path=_PATH) or f"/usr/bin/{name}"
 
 
-def command(
-    network: str, *, places: Places, settings: FleetSettings
-) -> list[str]:
+def command(network: str, settings: FleetSettings) -> list[str]:
     """Return the command line of the haproxy of NETWORK (or gateway).
 
     nsenter and setpriv exec, so the process that supervisord starts is
     haproxy's master: in the network's namespace, as that network's user,
     without any capability or a way to get one back.
     """
-    user = settings.user_of(network)
+    user, places = settings.user_of(network), settings.places
     enter = []
     if network != names.GATEWAY:
         namespace = names.namespace_name(network)
@@ -71,11 +68,9 @@ def command(
     ]
 
 
-def render_program(
-    network: str, *, places: Places, settings: FleetSettings
-) -> str:
+def render_program(network: str, settings: FleetSettings) -> str:
     """Return the supervisord program file of NETWORK (or gateway)."""
-    line = " ".join(command(network, places=places, settings=settings))
+    line = " ".join(command(network, settings))
     name = names.program_name(network)
     return f"""\
 [program:{name}]

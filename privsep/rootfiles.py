@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import SettingsError
+from .places import Folder
 
 _TAIL_BYTES = 4000
 
@@ -39,6 +40,52 @@ def ensure_private_folder(path: Path, *, mode: int = 0o700) -> None:
                 f"{path} is not a folder of root's; remove it"
             ) from None
     os.chmod(path, mode)  # whatever the umask made of it
+
+
+def ensure_shared_folder(folder: Folder) -> None:
+    """Make FOLDER, the agent's to write in, in a folder of root's.
+
+    With CAP_CHOWN alone: a mode is set while the folder is root's own. One
+    of another group is another haproxy user's, who may have left there what
+    the new one could not replace: it is emptied. Raises SettingsError.
+    """
+    path, uid = folder.path, caller_uid()
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if folder.is_made(uid):
+            return
+        if not path.is_dir() or path.is_symlink():
+            raise SettingsError(f"{path} is no folder; remove it") from None
+        if path.stat().st_gid != folder.gid:
+            remove_shared_folder(path)
+            path.mkdir(mode=0o700)
+        os.chown(path, 0, 0)
+    os.chmod(path, folder.mode)
+    os.chown(path, uid, folder.gid)
+
+
+def remove_shared_folder(path: Path) -> bool:
+    """Remove the folder PATH with the files in it; tell if it was there.
+
+    Raises SettingsError with the remedy if there is more than files: a
+    haproxy, which makes none, may have been broken into.
+    """
+    try:
+        os.chown(path, 0, 0)  # nobody else gets into it from now on
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    Path(entry).unlink()
+        path.rmdir()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SettingsError(
+            f"{path} can't be removed: {error.strerror}; look at what is in "
+            f"it, a haproxy of ours makes files only, and rm -r it"
+        ) from None
+    return True
 
 
 def ensure_agents_file(path: Path) -> None:
@@ -88,25 +135,6 @@ def last_complaint(path: Path) -> str:
     said = (alerts or lines[-1:] or [""])[0]
     said = re.sub(r"\s*\(\d+\) :", "", said)
     return "".join(c if c.isprintable() else " " for c in said).strip()
-
-
-def share_folder(path: str, *, gid: int, mode: int) -> bool:
-    """Give the folder PATH the group GID and MODE; tell if that changed.
-
-    Raises SettingsError, naming PATH, if it is not the agent's own.
-    """
-    with _opened(path) as opened:
-        entry = os.stat(opened)
-        if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != caller_uid():
-            raise SettingsError(
-                f"{path} is not a folder of the agent's user; "
-                f"chown it to uid {caller_uid()}"
-            )
-        same = entry.st_gid == gid and stat.S_IMODE(entry.st_mode) == mode
-        if not same:
-            os.chown(opened, -1, gid)
-            os.chmod(opened, mode)
-        return not same
 
 
 def share_socket(path: str, *, uid: int, gid: int) -> None:

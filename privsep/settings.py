@@ -19,7 +19,7 @@ from oslo_config import cfg
 
 from . import names, rootfiles, validate
 from .errors import InvalidArgumentError, SettingsError
-from .places import Folder, Group
+from .places import Folder, Places
 
 DEFAULT_FILE = Path("/etc/ovn-metadata-agent/privileged.conf")
 # Nobody's: above what systemd gives to containers and what sssd maps users
@@ -108,10 +108,16 @@ class FleetSettings:
         number = own[int(network[:8], 16) % len(own)]
         return Ids(number, number)
 
-    def gid_of(self, folder: Folder, network: str) -> int:
-        """Return the group that FOLDER, one of NETWORK's, is shared with."""
-        common = folder.group is Group.ALL
-        return self.common_gid if common else self.user_of(network).gid
+    @property
+    def places(self) -> Places:
+        """The haproxies' files and sockets."""
+        return Places(self.run_dir)
+
+    def folders(self, network: str) -> tuple[Folder, ...]:
+        """Return the folders that NETWORK's haproxy (or gateway) needs."""
+        return self.places.folders(
+            network, own=self.user_of(network).gid, common=self.common_gid
+        )
 
     @property
     def socket(self) -> Path:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from supervisor.states import ProcessStates
 
-from . import orphans
+from . import names, orphans
 from .gateway_socket import GatewaySocket, is_gateway
 from .listeners import listens
 
@@ -70,14 +70,14 @@ class Succession:
         if _serves(process):
             self._take_over(process)
 
-    def sweep(self, folder: str, haproxy: str) -> list[str]:
-        """Look anew for orphans that run on configurations in FOLDER.
+    def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
+        """Look anew for orphans that run on configurations in FOLDERS.
 
         Returns their networks. Those beside a program that runs are told
         to finish: half of the requests would go to what they still know.
         """
         running = {
-            orphans.file_of(process.config.command): process
+            names.network_of_program(process.config.name): process
             for process in self._processes()
             if process.get_state() == ProcessStates.RUNNING
         }
@@ -89,10 +89,10 @@ class Succession:
         now = time.monotonic()
         found = set()
         for orphan in self._orphans:
-            network = orphans.network_of(orphan.config, folder)
+            network = orphans.network_of(orphan.config, folders)
             if network is not None:
                 found.add(network)
-                successor = running.get(orphan.config)
+                successor = running.get(network)
                 if (
                     successor is not None
                     and _serves(successor)
@@ -135,7 +135,11 @@ class Succession:
     def _on(self, config: Any) -> list[orphans.Orphan]:
         """Return the orphans known on the program's configuration."""
         file = orphans.file_of(config.command)
-        return [orphan for orphan in self._orphans if orphan.config == file]
+        return [
+            orphan
+            for orphan in self._orphans
+            if orphans.is_of_same(orphan.config, file)
+        ]
 
     def _tell_to_finish(self, config: Any, mine: list[orphans.Orphan]) -> None:
         """Have MINE, which the program succeeds, finish; forget them.

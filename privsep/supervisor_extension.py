@@ -12,7 +12,7 @@ import os
 import shlex
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,13 @@ class FleetInterface:
         except KeyError:
             raise RPCError(Faults.BAD_NAME, name) from None
 
-    def sweep(self, folder: str, haproxy: str) -> list[str]:
+    def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
         """Have predecessors go where they are not needed any more.
 
-        Returns the networks, with configurations in FOLDER, of those that
+        Returns the networks, with configurations in FOLDERS, of those that
         run yet.
         """
-        return self._succession.sweep(folder, haproxy)
+        return self._succession.sweep(folders, haproxy)
 
     def succeed(self, name: str) -> bool:
         """Have what ran before the program NAME finish: it answers now.

@@ -20,7 +20,6 @@ from collections.abc import (
     Set,
 )
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from oslo_privsep.comm import PrivsepTimeout
 
@@ -31,7 +30,7 @@ from .. import folders, names, privileges, unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
-from ..haproxy import files, leftovers
+from ..haproxy import leftovers
 from ..host import Host
 from ..model import SwitchPort, SwitchSnapshot
 from ..ovsdb import connect, registration, vswitch
@@ -153,7 +152,7 @@ class Cleanup:
         self, settings: Settings, fleet: privileged.FleetSettings
     ) -> None:
         self._settings = settings
-        self._places = folders.places(settings)
+        self._places = folders.places(settings, fleet)
         self._host = Host(state_path=settings.state_path, users=fleet.users)
         self._southbound = ",".join(settings.southbound.remotes)
         self._unseen: list[str] = []
@@ -229,24 +228,22 @@ class Cleanup:
         found: dict[str, Callable[[], object]] = {
             f"file {path}": path.unlink
             for path in (public, tmp, self._settings.status_socket)
-            if _is_ours(path, places.socket_folder)
+            # Neutron's agent makes a socket.
+            if places.is_link_of_ours(path)
+            or (path.is_socket() and not path.is_symlink())
         }
-        own = places.run_folder, places.socket_folder
-        for folder in own:
-            if folder.is_dir():
-                found[f"folder {folder}"] = functools.partial(
-                    files.remove_folder, folder
-                )
-        top = places.config_folder
+        top = places.old_folder
         others = [
             path
             for path in leftovers.entries(top)
-            if path not in own and not leftovers.is_ours(path)
+            if path not in places.old_folders and not leftovers.is_ours(path)
         ]
         if others:
             left.append(f"folder {top}: holds other things, {len(others)}")
         elif top.is_dir():
-            found[f"folder {top}"] = top.rmdir
+            found[f"folder {top}"] = functools.partial(
+                leftovers.remove_old, places, names.GATEWAY
+            )
         return found
 
     def _registered(self) -> tuple[Set[str], Set[str]]:
@@ -303,13 +300,6 @@ class Cleanup:
         for name, act in found.others.items():
             attempt(name, act)
         return errors
-
-
-def _is_ours(path: Path, socket_folder: Path) -> bool:
-    """Tell whether PATH is a socket, or a link to one of the gateway's."""
-    if path.is_symlink():
-        return path.readlink().parent == socket_folder
-    return path.is_socket()  # Neutron's agent makes one
 
 
 def ports_left(

@@ -230,11 +230,10 @@ class Settings:
     rate_limit: RateLimit
     fair_share: FairShare
     state_path: Path = _main(
-        "state_path", values.FOLDER, "/var/lib/neutron", restart=True
+        "state_path", values.STATE_PATH, "/var/lib/neutron", restart=True
     )
-    """The agent's folder; ovn-metadata-proxy in it has the haproxies'
-    configurations. The agent's user must be able to write to it, all others
-    to pass through it."""
+    """The agent's folder, with its sockets and the links to PID files. The
+    agent's user must be able to write to it."""
     shared_secret: str = _main(
         "metadata_proxy_shared_secret", values.TEXT, secret=True
     )

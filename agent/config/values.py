@@ -29,6 +29,7 @@ _MAX_ID = 2**32 - 2  # the last one means "no id"
 # Of a socket's path Linux takes 107 bytes. We can do with longer ones, a
 # client that connects to these may not.
 _MAX_SOCKET = 107
+_MAX_STATE_PATH = 60  # there are sockets in it
 
 _FLAGS = {
     **dict.fromkeys(("true", "1", "on", "yes"), True),
@@ -123,8 +124,8 @@ def _path(text: str, *, longest: int = 4095) -> Path:
     return Path(path)
 
 
-def _folder(text: str) -> Path:
-    path = _path(text)
+def _folder(text: str, *, longest: int = 4095) -> Path:
+    path = _path(text, longest=longest)
     if path == Path("/"):
         raise ValueError
     return path
@@ -221,6 +222,10 @@ ROOT_HELPER = Value(_root_helper, COMMAND.allowed)
 PATH = Value(_path, _ANY_PATH)
 FILE = optional(PATH)
 FOLDER = Value(_folder, f"{_ANY_PATH}, not the root folder")
+STATE_PATH = Value(
+    functools.partial(_folder, longest=_MAX_STATE_PATH),
+    f"{FOLDER.allowed}, at most {_MAX_STATE_PATH} bytes",
+)
 SOCKET = Value(
     functools.partial(_path, longest=_MAX_SOCKET),
     f"{_ANY_PATH}, at most {_MAX_SOCKET} bytes",

@@ -77,28 +77,6 @@ def check(path: Path, haproxy: str) -> None:
         raise HaproxyError(f"configuration refused by haproxy: {words:.500}")
 
 
-def remove_folder(folder: Path) -> bool:
-    """Remove FOLDER with the files in it; tell whether it was there.
-
-    Raises HaproxyError with the remedy if there is more than files: a
-    haproxy, which makes none, may have been broken into.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    Path(entry).unlink()
-        folder.rmdir()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise HaproxyError(
-            f"{folder} can't be removed: {error.strerror}; look at what is "
-            f"in it, a haproxy of ours makes files only, and rm -r it"
-        ) from None
-    return True
-
-
 def link(path: Path, target: Path) -> None:
     """Have PATH lead to TARGET, in one step, whatever it is now."""
     if not path.is_symlink() or path.readlink() != target:

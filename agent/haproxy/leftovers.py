@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -19,10 +20,11 @@ def haproxy_files(
     of the same names in the same folder: of those only what one of UIDS owns
     is ours.
     """
-    for path in entries(places.config_folder):
-        network = names.network_of_file(path.name)
-        if network is not None:
-            yield network, path
+    for folder in (places.config_folder, places.old_folder):
+        for path in entries(folder):
+            network = names.network_of_file(path.name)
+            if network is not None:
+                yield network, path
     for path in entries(places.pids_folder):
         network = names.network_of_file(path.name)
         if network is None or ".pid.haproxy" not in path.name:
@@ -34,7 +36,8 @@ def haproxy_files(
 
 def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
     """Yield the network (or "gateway") and the path of each folder of one."""
-    for parent in (places.config_folder, places.run_folder):
+    old = (places.old_folder, places.old_folder / "run")
+    for parent in (*places.network_parents, *old):
         for path in entries(parent):
             ours = is_ours(path) and names.network_of_file(path.name) is None
             if ours and path.is_dir() and not path.is_symlink():
@@ -46,6 +49,29 @@ def is_ours(path: Path) -> bool:
     name = path.name
     folder = name == names.GATEWAY or names.is_network(name)
     return folder or names.network_of_file(name) is not None
+
+
+def remove_old(places: Places, network: str) -> None:
+    """Remove what is below state_path of NETWORK (or the gateway).
+
+    Of Neutron's agent, or of a version of this one that had the maps with
+    their signatures there. What can't be removed is seen by `haproxy_files`
+    and `network_folders`.
+    """
+    old = places.old_folder
+    if not old.is_dir():
+        return
+    for path in entries(old):
+        if names.network_of_file(path.name) == network:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    shutil.rmtree(old / network, ignore_errors=True)
+    shutil.rmtree(old / "run" / network, ignore_errors=True)
+    if network == names.GATEWAY:
+        shutil.rmtree(places.old_socket_folder, ignore_errors=True)
+    for folder in places.old_folders:
+        with contextlib.suppress(OSError):  # there is more in it
+            folder.rmdir()
 
 
 def entries(folder: Path) -> list[Path]:

@@ -105,24 +105,24 @@ def by_file_modes(site: Site) -> dict[tuple[str, object], set[str]]:
     return {
         # The shared secret, and Nova's client certificate's folder.
         ("read", ini): no,
-        ("list", host.PROXY / "gateway"): no,
+        ("list", host.FLEET / "read" / "gateway"): no,
         # Another network's map, sockets and PID; the gateway's.
         ("read", host.map_of(other)): no,
-        ("list", host.PROXY / other): no,
+        ("list", host.FLEET / "read" / other): no,
         ("connect", host.stats_of(other)): no,
         ("connect", host.stats_of("gateway")): no,
         ("list", host.stats_of(other).parent): no,
         ("make", host.stats_of(other).parent): no,
         ("make", host.stats_of("gateway").parent): no,
-        ("make", host.PROXY / "socket"): no,
+        ("make", host.FLEET / "socket"): no,
         ("unlink", FLEET / "gateway.sock"): no,
         ("unlink", host.HOME / "metadata_proxy"): no,
         # Its own configuration and map: the agent's to write.
         ("write", host.config_of(own)): no,
         ("write", host.map_of(own)): no,
-        ("make", host.PROXY): no,
+        ("make", host.CONFIGS): no,
         ("make", host.map_of(own).parent): no,
-        ("make", host.PROXY / "run"): no,
+        ("make", host.FLEET / "work"): no,
         ("make", host.PIDS): no,
         ("make", host.HOME): no,
         # What root runs.
@@ -207,7 +207,7 @@ def test_it_still_has_what_it_needs(site: Site):
     assert set(site.probe(attempts)) == {""}
     gateways = [
         ("read", host.config_of("gateway")),
-        ("list", host.PROXY / "gateway"),
+        ("list", host.FLEET / "read" / "gateway"),
         ("connect", host.stats_of("gateway")),
     ]
     assert set(site.probe(gateways, key="gateway")) == {""}

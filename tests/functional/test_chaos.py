@@ -49,7 +49,6 @@ OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "5",
     ("ovn", "ovsdb_retry_max_interval"): "1",
 }
-CONFIG = host.HOME / "ovn-metadata-proxy"
 FOREIGN = "elsewhere"  # another chassis, which nobody runs
 KINDS = ("agent", "privsep", "supervisord")
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
@@ -253,9 +252,10 @@ class Chaos:
 
     def lose_files(self) -> None:
         """Lose all of the haproxies' files, and their sockets."""
-        for ending in ("conf", "map", "sock"):
-            for path in CONFIG.rglob(f"*.{ending}"):
-                path.unlink(missing_ok=True)
+        for folder in ("config", "read", "work"):
+            for path in (host.FLEET / folder).rglob("*"):
+                if path.suffix in (".conf", ".map", ".sock"):
+                    path.unlink(missing_ok=True)
 
     def restart_something(self) -> None:
         """Restart a database, or who works on one; or kill it first."""

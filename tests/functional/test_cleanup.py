@@ -27,7 +27,7 @@ from sandbox.peer import idle_haproxy
 from sandbox.processes import processes, send_signal
 
 SIGKILL = 9
-CONFIG = host.HOME / "ovn-metadata-proxy"
+CONFIG = host.OLD_PROXY
 PIDS = host.HOME / "external/pids"
 FLEET = Path("/run/ovn-metadata-fleet")
 KEYS = ("neutron:ovn-metadata-id", "neutron:ovn-metadata-sb-cfg")
@@ -160,8 +160,7 @@ class Litter:
         )
         for file in self.left_files():
             if not file.parent.exists():
-                file.parent.mkdir()
-                os.chown(file.parent, *host.ids(host.SERVICE_USER))
+                make_agents_folder(file.parent)
             file.write_text("stale\n")
         os.chown(self.left_files()[-1], *host.ids(host.FLEET_USER))
         self.drop_haproxy()
@@ -279,6 +278,11 @@ class Foreign:
         assert self.pid in [p.pid for p in processes("haproxy")]
 
 
+def make_agents_folder(folder: Path) -> None:
+    folder.mkdir()
+    os.chown(folder, *host.ids(host.SERVICE_USER))
+
+
 @pytest.fixture
 def littered(own_box: Sandbox) -> Iterator[tuple[Litter, Foreign]]:
     """Two networks served, others' things, and litter to be dropped."""
@@ -290,6 +294,8 @@ def littered(own_box: Sandbox) -> Iterator[tuple[Litter, Foreign]]:
     for instance in box.plug([box.neutron.create_port(n) for n in networks]):
         wait_served(instance)
     before = {*links()}
+    make_agents_folder(CONFIG)
+    (CONFIG / "notes.conf").touch()  # the agent removes an empty folder
     yield Litter(box), Foreign.drop(box)
     for name in {*links()} - before:
         with contextlib.suppress(CommandError):  # went with its peer
@@ -344,8 +350,7 @@ def test_a_host_has_one_agent_whatever_its_configuration(littered):
     """Another state_path: neither a second agent nor the clean-up starts."""
     box = littered[0].box
     elsewhere = host.HOME / "elsewhere"
-    elsewhere.mkdir()
-    os.chown(elsewhere, *host.ids(host.SERVICE_USER))
+    make_agents_folder(elsewhere)
     more = host.CONFIG_FOLDER / "elsewhere.conf"
     write_ini(more, {("DEFAULT", "state_path"): str(elsewhere)})
     arguments = ("--config-file", str(more))
@@ -364,6 +369,7 @@ def test_a_host_has_one_agent_whatever_its_configuration(littered):
     )
     assert done.returncode == 1
     assert text in done.stderr
+    assert list(elsewhere.iterdir()) == []
     assert box.agent.status().returncode == 0
     for instance in box.instances:
         wait_served(instance)
@@ -486,8 +492,6 @@ def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
         "gateway: files, haproxy, program",
         f"fleet in {FLEET}",
         f"file {host.HOME / 'metadata_proxy'}",
-        f"folder {CONFIG / 'run'}",
-        f"folder {CONFIG / 'socket'}",
         *(f"registration {key} in Chassis_Private" for key in KEYS),
     ]
 
@@ -607,7 +611,7 @@ def start_double(network: Network) -> subprocess.Popen[bytes]:
             *("ip", "netns", "exec", network.namespace),
             *("setpriv", f"--reuid={user}", f"--regid={user}"),
             *(f"--groups={host.FIRST_NETWORK_ID}", "--no-new-privs"),
-            *("haproxy", "-db", "-f", str(CONFIG / f"{network.id}.conf")),
+            *("haproxy", "-db", "-f", str(host.config_of(network.id))),
         ],
         cwd=host.stats_of(network.id).parent,
     )

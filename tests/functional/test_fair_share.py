@@ -27,7 +27,6 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.haproxy import stats
-from ovn_metadata.privsep.places import Places
 from sandbox import Instance, Sandbox, attack, host, wait_for
 from sandbox.case import Case
 
@@ -84,7 +83,7 @@ class Cloud:
 
     def at_nova(self) -> dict[str, int]:
         """Return how many requests are under way at Nova, by lane."""
-        path = Places(host.HOME).stats("gateway")
+        path = host.stats_of("gateway")
         gateway = stats.Stats(path, path.stat().st_uid)
         found: dict[str, int] = {}
         for line in stats.ask(gateway, "show stat").splitlines():

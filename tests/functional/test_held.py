@@ -317,7 +317,8 @@ def test_neutrons_haproxy_makes_way_for_ours(own_box, kernel):
     box.agent.stop()
     box.agent.stop_fleet()
     shutil.rmtree(FLEET)  # ours has not been here yet
-    config = host.HOME / "ovn-metadata-proxy" / f"{network.id}.conf"
+    config = host.OLD_PROXY / f"{network.id}.conf"
+    config.parent.mkdir()
     config.write_text(idle_haproxy("169.254.169.254:80"))
     inside = ("ip", "netns", "exec", network.namespace)
     run(*inside, "haproxy", "-f", str(config))

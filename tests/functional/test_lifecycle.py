@@ -33,7 +33,6 @@ from sandbox.sockets import stats, status
 SIGKILL = 9
 SIGSTOP = 19
 
-CONFIG = host.HOME / "ovn-metadata-proxy"
 RESYNC_S = 5
 CRASH_LOOP_S = float(os.environ.get("CRASH_LOOP_S", "8"))
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): str(RESYNC_S)}
@@ -422,7 +421,7 @@ DAMAGES: Mapping[str, Damage] = {
     ),
     "map cleared": lambda _, n: stats(n.id, f"clear map {host.map_of(n.id)}"),
     "map file emptied": lambda _, n: host.map_of(n.id).write_text(""),
-    "configuration deleted": lambda _, n: (CONFIG / f"{n.id}.conf").unlink(),
+    "configuration deleted": lambda _, n: host.config_of(n.id).unlink(),
     "program stopped": lambda _, n: stop_program(n),
     "program file deleted": lambda _, n: (
         FLEET / "programs" / f"{n.id}.conf"

@@ -479,16 +479,6 @@ def test_state_path_not_writable_is_one_line_with_the_remedy(bare):
     untouched(bare)
 
 
-def test_state_path_that_is_closed_to_others_is_named(bare):
-    """The haproxies' user has to get to its files."""
-    prepared(bare)
-    HOME.chmod(0o750)
-    line = refused(run(bare))
-    assert "chmod o+x" in line
-    assert str(HOME) in line
-    assert bare.processes() == []
-
-
 def test_something_else_at_the_status_socket_is_left(bare):
     """Not removed as an earlier agent's socket is."""
     prepared(bare)
@@ -512,7 +502,7 @@ def test_log_folder_not_writable_is_one_line_with_the_remedy(bare):
 def test_leftovers_of_root_are_named(bare):
     """A folder of root's below state_path (LP2077684), and what to do."""
     prepared(bare)
-    folder = HOME / "ovn-metadata-proxy"
+    folder = HOME / "external"
     folder.mkdir()
     line = refused(run(bare))
     assert str(folder) in line

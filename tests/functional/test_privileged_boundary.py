@@ -17,7 +17,6 @@ import pytest
 from oslo_privsep import capabilities
 
 from ovn_metadata.privsep.context import CAPABILITIES
-from ovn_metadata.privsep.places import Places
 from sandbox import Sandbox, host, privileged_calls, wait_for
 from sandbox.case import Case
 from sandbox.daemons import run
@@ -213,31 +212,22 @@ def test_environment_does_not_reach_roots_python(place: Path):
 NEEDED = {
     capabilities.CAP_NET_ADMIN: ("apply", "Operation not permitted"),
     capabilities.CAP_SYS_ADMIN: ("apply", "mount rundir failed"),
-    capabilities.CAP_CHOWN: ("share_folders", "Operation not permitted"),
-    capabilities.CAP_FOWNER: ("share_folders", "Operation not permitted"),
-    capabilities.CAP_FSETID: ("share_folders", "without set-group-id"),
+    capabilities.CAP_CHOWN: ("make_folders", "Operation not permitted"),
 }
-GOOD = {"apply": "done", "share_folders": "done"}
+GOOD = {"apply": "done", "make_folders": "done"}
 
 
 @pytest.fixture
 def fresh(box: Sandbox) -> Iterator[str]:
-    """Give a network that nobody knows, with folders of the agent's.
+    """Give a network that nobody knows.
 
     The agent stands still meanwhile: a resync would remove what it has no
     rows for.
     """
     network = str(uuid.uuid4())
-    places = Places(host.HOME)
-    folders = [places.read_folder(network), places.work_folder(network)]
     os.kill(box.agent.pid, signal.SIGSTOP)
     try:
-        for folder in folders:
-            folder.mkdir(mode=0o755)
-            os.chown(folder, *host.ids(host.SERVICE_USER))
         yield network
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
         run_calls(network, CAPABILITIES)
     finally:
         os.kill(box.agent.pid, signal.SIGCONT)
@@ -251,7 +241,7 @@ def run_calls(network: str, kept: tuple[int, ...]) -> dict[str, str]:
         *("setpriv", f"--bounding-set={','.join(words)}"),
         *(sys.executable, "-I", "-c", CALLS),
         privileged_calls.WITH_CAPABILITIES,
-        stdin=json.dumps([network, str(host.HOME), CONFIG]),
+        stdin=json.dumps([network, CONFIG]),
         env={"SUDO_UID": str(host.ids(host.SERVICE_USER)[0])},
     )
     assert said.returncode == 0, said.stderr
@@ -361,10 +351,9 @@ def state_of_the_host() -> dict[str, object]:
 
 def known_to_the_host() -> set[str]:
     """Return the networks (and "gateway") that have anything here."""
-    own = ("run", "socket")
-    found = {each.stem for each in host.PROXY.iterdir()} - {*own}
-    for folder in (host.PROXY / "run", FLEET / "programs"):
-        found |= {each.stem for each in folder.iterdir()}
+    found = set()
+    for name in ("config", "read", "work", "programs"):
+        found |= {each.stem for each in (FLEET / name).iterdir()}
     spaces = Path("/run/netns").glob("ovnmeta-*")
     return found | {each.name.removeprefix("ovnmeta-") for each in spaces}
 

@@ -13,7 +13,6 @@ import pytest
 from sandbox import Instance, Loader, Nova, Sandbox, host, wait_for
 from sandbox.case import wait_served
 
-CONFIG = host.HOME / "ovn-metadata-proxy"
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
 NOVA_HOST = ("DEFAULT", "nova_metadata_host")
 SECRET = ("DEFAULT", "metadata_proxy_shared_secret")
@@ -118,7 +117,7 @@ def limit(chassis: Chassis, **options: object) -> None:
     )
     for key in chassis.keys:
         window = f"gpc0_rate({options['base_window_duration']}s)"
-        assert window in (CONFIG / f"{key}.conf").read_text()
+        assert window in host.config_of(key).read_text()
     # An old worker takes a connection yet before it hears that it ends.
     wait_for(
         lambda: all(len(pids) == 1 for pids in chassis.workers().values()),
@@ -315,7 +314,7 @@ def test_timeouts_are_haproxys(chassis):
         }
     )
     for key in chassis.keys:
-        lines = (CONFIG / f"{key}.conf").read_text().splitlines()
+        lines = host.config_of(key).read_text().splitlines()
         for word, seconds in names.values():
             assert f"    timeout {word} {seconds}s" in lines
     with chassis.instances[0].connect() as link:
@@ -351,7 +350,7 @@ def test_only_what_differs_is_reloaded(chassis):
         chassis.reload({("metadata_haproxy", "timeout_client"): "37"})
         wait_for(
             lambda: all(
-                "timeout client 37s" in (CONFIG / f"{key}.conf").read_text()
+                "timeout client 37s" in host.config_of(key).read_text()
                 and not before[key] & chassis.workers().get(key, before[key])
                 for key in chassis.keys
             ),

@@ -98,8 +98,9 @@ Check = Callable[[Rendered], None]
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("haproxy")
-    made = Places(folder, folder / "pids")
-    made.config_folder.mkdir()
+    made = Places(folder, folder / "state", folder / "pids")
+    for made_folder in (made.config_folder, *made.network_parents):
+        made_folder.mkdir()
     return made
 
 

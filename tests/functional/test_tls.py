@@ -192,7 +192,7 @@ def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
     finally:
         authority.write_text(good)
     reload("false", 200)
-    config = host.HOME / "ovn-metadata-proxy/gateway.conf"
+    config = host.config_of("gateway")
     wait_for(
         lambda: (
             "verify required" in config.read_text()

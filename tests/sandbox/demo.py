@@ -222,7 +222,7 @@ and look around:
     ip netns list
     ip netns exec {instances[0].namespace} curl -s 169.254.169.254{_PATH}
     ip netns exec {port.network.namespace} ip address
-    cat /var/lib/neutron/ovn-metadata-proxy/{port.network.id}/*.map
+    cat /run/ovn-metadata-fleet/read/{port.network.id}/*.map
     {sys.prefix}/bin/agent-status
     ovn-sbctl show
     tail {box.agent.log_file}

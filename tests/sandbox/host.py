@@ -23,9 +23,10 @@ FLEET_USER = "ovn-metadata-fleet"
 FIRST_NETWORK_ID = 2013265920
 _NETWORK_IDS = 2147352575 - FIRST_NETWORK_ID
 HOME = Path("/var/lib/neutron")
-PROXY = HOME / "ovn-metadata-proxy"
+OLD_PROXY = HOME / "ovn-metadata-proxy"  # Neutron's
 PIDS = HOME / "external" / "pids"
 FLEET = Path("/run/ovn-metadata-fleet")
+CONFIGS = FLEET / "config"
 LOG_FOLDER = Path("/var/log/neutron")
 CONFIG_FOLDER = Path("/etc/neutron")
 PRIVILEGE_FOLDER = Path("/etc/ovn-metadata-agent")
@@ -71,17 +72,17 @@ def prepare() -> None:
 
 def config_of(key: str) -> Path:
     """Return the configuration of the haproxy of KEY (or "gateway")."""
-    return PROXY / f"{key}.conf"
+    return CONFIGS / f"{key}.conf"
 
 
 def map_of(network: str) -> Path:
     """Return the map of NETWORK."""
-    return PROXY / network / f"{network}.map"
+    return FLEET / "read" / network / f"{network}.map"
 
 
 def stats_of(key: str) -> Path:
     """Return the stats socket of the haproxy of KEY (or "gateway")."""
-    return PROXY / "run" / key / "stats.sock"
+    return FLEET / "work" / key / "stats.sock"
 
 
 def ids_of(key: str) -> tuple[int, int]:

@@ -16,7 +16,6 @@ import random
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
@@ -32,7 +31,6 @@ from ovn_metadata.privsep.errors import (
     InvalidArgumentError,
     SettingsError,
 )
-from ovn_metadata.privsep.places import Places
 
 WITH_CAPABILITIES = "kept"
 SEED = 20261125
@@ -47,25 +45,25 @@ LINK: dict[str, Any] = {
 }
 
 
-def kept(key: str, state_path: str, config: str) -> dict[str, str]:
+def kept(key: str, config: str) -> dict[str, str]:
     """Provision KEY and take it down; return what became of each call."""
     cfg.CONF(args=["--config-file", config])
     context.default.set_client_mode(False)
-    places = Places(Path(state_path))
-    said = {"apply": "done", "share_folders": "done"}
+    said = {"apply": "done", "make_folders": "done"}
     try:
         network.apply(key, **LINK)
         network.remove(key)
     except Exception as error:  # noqa: BLE001 told to the test
         said["apply"] = repr(error)
     try:
-        users = fleet.read_settings().users
-        fleet.share_folders(key, state_path, users=users)
-        mode = places.work_folder(key).stat().st_mode
+        own = fleet.read_settings()
+        fleet.make_folders(key, users=own.users)
+        mode = own.places.work_folder(key).stat().st_mode
+        fleet.remove_folders(key)
         if not mode & stat.S_ISGID:
-            said["share_folders"] = "without set-group-id"
+            said["make_folders"] = "without set-group-id"
     except Exception as error:  # noqa: BLE001 told to the test
-        said["share_folders"] = repr(error)
+        said["make_folders"] = repr(error)
     return said
 
 
@@ -163,7 +161,7 @@ _REFUSALS = (InvalidArgumentError, SettingsError, TypeError)
 _NOT_EXPORTED = (
     *("os.system", "subprocess.call", "builtins.eval", "shutil.rmtree"),
     "ovn_metadata.privsep.network._remove",
-    "ovn_metadata.privsep.rootfiles.share_folder",
+    "ovn_metadata.privsep.rootfiles.ensure_shared_folder",
     "ovn_metadata.privsep.rootfiles.write_if_different",
     "ovn_metadata.privsep.fleet.ensure_supervisord",
     "ovn_metadata.privsep.links.remove_namespace",
@@ -189,7 +187,7 @@ def _good(state_path: str) -> dict[str, Any]:
         "state_path": state_path,
         "renew": False,
         "users": settings.load().users,
-        "name": next(Places(Path(state_path)).socket_folder.iterdir()).name,
+        "name": next(settings.load().places.socket_folder.iterdir()).name,
         "gid": 0,
     }
 
@@ -215,10 +213,7 @@ def _attempts(
         if names:
             yield function, [], {}
     for folder in (*_OTHERS_FOLDERS, foreign):
-        users = {"users": values["users"]}
-        yield fleet.share_folders, [_UUID, folder], users
-        yield fleet.prepare, [folder], {}
-        yield fleet.share_socket, [folder, "metadata_proxy-666-4096", 0], {}
+        yield fleet.share_socket, [f"{folder}/metadata_proxy-666-4096", 0], {}
 
 
 def hostile(

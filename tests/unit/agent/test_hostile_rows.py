@@ -32,7 +32,7 @@ from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 THEIRS = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
-PLACES = Places(Path("/x"), Path("/pids"))
+PLACES = Places(Path("/x"), Path("/state"), Path("/pids"))
 TIMEOUTS = Timeouts(30, 32, 32, 30, 30)
 LIMIT = RateLimit(True, (4, 6), 10, 10, 10, 10)
 SHARE = FairShare(128, 2, 50, 4, 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 
 from ovn_metadata.privsep import names, program, validate
 from ovn_metadata.privsep.errors import InvalidArgumentError
-from ovn_metadata.privsep.places import Places
 from ovn_metadata.privsep.settings import FleetSettings
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -33,11 +33,7 @@ WITHOUT_PRIVILEGE = [
 
 
 def command(network: str) -> list[str]:
-    return program.command(
-        network,
-        places=Places(Path("/var/lib/neutron")),
-        settings=SETTINGS,
-    )
+    return program.command(network, SETTINGS)
 
 
 def parse(text: str) -> configparser.RawConfigParser:
@@ -65,11 +61,11 @@ def test_haproxy_is_the_last_of_the_chain_and_has_no_privilege(
         "-W",
         "-db",
         "-C",
-        f"/var/lib/neutron/ovn-metadata-proxy/run/{network}",
+        f"/run/ovn-metadata-fleet/work/{network}",
         "-p",
-        f"/var/lib/neutron/ovn-metadata-proxy/run/{network}/haproxy.pid",
+        f"/run/ovn-metadata-fleet/work/{network}/haproxy.pid",
         "-f",
-        f"/var/lib/neutron/ovn-metadata-proxy/{network}.conf",
+        f"/run/ovn-metadata-fleet/config/{network}.conf",
     ]
     # Found by itself and never through somebody's PATH.
     assert all(w.startswith("/") for w in (words[0], words[start - 7]))
@@ -94,17 +90,15 @@ def test_a_program_file_says_one_thing_whatever_folder_passes(network, path):
         folder = validate.folder(path)
     except InvalidArgumentError:
         return
-    places = Places(Path(folder))
-    text = program.render_program(network, places=places, settings=SETTINGS)
+    settings = dataclasses.replace(SETTINGS, run_dir=Path(folder))
+    text = program.render_program(network, settings)
     parser = parse(text)
     assert parser.sections() == [f"program:{names.program_name(network)}"]
     section = parser[parser.sections()[0]]
-    expected = program.command(network, places=places, settings=SETTINGS)
+    expected = program.command(network, settings)
     assert section["command"].split() == expected
     assert "%" not in text  # supervisord would expand it
-    assert section["stdout_logfile"] == (
-        f"/run/ovn-metadata-fleet/log/{network}.log"
-    )
+    assert section["stdout_logfile"] == (f"{folder}/log/{network}.log")
     assert section["directory"] == "/"
     assert section["autorestart"] == "true"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import stat
@@ -11,6 +12,7 @@ import pytest
 
 from ovn_metadata.privsep import rootfiles
 from ovn_metadata.privsep.errors import SettingsError
+from ovn_metadata.privsep.places import Folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of root's")
 OURS = os.geteuid()
@@ -95,39 +97,64 @@ def test_a_half_written_file_or_a_link_in_the_way_is_removed(tmp_path):
     assert target.read_text() == "precious"
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(lambda p: None, id="nothing there"),
-        pytest.param(lambda p: p.write_text(""), id="a file"),
-        pytest.param(lambda p: p.symlink_to(p.parent), id="a link"),
-    ],
-)
+@as_root
+@pytest.mark.parametrize("mode", [0o2750, 0o2771])
+def test_a_shared_folder_is_made_and_mended(tmp_path, monkeypatch, mode):
+    """What is in one of the same group stays."""
+    monkeypatch.setenv("SUDO_UID", "4711")
+    folder = Folder(tmp_path / "shared", 4712, mode)
+    for spoil in (
+        lambda: None,
+        lambda: folder.path.chmod(0o755),
+        lambda: os.chown(folder.path, 4713, -1),
+    ):
+        rootfiles.ensure_shared_folder(folder)
+        (folder.path / "file").touch()
+        spoil()
+        rootfiles.ensure_shared_folder(folder)
+        assert folder.is_made(4711)
+        assert (folder.path / "file").exists()
+
+
+@as_root
+def test_a_shared_folder_of_another_haproxys_is_emptied(tmp_path):
+    """Its files the new one could not replace."""
+    folder = Folder(tmp_path / "shared", 4712, 0o2770)
+    rootfiles.ensure_shared_folder(folder)
+    (folder.path / "stats.sock").touch()
+    other = dataclasses.replace(folder, gid=4713)
+    rootfiles.ensure_shared_folder(other)
+    assert other.is_made(OURS)
+    assert list(folder.path.iterdir()) == []
+
+
+@as_root
+@pytest.mark.parametrize("make", [Path.touch, lambda p: p.symlink_to("/tmp")])
 def test_only_a_folder_is_shared(tmp_path, make):
-    path = tmp_path / "state"
+    path = tmp_path / "shared"
     make(path)
-    before = mode_of(tmp_path)
+    before = path.lstat()
     with pytest.raises(SettingsError, match=str(path)):
-        rootfiles.share_folder(str(path), gid=os.getegid(), mode=0o2770)
-    assert mode_of(tmp_path) == before
+        rootfiles.ensure_shared_folder(Folder(path, 4712, 0o2770))
+    assert path.lstat() == before
 
 
-def test_a_folder_of_another_user_is_not_shared(tmp_path, monkeypatch):
-    monkeypatch.setenv("SUDO_UID", str(OURS + 1))
-    before = mode_of(tmp_path)
-    with pytest.raises(SettingsError, match=f"chown it to uid {OURS + 1}"):
-        rootfiles.share_folder(str(tmp_path), gid=os.getegid(), mode=0o2770)
-    assert mode_of(tmp_path) == before
-
-
-@pytest.mark.parametrize("mode", [0o2750, 0o2770, 0o3775])
-def test_the_agents_folder_is_shared_once(tmp_path, mode):
-    path = tmp_path / "state"
-    path.mkdir(mode=0o755)
-    assert rootfiles.share_folder(str(path), gid=os.getegid(), mode=mode)
-    assert mode_of(path) == mode
-    assert path.stat().st_gid == os.getegid()
-    assert not rootfiles.share_folder(str(path), gid=os.getegid(), mode=mode)
+@as_root
+def test_a_shared_folder_goes_with_its_files_and_nothing_else(tmp_path):
+    """A haproxy that was broken into may have made more than files."""
+    path = tmp_path / "shared"
+    assert not rootfiles.remove_shared_folder(path)
+    rootfiles.ensure_shared_folder(Folder(path, 4712, 0o2770))
+    precious = tmp_path / "precious"
+    precious.touch()
+    (path / "link").symlink_to(precious)
+    (path / "more").mkdir()
+    with pytest.raises(SettingsError, match=r"look at what is in it.*rm -r"):
+        rootfiles.remove_shared_folder(path)
+    (path / "more").rmdir()
+    assert rootfiles.remove_shared_folder(path)
+    assert not path.exists()
+    assert precious.exists()
 
 
 def make_socket(path: Path) -> None:

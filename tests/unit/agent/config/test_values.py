@@ -89,6 +89,7 @@ BAD = {
     values.PATH: BAD_PATHS,
     values.FILE: [path for path in BAD_PATHS if path],
     values.FOLDER: ["/", "/.", *BAD_PATHS],
+    values.STATE_PATH: ["/", *BAD_PATHS, "/" + "a" * 60],
     values.SOCKET: [*BAD_PATHS, "/" + "a" * 107],
     values.USER: ("no-such-user", "a\x00b", "-1", "4294967294", "9" * 99),
     values.GROUP: ("no-such-group", "a\x00b", "-1", "4294967295", "9" * 99),

@@ -100,23 +100,6 @@ def test_remove_goes_on_after_what_it_cannot_remove(path):
     assert not path.exists()
 
 
-def test_folder_with_files_is_removed(tmp_path):
-    folder = tmp_path / "network"
-    assert not files.remove_folder(folder)
-    folder.mkdir()
-    (folder / "stats.sock").touch()
-    (folder / "haproxy.pid").symlink_to("/nonexistent")
-    assert files.remove_folder(folder)
-    assert not folder.exists()
-
-
-def test_folder_with_what_no_haproxy_makes_is_named(tmp_path):
-    folder = tmp_path / "network"
-    (folder / "haproxy.pid").mkdir(parents=True)
-    with pytest.raises(HaproxyError, match=f"rm -r.*|{folder}"):
-        files.remove_folder(folder)
-
-
 def test_file_of_another_group_is_written_anew(tmp_path):
     """Its folder has become another haproxy's; it could not read it."""
     if os.geteuid():

@@ -9,6 +9,7 @@ import pytest
 from ovn_metadata.agent.haproxy.leftovers import (
     haproxy_files,
     network_folders,
+    remove_old,
 )
 from ovn_metadata.agent.haproxy.places import Places
 
@@ -17,9 +18,9 @@ NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 
 @pytest.fixture
 def places(tmp_path):
-    made = Places(tmp_path, tmp_path / "pids")
+    made = Places(tmp_path / "run", tmp_path, tmp_path / "pids")
     for network in (NETWORK, "gateway"):
-        for folder in made.folders(network):
+        for folder in made.folders(network, own=0, common=0):
             folder.path.mkdir(parents=True, exist_ok=True)
     made.pids_folder.mkdir()
     return made
@@ -32,7 +33,7 @@ def found(places, uids=None):
 
 def test_no_folders_no_files(tmp_path):
     folder = tmp_path / "none"
-    assert found(Places(folder, folder)) == {}
+    assert found(Places(folder, folder, folder)) == {}
 
 
 def test_all_of_a_network_and_the_gateway(places):
@@ -50,16 +51,38 @@ def test_all_of_a_network_and_the_gateway(places):
 
 
 def test_folders_of_a_network_and_the_gateway(places):
-    (places.config_folder / "4C3E1F64-f4d0-4eb0-a542-a05e03a1141f").mkdir()
-    (places.run_folder / "0c3e1f64-f4d0-4eb0-a542-a05e03a1141f").symlink_to(
-        places.run_folder
-    )
+    read, work = places.network_parents
+    (read / "4C3E1F64-f4d0-4eb0-a542-a05e03a1141f").mkdir()
+    (work / "0c3e1f64-f4d0-4eb0-a542-a05e03a1141f").symlink_to(work)
     assert sorted(network_folders(places)) == [
         (NETWORK, places.read_folder(NETWORK)),
         (NETWORK, places.work_folder(NETWORK)),
         ("gateway", places.read_folder("gateway")),
         ("gateway", places.work_folder("gateway")),
     ]
+
+
+def test_what_was_below_state_path_goes(places):
+    """An older version had its maps there; Neutron's its configurations."""
+    old = places.old_folder
+    for network in (NETWORK, "gateway"):
+        (old / "run" / network).mkdir(parents=True)
+        (old / network).mkdir()
+        (old / f"{network}.conf").touch()
+    (old / NETWORK / f"{NETWORK}.map").touch()
+    (old / "socket").mkdir()
+    (old / "socket" / "metadata_proxy-664-1").touch()
+    assert found(places).keys() == {f"{NETWORK}.conf", "gateway.conf"}
+    remove_old(places, NETWORK)
+    assert {path.name for path in old.iterdir()} == {
+        *("run", "socket", "gateway", "gateway.conf")
+    }
+    (old / "notes").touch()
+    remove_old(places, "gateway")
+    assert [path.name for path in old.iterdir()] == ["notes"]
+    (old / "notes").unlink()
+    remove_old(places, "gateway")
+    assert not old.exists()
 
 
 def test_pid_file_of_another_user_is_another_agents(places):

@@ -20,7 +20,7 @@ from ovn_metadata.agent.haproxy.render import (
 )
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
-PLACES = Places(Path("/var/x"), Path("/var/pids"))
+PLACES = Places(Path("/var/x"), Path("/state"), Path("/var/pids"))
 TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
 NOVA = (NovaServer("10.0.0.1", 8775),)
 
