@@ -23,6 +23,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.stats import Stats, change_map, read_map
 from sandbox import Instance, Network, Sandbox, host, wait_for
+from sandbox.case import is_served, wait_served
 from sandbox.daemons import run
 from sandbox.host import FLEET
 from sandbox.hoststate import haproxies, left_of, wait_gone
@@ -52,30 +53,17 @@ def ready(own_box: Sandbox) -> Sandbox:
     return own_box
 
 
-def is_served(
-    instance: Instance, *, ipv6: bool = False, timeout_s: float = 0.5
-) -> bool:
-    """Tell whether INSTANCE gets its own metadata in TIMEOUT_S."""
-    answer = instance.fetch(timeout=timeout_s, ipv6=ipv6)
-    return answer.status == 200 and answer.text == instance.instance_id
-
-
-def wait_served(*instances: Instance, timeout_s: float = 30.0) -> None:
-    """Wait until INSTANCES all get their metadata, over IPv6 as well."""
-    for instance in instances:
-        for ipv6 in (False, True):
-            wait_for(
-                lambda i=instance, v=ipv6: is_served(i, ipv6=v),  # type: ignore[misc]
-                timeout_s=timeout_s,
-                what=f"metadata of {instance.port.network.name}, ipv6={ipv6}",
-            )
+def wait_both(*instances: Instance, timeout_s: float = 30.0) -> None:
+    """Wait until INSTANCES are served over IPv4 and IPv6."""
+    for ipv6 in (False, True):
+        wait_served(*instances, ipv6=ipv6, timeout_s=timeout_s)
 
 
 def plugged(box: Sandbox, name: str = "n1") -> tuple[Network, Instance]:
     """Return a new network and a served instance on it."""
     network = box.neutron.create_network(name, subnets=SUBNETS)
     instance = box.instance(box.neutron.create_port(network))
-    wait_served(instance)
+    wait_both(instance)
     return network, instance
 
 
@@ -122,7 +110,7 @@ def test_last_port_takes_everything_with_it(ready):
     """Namespace, veth, OVS port, files, program and processes go."""
     network, first = plugged(ready)
     second = ready.instance(ready.neutron.create_port(network))
-    wait_served(second)
+    wait_both(second)
     assert len(left_of(ready, network.id)) > 8
     ready.unplug([first])
     wait_for(
@@ -130,7 +118,7 @@ def test_last_port_takes_everything_with_it(ready):
         timeout_s=10,
         what="first port gone",
     )
-    wait_served(second)
+    wait_both(second)
     begun = time.monotonic()
     ready.unplug([second])
     gone_s = wait_gone(ready, network.id, timeout_s=5, begun=begun)
@@ -144,7 +132,7 @@ def test_switch_deleted_while_its_port_is_bound_leaves_nothing(ready):
     other, served = plugged(ready, "n2")
     ready.neutron.delete_network(network)
     wait_gone(ready, network.id, timeout_s=5)
-    wait_served(served)
+    wait_both(served)
     assert left_of(ready, other.id)
 
 
@@ -324,7 +312,7 @@ def test_privsep_daemon_killed_while_ten_networks_come(ready):
         )
         for process in ready.agent.processes("privsep"):
             send_signal(process.pid, SIGKILL)
-    wait_served(*instances, timeout_s=60)
+    wait_both(*instances, timeout_s=60)
     wait_for(
         lambda: ready.agent.status().returncode == 0,
         timeout_s=30,
@@ -351,7 +339,7 @@ def test_privsep_daemon_killed_with_calls_unread(ready):
 
     wait_for(unread, timeout_s=10, what="a call that is not read")
     send_signal(daemon.pid, SIGKILL)
-    wait_served(*instances, timeout_s=20)  # a call's timeout is 30 s
+    wait_both(*instances, timeout_s=20)  # a call's timeout is 30 s
     (fresh,) = ready.agent.processes("privsep")
     assert fresh.pid != daemon.pid
 
@@ -376,7 +364,7 @@ def test_stale_networks_are_removed_at_start(ready):
     ready.agent.start()
     ready.agent.wait_ready()
     wait_gone(ready, network.id, ghost, leaked, timeout_s=10)
-    wait_served(served)
+    wait_both(served)
     assert haproxies(ready, kept.id) == before
 
 
@@ -461,7 +449,7 @@ def test_nonsense_done_by_hand_is_repaired(ready):
     }
     ports = [ready.neutron.create_port(n) for n in networks.values()]
     instances = dict(zip(DAMAGES, ready.plug(ports), strict=True))
-    wait_served(*instances.values())
+    wait_both(*instances.values())
     places = {
         name: sorted(left_of(ready, networks[name].id)) for name in DAMAGES
     }
@@ -503,7 +491,7 @@ def test_veth_made_anew_under_its_name_is_plugged_anew(ready):
     )
     ready.agent.start()
     ready.agent.wait_ready()
-    wait_served(instance)
+    wait_both(instance)
 
 
 # -- crash loops ------------------------------------------------------------
@@ -567,7 +555,7 @@ def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
     assert 0 < starts <= 16 + CRASH_LOOP_S / 4
     blocker.close()
     freed = time.monotonic()
-    wait_served(instance, timeout_s=70)
+    wait_both(instance, timeout_s=70)
     print(f"healed {time.monotonic() - freed:.1f} s after the cause went")
     wait_for(
         lambda: ready.agent.status().returncode == 0,
@@ -597,7 +585,7 @@ def test_new_network_that_fails_is_tried_less_and_less_often(ready):
     print(f"{tries} tries in 8 s")
     assert tries <= 12  # some 40 a second without a pause
     stuck.rmdir()
-    wait_served(*ready.instances, timeout_s=70)
+    wait_both(*ready.instances, timeout_s=70)
 
 
 def test_refused_map_leaves_others_served(ready):
@@ -607,7 +595,7 @@ def test_refused_map_leaves_others_served(ready):
     host.map_of(network.id).chmod(0)
     for pid in haproxies(ready, network.id)["masters"]:
         send_signal(pid, SIGKILL)
-    wait_served(other)
-    wait_served(instance, timeout_s=30)
+    wait_both(other)
+    wait_both(instance, timeout_s=30)
     mode = host.map_of(network.id).stat().st_mode
     assert mode & 0o777 == 0o640

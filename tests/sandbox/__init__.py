@@ -102,7 +102,7 @@ class Sandbox:
             stack.callback(self._clean)
             stack.enter_context(self.ovn)
             stack.enter_context(self.nova)
-            stack.callback(self.agent.close)
+            stack.callback(self.agent.kill)
             self._stack = stack.pop_all()
         return self
 

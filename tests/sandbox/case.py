@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from . import Instance, Network, Port, Sandbox, Subnet, wait_for
@@ -39,8 +40,7 @@ class Case:
     ) -> list[Instance]:
         """Plug PORTS; return once each is served."""
         made = self.box.plug(ports, dhcp=dhcp)
-        for instance in made:
-            wait_served(instance)
+        wait_served(*made)
         return made
 
     def close(self) -> None:
@@ -55,17 +55,28 @@ class Case:
                 box.neutron.delete_network(network)
 
 
-def wait_served(instance: Instance, *, timeout_s: float = 30.0) -> None:
-    """Wait until INSTANCE gets its own instance id."""
-    wanted = instance.instance_id
+def is_served(
+    instance: Instance, *, ipv6: bool = False, timeout_s: float = 2.0
+) -> bool:
+    """Tell whether INSTANCE gets its own instance id in TIMEOUT_S."""
+    answer = instance.fetch(timeout=timeout_s, ipv6=ipv6)
+    return answer.status == 200 and answer.text == instance.instance_id
 
-    def served() -> bool:
-        answer = instance.fetch(timeout=2)
-        return answer.status == 200 and answer.text == wanted
 
-    wait_for(
-        served, timeout_s=timeout_s, what=f"metadata of {instance.port.name}"
-    )
+def wait_served(
+    *instances: Instance, ipv6: bool = False, timeout_s: float = 30.0
+) -> None:
+    """Wait until INSTANCES get their own instance ids."""
+    for instance in instances:
+        # A lost SYN is sent again after a second: rather connect again.
+        patience_s = itertools.chain((0.1, 0.2, 0.4), itertools.repeat(2.0))
+        wait_for(
+            lambda i=instance, p=patience_s: is_served(  # type: ignore[misc]
+                i, ipv6=ipv6, timeout_s=next(p)
+            ),
+            timeout_s=timeout_s,
+            what=f"metadata of {instance.port.name}, IPv6: {ipv6}",
+        )
 
 
 class Host:

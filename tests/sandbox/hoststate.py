@@ -8,9 +8,13 @@ import os
 import re
 import socket
 import time
+import xmlrpc.client
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import SupervisorTransport
 
 from . import CommandError, Network, Port, Sandbox, host, wait_for
 from .daemons import run
@@ -18,7 +22,7 @@ from .host import FLEET
 from .model import METADATA_V4, METADATA_V6
 from .namespaces import NETNS_FOLDER
 from .ovsdb import to_uuid
-from .sockets import programs, status
+from .sockets import status
 
 _MAP_LINE_FIELDS = 3  # haproxy's pointer, the address, the value
 
@@ -276,6 +280,17 @@ def haproxies(box: Sandbox, network: str) -> dict[str, list[int]]:
         "masters": [p.pid for p in found if p.parent not in pids],
         "workers": [p.pid for p in found if p.parent in pids],
     }
+
+
+def programs() -> dict[str, str]:
+    """Return the names and states of what supervisord knows."""
+    transport = SupervisorTransport(
+        None, None, f"unix://{FLEET / 'supervisord.sock'}"
+    )
+    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
+    known: Any = server.supervisor.getAllProcessInfo()
+    transport.close()
+    return {info["name"]: info["statename"] for info in known}
 
 
 def left_of(box: Sandbox, *networks: str) -> list[str]:

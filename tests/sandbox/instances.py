@@ -242,6 +242,12 @@ class Instance:
             # A guest waits a second for duplicates; tests need not.
             settings = Path("/proc/sys/net/ipv6/conf") / INNER
             (settings / "accept_dad").write_text("0")
+            # Nor before it asks once more who has an address: the metadata
+            # port may have come just after the question.
+            for family in ("ipv4", "ipv6"):
+                neighbours = Path(f"/proc/sys/net/{family}/neigh") / INNER
+                (neighbours / "retrans_time_ms").write_text("50")
+                (neighbours / "mcast_solicit").write_text("100")
             self._scope = socket.if_nametoindex(INNER)
             disable_tx_checksums(INNER)
         self._ip_batch(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .nova_request import Nova, Request, Server
+from nova_request import Nova, Request, Server
 
 _numbers = itertools.count()
 

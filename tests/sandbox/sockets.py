@@ -1,16 +1,12 @@
-"""What the agent, its haproxies and supervisord say by their sockets."""
+"""What the agent and its haproxies say by their sockets."""
 
 from __future__ import annotations
 
 import json
 import socket
-import xmlrpc.client
 from typing import Any
 
-from supervisor.xmlrpc import SupervisorTransport
-
 from . import host
-from .host import FLEET
 
 STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"
 
@@ -33,14 +29,3 @@ def stats(network: str, command: str) -> str:
         link.sendall(command.encode() + b"\n")
         with link.makefile("rb") as stream:
             return stream.read().decode()
-
-
-def programs() -> dict[str, str]:
-    """Return the names and states of what supervisord knows."""
-    transport = SupervisorTransport(
-        None, None, f"unix://{FLEET / 'supervisord.sock'}"
-    )
-    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
-    known: Any = server.supervisor.getAllProcessInfo()
-    transport.close()
-    return {info["name"]: info["statename"] for info in known}
