@@ -14,7 +14,6 @@ import json
 import re
 import select
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -31,8 +30,7 @@ from sandbox import Instance, Sandbox, attack, host, wait_for
 from sandbox.case import Case
 
 NOVA_S = 0.02
-# As many more as it takes a busy machine: noise can only add.
-ROUNDS, MOST_ROUNDS = 3, 8
+ROUNDS = 5
 # Other networks, each with two instances, and how often one asks in a round:
 # so rarely that none is over a share itself.
 NETWORKS = 5
@@ -156,25 +154,21 @@ ATTACKS = {
 def test_others_do_not_notice(cloud, begin):
     """No error, a p99 within twice the undisturbed; its network serves on.
 
-    Both are measured in turns, and of the rounds the medians count: a
-    machine that is slow for a moment is not our doing.
+    Both are measured in turns, and the best round of each counts: what
+    else a machine is busy with can only add to either.
     """
     cloud.box.nova.set_delay(NOVA_S)
     undisturbed: list[float] = []
     disturbed: list[float] = []
-    for number in range(1, MOST_ROUNDS + 1):
+    for _ in range(ROUNDS):
         undisturbed.append(p99(cloud.sample()))
         with begin(cloud.evil):
             disturbed.append(p99(cloud.sample()))
             for _ in range(5):
                 assert cloud.mate.fetch().text == cloud.mate.instance_id
             busy = cloud.at_nova()
-        before_s = statistics.median(undisturbed)
-        ratio = statistics.median(disturbed) / before_s
-        print(f"{number=} {ratio=:.2f} {before_s=:.4f} {busy=}")
-        if number >= ROUNDS and ratio < BOUND:
-            break
-    assert ratio < BOUND
+    print(f"{undisturbed=} {disturbed=} {busy=}")
+    assert min(disturbed) < BOUND * min(undisturbed)
     # Nova's workers are there for others too; known to be greedy by now.
     assert sum(busy.values()) <= MOST_AT_NOVA
 
@@ -266,9 +260,9 @@ def syslog() -> Iterator[Syslog]:
 
 # haproxy logs what it can't parse before it knows any rule.
 MALFORMED = 'wrk.request = function() return "nonsense\\r\\n\\r\\n" end\n'
-# In ten seconds, of an instance: 50 a second.
-MOST_LINES = 500
-FLOOD_S = 2.0
+# In ten seconds, of an instance.
+MOST_LINES, LINES_S = 500, 10.0
+ASKED = 40  # by the other one
 
 
 @pytest.mark.parametrize("kind", ["good", "malformed", "unavailable"])
@@ -286,20 +280,19 @@ def test_flood_of_requests_is_none_of_lines(cloud, syslog, tmp_path, kind):
     other = cloud.others[0]
     try:
         with hammering(cloud.evil, 100, *more):
-            until = time.monotonic() + FLOOD_S
-            asked = 0
-            while time.monotonic() < until:
+            begun = time.monotonic()
+            for _ in range(ASKED):
                 status = other.fetch().status
                 assert status == (503 if kind == "unavailable" else 200)
-                asked += 1
-                time.sleep(0.05)  # no flood of its own
+                time.sleep(0.05)  # for the flood to go on meanwhile
+            windows = 1.1 + (time.monotonic() - begun) / LINES_S
     finally:
         nova.start()
-    print(f"{asked=} {syslog.lines}")
+    print(f"{windows=} {syslog.lines}")
     wait_for(
-        lambda: syslog.lines[other.port.network.id] == asked,
+        lambda: syslog.lines[other.port.network.id] == ASKED,
         timeout_s=10,
         what="the other's lines",
     )
-    assert syslog.lines[cloud.evil.port.network.id] <= MOST_LINES * 1.1
-    assert syslog.lines["gateway"] <= MOST_LINES * 1.1 + asked
+    assert syslog.lines[cloud.evil.port.network.id] <= MOST_LINES * windows
+    assert syslog.lines["gateway"] <= MOST_LINES * windows + ASKED
