@@ -18,7 +18,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT_TIMEOUT_S = 120
@@ -39,12 +38,7 @@ class Machine:
         self.boot()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Power off."""
         self.close()
 

@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from .daemons import Daemon
@@ -62,12 +61,7 @@ class Nova:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self.stop()
 

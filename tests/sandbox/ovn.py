@@ -10,7 +10,6 @@ import signal
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from . import ovsdb
 from .daemons import Daemon, run
@@ -23,7 +22,6 @@ OVN_RUN = Path("/run/ovn")
 OVS_SOCKET = OVS_RUN / "db.sock"
 NB_SOCKET = OVN_RUN / "ovnnb_db.sock"
 OVS_REMOTE = "tcp:127.0.0.1:6640"
-NB_REMOTE = "tcp:127.0.0.1:6641"
 SB_REMOTE = "tcp:127.0.0.1:6642"
 BRIDGE = "br-int"
 
@@ -85,12 +83,7 @@ class Ovn:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop everything."""
         self.close()
 

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from . import host, namespaces, ovn
 from .agent import Agent, Options, write_ini
@@ -111,12 +110,7 @@ class NeutronAgent:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the agent and remove all that it made."""
         self.close()
 

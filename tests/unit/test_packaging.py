@@ -8,7 +8,6 @@ import importlib.metadata
 import pkgutil
 import re
 import stat
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,13 +89,6 @@ def test_script_leads_to_a_function(script: str):
         group="console_scripts", name=script
     )
     assert callable(entry.load())
-
-
-def test_modules_called_pure_exist():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    for contract in project["tool"]["importlinter"]["contracts"]:
-        for name in contract["source_modules"]:
-            importlib.import_module(name)
 
 
 def test_every_data_file_exists():

@@ -197,12 +197,22 @@ def of_network(name: str) -> PortRow:
     return dataclasses.replace(VM, datapath_ids={"name": name})
 
 
+def of_instance(device_id: str) -> PortRow:
+    """Return a good port of the instance DEVICE_ID."""
+    return dataclasses.replace(
+        VM,
+        logical_port="of an instance",
+        external_ids={**VM.external_ids, "neutron:device_id": device_id},
+    )
+
+
 BENIGN = served(read([VM, LOCALPORT]))[OURS]
 
 
 @given(many(hostile_rows))
 @example([of_network("neutron-x\n    server evil 10.0.0.1")])
 @example([of_network("neutron-../../etc/passwd")])
+@example([of_instance("a b\n10.10.0.51 x|y|z")])
 @settings(max_examples=200)
 def test_nothing_but_our_own_forms_reaches_a_file(found):
     # Whatever network a row means, that has a metadata port.

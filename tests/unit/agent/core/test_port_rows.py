@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import uuid
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from ovn_metadata.agent.core import port_rows
-from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.core.monitoring import (
     Clause,
     LocalNetwork,
@@ -19,7 +15,6 @@ from ovn_metadata.agent.core.monitoring import (
     localport_clause,
 )
 from ovn_metadata.agent.core.port_rows import PortRow
-from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.model import ChassisSnapshot
 
 # What a real Neutron 29 wrote.
@@ -417,78 +412,6 @@ HOSTILE = [
     "ключ \u2028 \x85",
     "x" * 10_240,
 ]
-hostile = st.sampled_from(HOSTILE) | st.text(max_size=40)
-macs = st.lists(
-    st.sampled_from(
-        [
-            *VM_ISO.mac,
-            "fa:16:3e:00:00:01 10.10.0.9",
-            "fa:16:3e:00:00:02 10.10.0.50",
-            "unknown",
-        ]
-    )
-    | hostile,
-    max_size=3,
-)
-some_rows = st.builds(
-    PortRow,
-    logical_port=hostile,
-    type=st.sampled_from(["", "localport", "external", "patch", "virtual"])
-    | hostile,
-    mac=macs,
-    external_ids=st.fixed_dictionaries(
-        {},
-        optional={
-            "neutron:device_id": hostile,
-            "neutron:project_id": hostile,
-            "neutron:device_owner": st.just("network:distributed") | hostile,
-            "neutron:cidrs": st.just("10.10.0.1/24") | hostile,
-            "neutron:mtu": st.just("1442") | hostile,
-            "neutron:network_name": st.just(f"neutron-{ISO}") | hostile,
-        },
-    ),
-    datapath=st.none() | st.just(VM_ISO.datapath),
-    datapath_ids=st.sampled_from([None, {}, switch(ISO)])
-    | st.dictionaries(st.just("name"), hostile),
-    parent_port=hostile,
-    port_security=macs,
-    virtual_parent=st.just(VM_ISO.logical_port) | hostile,
-    chassis=st.sampled_from([None, CHASSIS]),
-)
-
-
-def map_text(snapshot: ChassisSnapshot, network: str) -> str:
-    wanted = desired_network(snapshot.networks[network])
-    return (
-        mapfile.render_map(mapfile.entries(wanted.instances, "made-up"))
-        if wanted is not None
-        else ""
-    )
-
-
-@given(st.lists(some_rows, max_size=4))
-@example([with_ids(VM_ISO, device_id="a b\n10.10.0.51 x|y|z")])
-@settings(max_examples=300)
-def test_hostile_rows_raise_nothing_and_reach_no_map(found):
-    snapshot, _ = snapshot_of(*found, LOCALPORT_ISO)
-    for problem in snapshot.problems:
-        assert problem.isprintable()
-        assert len(problem) < 400
-    for network in snapshot.networks:
-        for line in map_text(snapshot, network).split("\n")[:-1]:
-            address, value = line.split(" ")
-            assert str(ipaddress.ip_address(address)) == address
-            assert value.isprintable()
-            assert value.count("|") == 2
-
-
-@given(st.lists(some_rows, max_size=4), st.booleans())
-@settings(max_examples=300)
-def test_rows_of_one_network_never_change_another(found, first):
-    expected, _ = snapshot_of(VM_LATE)
-    order = [*found, VM_LATE] if first else [VM_LATE, *found]
-    snapshot, _ = snapshot_of(*order, LOCALPORT_ISO)
-    assert snapshot.networks[LATE] == expected.networks[LATE]
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,6 @@ def test_the_description_is_the_digest_of_all_the_rest(render):
 
 
 @BOTH
-def test_rendering_twice_is_equal(render):
-    assert render() == render()
-
-
-@BOTH
 @pytest.mark.parametrize(
     "name", [f.name for f in dataclasses.fields(Timeouts)]
 )
