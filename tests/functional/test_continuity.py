@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from sandbox.continuity import (
     requests,
 )
 from sandbox.controller import HEARTBEAT, registration
-from sandbox.daemons import Daemon
+from sandbox.daemons import Daemon, accepts
 from sandbox.host import FLEET
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.processes import descriptors, send_signal
@@ -313,7 +314,7 @@ def check_handed_over(chassis: Chassis, before: dict) -> None:
 
 @contextlib.contextmanager
 def fleet_service(chassis: Chassis, prefix: Path) -> Iterator[Daemon]:
-    """Give the fleet's service of the release PREFIX, which runs.
+    """Give the fleet's service of the release PREFIX in supervisord's place.
 
     It is stopped as its unit says: killed, and nothing else is.
     """
@@ -322,7 +323,14 @@ def fleet_service(chassis: Chassis, prefix: Path) -> Iterator[Daemon]:
         command=(str(prefix / "bin" / "ovn-metadata-fleet"),),
         output=chassis.box.folder / "fleet.out",
     )
-    service.start()
+    with hanging("privsep"):  # it would start one of its own
+        chassis.kill("supervisord")
+        service.start()
+        wait_for(
+            lambda: accepts(FLEET / "supervisord.sock"),
+            timeout_s=30,
+            what="the service's supervisord",
+        )
     try:
         yield service
     finally:
@@ -350,7 +358,6 @@ def test_upgrade_of_agent_then_fleet(chassis, measure):
         assert chassis.fleet() == before
         what = "Upgrade the fleet's supervisord, then end its service"
         with measure.load(what) as load:
-            chassis.kill("supervisord")
             with fleet_service(chassis, prefix) as service:
                 served_by = service.pid
                 chassis.wait_one_pair_each()
@@ -400,7 +407,7 @@ def test_haproxy_killed_is_back_within_a_second(chassis, measure, which):
 
 def test_supervisord_sees_every_end_when_it_comes(chassis):
     """Not a second later: it looks before the process can be reaped, too."""
-    late = []
+    took_s = []
     for network in chassis.networks:
         (master,), workers = chassis.haproxies(network.id)
         begun = time.monotonic()
@@ -414,10 +421,10 @@ def test_supervisord_sees_every_end_when_it_comes(chassis):
             interval_s=0.02,
             what="another master",
         )
-        if time.monotonic() - begun > 0.8:
-            late.append(network.id)
-    # One: this machine may have been busy.
-    assert len(late) <= 1
+        took_s.append(time.monotonic() - begun)
+    # Half a second more if it looked every second, and then the start. Not
+    # the slowest: this machine may have been busy.
+    assert statistics.median(took_s) < 0.4
     chassis.wait_one_pair_each()
 
 
