@@ -74,10 +74,6 @@ class Host:
         """Have the haproxy of NETWORK read its files again."""
         fleet.reload(network)
 
-    def succeed(self, network: str) -> None:
-        """Have what ran before the haproxy of NETWORK finish."""
-        fleet.succeed(network)
-
     def share_socket(self, name: str, gid: int) -> None:
         """Give the gateway's socket NAME for everybody to the group GID."""
         fleet.share_socket(name, gid)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from ..privsep.names import (
     GATEWAY,
+    LISTENER_V4,
+    LISTENER_V6,
     METADATA_ADDRESS_V4,
     METADATA_ADDRESS_V6,
     NAMESPACE_FOLDER,
@@ -27,6 +29,8 @@ from ..privsep.names import (
 
 __all__ = [
     "GATEWAY",
+    "LISTENER_V4",
+    "LISTENER_V6",
     "METADATA_ADDRESS_V4",
     "METADATA_ADDRESS_V6",
     "NAMESPACE_FOLDER",

@@ -49,32 +49,27 @@ class Proxies:
         network: str,
         wanted: Rendered,
         rights: Rights | None,
-        *,
-        renew: bool = False,
     ) -> list[str]:
         """Have the haproxy of NETWORK run on WANTED; return what changed.
 
-        RIGHTS gives its map; None for the gateway, which has none. RENEW
-        starts it anew: what it had bound to is gone. Raises HaproxyError
-        if haproxy refuses the configuration or does not come up; what ran
-        before runs on.
+        RIGHTS gives its map; None for the gateway, which has none. Raises
+        HaproxyError if haproxy refuses the configuration or does not come
+        up; what ran before still runs.
         """
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self._host.make_folders(network)
         changes = self._ensure_files(network, wanted, rights)
-        changes += self._ensure_program(network, wanted.digest, renew=renew)
+        changes += self._ensure_program(network, wanted.digest)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # there its socket is published first
             self.remove_old_files(network)
         return changes
 
-    def _ensure_program(
-        self, network: str, digest: str, *, renew: bool
-    ) -> list[str]:
+    def _ensure_program(self, network: str, digest: str) -> list[str]:
         """Have what runs be on DIGEST; return what changed."""
-        program = self._host.ensure_program(network, renew=renew)
+        program = self._host.ensure_program(network)
         running = stats.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
             # Up for a second or more, and nobody listens: somebody has
@@ -85,10 +80,11 @@ class Proxies:
                 f"its haproxy ends as soon as it is started; it said: "
                 f"{program['said']}"
             )
+        is_new = program["state"] == "started"
         if running != digest:
-            self._wait_for(network, digest)
-        if program["state"] == "started":
-            self._host.succeed(network)
+            # One that was started now reads the new files.
+            self._wait_for(network, digest, reload=not is_new)
+        if is_new:
             return ["program"]
         return ["reload"] if running not in (None, digest) else []
 
@@ -146,7 +142,6 @@ class Proxies:
         """
         binary = Path(self.fleet.haproxy).stat()
         alike = wanted.text.replace(wanted.digest, "").replace(network, "-")
-        alike = alike.replace(names.inner_veth(network), "-")
         alike += f"{binary.st_mtime_ns} {binary.st_size}"
         key = hashlib.sha256(alike.encode()).digest()
         if key not in self._accepted:
@@ -182,15 +177,14 @@ class Proxies:
         uids = (self.fleet.uid, os.geteuid())
         return leftovers.haproxy_files(self.places, uids)
 
-    def _wait_for(self, network: str, digest: str) -> None:
+    def _wait_for(self, network: str, digest: str, *, reload: bool) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.
 
         There is no event to wait for: haproxy 2.6 tells nobody that a
-        reload is done. A process that answers with another digest (it
-        started on the old file, or was adopted) is reloaded, once.
+        reload is done. With RELOAD a process that answers with another
+        digest (it started on the old file, or was adopted) is reloaded, once.
         """
         socket = self._stats(network)
-        reload = True
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         while (running := stats.running_digest(socket)) != digest:
             if running is not None and reload:

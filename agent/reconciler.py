@@ -46,9 +46,8 @@ class Reconciler:
         self._traces = Traces(
             site.host, site.proxies, switch, lambda: snapshots.vswitch
         )
-        # Networks whose veth was made and whose haproxy, or whose port, does
-        # not follow yet; a try that failed half-way must not forget.
-        self._new_veths: set[str] = set()
+        # Networks whose veth was made and whose port does not follow yet; a
+        # try that failed half-way must not forget.
         self._to_plug: set[str] = set()
         # How often in a row a network's haproxy has not answered.
         self._unresponsive: dict[str, int] = {}
@@ -136,10 +135,7 @@ class Reconciler:
         )
         changes += self._ensure_port(wanted, vswitch, made="veth" in changes)
         rendered = self._render(wanted)
-        changes += self._proxies.ensure(
-            network, rendered, rights, renew=network in self._new_veths
-        )
-        self._new_veths.discard(network)
+        changes += self._proxies.ensure(network, rendered, rights)
         self._report_served(wanted, rendered.digest, changes)
 
     def _render(self, wanted: MetadataNetwork) -> render.Rendered:
@@ -191,7 +187,6 @@ class Reconciler:
         plugged = vswitch.ports.get(names.outer_veth(network))
         known = plugged.ifindex if plugged is not None else None
         if made or known not in (None, ifindex):
-            self._new_veths.add(network)
             self._to_plug.add(network)
         is_new = network in self._to_plug
         if is_new and plugged is not None:
@@ -234,7 +229,6 @@ class Reconciler:
             # It is ended next, which matters more.
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
         changed = self._traces.remove(network)
-        self._new_veths.discard(network)
         self._to_plug.discard(network)
         self._status.gone(network)
         if changed:

@@ -15,7 +15,7 @@ import psutil
 from oslo_config import cfg
 from supervisor.xmlrpc import Faults
 
-from . import kernel, names, orphans, program, rootfiles, validate
+from . import kernel, names, program, rootfiles, stale, validate
 from . import settings as privileged
 from .context import entrypoint
 from .errors import FleetError, SettingsError
@@ -138,8 +138,9 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     """Have supervisord run the haproxy of NETWORK (or "gateway").
 
     USERS is `FleetSettings.users` as the agent has it. One that runs is
-    replaced if RENEW, if its command is another one by now, or if it is in
-    a namespace that has lost its name.
+    replaced if its program file is another one by now, or if clients do not
+    reach it: it finishes when the new one serves. With RENEW it is ended at
+    once: for one that does not do as it is told.
 
     Returns `state`: "running"; "starting" for less than a second;
     "started" if it had to be added, replaced or started; "failing" if it
@@ -152,19 +153,14 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     _check_users(users, settings)
     text = program.render_program(network, settings)
     name = names.program_name(network)
-    replace = validate.flag(renew)
+    renew = validate.flag(renew)
     rootfiles.write_if_different(
         settings.programs / names.config_file(network), text
     )
     with _supervisord(settings) as rpc:
         info = rpc.info(name)
-        if info is not None and not replace:
-            replace = not rpc.call("fleet.is_as_written", name)
-        if info is not None and replace:
-            rpc.stop_and_forget(name)
-            info = None
-        if info is None:
-            rpc.call("fleet.add", name)
+        if info is None or renew or not rpc.call("fleet.is_as_written", name):
+            rpc.call("fleet.start", name, renew)
             return {"state": "started", "said": ""}
         if info["statename"] in ("STARTING", "RUNNING"):
             return {"state": info["statename"].lower(), "said": ""}
@@ -188,20 +184,9 @@ def _start(rpc: Supervisord, name: str) -> None:
 @entrypoint(subject="network")
 def reload(network: str) -> None:
     """Have the haproxy of NETWORK (or "gateway") read its files again."""
-    _tell("supervisor.signalProcess", network, "HUP")
-
-
-@entrypoint(subject="network")
-def succeed(network: str) -> None:
-    """Have what ran before the haproxy of NETWORK finish: that one answers."""
-    _tell("fleet.succeed", network)
-
-
-def _tell(method: str, network: str, *args: str) -> None:
-    """Call METHOD of supervisord's for the program of NETWORK."""
     name = names.program_name(validate.program(network))
     with _supervisord(read_settings()) as rpc:
-        rpc.call(method, name, *args)
+        rpc.call("supervisor.signalProcess", name, "HUP")
 
 
 @entrypoint(subject="name")
@@ -223,25 +208,19 @@ def share_socket(name: str, gid: int) -> None:
 def remove(network: str, state_path: str) -> bool:
     """Stop the haproxy of NETWORK and forget it; tell if it was there.
 
-    An orphan that `sweep` has found counts.
+    A stale one that `sweep` has found counts.
     """
     # haproxy may have been uninstalled.
     settings = read_settings(runnable=False)
     network = validate.program(network)
     folders = config_folders(state_path, settings)
     name = names.program_name(network)
-    file_name = names.config_file(network)
-    file = settings.programs / file_name
+    file = settings.programs / names.config_file(network)
     existed = file.exists()
     # First: a supervisord that is started now would run it.
     file.unlink(missing_ok=True)
     with _supervisord(settings) as rpc:
-        ended = sum(
-            rpc.call(
-                "fleet.end_orphans", f"{folder}/{file_name}", settings.haproxy
-            )
-            for folder in folders
-        )
+        ended = rpc.call("fleet.end_stale", name, folders, settings.haproxy)
         known = rpc.info(name) is not None
         if known:
             rpc.stop_and_forget(name)
@@ -300,8 +279,11 @@ def _programs(
 
 def _haproxies(folders: Collection[str]) -> set[str]:
     """Return the networks with haproxies on configurations in FOLDERS."""
-    found = {orphans.network_of(o.config, folders) for o in orphans.scan()}
-    return {network for network in found if network is not None}
+    return {
+        one.network
+        for one in stale.scan()
+        if os.path.dirname(one.config) in folders
+    }
 
 
 @entrypoint(subject=None)

@@ -1,11 +1,8 @@
-"""The sockets on which a haproxy listens: seen, and lent to a successor.
+"""The sockets on which haproxies listen: made, checked and borrowed.
 
-A successor of another user can't listen beside its predecessor: sockets share
-a port (SO_REUSEPORT) only if they have the same owner, the effective user of
-who made them, until fchown(2) says otherwise. Neutron's haproxies make theirs
-as root, ours as users without any privilege. So the old one's, borrowed for a
-moment, are made the successor's: both answer until the old one is told to
-finish, and no connection is refused.
+Sockets share a port (SO_REUSEPORT) only if they have the same owner: the user
+who made them, until fchown(2) says otherwise. A network's belong to its own
+user: a haproxy that Neutron's agent starts as root can't listen beside ours.
 
 Nothing is read in /proc/net: anybody may choose the names in there.
 """
@@ -13,55 +10,187 @@ Nothing is read in /proc/net: anybody may choose the names in there.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
+import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TypeAlias
 
 import psutil
 
 from . import kernel, names
 
-_ADDRESSES = (names.METADATA_ADDRESS_V4, names.METADATA_ADDRESS_V6)
+# Connections that wait; Linux's net.core.somaxconn.
+_BACKLOG = 4096
+_UNIX_MODE = 0o660
 _PORT = 80
-# Closed meanwhile, by a haproxy that is busy.
-_GONE = (errno.EBADF, errno.ENOENT)
+_IPV6 = Path("/proc/thread-self/net/if_inet6")
+_IP_FREEBIND = 15  # <linux/in.h>: an address that is not there at the moment
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
+# Only the first descriptors of a process: a haproxy has its listeners before
+# any connection.
+_FIRST = 64
 
 
-def listens(master: int, *, tcp: bool) -> bool:
-    """Tell whether a worker of the haproxy MASTER listens.
+@dataclasses.dataclass(frozen=True, slots=True)
+class TcpListener:
+    """A listener in a network's namespace, which this thread is in."""
 
-    TCP: on a port; else on a unix socket of its own. True where that can't
-    be looked at (before Linux 5.6): it has run for a second.
+    family: int
+    address: tuple[str | int, ...]  # as Python's sockets have it
+    owner: int  # user id
+
+    def fits(self, found: socket.socket) -> bool:
+        """Tell whether FOUND is such a one, and in order.
+
+        It is not where the veth or the namespace was made again, or where a
+        haproxy that was broken into has shut down what it shares with us.
+        """
+        if (found.family, found.getsockname()) != (self.family, self.address):
+            return False
+        with socket.socket(self.family) as here:
+            return _listens(found) and _namespace(found) == _namespace(here)
+
+    def make(self) -> socket.socket:
+        """Make it; raise OSError."""
+        made = socket.socket(self.family)
+        try:
+            self.adopt(made)
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                made.setsockopt(socket.SOL_SOCKET, option, 1)
+            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            made.bind(self.address)
+            made.listen(_BACKLOG)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def adopt(self, found: socket.socket) -> None:
+        """Give FOUND, whoever made it, to the owner."""
+        os.fchown(found.fileno(), self.owner, -1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnixListener:
+    """The gateway's, in root's own folder: only root puts a file there."""
+
+    path: Path
+    group: int  # of those who may connect
+
+    def fits(self, found: socket.socket) -> bool:
+        """Tell whether FOUND is what listens at the path."""
+        bound = {str(self.path), str(self._fresh)}
+        return (
+            found.family == socket.AF_UNIX
+            and found.getsockname() in bound
+            and _listens(found)
+            and self._answers()
+        )
+
+    def make(self) -> socket.socket:
+        """Make it; raise OSError."""
+        # Under another name until it can be used: asked before, it refuses.
+        self._fresh.unlink(missing_ok=True)
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.bind(str(self._fresh))
+            os.chmod(self._fresh, _UNIX_MODE)
+            made.listen(_BACKLOG)
+            os.chown(self._fresh, 0, self.group)
+            self._fresh.replace(self.path)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def adopt(self, _found: socket.socket) -> None:
+        """Let the group connect."""
+        os.chown(self.path, 0, self.group)
+
+    @property
+    def _fresh(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.new")
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(0)
+            try:
+                probe.connect(str(self.path))
+            except BlockingIOError:
+                return True  # a full queue
+            except OSError:
+                return False
+            return True
+
+
+Listener: TypeAlias = TcpListener | UnixListener
+
+
+def of_network(network: str, owner: int) -> list[Listener]:
+    """Return what NETWORK listens on, for a thread in its namespace.
+
+    Without its veth there is no IPv6.
     """
-    families = (socket.AF_INET, socket.AF_INET6) if tcp else (socket.AF_UNIX,)
+    addresses: list[tuple[int, tuple[str | int, ...]]] = [
+        (socket.AF_INET, (names.METADATA_ADDRESS_V4, _PORT))
+    ]
+    with contextlib.suppress(OSError):
+        index = socket.if_nametoindex(names.inner_veth(network))
+        if _IPV6.exists():
+            v6 = (names.METADATA_ADDRESS_V6, _PORT, 0, index)
+            addresses.append((socket.AF_INET6, v6))
+    return [TcpListener(*where, owner) for where in addresses]
+
+
+def _listens(found: socket.socket) -> bool:
+    """Tell whether FOUND listens, and nobody has shut it down."""
+    is_shut = select.poll()
+    is_shut.register(found, select.POLLRDHUP)
+    listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return bool(listens) and not is_shut.poll(0)
+
+
+def _namespace(of: socket.socket) -> bytes:
+    """Return what tells the namespace OF it from others, if Linux does."""
+    try:
+        return of.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    except OSError:
+        return b""
+
+
+def has_come_up(master: int, *, if_unseen: bool) -> bool:
+    """Tell whether a worker of the haproxy MASTER serves.
+
+    It has a listener of its own, the stats socket. IF_UNSEEN is the answer
+    where that can't be seen, before Linux 5.6.
+    """
     try:
         return any(
             number != 0  # the gateway was started with one that listens
-            and found.family in families
+            and found.family == socket.AF_UNIX
             for worker in _workers(master)
             for number, found in _listening(worker)
         )
     except (ProcessLookupError, FileNotFoundError):  # it ended
         return False
     except OSError:
-        return True
+        return if_unseen
 
 
-def hand_to(uid: int, *, master: int) -> int:
-    """Make UID the owner of MASTER's metadata listeners; count them.
+def borrow(master: int) -> Generator[socket.socket, None, None]:
+    """Yield what the haproxy MASTER listens on; each is closed afterwards.
 
-    MASTER is a haproxy that was looked at: a lone one has them itself, else
-    its workers do. Raises OSError: before Linux 5.6, without CAP_SYS_PTRACE
-    or CAP_CHOWN, or if it ends meanwhile.
+    A lone one, or the master, has them itself, else its workers do. None
+    before Linux 5.6, without CAP_SYS_PTRACE, or if it has ended.
     """
-    count = 0
-    for pid in (master, *_workers(master)):
-        for _, found in _listening(pid):
-            if _is_metadatas(found):
-                os.fchown(found.fileno(), uid, -1)
-                count += 1
-    return count
+    with contextlib.suppress(OSError):
+        for pid in (master, *_workers(master)):
+            for _, found in _listening(pid):
+                yield found
 
 
 def _workers(master: int) -> list[int]:
@@ -77,46 +206,23 @@ def _workers(master: int) -> list[int]:
 
 def _listening(pid: int) -> Iterator[tuple[int, socket.socket]]:
     """Yield what the process PID listens on, with the descriptor there."""
-    folder = f"/proc/{pid}/fd"
     pidfd = os.pidfd_open(pid)
     try:
-        for number in map(int, os.listdir(folder)):
-            with _borrowed(pidfd, f"{folder}/{number}", number) as found:
-                if found is not None and found.getsockopt(
-                    socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-                ):
+        numbers = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
+        for number in numbers[:_FIRST]:
+            try:
+                descriptor = kernel.borrow_descriptor(pidfd, number)
+            except OSError as error:
+                if error.errno == errno.EBADF:  # closed meanwhile
+                    continue
+                raise
+            try:
+                found = socket.socket(fileno=descriptor)
+            except OSError:  # no socket
+                os.close(descriptor)
+                continue
+            with found:  # closing it is ours only
+                if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     yield number, found
     finally:
         os.close(pidfd)
-
-
-@contextlib.contextmanager
-def _borrowed(
-    pidfd: int, path: str, number: int
-) -> Iterator[socket.socket | None]:
-    """Give the socket NUMBER of PIDFD's process; None if it is none."""
-    descriptor = -1
-    try:
-        if os.readlink(path).startswith("socket:"):
-            descriptor = kernel.borrow_descriptor(pidfd, number)
-    except OSError as error:
-        if error.errno not in _GONE:
-            raise
-    if descriptor < 0:
-        yield None
-        return
-    try:
-        found = socket.socket(fileno=descriptor)
-    except OSError:  # the number is another file's by now
-        os.close(descriptor)
-        yield None
-        return
-    with found:  # closing it is ours only
-        yield found
-
-
-def _is_metadatas(found: socket.socket) -> bool:
-    if found.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
-    address, port, *_ = found.getsockname()
-    return port == _PORT and address.partition("%")[0] in _ADDRESSES

@@ -14,7 +14,12 @@ METADATA_ADDRESS_V4 = "169.254.169.254"
 METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
 GATEWAY = "gateway"
 # Of what the daemon and supervisord's extension expect of each other.
-FLEET_PROTOCOL = 3
+FLEET_PROTOCOL = 4
+# In the environment of a network's program that supervisord listens for; the
+# descriptors that it has then.
+LISTENERS_MARK = "LISTEN_FDS"
+LISTENER_V4 = 3
+LISTENER_V6 = 4
 GATEWAY_SOCKET = "gateway.sock"  # in the fleet's own folder
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

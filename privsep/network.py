@@ -14,8 +14,8 @@ from .validate import IPInterface
 # What the proxy binds without any capability: port 80 and up from zero.
 _UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"
 _SYSCTLS = (
-    # A haproxy that hands over to its successor loses no queued connection:
-    # the kernel moves them to the other socket of the SO_REUSEPORT group.
+    # A listener that is made again loses no queued connection: the kernel
+    # moves them to the other socket of the SO_REUSEPORT group.
     ("net/ipv4/tcp_migrate_req", "1"),
     # Before there is a link, or it gives itself addresses first.
     ("net/ipv6/conf/default/addr_gen_mode", "1"),

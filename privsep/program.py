@@ -18,9 +18,9 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
 _OUR_INTERFACE = "ovn_metadata.privsep.supervisor_extension:make_interface"
 
-# A haproxy that ends within START_S of its start is tried again after 1, 2,
-# 3, ... s (the gateway at once, the first time); after START_RETRIES it is
-# FATAL, and the agent, which reports it, starts it anew at its own pace.
+# A haproxy that ends within START_S of its start is started again at once,
+# then after 2, 3, ... s; after START_RETRIES it is FATAL, and the agent, which
+# reports it, starts it again with back-off.
 START_S = 1
 START_RETRIES = 10
 STOP_S = 5
@@ -72,10 +72,13 @@ def render_program(network: str, settings: FleetSettings) -> str:
     """Return the supervisord program file of NETWORK (or gateway)."""
     line = " ".join(command(network, settings))
     name = names.program_name(network)
+    environment = ""
+    if network != names.GATEWAY:
+        environment = f'environment={names.LISTENERS_MARK}="2"\n'
     return f"""\
 [program:{name}]
 command={line}
-directory=/
+{environment}directory=/
 umask=027
 autostart=true
 autorestart=true

@@ -1,15 +1,16 @@
 """What supervisord lacks: loaded into it as an RPC interface.
 
 supervisord's own `reloadConfig` reads every program file again; `add`
-reads one. It also learns here to restart a program at once, to hand over
-from what ran before (`succession`), and to tell systemd that it is ready.
+reads one. It also learns here to hold the programs' sockets (`held`), to take
+over from what ran before (`takeover`), to restart a program at once, and to
+tell systemd that it is ready.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import shlex
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -20,11 +21,13 @@ from supervisor import events
 from supervisor.options import UnhosedConfigParser
 from supervisor.xmlrpc import Faults, RPCError
 
-from . import names, orphans
-from .gateway_socket import GatewaySocket
-from .succession import Succession
+from . import names, stale
+from .held import HeldSockets
+from .programs import Program
+from .takeover import Takeover
 
-_ALL = 4096  # bytes, of the signals since the last look
+_ALL = 4096  # bytes, of the signals since the last poll
+_SOON_S = 0.1
 
 
 class FleetInterface:
@@ -32,52 +35,51 @@ class FleetInterface:
 
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
-        self._programs = Path(supervisord.options.configfile).parent
-        self._programs /= "programs"
-        self._gateway_socket = GatewaySocket(
-            self._programs.parent / names.GATEWAY_SOCKET,
-            logger=supervisord.options.logger,
-        )
-        self._succession = Succession(supervisord, self._gateway_socket)
+        folder = Path(supervisord.options.configfile).parent
+        self._programs = folder / "programs"
+        self._takeover = Takeover(supervisord)
+        self._held = HeldSockets(folder / names.GATEWAY_SOCKET, self._takeover)
+        self._subscribe()
         self._hook_into_main_loop()
 
     def ping(self) -> int:
         """Answer that this supervisord is the fleet's, and how it works."""
         return names.FLEET_PROTOCOL
 
-    def add(self, name: str) -> bool:
+    def start(self, name: str, kill: bool) -> bool:  # noqa: FBT001
         """Load and start the program NAME from its file.
 
-        Returns False if it is there already. Faults: BAD_NAME for a name
+        One that runs by that name finishes when the new one serves; with
+        KILL it ends at once, and clients wait. Faults: BAD_NAME for a name
         that is not ours, NO_FILE if it has no file.
         """
-        group = self._read(name)
-        for program in group.process_configs:
-            self._succession.make_room(program)
-        return bool(self._supervisord.add_process_group(group))
+        config = self._read(name)
+        group = self._supervisord.process_groups.pop(name, None)
+        for process in group.processes.values() if group else ():
+            self._takeover.let_go(process, kill=kill)
+        return bool(self._supervisord.add_process_group(config))
 
     def is_as_written(self, name: str) -> bool:
-        """Tell whether NAME runs what its file says, where that says.
+        """Tell whether NAME runs as its file says, where that says.
 
         A namespace that was deleted by hand lives on with the processes
-        in it; what has its name now is another one. A gateway whose socket
-        was removed can't be asked.
+        in it; what has its name now is another one. And clients may not
+        reach the sockets that it was given.
         """
-        group = self._group(name)
-        gateway = names.program_name(names.GATEWAY)
-        if name == gateway and not self._gateway_socket.is_in_order():
-            return False
         (wanted,) = self._read(name).process_configs
-        command = shlex.split(wanted.command)
-        namespace = orphans.value_of(command, "--net=")
-        return all(
-            process.config.command == wanted.command
-            and (
-                not process.pid
-                or not namespace
-                or orphans.is_in_namespace(process.pid, namespace)
+        group = self._supervisord.process_groups.get(name)
+        if group is None:
+            raise RPCError(Faults.BAD_NAME, name)
+        (process,) = group.processes.values()
+        program = Program.of(wanted)
+        if Program.of(process.config) != program:
+            return False
+        return not process.pid or (
+            (
+                program.is_gateway
+                or stale.is_in_namespace(process.pid, program.namespace)
             )
-            for process in group.processes.values()
+            and self._held.are_in_order(program)
         )
 
     def _read(self, name: str) -> Any:
@@ -96,47 +98,45 @@ class FleetInterface:
                 return config
         raise RPCError(Faults.NO_FILE, str(file))
 
-    def _group(self, name: str) -> Any:
-        """Return supervisord's group of the program NAME."""
-        try:
-            return self._supervisord.process_groups[name]
-        except KeyError:
-            raise RPCError(Faults.BAD_NAME, name) from None
-
     def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
-        """Have predecessors go where they are not needed any more.
+        """Look for stale haproxies; return the networks of those that run.
 
-        Returns the networks, with configurations in FOLDERS, of those that
-        run yet.
+        On configurations in FOLDERS, or in a network's namespace. Where a
+        program serves their network they are told to finish.
         """
-        return self._succession.sweep(folders, haproxy)
+        return self._takeover.sweep(folders, haproxy)
 
-    def succeed(self, name: str) -> bool:
-        """Have what ran before the program NAME finish: it answers now.
+    def end_stale(
+        self, name: str, folders: Sequence[str], haproxy: str
+    ) -> int:
+        """End and count the stale ones of NAME, as `sweep` finds them."""
+        self._takeover.folders.update(folders)
+        network = str(names.network_of_program(name))
+        return self._takeover.end(network, haproxy, stale.END)
 
-        What is not told so is when NAME has run for a second.
-        """
-        for process in self._group(name).processes.values():
-            self._succession.succeed(process)
-        return True
-
-    def end_orphans(self, config: str, haproxy: str) -> int:
-        """End the predecessors that run on the file CONFIG; count them."""
-        return self._succession.end_orphans(config, haproxy)
+    def _subscribe(self) -> None:
+        """Have what becomes of programs, and of supervisord, looked after."""
+        held = self._held
+        for kind, act in (
+            (events.ProcessStateStartingEvent, held.start),
+            (events.ProcessStateBackoffEvent, held.fail),
+            (events.ProcessStateFatalEvent, held.fail),
+            (events.ProcessGroupRemovedEvent, held.forget),
+            (events.SupervisorStoppingEvent, held.stop),
+        ):
+            events.subscribe(kind, functools.partial(self._safely, act))
 
     def _hook_into_main_loop(self) -> None:
-        """Have it look again at once after a program ended.
+        """Have it poll again at once after a program ended.
 
         supervisord starts an ended program in its next round, up to a
         second later; an instance that boots would wait for that. Each round
-        looks after those that are coming, too.
+        goes on with the takeover, and the next is soon while there is one.
         """
-        succession, safely = self._succession, self._safely
-        gateway_socket = self._gateway_socket
         poller = self._supervisord.options.poller
         poll = poller.poll
         ended = False
-        # A child's pipe closes before it can be reaped: that look is too
+        # A child's pipe closes before it can be reaped: that round is too
         # early, and Python waits on when SIGCHLD comes (PEP 475).
         woken, wake = os.pipe()
         for end in (woken, wake):
@@ -147,35 +147,26 @@ class FleetInterface:
             nonlocal ended
             ended = True
 
-        def failing(event: Any) -> None:
-            # It was here at the start, or Neutron's agent, which runs yet,
-            # has started one of its own.
-            safely(succession.make_room, event.process.config)
-
-        def running(event: Any) -> None:
-            safely(succession.has_come, event.process)
-
         def poll_soon(timeout: float | None) -> Any:
             nonlocal ended
-            soon, ended = ended, False
-            safely(gateway_socket.publish_if_nobody_answers)
-            safely(succession.hand_over)
+            self._safely(self._takeover.go_on)
+            if self._takeover.is_due:
+                timeout = _SOON_S
+            if ended:
+                ended, timeout = False, 0
             poller.register_readable(woken)
-            readable, writable = poll(0 if soon else timeout)
+            readable, writable = poll(timeout)
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, _ALL)
             return [fd for fd in readable if fd != woken], writable
 
-        def stopping(_event: Any) -> None:
+        def stop(_event: Any) -> None:
             # A reload closes all descriptors, and others get the numbers.
             signal.set_wakeup_fd(-1)
-            gateway_socket.close()
 
-        events.subscribe(events.SupervisorStoppingEvent, stopping)
-        events.subscribe(events.ProcessStateRunningEvent, running)
-        events.subscribe(events.ProcessStateBackoffEvent, failing)
         events.subscribe(events.ProcessStateBackoffEvent, note)
         events.subscribe(events.ProcessStateExitedEvent, note)
+        events.subscribe(events.SupervisorStoppingEvent, stop)
         poller.poll = poll_soon
 
     def _safely(self, act: Callable[..., object], *args: object) -> None:
@@ -183,6 +174,7 @@ class FleetInterface:
         try:
             act(*args)
         except Exception as error:  # noqa: BLE001
+            # supervisor's logger formats by keyword.
             self._supervisord.options.logger.error(
                 "%(what)s: %(error)r", what=act.__name__, error=error
             )

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import names
 from ..errors import HaproxyError
 
 # The fleet's group reads them (the folder hands its group down), nobody
@@ -53,13 +54,17 @@ def write_checked(
     return True
 
 
+# With its standard input as the listeners of a network.
+_CHECK = f'exec "$0" -c -f "$1" {names.LISTENER_V4}<&0 {names.LISTENER_V6}<&0'
+
+
 def check(path: Path, haproxy: str) -> None:
     """Raise HaproxyError unless HAPROXY accepts the configuration PATH."""
     try:
-        # The gateway is started with a socket as standard input.
+        # The descriptors that a program is started with have to be sockets.
         with socket.socket(socket.AF_UNIX) as stdin:
             result = subprocess.run(
-                [haproxy, "-c", "-f", str(path)],
+                ["/bin/sh", "-c", _CHECK, haproxy, str(path)],
                 cwd="/",  # it ends without a word where it can't read its own
                 stdin=stdin.fileno(),
                 stdout=subprocess.PIPE,

@@ -95,13 +95,9 @@ def render_network(
     removes what an instance could forge (WSGI servers take `_` for `-`) and
     passes the rest on to the gateway as it is.
     """
-    # Without `proto h1` haproxy would speak HTTP/2 to who begins with it.
-    binds = [f"    bind {names.METADATA_ADDRESS_V4}:80 proto h1"]
-    if ipv6:
-        binds.append(
-            f"    bind [{names.METADATA_ADDRESS_V6}]:80 proto h1 "
-            f"interface {names.inner_veth(network)}"
-        )
+    listeners = [names.LISTENER_V4, names.LISTENER_V6]
+    # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
+    binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
     rules = _limit_rules(limit)
     connections = limits.connection_rules(share, places.map(network))
     body = f"""
@@ -110,7 +106,8 @@ def render_network(
     log-format "%ci:%cp [%tr] {_TIMES} %{{+Q}}r"
 
 listen metadata
-{chr(10).join(binds)}
+    # At the metadata addresses; supervisord holds them for us.
+{_block(binds)}
 {_block(connections)}
 {_block(limits.request_rules(share))}
     http-request set-var(txn.identity) src,map_str({places.map(network)})
@@ -180,7 +177,7 @@ def render_gateway(
 frontend metadata
     # The networks' haproxies log each request; here what went wrong.
     option dontlog-normal
-    # The networks' haproxies ask here; supervisord holds it for us.
+    # The networks' haproxies connect here; supervisord holds it for us.
     bind fd@0 proto h1
     bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
 backlog {backlog}

@@ -328,22 +328,38 @@ def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
     )
 
 
-def test_gateway_that_shuts_its_socket_is_replaced(own_box: Sandbox):
-    """It shares it with supervisord: the next gateway would have it too."""
+@pytest.mark.parametrize(
+    ("which", "is_shared"),
+    [
+        pytest.param("gateway", True, id="gateway"),
+        pytest.param("network", True, id="network"),
+        pytest.param("network", False, id="network, and keeps the port"),
+    ],
+)
+def test_haproxy_that_shuts_its_sockets_is_replaced(
+    own_box: Sandbox, which, is_shared
+):
+    """It has them with supervisord: the next one would have them too."""
     box = own_box
     (instance,) = served_networks(box, "n")
+    key = which if which == "gateway" else instance.port.network.id
     masters = [
         process.pid
         for process in box.agent.processes("haproxy")
-        if process.cmdline[-1] == str(host.config_of("gateway"))
+        if process.cmdline[-1] == str(host.config_of(key))
     ]
     pidfd = os.pidfd_open(masters[0])
-    number = kernel.borrow_descriptor(pidfd, 0)
-    with socket.socket(fileno=number) as shared:
-        shared.shutdown(socket.SHUT_RDWR)
+    for descriptor in (0,) if which == "gateway" else (3, 4):
+        number = kernel.borrow_descriptor(pidfd, descriptor)
+        with socket.socket(fileno=number) as shared:
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                if not is_shared:  # nobody else is to listen there
+                    shared.setsockopt(socket.SOL_SOCKET, option, 0)
+            shared.shutdown(socket.SHUT_RDWR)
     os.close(pidfd)
-    for pid in masters:  # with the connections that it has
-        send_signal(pid, signal.SIGKILL)
+    if which == "gateway":  # with the connections that it has
+        for pid in masters:
+            send_signal(pid, signal.SIGKILL)
     wait_served(instance)
 
 

@@ -603,15 +603,19 @@ def test_agent_cleans_a_littered_host_and_serves(littered):
 def start_double(network: Network) -> subprocess.Popen[bytes]:
     """Start a second haproxy beside NETWORK's, in the foreground.
 
-    One that makes a daemon of itself may be ended before it has done so.
+    One that makes a daemon of itself may be ended before it has done so. It
+    listens where nobody asks.
     """
     user, _ = host.ids_of(network.id)
-    return subprocess.Popen(
-        [
-            *("ip", "netns", "exec", network.namespace),
-            *("setpriv", f"--reuid={user}", f"--regid={user}"),
-            *(f"--groups={host.FIRST_NETWORK_ID}", "--no-new-privs"),
-            *("haproxy", "-db", "-f", str(host.config_of(network.id))),
-        ],
-        cwd=host.stats_of(network.id).parent,
-    )
+    config = str(host.config_of(network.id))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return subprocess.Popen(
+            [
+                *("ip", "netns", "exec", network.namespace),
+                *("setpriv", f"--reuid={user}", f"--regid={user}"),
+                *(f"--groups={host.FIRST_NETWORK_ID}", "--no-new-privs"),
+                *("sh", "-c", 'exec haproxy -db -f "$0" 3<&0 4<&0', config),
+            ],
+            cwd=host.stats_of(network.id).parent,
+            stdin=listener,
+        )

@@ -44,6 +44,8 @@ OPTIONS = {
     ("DEFAULT", "agent_down_time"): "9",  # heartbeats within three seconds
 }
 _GATEWAY_RUNS = "success: haproxy-gateway entered RUNNING"
+# How a client sees the end of a haproxy that has its connection.
+IN_HAND = ("ConnectionResetError", "RemoteDisconnected")
 BACK_S = 1.0  # the longest that a network may be without metadata
 CALL_TIMEOUT_S = 30  # privsep.context
 
@@ -399,6 +401,9 @@ def test_haproxy_killed_is_back_within_a_second(chassis, measure, which):
             send_signal(pid, SIGKILL)
         requests(load, 200)
     assert load.gaps_s[instances[0].instance_id] < BACK_S
+    # Those that it had in its hands; nobody is refused or waits in vain.
+    reasons = {failure.reason for failure in load.failures}
+    assert {r for r in reasons if not r.startswith(IN_HAND)} == set()
     untouched = instances[1].instance_id
     assert [f for f in load.failures if f.instance_id == untouched] == []
     assert chassis.haproxies(other) == before

@@ -529,8 +529,10 @@ def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
     """Port 80 is taken: few starts, agent-status says which network."""
     network, instance = plugged(ready)
     _, other = plugged(ready, "other")
-    stop_program(network)
+    ready.agent.stop()
+    ready.agent.stop_fleet()  # it holds the port as long as it runs
     blocker = occupied(network)
+    ready.agent.start()
     said = wait_for(
         lambda: (done := ready.agent.status()).returncode == 3 and done,
         timeout_s=30,

@@ -1,4 +1,4 @@
-"""Which processes count as a haproxy that listens."""
+"""Which sockets haproxy may be given, and which have come up."""
 
 from __future__ import annotations
 
@@ -6,68 +6,145 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ovn_metadata.privsep import kernel, listeners
+from ovn_metadata.privsep.listeners import UnixListener
 
 
-@pytest.fixture(autouse=True)
+def has_come_up(master: int) -> bool:
+    return listeners.has_come_up(master, if_unseen=True)
+
+
+@pytest.fixture
+def unix(tmp_path: Path, monkeypatch) -> UnixListener:
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    return UnixListener(tmp_path / "gateway.sock", 0)
+
+
+# ------------------------------------------------------- made and checked
+# A network's are in functional/test_listeners.py.
+
+
+def test_what_is_made_fits_until_it_is_shut_down(unix):
+    """As a gateway that was broken into may do to what it shares."""
+    with unix.make() as made:
+        unix.adopt(made)
+        assert unix.fits(made)
+        made.shutdown(socket.SHUT_RDWR)
+        assert not unix.fits(made)
+
+
+def test_it_fits_no_more_when_its_name_is_gone(unix):
+    with unix.make() as made:
+        unix.path.unlink()
+        assert not unix.fits(made)
+
+
+def test_one_with_another_name_does_not_fit(unix, tmp_path):
+    other = UnixListener(tmp_path / "other", 0)
+    with unix.make(), other.make() as made:
+        assert not unix.fits(made)
+
+
+def test_an_earlier_ones_name_is_replaced_at_once(unix):
+    with socket.socket(socket.AF_UNIX) as earlier:
+        earlier.bind(str(unix.path))
+        with unix.make() as made:
+            assert unix.fits(made)
+            assert [*unix.path.parent.iterdir()] == [unix.path]
+
+
+# --------------------------------------------------------- seen and lent
+
+
+@pytest.fixture
 def _worker(monkeypatch) -> None:
     """Have this process be the only worker of any master."""
     monkeypatch.setattr(listeners, "_workers", lambda _: [os.getpid()])
 
 
 @pytest.fixture
-def unix(tmp_path) -> Iterator[socket.socket]:
+def stats(tmp_path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(tmp_path / "socket"))
+        made.bind(str(tmp_path / "stats.sock"))
         yield made
 
 
-def test_socket_counts_once_it_listens(unix):
-    assert not listeners.listens(1, tcp=False)
-    unix.listen()
-    assert listeners.listens(1, tcp=False)
-    assert not listeners.listens(1, tcp=True)
-    unix.close()
-    assert not listeners.listens(1, tcp=False)
+@pytest.mark.usefixtures("_worker")
+def test_a_haproxy_has_come_up_once_its_own_socket_listens(stats):
+    assert not has_come_up(1)
+    stats.listen()
+    assert has_come_up(1)
+    stats.close()
+    assert not has_come_up(1)
 
 
-def test_standard_input_does_not_count(unix):
+@pytest.mark.usefixtures("_worker")
+def test_standard_input_does_not_count(stats):
     """The gateway is started with a socket there that listens already."""
-    unix.listen()
+    stats.listen()
     was = os.dup(0)
-    os.dup2(unix.fileno(), 0)
-    unix.close()
+    os.dup2(stats.fileno(), 0)
+    stats.close()
     try:
-        assert not listeners.listens(1, tcp=False)
+        assert not has_come_up(1)
     finally:
         os.dup2(was, 0)
         os.close(was)
 
 
-def test_process_that_ended_does_not_listen(monkeypatch):
-    monkeypatch.setattr(listeners, "_workers", lambda _: [2**22 + 1])
-    assert not listeners.listens(1, tcp=True)
-    monkeypatch.undo()
-    assert not listeners.listens(2**22 + 1, tcp=True)
+def test_process_that_ended_has_nothing(monkeypatch):
+    gone = 2**22 + 1
+    assert not has_come_up(gone)
+    assert [*listeners.borrow(gone)] == []
+    monkeypatch.setattr(listeners, "_workers", lambda _: [gone])
+    assert not has_come_up(1)
 
 
+@pytest.mark.usefixtures("_worker")
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
-def test_what_can_not_be_looked_at_is_believed(monkeypatch, number, unix):
+def test_what_can_not_be_seen_lends_nothing(monkeypatch, number):
     def refused(_pidfd: int, _number: int) -> int:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(kernel, "borrow_descriptor", refused)
-    assert listeners.listens(1, tcp=True)
+    for answer in (True, False):
+        assert listeners.has_come_up(1, if_unseen=answer) == answer
+    assert [*listeners.borrow(1)] == []
 
 
+@pytest.mark.usefixtures("_worker")
+def test_what_is_lent_is_what_listens(unix, stats):
+    with unix.make() as made:
+        lent = [
+            (one.getsockname(), unix.fits(one))
+            for one in listeners.borrow(os.getpid())
+        ]
+        assert (made.getsockname(), True) in lent
+        assert stats.getsockname() not in [name for name, _ in lent]
+
+
+@pytest.mark.usefixtures("_worker")
 @pytest.mark.parametrize("name", [b"\0a\nx y", b"\0\xff", b"\0 " + b"\n" * 50])
-def test_names_of_others_sockets_are_none_of_its_business(unix, name):
+def test_names_of_others_sockets_are_none_of_its_business(stats, name):
     """/proc/net/unix has them as they are."""
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(name)
-        assert not listeners.listens(1, tcp=False)
-        unix.listen()
-        assert listeners.listens(1, tcp=False)
+        assert not has_come_up(1)
+        stats.listen()
+        assert has_come_up(1)
+
+
+@pytest.mark.usefixtures("_worker")
+def test_the_path_of_a_socket_is_no_socket(stats, tmp_path):
+    """Whoever opens one so has something that looks like a socket."""
+    stats.listen()
+    stats.close()
+    descriptor = os.open(tmp_path / "stats.sock", os.O_PATH)
+    try:
+        assert not has_come_up(1)
+    finally:
+        os.close(descriptor)

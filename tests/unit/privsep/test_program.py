@@ -5,13 +5,16 @@ from __future__ import annotations
 import configparser
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from supervisor.datatypes import dict_of_key_value_pairs
 
 from ovn_metadata.privsep import names, program, validate
 from ovn_metadata.privsep.errors import InvalidArgumentError
+from ovn_metadata.privsep.programs import Program
 from ovn_metadata.privsep.settings import FleetSettings
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -133,3 +136,24 @@ def test_supervisord_is_started_isolated_from_the_callers_environment():
         "/run/ovn-metadata-fleet/supervisord.conf",
         "-n",
     ]
+
+
+@pytest.mark.parametrize("network", [NETWORK, "gateway"])
+def test_what_it_writes_supervisords_extension_reads(network):
+    text = program.render_program(network, SETTINGS)
+    name = names.program_name(network)
+    section = parse(text)[f"program:{name}"]
+    environment = dict_of_key_value_pairs(section.get("environment", ""))
+    config = SimpleNamespace(
+        name=name, command=section["command"], environment=environment
+    )
+    read = Program.of(config)
+    assert read.network == network
+    assert read.haproxy == SETTINGS.haproxy
+    assert read.config == f"{read.folder}/{network}.conf"
+    assert read.owner == SETTINGS.user_of(network).uid
+    assert read.group == SETTINGS.common_gid
+    assert read.has_listeners
+    # As an earlier version wrote it, which held the gateway's alone.
+    config.environment = {}
+    assert Program.of(config).has_listeners == (network == "gateway")

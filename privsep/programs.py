@@ -1,0 +1,64 @@
+"""A program of supervisord's: what its file, by `program`, says.
+
+For supervisord's extension, which loads nothing of the daemon's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from . import names
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """What is asked of supervisord for one haproxy."""
+
+    command: str
+    network: str  # or "gateway"
+    haproxy: str
+    config: str
+    namespace: str  # path; "" for the gateway
+    owner: int  # user id
+    group: int  # of all haproxies
+    # Whether supervisord listens for it: those of versions before do it
+    # themselves, and a listener of ours would take connections from them.
+    has_listeners: bool
+
+    @classmethod
+    def of(cls, config: Any) -> Program:
+        """Return what CONFIG, of a process of supervisord's, says."""
+        network = names.network_of_program(config.name) or ""
+        words = shlex.split(config.command)
+        environment = config.environment or {}
+        return cls(
+            command=config.command,
+            network=network,
+            haproxy=words[words.index("-W") - 1],
+            config=words[words.index("-f") + 1],
+            namespace=_value_of(words, "--net="),
+            owner=int(_value_of(words, "--reuid=")),
+            group=int(_value_of(words, "--groups=")),
+            has_listeners=network == names.GATEWAY
+            or names.LISTENERS_MARK in environment,
+        )
+
+    @property
+    def is_gateway(self) -> bool:
+        """Tell whether it is the gateway's."""
+        return self.network == names.GATEWAY
+
+    @property
+    def folder(self) -> str:
+        """Folder of its configuration."""
+        return os.path.dirname(self.config)
+
+
+def _value_of(words: Sequence[str], option: str) -> str:
+    """Return the value of OPTION ("--x=") in WORDS, "" without it."""
+    found = (word for word in words if word.startswith(option))
+    return next(found, option).removeprefix(option)

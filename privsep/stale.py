@@ -1,0 +1,155 @@
+"""Stale haproxies: those that run and that supervisord does not run any more.
+
+What an earlier supervisord left, what ours has replaced, or Neutron's. Before
+a signal a process must be a haproxy on our file, by start time, executable,
+command line, and network namespace or the place of its file; and the signal
+goes through a pidfd taken before: it can't hit a later owner of the number.
+PID files are not asked: the fleet's user can write there what it likes, and
+after a second accident they name one of two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Collection, Sequence
+
+import psutil
+
+from . import names
+
+# haproxy: stop listening, finish the connections, exit.
+FINISH = signal.SIGUSR1
+END = signal.SIGTERM  # exit at once
+# As our own haproxies have it (hard-stop-after), for those that do not:
+# Neutron's finish only when no instance holds a connection any more.
+PATIENCE_S = 60.0
+_LAST_S = 70.0  # one that does not even end when it is told to
+
+
+@dataclasses.dataclass
+class Stale:
+    """A stale haproxy: a master, or one without (Neutron's)."""
+
+    process: psutil.Process  # knows by itself if the number changed hands
+    network: str  # or "gateway"
+    config: str  # the file after -f
+    # When it was first told to finish (monotonic), and the last signal.
+    told: float | None = None
+    signalled: int = 0
+
+    @property
+    def pid(self) -> int:
+        """Its process id, at the time it was found."""
+        return int(self.process.pid)
+
+    def is_ours(self, haproxy: str, folders: Collection[str]) -> bool:
+        """Tell whether it is HAPROXY on a file in one of FOLDERS.
+
+        Or in the namespace of its network, wherever its file is. What is
+        left over may be in a namespace that has lost its name. A container
+        may have one of FOLDERS for something else.
+        """
+        folder = os.path.dirname(self.config)
+        name = names.namespace_name(self.network)
+        namespace = f"{names.NAMESPACE_FOLDER}/{name}"
+        try:
+            return _is_haproxy(self.process, self.config, haproxy) and (
+                (folder in folders and _sees(self.pid, folder))
+                or is_in_namespace(self.pid, namespace)
+            )
+        except psutil.Error:
+            return False
+
+    def send(
+        self, number: int, haproxy: str, folders: Collection[str]
+    ) -> bool:
+        """Signal NUMBER if it is still who it was, and ours.
+
+        Tells whether that was done.
+        """
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            if not (
+                self.process.is_running() and self.is_ours(haproxy, folders)
+            ):
+                return False
+            signal.pidfd_send_signal(pidfd, number)
+        except OSError:
+            return False
+        finally:
+            os.close(pidfd)
+        self.signalled = number
+        return True
+
+
+def scan(children: Collection[int] = ()) -> list[Stale]:
+    """Return the haproxies on files named like ours, without CHILDREN.
+
+    Nor masters' workers: such a one looks like its master and is its child.
+    """
+    parents = {}
+    found = []
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        config = config_of(process.info["cmdline"] or ())
+        if config is None:
+            continue
+        parents[process.pid] = process.info["ppid"]
+        name = os.path.basename(config)
+        network = names.network_of_file(name)
+        if network is not None and name == names.config_file(network):
+            found.append(Stale(process, network, config))
+    return [
+        one
+        for one in found
+        if one.pid not in children and parents[one.pid] not in parents
+    ]
+
+
+def signal_after(waited_s: float) -> int:
+    """Return the signal for one that was first told to finish WAITED_S ago."""
+    if waited_s > _LAST_S:
+        return signal.SIGKILL
+    return END if waited_s > PATIENCE_S else FINISH
+
+
+def config_of(arguments: Sequence[str]) -> str | None:
+    """Return the file after -f, if ARGUMENTS are a haproxy's."""
+    if not arguments or os.path.basename(arguments[0]) != "haproxy":
+        return None
+    try:
+        return arguments[arguments.index("-f") + 1]
+    except (ValueError, IndexError):
+        return None
+
+
+def _is_haproxy(process: psutil.Process, config: str, haproxy: str) -> bool:
+    with process.oneshot():
+        arguments = process.cmdline()
+        executable = process.exe()
+    # Of a haproxy that was upgraded meanwhile: "... (deleted)".
+    executable = executable.removesuffix(" (deleted)")
+    same = executable == os.path.realpath(haproxy)
+    return same and config_of(arguments) == config
+
+
+def is_in_namespace(pid: int, path: str) -> bool:
+    """Tell whether the process PID is in the network namespace PATH."""
+    return _is_same(f"/proc/{pid}/ns/net", path)
+
+
+def _sees(pid: int, folder: str) -> bool:
+    """Tell whether FOLDER is to PID what it is, or was, to us."""
+    there = folder if os.path.exists(folder) else "/"
+    return _is_same(f"/proc/{pid}/root{there}", there)
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False

@@ -1,0 +1,107 @@
+"""A network's listening sockets: made in its namespace, checked, lent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ovn_metadata.privsep import listeners
+from sandbox.daemons import run
+from sandbox.namespaces import inside
+
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+NAMESPACE = f"ovnmeta-{NETWORK}"
+OUTER, INNER = f"tap{NETWORK[:10]}0", f"tap{NETWORK[:10]}1"
+OWNER = 990
+
+
+def make_veth() -> None:
+    peer = ("peer", "name", INNER, "netns", NAMESPACE)
+    run("ip", "link", "add", OUTER, "type", "veth", *peer)
+
+
+@pytest.fixture
+def namespace(host) -> Iterator[str]:
+    """Make a network's namespace with a veth; its addresses are not there."""
+    run("ip", "netns", "add", NAMESPACE)
+    run(
+        *("ip", "netns", "exec", NAMESPACE),
+        *("sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0"),
+    )
+    make_veth()
+    yield NAMESPACE
+    run("ip", "link", "delete", OUTER)
+    run("ip", "netns", "delete", NAMESPACE)
+
+
+def fit(held: list[socket.socket]) -> list[bool]:
+    """Tell which of HELD are in order where NETWORK is now."""
+    with inside(NAMESPACE):
+        wanted = listeners.of_network(NETWORK, OWNER)
+        return [
+            one.fits(found) for one, found in zip(wanted, held, strict=False)
+        ]
+
+
+@pytest.fixture
+def held(namespace: str) -> Iterator[list[socket.socket]]:
+    """Give its two sockets, as supervisord holds them."""
+    with inside(namespace):
+        made = [one.make() for one in listeners.of_network(NETWORK, OWNER)]
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(one) for one in made]
+
+
+def test_both_families_are_the_owners(held):
+    assert [one.family for one in held] == [socket.AF_INET, socket.AF_INET6]
+    assert [os.fstat(one.fileno()).st_uid for one in held] == [OWNER, OWNER]
+    assert fit(held) == [True, True]
+
+
+@pytest.mark.usefixtures("held")
+def test_one_of_roots_can_not_take_a_part_of_the_connections():
+    """Neutron's agent, if it still runs, starts a haproxy that tries."""
+    with inside(NAMESPACE):
+        for root in listeners.of_network(NETWORK, 0):
+            with pytest.raises(OSError, match="in use"):
+                root.make()
+        for ours in listeners.of_network(NETWORK, OWNER):
+            ours.make().close()
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+def test_what_a_haproxy_has_shut_down_is_not_in_order(held, how):
+    held[0].shutdown(how)
+    assert fit(held) == [False, True]
+    held[0].close()
+    with inside(NAMESPACE):
+        listeners.of_network(NETWORK, OWNER)[0].make().close()
+
+
+def test_ipv6_follows_the_veth(held):
+    run("ip", "link", "delete", OUTER)
+    assert fit(held) == [True]
+    make_veth()
+    assert fit(held) == [True, False]
+    with inside(NAMESPACE):
+        listeners.of_network(NETWORK, OWNER)[1].make().close()
+
+
+def test_neither_is_in_order_in_a_namespace_made_again(held):
+    run("ip", "link", "delete", OUTER)
+    run("ip", "netns", "delete", NAMESPACE)
+    run("ip", "netns", "add", NAMESPACE)
+    make_veth()
+    assert fit(held) == [False, False]
+
+
+def test_they_are_lent_by_the_process_that_has_them(held):
+    with inside(NAMESPACE):
+        wanted = listeners.of_network(NETWORK, OWNER)
+        for one in wanted:
+            lent = listeners.borrow(os.getpid())
+            assert any(one.fits(found) for found in lent)

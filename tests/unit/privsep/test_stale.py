@@ -1,0 +1,214 @@
+"""Whose PID is this really: no signal to a process that is not ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ovn_metadata.privsep import stale
+
+HAPROXY = os.path.realpath(sys.executable)
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+FOLDER = str(Path(__file__).parent)  # one that is there
+CONFIG = f"{FOLDER}/{NETWORK}.conf"
+WORDS = ("haproxy", "-W", "-db", "-p", "/x.pid", "-f", CONFIG)
+NEUTRONS_WORDS = ("haproxy", "-f", CONFIG)
+GONE = 2**22 + 1
+
+
+class Process:
+    """Stands for psutil's view of this very process, as a haproxy."""
+
+    def __init__(self, **changes):
+        self.pid = os.getpid()
+        self.arguments = list(WORDS)
+        self.executable = HAPROXY
+        self.running = True
+        vars(self).update(changes)
+
+    def oneshot(self):
+        return threading.Lock()  # any context manager
+
+    def cmdline(self):
+        return self.arguments
+
+    def exe(self):
+        return self.executable
+
+    def is_running(self):
+        return self.running
+
+
+def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
+    process: Any = Process(**changes)
+    config = stale.config_of(process.arguments) or CONFIG
+    return stale.Stale(process, network, config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, True, id="ours"),
+        pytest.param({"arguments": NEUTRONS_WORDS}, True, id="Neutron's"),
+        pytest.param(
+            {"arguments": [*WORDS, "-sf", "7"]}, True, id="reloaded once"
+        ),
+        pytest.param(
+            {"executable": f"{HAPROXY} (deleted)"}, True, id="upgraded"
+        ),
+        pytest.param(
+            {"executable": "/bin/sleep"},
+            False,
+            id="another program that calls itself so",
+        ),
+        pytest.param(
+            {"arguments": ["haproxy", "-f", f"/another/{NETWORK}.conf"]},
+            False,
+            id="in another folder",
+        ),
+        pytest.param({"pid": GONE}, False, id="gone"),
+    ],
+)
+def test_is_ours_by_its_file(changes, expected):
+    assert stale_one(**changes).is_ours(HAPROXY, {FOLDER}) == expected
+
+
+def test_one_with_another_file_by_now_is_not_ours():
+    one = stale_one()
+    other: Any = Process(arguments=["haproxy", "-f", f"{FOLDER}/x.conf"])
+    one.process = other
+    assert not one.is_ours(HAPROXY, {FOLDER})
+
+
+def test_same_path_in_another_place_is_not_ours(monkeypatch):
+    """As in a container, whether or not we still have that folder."""
+    for folder in (FOLDER, f"{FOLDER}/gone"):
+        words = ["haproxy", "-f", f"{folder}/{NETWORK}.conf"]
+        one = stale_one(arguments=words)
+        assert one.is_ours(HAPROXY, {folder})
+        with monkeypatch.context() as patch:
+            patch.setattr(stale, "_is_same", lambda *_: False)
+            assert not one.is_ours(HAPROXY, {folder})
+
+
+def test_one_in_the_networks_namespace_is_ours_wherever_its_file_is(
+    monkeypatch,
+):
+    seen = []
+
+    def is_in_namespace(pid: int, path: str) -> bool:
+        seen.append((pid, path))
+        return NETWORK in path
+
+    monkeypatch.setattr(stale, "is_in_namespace", is_in_namespace)
+    assert stale_one().is_ours(HAPROXY, ())
+    assert seen == [(os.getpid(), f"/run/netns/ovnmeta-{NETWORK}")]
+    # The gateway is where many are.
+    words = ["haproxy", "-f", f"{FOLDER}/gateway.conf"]
+    gateway = stale_one(network="gateway", arguments=words)
+    assert not gateway.is_ours(HAPROXY, ())
+    assert gateway.is_ours(HAPROXY, {FOLDER})
+    assert not stale_one(executable="/bin/sleep").is_ours(HAPROXY, ())
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/proc/self/ns/net", True),
+        ("/proc/self/ns/mnt", False),
+        ("/nonexistent", False),
+    ],
+)
+def test_is_in_namespace(path, expected):
+    assert stale.is_in_namespace(os.getpid(), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(WORDS, CONFIG, id="ours"),
+        pytest.param(NEUTRONS_WORDS, CONFIG, id="Neutron's"),
+        pytest.param(("/usr/sbin/haproxy", *WORDS[1:]), CONFIG, id="by path"),
+        pytest.param((*WORDS, "-sf", "7"), CONFIG, id="reloaded"),
+        pytest.param(WORDS[:-1], None, id="no file after -f"),
+        pytest.param(("sh", *WORDS), None, id="another program"),
+        pytest.param((), None, id="a kernel thread"),
+    ],
+)
+def test_config_of(words, expected):
+    assert stale.config_of(words) == expected
+
+
+class Listed:
+    """A row of psutil's process list."""
+
+    def __init__(self, pid, ppid, cmdline):
+        self.pid = pid
+        self.info = {"ppid": ppid, "cmdline": cmdline}
+
+
+def test_scan_finds_masters_and_neither_their_workers_nor_others(monkeypatch):
+    listed = [
+        Listed(1, 0, ["init"]),
+        Listed(20, 1, list(WORDS)),
+        Listed(21, 20, list(WORDS)),
+        Listed(30, 1, ["haproxy", "-f", "/y/gateway.conf"]),
+        Listed(40, 1, None),
+        Listed(50, 1, ["haproxy", "-f", "/etc/haproxy/haproxy.cfg"]),
+        Listed(60, 1, ["haproxy", "-c", "-f", f"{FOLDER}/{NETWORK}.new"]),
+        Listed(70, 2, list(WORDS)),  # supervisord's
+        Listed(71, 70, list(WORDS)),
+    ]
+    monkeypatch.setattr(psutil, "process_iter", lambda _fields: listed)
+    found = [(o.pid, o.network, o.config) for o in stale.scan({70})]
+    assert found == [
+        (20, NETWORK, CONFIG),
+        (30, "gateway", "/y/gateway.conf"),
+    ]
+
+
+def test_it_is_signalled_through_its_pidfd():
+    received = []
+    before = signal.signal(stale.FINISH, lambda *_: received.append(1))
+    one = stale_one()
+    try:
+        assert one.send(stale.FINISH, HAPROXY, {FOLDER})
+    finally:
+        signal.signal(stale.FINISH, before)
+    assert received
+    assert one.signalled == stale.FINISH
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"running": False}, id="that has the number now"),
+        pytest.param({"arguments": ["/bin/sh"]}, id="of another program"),
+        pytest.param({"pid": GONE}, id="that is gone"),
+    ],
+)
+def test_no_signal_goes_to_a_process(changes):
+    # SIGUSR1 or SIGTERM would end this process.
+    one = stale_one(**changes)
+    for number in (stale.FINISH, stale.END, signal.SIGKILL):
+        assert not one.send(number, HAPROXY, {FOLDER})
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "expected"),
+    [
+        (0.0, stale.FINISH),
+        (60.0, stale.FINISH),
+        (60.1, stale.END),
+        (70.1, signal.SIGKILL),
+    ],
+)
+def test_one_that_takes_too_long_to_finish_is_ended(waited_s, expected):
+    assert stale.signal_after(waited_s) == expected
