@@ -10,7 +10,8 @@ import logging
 import os
 from pathlib import Path
 
-from . import names, unixsocket
+from ..privsep import names
+from . import unixsocket
 from .config.settings import Nova, Settings
 from .errors import AgentError
 from .haproxy import files, render

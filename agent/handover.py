@@ -14,8 +14,8 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from ..privsep import names
 from ..privsep.places import OLD_FOLDER
-from . import names
 from .errors import StartError
 
 # The folders that a metadata agent, Neutron's or this one, makes in

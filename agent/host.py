@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..privsep import fleet
+from ..privsep import fleet, names
 from ..privsep import network as namespaces
-from . import names
 from .model import MetadataNetwork
 
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..privsep import names
 from ..privsep.settings import FleetSettings
-from . import names
 from .errors import HaproxyError
 from .haproxy import counters, files, leftovers, stats
 from .haproxy.counters import Counted, NovaCounted

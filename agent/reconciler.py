@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from . import names
+from ..privsep import names
 from .core.desired import desired_network
 from .errors import HaproxyError
 from .haproxy import mapfile, render

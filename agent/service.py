@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from . import names
+from ..privsep import names
 from .databases import Databases
 from .errors import AgentError
 from .gateway import Gateway

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from . import names
+from ..privsep import names
 from .core import settling
 from .model import (
     ChassisSnapshot,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Mapping
 
-from . import names
+from ..privsep import names
 from .host import Host
 from .model import SwitchPort, SwitchSnapshot
 from .ovsdb.vswitch import Switch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from ..privsep import names
 from ..privsep.errors import FleetError, PrivilegedError
-from . import names
 from .errors import AgentError
 from .gateway import Gateway
 from .monitor.status import Status

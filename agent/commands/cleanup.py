@@ -23,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from oslo_privsep.comm import PrivsepTimeout
 
-from ...privsep import context
+from ...privsep import context, names
 from ...privsep import settings as privileged
 from ...privsep.errors import PrivilegedError
-from .. import folders, names, privileges, unixsocket
+from .. import folders, privileges, unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError

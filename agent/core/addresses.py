@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from .. import names
+from ...privsep import names
 from ..model import IPAddress, IPInterface
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")

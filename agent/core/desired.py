@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from .. import names
+from ...privsep import names
 from ..model import (
     IPAddress,
     IPInterface,

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from .. import names
+from ...privsep import names
 
 Clause: TypeAlias = list[Any]
 

@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .. import names
+from ...privsep import names
 from ..model import (
     ChassisSnapshot,
     IPAddress,

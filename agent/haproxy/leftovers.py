@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from .. import names
+from ...privsep import names
 from .places import Places
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ...privsep import places
-from .. import names
+from ...privsep import names, places
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

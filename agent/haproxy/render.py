@@ -13,7 +13,7 @@ import os.path
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .. import names
+from ...privsep import names
 from ..config.settings import FairShare, RateLimit, Timeouts
 from . import counters, limits, refusals
 from .places import Places

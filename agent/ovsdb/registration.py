@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import names
+from ...privsep import names
 from ..model import SwitchSnapshot
 from . import connect
 from .heartbeat import HEARTBEAT_KEY, ID_KEY

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection
 
-from .. import names
+from ...privsep import names
 from ..errors import AgentError
 from ..model import SwitchPort, SwitchSnapshot
 from . import connect

@@ -17,7 +17,6 @@ from pathlib import Path
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ovn_metadata.agent import names
 from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
 from ovn_metadata.agent.core import port_rows
 from ovn_metadata.agent.core.desired import desired_network
@@ -28,6 +27,7 @@ from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import render_network
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
+from ovn_metadata.privsep import names
 
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
