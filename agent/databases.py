@@ -14,7 +14,7 @@ from .model import ChassisSnapshot
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
-from .snapshots import Snapshots
+from .reconcile.snapshots import Snapshots
 
 LOG = logging.getLogger(__name__)
 

@@ -17,14 +17,14 @@ from .begin import begin
 from .config.options import version
 from .config.reload import Configuration
 from .errors import AgentError
-from .host import Host
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
 from .monitor.watch import Watch
-from .proxies import Proxies
+from .reconcile.haproxies import Proxies
+from .reconcile.privileged import Host
+from .reconcile.site import Site
 from .service import Service
 from .signals import Signals
-from .site import Site
 
 LOG = logging.getLogger(__name__)
 

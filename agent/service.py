@@ -9,15 +9,15 @@ import time
 from ..privsep import names
 from .databases import Databases
 from .errors import AgentError
-from .gateway import Gateway
-from .nova_hosts import NovaHosts
 from .ovsdb import vswitch
-from .reconciler import Reconciler
-from .repairs import Repairs
-from .site import Site
-from .snapshots import Snapshots
-from .workers import FIRST_LOOK, Workers
-from .workqueue import Queues
+from .reconcile.gateway import Gateway
+from .reconcile.network import Reconciler
+from .reconcile.nova_addresses import NovaHosts
+from .reconcile.repairs import Repairs
+from .reconcile.site import Site
+from .reconcile.snapshots import Snapshots
+from .reconcile.workers import FIRST_LOOK, Workers
+from .reconcile.workqueue import Queues
 
 LOG = logging.getLogger(__name__)
 

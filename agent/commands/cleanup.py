@@ -31,12 +31,12 @@ from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
 from ..haproxy import leftovers
-from ..host import Host
 from ..model import SwitchPort, SwitchSnapshot
 from ..ovsdb import connect, registration, vswitch
 from ..ovsdb.heartbeat import BRIDGE_KEY
-from ..proxies import Proxies
-from ..traces import Traces
+from ..reconcile.haproxies import Proxies
+from ..reconcile.privileged import Host
+from ..reconcile.traces import Traces
 
 PROGRAM = "ovn-metadata-cleanup"
 OK, FAILED, INCOMPLETE = 0, 1, 2

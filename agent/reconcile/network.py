@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from ..privsep import names
-from .core.desired import desired_network
-from .errors import HaproxyError
-from .haproxy import mapfile, render
-from .maps import Rights
-from .model import (
+from ...privsep import names
+from ..core.desired import desired_network
+from ..errors import HaproxyError
+from ..haproxy import mapfile, render
+from ..model import (
     ChassisSnapshot,
     MetadataNetwork,
     SwitchPort,
     SwitchSnapshot,
 )
-from .ovsdb.vswitch import Switch
+from ..ovsdb.vswitch import Switch
+from .maps import Rights
 from .site import Site
 from .snapshots import Snapshots
 from .traces import Traces

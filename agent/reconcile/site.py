@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from .config.settings import Settings
-from .host import Host
-from .monitor.status import Status
-from .proxies import Proxies
+from ..config.settings import Settings
+from ..monitor.status import Status
+from .haproxies import Proxies
+from .privileged import Host
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ import logging
 import os
 from pathlib import Path
 
-from ..privsep import names
-from . import unixsocket
-from .config.settings import Nova, Settings
-from .errors import AgentError
-from .haproxy import files, render
-from .haproxy.public_socket import Access, public_access
-from .haproxy.render import NovaServer, Tls
-from .nova_hosts import NovaHosts
+from ...privsep import names
+from .. import unixsocket
+from ..config.settings import Nova, Settings
+from ..errors import AgentError
+from ..haproxy import files, render
+from ..haproxy.public_socket import Access, public_access
+from ..haproxy.render import NovaServer, Tls
+from .nova_addresses import NovaHosts
 from .site import Site
 
 LOG = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from .config.settings import Nova
-from .config.values import is_address
+from ..config.settings import Nova
+from ..config.values import is_address
 
 LOG = logging.getLogger(__name__)
 

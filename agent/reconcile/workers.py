@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 
-from ..privsep import names
-from ..privsep.errors import FleetError, PrivilegedError
-from .errors import AgentError
+from ...privsep import names
+from ...privsep.errors import FleetError, PrivilegedError
+from ..errors import AgentError
+from ..monitor.status import Status
 from .gateway import Gateway
-from .monitor.status import Status
-from .reconciler import Reconciler
+from .network import Reconciler
 from .snapshots import Snapshots
 from .workqueue import Queues
 

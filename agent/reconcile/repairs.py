@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..privsep import kernel, names
+from ...privsep import kernel, names
 from .site import Site
 from .workers import Workers
 from .workqueue import Queues

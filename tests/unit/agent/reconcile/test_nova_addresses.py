@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ovn_metadata.agent.config.settings import Nova
-from ovn_metadata.agent.nova_hosts import NovaHosts
+from ovn_metadata.agent.reconcile.nova_addresses import NovaHosts
 
 
 class Names:

@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from ..privsep import names
-from .core import settling
-from .model import (
+from ...privsep import names
+from ..core import settling
+from ..model import (
     ChassisSnapshot,
     NetworkSnapshot,
     SwitchPort,
     SwitchSnapshot,
 )
-from .monitor.status import Status
+from ..monitor.status import Status
 from .workqueue import Queues
 
 LOG = logging.getLogger(__name__)

@@ -12,16 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..privsep import names
-from ..privsep.settings import FleetSettings
-from .errors import HaproxyError
-from .haproxy import counters, files, leftovers, stats
-from .haproxy.counters import Counted, NovaCounted
-from .haproxy.places import Places
-from .haproxy.render import Rendered
-from .haproxy.stats import Stats
-from .host import Host
+from ...privsep import names
+from ...privsep.settings import FleetSettings
+from ..errors import HaproxyError
+from ..haproxy import counters, files, leftovers, stats
+from ..haproxy.counters import Counted, NovaCounted
+from ..haproxy.places import Places
+from ..haproxy.render import Rendered
+from ..haproxy.stats import Stats
 from .maps import Maps, Rights
+from .privileged import Host
 
 # From the program's start, or its SIGHUP, to its answer on the stats
 # socket: some 50 ms; far more only where the machine is overloaded.

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from ovn_metadata.agent.workqueue import (
+from ovn_metadata.agent.reconcile.workqueue import (
     FIRST_DELAY_S,
     MAX_DELAY_S,
     WorkQueue,

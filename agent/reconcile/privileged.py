@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..privsep import fleet, names
-from ..privsep import network as namespaces
-from .model import MetadataNetwork
+from ...privsep import fleet, names
+from ...privsep import network as namespaces
+from ..model import MetadataNetwork
 
 
 class Host:

@@ -18,8 +18,8 @@ from ovn_metadata.agent.model import (
     VifPort,
 )
 from ovn_metadata.agent.monitor.status import Status
-from ovn_metadata.agent.snapshots import Snapshots
-from ovn_metadata.agent.workqueue import Queues, WorkQueue
+from ovn_metadata.agent.reconcile.snapshots import Snapshots
+from ovn_metadata.agent.reconcile.workqueue import Queues, WorkQueue
 
 FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Mapping
 
-from ..privsep import names
-from .host import Host
-from .model import SwitchPort, SwitchSnapshot
-from .ovsdb.vswitch import Switch
-from .proxies import Proxies
+from ...privsep import names
+from ..model import SwitchPort, SwitchSnapshot
+from ..ovsdb.vswitch import Switch
+from .haproxies import Proxies
+from .privileged import Host
 
 
 class Traces:

@@ -11,10 +11,10 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from ..privsep.keyed_locks import KeyedLocks
-from .haproxy import files, mapfile, stats
-from .haproxy.places import Places
-from .haproxy.stats import Stats
+from ...privsep.keyed_locks import KeyedLocks
+from ..haproxy import files, mapfile, stats
+from ..haproxy.places import Places
+from ..haproxy.stats import Stats
 
 # What a network may have had before it is left with fewer.
 _MANY_ENTRIES = 4096
