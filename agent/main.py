@@ -12,8 +12,7 @@ from oslo_privsep.comm import PrivsepTimeout
 from ..privsep import context
 from ..privsep.errors import PrivilegedError
 from ..privsep.settings import FleetSettings
-from . import folders, preflight, privileges
-from .begin import begin
+from .commands import check
 from .config.options import version
 from .config.reload import Configuration
 from .errors import AgentError
@@ -24,7 +23,9 @@ from .reconcile.haproxies import Proxies
 from .reconcile.privileged import Host
 from .reconcile.site import Site
 from .service import Service
-from .signals import Signals
+from .startup import daemon, folders
+from .startup.begin import begin
+from .startup.signals import Signals
 
 LOG = logging.getLogger(__name__)
 
@@ -36,9 +37,9 @@ def main() -> int:
     """Run the agent until a signal ends it; return its exit code."""
     signals = Signals()
     argv = sys.argv[1:]
-    if preflight.OPTION in argv:
-        argv.remove(preflight.OPTION)
-        return preflight.run(argv, PROGRAM)
+    if check.OPTION in argv:
+        argv.remove(check.OPTION)
+        return check.run(argv, PROGRAM)
     try:
         configuration, fleet, lock = begin(argv, PROGRAM)
     except (AgentError, PrivilegedError) as error:
@@ -68,7 +69,7 @@ def _serve(
 ) -> None:
     settings = configuration.settings()
     host = Host(state_path=settings.state_path, users=fleet.users)
-    privileges.start_daemon()
+    daemon.start_daemon()
     lock = lock or folders.claim_made(fleet.agent_lock)
     started = host.prepare()
     LOG.info("supervisord %s", "started" if started else "runs already")

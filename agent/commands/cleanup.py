@@ -26,7 +26,7 @@ from oslo_privsep.comm import PrivsepTimeout
 from ...privsep import context, names
 from ...privsep import settings as privileged
 from ...privsep.errors import PrivilegedError
-from .. import folders, privileges, unixsocket
+from .. import unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
@@ -37,6 +37,7 @@ from ..ovsdb.heartbeat import BRIDGE_KEY
 from ..reconcile.haproxies import Proxies
 from ..reconcile.privileged import Host
 from ..reconcile.traces import Traces
+from ..startup import daemon, folders
 
 PROGRAM = "ovn-metadata-cleanup"
 OK, FAILED, INCOMPLETE = 0, 1, 2
@@ -135,8 +136,8 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
                 f"another metadata agent listens on {settings.proxy_socket}; "
                 f"stop it first"
             )
-        privileges.become_service_user(settings, make=False, hand_over=not dry)
-        privileges.start_daemon()
+        daemon.become_service_user(settings, make=False, hand_over=not dry)
+        daemon.start_daemon()
         cleanup = Cleanup(settings, fleet)
         before = cleanup.look()
         if dry:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from oslo_privsep.capabilities import CAPS_BYVALUE
 
-from ovn_metadata.agent.privileges import UNIT_SOCKET
+from ovn_metadata.agent.startup.daemon import UNIT_SOCKET
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import Sandbox, host, units, wait_for
 from sandbox.case import wait_served

@@ -14,9 +14,9 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ..privsep import names
-from ..privsep.places import OLD_FOLDER
-from .errors import StartError
+from ...privsep import names
+from ...privsep.places import OLD_FOLDER
+from ..errors import StartError
 
 # The folders that a metadata agent, Neutron's or this one, makes in
 # state_path, and in those, beside the networks'.

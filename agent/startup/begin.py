@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import IO
 
-from ..privsep import settings as privileged
-from ..privsep.settings import FleetSettings
-from . import folders, privileges
-from .config import logs, options
-from .config.options import version
-from .config.reload import Configuration
+from ...privsep import settings as privileged
+from ...privsep.settings import FleetSettings
+from ..config import logs, options
+from ..config.options import version
+from ..config.reload import Configuration
+from . import daemon, folders, user
 
 LOG = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ def begin(
     """
     conf, settings = options.load(argv, program)
     lock = folders.claim_early(settings)
-    warning = privileges.become_service_user(
+    warning = daemon.become_service_user(
         settings, log=logs.file_of(conf, program)
     )
     folders.ensure(settings)
-    privileges.check_readable(settings)
+    user.check_readable(settings)
     fleet = privileged.load(settings.privileged_config)
     logs.set_up(conf, program, ovsdb_level=settings.southbound.log_level)
     LOG.info("%s %s starts", program, version())

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from oslo_privsep import capabilities
 
-from ovn_metadata.agent import handover
 from ovn_metadata.agent.errors import StartError
+from ovn_metadata.agent.startup import ownership
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chown is root's")
 
@@ -28,13 +28,13 @@ def owners(folder: Path) -> dict[str, int]:
 
 
 def hand_over(folder: Path, *, make: bool = True) -> dict[str, int]:
-    handover.hand_over_state_path(folder, USER, make=make)
+    ownership.hand_over_state_path(folder, USER, make=make)
     return owners(folder)
 
 
 def test_a_state_path_that_is_not_there_is_made_if_asked_for(tmp_path):
     folder = tmp_path / "a" / "state"
-    handover.hand_over_state_path(folder, USER, make=False)
+    ownership.hand_over_state_path(folder, USER, make=False)
     assert not folder.exists()
     assert hand_over(folder) == {".": 4711}
 
@@ -75,7 +75,7 @@ def test_roots_that_may_not_look_everywhere_gets_by(tmp_path, closed):
     def with_chown_only() -> None:
         kept = [capabilities.CAP_CHOWN]
         capabilities.drop_all_caps_except(kept, kept, [])
-        handover.hand_over_state_path(tmp_path, USER, make=True)
+        ownership.hand_over_state_path(tmp_path, USER, make=True)
 
     with ThreadPoolExecutor(1) as thread:  # capabilities are a thread's
         thread.submit(with_chown_only).result()
@@ -97,25 +97,25 @@ def test_no_link_is_followed(tmp_path, name):
     state = tmp_path / "state"
     state.mkdir()
     (state / name).symlink_to(precious)
-    handover.hand_over_state_path(state, USER, make=True)
+    ownership.hand_over_state_path(state, USER, make=True)
     assert owners(precious) == {".": 0, "pids": 0}
 
 
 def test_a_file_in_its_place_is_told(tmp_path):
     (tmp_path / "state").write_text("")
     with pytest.raises(StartError, match="state_path"):
-        handover.hand_over_state_path(tmp_path / "state", USER, make=True)
+        ownership.hand_over_state_path(tmp_path / "state", USER, make=True)
 
 
 def test_a_log_of_roots_is_handed_over(tmp_path):
     log = tmp_path / "agent.log"
-    handover.hand_over_log(log, USER)
+    ownership.hand_over_log(log, USER)
     assert not log.exists()
     log.write_text("")
-    handover.hand_over_log(log, USER)
+    ownership.hand_over_log(log, USER)
     assert log.stat().st_uid == 4711
     os.chown(log, 815, -1)
-    handover.hand_over_log(log, USER)
+    ownership.hand_over_log(log, USER)
     assert log.stat().st_uid == 815
 
 
@@ -124,5 +124,5 @@ def test_a_link_in_the_logs_place_leads_nowhere(tmp_path, link):
     precious = tmp_path / "precious"
     precious.write_text("")
     link(precious, tmp_path / "agent.log")
-    handover.hand_over_log(tmp_path / "agent.log", USER)
+    ownership.hand_over_log(tmp_path / "agent.log", USER)
     assert precious.stat().st_uid == 0

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import IO
 
-from ..privsep import fleet as fleet_calls
-from ..privsep import settings as privileged
-from ..privsep.settings import FleetSettings
-from .config.settings import Settings
-from .errors import StartError
-from .haproxy.places import Places
+from ...privsep import fleet as fleet_calls
+from ...privsep import settings as privileged
+from ...privsep.settings import FleetSettings
+from ..config.settings import Settings
+from ..errors import StartError
+from ..haproxy.places import Places
 
 
 def places(settings: Settings, fleet: FleetSettings) -> Places:

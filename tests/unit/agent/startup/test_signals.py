@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovn_metadata.agent.signals import Signals
+from ovn_metadata.agent.startup.signals import Signals
 
 
 @pytest.fixture(autouse=True)

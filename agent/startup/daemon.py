@@ -1,4 +1,4 @@
-"""Who the agent runs as, and how it gets its privileged daemon.
+"""How the agent gets its privileged daemon.
 
 By a connection to a socket of root's, at which each is served by a daemon of
 its own: systemd listens at UNIT_SOCKET; an agent that is started as root, as
@@ -8,7 +8,6 @@ user. Without either, by sudo and rootwrap.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import secrets
@@ -22,50 +21,16 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_privsep import daemon
 
-from ..privsep import context, kernel
-from ..privsep.errors import PrivilegedError
-from . import handover
-from .config.settings import Settings
-from .errors import StartError
+from ...privsep import context, kernel
+from ...privsep.errors import PrivilegedError
+from ..config.settings import Settings
+from ..errors import StartError
+from . import ownership, user
 
 ROOTWRAP_CONFIG = "/etc/ovn-metadata-agent/rootwrap.conf"
-SERVICE_USERS = ("ovn-metadata", "neutron")
 _HELPER = "privsep-helper"  # oslo.privsep's
-_PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
 # Of ovn-metadata-privsep.socket.
 UNIT_SOCKET = "/run/ovn-metadata-privsep.sock"
-
-
-def service_user(settings: Settings) -> pwd.struct_passwd | None:
-    """Return the user to drop to; None if there is none.
-
-    Unless it is configured that is the owner of state_path, which others
-    of the same user may work in too, or the first of SERVICE_USERS.
-    Raises StartError if the configured one does not exist or is root.
-    """
-    name = settings.service_user
-    for candidate in (name,) if name else (*_owner(settings), *SERVICE_USERS):
-        try:
-            user = pwd.getpwnam(candidate)
-        except KeyError:
-            continue
-        if user.pw_uid == 0:
-            raise StartError("service_user is root; name another user")
-        return user
-    if name:
-        raise StartError(
-            f"no user {name} (service_user); create it: useradd --system"
-        )
-    return None
-
-
-def _owner(settings: Settings) -> list[str]:
-    """Return the name of state_path's owner, unless that is root."""
-    try:
-        uid = settings.state_path.stat().st_uid
-        return [pwd.getpwuid(uid).pw_name] if uid else []
-    except (OSError, KeyError):
-        return []
 
 
 def become_service_user(
@@ -90,41 +55,20 @@ def become_service_user(
         return ""
     # Root by sudo is root: the daemon does not work for sudo's caller.
     os.environ.pop("SUDO_UID", None)
-    user = service_user(settings)
-    if user is None:
+    account = user.service_user(settings)
+    if account is None:
         _start_acceptor(settings, pwd.getpwuid(0))
         return (
-            f"running as root: no user {' or '.join(SERVICE_USERS)} here; "
-            f"create one (useradd --system) or set service_user"
+            f"running as root: no user {' or '.join(user.SERVICE_USERS)} "
+            f"here; create one (useradd --system) or set service_user"
         )
     if hand_over:
-        handover.hand_over_state_path(settings.state_path, user, make=make)
+        ownership.hand_over_state_path(settings.state_path, account, make=make)
     if log is not None:
-        handover.hand_over_log(log, user)
-    _start_acceptor(settings, user)
-    drop_to(user)
-    return f"was root, runs as {user.pw_name} from here on"
-
-
-def check_readable(settings: Settings) -> None:
-    """Raise StartError unless we, as who we are now, can read all files.
-
-    Those were looked at before, maybe as root.
-    """
-    for path in settings.files_in_use():
-        if not os.access(path, os.R_OK):
-            raise StartError(
-                f"{path} can't be read as {_own_name()}; let that user read "
-                f"it, and pass through its folders"
-            )
-
-
-def _own_name() -> str:
-    """Return the name of who we are; a container may know none."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"
+        ownership.hand_over_log(log, account)
+    _start_acceptor(settings, account)
+    user.drop_to(account)
+    return f"was root, runs as {account.pw_name} from here on"
 
 
 def start_daemon() -> None:
@@ -150,25 +94,25 @@ def _remedy() -> str:
     if address:
         return "the reason is on this agent's stderr"
     return (
-        f"allow {_own_name()} to run it (sudoers.d/ovn-metadata-agent) and "
-        f"try by hand: {cfg.CONF.privsep.helper_command}"
+        f"allow {user.own_name()} to run it (sudoers.d/ovn-metadata-agent) "
+        f"and try by hand: {cfg.CONF.privsep.helper_command}"
     )
 
 
-def _start_acceptor(settings: Settings, user: pwd.struct_passwd) -> None:
-    """Have a child of ours start a daemon whenever we, as USER, connect.
+def _start_acceptor(settings: Settings, account: pwd.struct_passwd) -> None:
+    """Have a child of ours start a daemon whenever we, as ACCOUNT, connect.
 
     It lives as long as the pipe that we keep open to its stdin, so it
     needs no stopping; a child of ours must not get that end.
     """
     name = f"ovn-metadata-privsep-{os.getpid()}-{secrets.token_hex(8)}"
     python = (sys.executable, "-I", "-m")
-    served = (*python, "ovn_metadata.privsep.daemon", user.pw_name)
+    served = (*python, "ovn_metadata.privsep.daemon", account.pw_name)
     acceptor = (*python, "ovn_metadata.privsep.acceptor", name)
     file = settings.privileged_config
     reader, _writer = os.pipe()
     process = subprocess.Popen(
-        (*acceptor, str(user.pw_uid), *served, *_existing(file)),
+        (*acceptor, str(account.pw_uid), *served, *_existing(file)),
         stdin=reader,
         stdout=subprocess.PIPE,
         env={"PATH": os.defpath},
@@ -237,14 +181,3 @@ def _check_there(path: Path, whose: str) -> None:
             f"{path} is missing; install it (it may be empty): {whose} "
             f"names it"
         )
-
-
-def drop_to(user: pwd.struct_passwd) -> None:
-    """Become USER for good, without any capability or way to get one."""
-    os.initgroups(user.pw_name, user.pw_gid)
-    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    os.environ["HOME"] = user.pw_dir
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise StartError(f"prctl: {os.strerror(ctypes.get_errno())}")

@@ -13,13 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..privsep import settings as privileged
-from ..privsep.errors import PrivilegedError
-from . import folders, privileges
-from .config import logs, options
-from .config.settings import NovaEndpoint, Settings
-from .errors import AgentError, StartError
-from .ovsdb import connect, southbound, vswitch
+from ...privsep import settings as privileged
+from ...privsep.errors import PrivilegedError
+from ..config import logs, options
+from ..config.settings import NovaEndpoint, Settings
+from ..errors import AgentError, StartError
+from ..ovsdb import connect, southbound, vswitch
+from ..startup import folders, user
 
 OPTION = "--check"
 GOOD = 0
@@ -57,13 +57,13 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
     conf, settings = options.load(argv, program)
     was_root = os.geteuid() == 0
     if was_root:
-        user = privileges.service_user(settings)
-        if user is not None:
-            privileges.drop_to(user)
+        account = user.service_user(settings)
+        if account is not None:
+            user.drop_to(account)
     if reason := options.unreadable(argv, program):
         raise StartError(reason)
     folders.ensure(settings, make=False, roots_are_ours=was_root)
-    privileges.check_readable(settings)
+    user.check_readable(settings)
     logs.check(conf, program, roots_are_ours=was_root)
     vswitch.given_chassis_name(settings.chassis_name)
     file = settings.privileged_config

@@ -1,0 +1,1 @@
+"""From a command line to a process that may be the agent."""

@@ -1,0 +1,77 @@
+"""The user that the agent runs as."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+
+from ..config.settings import Settings
+from ..errors import StartError
+
+SERVICE_USERS = ("ovn-metadata", "neutron")
+_PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
+
+
+def service_user(settings: Settings) -> pwd.struct_passwd | None:
+    """Return the user to drop to; None if there is none.
+
+    Unless it is configured that is the owner of state_path, which others
+    of the same user may work in too, or the first of SERVICE_USERS.
+    Raises StartError if the configured one does not exist or is root.
+    """
+    name = settings.service_user
+    for candidate in (name,) if name else (*_owner(settings), *SERVICE_USERS):
+        try:
+            user = pwd.getpwnam(candidate)
+        except KeyError:
+            continue
+        if user.pw_uid == 0:
+            raise StartError("service_user is root; name another user")
+        return user
+    if name:
+        raise StartError(
+            f"no user {name} (service_user); create it: useradd --system"
+        )
+    return None
+
+
+def _owner(settings: Settings) -> list[str]:
+    """Return the name of state_path's owner, unless that is root."""
+    try:
+        uid = settings.state_path.stat().st_uid
+        return [pwd.getpwuid(uid).pw_name] if uid else []
+    except (OSError, KeyError):
+        return []
+
+
+def drop_to(user: pwd.struct_passwd) -> None:
+    """Become USER for good, without any capability or way to get one."""
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    os.environ["HOME"] = user.pw_dir
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise StartError(f"prctl: {os.strerror(ctypes.get_errno())}")
+
+
+def check_readable(settings: Settings) -> None:
+    """Raise StartError unless we, as who we are now, can read all files.
+
+    Those were looked at before, maybe as root.
+    """
+    for path in settings.files_in_use():
+        if not os.access(path, os.R_OK):
+            raise StartError(
+                f"{path} can't be read as {own_name()}; let that user read "
+                f"it, and pass through its folders"
+            )
+
+
+def own_name() -> str:
+    """Return the name of who we are; a container may know none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
