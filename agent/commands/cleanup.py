@@ -30,7 +30,7 @@ from .. import unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
-from ..haproxy import leftovers
+from ..haproxy import stale_files
 from ..model import SwitchPort, SwitchSnapshot
 from ..ovsdb import connect, registration, vswitch
 from ..ovsdb.heartbeat import BRIDGE_KEY
@@ -236,14 +236,14 @@ class Cleanup:
         top = places.old_folder
         others = [
             path
-            for path in leftovers.entries(top)
-            if path not in places.old_folders and not leftovers.is_ours(path)
+            for path in stale_files.entries(top)
+            if path not in places.old_folders and not stale_files.is_ours(path)
         ]
         if others:
             left.append(f"folder {top}: holds other things, {len(others)}")
         elif top.is_dir():
             found[f"folder {top}"] = functools.partial(
-                leftovers.remove_old, places, names.GATEWAY
+                stale_files.remove_old, places, names.GATEWAY
             )
         return found
 

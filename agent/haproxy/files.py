@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import names
+from ...privsep import names
 from ..errors import HaproxyError
 
 # The fleet's group reads them (the folder hands its group down), nobody

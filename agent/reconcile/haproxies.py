@@ -15,11 +15,11 @@ from pathlib import Path
 from ...privsep import names
 from ...privsep.settings import FleetSettings
 from ..errors import HaproxyError
-from ..haproxy import counters, files, leftovers, stats
+from ..haproxy import counters, files, runtime, stale_files
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
-from ..haproxy.stats import Stats
+from ..haproxy.runtime import Stats
 from .maps import Maps, Rights
 from .privileged import Host
 
@@ -70,7 +70,7 @@ class Proxies:
     def _ensure_program(self, network: str, digest: str) -> list[str]:
         """Have what runs be on DIGEST; return what changed."""
         program = self._host.ensure_program(network)
-        running = stats.running_digest(self._stats(network))
+        running = runtime.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
             # Up for a second or more, and nobody listens: somebody has
             # removed the socket, and a reload would not make it again.
@@ -98,7 +98,7 @@ class Proxies:
         Raises OSError and HaproxyError where it does not answer.
         """
         command = counters.command(is_gateway=network == names.GATEWAY)
-        answer = stats.ask(
+        answer = runtime.ask(
             self._stats(network), command, max_bytes=_MAX_COUNTERS
         )
         return counters.parse(answer)
@@ -108,7 +108,7 @@ class Proxies:
 
         Raises OSError and HaproxyError where it does not answer.
         """
-        answer = stats.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
+        answer = runtime.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
 
     def _stats(self, network: str) -> Stats:
@@ -161,21 +161,21 @@ class Proxies:
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
-        leftovers.remove_old(places, network)
+        stale_files.remove_old(places, network)
         return self._host.remove_folders(network) or removed
 
     def remove_old_files(self, network: str) -> None:
         """Remove what an agent before this one has of NETWORK."""
-        leftovers.remove_old(self.places, network)
+        stale_files.remove_old(self.places, network)
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (and gateway) that have a file here."""
-        folders = leftovers.network_folders(self.places)
+        folders = stale_files.network_folders(self.places)
         return {network for network, _ in (*self._files(), *folders)}
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         uids = (self.fleet.uid, os.geteuid())
-        return leftovers.haproxy_files(self.places, uids)
+        return stale_files.haproxy_files(self.places, uids)
 
     def _wait_for(self, network: str, digest: str, *, reload: bool) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.
@@ -186,7 +186,7 @@ class Proxies:
         """
         socket = self._stats(network)
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-        while (running := stats.running_digest(socket)) != digest:
+        while (running := runtime.running_digest(socket)) != digest:
             if running is not None and reload:
                 self._host.reload_program(network)
                 reload = False

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ...privsep.keyed_locks import KeyedLocks
-from ..haproxy import files, mapfile, stats
+from ..haproxy import files, mapfile, runtime
 from ..haproxy.places import Places
-from ..haproxy.stats import Stats
+from ..haproxy.runtime import Stats
 
 # What a network may have had before it is left with fewer.
 _MANY_ENTRIES = 4096
@@ -49,9 +49,9 @@ class Maps:
         with self._locks.held(network):
             wanted = rights()
             files.write(file, mapfile.render_map(wanted))
-            present = stats.read_map(socket, file, entries=len(wanted))
+            present = runtime.read_map(socket, file, entries=len(wanted))
             change = mapfile.change(present, wanted)
-            stats.change_map(socket, file, change)
+            runtime.change_map(socket, file, change)
             return bool(change)
 
     def revoke(
@@ -75,7 +75,7 @@ class Maps:
         is_running = True
         entries = max(len(wanted), _MANY_ENTRIES)
         try:
-            present = stats.read_map(socket, file, entries=entries)
+            present = runtime.read_map(socket, file, entries=entries)
         except (FileNotFoundError, ConnectionRefusedError, PermissionError):
             # Nobody listens, or something else has the name. One that
             # starts just now reads the file.
@@ -99,5 +99,5 @@ class Maps:
         finally:
             if is_running:
                 change = mapfile.change(present, kept)
-                stats.change_map(socket, file, change)
+                runtime.change_map(socket, file, change)
         return tuple(sorted(present.keys() - kept.keys()))

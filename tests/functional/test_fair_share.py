@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent.haproxy import stats
+from ovn_metadata.agent.haproxy import runtime
 from sandbox import Instance, Sandbox, attack, host, wait_for
 from sandbox.case import Case
 
@@ -85,9 +85,9 @@ class Cloud:
     def at_nova(self) -> dict[str, int]:
         """Return how many requests are under way at Nova, by lane."""
         path = host.stats_of("gateway")
-        gateway = stats.Stats(path, path.stat().st_uid)
+        gateway = runtime.Stats(path, path.stat().st_uid)
         found: dict[str, int] = {}
-        for line in stats.ask(gateway, "show stat").splitlines():
+        for line in runtime.ask(gateway, "show stat").splitlines():
             lane, server, *numbers = (line or ",").split(",")
             if server.startswith("nova"):
                 found[lane] = found.get(lane, 0) + int(numbers[2])

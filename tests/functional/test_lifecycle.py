@@ -21,7 +21,7 @@ import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
 from ovn_metadata.agent.haproxy import mapfile
-from ovn_metadata.agent.haproxy.stats import Stats, change_map, read_map
+from ovn_metadata.agent.haproxy.runtime import Stats, change_map, read_map
 from sandbox import Instance, Network, Sandbox, host, wait_for
 from sandbox.case import is_served, wait_served
 from sandbox.daemons import run

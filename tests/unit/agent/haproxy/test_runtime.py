@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.errors import HaproxyError
-from ovn_metadata.agent.haproxy import stats
+from ovn_metadata.agent.haproxy import runtime
 from ovn_metadata.agent.haproxy.mapfile import MapChange
-from ovn_metadata.agent.haproxy.stats import Stats
+from ovn_metadata.agent.haproxy.runtime import Stats
 
 FILE = Path("/var/lib/x.map")
 
@@ -61,9 +61,9 @@ def haproxy(tmp_path):
 
 def test_nobody_listens(tmp_path):
     absent = Stats(tmp_path / "absent", os.geteuid())
-    assert stats.running_digest(absent) is None
+    assert runtime.running_digest(absent) is None
     with pytest.raises(FileNotFoundError):
-        stats.read_map(absent, FILE, entries=10)
+        runtime.read_map(absent, FILE, entries=10)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_nobody_listens(tmp_path):
 )
 def test_running_digest(haproxy, answer, digest):
     haproxy.answer = answer
-    assert stats.running_digest(haproxy.stats) == digest
+    assert runtime.running_digest(haproxy.stats) == digest
     assert haproxy.asked == ["show info"]
 
 
 def test_read_map(haproxy):
     haproxy.answer = "0x55d 10.0.0.1 i|p|s\n0x55e fd00::1 j|p|s\n\n"
-    assert stats.read_map(haproxy.stats, FILE, entries=10) == {
+    assert runtime.read_map(haproxy.stats, FILE, entries=10) == {
         "10.0.0.1": "i|p|s",
         "fd00::1": "j|p|s",
     }
@@ -96,14 +96,14 @@ def test_read_map(haproxy):
 
 def test_deletes_then_sets_then_adds(haproxy):
     change = MapChange(("a",), (("b", "i|p|s"),), (("c", "j|p|s"),))
-    stats.change_map(haproxy.stats, FILE, change)
+    runtime.change_map(haproxy.stats, FILE, change)
     assert haproxy.asked == [
         f"del map {FILE} a; set map {FILE} b i|p|s; add map {FILE} c j|p|s"
     ]
 
 
 def test_nothing_is_sent_for_no_change(haproxy):
-    stats.change_map(haproxy.stats, FILE, MapChange())
+    runtime.change_map(haproxy.stats, FILE, MapChange())
     assert not haproxy.asked
 
 
@@ -111,7 +111,7 @@ def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(haproxy):
     value = f"{'0' * 36}|{'0' * 32}|{'0' * 64}"
     keys = [f"fd00::{number:x}" for number in range(1000)]
     change = MapChange(add=tuple((key, value) for key in keys))
-    stats.change_map(haproxy.stats, FILE, change)
+    runtime.change_map(haproxy.stats, FILE, change)
     assert max(map(len, haproxy.asked)) < 16384 - 1024
     commands = "; ".join(haproxy.asked).split("; ")
     assert commands == [f"add map {FILE} {key} {value}" for key in keys]
@@ -120,7 +120,7 @@ def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(haproxy):
 def test_a_refused_change_is_an_error_with_haproxys_words(haproxy):
     haproxy.answer = "Unknown map identifier.\n\n"
     with pytest.raises(HaproxyError, match=r"Unknown map identifier\.$"):
-        stats.change_map(haproxy.stats, FILE, MapChange(delete=("a",)))
+        runtime.change_map(haproxy.stats, FILE, MapChange(delete=("a",)))
 
 
 def test_socket_of_another_user_is_not_spoken_to(haproxy):
@@ -130,7 +130,7 @@ def test_socket_of_another_user_is_not_spoken_to(haproxy):
     link.symlink_to(haproxy.path)
     for wrong in (other, Stats(link, os.geteuid())):
         with pytest.raises(PermissionError, match="no socket of"):
-            stats.read_map(wrong, FILE, entries=10)
+            runtime.read_map(wrong, FILE, entries=10)
     assert haproxy.asked == []
 
 
@@ -145,7 +145,7 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
     try:
         with pytest.raises(OSError, match="Too many open files"):
-            stats.running_digest(haproxy.stats)
+            runtime.running_digest(haproxy.stats)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert stats.running_digest(haproxy.stats) == "abc"
+    assert runtime.running_digest(haproxy.stats) == "abc"

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from ovn_metadata.agent.haproxy.leftovers import (
+from ovn_metadata.agent.haproxy.places import Places
+from ovn_metadata.agent.haproxy.stale_files import (
     haproxy_files,
     network_folders,
     remove_old,
 )
-from ovn_metadata.agent.haproxy.places import Places
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 
