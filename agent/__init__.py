@@ -1,24 +1,27 @@
-"""The unprivileged side: decides what each network needs, and asks for it.
+"""The unprivileged side: decides what each network needs, and has it done.
 
 How a row travels to a haproxy:
 
-    OVN Southbound         Open vSwitch        ovsdb: an IDL's thread each
+    OVN Southbound         Open vSwitch     ovsdb: a thread with an IDL each
           └────────┬───────────┘
-              Databases                        connect, heartbeat
-                   │  rows
-              Snapshots ── core.settling       what is gone, what is not seen
-                   │  keys of what changed
-               Queues ◀── Repairs              what changed on the host itself
+               Databases                    connect; heartbeat to Neutron
+                   │  rows (core.port_rows makes values of them)
+               Snapshots                    core.settling: gone, or not seen
+                   │  keys of the networks that changed
+                Queues ◀── Repairs          keys of what changed on the host
                    │  one key, one thread
-               Workers
+                Workers
            ┌───────┴────────┐
-       Reconciler        Gateway               core.desired, haproxy.render:
-           └───────┬────────┘                  what should be
-         ┌─────────┼──────────┐
-       Host      vswitch    Proxies            make it so: root's calls, the
-                                               port, haproxy's files and map
+       Reconciler        Gateway            core.desired, haproxy.render:
+           └───────┬────────┘               what should be
+        ┌──────────┼──────────┐
+    Privileged  Vswitch   Haproxies         make it so: calls of root's daemon,
+                                            the port, haproxy's files and maps
 
-`main` wires, `Service` is the life of it all.
+Rooms: `startup` (from a command line to a process that may be the agent),
+`service` (its life), `reconcile` (a key to a host), `ovsdb`, `haproxy` (text,
+and the way to a running one), `monitor` (what it reports), `commands` (what
+operators run), `config` (the operator's files), `core` (pure).
 """
 
 import warnings

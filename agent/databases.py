@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
 
-Idl: TypeAlias = southbound.SouthboundIdl | vswitch.SwitchIdl
+Idl: TypeAlias = southbound.SouthboundIdl | vswitch.VswitchIdl
 
 
 class Databases:
@@ -50,14 +50,14 @@ class Databases:
         tls = settings().southbound
         connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
 
-    def connect_vswitch(self) -> vswitch.Switch | None:
+    def connect_vswitch(self) -> vswitch.Vswitch | None:
         """Return the local database, once it is there; None if stopped."""
         settings = self._settings().vswitch
         chassis = vswitch.given_chassis_name(self._settings().chassis_name)
         remote = settings.connection
 
-        def make() -> vswitch.SwitchIdl:
-            return vswitch.SwitchIdl(
+        def make() -> vswitch.VswitchIdl:
+            return vswitch.VswitchIdl(
                 remote,
                 vswitch.make_helper(remote),
                 chassis_name=chassis,
@@ -65,7 +65,7 @@ class Databases:
             )
 
         link = self._connect(VSWITCH, remote, make, settings.timeout_s)
-        return None if link is None else vswitch.Switch(link)
+        return None if link is None else vswitch.Vswitch(link)
 
     def connect_southbound(self, chassis_name: str) -> bool:
         """Follow the rows of CHASSIS_NAME and send its heartbeat.

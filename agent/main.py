@@ -19,8 +19,8 @@ from .errors import AgentError
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
 from .monitor.watch import Watch
-from .reconcile.haproxies import Proxies
-from .reconcile.privileged import Host
+from .reconcile.haproxies import Haproxies
+from .reconcile.privileged import Privileged
 from .reconcile.site import Site
 from .service import Service
 from .startup import daemon, folders
@@ -68,19 +68,23 @@ def _serve(
     lock: IO[str] | None,
 ) -> None:
     settings = configuration.settings()
-    host = Host(state_path=settings.state_path, users=fleet.users)
+    privileged = Privileged(state_path=settings.state_path, users=fleet.users)
     daemon.start_daemon()
-    lock = lock or folders.claim_made(fleet.agent_lock)
-    started = host.prepare()
+    if lock is None:
+        privileged.make_agent_lock()
+        lock = folders.claim_made(fleet.agent_lock)
+    started = privileged.prepare()
     LOG.info("supervisord %s", "started" if started else "runs already")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
-    proxies = Proxies(host, folders.places(settings, fleet), fleet=fleet)
+    haproxies = Haproxies(
+        privileged, folders.places(settings, fleet), fleet=fleet
+    )
     service = Service(
         Site(
             configuration.settings,
-            host,
-            proxies,
+            privileged,
+            haproxies,
             status,
             has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
         )
@@ -97,7 +101,9 @@ def _serve(
 
     signals.start(stop=stop, reload=reload)
     server.start()
-    watch = Watch(status, read=proxies.counted, read_nova=proxies.nova_counted)
+    watch = Watch(
+        status, read=haproxies.counted, read_nova=haproxies.nova_counted
+    )
     watch.start()
     try:
         service.run()

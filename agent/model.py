@@ -88,7 +88,7 @@ class ChassisSnapshot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SwitchPort:
+class VswitchPort:
     """A port of Open vSwitch that has the form of our veths' names."""
 
     bridge: str
@@ -100,7 +100,7 @@ class SwitchPort:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SwitchSnapshot:
+class VswitchSnapshot:
     """What the local Open vSwitch database says."""
 
     system_id: str = ""  # the chassis' name
@@ -108,7 +108,7 @@ class SwitchSnapshot:
     bridge_exists: bool = False
     datapath_type: str = ""
     # By port name.
-    ports: dict[str, SwitchPort] = dataclasses.field(default_factory=dict)
+    ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
 
     @property
     def is_userspace(self) -> bool:

@@ -79,15 +79,15 @@ class Service:
 
     def _run(self) -> None:
         self._status.waits_for(FIRST_LOOK, "the first pass over all networks")
-        switch = self._databases.connect_vswitch()
-        if switch is None:
+        vswitch_db = self._databases.connect_vswitch()
+        if vswitch_db is None:
             return
         queue = self._queues.reconcile
         workers = Workers(
             self._queues,
             self._snapshots,
             self._status,
-            reconciler=Reconciler(self._site, self._snapshots, switch),
+            reconciler=Reconciler(self._site, self._snapshots, vswitch_db),
             gateway=Gateway(self._site, self._nova_hosts),
         )
         workers.start(self._site.settings().reconcile_workers)

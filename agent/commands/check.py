@@ -111,7 +111,7 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
     connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
     remote = settings.vswitch.connection
     try:
-        ids, bridges = _ask_switch(remote)
+        ids, bridges = _ask_vswitch(remote)
     except OSError as error:
         yield (
             f"Open vSwitch at {remote} ([ovs] ovsdb_connection): {error}; "
@@ -149,7 +149,7 @@ def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
         )
 
 
-def _ask_switch(remote: str) -> tuple[dict[str, str], set[str]]:
+def _ask_vswitch(remote: str) -> tuple[dict[str, str], set[str]]:
     """Return Open_vSwitch's external_ids and the bridges; raise OSError."""
     switches, bridges = connect.transact(
         remote,

@@ -31,11 +31,11 @@ from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
 from ..haproxy import stale_files
-from ..model import SwitchPort, SwitchSnapshot
+from ..model import VswitchPort, VswitchSnapshot
 from ..ovsdb import connect, registration, vswitch
 from ..ovsdb.heartbeat import BRIDGE_KEY
-from ..reconcile.haproxies import Proxies
-from ..reconcile.privileged import Host
+from ..reconcile.haproxies import Haproxies
+from ..reconcile.privileged import Privileged
 from ..reconcile.traces import Traces
 from ..startup import daemon, folders
 
@@ -154,31 +154,33 @@ class Cleanup:
     ) -> None:
         self._settings = settings
         self._places = folders.places(settings, fleet)
-        self._host = Host(state_path=settings.state_path, users=fleet.users)
+        self._privileged = Privileged(
+            state_path=settings.state_path, users=fleet.users
+        )
         self._southbound = ",".join(settings.southbound.remotes)
         self._unseen: list[str] = []
-        self._snapshot = SwitchSnapshot()
+        self._snapshot = VswitchSnapshot()
         self._traces = Traces(
-            self._host,
-            Proxies(self._host, self._places, fleet=fleet),
-            self._connect_switch(),
+            self._privileged,
+            Haproxies(self._privileged, self._places, fleet=fleet),
+            self._connect_vswitch(),
             lambda: self._snapshot,
         )
 
-    def _connect_switch(self) -> vswitch.Switch | None:
+    def _connect_vswitch(self) -> vswitch.Vswitch | None:
         """Return the local database, if it answers."""
         remote = self._settings.vswitch.connection
         tls = self._settings.southbound  # the library knows one set
         connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
         given = vswitch.given_chassis_name(self._settings.chassis_name)
         try:
-            idl = vswitch.SwitchIdl(
+            idl = vswitch.VswitchIdl(
                 remote,
                 vswitch.make_helper(remote),
                 chassis_name=given,
                 on_snapshot=self._note,
             )
-            return vswitch.Switch(connect.start(idl, _TIMEOUT_S))
+            return vswitch.Vswitch(connect.start(idl, _TIMEOUT_S))
         # ovsdbapp raises a bare Exception when no server answers.
         except Exception as error:  # noqa: BLE001
             self._unseen += [
@@ -187,12 +189,12 @@ class Cleanup:
             ]
             return None
 
-    def _note(self, snapshot: SwitchSnapshot) -> None:
+    def _note(self, snapshot: VswitchSnapshot) -> None:
         self._snapshot = snapshot
 
     def look(self) -> Found:
         """Return what there is now; change nothing."""
-        fleet = self._host.look()
+        fleet = self._privileged.look()
         keys, localports = self._registered()
         networks = self._traces.find(
             {
@@ -206,7 +208,7 @@ class Cleanup:
         if fleet["is_service"]:
             left.append("supervisord: ovn-metadata-fleet runs it; stop that")
         elif fleet["folder"]:
-            others[f"fleet in {fleet['folder']}"] = self._host.shut_down
+            others[f"fleet in {fleet['folder']}"] = self._privileged.shut_down
         others |= self._shared_files(left)
         for key in registration.KEYS:
             if key in keys:
@@ -296,15 +298,15 @@ class Cleanup:
         if any("haproxy" in kinds for kinds in found.networks.values()):
             # For the next round: those that no supervisord knows. One that
             # is started now has no programs left to start.
-            attempt("supervisord", self._host.list_programs)
-            attempt("supervisord", self._host.sweep)
+            attempt("supervisord", self._privileged.list_programs)
+            attempt("supervisord", self._privileged.sweep)
         for name, act in found.others.items():
             attempt(name, act)
         return errors
 
 
 def ports_left(
-    ports: Mapping[str, SwitchPort], networks: Collection[str]
+    ports: Mapping[str, VswitchPort], networks: Collection[str]
 ) -> list[str]:
     """Return which of PORTS stay though they look like ours, and why.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...privsep import names
-from ..model import SwitchSnapshot
+from ..model import VswitchSnapshot
 from . import connect
 from .heartbeat import HEARTBEAT_KEY, ID_KEY
 from .southbound import SCHEMA
@@ -19,7 +19,7 @@ from .southbound import SCHEMA
 KEYS = (ID_KEY, HEARTBEAT_KEY)
 
 
-def read(remote: str, vswitch: SwitchSnapshot) -> tuple[set[str], set[str]]:
+def read(remote: str, vswitch: VswitchSnapshot) -> tuple[set[str], set[str]]:
     """Return the keys in the chassis' row, and networks with a port.
 
     Those of localports: Neutron's agent puts no mark on their ports in

@@ -12,7 +12,7 @@ from ovsdbapp.backend.ovs_idl import command, connection
 
 from ...privsep import names
 from ..errors import AgentError
-from ..model import SwitchPort, SwitchSnapshot
+from ..model import VswitchPort, VswitchSnapshot
 from . import connect
 from .database import Database
 
@@ -42,7 +42,7 @@ _COLUMNS = {
 }
 
 
-class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
+class VswitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
     """The IDL of the local Open vSwitch.
 
     `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
@@ -55,11 +55,11 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         helper: Any,
         *,
         chassis_name: str,
-        on_snapshot: Callable[[SwitchSnapshot], None],
+        on_snapshot: Callable[[VswitchSnapshot], None],
     ) -> None:
         """CHASSIS_NAME, unless "", takes precedence over the system-id."""
         super().__init__(remote, helper)
-        self.snapshot = SwitchSnapshot()
+        self.snapshot = VswitchSnapshot()
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
 
@@ -80,7 +80,7 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         connected = bool(self._session.is_connected())
         return connected and self.state == self.IDL_S_MONITORING
 
-    def _read(self) -> SwitchSnapshot:
+    def _read(self) -> VswitchSnapshot:
         tables = {
             name: list(self.tables[name].rows.values()) for name in _COLUMNS
         }
@@ -93,13 +93,13 @@ class SwitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         chassis = self._chassis_name or ids.get("system-id", "")
         name = bridge_name(ids, chassis)
         bridge = next((b for b in tables["Bridge"] if b.name == name), None)
-        return SwitchSnapshot(
+        return VswitchSnapshot(
             system_id=chassis,
             bridge=name,
             bridge_exists=bridge is not None,
             datapath_type=bridge.datapath_type if bridge else "",
             ports={
-                port.name: _switch_port(port, row.name)
+                port.name: _vswitch_port(port, row.name)
                 for row in tables["Bridge"]
                 for port in row.ports
                 if names.is_outer_veth(port.name)
@@ -114,13 +114,13 @@ def bridge_name(ids: Mapping[str, str], chassis: str) -> str:
     return own or ids.get("ovn-bridge", DEFAULT_BRIDGE)
 
 
-def _switch_port(port: Any, bridge: str) -> SwitchPort:
+def _vswitch_port(port: Any, bridge: str) -> VswitchPort:
     ids = _external_ids(port)
     network = ids.get(NETWORK_KEY, "")
     ours = names.is_network(network)
     ours = ours and port.name == names.outer_veth(network)
     ifindex = ids.get(IFINDEX_KEY, "")
-    return SwitchPort(
+    return VswitchPort(
         bridge=bridge,
         iface_id=ids.get("iface-id", ""),
         network=network if ours else "",
@@ -135,7 +135,7 @@ def _external_ids(port: Any) -> dict[str, str]:
     return {}
 
 
-class Switch(Database):
+class Vswitch(Database):
     """ovsdbapp's commands on the local database."""
 
     def plug(

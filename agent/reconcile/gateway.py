@@ -28,9 +28,9 @@ class Gateway:
 
     def __init__(self, site: Site, nova_hosts: NovaHosts) -> None:
         self._settings = site.settings
-        self._places = site.proxies.places
-        self._host = site.host
-        self._proxies = site.proxies
+        self._places = site.haproxies.places
+        self._privileged = site.privileged
+        self._haproxies = site.haproxies
         self._status = site.status
         self._nova_hosts = nova_hosts
 
@@ -69,7 +69,7 @@ class Gateway:
             backlog=settings.backlog,
             socket_mode=access.mode,
         )
-        changes = self._proxies.ensure(names.GATEWAY, wanted, None)
+        changes = self._haproxies.ensure(names.GATEWAY, wanted, None)
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(access, settings)
         self._status.served(names.GATEWAY, digest=wanted.digest)
@@ -81,7 +81,7 @@ class Gateway:
         """Ensure that a gateway runs as it did; tell whether there was one."""
         file = self._places.config(names.GATEWAY)
         if file.exists():
-            self._proxies.run_as_it_is(names.GATEWAY)
+            self._haproxies.run_as_it_is(names.GATEWAY)
             return True
         # That of an older version serves until we know what to write.
         return (self._places.old_folder / file.name).exists()
@@ -145,7 +145,7 @@ class Gateway:
             mode=access.mode, backlog=settings.backlog
         )
         if target.lstat().st_gid != access.gid:
-            self._host.share_socket(target.name, access.gid)
+            self._privileged.share_socket(target.name, access.gid)
         if not self._may_take(settings.proxy_socket):
             return False
         try:
@@ -160,7 +160,7 @@ class Gateway:
         for other in target.parent.iterdir():
             if other != target and other.is_socket():
                 other.unlink()
-        self._proxies.remove_old_files(names.GATEWAY)
+        self._haproxies.remove_old_files(names.GATEWAY)
         return True
 
     def _may_take(self, name: Path) -> bool:
@@ -173,7 +173,7 @@ class Gateway:
         """
         reason = ""
         if not self._places.is_link_of_ours(name):
-            if self._host.sweep():
+            if self._privileged.sweep():
                 reason = "haproxies that were here before have to end first"
             elif unixsocket.is_listening(name):
                 reason = "somebody listens; stop Neutron's agent"

@@ -21,7 +21,7 @@ from ..haproxy.places import Places
 from ..haproxy.render import Rendered
 from ..haproxy.runtime import Stats
 from .maps import Maps, Rights
-from .privileged import Host
+from .privileged import Privileged
 
 # From the program's start, or its SIGHUP, to its answer on the stats
 # socket: some 50 ms; far more only where the machine is overloaded.
@@ -31,13 +31,13 @@ _ANSWER_POLL_S = 0.01
 _MAX_COUNTERS = 1 << 20
 
 
-class Proxies:
+class Haproxies:
     """The haproxies of this host, each by its network (or "gateway")."""
 
     def __init__(
-        self, host: Host, places: Places, *, fleet: FleetSettings
+        self, privileged: Privileged, places: Places, *, fleet: FleetSettings
     ) -> None:
-        self._host = host
+        self._privileged = privileged
         self.places = places
         self.fleet = fleet
         # Digests of configurations that haproxy has accepted.
@@ -58,7 +58,7 @@ class Proxies:
         """
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
-            self._host.make_folders(network)
+            self._privileged.make_folders(network)
         changes = self._ensure_files(network, wanted, rights)
         changes += self._ensure_program(network, wanted.digest)
         if rights is not None and self.maps.ensure(network, rights):
@@ -69,12 +69,12 @@ class Proxies:
 
     def _ensure_program(self, network: str, digest: str) -> list[str]:
         """Have what runs be on DIGEST; return what changed."""
-        program = self._host.ensure_program(network)
+        program = self._privileged.ensure_program(network)
         running = runtime.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
             # Up for a second or more, and nobody listens: somebody has
             # removed the socket, and a reload would not make it again.
-            program = self._host.ensure_program(network, renew=True)
+            program = self._privileged.ensure_program(network, renew=True)
         if program["state"] == "failing":
             raise HaproxyError(
                 f"its haproxy ends as soon as it is started; it said: "
@@ -90,7 +90,7 @@ class Proxies:
 
     def run_as_it_is(self, network: str) -> None:
         """Have the haproxy of NETWORK run on the files that there are."""
-        self._host.ensure_program(network)
+        self._privileged.ensure_program(network)
 
     def counted(self, network: str) -> Counted:
         """Return what the haproxy of NETWORK (or gateway) has counted.
@@ -154,7 +154,7 @@ class Proxies:
         For one that is not to be trusted any more to do as it is told.
         """
         self.maps.write(network, rights)
-        self._host.ensure_program(network, renew=True)
+        self._privileged.ensure_program(network, renew=True)
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; tell if there were any."""
@@ -162,7 +162,7 @@ class Proxies:
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
         stale_files.remove_old(places, network)
-        return self._host.remove_folders(network) or removed
+        return self._privileged.remove_folders(network) or removed
 
     def remove_old_files(self, network: str) -> None:
         """Remove what an agent before this one has of NETWORK."""
@@ -188,7 +188,7 @@ class Proxies:
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         while (running := runtime.running_digest(socket)) != digest:
             if running is not None and reload:
-                self._host.reload_program(network)
+                self._privileged.reload_program(network)
                 reload = False
             if time.monotonic() > deadline:
                 raise HaproxyError(

@@ -16,10 +16,10 @@ from ..haproxy import mapfile, render
 from ..model import (
     ChassisSnapshot,
     MetadataNetwork,
-    SwitchPort,
-    SwitchSnapshot,
+    VswitchPort,
+    VswitchSnapshot,
 )
-from ..ovsdb.vswitch import Switch
+from ..ovsdb.vswitch import Vswitch
 from .maps import Rights
 from .site import Site
 from .snapshots import Snapshots
@@ -34,17 +34,20 @@ class Reconciler:
     """Makes this host serve what the snapshots say, network by network."""
 
     def __init__(
-        self, site: Site, snapshots: Snapshots, switch: Switch
+        self, site: Site, snapshots: Snapshots, vswitch_db: Vswitch
     ) -> None:
         self._settings = site.settings
-        self._host = site.host
-        self._proxies = site.proxies
+        self._privileged = site.privileged
+        self._haproxies = site.haproxies
         self._status = site.status
         self._has_ipv6 = site.has_ipv6
         self._snapshots = snapshots
-        self._switch = switch
+        self._vswitch_db = vswitch_db
         self._traces = Traces(
-            site.host, site.proxies, switch, lambda: snapshots.vswitch
+            site.privileged,
+            site.haproxies,
+            vswitch_db,
+            lambda: snapshots.vswitch,
         )
         # Networks whose veth was made and whose port does not follow yet; a
         # try that failed half-way must not forget.
@@ -79,7 +82,7 @@ class Reconciler:
     def _revoke(
         self, network: str, rights: Callable[[], Mapping[str, str] | None]
     ) -> None:
-        if taken := self._proxies.maps.revoke(network, rights):
+        if taken := self._haproxies.maps.revoke(network, rights):
             addresses = ",".join(taken)
             LOG.info("revoked network=%s addresses=%s", network, addresses)
 
@@ -111,8 +114,8 @@ class Reconciler:
         """
         here = self._traces.find(
             {
-                "program": self._host.list_programs(),
-                "haproxy": self._host.sweep(),
+                "program": self._privileged.list_programs(),
+                "haproxy": self._privileged.sweep(),
             }
         )
         known = {*self._status.networks(), *self._snapshots.chassis.networks}
@@ -131,23 +134,25 @@ class Reconciler:
         self._revoke_or_replace(network, rights)
         vswitch = self._snapshots.vswitch
         changes = list(
-            self._host.apply(wanted, userspace_datapath=vswitch.is_userspace)
+            self._privileged.apply(
+                wanted, userspace_datapath=vswitch.is_userspace
+            )
         )
         changes += self._ensure_port(wanted, vswitch, made="veth" in changes)
         rendered = self._render(wanted)
-        changes += self._proxies.ensure(network, rendered, rights)
+        changes += self._haproxies.ensure(network, rendered, rights)
         self._report_served(wanted, rendered.digest, changes)
 
     def _render(self, wanted: MetadataNetwork) -> render.Rendered:
         settings = self._settings()
         return render.render_network(
             wanted.network,
-            places=self._proxies.places,
+            places=self._haproxies.places,
             timeouts=settings.timeouts,
             limit=settings.rate_limit,
             share=settings.fair_share,
             ipv6=wanted.has_ipv6,
-            gateway_socket=self._proxies.fleet.gateway_socket,
+            gateway_socket=self._haproxies.fleet.gateway_socket,
         )
 
     def _report_served(
@@ -175,7 +180,7 @@ class Reconciler:
             )
 
     def _ensure_port(
-        self, wanted: MetadataNetwork, vswitch: SwitchSnapshot, *, made: bool
+        self, wanted: MetadataNetwork, vswitch: VswitchSnapshot, *, made: bool
     ) -> list[str]:
         """Have the veth of WANTED on the bridge; return what changed.
 
@@ -183,7 +188,7 @@ class Reconciler:
         have been cut off before it could say so.
         """
         network = wanted.network
-        ifindex = self._host.ifindex(network)
+        ifindex = self._privileged.ifindex(network)
         plugged = vswitch.ports.get(names.outer_veth(network))
         known = plugged.ifindex if plugged is not None else None
         if made or known not in (None, ifindex):
@@ -191,12 +196,12 @@ class Reconciler:
         is_new = network in self._to_plug
         if is_new and plugged is not None:
             # The userspace datapath holds on to the device that is gone.
-            self._switch.unplug_for_good(names.outer_veth(network))
-        if not is_new and plugged == SwitchPort(
+            self._vswitch_db.unplug_for_good(names.outer_veth(network))
+        if not is_new and plugged == VswitchPort(
             vswitch.bridge, wanted.localport, network, ifindex
         ):
             return []
-        self._switch.plug(
+        self._vswitch_db.plug(
             network,
             bridge=vswitch.bridge,
             iface_id=wanted.localport,
@@ -218,7 +223,7 @@ class Reconciler:
             if count < _UNRESPONSIVE_TRIES:
                 raise
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
-            self._proxies.replace(network, rights)
+            self._haproxies.replace(network, rights)
         self._unresponsive.pop(network, None)
 
     def _teardown(self, network: str) -> None:

@@ -15,12 +15,17 @@ from ...privsep import network as namespaces
 from ..model import MetadataNetwork
 
 
-class Host:
+class Privileged:
     """Namespaces and haproxy programs of this host."""
 
     def __init__(self, *, state_path: Path, users: str) -> None:
         self._state_path = str(state_path)
         self._users = users
+
+    @staticmethod
+    def make_agent_lock() -> None:
+        """Make the file of the host's lock for one agent."""
+        fleet.make_agent_lock()
 
     def prepare(self) -> bool:
         """Make the gateway's folders and ensure that supervisord runs."""

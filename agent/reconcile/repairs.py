@@ -36,7 +36,7 @@ class Repairs:
         self._try(self._check_fleet, "the fleet does not answer")
 
     def _check_fleet(self) -> None:
-        programs = self._site.host.list_programs()
+        programs = self._site.privileged.list_programs()
         # A gateway that was started again has made its socket again.
         gateway = programs.get(names.GATEWAY, {}).get("pid")
         if gateway != self._gateway:

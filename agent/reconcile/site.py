@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from ..config.settings import Settings
 from ..monitor.status import Status
-from .haproxies import Proxies
-from .privileged import Host
+from .haproxies import Haproxies
+from .privileged import Privileged
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Site:
     """The settings in force, the ways to the host, and the status."""
 
     settings: Callable[[], Settings]
-    host: Host
-    proxies: Proxies
+    privileged: Privileged
+    haproxies: Haproxies
     status: Status
     has_ipv6: bool  # the kernel

@@ -18,8 +18,8 @@ from ..core import settling
 from ..model import (
     ChassisSnapshot,
     NetworkSnapshot,
-    SwitchPort,
-    SwitchSnapshot,
+    VswitchPort,
+    VswitchSnapshot,
 )
 from ..monitor.status import Status
 from .workqueue import Queues
@@ -42,7 +42,7 @@ class Snapshots:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.chassis = ChassisSnapshot(None, {})
-        self.vswitch = SwitchSnapshot()
+        self.vswitch = VswitchSnapshot()
         self._queues = queues
         self._status = status
         self._clock = clock
@@ -102,7 +102,7 @@ class Snapshots:
             LOG.warning("%s", problem)
         status.rows(synced=rows.synced, problems=rows.problems)
 
-    def take_vswitch(self, snapshot: SwitchSnapshot) -> None:
+    def take_vswitch(self, snapshot: VswitchSnapshot) -> None:
         """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""
         before, self.vswitch = self.vswitch, snapshot
         networks = self.chassis.networks.values()
@@ -113,8 +113,8 @@ class Snapshots:
 
 
 def _replugged_networks(
-    before: SwitchSnapshot,
-    after: SwitchSnapshot,
+    before: VswitchSnapshot,
+    after: VswitchSnapshot,
     networks: Iterable[NetworkSnapshot],
 ) -> list[str]:
     """Return those of NETWORKS whose port or bridge is another one."""
@@ -135,9 +135,9 @@ def _replugged_networks(
 
 
 def _is_plugged(
-    port: SwitchPort | None,
+    port: VswitchPort | None,
     network: NetworkSnapshot,
-    vswitch: SwitchSnapshot,
+    vswitch: VswitchSnapshot,
 ) -> bool:
     """Tell whether PORT is on the bridge with the localport's name."""
     if network.localport is None or port is None:

@@ -10,40 +10,40 @@ import collections
 from collections.abc import Callable, Iterable, Mapping
 
 from ...privsep import names
-from ..model import SwitchPort, SwitchSnapshot
-from ..ovsdb.vswitch import Switch
-from .haproxies import Proxies
-from .privileged import Host
+from ..model import VswitchPort, VswitchSnapshot
+from ..ovsdb.vswitch import Vswitch
+from .haproxies import Haproxies
+from .privileged import Privileged
 
 
 class Traces:
     """Finds and removes what is here of networks, served or left over.
 
-    SWITCH is None where Open vSwitch does not answer: no port is seen then.
+    VSWITCH_DB is None if Open vSwitch does not answer: no port is seen then.
     """
 
     def __init__(
         self,
-        host: Host,
-        proxies: Proxies,
-        switch: Switch | None,
-        switch_snapshot: Callable[[], SwitchSnapshot],
+        privileged: Privileged,
+        haproxies: Haproxies,
+        vswitch_db: Vswitch | None,
+        vswitch_snapshot: Callable[[], VswitchSnapshot],
     ) -> None:
-        self._host = host
-        self._proxies = proxies
-        self._switch = switch
-        self._switch_snapshot = switch_snapshot
+        self._privileged = privileged
+        self._haproxies = haproxies
+        self._vswitch_db = vswitch_db
+        self._vswitch_snapshot = vswitch_snapshot
 
     def find(self, known: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
         """Return network (or "gateway") -> kinds of what there is of it.
 
         KNOWN has more of that, kind -> networks: "program" and "haproxy".
         """
-        ports = self._switch_snapshot().ports.values()
+        ports = self._vswitch_snapshot().ports.values()
         kinds = {
             **known,
-            "namespace or veth": self._host.list_networks(),
-            "files": self._proxies.networks_of_files(),
+            "namespace or veth": self._privileged.list_networks(),
+            "files": self._haproxies.networks_of_files(),
             "": [port.network for port in ports if port.network],
         }
         found: dict[str, set[str]] = collections.defaultdict(set)
@@ -56,9 +56,9 @@ class Traces:
                 of.add("port")
         return {network: of for network, of in found.items() if of}
 
-    def _port(self, network: str) -> SwitchPort | None:
+    def _port(self, network: str) -> VswitchPort | None:
         """Return the port that has the name of NETWORK's, if it is ours."""
-        port = self._switch_snapshot().ports.get(names.outer_veth(network))
+        port = self._vswitch_snapshot().ports.get(names.outer_veth(network))
         return None if port is None or port.is_instance else port
 
     def remove(self, network: str, *, program: bool = True) -> bool:
@@ -68,11 +68,14 @@ class Traces:
         the way there; the rest. Raises what the privileged daemon and the
         databases raise.
         """
-        changed = program and self._host.remove_program(network)
+        changed = program and self._privileged.remove_program(network)
         if network != names.GATEWAY:
-            if self._switch is not None and self._port(network) is not None:
-                self._switch.unplug(names.outer_veth(network))
+            if (
+                self._vswitch_db is not None
+                and self._port(network) is not None
+            ):
+                self._vswitch_db.unplug(names.outer_veth(network))
                 changed = True
-            changed |= self._host.remove(network)
+            changed |= self._privileged.remove(network)
         # Last: a file that can't be removed must not stop the rest.
-        return self._proxies.remove_files(network) or changed
+        return self._haproxies.remove_files(network) or changed

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import IO
 
-from ...privsep import fleet as fleet_calls
 from ...privsep import settings as privileged
 from ...privsep.settings import FleetSettings
 from ..config.settings import Settings
@@ -55,8 +54,7 @@ def claim_early(settings: Settings) -> IO[str] | None:
 
 
 def claim_made(path: Path) -> IO[str]:
-    """Return the lock PATH as `claim` does; root makes it ours if need be."""
-    fleet_calls.make_agent_lock()
+    """Return the lock PATH, which root has made ours, as `claim` does."""
     lock = claim(path)
     if lock is None:
         raise StartError(f"{path} can't be locked")

@@ -6,15 +6,15 @@ import pytest
 
 from ovn_metadata.agent.commands import cleanup
 from ovn_metadata.agent.commands.cleanup import Found
-from ovn_metadata.agent.model import SwitchPort
+from ovn_metadata.agent.model import VswitchPort
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 OTHER = "5d4f2075-05e1-4fc1-b653-b16f14b2252a"
 TAP = "tap4c3e1f64-f0"
 
 
-def port(**more) -> SwitchPort:
-    return SwitchPort(bridge="br-int", iface_id="lp", **more)
+def port(**more) -> VswitchPort:
+    return VswitchPort(bridge="br-int", iface_id="lp", **more)
 
 
 @pytest.mark.parametrize(

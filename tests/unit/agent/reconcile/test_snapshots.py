@@ -13,9 +13,9 @@ from ovn_metadata.agent.model import (
     ChassisSnapshot,
     Localport,
     NetworkSnapshot,
-    SwitchPort,
-    SwitchSnapshot,
     VifPort,
+    VswitchPort,
+    VswitchSnapshot,
 )
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.reconcile.snapshots import Snapshots
@@ -133,8 +133,8 @@ def test_all_are_looked_at_when_the_rows_are_there_again():
     assert not machine.queues.all_due.is_set()
 
 
-PLUGGED = SwitchPort("br-int", LOCALPORT.logical_port, NETWORK, 7)
-VSWITCH = SwitchSnapshot("c-1", "br-int", True, "", {TAP: PLUGGED})
+PLUGGED = VswitchPort("br-int", LOCALPORT.logical_port, NETWORK, 7)
+VSWITCH = VswitchSnapshot("c-1", "br-int", True, "", {TAP: PLUGGED})
 
 
 @pytest.mark.parametrize(
