@@ -77,29 +77,14 @@ def _serve(
     LOG.info("supervisord %s", "started" if started else "runs already")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
-    haproxies = Haproxies(
-        privileged, folders.places(settings, fleet), fleet=fleet
+    places = folders.places(settings, fleet)
+    haproxies = Haproxies(privileged, places, fleet=fleet)
+    has_ipv6 = Path("/proc/sys/net/ipv6").is_dir()
+    site = Site(
+        configuration.settings, privileged, haproxies, status, has_ipv6
     )
-    service = Service(
-        Site(
-            configuration.settings,
-            privileged,
-            haproxies,
-            status,
-            has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
-        )
-    )
-
-    def reload() -> None:
-        _reload(configuration, status)
-        service.reconfigured()
-
-    def stop() -> None:
-        service.stop()
-        if not service.has_ended(_END_S):
-            context.stop_daemon()  # a call of it hangs
-
-    signals.start(stop=stop, reload=reload)
+    service = Service(site)
+    _follow_signals(signals, service, configuration, status)
     server.start()
     watch = Watch(
         status, read=haproxies.counted, read_nova=haproxies.nova_counted
@@ -111,6 +96,24 @@ def _serve(
         watch.stop()
         server.stop()
         lock.close()
+
+
+def _follow_signals(
+    signals: Signals,
+    service: Service,
+    configuration: Configuration,
+    status: Status,
+) -> None:
+    def reload() -> None:
+        _reload(configuration, status)
+        service.reconfigured()
+
+    def stop() -> None:
+        service.stop()
+        if not service.has_ended(_END_S):
+            context.stop_daemon()  # a call of it hangs
+
+    signals.start(stop=stop, reload=reload)
 
 
 def _reload(configuration: Configuration, status: Status) -> None:
