@@ -110,7 +110,8 @@ setup(
             "agent-status = ovn_metadata.agent.commands.status:main",
             "ovn-metadata-agent = ovn_metadata.agent.main:main",
             "ovn-metadata-cleanup = ovn_metadata.agent.commands.cleanup:main",
-            "ovn-metadata-fleet = ovn_metadata.privsep.supervisor:main",
+            "ovn-metadata-fleet = "
+            "ovn_metadata.privsep.supervisor.command:main",
             "ovn-metadata-privsep = ovn_metadata.privsep.daemon:main",
             "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",
         ]

@@ -1,6 +1,14 @@
-"""The privileged side: a few calls that a daemon of root's carries out.
+"""The privileged side: which process of root runs what.
 
-`network` and `fleet` have the calls, `context` is how they get there; the
-rest is what they are made of. supervisord loads its extension from here
-too, so nothing is imported on the way.
+    process         user, capabilities            loads of this package
+    privsep daemon  root, NET_ADMIN, SYS_ADMIN,   daemon, context, namespace,
+                    CHOWN                         fleet
+    acceptor        root, all (containers only)   acceptor
+    supervisord     root, all                     supervisor, parts of fleet
+    a haproxy       its own user, none            nothing
+
+The agent calls the functions of `namespace.calls` and `fleet.calls`; `context`
+carries each call to the daemon. `names`, `places`, `validate` and `errors` are
+pure and the agent uses them too. Nothing is imported here: each process loads
+what it needs.
 """

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...privsep import fleet, names
-from ...privsep import network as namespaces
+from ...privsep import names
+from ...privsep.fleet import calls as fleet
+from ...privsep.namespace import calls as namespaces
 from ..model import MetadataNetwork
 
 

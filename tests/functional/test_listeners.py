@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovn_metadata.privsep import listeners
+from ovn_metadata.privsep.supervisor import listeners
 from sandbox.daemons import run
 from sandbox.namespaces import inside
 

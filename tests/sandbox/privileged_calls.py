@@ -20,17 +20,14 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ovn_metadata.privsep import (
-    context,
-    fleet,
-    network,
-    settings,
-)
+from ovn_metadata.privsep import context, settings
 from ovn_metadata.privsep.errors import (
     FleetError,
     InvalidArgumentError,
     SettingsError,
 )
+from ovn_metadata.privsep.fleet import calls as fleet
+from ovn_metadata.privsep.namespace import calls as network
 
 WITH_CAPABILITIES = "kept"
 SEED = 20261125
@@ -160,10 +157,10 @@ _REFUSALS = (InvalidArgumentError, SettingsError, TypeError)
 # What is no entrypoint, though the daemon could import it.
 _NOT_EXPORTED = (
     *("os.system", "subprocess.call", "builtins.eval", "shutil.rmtree"),
-    "ovn_metadata.privsep.network._remove",
+    "ovn_metadata.privsep.namespace.calls._remove",
     "ovn_metadata.privsep.rootfiles.ensure_shared_folder",
     "ovn_metadata.privsep.rootfiles.write_if_different",
-    "ovn_metadata.privsep.fleet.ensure_supervisord",
+    "ovn_metadata.privsep.fleet.calls.ensure_supervisord",
     "ovn_metadata.privsep.links.remove_namespace",
     "ovn_metadata.privsep.context.default.entrypoint",
     "oslo_privsep.daemon.setuid",

@@ -15,8 +15,9 @@ import pyroute2.netlink.exceptions
 import pytest
 from oslo_privsep import comm, daemon
 
-from ovn_metadata.privsep import context, network
+from ovn_metadata.privsep import context
 from ovn_metadata.privsep.errors import InvalidArgumentError, PrivilegedError
+from ovn_metadata.privsep.namespace import calls as network
 
 MODULE = f"{context.__package__}.of_a_test"
 DEADLINE_S = 10

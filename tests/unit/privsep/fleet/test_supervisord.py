@@ -14,7 +14,7 @@ from supervisor.xmlrpc import Faults
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.errors import FleetError
-from ovn_metadata.privsep.rpc import RefusedError, Supervisord
+from ovn_metadata.privsep.fleet.supervisord import RefusedError, Supervisord
 from ovn_metadata.privsep.settings import FleetSettings
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.privsep import kernel, listeners
-from ovn_metadata.privsep.listeners import UnixListener
+from ovn_metadata.privsep import kernel
+from ovn_metadata.privsep.supervisor import listeners
+from ovn_metadata.privsep.supervisor.listeners import UnixListener
 
 
 def has_come_up(master: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ovn_metadata.privsep import stale
+from ovn_metadata.privsep.fleet import stale
 
 HAPROXY = os.path.realpath(sys.executable)
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"

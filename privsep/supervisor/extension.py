@@ -21,7 +21,8 @@ from supervisor import events
 from supervisor.options import UnhosedConfigParser
 from supervisor.xmlrpc import Faults, RPCError
 
-from . import names, stale
+from .. import names
+from ..fleet import stale
 from .held import HeldSockets
 from .programs import Program
 from .takeover import Takeover

@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from . import fleet, program, settings
-from .errors import PrivilegedError
+from .. import settings
+from ..errors import PrivilegedError
+from ..fleet import calls as fleet
+from ..fleet import program
 
 
 def main() -> int:

@@ -26,7 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import kernel, listeners, names, stale
+from .. import kernel, names
+from ..fleet import stale
+from . import listeners
 from .programs import Program
 from .takeover import Takeover
 

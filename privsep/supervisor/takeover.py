@@ -16,9 +16,11 @@ from typing import Any
 import psutil
 from supervisor.states import ProcessStates
 
-from . import listeners, names, stale
+from .. import names
+from ..fleet import stale
+from ..fleet.stale import Stale
+from . import listeners
 from .programs import Program
-from .stale import Stale
 
 # supervisord has other things to do in a round of its loop.
 _ROUND_S = 0.1

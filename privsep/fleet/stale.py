@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 
 import psutil
 
-from . import names
+from .. import names
 
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import psutil
 
-from . import kernel, names
+from .. import kernel, names
 
 # Connections that wait; Linux's net.core.somaxconn.
 _BACKLOG = 4096

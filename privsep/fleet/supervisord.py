@@ -15,9 +15,9 @@ from supervisor.xmlrpc import (
     UnixStreamHTTPConnection,
 )
 
-from . import names
-from .errors import FleetError
-from .settings import FleetSettings
+from .. import names
+from ..errors import FleetError
+from ..settings import FleetSettings
 
 # Below the time after which the agent gives a call up; a haproxy that does
 # not stop when asked to is killed after a quarter of this.

@@ -12,10 +12,12 @@ import psutil
 import pytest
 from supervisor.states import ProcessStates
 
-from ovn_metadata.privsep import listeners, names, stale, takeover
-from ovn_metadata.privsep.held import HeldSockets
-from ovn_metadata.privsep.programs import Program
-from ovn_metadata.privsep.takeover import Takeover
+from ovn_metadata.privsep import names
+from ovn_metadata.privsep.fleet import stale
+from ovn_metadata.privsep.supervisor import listeners, takeover
+from ovn_metadata.privsep.supervisor.held import HeldSockets
+from ovn_metadata.privsep.supervisor.programs import Program
+from ovn_metadata.privsep.supervisor.takeover import Takeover
 
 HAPROXY = "/usr/sbin/haproxy"
 FOLDER = "/state/ovn-metadata-proxy"

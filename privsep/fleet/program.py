@@ -9,14 +9,14 @@ from __future__ import annotations
 import shutil
 import sys
 
-from . import names
-from .settings import FleetSettings
+from .. import names
+from ..settings import FleetSettings
 
 # Where root's tools are; never the caller's PATH.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
-_OUR_INTERFACE = "ovn_metadata.privsep.supervisor_extension:make_interface"
+_OUR_INTERFACE = "ovn_metadata.privsep.supervisor.extension:make_interface"
 
 # A haproxy that ends within START_S of its start is started again at once,
 # then after 2, 3, ... s; after START_RETRIES it is FATAL, and the agent, which

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from . import names
+from .. import names
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

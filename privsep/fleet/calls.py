@@ -15,13 +15,14 @@ import psutil
 from oslo_config import cfg
 from supervisor.xmlrpc import Faults
 
-from . import kernel, names, program, rootfiles, stale, validate
-from . import settings as privileged
-from .context import entrypoint
-from .errors import FleetError, SettingsError
-from .places import OLD_FOLDER
-from .rpc import RefusedError, Supervisord
-from .settings import FleetSettings
+from .. import kernel, names, rootfiles, validate
+from .. import settings as privileged
+from ..context import entrypoint
+from ..errors import FleetError, SettingsError
+from ..places import OLD_FOLDER
+from ..settings import FleetSettings
+from . import program, stale
+from .supervisord import RefusedError, Supervisord
 
 START_TIMEOUT_S = 15.0
 UNIT_TIMEOUT_S = 5.0

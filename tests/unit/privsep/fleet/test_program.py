@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from supervisor.datatypes import dict_of_key_value_pairs
 
-from ovn_metadata.privsep import names, program, validate
+from ovn_metadata.privsep import names, validate
 from ovn_metadata.privsep.errors import InvalidArgumentError
-from ovn_metadata.privsep.programs import Program
+from ovn_metadata.privsep.fleet import program
 from ovn_metadata.privsep.settings import FleetSettings
+from ovn_metadata.privsep.supervisor.programs import Program
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 SETTINGS = FleetSettings(
@@ -124,7 +125,7 @@ def test_supervisord_listens_on_one_socket_for_root_alone():
     ]
     assert factories == [
         "supervisor.rpcinterface:make_main_rpcinterface",
-        "ovn_metadata.privsep.supervisor_extension:make_interface",
+        "ovn_metadata.privsep.supervisor.extension:make_interface",
     ]
 
 

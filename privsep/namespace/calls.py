@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pyroute2
 
-from . import kernel, links, names, validate
-from .context import entrypoint
-from .validate import IPInterface
+from .. import kernel, names, validate
+from ..context import entrypoint
+from ..validate import IPInterface
+from . import links
 
 # What the proxy binds without any capability: port 80 and up from zero.
 _UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"

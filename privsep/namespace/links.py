@@ -16,9 +16,9 @@ from pyroute2 import netns
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import ndmsg, rt_proto, rt_scope
 
-from . import kernel, names, rootfiles
-from .errors import LinkError
-from .validate import IPInterface
+from .. import kernel, names, rootfiles
+from ..errors import LinkError
+from ..validate import IPInterface
 
 # <linux/if_addr.h>: the address is used at once, without detection of
 # duplicates: a localport never leaves its chassis.

@@ -1,0 +1,1 @@
+"""Calls about supervisord and its haproxies: the privsep daemon."""

@@ -1,0 +1,1 @@
+"""Calls about the network namespace of a network: the privsep daemon."""
