@@ -1,7 +1,7 @@
-"""`ovn-metadata-agent --check`: would it start here, and be of use?
+"""`ovn-metadata-agent --check`: would the agent start here, and serve?
 
-For packages, deployment tools and operators. Nothing is started, made or
-changed; databases are asked, and Nova is connected to.
+For packages, deployment tools and operators. This starts, creates and
+changes nothing. It queries the databases and connects to Nova.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..startup import folders, user
 
 OPTION = "--check"
 GOOD = 0
-REFUSED = 1  # a start would end with this
-MISSING = 2
+REFUSED = 1  # the agent would not start
+MISSING = 2  # it would start, and wait for something
 
-# @system-ca (haproxy/render.py).
+# For @system-ca (haproxy/render.py).
 _OLDEST_HAPROXY = (2, 6)
 _TIMEOUT_S = 5
 
 
 def run(argv: Sequence[str], program: str) -> int:
-    """Check what ARGV configures and say what is wrong; return the code."""
+    """Check the configuration of ARGV, print problems; return exit code."""
     try:
         settings, haproxy = _load(argv, program)
     except (AgentError, PrivilegedError) as error:
@@ -49,10 +49,10 @@ def run(argv: Sequence[str], program: str) -> int:
 
 
 def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
-    """Return the settings and the path of haproxy, as a start would.
+    """Return the settings and the path of haproxy, read as at a start.
 
-    Root becomes who the agent would be. Raises AgentError and
-    PrivilegedError with the reason why it would not start.
+    If this is root, it becomes the agent's user. Raises AgentError and
+    PrivilegedError with the reason why the agent would not start.
     """
     conf, settings = options.load(argv, program)
     was_root = os.geteuid() == 0
@@ -73,7 +73,7 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
 
 
 def _missing(settings: Settings, haproxy: str) -> Iterator[str]:
-    """Yield what is not there, with where to look."""
+    """Yield each missing thing, with the option or package for it."""
     yield from _old_haproxy(haproxy)
     yield from _missing_of_ovn(settings)
     for endpoint in settings.nova.endpoints:
@@ -90,9 +90,9 @@ def _old_haproxy(haproxy: str) -> Iterator[str]:
 
 
 def haproxy_version(haproxy: str) -> tuple[int, ...]:
-    """Return the version of HAPROXY, like (2, 6); empty if it tells none."""
+    """Return the version of HAPROXY, like (2, 6); () if it prints none."""
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [haproxy, "-v"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ def haproxy_version(haproxy: str) -> tuple[int, ...]:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    match = re.search(rb" version (\d+)\.(\d+)", said)
+    match = re.search(rb" version (\d+)\.(\d+)", output)
     return tuple(map(int, match.groups())) if match else ()
 
 
@@ -111,7 +111,7 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
     connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
     remote = settings.vswitch.connection
     try:
-        ids, bridges = _ask_vswitch(remote)
+        ids, bridges = _query_vswitch(remote)
     except OSError as error:
         yield (
             f"Open vSwitch at {remote} ([ovs] ovsdb_connection): {error}; "
@@ -123,7 +123,7 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
     chassis = chassis or ids.get("system-id", "")
     bridge = vswitch.bridge_name(ids, chassis)
     if bridge not in bridges:
-        yield f"the bridge {bridge}, which ovn-controller makes when it runs"
+        yield f"the bridge {bridge}, which ovn-controller creates"
     if not chassis:
         yield vswitch.NO_SYSTEM_ID
         return
@@ -133,10 +133,10 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
 def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
     remote = ",".join(settings.southbound.remotes)
     try:
-        question = connect.select(
+        query = connect.select(
             "Chassis_Private", ["name"], where=["name", "==", chassis]
         )
-        (found,) = connect.transact(remote, southbound.SCHEMA, [question])
+        (found,) = connect.transact(remote, southbound.SCHEMA, [query])
     except OSError as error:
         yield (
             f"OVN Southbound at {remote} ([ovn] ovn_sb_connection): {error}"
@@ -149,7 +149,7 @@ def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
         )
 
 
-def _ask_vswitch(remote: str) -> tuple[dict[str, str], set[str]]:
+def _query_vswitch(remote: str) -> tuple[dict[str, str], set[str]]:
     """Return Open_vSwitch's external_ids and the bridges; raise OSError."""
     switches, bridges = connect.transact(
         remote,

@@ -1,4 +1,4 @@
-"""`agent-status`: does the agent answer, and what does it serve?"""
+"""`agent-status`: print what the agent serves, for operators and probes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ DEGRADED = 3
 USAGE = 64  # EX_USAGE, <sysexits.h>
 
 _EPILOG = """\
-exit code: 0 all is served; 1 the agent does not answer; 2 it is not ready or
-waits for a database; 3 a network (it is named) can't be served; 64 wrong usage
+exit code: 0 every network is served; 1 the agent does not answer; 2 it is not
+ready or waits for a database; 3 a network (it is named) can't be served; 64
+wrong usage
 """
 
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Exit with a code that is none of the agent's states."""
+        """Exit with a code that means no state of the agent."""
         self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
 
 
@@ -89,7 +90,7 @@ def _configured_socket(arguments: argparse.Namespace) -> Path:
 def ask(path: Path) -> dict[str, Any]:
     """Return the status of the agent at PATH.
 
-    Raises OSError without an answer, ValueError if another program answers.
+    Raises OSError if it does not answer, ValueError if another program does.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
@@ -108,7 +109,7 @@ def ask(path: Path) -> dict[str, Any]:
 
 
 def exit_code(status: dict[str, Any]) -> int:
-    """Return what STATUS means for a health check."""
+    """Return the exit code for STATUS."""
     if not status["ready"]:
         return NOT_READY
     if any(entry["error"] for entry in status["networks"].values()):
@@ -117,7 +118,7 @@ def exit_code(status: dict[str, Any]) -> int:
 
 
 def render(status: dict[str, Any]) -> str:
-    """Return STATUS as an operator reads it."""
+    """Return STATUS as text for an operator."""
     word = "ready" if status["ready"] else "not ready"
     lines = [
         f"agent {status['version']} pid {status['pid']}: {word}, "
@@ -129,7 +130,7 @@ def render(status: dict[str, Any]) -> str:
     failed = sum(bool(entry["error"]) for _, entry in networks)
     if failed:
         lines.append(f"{failed} of {len(networks)} can't be served:")
-    # Failed ones first: a chassis may have hundreds that are served.
+    # Failed ones first: a chassis may serve hundreds of networks.
     for network, entry in sorted(networks, key=lambda n: not n[1]["error"]):
         if entry["error"]:
             lines.append(f"{network}: FAILED: {entry['error']}")
@@ -146,7 +147,7 @@ def render(status: dict[str, Any]) -> str:
 
 
 def _shares(entry: dict[str, Any]) -> list[str]:
-    """Return the lines about clients that are over their share."""
+    """Return the lines about the clients that are over their share."""
     sums = {what: n for what, n in entry.get("shares", {}).items() if n}
     lines = []
     if sums:
@@ -156,7 +157,7 @@ def _shares(entry: dict[str, Any]) -> list[str]:
         )
         lines.append(f"  beyond a share: {counts}")
     lines += [
-        f"  over its share: {who}" for who in entry.get("over_share", ())
+        f"  over its share: {source}" for source in entry.get("over_share", ())
     ]
     return lines
 

@@ -1,11 +1,11 @@
-"""Which ports stay, and what is printed about what was found."""
+"""Which ports stay, and which lines are printed."""
 
 from __future__ import annotations
 
 import pytest
 
-from ovn_metadata.agent.commands import cleanup
-from ovn_metadata.agent.commands.cleanup import Found
+from ovn_metadata.agent.commands import cleanup_report
+from ovn_metadata.agent.commands.cleanup_report import Found
 from ovn_metadata.agent.model import VswitchPort
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -18,11 +18,11 @@ def port(**more) -> VswitchPort:
 
 
 @pytest.mark.parametrize(
-    ("found", "networks", "told"),
+    ("found", "networks", "reason"),
     [
         pytest.param(port(network=NETWORK), (), "", id="our mark"),
         pytest.param(port(), {NETWORK}, "", id="more of it is here"),
-        pytest.param(port(), {OTHER}, "nothing else says so", id="in doubt"),
+        pytest.param(port(), {OTHER}, "has no mark", id="in doubt"),
         pytest.param(port(is_instance=True), (), "", id="an instance's"),
         pytest.param(
             port(is_instance=True),
@@ -38,10 +38,10 @@ def port(**more) -> VswitchPort:
         ),
     ],
 )
-def test_ports_that_stay_are_named(found, networks, told):
-    left = cleanup.ports_left({TAP: found}, networks)
-    assert bool(left) == bool(told)
-    assert all(told in text and TAP in text for text in left)
+def test_ports_that_stay_are_named(found, networks, reason):
+    left = cleanup_report.ports_left({TAP: found}, networks)
+    assert bool(left) == bool(reason)
+    assert all(reason in text and TAP in text for text in left)
 
 
 GATEWAY = Found({"gateway": {"program", "files"}}, {})
@@ -73,7 +73,7 @@ BOTH = Found({NETWORK: {"port"}}, {"folder /a": str})
     ],
 )
 def test_plan(found, lines, code):
-    assert cleanup.tell_plan(found) == (lines, code)
+    assert cleanup_report.report_plan(found) == (lines, code)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_plan(found, lines, code):
         pytest.param(
             NOTHING,
             GATEWAY,
-            ["FAILED gateway: files, program: it is there again, or still"],
+            ["FAILED gateway: files, program: it is still there, or again"],
             1,
             id="one came meanwhile",
         ),
@@ -116,4 +116,4 @@ def test_plan(found, lines, code):
 )
 def test_result(before, after, lines, code):
     errors = {"folder /a": "no right"}
-    assert cleanup.tell_result(before, after, errors) == (lines, code)
+    assert cleanup_report.report_result(before, after, errors) == (lines, code)
