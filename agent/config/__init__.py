@@ -1,5 +1,5 @@
 """The operator's files, and the frozen settings that they become.
 
-Only `options.load` reads these files. The room knows nothing of what the
-settings are used for: it imports the agent's errors and no other module.
+`options.load` reads these files. No module here depends on what the settings
+are used for: of the agent they import the errors only.
 """

@@ -1,4 +1,4 @@
-"""Where the log goes, by oslo.log's options."""
+"""Set up the log as oslo.log's options say."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ LOG = logging.getLogger(__name__)
 
 
 def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
-    """Return the file that CONF has the log in; None if it has none."""
+    """Return the log file that CONF names; None if it names none."""
     if conf.log_file:
         return Path(conf.log_dir or "", conf.log_file)
     return Path(conf.log_dir, f"{program}.log") if conf.log_dir else None
 
 
 def check(conf: cfg.ConfigOpts, program: str, *, roots_are_ours: bool) -> None:
-    """Raise StartError if `set_up` would for a file; make nothing.
+    """Raise StartError if `set_up` could not write the log; create nothing.
 
-    ROOTS_ARE_OURS: a start hands over a log that is root's.
+    ROOTS_ARE_OURS: a start as root gives a log that root owns to the
+    agent's user.
     """
     config = conf.log_config_append
     if config and not os.access(config, os.R_OK):
@@ -33,7 +34,7 @@ def check(conf: cfg.ConfigOpts, program: str, *, roots_are_ours: bool) -> None:
     file = file_of(conf, program)
     if file is None or config:
         return
-    # Not Path's, which raises for a folder that is closed to us.
+    # Path.exists() raises if the folder can't be searched.
     place = file if os.path.exists(file) else file.parent  # noqa: PTH110
     is_roots = os.access(place, os.F_OK) and place.stat().st_uid == 0
     if not (roots_are_ours and is_roots) and not os.access(place, os.W_OK):
@@ -43,24 +44,24 @@ def check(conf: cfg.ConfigOpts, program: str, *, roots_are_ours: bool) -> None:
 def _refused(reason: object) -> StartError:
     return StartError(
         f"can't write the log as uid {os.geteuid()}: {reason}; check "
-        f"log_file, log_dir and the log's other options, and chown what "
-        f"root has left there"
+        f"log_file, log_dir and the log's other options, and chown the "
+        f"files there that root owns"
     )
 
 
 def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
-    """Log as CONF says; may be done again with another.
+    """Log as CONF says; this can be called again with another one.
 
-    OVSDB_LEVEL is that of the OVSDB library's messages. Raises StartError
-    if the log can't be written; where it then goes is open.
+    OVSDB_LEVEL is the level of the OVSDB library's messages. Raises
+    StartError if the log can't be written; where it then goes is undefined.
     """
-    # All of it, whatever the level: connections keep the functions that
-    # they were made with.
+    # Whatever the level: a connection keeps the functions that it was
+    # created with.
     vlog.use_python_logger()
     logging.getLogger(vlog.__name__).setLevel(ovsdb_level)
     try:
         log.setup(conf, program)
-    # What a library down there makes of a bad value.
+    # The libraries below oslo.log raise these for bad values.
     except (
         OSError,
         log.LogConfigError,
@@ -70,7 +71,7 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     ) as error:
         raise _refused(error) from None
     except RuntimeError as error:
-        # oslo.log's, where systemd's Python bindings are missing.
+        # oslo.log raises it if systemd's Python bindings are missing.
         if not conf.use_journal:
             raise
         conf.set_override("use_journal", override=False)

@@ -1,6 +1,7 @@
-"""From the command line and the operator's files to `Settings`.
+"""Read `Settings` from the command line and the operator's files.
 
-Neutron's files can be used as they are: what else they hold is ignored.
+Neutron's files can be used as they are: options of other programs in them are
+ignored.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ NEUTRON_PROGRAM = "neutron-ovn-metadata-agent"
 _DESCRIPTION = (
     "Serve instance metadata on every logical network with a port on this "
     "chassis. Takes neutron.conf and neutron_ovn_metadata_agent.ini as they "
-    "are; all options are in agent.conf.sample. With --check, nothing is "
-    "started: it says whether it would start with this configuration (exit "
-    "code 0; 1: no), and what it would wait for or lack on this host (2)."
+    "are; all options are in agent.conf.sample. With --check it starts "
+    "nothing, and reports whether it would start with this configuration "
+    "(exit code 0; 1: no), and what is missing on this host (2)."
 )
 OWN_FILE = "/etc/ovn-metadata-agent/agent.conf"
 
@@ -45,7 +46,7 @@ _OPTIONS = {
         option.section,
         cfg.Opt(
             option.name,
-            # oslo.config takes any callable, but does not say so.
+            # oslo.config takes any callable, but its types forbid it.
             type=option.value,  # type: ignore[arg-type]  # see above
             default=option.default,
             secret=option.secret,
@@ -59,8 +60,8 @@ _OPTIONS = {
 def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
     """Read the configuration that ARGV names, or the default files.
 
-    PROGRAM, the name we were started by, takes part in finding those.
-    Returns the options too, for oslo.log, which has its own among them.
+    PROGRAM is the name of the command; the default files depend on it.
+    The options are returned for oslo.log, which reads its own among them.
     Raises ConfigError; SystemExit for --help, --version and a bad ARGV.
     """
     files = _Files(argv, program)
@@ -80,10 +81,10 @@ def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
 
 
 def status_socket(argv: Sequence[str], program: str) -> Path:
-    """Return where the agent that is configured by ARGV tells its status.
+    """Return the status socket of the agent that ARGV configures.
 
-    Whatever else is in its files: they may be bad by now, and the agent
-    run on what they said before. Raises ConfigError.
+    No other option is checked: the agent may still run with the settings
+    from before a bad edit. Raises ConfigError.
     """
     files = _Files(argv, program)
     files.read()
@@ -92,7 +93,7 @@ def status_socket(argv: Sequence[str], program: str) -> Path:
 
 
 def unreadable(argv: Sequence[str], program: str) -> str:
-    """Return why the files of ARGV can't be read as who we are now; or ""."""
+    """Return why this user can't read the files of ARGV; "" if it can."""
     try:
         _Files(argv, program)
     except ConfigError as error:
@@ -101,7 +102,7 @@ def unreadable(argv: Sequence[str], program: str) -> str:
 
 
 def version() -> str:
-    """Return the version that is installed."""
+    """Return the installed version."""
     try:
         return importlib.metadata.version("ovn-metadata-agent")
     except importlib.metadata.PackageNotFoundError:
@@ -112,7 +113,7 @@ class _Files:
     """The files that a command line names, or the default ones."""
 
     def __init__(self, argv: Sequence[str], program: str) -> None:
-        """Read their text; raise ConfigError naming one that can't be."""
+        """Read their text; raise ConfigError if a file can't be read."""
         self._argv = list(argv)
         self._program = program
         self._files = _default(cfg.find_config_files, program)
@@ -131,10 +132,10 @@ class _Files:
             self.conf.register_opt(option, group)
 
     def check_log_options(self) -> None:
-        """Raise ConfigError if a file has a bad value for one of oslo.log's.
+        """Raise ConfigError if a file has a bad value for a log option.
 
-        oslo.config converts those that are on the command line too while it
-        parses, and exits without a word about the file.
+        While oslo.config parses the command line, it converts the options
+        that can be given there, and exits without the name of the file.
         """
         for option in _log_options():
             origin = self.sources.find("DEFAULT", option)
@@ -147,7 +148,7 @@ class _Files:
                     ) from None
 
     def read(self) -> None:
-        """Have oslo.config read them; raise ConfigError."""
+        """Read them with oslo.config; raise ConfigError."""
         try:
             self.conf(
                 args=self._argv,
@@ -159,8 +160,7 @@ class _Files:
                 default_config_dirs=self._dirs,
             )
         except cfg.Error as error:
-            # Not its text: that can quote a line, and there is a secret in
-            # one.
+            # Not its text: that can quote a line, which may have the secret.
             raise ConfigError(
                 f"the configuration can't be read: {type(error).__name__}"
             ) from None
@@ -187,7 +187,7 @@ class _Files:
 
 
 def _default(find: Callable[[str, str], list[str]], program: str) -> list[str]:
-    """Return what FIND finds by Neutron's name for us and by PROGRAM."""
+    """Return what FIND finds for PROGRAM and for Neutron's agent."""
     found = [*find(PROJECT, NEUTRON_PROGRAM), *find(PROJECT, program)]
     return list(dict.fromkeys(found))
 
@@ -197,7 +197,7 @@ def _log_options() -> list[cfg.Opt]:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what is wrong in the words of the option's type."""
+    """Return what is wrong, in the words of the option's type."""
     if isinstance(error, RecursionError):
         return 'the "$" in it leads back to itself'
     if isinstance(error, cfg.Error) and error.__context__ is not None:
@@ -229,7 +229,7 @@ def _check_together(settings: Settings, files: _Files) -> None:
         ("[ovs] ovsdb_connection", (settings.vswitch.connection,)),
     ):
         if any(remote.startswith("ssl:") for remote in remotes):
-            # The OVSDB library has no other way.
+            # The OVSDB library needs all three.
             for needed, path in (ours | authorities).items():
                 if path is None:
                     raise files.error(name, f"needs {needed} for ssl")
@@ -247,7 +247,7 @@ def _check_readable(name: str, path: Path, files: _Files) -> None:
 
 
 def _warnings(settings: Settings, sources: Sources) -> Iterator[str]:
-    """Yield what an operator should look at, though it can be used."""
+    """Yield warnings about settings that can be used."""
     nova = settings.nova
     if not settings.shared_secret:
         yield (
@@ -270,13 +270,13 @@ def _warnings(settings: Settings, sources: Sources) -> Iterator[str]:
     ):
         yield (
             "[DEFAULT] nova_metadata_host is an address: haproxy can't "
-            "compare it with Nova's certificate and takes any of the "
-            "authority's; give a name"
+            "compare it with Nova's certificate and accepts any that the "
+            "authority signed; give a name"
         )
     if (settings.workers or 0) > MAX_GATEWAY_THREADS:
         yield (
             f"[DEFAULT] metadata_workers = {settings.workers}: the gateway "
-            f"gets {MAX_GATEWAY_THREADS} threads, haproxy's most"
+            f"gets {MAX_GATEWAY_THREADS} threads, haproxy's maximum"
         )
     own = "ovn_metadata_agent"
     for file, name in sources.names(own):

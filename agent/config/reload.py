@@ -14,7 +14,7 @@ from .settings import Settings, option_of
 
 
 class Configuration:
-    """What the configuration files said when they were last good."""
+    """The settings of the last configuration that could be used."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class Configuration:
     def reload(self) -> tuple[str, ...]:
         """Read the files again; return which changes wait for a restart.
 
-        Raises ConfigError and StartError for what can't be used: then all
-        of the old settings stay in force.
+        Raises ConfigError and StartError if they can't be used: then all of
+        the old settings stay in force.
         """
         try:
             conf, read = options.load(self._argv, self._program)
         except SystemExit:
-            # oslo.config's way with a log option that is on our command
-            # line too.
+            # oslo.config exits for a bad log option that can also be given
+            # on the command line.
             raise ConfigError(
                 "the configuration can't be read: a bad log option"
             ) from None
@@ -65,7 +65,7 @@ class Configuration:
 def after_reload(
     old: Settings, read: Settings
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Return what is in force when READ has taken the place of OLD.
+    """Return the settings in force after READ replaced OLD.
 
     The second value names the options whose change waits for a restart.
     """
@@ -75,7 +75,10 @@ def after_reload(
 
 
 def _merge(old: Any, read: Any, waiting: list[str]) -> Any:
-    """Return READ with what waits for a restart as in OLD; name that."""
+    """Return READ with OLD's values where a change waits for a restart.
+
+    The names of these options are added to WAITING.
+    """
     kept = {}
     for field in dataclasses.fields(old):
         before, after = getattr(old, field.name), getattr(read, field.name)

@@ -1,10 +1,9 @@
-"""Every option once: as the field of `Settings` that it becomes.
+"""Define every option once, as a field of `Settings`.
 
-Names, sections and defaults are those of Neutron's agent; what it does not
-have is in [ovn_metadata_agent]. The text below a field is its help. The
-sample file and docs/reference/options.md are made of this (`make options`).
-`options.load` fills the fields in; the rest of the agent takes them as they
-are: checked, converted, with their units.
+Names, sections and defaults are those of Neutron's agent. Options that it does
+not have are in [ovn_metadata_agent]. The text below a field is its help: `make
+options` writes the sample file and docs/reference/options.md from it.
+`options.load` fills the fields with checked and converted values.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ class Option:
     default: str
     old_name: str = ""
     secret: bool = False
-    restart: bool = False  # a change waits for one; else a reload is enough
+    restart: bool = False  # a change needs a restart, not only a reload
 
     def __str__(self) -> str:
-        """Return its section and name, as an operator reads them."""
+        """Return its section and name, as in the messages."""
         return f"[{self.section}] {self.name}"
 
 
@@ -79,19 +78,19 @@ class Nova:
     """One or several servers of Nova's metadata API. With several, a request
     that cannot be delivered to one goes to another."""
     port: int = _main("nova_metadata_port", values.PORT, "8775")
-    """The port of those servers that are given without one."""
+    """The port of the servers that are given without a port."""
     protocol: str = _main(
         "nova_metadata_protocol", values.choice("http", "https"), "http"
     )
-    """How the gateway talks to Nova."""
+    """The protocol between the gateway and Nova."""
     ca_cert: Path | None = _main("auth_ca_cert", FILE)
     """For https: a PEM file with the authorities that may have signed Nova's
-    certificate. Empty: those of the system."""
+    certificate. Empty: the system's authorities."""
     insecure: bool = _main("nova_metadata_insecure", FLAG, "false")
-    """For https: whether any certificate of Nova is accepted."""
+    """For https: whether every certificate of Nova is accepted, unchecked."""
     client_cert: Path | None = _main("nova_client_cert", FILE)
-    """For https: a PEM file with the certificate that Nova is shown. Needs
-    nova_client_priv_key."""
+    """For https: a PEM file with the certificate that the gateway presents to
+    Nova. Needs nova_client_priv_key."""
     client_key: Path | None = _main("nova_client_priv_key", FILE)
     """A PEM file with the private key of nova_client_cert."""
 
@@ -109,13 +108,13 @@ class Timeouts:
     connect_s: int = _haproxy("timeout_connect", SECONDS, "30")
     """Seconds to connect to the gateway."""
     client_s: int = _haproxy("timeout_client", SECONDS, "32")
-    """Seconds of silence of the instance."""
+    """Seconds that an instance may be silent."""
     server_s: int = _haproxy("timeout_server", SECONDS, "32")
-    """Seconds of silence of the gateway."""
+    """Seconds that the gateway may be silent."""
     http_request_s: int = _haproxy("timeout_http_request", SECONDS, "30")
     """Seconds for a whole request to arrive."""
     http_keep_alive_s: int = _haproxy("timeout_http_keep_alive", SECONDS, "30")
-    """Seconds for the next request on a connection to begin."""
+    """Seconds to wait for the next request on a connection."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,20 +122,20 @@ class RateLimit:
     """How many requests an address may make, in two windows."""
 
     enabled: bool = _limit("rate_limit_enabled", FLAG, "false")
-    """Whether an address that asks too often is answered 429, with
+    """Whether an address that sends too many requests is answered 429, with
     Retry-After. A refused request does not count."""
     ip_versions: tuple[int, ...] = _limit(
         "ip_versions", values.IP_VERSIONS, "4"
     )
-    """The IP versions that are limited. Each is counted by itself."""
+    """The IP versions that are limited. Each is counted on its own."""
     base_window_s: int = _limit("base_window_duration", SECONDS, "10")
-    """Seconds of the long window."""
+    """Length of the long window, in seconds."""
     base_requests: int = _limit("base_query_rate_limit", COUNT, "10")
-    """Requests of an address in the long window."""
+    """Requests that an address may send in the long window."""
     burst_window_s: int = _limit("burst_window_duration", SECONDS, "10")
-    """Seconds of the window for bursts. It has another length."""
+    """Length of the window for bursts, in seconds."""
     burst_requests: int = _limit("burst_query_rate_limit", COUNT, "10")
-    """Requests of an address in the window for bursts."""
+    """Requests that an address may send in the window for bursts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,27 +143,28 @@ class FairShare:
     """What one instance may take; 0 is no limit."""
 
     connections: int = _own("instance_connections", SHARE, "256")
-    """Connections of an instance at a time; more are reset. All addresses
-    that belong to no instance of the network have as many together. 0: no
-    limit."""
+    """Connections that an instance may have at the same time; more are reset.
+    All addresses that belong to no instance of the network together may have
+    as many as one instance. 0: no limit."""
     uploads: int = _own("instance_uploads", SHARE, "2")
-    """Requests of an instance with a body of unknown length, or of more than
-    8 KiB, at a time; more are answered 429. All instances together have four
-    times as many. 0: no limit."""
+    """Uploads that an instance may send at the same time: requests whose body
+    has an unknown length, or more than 8 KiB. More are answered 429. All
+    instances together may send four times as many. 0: no limit."""
     greedy_rate: int = _own("greedy_rate", SHARE, "50")
-    """An instance with more requests a second than this, for 10 s, is greedy.
-    It is limited by greedy_requests while others ask too (in the last
-    minute). 0: none is greedy."""
+    """An instance that sends more requests per second than this, for 10 s, is
+    greedy. greedy_requests limits it while other instances send requests too
+    (in the last minute). 0: no instance is greedy."""
     greedy_requests: int = _own(
         "greedy_requests", values.whole(1, values.MAX_SHARE), "16"
     )
-    """Requests at Nova at a time of all greedy instances together, and as
-    many that are not a plain GET. Others of theirs wait for 9 s and are then
-    answered 503. With several servers of Nova each gets its part."""
+    """Requests that all greedy instances together may have at Nova at the same
+    time, and as many again that are not a plain GET. More of their requests
+    wait for up to 9 s, and are then answered 503. Several servers of Nova
+    share this number."""
     logged_rate: int = _own("logged_rate", SHARE, "50")
-    """The haproxies do not log an instance with more requests a second than
-    this, for 10 s. What is not HTTP, or not finished, is never logged, but
-    counted. 0: no limit."""
+    """The haproxies do not log the requests of an instance that sends more
+    requests per second than this, for 10 s. A request that is not HTTP, or not
+    complete, is counted but never logged. 0: no limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,9 +177,9 @@ class Vswitch:
         "unix:/usr/local/var/run/openvswitch/db.sock",
     )
     """This host's Open vSwitch database; ssl uses the certificates of [ovn].
-    The default is Neutron's. The socket of packages,
-    unix:/run/openvswitch/db.sock, is often for root alone: then run
-    "ovs-vsctl set-manager ptcp:6640:127.0.0.1" and give tcp:127.0.0.1:6640
+    The default is Neutron's. Packages of Open vSwitch have the socket
+    unix:/run/openvswitch/db.sock. If only root may connect to it, run
+    "ovs-vsctl set-manager ptcp:6640:127.0.0.1" and set tcp:127.0.0.1:6640
     here."""
     timeout_s: int = _ovs("ovsdb_connection_timeout", SECONDS, "180")
     """Seconds to wait for the connection, and for a transaction."""
@@ -202,10 +202,11 @@ class Southbound:
     certificate."""
     timeout_s: int = _ovn("ovsdb_connection_timeout", SECONDS, "180")
     """Seconds to wait for the connection, and for a transaction."""
-    # Neutron's 180 leaves a chassis behind for minutes after an outage; this
-    # is the library's own.
+    # With Neutron's 180 a chassis reconnects minutes after an outage. 8 is the
+    # library's default.
     retry_max_interval_s: int = _ovn("ovsdb_retry_max_interval", SECONDS, "8")
-    """The most seconds between two tries to connect. (Neutron: 180.)"""
+    """The longest time between two attempts to connect, in seconds. (Neutron:
+    180.)"""
     probe_interval_ms: int = _ovn(
         "ovsdb_probe_interval", values.whole(0, values.MAX_INT), "60000"
     )
@@ -233,38 +234,39 @@ class Settings:
         "state_path", values.STATE_PATH, "/var/lib/neutron", restart=True
     )
     """The agent's folder, with its sockets and the links to PID files. The
-    agent's user must be able to write to it."""
+    agent's user must be able to write in it."""
     shared_secret: str = _main(
         "metadata_proxy_shared_secret", values.TEXT, secret=True
     )
     """The same secret as [neutron] metadata_proxy_shared_secret in nova.conf,
     where service_metadata_proxy must be true. It signs each instance's
-    identity and never leaves the agent. While it is empty any client that
-    reaches Nova's metadata API can act as any instance; the agent warns."""
+    identity and never leaves the agent. While it is empty, any client that
+    reaches Nova's metadata API can act as any instance, and the agent logs a
+    warning."""
     proxy_socket: Path = _main(
         "metadata_proxy_socket",
         values.SOCKET,
         "$state_path/metadata_proxy",
         restart=True,
     )
-    """Where the gateway's socket is found: a link to the socket itself."""
+    """The path of the gateway's socket: a link to the socket itself."""
     proxy_gid: int | None = _main("metadata_proxy_group", values.GROUP)
-    """The group of the gateway's socket. Empty: the agent's own."""
+    """The group of the gateway's socket. Empty: the agent's group."""
     socket_mode: str = _main(
         "metadata_proxy_socket_mode",
         values.choice("deduce", "user", "group", "all"),
         "deduce",
     )
     """Who may connect to the gateway's socket: user (mode 0644: haproxy's
-    user, who owns it), group (0664: its group too) or all (0666). deduce is
-    group if that is the agent's own, else all. The networks' haproxies need
-    none of it. A request without an identity is answered 404 there, and Nova
-    refuses one that is not signed with its secret."""
+    user, who owns it), group (0664: its group too) or all (0666). deduce means
+    group if that is the agent's group, else all. The networks' haproxies do
+    not use this socket. A request without an identity is answered 404, and
+    Nova refuses one that is not signed with its secret."""
     workers: int | None = _main(
         "metadata_workers", values.optional(values.whole(0))
     )
     """Threads of the gateway. 0 or empty: one, which is enough for 10,000
-    requests a second. At most 64 are used."""
+    requests per second. At most 64 are used."""
     backlog: int = _main("metadata_backlog", COUNT, "4096")
     """Connections that may wait on the gateway's socket."""
     pids_path: Path = _main(
@@ -273,31 +275,32 @@ class Settings:
         "$state_path/external/pids",
         restart=True,
     )
-    """Folder of the haproxies' PID files by Neutron's names: links."""
+    """Folder with links to the haproxies' PID files, under Neutron's names."""
     agent_down_time_s: int = _main("agent_down_time", SECONDS, "75")
-    """Seconds after which Neutron's server calls a silent agent dead; the same
-    as in its neutron.conf. Limits how long a heartbeat may be delayed."""
+    """Seconds after which Neutron's server reports a silent agent as dead; the
+    same as in its neutron.conf. It limits how long a heartbeat may be
+    delayed."""
     root_helper: str | None = _agent("root_helper", values.ROOT_HELPER)
-    """What starts the privileged daemon as root: a prefix of
-    "privsep-helper". Empty, or Neutron's default "sudo": sudo with our own
-    ovn-metadata-rootwrap, as rootwrap/sudoers.d allows it. Not used where
-    there is a /run/ovn-metadata-privsep.sock of the systemd unit
-    ovn-metadata-privsep.socket, or the agent is started as root."""
+    """The command that starts the privileged daemon as root, to be followed by
+    "privsep-helper". Empty, or Neutron's default "sudo": sudo with
+    ovn-metadata-rootwrap, as rootwrap/sudoers.d allows it. Not used if the
+    systemd unit ovn-metadata-privsep.socket has made
+    /run/ovn-metadata-privsep.sock, or if the agent is started as root."""
     helper_command: str | None = _privsep("helper_command", values.COMMAND)
-    """The whole command that starts the privileged daemon, in place of what
-    [AGENT] root_helper makes. The daemon's other options are in a file that
-    only root can write: see privileged_config."""
+    """The whole command that starts the privileged daemon. It replaces [AGENT]
+    root_helper. The daemon's other options are in a file that only root can
+    write: see privileged_config."""
     status_socket: Path = _own(
         "status_socket",
         values.SOCKET,
         "$state_path/ovn-metadata-agent.sock",
         restart=True,
     )
-    """The socket on which agent-status asks the agent."""
+    """The socket from which agent-status reads the agent's status."""
     reconcile_workers: int = _own(
         "reconcile_workers", values.whole(1, 256), "4", restart=True
     )
-    """Networks that are worked on at the same time."""
+    """Networks that are reconciled at the same time."""
     resync_interval_s: int = _own(
         "resync_interval", values.whole(5, values.MAX_SECONDS), "60"
     )
@@ -311,28 +314,27 @@ class Settings:
         "/etc/ovn-metadata-agent/privileged.conf",
         restart=True,
     )
-    """The privileged daemon's own file. Only root may be able to write it; the
+    """The privileged daemon's file. Only root may be able to write it. The
     daemon's systemd unit and the sudoers rule name it too."""
     service_user: str = _own("service_user", values.USER, restart=True)
     """The user that the agent becomes when it is started as root. Empty: the
-    owner of state_path or, if that is root, ovn-metadata or neutron,
-    whichever exists. What an agent that ran as root has left in state_path,
-    and its log, become that user's."""
+    owner of state_path or, if that is root, the first of ovn-metadata and
+    neutron that exists. If an agent ran as root before, its files in
+    state_path and its log get that user as their owner."""
     chassis_name: str = _own("chassis_name", values.NAME, restart=True)
-    """The chassis' name, if ovn-controller is given one by -n. Empty: as it
-    finds it, in its file system-id-override, else in Open_vSwitch
-    external_ids:system-id. A host has one agent: a second one, with any
-    state_path, would take away the networks of the first and is not
-    started."""
-    warnings: tuple[str, ...] = ()  # for the log, once there is one
+    """The chassis' name, if ovn-controller is started with -n. Empty: the name
+    in ovn-controller's file system-id-override, else in Open_vSwitch
+    external_ids:system-id. A host has one agent: a second one would remove the
+    networks of the first, and refuses to start, whatever its state_path."""
+    warnings: tuple[str, ...] = ()  # to be logged when the log is set up
 
     @property
     def gateway_threads(self) -> int:
-        """The gateway's threads: as many as metadata_workers, if possible."""
+        """The number of the gateway's threads."""
         return min(self.workers or 1, MAX_GATEWAY_THREADS)
 
     def files_in_use(self) -> tuple[Path, ...]:
-        """Return the keys and certificates that these settings make use of."""
+        """Return the files of keys and certificates that are used."""
         used: list[Path | None] = []
         if self.uses_ssl:
             southbound = self.southbound
@@ -360,8 +362,8 @@ GROUPS: dict[str, type] = {
     "fair_share": FairShare,
 }
 
-# Options of Neutron's agent without effect here. Their values are never
-# looked at, except by a "$name" in another option.
+# Options of Neutron's agent without effect here. Their values are read only
+# where another option has "$name".
 IGNORED = {
     "DEFAULT": ("host", "metadata_proxy_user"),
     "ovn": ("ovn_nb_connection", "ovn_metadata_enabled"),

@@ -1,9 +1,9 @@
-"""Which file says it: the configuration files, and a refusal of one line.
+"""Find the file that sets an option, for an error message of one line.
 
-oslo.config keeps one file name per section, the last one read that had the
-section, so `conf.get_location()` blames the wrong one of several files; and
-the messages of its errors quote lines, of which one has a secret. So the
-files are read once more here, in its order and with its parser.
+oslo.config remembers one file per section, the last one that has the section.
+So `conf.get_location()` may name the wrong file. Its error messages quote
+lines, and one line has the secret. So this reads the files once more, in the
+same order and with the same parser.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_SHOWN = 80
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value stands, and how it is written there."""
+    """Where a value is set, and how it is written there."""
 
     place: str  # a file, a variable of the environment, "default"
     text: str
@@ -32,20 +32,20 @@ class Origin:
 
 
 class Sources:
-    """What every file says, as text; the last file wins."""
+    """The text of all options in all files; the last file wins."""
 
     def __init__(
         self, argv: Sequence[str], *, files: Sequence[str], dirs: Sequence[str]
     ) -> None:
         """Read the files that ARGV names; FILES and DIRS if it names none.
 
-        Raises ConfigError with one that can't be read.
+        Raises ConfigError if one can't be read.
         """
         names = files_read(argv, files=files, dirs=dirs)
         self._files = [(name, _parse(name)) for name in names]
 
     def names(self, group: str) -> Iterator[tuple[str, str]]:
-        """Yield (file, option) for all that stands in the section GROUP."""
+        """Yield (file, option) for every option in the section GROUP."""
         for file, sections in self._files:
             for section, options in sections.items():
                 if _is_same(section, group):
@@ -87,9 +87,9 @@ def files_read(
 ) -> list[str]:
     """Return the files that oslo.config reads for ARGV, in its order.
 
-    `conf.config_file` and `conf.config_dir` have lost the order between the
-    two, and a folder that is closed to us is an empty one there. Raises
-    ConfigError with a folder that can't be listed.
+    `conf.config_file` and `conf.config_dir` lose the order between the two,
+    and show a folder that can't be listed as empty. Raises ConfigError for
+    such a folder.
     """
     given = list(_given(argv))
     named = {option for option, _ in given}
@@ -125,15 +125,15 @@ def _files_in(folder: str) -> list[str]:
 
 
 def _is_same(section: str, group: str) -> bool:
-    """Tell whether oslo.config takes SECTION for GROUP."""
+    """Return whether oslo.config reads SECTION as GROUP."""
     either = section.lower() == group.lower()
     return section == group if "DEFAULT" in (section, group) else either
 
 
 def _parse(file: str) -> dict[str, dict[str, list[str]]]:
-    """Return what FILE says: section, option, its values.
+    """Return section -> option -> values of FILE.
 
-    A message never quotes a line: it may be the one with the secret.
+    An error message never quotes a line: it may have the secret.
     """
     sections: dict[str, dict[str, list[str]]] = {}
     try:
@@ -143,7 +143,7 @@ def _parse(file: str) -> dict[str, dict[str, list[str]]]:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        reason = "is not a text in UTF-8"
+        reason = "is not UTF-8 text"
     else:
         return sections
     raise ConfigError(f"{file}: {reason}") from None

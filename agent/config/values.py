@@ -1,9 +1,9 @@
-"""What an option's text may be, and the value that it becomes.
+"""Convert an option's text to its value, or report what is allowed.
 
-Each `Value` takes the text, or the default, and returns the value. Otherwise
-it raises ValueError with what is allowed, and never with the text itself,
-which may be a secret. oslo.config's own types quote the text, take an empty
-number for None, and let through what would break an haproxy file.
+Each `Value` takes the text, or the default, and returns the value. For a bad
+text it raises ValueError with what is allowed, never with the text, which may
+be a secret. oslo.config's own types quote the text, accept an empty number as
+None, and accept texts that would break a configuration of haproxy.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ MAX_PORT = 65535
 MAX_INT = 2**31 - 1
 MAX_SECONDS = MAX_INT // 1000
 MAX_SHARE = 1_000_000
-_MAX_ID = 2**32 - 2  # the last one means "no id"
-# Of a socket's path Linux takes 107 bytes. We can do with longer ones, a
-# client that connects to these may not.
+_MAX_ID = 2**32 - 2  # 2**32 - 1 means "no id"
+# Linux accepts 107 bytes as a socket's path. The agent can connect to a longer
+# one, but its clients may not be able to.
 _MAX_SOCKET = 107
-_MAX_STATE_PATH = 60  # there are sockets in it
+_MAX_STATE_PATH = 60  # leaves room for the names of sockets in it
 
 _FLAGS = {
     **dict.fromkeys(("true", "1", "on", "yes"), True),
     **dict.fromkeys(("false", "0", "off", "no"), False),
 }
-# Paths are written into haproxy's and supervisord's files: no blank, quote,
-# backslash, '#', '$', '%' or ';', nor the comma that separates addresses.
+# Paths are written into haproxy's and supervisord's files, where blanks,
+# quotes, backslashes, '#', '$', '%', ';' and commas have a meaning.
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9_@+.=:/-]*")
 _HOST = re.compile(r"(?=.{1,253}$)\w(?:[\w.-]*[\w.])?", re.ASCII)
 _REMOTE = re.compile(
@@ -62,7 +62,7 @@ class Value:
 
 
 def is_address(host: str) -> bool:
-    """Tell whether HOST is an address and no name."""
+    """Return whether HOST is an address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -71,7 +71,7 @@ def is_address(host: str) -> bool:
 
 
 def optional(value: Value) -> Value:
-    """Return the kind that is VALUE, or None for an empty text."""
+    """Return the kind that converts as VALUE does; an empty text is None."""
     return Value(
         lambda text: value.parse(text) if text.strip() else None,
         f"{value.allowed}; or empty",
@@ -79,7 +79,7 @@ def optional(value: Value) -> Value:
 
 
 def choice(*words: str) -> Value:
-    """Return the kind that is one of WORDS."""
+    """Return the kind that accepts one of WORDS."""
     return Value(
         {w: w for w in words}.__getitem__, f"one of {', '.join(words)}"
     )
@@ -100,7 +100,7 @@ def whole(low: int, high: int = MAX_INT) -> Value:
 def _text(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError
-    text.encode()  # a lone surrogate is bytes that are not UTF-8
+    text.encode()  # raises if the bytes were not UTF-8
     return text
 
 
@@ -110,7 +110,7 @@ def _command(text: str) -> str | None:
 
 
 def _root_helper(text: str) -> str | None:
-    # Neutron's default is "sudo": nobody's decision.
+    # "sudo" is Neutron's default, so nobody chose it.
     command = _command(text)
     return None if command == "sudo" else command
 
@@ -132,7 +132,7 @@ def _folder(text: str, *, longest: int = 4095) -> Path:
 
 
 def _user(text: str) -> str:
-    """Return the name of a user of this host, given by name or number."""
+    """Return the name of the user with this name or number."""
     text = text.strip()
     if not text:
         return ""
@@ -162,7 +162,7 @@ def _remote(text: str) -> str:
 
 
 def _items(text: str) -> list[str]:
-    """Return what is between commas; one too many at the end is forgiven."""
+    """Return the items between commas; accept one more comma at the end."""
     items = [
         item.strip() for item in text.strip().removesuffix(",").split(",")
     ]
@@ -172,7 +172,7 @@ def _items(text: str) -> list[str]:
 
 
 def _several(parse: Callable[[str], Any], allowed: str) -> Value:
-    """Return the kind that is one or more of what PARSE takes, each once."""
+    """Return the kind that is a list of what PARSE accepts, each once."""
     return Value(
         lambda text: tuple(dict.fromkeys(map(parse, _items(text)))),
         f"{allowed}; several separated by commas",
@@ -203,7 +203,7 @@ def _host_port(text: str) -> tuple[str, int | None]:
 def _ipv6(text: str) -> str:
     address = ipaddress.IPv6Address(text)
     if address.scope_id is not None:
-        raise ValueError  # haproxy takes no zone
+        raise ValueError  # haproxy does not support zones
     return str(address)
 
 
@@ -215,9 +215,7 @@ SHARE = whole(0, MAX_SHARE)
 FLAG = Value(lambda text: _FLAGS[text.strip().lower()], "true or false")
 TEXT = Value(_text, "one line without control characters")
 NAME = Value(lambda text: _text(text).strip(), TEXT.allowed)
-COMMAND = Value(
-    _command, "a command line, each quote with its second; or empty"
-)
+COMMAND = Value(_command, "a command line with closed quotes; or empty")
 ROOT_HELPER = Value(_root_helper, COMMAND.allowed)
 PATH = Value(_path, _ANY_PATH)
 FILE = optional(PATH)

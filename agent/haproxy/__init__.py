@@ -1,1 +1,1 @@
-"""The haproxies: their files, and what is said to them while they run."""
+"""The haproxies' configurations and files, and commands to running ones."""

@@ -1,7 +1,7 @@
-"""What the haproxies count: the commands, the answers, the sums.
+"""Read the haproxies' counters: commands, answers, sums.
 
-A haproxy forgets its counters when it starts again, and a client a minute
-after its last request. `Sums` adds up what it reports over that.
+A haproxy loses its counters at a restart, and forgets a client a minute after
+its last request. `Sums` adds up the counters over both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Sums:
     def add(self, counted: Counted, now: float) -> list[str]:
         """Add what was COUNTED; return the sources newly over their share.
 
-        What was counted before the first call does not enter the sums.
+        The sums start with the first call: its counters are not added.
         """
         before = self._last or Counted(incomplete=counted.incomplete)
         over = set()
@@ -115,12 +115,12 @@ class Sums:
 
 
 def growth(before: int, after: int) -> int:
-    """Return by how much a counter grew; a smaller one started again."""
+    """Return by how much a counter grew; a smaller one restarted from 0."""
     return after - before if after >= before else after
 
 
 def command(*, is_gateway: bool) -> str:
-    """Return the command that `parse` understands the answer to."""
+    """Return the command whose answer `parse` reads."""
     table = limits.INSTANCES if is_gateway else limits.SOURCES
     return (
         f"show table {table} data.gpc0 gt 0; "
@@ -129,7 +129,7 @@ def command(*, is_gateway: bool) -> str:
 
 
 def parse(answer: str) -> Counted:
-    """Return what ANSWER says; what is not understood counts as nothing."""
+    """Return the counters in ANSWER; ignore what can't be parsed."""
     sources = {}
     for line in answer.splitlines():
         if match := _ENTRY.match(line):
@@ -142,9 +142,9 @@ def parse(answer: str) -> Counted:
 
 
 def parse_nova(answer: str) -> NovaCounted:
-    """Return what the gateway answers to NOVA_COMMAND.
+    """Return the counters in the gateway's ANSWER to NOVA_COMMAND.
 
-    What is not understood counts as nothing.
+    What can't be parsed is ignored.
     """
     rows = [
         row for row in _stat_rows(answer) if row["pxname"] in _NOVA_BACKENDS
@@ -163,7 +163,7 @@ def parse_nova(answer: str) -> NovaCounted:
 
 
 def _stat_rows(answer: str) -> Iterator[Mapping[str, str]]:
-    """Yield the rows of "show stat" in ANSWER, by the names of its columns."""
+    """Yield the rows of "show stat" in ANSWER as column -> value."""
     columns: list[str] = []
     for line in answer.splitlines():
         cells = line.removeprefix("# ").split(",")
@@ -176,7 +176,7 @@ def _stat_rows(answer: str) -> Iterator[Mapping[str, str]]:
 def _number(row: Mapping[str, str], column: str) -> int:
     """Return the number in COLUMN of ROW; 0 for anything else.
 
-    A haproxy that was broken into may write thousands of digits, at which
+    A haproxy that was broken into may write thousands of digits, for which
     int() raises.
     """
     text = row.get(column, "")

@@ -1,4 +1,4 @@
-"""The haproxies' files: checked before they replace the old ones."""
+"""Write and check the haproxies' files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from ...privsep import names
 from ..errors import HaproxyError
 
-# The fleet's group reads them (the folder hands its group down), nobody
-# else: a map holds signatures.
+# Only the fleet's group may read them (a file gets its folder's group): a map
+# holds signatures.
 _MODE = 0o640
 _CHECK_TIMEOUT_S = 20
 
 
 def write(path: Path, text: str) -> bool:
-    """Replace PATH by TEXT at once; tell whether it had another text."""
+    """Replace PATH by TEXT in one step; return whether its text changed."""
     if _has(path, text):
         return False
     _replace(path, text)
@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> bool:
 
 
 def read(path: Path) -> str:
-    """Return the text of PATH; "" where there is none of ours."""
+    """Return the text of PATH; "" if there is none that can be read."""
     try:
         return path.read_text()
     except (FileNotFoundError, PermissionError, UnicodeDecodeError):
@@ -37,10 +37,10 @@ def read(path: Path) -> str:
 def write_checked(
     path: Path, text: str, *, check: Callable[[Path], None]
 ) -> bool:
-    """Replace the configuration PATH by TEXT, if CHECK lets it pass.
+    """Replace the configuration PATH by TEXT, if CHECK accepts it.
 
-    Tells whether it had another text. What CHECK raises, about a file
-    beside PATH, leaves the old one.
+    Returns whether its text changed. CHECK gets a file beside PATH; if it
+    raises, PATH is not changed.
     """
     if _has(path, text):
         return False
@@ -54,18 +54,18 @@ def write_checked(
     return True
 
 
-# With its standard input as the listeners of a network.
+# The standard input stands for a network's listeners.
 _CHECK = f'exec "$0" -c -f "$1" {names.LISTENER_V4}<&0 {names.LISTENER_V6}<&0'
 
 
 def check(path: Path, haproxy: str) -> None:
     """Raise HaproxyError unless HAPROXY accepts the configuration PATH."""
     try:
-        # The descriptors that a program is started with have to be sockets.
+        # haproxy checks that these descriptors are sockets.
         with socket.socket(socket.AF_UNIX) as stdin:
             result = subprocess.run(
                 ["/bin/sh", "-c", _CHECK, haproxy, str(path)],
-                cwd="/",  # it ends without a word where it can't read its own
+                cwd="/",  # haproxy fails in a folder that it can't read
                 stdin=stdin.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -78,12 +78,13 @@ def check(path: Path, haproxy: str) -> None:
         text = re.sub(
             r"\s*\(\d+\) :", "", result.stdout.decode(errors="replace")
         )
-        words = " ".join(text.split())  # without its pid: the same each time
+        # Without haproxy's pid, the message is the same each time.
+        words = " ".join(text.split())
         raise HaproxyError(f"configuration refused by haproxy: {words:.500}")
 
 
 def link(path: Path, target: Path) -> None:
-    """Have PATH lead to TARGET, in one step, whatever it is now."""
+    """Make PATH a link to TARGET, in one step, whatever it is now."""
     if not path.is_symlink() or path.readlink() != target:
         fresh = path.with_name(f".{path.name}.tmp")
         fresh.unlink(missing_ok=True)
@@ -92,10 +93,10 @@ def link(path: Path, target: Path) -> None:
 
 
 def remove(*paths: Path) -> bool:
-    """Remove PATHS; tell whether any was there.
+    """Remove PATHS; return whether any was there.
 
-    Raises the last OSError of one that can't be removed, after all were
-    tried.
+    If some can't be removed, it removes the others and raises the last
+    OSError.
     """
     found = False
     failure: OSError | None = None
@@ -113,15 +114,15 @@ def remove(*paths: Path) -> bool:
 
 
 def _has(path: Path, text: str) -> bool:
-    """Tell whether PATH has TEXT and is its folder's group's to read.
+    """Return whether PATH has TEXT and its folder's group.
 
-    The folder may be another haproxy's by now.
+    The folder may belong to another haproxy now.
     """
     try:
         same = path.read_text() == text
         return same and path.stat().st_gid == path.parent.stat().st_gid
     except (FileNotFoundError, PermissionError, UnicodeDecodeError):
-        return False  # root's, of an earlier agent: replaced below
+        return False  # maybe an earlier agent's, owned by root: replace it
 
 
 def _replace(path: Path, text: str) -> None:
@@ -130,9 +131,9 @@ def _replace(path: Path, text: str) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
     try:
         with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, _MODE)  # whatever the umask says
+            os.fchmod(descriptor, _MODE)  # whatever the umask is
             file.write(text)
     except OSError as error:
-        # What a full disk says does not name it.
+        # The error of a full disk does not name the file.
         raise OSError(error.errno, error.strerror, str(path)) from None
     fresh.replace(path)

@@ -1,4 +1,4 @@
-"""A network's map: address -> whose it is, as haproxy reads it."""
+"""A network's map, address -> instance, in haproxy's format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from ..core import identity
 from ..model import Instance, IPAddress
 
-# The value, in what was read, of a key that a map has twice.
+# The value that `parse_map` returns for a key that a map has twice.
 TWICE = ""
 
 
@@ -25,7 +25,7 @@ class MapChange:
     add: tuple[tuple[str, str], ...] = ()
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to do."""
+        """Return whether there is anything to do."""
         return bool(self.delete or self.set or self.add)
 
 
@@ -36,19 +36,19 @@ def entries(
     return {
         str(address): "|".join(
             (
-                who.instance,
-                who.project,
-                identity.signature(secret, who.instance),
+                owner.instance,
+                owner.project,
+                identity.signature(secret, owner.instance),
             )
         )
-        for address, who in instances
+        for address, owner in instances
     }
 
 
 def same_owner(value: str, other: str) -> bool:
-    """Tell whether both values are the same instance's.
+    """Return whether both values name the same instance and project.
 
-    Their signatures may differ: the secret may be a new one.
+    Their signatures differ after a change of the secret.
     """
     return value.split("|")[:2] == other.split("|")[:2]
 
@@ -65,10 +65,10 @@ def parse_file(text: str) -> dict[str, str]:
 
 
 def parse_map(lines: Iterable[str]) -> dict[str, str]:
-    """Return what haproxy's `show map` lists: "0x... key value" a line.
+    """Return the map that haproxy's `show map` lists.
 
-    A key that is there twice (two agents added it, neither knowing of the
-    other) has the value TWICE, which no entry of ours has.
+    A line is "0x... key value". A key that is there twice (two agents added
+    it at the same time) gets the value TWICE, which no entry has.
     """
     found: dict[str, str] = {}
     for line in lines:
@@ -80,7 +80,7 @@ def parse_map(lines: Iterable[str]) -> dict[str, str]:
 
 
 def _canonical(key: str) -> str:
-    """Return KEY as Python writes an address; haproxy keeps what it got."""
+    """Return the address KEY as Python writes it; haproxy does not."""
     try:
         return str(ipaddress.ip_address(key))
     except ValueError:
@@ -91,7 +91,7 @@ def change(present: Mapping[str, str], wanted: Mapping[str, str]) -> MapChange:
     """Return what turns PRESENT into WANTED.
 
     A key that is there twice is deleted and added again: `set map` would
-    leave both, and `del map` takes both.
+    keep both entries, and `del map` deletes both.
     """
     delete, to_set, add = [], [], []
     for key in sorted(present.keys() | wanted.keys()):

@@ -1,4 +1,4 @@
-"""Where the haproxies' files are: the shared ones, and Neutron's names."""
+"""Paths of the haproxies' files, and of their links for Neutron."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from ...privsep import names, places
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places(places.Places):
-    """The shared places, and those that Neutron knows below state_path."""
+    """The paths of `privsep.places`, and those below state_path."""
 
     state_path: Path
     pids_folder: Path  # of links to the PID files
 
     def pid_link(self, network: str) -> Path:
-        """Path that leads to the PID file of NETWORK (or gateway)."""
+        """Return the path of the link to NETWORK's (or gateway's) PID file."""
         return self.pids_folder / names.pid_file(network)
 
     @property
     def old_folder(self) -> Path:
-        """Folder of Neutron's configurations, and of our older versions'."""
+        """Folder of configurations: of Neutron's agent and older versions."""
         return self.state_path / places.OLD_FOLDER
 
     @property
     def old_socket_folder(self) -> Path:
-        """Folder of the older versions' gateway's socket for everybody."""
+        """Folder of the public socket of older versions' gateways."""
         return self.old_folder / "socket"
 
     @property
     def old_folders(self) -> tuple[Path, ...]:
-        """The older versions' folders that are of no network."""
+        """The older versions' folders that belong to no single network."""
         return self.old_folder / "run", self.old_socket_folder, self.old_folder
 
     def is_link_of_ours(self, path: Path) -> bool:
-        """Tell whether PATH is a link to the gateway's socket."""
+        """Return whether PATH is a link to the gateway's socket."""
         ours = (self.socket_folder, self.old_socket_folder)
         return path.is_symlink() and path.readlink().parent in ours

@@ -1,8 +1,9 @@
 """Who may connect to the gateway's public socket, metadata_proxy_socket.
 
-haproxy makes that socket and stays its owner. It could not replace another
-user's socket: it links the old one first, and fs.protected_hardlinks forbids
-that. So the agent's user gets access by the socket's group.
+haproxy creates that socket and owns it. It could not replace the socket of
+another user: it makes a hard link to the old one first, and
+fs.protected_hardlinks forbids that. So the agent's user gets access by the
+socket's group.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class Access:
 def public_access(
     mode: str, proxy_gid: int | None, *, agent_gid: int
 ) -> Access:
-    """Return what metadata_proxy_socket_mode and _group ask for.
+    """Return the access for metadata_proxy_socket_mode and _group.
 
     MODE is one of MODES or "deduce". PROXY_GID is None if no group is
-    configured; then it is the agent's, AGENT_GID. "deduce" is, as in
-    Neutron, the strictest mode that admits both the agent and that group.
+    configured; AGENT_GID is used then. As in Neutron, "deduce" is the
+    strictest mode that admits both the agent and that group.
     """
     gid = agent_gid if proxy_gid is None else proxy_gid
     if mode == "deduce":

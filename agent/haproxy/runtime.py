@@ -14,7 +14,7 @@ from ..errors import HaproxyError
 from . import mapfile
 
 _TIMEOUT_S = 5.0
-# A haproxy that was broken into may say anything for as long as it likes.
+# A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024
 _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
 # Several commands go in one line; haproxy's buffer is 16 kB.
@@ -25,15 +25,15 @@ class Stats(NamedTuple):
     """A haproxy's stats socket."""
 
     path: Path
-    uid: int  # of that haproxy, so of its socket
+    uid: int  # of that haproxy, which owns the socket
 
 
 def ask(stats: Stats, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
     """Return what the haproxy of STATS answers to COMMAND.
 
-    Raises OSError when nobody listens there, or what has the name is not
-    its socket, TimeoutError if it takes too long, HaproxyError if it says
-    more than MAX_BYTES.
+    Raises OSError if no process listens there or the file is not its
+    socket, TimeoutError if it takes too long, HaproxyError if the answer
+    is longer than MAX_BYTES.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT_S)
@@ -49,11 +49,11 @@ def ask(stats: Stats, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
 
 
 def running_digest(stats: Stats) -> str | None:
-    """Return the digest of what the haproxy of STATS runs on.
+    """Return the digest of the configuration that the haproxy of STATS runs.
 
-    None if nobody listens there; "" if it is not one of our
-    configurations. Raises TimeoutError if somebody does and is too busy,
-    OSError for what says nothing of it, as a lack of descriptors.
+    None if no haproxy listens there; "" if its configuration is not one of
+    the agent's. Raises TimeoutError if it is too busy to answer, OSError
+    for failures on this side, like a lack of descriptors.
     """
     try:
         answer = ask(stats, "show info")
@@ -69,13 +69,13 @@ def running_digest(stats: Stats) -> str | None:
 def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
     """Return the map FILE as the haproxy of STATS has it in memory.
 
-    It should have about ENTRIES. Raises HaproxyError if it has no such
-    map, OSError as `ask` does.
+    ENTRIES is about how many it has. Raises HaproxyError if haproxy has no
+    such map, OSError as `ask` does.
     """
     most = _MAX_ANSWER + _MAX_MAP_LINE * 2 * entries
     answer = ask(stats, f"show map {file}", max_bytes=most)
     if answer.startswith("Unknown map"):
-        raise HaproxyError(f"it has no map {file}")
+        raise HaproxyError(f"haproxy has no map {file}")
     return mapfile.parse_map(answer.splitlines())
 
 

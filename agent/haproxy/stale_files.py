@@ -1,4 +1,4 @@
-"""The haproxies' files that are there, by the networks they are of."""
+"""Find the haproxies' files, each with its network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .places import Places
 def haproxy_files(
     places: Places, uids: Collection[int]
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the network (or "gateway") and the path of each file of ours.
+    """Yield the network (or "gateway") and the path of each of its files.
 
-    But for those in its own folders. Neutron's other agents have PID files
-    of the same names in the same folder: of those only what one of UIDS owns
-    is ours.
+    Files in a network's own folders are left out. Neutron's other agents
+    have PID files with the same names in the same folder: only those that
+    one of UIDS owns are the agent's.
     """
     for folder in (places.config_folder, places.old_folder):
         for path in entries(folder):
@@ -35,7 +35,7 @@ def haproxy_files(
 
 
 def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
-    """Yield the network (or "gateway") and the path of each folder of one."""
+    """Yield the network (or "gateway") and the path of each of its folders."""
     old = (places.old_folder, places.old_folder / "run")
     for parent in (*places.network_parents, *old):
         for path in entries(parent):
@@ -45,18 +45,18 @@ def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether PATH has a name of a network's file or folder."""
+    """Return whether PATH is named like a network's file or folder."""
     name = path.name
     folder = name == names.GATEWAY or names.is_network(name)
     return folder or names.network_of_file(name) is not None
 
 
 def remove_old(places: Places, network: str) -> None:
-    """Remove what is below state_path of NETWORK (or the gateway).
+    """Remove the files of NETWORK (or the gateway) below state_path.
 
-    Of Neutron's agent, or of a version of this one that had the maps with
-    their signatures there. What can't be removed is seen by `haproxy_files`
-    and `network_folders`.
+    Neutron's agent has left them, or a version of this agent that had its
+    maps, with signatures, there. `haproxy_files` and `network_folders` find
+    what can't be removed.
     """
     old = places.old_folder
     if not old.is_dir():
@@ -70,13 +70,13 @@ def remove_old(places: Places, network: str) -> None:
     if network == names.GATEWAY:
         shutil.rmtree(places.old_socket_folder, ignore_errors=True)
     for folder in places.old_folders:
-        with contextlib.suppress(OSError):  # there is more in it
+        with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what is in FOLDER, sorted; nothing where that can't be seen."""
-    # What is closed to us is told where it is to be written.
+    """Return what is in FOLDER, sorted; nothing if it can't be listed."""
+    # A folder that this user may not list is reported by the first write.
     with contextlib.suppress(FileNotFoundError, PermissionError):
         return sorted(folder.iterdir())
     return []

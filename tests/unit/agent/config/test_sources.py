@@ -112,7 +112,7 @@ def test_error_shows_the_value_on_one_line_and_not_all_of_it(tmp_path: Path):
         pytest.param(
             b" s3cr3t\n", "line 1: Unexpected cont", id="nothing to continue"
         ),
-        pytest.param(b"\xffs3cr3t", "is not a text in UTF-8", id="no text"),
+        pytest.param(b"\xffs3cr3t", "is not UTF-8 text", id="no text"),
     ],
 )
 def test_file_that_cannot_be_parsed(tmp_path: Path, content, reason):
