@@ -84,7 +84,8 @@ def read_role(name: str) -> Any:
 def programs() -> set[str]:
     """Return the programs that setup.py installs."""
     text = (host.REPOSITORY / "setup.py").read_text()
-    return set(re.findall(r'"([\w-]+) = [\w.]+:\w+"', text))
+    # A long one is two strings.
+    return set(re.findall(r'"([\w-]+) = (?:"\s+")?[\w.]+:\w+"', text))
 
 
 def fleets() -> set[str]:
