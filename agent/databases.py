@@ -1,4 +1,4 @@
-"""Connect to both databases, have their rows followed, tell if they go."""
+"""Connect to both databases; report when a connection is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Idl: TypeAlias = southbound.SouthboundIdl | vswitch.VswitchIdl
 class Databases:
     """The local Open vSwitch database and OVN's Southbound one.
 
-    Their rows go to SNAPSHOTS, and the heartbeat to Southbound.
+    Their rows go to SNAPSHOTS. The heartbeat for Neutron goes to Southbound.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Databases:
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, Idl] = {}
-        # By name: how often in a row it was found disconnected.
+        # Name of a database -> checks in a row that found it disconnected.
         self._disconnected: dict[str, int] = {}
-        # For both: the library knows one set.
+        # The library has one set of certificates for both databases.
         tls = settings().southbound
         connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
 
     def connect_vswitch(self) -> vswitch.Vswitch | None:
-        """Return the local database, once it is there; None if stopped."""
+        """Wait for the local database and return it; None if stopped."""
         settings = self._settings().vswitch
         chassis = vswitch.given_chassis_name(self._settings().chassis_name)
         remote = settings.connection
@@ -70,7 +70,7 @@ class Databases:
     def connect_southbound(self, chassis_name: str) -> bool:
         """Follow the rows of CHASSIS_NAME and send its heartbeat.
 
-        Tells whether the database is there; if not, we are stopped.
+        Returns False if we are stopped before the database is there.
         """
         settings = self._settings().southbound
         remote = ",".join(settings.remotes)
@@ -122,19 +122,19 @@ class Databases:
             self._heartbeat.note()
 
     def stop(self) -> None:
-        """Send no more heartbeats."""
+        """Stop the heartbeat."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
 
     def is_southbound_connected(self) -> bool:
-        """Tell whether the Southbound server is connected now."""
+        """Return whether the Southbound server is connected now."""
         idl = self._idls.get(SOUTHBOUND)
         return idl is not None and idl.is_connected()
 
     def check(self) -> None:
-        """Note which one is disconnected; to be called every few seconds.
+        """Report lost connections; to be called every few seconds.
 
-        Twice in a row: a server that restarts is not worth a word.
+        Only the second check in a row reports: a server may restart.
         """
         for name, idl in self._idls.items():
             if idl.is_connected():
@@ -146,5 +146,5 @@ class Databases:
             self._disconnected[name] = count
             if count == 2:
                 reason = f"connection to {name} lost"
-                LOG.warning("%s; what is served is served on", reason)
+                LOG.warning("%s; the networks are still served", reason)
                 self._status.waits_for(name, reason)

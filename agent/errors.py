@@ -1,20 +1,20 @@
-"""What the agent raises: one small tree."""
+"""The exceptions of the agent: one small tree."""
 
 
 class AgentError(Exception):
-    """Something the agent can't do; its text is for the operator."""
+    """The agent can't do something; the text is for the operator."""
 
 
 class ConfigError(AgentError):
-    """A configuration that can't be used.
+    """The configuration can't be used.
 
-    The text is one line: the file, the section, the option, what was
-    written there (never a secret) and what is allowed.
+    The text is one line: the file, the section, the option, its value
+    (never a secret) and the values that are allowed.
     """
 
 
 class HaproxyError(AgentError):
-    """A haproxy refused its configuration or a command; the text has why."""
+    """A haproxy refused its configuration or a command; the text says why."""
 
 
 class StartError(AgentError):

@@ -34,7 +34,7 @@ _END_S = 4.0
 
 
 def main() -> int:
-    """Run the agent until a signal ends it; return its exit code."""
+    """Run the agent until a signal stops it; return its exit code."""
     signals = Signals()
     argv = sys.argv[1:]
     if check.OPTION in argv:
@@ -52,7 +52,7 @@ def main() -> int:
     except (OSError, PrivsepTimeout) as error:
         failure = f"{type(error).__name__}: {error}"
     else:
-        LOG.info("%s ends; the networks are served on", PROGRAM)
+        LOG.info("%s ends; the networks are still served", PROGRAM)
         return 0
     finally:
         context.stop_daemon()
@@ -74,7 +74,7 @@ def _serve(
         privileged.make_agent_lock()
         lock = folders.claim_made(fleet.agent_lock)
     started = privileged.prepare()
-    LOG.info("supervisord %s", "started" if started else "runs already")
+    LOG.info("supervisord %s", "started" if started else "was running")
     status = Status(version())
     server = StatusServer(settings.status_socket, status)
     places = folders.places(settings, fleet)
@@ -111,13 +111,13 @@ def _follow_signals(
     def stop() -> None:
         service.stop()
         if not service.has_ended(_END_S):
-            context.stop_daemon()  # a call of it hangs
+            context.stop_daemon()  # a call to it hangs
 
     signals.start(stop=stop, reload=reload)
 
 
 def _reload(configuration: Configuration, status: Status) -> None:
-    """Read the configuration again; what can't be used changes nothing."""
+    """Read the configuration again; if it can't be used, keep the old one."""
     problem = ""
     try:
         waiting = configuration.reload()
@@ -128,7 +128,7 @@ def _reload(configuration: Configuration, status: Status) -> None:
         LOG.info("configuration reloaded")
         warnings = [*configuration.settings().warnings]
         if waiting:
-            problem = f"in force after a restart only: {', '.join(waiting)}"
+            problem = f"these options need a restart: {', '.join(waiting)}"
             warnings.append(problem)
         for warning in warnings:
             LOG.warning("%s", warning)

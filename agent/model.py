@@ -1,4 +1,4 @@
-"""The values that the agent thinks in: rows as they are, networks wanted."""
+"""Frozen values: what both databases contain, and what a network needs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class VifPort:
     """A port of an instance that is bound to this chassis."""
 
     logical_port: str
-    mac: str  # "fa:16:3e:aa:bb:cc"; its own, where it may use others
+    mac: str  # "fa:16:3e:aa:bb:cc"; the main one, if it may use several
     macs: frozenset[str]
     addresses: tuple[tuple[IPAddress, str], ...]  # with the MAC of each
     instance: str  # Nova's id of the instance; "" if the port has none
     project: str
-    parent: str = ""  # logical port of the trunk, of a subport
-    # Of allowed address pairs; other ports may have the same.
+    parent: str = ""  # a subport's: the logical port of its trunk
+    # From allowed address pairs; other ports may have the same ones.
     allowed: tuple[tuple[IPAddress, str], ...] = ()
-    # Of `virtual` ports that OVN saw this one take.
+    # The addresses of `virtual` ports that OVN saw this port claim.
     virtual: tuple[IPAddress, ...] = ()
 
 
@@ -35,15 +35,15 @@ class Localport:
     logical_port: str
     mac: str
     cidrs: frozenset[IPInterface]
-    mtu: int  # bytes; 0 if the row does not say
+    mtu: int  # bytes; 0 if the row has none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkSnapshot:
-    """What the Southbound database says of one network, on this chassis.
+    """One network on this chassis, as the Southbound database has it.
 
-    `complete` is False while the localport of the network has been asked
-    for and the server has not answered: nothing is to be done yet.
+    `complete` is False while the server has not sent the localport that we
+    requested. Until then the network is left alone.
     """
 
     network: str
@@ -55,13 +55,13 @@ class NetworkSnapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChassisSnapshot:
-    """What the Southbound database says of this chassis, at one moment.
+    """This chassis as the Southbound database has it, at one moment.
 
-    `problems` are rows that can't be used, in words, each naming its port.
-    `synced` is False until the server has answered all that was asked,
+    `problems` describe rows that can't be used; each names its port.
+    `synced` is False until the server has sent all rows that we requested,
     while ovn-controller has no Chassis row, and until ovn-northd has filled
-    the database (`is_filled`): what is not seen then may exist all the
-    same, so nothing is removed.
+    the database (`is_filled`). A network that is missing from the rows at
+    such a time may still exist, so nothing is removed.
     """
 
     chassis: uuid.UUID | None
@@ -70,16 +70,16 @@ class ChassisSnapshot:
     synced: bool = False
     is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
-    # Set by `settling`: whether what is not in `networks` is really not on
-    # this chassis, and the networks that are not before all is settled.
+    # Set by `core.settling`. `settled`: a network that is not in `networks`
+    # has left this chassis. `gone`: those that have left before `settled`.
     settled: bool = False
     gone: frozenset[str] = frozenset()
 
     def is_certain(self, network: str) -> bool:
-        """Tell whether what this says of NETWORK can be acted on.
+        """Return whether the agent may act on this snapshot of NETWORK.
 
-        Not while its localport is asked for, nor while it may be bound here
-        and is only not seen.
+        Not while its localport is missing, nor while a port of it may be
+        bound here that is missing from the rows.
         """
         known = self.networks.get(network)
         if known is None:
@@ -89,19 +89,19 @@ class ChassisSnapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VswitchPort:
-    """A port of Open vSwitch that has the form of our veths' names."""
+    """A port of Open vSwitch whose name has the form of our veths' names."""
 
     bridge: str
     iface_id: str
-    network: str = ""  # that our mark names; "" without our mark
-    # Of the device that it was made for, as our mark has it.
+    network: str = ""  # from our mark in external_ids; "" without one
+    # Of the device that the port was made for; from our mark too.
     ifindex: int | None = None
-    is_instance: bool = False  # it has what Nova and libvirt note
+    is_instance: bool = False  # it has the external_ids that Nova sets
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VswitchSnapshot:
-    """What the local Open vSwitch database says."""
+    """The local Open vSwitch database, at one moment."""
 
     system_id: str = ""  # the chassis' name
     bridge: str = "br-int"
@@ -118,7 +118,7 @@ class VswitchSnapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Instance:
-    """Whose metadata an address gets."""
+    """The instance, and its project, whose metadata an address gets."""
 
     instance: str
     project: str
@@ -132,11 +132,12 @@ class MetadataNetwork:
     localport: str  # logical port name
     mac: str
     mtu: int  # bytes; 0 leaves it alone
-    addresses: frozenset[IPInterface]  # of the namespace's veth end
+    addresses: frozenset[IPInterface]  # of the inner veth
     neighbours: tuple[tuple[IPAddress, str], ...]  # address, MAC; sorted
-    hosts: tuple[IPAddress, ...]  # neighbours outside all subnets; sorted
+    # Neighbours outside all subnets: each needs a route of its own; sorted.
+    onlink: tuple[IPAddress, ...]
     instances: tuple[tuple[IPAddress, Instance], ...]  # sorted by address
-    conflicts: tuple[str, ...] = ()  # addresses left out, in words
+    conflicts: tuple[str, ...] = ()  # why an address is left out
 
     @property
     def has_ipv6(self) -> bool:

@@ -1,4 +1,4 @@
-"""The agent's life: connect, look at everything once, follow, stop."""
+"""The agent's life: connect, visit every network once, follow, stop."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from .errors import AgentError
 from .ovsdb import vswitch
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
-from .reconcile.nova_addresses import NovaHosts
+from .reconcile.nova_addresses import NovaAddresses
 from .reconcile.repairs import Repairs
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
-from .reconcile.workers import FIRST_LOOK, Workers
+from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
 
 LOG = logging.getLogger(__name__)
 
-# How often the haproxies' states are looked at: supervisord restarts them
-# by itself, this is for what it can't (and for supervisord itself).
+# How often the state of the haproxies is checked. supervisord restarts them by
+# itself; the check is for those that it gave up, and for supervisord itself.
 FLEET_INTERVAL_S = 5.0
 
 
 class Service:
-    """Follows the databases and keeps this host as they say.
+    """Follow the databases and keep the networks of this chassis served.
 
-    Rows go from `Databases` into `Snapshots`, which puts what they change
-    into `Queues`; `Workers` take it from there to `Reconciler`.
+    `Databases` hands rows to `Snapshots`, which puts the keys of changed
+    networks into `Queues`. `Workers` take keys out and call `Reconciler`.
     """
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._status = site.status
-        self._nova_hosts = NovaHosts(
+        self._nova_addresses = NovaAddresses(
             lambda: site.settings().nova,
             interval_s=lambda: site.settings().resolve_interval_s,
         )
@@ -49,28 +49,29 @@ class Service:
         )
 
     def stop(self) -> None:
-        """Have `run` return soon."""
+        """Make `run` return soon."""
         self._stop.set()
         self._queues.news.set()
 
     def has_ended(self, timeout_s: float) -> bool:
-        """Wait until `run` has returned; tell whether it has."""
+        """Wait until `run` has returned; return whether it has."""
         return self._ended.wait(timeout_s)
 
     def reconfigured(self) -> None:
-        """Look at everything again: the settings are others."""
-        self._nova_hosts.refresh()
+        """Visit every network and the gateway again: settings have changed."""
+        self._nova_addresses.refresh()
         self._queues.reconcile.add(names.GATEWAY)
-        if not self._snapshots.chassis.synced:  # else the pass has them all
+        if not self._snapshots.chassis.synced:  # else `resync` queues them
             for key in self._status.networks():
                 self._queues.reconcile.add(key)
         self._queues.resync()
 
     def run(self) -> None:
-        """Serve until `stop`; raise AgentError for what can't be waited out.
+        """Serve until `stop`; raise AgentError if only a restart can help.
 
-        The order: what runs already serves on meanwhile; the gateway needs
-        no database; removing anything waits until both have been read.
+        The haproxies that run already still serve meanwhile. The gateway
+        starts first, since it needs no database. Nothing is removed before
+        both databases have been read.
         """
         try:
             self._run()
@@ -78,7 +79,7 @@ class Service:
             self._ended.set()
 
     def _run(self) -> None:
-        self._status.waits_for(FIRST_LOOK, "the first pass over all networks")
+        self._status.waits_for(FIRST_SYNC, "the first pass over all networks")
         vswitch_db = self._databases.connect_vswitch()
         if vswitch_db is None:
             return
@@ -88,10 +89,10 @@ class Service:
             self._snapshots,
             self._status,
             reconciler=Reconciler(self._site, self._snapshots, vswitch_db),
-            gateway=Gateway(self._site, self._nova_hosts),
+            gateway=Gateway(self._site, self._nova_addresses),
         )
         workers.start(self._site.settings().reconcile_workers)
-        self._nova_hosts.start(lambda: queue.add(names.GATEWAY))
+        self._nova_addresses.start(lambda: queue.add(names.GATEWAY))
         try:
             queue.add(names.GATEWAY)
             chassis_name = self._wait_for_system_id()
@@ -100,11 +101,11 @@ class Service:
                 self._follow(chassis_name, repairs)
         finally:
             self._databases.stop()
-            self._nova_hosts.stop()
+            self._nova_addresses.stop()
             workers.stop()
 
     def _wait_for_system_id(self) -> str:
-        """Return the chassis' name, once it is there; "" if stopped."""
+        """Wait for the chassis' name and return it; "" if stopped."""
         news = self._queues.news
         while not self._stop.is_set():
             news.clear()
@@ -118,7 +119,7 @@ class Service:
         return ""
 
     def _follow(self, chassis_name: str, repairs: Repairs) -> None:
-        """Repair what changes under us, until we are stopped."""
+        """Watch the databases and the host until we are stopped."""
         due = self._queues.all_due
         due_at = 0.0
         while not self._stop.is_set():
@@ -126,7 +127,7 @@ class Service:
             self._databases.check()
             if self._snapshots.vswitch.system_id != chassis_name:
                 raise AgentError(
-                    f"system-id is no longer {chassis_name}; starting again"
+                    f"system-id is no longer {chassis_name}; restarting"
                 )
             settles_s = self._snapshots.settle(
                 connected=self._databases.is_southbound_connected()

@@ -1,4 +1,4 @@
-"""Unix sockets whose path may be longer than the 107 bytes Linux takes."""
+"""Unix sockets, also with paths longer than the 107 bytes Linux allows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SHOW_VFS = 2
 
 
 class TooLongError(OSError):
-    """What was said is longer than any answer."""
+    """The peer sent more than any answer can have."""
 
 
 @contextlib.contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """Give another name of PATH, short whatever its folder is called.
+    """Give a short path for PATH, however long its folder's path is.
 
     Raises OSError if the folder is not there.
     """
@@ -37,10 +37,10 @@ def short_path(path: Path) -> Iterator[str]:
 
 
 def is_listening(path: Path) -> bool:
-    """Tell whether somebody listens on the socket file PATH.
+    """Return whether a process listens on the socket file PATH.
 
-    That very file is asked: the names in /proc/net/unix are what anybody
-    likes. A link is none.
+    Found out from the file itself, because a process can bind any name that
+    it likes to appear in /proc/net/unix. A link is not followed.
     """
     try:
         found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -66,7 +66,7 @@ def is_listening(path: Path) -> bool:
 def _file_of(descriptor: int) -> tuple[int, int]:
     """Return the inode and the device of a file, as sock_diag(7) has them.
 
-    The device is the file system's. stat(2) says another one on btrfs.
+    The device is the file system's; on btrfs, stat(2) has another one.
     """
     inode = os.fstat(descriptor).st_ino & 0xFFFFFFFF
     info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
@@ -80,9 +80,9 @@ def _file_of(descriptor: int) -> tuple[int, int]:
 
 
 def _listening_files() -> Iterator[tuple[int, int]]:
-    """Yield inode and device of each file that is listened on here.
+    """Yield inode and device of each socket file with a listener.
 
-    By sock_diag(7), which needs no permission.
+    From sock_diag(7), which needs no permission.
     """
     # struct nlmsghdr, struct unix_diag_req; then nlmsghdr, unix_diag_msg,
     # and nlattr with unix_diag_vfs.
@@ -114,11 +114,11 @@ def connect(connection: socket.socket, path: Path) -> None:
 def connect_to_owner(
     connection: socket.socket, path: Path, owner: int
 ) -> None:
-    """Connect CONNECTION to the socket PATH, if it is the user OWNER's.
+    """Connect CONNECTION to the socket PATH if the user OWNER owns it.
 
-    For a folder where that user may put what it likes: a link would have
-    us speak to what it can't reach itself. Raises OSError; PermissionError
-    if something else has the name.
+    For a folder in which OWNER may make any file: with a link, OWNER could
+    make us speak to a socket that only we can reach. Raises OSError;
+    PermissionError if PATH is something else.
     """
     with short_path(path) as short:
         found = os.open(short, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -134,7 +134,7 @@ def connect_to_owner(
 def read_all(
     connection: socket.socket, *, max_bytes: int, timeout_s: float
 ) -> bytes:
-    """Return what comes until the other side closes.
+    """Return all bytes until the other side closes.
 
     Raises TooLongError if that is more than MAX_BYTES, TimeoutError if it
     takes longer than TIMEOUT_S altogether, OSError.

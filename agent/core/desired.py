@@ -1,4 +1,4 @@
-"""What a network needs on this chassis, from what the rows say."""
+"""Compute what a network needs on this chassis from its rows."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _ALWAYS = (
 )
 # The prefix of every link-local address (RFC 4291, 2.5.6).
 _LINK_LOCAL_PREFIX = 64
-# Below, the kernel takes IPv6 off a link (RFC 8200, 5).
+# Below this the kernel disables IPv6 on a link (RFC 8200, 5).
 _MIN_MTU_V6 = 1280
 
 
 def desired_network(
     snapshot: NetworkSnapshot, *, ipv6: bool = True
 ) -> MetadataNetwork | None:
-    """Return what SNAPSHOT asks of this chassis; None to tear down.
+    """Return what the network of SNAPSHOT needs; None to tear it down.
 
-    A network is wanted while a VIF port of it is on the chassis and it has
-    a localport. IPV6 tells whether this host has it at all.
+    A network is served while it has a localport and one of its VIF ports is
+    on this chassis. IPV6 is False if the kernel has no IPv6.
     """
     localport = snapshot.localport
     if localport is None or not snapshot.ports:
@@ -46,9 +46,9 @@ def desired_network(
         for address, mac in macs.items()
         if address not in own and address.version in versions
     ]
-    # Ports' addresses in no subnet of ours (DHCP is off there) are hosts of
-    # their own, or answers would find no way.
-    hosts = [
+    # An address in no subnet of the localport (DHCP is off there) needs a
+    # route of its own. Without it, answers could not be sent.
+    onlink = [
         address
         for address, _ in neighbours
         if not any(address in cidr.network for cidr in addresses)
@@ -60,7 +60,7 @@ def desired_network(
         mtu=localport.mtu,
         addresses=addresses,
         neighbours=tuple(sorted(neighbours, key=_by_address)),
-        hosts=tuple(sorted(hosts, key=_number)),
+        onlink=tuple(sorted(onlink, key=_number)),
         instances=tuple(sorted(instances.items(), key=_by_address)),
         conflicts=conflicts,
     )
@@ -69,10 +69,10 @@ def desired_network(
 def _served_addresses(
     localport: Localport, ports: Iterable[VifPort], *, ipv6: bool
 ) -> frozenset[IPInterface]:
-    """Return the addresses of the veth's inner end.
+    """Return the addresses of the inner veth.
 
-    Of the localport's subnets only those in which one of PORTS has an
-    address.
+    The localport's address in a subnet is among them only if one of PORTS
+    has an address in that subnet.
     """
     used = [address for port in ports for address, _ in port.addresses]
     link_local = identity.link_local_address(localport.mac)

@@ -1,9 +1,9 @@
-"""Not seen is not gone: what the rows say, and what to act on meanwhile.
+"""Decide what to act on while rows may be missing for a while.
 
-ovn-controller makes its Chassis row first and claims its ports then, and
-nobody sees what it claims while Southbound is disconnected. A port that is
-missing from the rows at such a time may still be there. So what was there
-last counts until it is certain that it is gone.
+ovn-controller first makes its Chassis row and then claims its ports. Claims
+made while Southbound is disconnected are not seen. A port that is missing
+from the rows at such a time may still be here and must not be torn down. So
+there is a grace period: until it ends, the ports of the last snapshot count.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ import uuid
 from ..model import ChassisSnapshot, NetworkSnapshot, VifPort
 from . import identity
 
-# What an ovn-controller that starts may take to claim its ports.
+# How long an ovn-controller that starts may take to claim its ports.
 SETTLE_S = 30.0
-# The same at our own start, where it has long run in most cases.
+# The same at our own start; then it has mostly been running for long.
 START_SETTLE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settled:
-    """What to act on, and what decides how the next rows are taken."""
+    """What to act on, and what the next call of `settle` has to know."""
 
     snapshot: ChassisSnapshot = dataclasses.field(
         default_factory=lambda: ChassisSnapshot(None, {})
     )
-    # Whose bindings it has, and whether that row was missing since.
+    # The Chassis row whose bindings it has, and whether that row has been
+    # missing since.
     chassis: uuid.UUID | None = None
     was_missing: bool = False
-    # When ovn-controller had the time to claim all its ports; None: it had.
+    # When the grace period ends; None if it has ended.
     settles_at: float | None = None
-    # Networks and ports that were bound in that time: what no longer is, is
-    # really gone.
+    # Networks and ports that were seen bound in that time. One of them that
+    # is missing from the rows now is really gone.
     seen: frozenset[str] = frozenset()
 
 
@@ -42,15 +43,15 @@ def settle(
 ) -> Settled:
     """Return what to act on after ROWS, and what to remember.
 
-    CONNECTED tells whether the Southbound server is. To be called when
-    rows or the connection change, and when it is `settles_at`; calling it
-    again with the same changes nothing.
+    CONNECTED is whether the Southbound server is connected. Call it when
+    rows or the connection change, and at `settles_at`; a second call with
+    the same arguments changes nothing.
     """
     state = _wait(last, rows, now=now, connected=connected)
     is_settled = rows.synced and state.settles_at is None
     networks = dict(rows.networks)
     if not is_settled:
-        # Elsewhere by now, or really gone.
+        # These are bound here or elsewhere by now, or they are really gone.
         certain = _ports(rows) | (state.seen if rows.synced else set())
         for key, before in last.snapshot.networks.items():
             held = [p for p in before.ports if p.logical_port not in certain]
@@ -65,9 +66,10 @@ def settle(
 def _wait(
     last: Settled, rows: ChassisSnapshot, *, now: float, connected: bool
 ) -> Settled:
-    """Return LAST with the time it takes from NOW on to be certain of ROWS.
+    """Return LAST with the end of the grace period that ROWS call for.
 
-    While Southbound is disconnected ovn-controller can't claim any port.
+    While Southbound is disconnected ovn-controller can't claim a port, so
+    the time does not run.
     """
     if rows.chassis is None:
         last = dataclasses.replace(last, was_missing=True)
@@ -96,10 +98,10 @@ def _ports(rows: ChassisSnapshot) -> frozenset[str]:
 def _hold(
     current: NetworkSnapshot | None, last: NetworkSnapshot, held: list[VifPort]
 ) -> dict[str, NetworkSnapshot]:
-    """Return CURRENT with the ports HELD of LAST, by its id; or nothing.
+    """Return CURRENT with the ports HELD of LAST, by network; or nothing.
 
-    Except those whose address or MAC another port has, or may use, by now.
-    While its localport is asked for, the last one stays known.
+    A port is dropped if another port has, or may use, its address or MAC by
+    now. The localport of LAST is kept while CURRENT has none yet.
     """
     if current is None and not held:
         return {}

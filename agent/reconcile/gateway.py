@@ -1,7 +1,7 @@
-"""Bring the gateway, the haproxy between the networks' and Nova, up to date.
+"""Keep the gateway, the haproxy between the networks' and Nova, up to date.
 
-Like a network's reconcile: which event asked for it does not matter, and
-doing it again changes nothing.
+As in `network`, it does not matter which event caused the call, and a second
+call changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import AgentError
 from ..haproxy import files, render
 from ..haproxy.public_socket import Access, public_access
 from ..haproxy.render import NovaServer, Tls
-from .nova_addresses import NovaHosts
+from .nova_addresses import NovaAddresses
 from .site import Site
 
 LOG = logging.getLogger(__name__)
@@ -26,21 +26,21 @@ LOG = logging.getLogger(__name__)
 class Gateway:
     """The gateway's configuration, certificates, program and socket."""
 
-    def __init__(self, site: Site, nova_hosts: NovaHosts) -> None:
+    def __init__(self, site: Site, nova_addresses: NovaAddresses) -> None:
         self._settings = site.settings
         self._places = site.haproxies.places
         self._privileged = site.privileged
         self._haproxies = site.haproxies
         self._status = site.status
-        self._nova_hosts = nova_hosts
+        self._nova_addresses = nova_addresses
 
     def ensure(self) -> bool:
-        """Have the gateway run as the settings in force want it.
+        """Ensure the gateway runs with the settings in force.
 
-        Where no name of Nova's has an address, as it did before; if there
-        is no before, without a server, so that it answers 503. Tells
-        whether that is all, or to be looked at again soon. Raises
-        AgentError and OSError; what ran before runs on.
+        If no name of Nova's has an address, it runs as it did before. If it
+        never ran, it runs without a server and answers 503. Returns False
+        if something is missing that no event announces: call again soon.
+        Raises AgentError and OSError; then the gateway runs as before.
         """
         settings = self._settings()
         access = public_access(
@@ -48,8 +48,8 @@ class Gateway:
         )
         servers, complete = self._nova_servers(settings.nova)
         self._status.waits_for(
-            "nova hosts",
-            "" if complete else "a look-up of nova_metadata_host",
+            "nova addresses",
+            "" if complete else "the look-up of nova_metadata_host",
         )
         if not (servers and complete) and self._run_as_it_was():
             if complete:
@@ -59,7 +59,7 @@ class Gateway:
                 )
             return True
         tls = self._ensure_certificates(settings.nova)
-        wanted = render.render_gateway(
+        rendered = render.render_gateway(
             places=self._places,
             nova=servers,
             tls=tls,
@@ -69,29 +69,29 @@ class Gateway:
             backlog=settings.backlog,
             socket_mode=access.mode,
         )
-        changes = self._haproxies.ensure(names.GATEWAY, wanted, None)
+        changes = self._haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(access, settings)
-        self._status.served(names.GATEWAY, digest=wanted.digest)
+        self._status.served(names.GATEWAY, digest=rendered.digest)
         if changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
         return is_published
 
     def _run_as_it_was(self) -> bool:
-        """Ensure that a gateway runs as it did; tell whether there was one."""
+        """Ensure the gateway runs on its files; return whether it has any."""
         file = self._places.config(names.GATEWAY)
         if file.exists():
             self._haproxies.run_as_it_is(names.GATEWAY)
             return True
-        # That of an older version serves until we know what to write.
+        # An older version's gateway serves until we can write the files.
         return (self._places.old_folder / file.name).exists()
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
-        """Return the addresses of NOVA, and whether all are looked up."""
+        """Return the servers of NOVA, and whether all names were looked up."""
         servers = {}
         complete = True
         for endpoint in nova.endpoints:
-            addresses = self._nova_hosts.addresses(endpoint.host)
+            addresses = self._nova_addresses.addresses(endpoint.host)
             if addresses is None:
                 complete = False
                 continue
@@ -102,7 +102,7 @@ class Gateway:
         return list(servers.values()), complete
 
     def _ensure_certificates(self, nova: Nova) -> Tls | None:
-        """Have what https needs where haproxy's own user can read it."""
+        """Copy certificates and key to where haproxy's user can read them."""
         if nova.protocol != "https":
             return None
         client = []
@@ -120,7 +120,7 @@ class Gateway:
     def _ensure_pem(self, kind: str, sources: list[Path]) -> Path | None:
         if not sources:
             return None
-        # Comments in it may be in any encoding.
+        # Comments in a PEM file may have any encoding.
         text = "".join(
             file.read_text("latin-1").rstrip("\n") + "\n" for file in sources
         )
@@ -135,11 +135,10 @@ class Gateway:
                 other.unlink()
 
     def _publish_socket(self, access: Access, settings: Settings) -> bool:
-        """Have the gateway's socket, with its group, under Neutron's name.
+        """Link metadata_proxy_socket, Neutron's name, to the gateway's socket.
 
-        The gateway makes its socket in a folder of the fleet's; the folder
-        that Neutron's name is in is not the fleet's to write. Tells whether
-        the name was to be had.
+        It is a link because the fleet may not write to the folder in which
+        Neutron has its socket. Returns whether the name was free.
         """
         target = self._places.public_socket(
             mode=access.mode, backlog=settings.backlog
@@ -164,20 +163,20 @@ class Gateway:
         return True
 
     def _may_take(self, name: Path) -> bool:
-        """Tell whether Neutron's NAME of the socket is free to be ours.
+        """Return whether the socket NAME, Neutron's, is free for us.
 
-        As long as a haproxy of Neutron's agent runs, its requests go there
-        without saying whose they are: Neutron's agent, if it runs yet,
-        answers them. Here it would be 404, which an instance believes, and
-        without anybody it is 503, after which it tries again.
+        While a haproxy of Neutron's agent runs, it sends its requests to
+        NAME without the instance's id. Neutron's agent can answer them if it
+        still runs; without it they get 503, and the instance tries again.
+        Our gateway would answer 404, which an instance takes as final.
         """
         reason = ""
         if not self._places.is_link_of_ours(name):
             if self._privileged.sweep():
-                reason = "haproxies that were here before have to end first"
+                reason = "haproxies of an earlier agent have to end first"
             elif unixsocket.is_listening(name):
-                reason = "somebody listens; stop Neutron's agent"
+                reason = "another process listens; stop Neutron's agent"
         problem = f"{name} (metadata_proxy_socket): {reason}" if reason else ""
         if self._status.trouble("metadata_proxy_socket", problem):
-            LOG.info("not taken yet: %s", problem)
+            LOG.info("not published: %s", problem)
         return not reason

@@ -1,7 +1,7 @@
-"""Bring one haproxy, a network's or the gateway, to what is wanted.
+"""Ensure that one haproxy, a network's or the gateway, runs as rendered.
 
-The same few steps each time: files first, then the program, then what
-runs is compared with the files.
+The steps are always the same: write the files, ensure the program runs,
+compare the running process with the files.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..haproxy.runtime import Stats
 from .maps import Maps, Rights
 from .privileged import Privileged
 
-# From the program's start, or its SIGHUP, to its answer on the stats
-# socket: some 50 ms; far more only where the machine is overloaded.
+# From a start or a SIGHUP to an answer on the stats socket. It is about 50 ms,
+# and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
-# Bytes; an entry of a counters' table has about 150.
+# In bytes; an entry of a table of counters has about 150.
 _MAX_COUNTERS = 1 << 20
 
 
 class Haproxies:
-    """The haproxies of this host, each by its network (or "gateway")."""
+    """The haproxies of this host; the key is the network or "gateway"."""
 
     def __init__(
         self, privileged: Privileged, places: Places, *, fleet: FleetSettings
@@ -47,20 +47,20 @@ class Haproxies:
     def ensure(
         self,
         network: str,
-        wanted: Rendered,
+        rendered: Rendered,
         rights: Rights | None,
     ) -> list[str]:
-        """Have the haproxy of NETWORK run on WANTED; return what changed.
+        """Ensure NETWORK's haproxy runs on RENDERED; return what changed.
 
-        RIGHTS gives its map; None for the gateway, which has none. Raises
-        HaproxyError if haproxy refuses the configuration or does not come
-        up; what ran before still runs.
+        RIGHTS returns its map; None for the gateway, which has none. Raises
+        HaproxyError if haproxy refuses the configuration or does not start;
+        then a process that ran before still runs.
         """
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self._privileged.make_folders(network)
-        changes = self._ensure_files(network, wanted, rights)
-        changes += self._ensure_program(network, wanted.digest)
+        changes = self._ensure_files(network, rendered, rights)
+        changes += self._ensure_program(network, rendered.digest)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # there its socket is published first
@@ -68,34 +68,34 @@ class Haproxies:
         return changes
 
     def _ensure_program(self, network: str, digest: str) -> list[str]:
-        """Have what runs be on DIGEST; return what changed."""
+        """Ensure the process runs on DIGEST; return what changed."""
         program = self._privileged.ensure_program(network)
         running = runtime.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
-            # Up for a second or more, and nobody listens: somebody has
-            # removed the socket, and a reload would not make it again.
+            # It has run for a second or more and its stats socket does not
+            # answer. The socket was removed; a reload does not make it.
             program = self._privileged.ensure_program(network, renew=True)
         if program["state"] == "failing":
             raise HaproxyError(
-                f"its haproxy ends as soon as it is started; it said: "
+                f"its haproxy ends right after its start; its log says: "
                 f"{program['said']}"
             )
         is_new = program["state"] == "started"
         if running != digest:
-            # One that was started now reads the new files.
+            # A process that was started just now reads the new files.
             self._wait_for(network, digest, reload=not is_new)
         if is_new:
             return ["program"]
         return ["reload"] if running not in (None, digest) else []
 
     def run_as_it_is(self, network: str) -> None:
-        """Have the haproxy of NETWORK run on the files that there are."""
+        """Ensure the haproxy of NETWORK runs on its files as they are."""
         self._privileged.ensure_program(network)
 
     def counted(self, network: str) -> Counted:
-        """Return what the haproxy of NETWORK (or gateway) has counted.
+        """Return the counters of the haproxy of NETWORK (or "gateway").
 
-        Raises OSError and HaproxyError where it does not answer.
+        Raises OSError and HaproxyError if it does not answer.
         """
         command = counters.command(is_gateway=network == names.GATEWAY)
         answer = runtime.ask(
@@ -104,9 +104,9 @@ class Haproxies:
         return counters.parse(answer)
 
     def nova_counted(self) -> NovaCounted:
-        """Return what the gateway has counted of Nova's answers.
+        """Return the gateway's counters of Nova's answers.
 
-        Raises OSError and HaproxyError where it does not answer.
+        Raises OSError and HaproxyError if it does not answer.
         """
         answer = runtime.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
@@ -118,7 +118,7 @@ class Haproxies:
     def _ensure_files(
         self,
         network: str,
-        wanted: Rendered,
+        rendered: Rendered,
         rights: Rights | None,
     ) -> list[str]:
         places = self.places
@@ -127,21 +127,22 @@ class Haproxies:
             changes.append("map file")
         if files.write_checked(
             places.config(network),
-            wanted.text,
-            check=lambda path: self._check(network, wanted, path),
+            rendered.text,
+            check=lambda path: self._check(network, rendered, path),
         ):
             changes.append("configuration")
         files.link(places.pid_link(network), places.pid(network))
         return changes
 
-    def _check(self, network: str, wanted: Rendered, path: Path) -> None:
-        """Have haproxy check PATH, unless it has accepted its like.
+    def _check(self, network: str, rendered: Rendered, path: Path) -> None:
+        """Let haproxy check PATH, unless it has accepted the same text before.
 
-        Networks' configurations differ by the network's id alone; haproxy
-        takes 20 ms for each, and a thousand may be wanted at once.
+        Configurations of networks often differ only in the network's id. A
+        check takes 20 ms, and a thousand may be due at once.
         """
         binary = Path(self.fleet.haproxy).stat()
-        alike = wanted.text.replace(wanted.digest, "").replace(network, "-")
+        alike = rendered.text.replace(rendered.digest, "")
+        alike = alike.replace(network, "-")
         alike += f"{binary.st_mtime_ns} {binary.st_size}"
         key = hashlib.sha256(alike.encode()).digest()
         if key not in self._accepted:
@@ -149,15 +150,15 @@ class Haproxies:
             self._accepted.add(key)
 
     def replace(self, network: str, rights: Rights) -> None:
-        """Start the haproxy of NETWORK anew, with RIGHTS and no others.
+        """Replace the haproxy of NETWORK with one that has only RIGHTS.
 
-        For one that is not to be trusted any more to do as it is told.
+        For a process that no longer follows commands on its stats socket.
         """
         self.maps.write(network, rights)
         self._privileged.ensure_program(network, renew=True)
 
     def remove_files(self, network: str) -> bool:
-        """Remove the files of NETWORK; tell if there were any."""
+        """Remove the files of NETWORK; return whether there were any."""
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
@@ -165,11 +166,11 @@ class Haproxies:
         return self._privileged.remove_folders(network) or removed
 
     def remove_old_files(self, network: str) -> None:
-        """Remove what an agent before this one has of NETWORK."""
+        """Remove the files that an older version made for NETWORK."""
         stale_files.remove_old(self.places, network)
 
     def networks_of_files(self) -> set[str]:
-        """Return the networks (and gateway) that have a file here."""
+        """Return the networks (or "gateway") that have a file here."""
         folders = stale_files.network_folders(self.places)
         return {network for network, _ in (*self._files(), *folders)}
 
@@ -180,9 +181,9 @@ class Haproxies:
     def _wait_for(self, network: str, digest: str, *, reload: bool) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.
 
-        There is no event to wait for: haproxy 2.6 tells nobody that a
-        reload is done. With RELOAD a process that answers with another
-        digest (it started on the old file, or was adopted) is reloaded, once.
+        There is no event to wait for: haproxy 2.6 does not report the end
+        of a reload. With RELOAD, a process that answers with another digest
+        is reloaded, once: it has the old file, or supervisord adopted it.
         """
         socket = self._stats(network)
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S

@@ -1,8 +1,9 @@
-"""Whose each address is: in a network's map file, and in what runs on it.
+"""Keep a network's map, from addresses to instances, up to date.
 
-A haproxy that starts reads the file, one that runs is told. Whose an
-address is is found out when it is used, not before: what is done for a
-network may take a while.
+The map is in a file, which haproxy reads when it starts, and in the running
+haproxy, which is changed with commands on its stats socket. Callers pass a
+function that returns the map, because a reconcile may take a while: the map
+is computed at the moment of its use.
 """
 
 from __future__ import annotations
@@ -16,34 +17,36 @@ from ..haproxy import files, mapfile, runtime
 from ..haproxy.places import Places
 from ..haproxy.runtime import Stats
 
-# What a network may have had before it is left with fewer.
+# Upper bound for the entries of a running map whose size is unknown.
 _MANY_ENTRIES = 4096
 
-# Gives a network's map as it is to be now.
+# Returns a network's map as the rows are now.
 Rights: TypeAlias = Callable[[], Mapping[str, str]]
 
 
 class Maps:
-    """The maps of the networks' haproxies; STATS_OF gives their sockets."""
+    """The maps of all networks; STATS_OF returns a stats socket."""
 
     def __init__(
         self, places: Places, stats_of: Callable[[str], Stats]
     ) -> None:
         self._places = places
         self._stats_of = stats_of
-        # One thread at a time changes a map, from its look at the rights.
+        # Held from computing a map until haproxy has it, so that no older
+        # map overwrites a newer one.
         self._locks = KeyedLocks()
 
     def write(self, network: str, rights: Rights) -> bool:
-        """Have RIGHTS in the file of NETWORK; tell whether they were not."""
+        """Write RIGHTS into the file of NETWORK; return if it changed."""
         with self._locks.held(network):
             text = mapfile.render_map(rights())
             return files.write(self._places.map(network), text)
 
     def ensure(self, network: str, rights: Rights) -> bool:
-        """Have RIGHTS in the haproxy too; tell whether it had others.
+        """Write RIGHTS into the file and the haproxy; return if it changed.
 
-        Raises OSError and HaproxyError where it does not do as it is told.
+        Raises OSError and HaproxyError if haproxy does not answer as it
+        should.
         """
         socket, file = self._stats_of(network), self._places.map(network)
         with self._locks.held(network):
@@ -57,12 +60,12 @@ class Maps:
     def revoke(
         self, network: str, rights: Callable[[], Mapping[str, str] | None]
     ) -> tuple[str, ...]:
-        """Take from NETWORK's haproxy what RIGHTS has not; grant nothing.
+        """Remove the entries that RIGHTS does not have; add nothing.
 
-        Returns the addresses that it took; without RIGHTS (None) none.
-        To be done before anything else: what comes between may fail or
-        hang, and no address may speak for its last owner. Raises OSError
-        and HaproxyError where it does not do as it is told.
+        Returns the addresses removed; none if RIGHTS returns None. Call it
+        before any other step, which may fail or hang: an address must not
+        get the metadata of its last owner. Raises OSError and HaproxyError
+        if haproxy does not answer as it should.
         """
         with self._locks.held(network):
             wanted = rights()
@@ -77,8 +80,8 @@ class Maps:
         try:
             present = runtime.read_map(socket, file, entries=entries)
         except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-            # Nobody listens, or something else has the name. One that
-            # starts just now reads the file.
+            # No process listens, or something else has the name. A haproxy
+            # that starts just now reads the file.
             is_running = False
             present = mapfile.parse_file(files.read(file))
         kept = {
@@ -89,10 +92,10 @@ class Maps:
         if kept == present:
             return ()
         try:
-            # The file first: one that is started now reads it.
+            # The file first: a haproxy that starts now reads it.
             files.write(file, mapfile.render_map(kept))
         except OSError:
-            # A disk that takes nothing. Better none than the old one.
+            # The disk is full or broken. No file is better than the old one.
             with contextlib.suppress(OSError):
                 file.unlink()
             raise

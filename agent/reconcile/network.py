@@ -1,7 +1,7 @@
-"""Bring one network to what the databases ask for now.
+"""Make this chassis serve one network as the databases have it now.
 
-Which event asked for it does not matter, and doing it again changes
-nothing. Whatever fails raises: the queue comes back to it.
+It does not matter which event caused the call, and a second call changes
+nothing. A step that fails raises, and the queue retries the network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNRESPONSIVE_TRIES = 3
 
 
 class Reconciler:
-    """Makes this host serve what the snapshots say, network by network."""
+    """Provision or tear down one network at a time, from the snapshots."""
 
     def __init__(
         self, site: Site, snapshots: Snapshots, vswitch_db: Vswitch
@@ -49,33 +49,33 @@ class Reconciler:
             vswitch_db,
             lambda: snapshots.vswitch,
         )
-        # Networks whose veth was made and whose port does not follow yet; a
-        # try that failed half-way must not forget.
+        # Networks whose veth was made and whose port was not added since;
+        # kept here for the retry if a step in between fails.
         self._to_plug: set[str] = set()
         # How often in a row a network's haproxy has not answered.
         self._unresponsive: dict[str, int] = {}
 
     def reconcile(self, network: str) -> bool:
-        """Bring NETWORK to what is wanted.
+        """Provision NETWORK, or tear it down.
 
-        Tells whether that is all, or to be looked at again soon: what may
-        only not be seen is left as it is.
+        Returns False if the rows may be incomplete: then it is left as it
+        is, and the caller tries again soon.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
             return False
-        wanted = self._desired(snapshot, network)
-        if wanted is None:
+        desired = self._desired(snapshot, network)
+        if desired is None:
             self._teardown(network)
         else:
-            self._provision(wanted)
+            self._provision(desired)
         return True
 
     def revoke(self, network: str) -> None:
-        """Take its addresses from a port that may not have them any more.
+        """Remove addresses of NETWORK from its map that have changed owner.
 
-        At once, whatever `reconcile` hangs in: needs nothing privileged.
-        Raises as `Maps.revoke` does.
+        It needs no privileged call, so it works while `reconcile` hangs in
+        one. Raises as `Maps.revoke` does.
         """
         self._revoke(network, lambda: self._rights(network))
 
@@ -95,22 +95,22 @@ class Reconciler:
         return desired_network(known, ipv6=self._has_ipv6)
 
     def _rights(self, network: str) -> dict[str, str] | None:
-        """Return the map of NETWORK as of now; None to leave it alone."""
+        """Return the map of NETWORK by its rows now; None to keep it."""
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
             return None
-        wanted = self._desired(snapshot, network)
-        return {} if wanted is None else self._entries(wanted)
+        desired = self._desired(snapshot, network)
+        return {} if desired is None else self._entries(desired)
 
-    def _entries(self, wanted: MetadataNetwork) -> dict[str, str]:
+    def _entries(self, desired: MetadataNetwork) -> dict[str, str]:
         secret = self._settings().shared_secret
-        return mapfile.entries(wanted.instances, secret)
+        return mapfile.entries(desired.instances, secret)
 
-    def wanted(self) -> set[str]:
-        """Return all that has to be looked at: wanted, or here.
+    def keys_to_visit(self) -> set[str]:
+        """Return every network in the rows or on this host, and "gateway".
 
-        Here is what there is any trace of, of ours or of Neutron's: what
-        is not wanted is removed, however little is left of it.
+        On this host is a network of which anything is left, made by us or
+        by Neutron's agent. A visit removes it if the rows don't have it.
         """
         here = self._traces.find(
             {
@@ -121,52 +121,52 @@ class Reconciler:
         known = {*self._status.networks(), *self._snapshots.chassis.networks}
         return {*here} | known | {names.GATEWAY}
 
-    def _provision(self, wanted: MetadataNetwork) -> None:
-        network = wanted.network
+    def _provision(self, desired: MetadataNetwork) -> None:
+        network = desired.network
 
         def rights() -> dict[str, str]:
-            """Return its map of now: all of this may have taken a while."""
+            """Return the map by the rows now; they may have changed."""
             now = self._rights(network)
-            return self._entries(wanted) if now is None else now
+            return self._entries(desired) if now is None else now
 
-        # First of all: the neighbour entries that are set next let the new
-        # owner of an address have answers.
+        # This comes first: with the neighbour entries, which are set next,
+        # the new owner of an address begins to receive answers.
         self._revoke_or_replace(network, rights)
         vswitch = self._snapshots.vswitch
         changes = list(
             self._privileged.apply(
-                wanted, userspace_datapath=vswitch.is_userspace
+                desired, userspace_datapath=vswitch.is_userspace
             )
         )
-        changes += self._ensure_port(wanted, vswitch, made="veth" in changes)
-        rendered = self._render(wanted)
+        changes += self._ensure_port(desired, vswitch, made="veth" in changes)
+        rendered = self._render(desired)
         changes += self._haproxies.ensure(network, rendered, rights)
-        self._report_served(wanted, rendered.digest, changes)
+        self._report_served(desired, rendered.digest, changes)
 
-    def _render(self, wanted: MetadataNetwork) -> render.Rendered:
+    def _render(self, desired: MetadataNetwork) -> render.Rendered:
         settings = self._settings()
         return render.render_network(
-            wanted.network,
+            desired.network,
             places=self._haproxies.places,
             timeouts=settings.timeouts,
             limit=settings.rate_limit,
             share=settings.fair_share,
-            ipv6=wanted.has_ipv6,
+            ipv6=desired.has_ipv6,
             gateway_socket=self._haproxies.fleet.gateway_socket,
         )
 
     def _report_served(
-        self, wanted: MetadataNetwork, digest: str, changes: list[str]
+        self, desired: MetadataNetwork, digest: str, changes: list[str]
     ) -> None:
-        network = wanted.network
-        addresses = sorted(str(cidr) for cidr in wanted.addresses)
-        count = len({who.instance for _, who in wanted.instances})
+        network = desired.network
+        addresses = sorted(str(cidr) for cidr in desired.addresses)
+        count = len({owner.instance for _, owner in desired.instances})
         new_conflicts = self._status.served(
             network,
             addresses=addresses,
             instances=count,
             digest=digest,
-            conflicts=wanted.conflicts,
+            conflicts=desired.conflicts,
         )
         for conflict in new_conflicts:
             LOG.warning("network=%s left out: %s", network, conflict)
@@ -180,14 +180,14 @@ class Reconciler:
             )
 
     def _ensure_port(
-        self, wanted: MetadataNetwork, vswitch: VswitchSnapshot, *, made: bool
+        self, desired: MetadataNetwork, vswitch: VswitchSnapshot, *, made: bool
     ) -> list[str]:
-        """Have the veth of WANTED on the bridge; return what changed.
+        """Ensure the veth of DESIRED is on the bridge; return what changed.
 
-        MADE tells whether it was made just now; a call that made it may
-        have been cut off before it could say so.
+        MADE is whether this reconcile made the veth. An earlier one may have
+        made it and failed; then the port has another interface index.
         """
-        network = wanted.network
+        network = desired.network
         ifindex = self._privileged.ifindex(network)
         plugged = vswitch.ports.get(names.outer_veth(network))
         known = plugged.ifindex if plugged is not None else None
@@ -195,25 +195,25 @@ class Reconciler:
             self._to_plug.add(network)
         is_new = network in self._to_plug
         if is_new and plugged is not None:
-            # The userspace datapath holds on to the device that is gone.
+            # The userspace datapath still holds the device that is gone.
             self._vswitch_db.unplug_for_good(names.outer_veth(network))
         if not is_new and plugged == VswitchPort(
-            vswitch.bridge, wanted.localport, network, ifindex
+            vswitch.bridge, desired.localport, network, ifindex
         ):
             return []
         self._vswitch_db.plug(
             network,
             bridge=vswitch.bridge,
-            iface_id=wanted.localport,
+            iface_id=desired.localport,
             ifindex=ifindex,
         )
         self._to_plug.discard(network)
         return ["port"]
 
     def _revoke_or_replace(self, network: str, rights: Rights) -> None:
-        """Take rights away; replace a haproxy that does not do so.
+        """Revoke; replace the haproxy if that fails the third time in a row.
 
-        The third time in a row: it may have been busy.
+        Not the first time, because it may have been busy.
         """
         try:
             self._revoke(network, rights)
@@ -231,7 +231,7 @@ class Reconciler:
         try:
             self._revoke(network, dict)
         except (OSError, HaproxyError) as error:
-            # It is ended next, which matters more.
+            # It is stopped next, which takes every right away.
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
         changed = self._traces.remove(network)
         self._to_plug.discard(network)

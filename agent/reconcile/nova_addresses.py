@@ -1,8 +1,8 @@
-"""The addresses of Nova's metadata API, looked up by name again and again.
+"""Look up the addresses of Nova's metadata API at intervals.
 
-Here and not in haproxy: it would look them up when it starts, and hang in
-that for as long as the name servers do; and its own resolver knows nothing
-of /etc/hosts.
+The agent does it because haproxy looks names up when it starts, and its start
+hangs while the name servers do. haproxy's own resolver does not read
+/etc/hosts.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _RETRY_S = 5.0
 Addresses = tuple[str, ...]
 
 
-class NovaHosts:
-    """Knows the addresses of the hosts in the settings, on its own thread.
+class NovaAddresses:
+    """The addresses of the hosts in the settings, kept by a thread.
 
-    NOVA and INTERVAL_S give what is in force. An address that can't be
-    looked up any more is the one it was.
+    NOVA and INTERVAL_S return the settings in force. If a look-up fails, the
+    addresses found before still count.
     """
 
     def __init__(
@@ -42,28 +42,28 @@ class NovaHosts:
         self._stopped = False
 
     def start(self, on_change: Callable[[], None]) -> None:
-        """Look up at once, then every interval.
+        """Look up at once, then at every interval.
 
-        ON_CHANGE is called when there is something new to know.
+        ON_CHANGE is called when a look-up changed the addresses.
         """
         threading.Thread(
-            target=self._run, args=(on_change,), name="nova hosts", daemon=True
+            target=self._run, args=(on_change,), name="nova", daemon=True
         ).start()
 
     def stop(self) -> None:
-        """End the thread, after the look-up that it is at."""
+        """End the thread after its current look-up."""
         self._stopped = True
         self._wake.set()
 
     def refresh(self) -> None:
-        """Look up now: the settings are others."""
+        """Look up now, because the settings have changed."""
         self._wake.set()
 
     def addresses(self, host: str) -> Addresses | None:
         """Return the addresses of HOST, sorted.
 
-        None while it has not been looked up; none at all when that failed
-        and never succeeded before.
+        None if it was never looked up; an empty tuple if every look-up has
+        failed.
         """
         return (host,) if is_address(host) else self._known.get(host)
 
@@ -73,20 +73,20 @@ class NovaHosts:
             hosts = {e.host for e in self._nova().endpoints}
             names = sorted(host for host in hosts if not is_address(host))
             for name in names:
-                # The next one may take long.
+                # At once, since the next look-up may take long.
                 if self._look_up(name):
                     on_change()
             good = all(self._known[name] for name in names)
             self._wake.wait(self._interval_s() if good else _RETRY_S)
 
     def _look_up(self, name: str) -> bool:
-        """Look NAME up; tell whether something else is known now."""
+        """Look NAME up; return whether its addresses changed."""
         before = self._known.get(name)
         found = before or ()
         try:
             infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
             found = tuple(sorted({str(info[4][0]) for info in infos}))
-            # An address with a zone is of no use but on its own link.
+            # An address with a zone can be used on its own link only.
             found = tuple(address for address in found if "%" not in address)
         except (OSError, UnicodeError) as error:
             if before is None:

@@ -1,6 +1,6 @@
-"""What the reconciler asks of this host, by way of the privsep daemon.
+"""All calls of the agent to the privsep daemon.
 
-Here the model's values become the plain ones that can cross.
+The model's values become the plain ones that can be sent to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..model import MetadataNetwork
 
 
 class Privileged:
-    """Namespaces and haproxy programs of this host."""
+    """The namespaces and haproxy programs of this host."""
 
     def __init__(self, *, state_path: Path, users: str) -> None:
         self._state_path = str(state_path)
@@ -25,7 +25,7 @@ class Privileged:
 
     @staticmethod
     def make_agent_lock() -> None:
-        """Make the file of the host's lock for one agent."""
+        """Make the file whose lock allows one agent per host."""
         fleet.make_agent_lock()
 
     def prepare(self) -> bool:
@@ -33,26 +33,26 @@ class Privileged:
         return fleet.prepare()
 
     def make_folders(self, network: str) -> None:
-        """Make our folders that we share with the haproxy of NETWORK."""
+        """Make the folders that we share with the haproxy of NETWORK."""
         fleet.make_folders(network, users=self._users)
 
     def remove_folders(self, network: str) -> bool:
-        """Remove the folders of NETWORK; tell if any was there."""
+        """Remove the folders of NETWORK; return whether any was there."""
         return fleet.remove_folders(network)
 
     def apply(
-        self, wanted: MetadataNetwork, *, userspace_datapath: bool
+        self, desired: MetadataNetwork, *, userspace_datapath: bool
     ) -> tuple[str, ...]:
-        """Make the namespace of WANTED; return what was changed."""
+        """Ensure the namespace of DESIRED; return what was changed."""
         return namespaces.apply(
-            wanted.network,
-            mac=wanted.mac,
-            mtu=wanted.mtu,
-            addresses=sorted(str(cidr) for cidr in wanted.addresses),
+            desired.network,
+            mac=desired.mac,
+            mtu=desired.mtu,
+            addresses=sorted(str(cidr) for cidr in desired.addresses),
             neighbours=[
-                (str(address), mac) for address, mac in wanted.neighbours
+                (str(address), mac) for address, mac in desired.neighbours
             ],
-            hosts=[str(address) for address in wanted.hosts],
+            hosts=[str(address) for address in desired.onlink],
             userspace_datapath=userspace_datapath,
         )
 
@@ -62,7 +62,7 @@ class Privileged:
         return socket.if_nametoindex(names.outer_veth(network))
 
     def remove(self, network: str) -> bool:
-        """Remove the namespace of NETWORK; tell if it was there."""
+        """Remove the namespace of NETWORK; return whether it was there."""
         return namespaces.remove(network)
 
     def list_networks(self) -> tuple[str, ...]:
@@ -72,31 +72,31 @@ class Privileged:
     def ensure_program(
         self, network: str, *, renew: bool = False
     ) -> dict[str, str]:
-        """Have the haproxy of NETWORK run; return how `fleet` found it."""
+        """Ensure NETWORK's haproxy runs; return the state it was in."""
         return fleet.ensure(network, users=self._users, renew=renew)
 
     def reload_program(self, network: str) -> None:
-        """Have the haproxy of NETWORK read its files again."""
+        """Make the haproxy of NETWORK read its files again."""
         fleet.reload(network)
 
     def share_socket(self, name: str, gid: int) -> None:
-        """Give the gateway's socket NAME for everybody to the group GID."""
+        """Give NAME, the gateway's public socket, to the group GID."""
         fleet.share_socket(name, gid)
 
     def remove_program(self, network: str) -> bool:
-        """Stop the haproxy of NETWORK; tell if it was there."""
+        """Stop the haproxy of NETWORK; return whether it was there."""
         return fleet.remove(network, self._state_path)
 
     def sweep(self) -> tuple[str, ...]:
-        """Return the networks with haproxies that nobody supervises."""
+        """Return the networks with haproxies that supervisord has not."""
         return fleet.sweep(self._state_path)
 
     def look(self) -> Mapping[str, Any]:
-        """Return what there is of the fleet, as `fleet.look`."""
+        """Return what is left of the fleet, as `fleet.look` does."""
         return fleet.look(self._state_path)
 
     def shut_down(self) -> None:
-        """End supervisord and remove what root has of the fleet."""
+        """Stop supervisord and remove what root owns of the fleet."""
         fleet.shut_down(self._state_path)
 
     def list_programs(self) -> dict[str, Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""What changes under us is found here, and queued to be repaired."""
+"""Find what others have changed on this host, and queue its repair."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ _GOOD = ("RUNNING", "STARTING")
 
 
 class Repairs:
-    """Looks at the host itself, which no row speaks of."""
+    """Checks for what no row reports: haproxies, namespaces, files."""
 
     def __init__(self, site: Site, queues: Queues, workers: Workers) -> None:
         self._site = site
         self._queue = queues.reconcile
         self._workers = workers
-        self._gateway: object = None  # the pid of its master
+        self._gateway_pid: object = None  # of its master process
 
     def queue_all(self) -> bool:
-        """Queue everything that is wanted or here; tell if that worked."""
-        what = "this host could not be looked through"
+        """Queue every network in the rows or here; return if that worked."""
+        what = "this host could not be searched for networks"
         done = self._try(self._workers.queue_all, what)
-        kernel.trim_heap()  # of what such a look takes
+        kernel.trim_heap()  # such a pass needs much memory for a moment
         return done
 
     def check_fleet(self) -> None:
-        """Have supervisord run, and look after what it gave up on."""
+        """Ensure supervisord runs; queue the haproxies that it gave up."""
         self._try(self._check_fleet, "the fleet does not answer")
 
     def _check_fleet(self) -> None:
         programs = self._site.privileged.list_programs()
-        # A gateway that was started again has made its socket again.
-        gateway = programs.get(names.GATEWAY, {}).get("pid")
-        if gateway != self._gateway:
-            self._gateway = gateway
+        # A restarted gateway has a new socket, which must be published.
+        gateway_pid = programs.get(names.GATEWAY, {}).get("pid")
+        if gateway_pid != self._gateway_pid:
+            self._gateway_pid = gateway_pid
             self._queue.add(names.GATEWAY)
-        # What failed has its retries, with back-off.
+        # Networks whose reconcile failed are retried by the queue already.
         for key in self._site.status.served_networks():
             if programs.get(key, {}).get("state") not in _GOOD:
                 self._queue.add(key)
 
     def _try(self, work: Callable[[], None], what: str) -> bool:
-        """Do WORK; report once that WHAT, and why. It is tried again."""
+        """Do WORK; on failure log once that WHAT. The caller tries again."""
         problem = ""
         try:
             work()

@@ -1,4 +1,4 @@
-"""What reconciles work with on this chassis, given to each as one value."""
+"""What every reconcile on this chassis needs, as one value."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .privileged import Privileged
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """The settings in force, the ways to the host, and the status."""
+    """The settings in force, the means to change the host, the status."""
 
     settings: Callable[[], Settings]
     privileged: Privileged
     haproxies: Haproxies
     status: Status
-    has_ipv6: bool  # the kernel
+    has_ipv6: bool  # in the kernel

@@ -1,8 +1,7 @@
-"""Where rows go, and where reconciles take them from.
+"""The newest snapshot of both databases, and what a new one changes.
 
-The two IDLs' threads put in what the databases say. Here it is found out
-which networks that concerns; these are put into the queues. A reconcile
-reads what is here when it begins, whoever asked for it.
+The two IDLs' threads put snapshots in. The keys of the networks that differ
+go into the queues. A reconcile reads the newest snapshot when it begins.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """The newest of both databases; the queues are told what changed.
+    """Hold the newest snapshots; put keys of changed networks in QUEUES.
 
-    `chassis` is what to act on: settled, see there. `vswitch` is as the
-    rows are. Both are values, replaced as a whole; any thread may read.
+    `chassis` is what to act on, by `core.settling`; `vswitch` is as the rows
+    are. Both are frozen and replaced as a whole; any thread may read them.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Snapshots:
         self._queues = queues
         self._status = status
         self._clock = clock
-        # Rows come on one thread, the time is up on another.
+        # Rows arrive on one thread; the grace period ends on another.
         self._lock = threading.Lock()
         self._rows = self.chassis
         self._settled = settling.Settled()
@@ -58,14 +57,14 @@ class Snapshots:
             self._settle(connected=True)
         self._report(before, rows)
         if rows.synced != before.synced:
-            # What was removed from the host meanwhile was left alone.
+            # While it was False nothing was removed from the host.
             self._queues.resync()
 
     def settle(self, *, connected: bool) -> float:
-        """Look again at what may not be seen yet.
+        """End the grace period if its time is over.
 
-        CONNECTED tells whether Southbound's server is. Returns the seconds
-        after which to do it again; infinite if there is no need.
+        CONNECTED is whether the Southbound server is connected. Returns the
+        seconds until the next call is due; infinite if none is.
         """
         with self._lock:
             self._settle(connected=connected)
@@ -79,7 +78,7 @@ class Snapshots:
         )
         self.chassis = self._settled.snapshot
         if last.chassis not in (None, self._settled.chassis):
-            LOG.info("ovn-controller has made its Chassis row anew")
+            LOG.info("ovn-controller has made its Chassis row again")
         old, new = before.networks, self.chassis.networks
         for network in sorted(old.keys() | new.keys()):
             if old.get(network) != new.get(network):
@@ -88,14 +87,14 @@ class Snapshots:
                 self._queues.reconcile.add(network)
 
     def _report(self, before: ChassisSnapshot, rows: ChassisSnapshot) -> None:
-        """Say what is wrong with ROWS, or what they lack."""
+        """Log and note what is wrong with ROWS or missing from them."""
         status = self._status
         name = self.vswitch.system_id
         reason = f"no Chassis row named {name}; does ovn-controller run?"
         if rows.chassis is not None:
             reason = ""
         if status.waits_for("chassis", reason) and reason:
-            LOG.warning("%s What is served is served on", reason)
+            LOG.warning("%s The networks are still served", reason)
         reason = "ovn-northd has written nothing to OVN Southbound yet"
         status.waits_for("northd", "" if rows.is_filled else reason)
         for problem in sorted({*rows.problems} - {*before.problems}):
@@ -117,7 +116,7 @@ def _replugged_networks(
     after: VswitchSnapshot,
     networks: Iterable[NetworkSnapshot],
 ) -> list[str]:
-    """Return those of NETWORKS whose port or bridge is another one."""
+    """Return those of NETWORKS whose port or bridge has changed."""
     moved = (before.bridge, before.bridge_exists, before.is_userspace) != (
         after.bridge,
         after.bridge_exists,
@@ -128,7 +127,7 @@ def _replugged_networks(
         name = names.outer_veth(network.network)
         port = after.ports.get(name)
         changed = before.ports.get(name) != port
-        # What we have just plugged ourselves needs no second look.
+        # A port that we have just plugged needs no reconcile.
         if moved or (changed and not _is_plugged(port, network, after)):
             found.append(network.network)
     return found
@@ -139,7 +138,7 @@ def _is_plugged(
     network: NetworkSnapshot,
     vswitch: VswitchSnapshot,
 ) -> bool:
-    """Tell whether PORT is on the bridge with the localport's name."""
+    """Return whether PORT is on the bridge with the localport's name."""
     if network.localport is None or port is None:
         return False
     wanted = vswitch.bridge, network.localport.logical_port, network.network

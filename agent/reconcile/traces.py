@@ -1,7 +1,7 @@
-"""What there is of networks on this host, and how it is removed.
+"""Find and remove what exists of networks on this host.
 
-The one way for both: the agent, where a network is no longer wanted, and
-`ovn-metadata-cleanup`, which wants none.
+The agent uses it to tear a network down, and `ovn-metadata-cleanup` uses it
+for all of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .privileged import Privileged
 
 
 class Traces:
-    """Finds and removes what is here of networks, served or left over.
+    """Everything that exists of networks here, served or left over.
 
-    VSWITCH_DB is None if Open vSwitch does not answer: no port is seen then.
+    VSWITCH_DB is None if Open vSwitch does not answer; then ports are left.
     """
 
     def __init__(
@@ -35,38 +35,37 @@ class Traces:
         self._vswitch_snapshot = vswitch_snapshot
 
     def find(self, known: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
-        """Return network (or "gateway") -> kinds of what there is of it.
+        """Return network (or "gateway") -> kinds of things that it has.
 
-        KNOWN has more of that, kind -> networks: "program" and "haproxy".
+        KNOWN is kind -> networks for the kinds "program" and "haproxy".
         """
-        ports = self._vswitch_snapshot().ports.values()
         kinds = {
             **known,
             "namespace or veth": self._privileged.list_networks(),
             "files": self._haproxies.networks_of_files(),
-            "": [port.network for port in ports if port.network],
         }
         found: dict[str, set[str]] = collections.defaultdict(set)
         for kind, networks in kinds.items():
             for network in networks:
                 found[network].add(kind)
-        for network, of in found.items():
-            of.discard("")
+        ports = self._vswitch_snapshot().ports.values()
+        marked = {port.network for port in ports if port.network}
+        for network in found.keys() | marked:
             if self._port(network) is not None:
-                of.add("port")
-        return {network: of for network, of in found.items() if of}
+                found[network].add("port")
+        return dict(found)
 
     def _port(self, network: str) -> VswitchPort | None:
-        """Return the port that has the name of NETWORK's, if it is ours."""
+        """Return the port of NETWORK, unless its name is an instance's."""
         port = self._vswitch_snapshot().ports.get(names.outer_veth(network))
         return None if port is None or port.is_instance else port
 
     def remove(self, network: str, *, program: bool = True) -> bool:
-        """Remove all there is of NETWORK (or "gateway"); tell if there was.
+        """Remove all of NETWORK (or "gateway"); return if anything was here.
 
-        In this order: what answers, unless PROGRAM says that there is none;
-        the way there; the rest. Raises what the privileged daemon and the
-        databases raise.
+        The order: the haproxy, unless PROGRAM is False; the port and the
+        namespace; the files. Raises what the privsep daemon and the database
+        raise.
         """
         changed = program and self._privileged.remove_program(network)
         if network != names.GATEWAY:

@@ -1,4 +1,4 @@
-"""The threads that take keys from the queues and have them worked on."""
+"""The threads that take keys from the queues and work on them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .workqueue import Queues
 
 LOG = logging.getLogger(__name__)
 
-FIRST_LOOK = "first pass"
-# A haproxy that hangs holds one of them up for some seconds.
+FIRST_SYNC = "first pass"
+# Two, since a haproxy that hangs blocks one for some seconds.
 _REVOKERS = 2
-# For what they are at when the agent ends.
+# How long the threads may still work when the agent ends.
 _END_S = 2.0
-# Until the next look at what waits for something that is not in the rows.
+# Until the next try for a key that waits for something without an event.
 _SOON_S = 5.0
 
 
 class Workers:
-    """Reconcile and revoke, each key by one thread at a time.
+    """Reconcile and revoke, each key on one thread at a time.
 
-    Whatever fails is tried again, and disturbs no other network.
+    A key that fails is tried again and does not delay the others.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Workers:
         self._all_queued = False
 
     def start(self, count: int) -> None:
-        """Begin with COUNT threads that reconcile."""
+        """Start COUNT threads that reconcile, and those that revoke."""
         works = [("reconcile", self._work)] * count
         works += [("revoke", self._revoke)] * _REVOKERS
         for number, (name, work) in enumerate(works):
@@ -60,20 +60,20 @@ class Workers:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """End, after a while without those that hang."""
+        """End the threads; those that hang are not waited for."""
         self._queues.close()
         for thread in self._threads:
             thread.join(_END_S / len(self._threads))
 
     def queue_all(self) -> None:
-        """Queue all that is wanted or here; raise what hinders that."""
-        for key in sorted(self._reconciler.wanted()):
+        """Queue every network in the rows or here; raise if that fails."""
+        for key in sorted(self._reconciler.keys_to_visit()):
             self._queues.reconcile.add(key)
         self._all_queued = True
         self._note_first_pass()
 
     def _revoke(self) -> None:
-        """Take rights away at once, whatever the other threads hang in."""
+        """Revoke at once, even while the other threads hang."""
         queue = self._queues.revoke
         while (key := queue.get()) is not None:
             try:
@@ -86,9 +86,9 @@ class Workers:
         queue = self._queues.reconcile
         while (key := queue.get()) is not None:
             reason = self._reconcile(key)
-            LOG.debug("looked at network=%s", key)
-            # Before the key is given back, or a worker that takes it and
-            # succeeds would be contradicted.
+            LOG.debug("reconciled network=%s", key)
+            # Note it before `done`. After that another worker may take the
+            # key and succeed, and this failure would hide it.
             news = bool(reason) and self._status.failed(key, reason)
             delay = queue.done(key, failed=bool(reason))
             self._note_first_pass()
@@ -102,7 +102,7 @@ class Workers:
                 )
 
     def _reconcile(self, key: str) -> str:
-        """Have KEY as it should be; return why that failed, or ""."""
+        """Reconcile KEY; return why that failed, or ""."""
         try:
             if key == names.GATEWAY:
                 done = self._gateway.ensure()
@@ -113,17 +113,17 @@ class Workers:
         except Exception as error:
             LOG.debug("network=%s failed", key, exc_info=True)
             if isinstance(error, FleetError):
-                self._queues.news.set()  # have supervisord looked after
+                self._queues.news.set()  # the service then checks supervisord
             if isinstance(error, AgentError | PrivilegedError):
                 return str(error)
             return f"{type(error).__name__}: {error}"
         return ""
 
     def _note_first_pass(self) -> None:
-        """Say that all is served once everything was looked at."""
+        """Report ready once every network was reconciled."""
         networks = self._snapshots.chassis.networks
         complete = all(n.complete for n in networks.values())
         is_idle = self._queues.reconcile.is_idle()
         is_over = self._all_queued and complete and is_idle
-        if is_over and self._status.waits_for(FIRST_LOOK, ""):
+        if is_over and self._status.waits_for(FIRST_SYNC, ""):
             LOG.info("ready networks=%d", len(networks))

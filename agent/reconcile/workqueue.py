@@ -1,8 +1,8 @@
 """A queue of keys: each key once, one worker per key, retries with delay.
 
-What is to be done for a key is found out when it is taken, so adding it
-again while it waits adds nothing, and adding it while it is worked on has
-it handed out once more afterwards.
+A worker computes what to do when it takes a key. So adding a key again while
+it waits changes nothing, and a key that is added while a worker has it is
+handed out once more afterwards.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class WorkQueue:
         self._jitter = jitter
         self._changed = threading.Condition()
         self._waiting: dict[str, None] = {}  # in order of arrival
-        self._held: set[str] = set()
-        self._dirty: set[str] = set()
-        self._due: dict[str, float] = {}  # when to hand it out
+        self._held: set[str] = set()  # a worker has it
+        self._dirty: set[str] = set()  # held, and added again since
+        self._due: dict[str, float] = {}  # when to add it
         self._failures: dict[str, int] = {}
-        self._retries: set[str] = set()  # handed out because they were due
+        self._retries: set[str] = set()  # added because they were due
         self._closed = False
 
     def add(self, key: str) -> None:
-        """Have KEY handed out soon."""
+        """Hand KEY out as soon as a worker is free."""
         with self._changed:
             self._add(key)
 
@@ -50,7 +50,7 @@ class WorkQueue:
             self._changed.notify()
 
     def add_later(self, key: str, delay_s: float) -> None:
-        """Have KEY handed out in DELAY_S seconds."""
+        """Hand KEY out in DELAY_S seconds, or earlier if it is due then."""
         with self._changed:
             self._add_later(key, delay_s)
 
@@ -69,7 +69,7 @@ class WorkQueue:
                     key = next(iter(self._waiting))
                     del self._waiting[key]
                     self._held.add(key)
-                    # Whatever it was due for is what is done now.
+                    # This run does what the later one was for.
                     self._due.pop(key, None)
                     return key
                 self._changed.wait(self._seconds_to_next())
@@ -89,9 +89,10 @@ class WorkQueue:
     def done(self, key: str, *, failed: bool) -> float | None:
         """Give KEY back; return the seconds to its retry, if it FAILED.
 
-        The delay doubles with each retry that fails and is spread by up to
-        a quarter, so that what failed together is not retried so. What is
-        tried because rows changed makes it no longer: those come in bursts.
+        The delay doubles with each retry that fails. It is spread by up to
+        a quarter, so that keys that failed together are not retried
+        together. Failures of runs that row changes caused do not lengthen
+        it, since row changes come in bursts.
         """
         with self._changed:
             self._held.discard(key)
@@ -113,38 +114,38 @@ class WorkQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether it hands out nothing any more."""
+        """Whether `close` was called."""
         return self._closed
 
     def is_idle(self) -> bool:
-        """Tell whether nothing waits and nothing is held."""
+        """Return whether no key waits and no worker has one."""
         with self._changed:
             return not self._waiting and not self._held
 
     def close(self) -> None:
-        """Have every `get` return None."""
+        """Make every `get` return None."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class Queues:
-    """What is to be done: by the workers, and by the service's thread."""
+    """The keys for the workers, and two events for the service's thread."""
 
     def __init__(self) -> None:
         self.reconcile = WorkQueue()
         self.revoke = WorkQueue()
-        # There is something for the service to look at.
+        # Something changed that the service has to check.
         self.news = threading.Event()
-        # All networks are to be queued, once the rows are there.
+        # The service has to queue all networks once the rows are there.
         self.all_due = threading.Event()
 
     def resync(self) -> None:
-        """Have the service queue all networks."""
+        """Make the service queue all networks."""
         self.all_due.set()
         self.news.set()
 
     def close(self) -> None:
-        """Let the workers end."""
+        """Make the workers end."""
         self.reconcile.close()
         self.revoke.close()

@@ -1,1 +1,1 @@
-"""From a command line to a process that may be the agent."""
+"""From the command line to a process that is ready to be the agent."""

@@ -1,11 +1,11 @@
-"""From a command line to a process that may be the agent."""
+"""The steps from the command line to a process with the agent's user."""
 
 from __future__ import annotations
 
 import logging
 from typing import IO
 
-from ...privsep import settings as privileged
+from ...privsep import settings as fleet_settings
 from ...privsep.settings import FleetSettings
 from ..config import logs, options
 from ..config.options import version
@@ -15,13 +15,13 @@ from . import daemon, folders, user
 LOG = logging.getLogger(__name__)
 
 _SHARED_USER = (
-    "the haproxies run as {user}, which others may run as too and meddle "
-    "with them; create ovn-metadata-fleet (useradd --system) or set [fleet] "
+    "the haproxies run as {user}; other programs of that user can change "
+    "them; create ovn-metadata-fleet (useradd --system) or set [fleet] "
     "user in privileged.conf"
 )
 _ONE_USER = (
-    "the haproxies of all networks run as {user}: whoever breaks into one "
-    "can get at the others; give [fleet] network_ids in privileged.conf ids "
+    "the haproxies of all networks run as {user}: an attacker in one of them "
+    "can reach the others; set [fleet] network_ids in privileged.conf to ids "
     "that this host has"
 )
 
@@ -29,11 +29,11 @@ _ONE_USER = (
 def begin(
     argv: list[str], program: str
 ) -> tuple[Configuration, FleetSettings, IO[str] | None]:
-    """Read the configuration, become the service user, log what is odd.
+    """Read the configuration, become the service user, log warnings.
 
-    Returns the host's lock too, where `folders.claim` could take it: first of
-    all, since a second agent must change nothing. Raises AgentError and
-    PrivilegedError for what must not be.
+    Returns the agent's lock too, or None if `folders.claim` could not take
+    it. The lock comes first, since a second agent must change nothing.
+    Raises AgentError and PrivilegedError if the agent must not start.
     """
     conf, settings = options.load(argv, program)
     lock = folders.claim_early(settings)
@@ -42,7 +42,7 @@ def begin(
     )
     folders.ensure(settings)
     user.check_readable(settings)
-    fleet = privileged.load(settings.privileged_config)
+    fleet = fleet_settings.load(settings.privileged_config)
     logs.set_up(conf, program, ovsdb_level=settings.southbound.log_level)
     LOG.info("%s %s starts", program, version())
     warnings = [warning] if warning else []

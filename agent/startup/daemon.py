@@ -1,9 +1,10 @@
-"""How the agent gets its privileged daemon.
+"""The three ways in which the agent gets its privileged daemon.
 
-By a connection to a socket of root's, at which each is served by a daemon of
-its own: systemd listens at UNIT_SOCKET; an agent that is started as root, as
-in a container, leaves a child behind that listens, and becomes the service
-user. Without either, by sudo and rootwrap.
+- systemd listens at UNIT_SOCKET and starts a daemon for each connection.
+- An agent that is started as root, as in a container, starts a child that
+  listens and starts the daemons: the acceptor. Then it becomes the service
+  user.
+- Without either, the agent starts the daemon with sudo and rootwrap.
 """
 
 from __future__ import annotations
@@ -40,27 +41,27 @@ def become_service_user(
     make: bool = True,
     hand_over: bool = True,
 ) -> str:
-    """If we are root: leave the acceptor behind and become the service user.
+    """If we are root: start the acceptor and become the service user.
 
-    With HAND_OVER, what an agent that ran as root left in state_path, and
-    the file LOG, are that user's then, and state_path is made if MAKE says
-    so; without it nothing on this host changes. Returns what the
-    log should say about it, "" if we were not root. Raises StartError.
-    Before any thread is started.
+    With HAND_OVER, that user then owns what an agent that ran as root has
+    left in state_path; with MAKE too, state_path is made. The file LOG is
+    given to the user if root owns it. Returns a warning for the log, "" if
+    we were not root. Raises StartError. Call it before any thread starts.
     """
-    # oslo.privsep has its options from there.
+    # oslo.privsep reads its options from cfg.CONF.
     cfg.CONF([], project="ovn-metadata-agent", default_config_files=[])
     if os.geteuid() != 0:
         _find_way_to_root(settings)
         return ""
-    # Root by sudo is root: the daemon does not work for sudo's caller.
+    # If we are root by sudo, the daemon must not serve the user before sudo.
     os.environ.pop("SUDO_UID", None)
     account = user.service_user(settings)
     if account is None:
         _start_acceptor(settings, pwd.getpwuid(0))
         return (
-            f"running as root: no user {' or '.join(user.SERVICE_USERS)} "
-            f"here; create one (useradd --system) or set service_user"
+            f"running as root: there is no user "
+            f"{' or '.join(user.SERVICE_USERS)}; create one "
+            f"(useradd --system) or set service_user"
         )
     if hand_over:
         ownership.hand_over_state_path(settings.state_path, account, make=make)
@@ -68,12 +69,12 @@ def become_service_user(
         ownership.hand_over_log(log, account)
     _start_acceptor(settings, account)
     user.drop_to(account)
-    return f"was root, runs as {account.pw_name} from here on"
+    return f"started as root; runs as {account.pw_name} from now on"
 
 
 def start_daemon() -> None:
-    """Start the privileged daemon now; raise StartError if it won't."""
-    # The sudoers line pins where our socket for the daemon may be.
+    """Start the privileged daemon; raise StartError if that fails."""
+    # The sudoers rule allows a socket for the daemon below /tmp only.
     tempfile.tempdir = "/tmp"  # noqa: S108 # mkdtemp makes a folder in it
     try:
         context.ensure_daemon()
@@ -84,7 +85,7 @@ def start_daemon() -> None:
 
 
 def _remedy() -> str:
-    """Return what an operator can do about a daemon that does not start."""
+    """Return what the operator can do if the daemon does not start."""
     address = context.default.address
     if address == UNIT_SOCKET:
         return (
@@ -100,10 +101,10 @@ def _remedy() -> str:
 
 
 def _start_acceptor(settings: Settings, account: pwd.struct_passwd) -> None:
-    """Have a child of ours start a daemon whenever we, as ACCOUNT, connect.
+    """Start a child that starts a daemon when ACCOUNT connects.
 
-    It lives as long as the pipe that we keep open to its stdin, so it
-    needs no stopping; a child of ours must not get that end.
+    The child ends when the pipe to its stdin closes, that is with us. No
+    other child of ours may inherit our end of that pipe.
     """
     name = f"ovn-metadata-privsep-{os.getpid()}-{secrets.token_hex(8)}"
     python = (sys.executable, "-I", "-m")
@@ -126,7 +127,7 @@ def _start_acceptor(settings: Settings, account: pwd.struct_passwd) -> None:
 
 
 def _find_way_to_root(settings: Settings) -> None:
-    """Choose the unit's socket, or sudo; raise StartError if it can't do."""
+    """Choose the unit's socket, or sudo; raise StartError if neither works."""
     if os.path.lexists(UNIT_SOCKET):
         _check_there(settings.privileged_config, "the daemon's unit")
         context.default.address = UNIT_SOCKET
@@ -143,10 +144,11 @@ def _find_way_to_root(settings: Settings) -> None:
 
 
 def _sudo_command(settings: Settings) -> list[str]:
-    """Return the command that starts the daemon for an unprivileged us.
+    """Return the command that starts the daemon if we are not root.
 
-    The operator's own, unless that is by Neutron's rootwrap: the file is
-    Neutron's as it was, our own rule is tighter, and Neutron may be gone.
+    It is the configured one, except if that uses Neutron's rootwrap (from a
+    file that was Neutron's): our own rule is stricter, and Neutron may have
+    been removed.
     """
     command = shlex.split(settings.helper_command or "")
     if not command and settings.root_helper:
@@ -157,7 +159,7 @@ def _sudo_command(settings: Settings) -> list[str]:
         rootwrap = _program("ovn-metadata-rootwrap")
         command = ["sudo", rootwrap, ROOTWRAP_CONFIG, _HELPER]
     if command[0] == "sudo" and "-n" not in command:
-        command.insert(1, "-n")  # never ask: there is nobody to answer
+        command.insert(1, "-n")  # no prompt: nobody could answer it
     if Path(command[-1]).name == _HELPER:
         for file in _existing(settings.privileged_config):
             command += ["--config-file", file]
@@ -165,13 +167,13 @@ def _sudo_command(settings: Settings) -> list[str]:
 
 
 def _program(name: str) -> str:
-    """Return the path of a program that was installed along with us."""
+    """Return the path of a program that is installed with the agent."""
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.exists() else shutil.which(name) or name
 
 
 def _existing(path: Path) -> list[str]:
-    # Where its folder is closed to us Path.exists would raise.
+    # Path.exists raises if we may not enter the folder.
     return [str(path)] if os.path.exists(path) else []  # noqa: PTH110
 
 

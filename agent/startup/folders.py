@@ -1,4 +1,4 @@
-"""The agent's folders: where they are, and whose this host is."""
+"""The agent's folders, and the lock that allows one agent per host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from ...privsep import settings as privileged
+from ...privsep import settings as fleet_settings
 from ...privsep.settings import FleetSettings
 from ..config.settings import Settings
 from ..errors import StartError
@@ -23,10 +23,10 @@ def places(settings: Settings, fleet: FleetSettings) -> Places:
 def ensure(
     settings: Settings, *, make: bool = True, roots_are_ours: bool = False
 ) -> None:
-    """Make our folders; raise StartError if they can't be written.
+    """Make our folders; raise StartError if we can't write to them.
 
-    Unless MAKE is False: then it is only seen whether they could be made.
-    ROOTS_ARE_OURS: a start hands over what is root's, and makes the rest.
+    Without MAKE, only check whether we could make them. With ROOTS_ARE_OURS,
+    a folder owned by root is fine, because a start as root gives it to us.
     """
     own = (settings.state_path, settings.pids_path)
     for folder in own:
@@ -48,13 +48,13 @@ def ensure(
 
 
 def claim_early(settings: Settings) -> IO[str] | None:
-    """Return the host's lock as `claim` does, before we are who we will be."""
-    fleet = privileged.load(settings.privileged_config, runnable=False)
+    """Return the agent's lock as `claim` does; we may still be root."""
+    fleet = fleet_settings.load(settings.privileged_config, runnable=False)
     return claim(fleet.agent_lock)
 
 
 def claim_made(path: Path) -> IO[str]:
-    """Return the lock PATH, which root has made ours, as `claim` does."""
+    """Return the lock PATH as `claim` does; the daemon has made the file."""
     lock = claim(path)
     if lock is None:
         raise StartError(f"{path} can't be locked")
@@ -62,11 +62,11 @@ def claim_made(path: Path) -> IO[str]:
 
 
 def claim(path: Path) -> IO[str] | None:
-    """Return the lock PATH, which says this host has its agent.
+    """Take the lock PATH, which only one agent of a host can have.
 
-    To be held open; None if it is not there, or another user's still. A file
-    of root's folder and not of state_path's: an agent with another
-    configuration is another agent. Raises StartError if one has it.
+    Returns the open file, which keeps the lock; None if there is no file or
+    another user owns it. The file is not below state_path, because two
+    agents may differ in that option. Raises StartError if an agent has it.
     """
     try:
         lock = open(path, "r+")  # noqa: SIM115
@@ -80,7 +80,7 @@ def claim(path: Path) -> IO[str] | None:
 
 
 def keep_agent_away(path: Path) -> IO[str] | None:
-    """Return the agent's lock PATH if there is one; write nothing.
+    """Take the agent's lock PATH if there is one; write nothing.
 
     Raises StartError if an agent has it.
     """

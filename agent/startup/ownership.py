@@ -1,8 +1,8 @@
-"""What an agent that ran as root has left becomes the service user's.
+"""Give the service user what an agent that ran as root has left.
 
-Done as root, in places where that user may have put what it likes: nothing
-is changed but what is root's and has one of our names, and no link below
-state_path is followed. What else is needed the service user makes itself.
+This runs as root in folders in which that user can make any file. So it
+changes only what root owns and what has one of our names, and it follows no
+link below state_path. The service user makes everything else by itself.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _BELOW = frozenset({"pids", "run", "socket", names.GATEWAY})
 def hand_over_state_path(
     folder: Path, user: pwd.struct_passwd, *, make: bool
 ) -> None:
-    """Have state_path FOLDER and an agent's folders in it be USER's.
+    """Make USER the owner of state_path FOLDER and an agent's folders in it.
 
-    MAKE it if it is not there. Raises StartError.
+    With MAKE, FOLDER is made if it is missing. Raises StartError.
     """
     try:
         if make:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with _opened(folder) as descriptor:
             found = os.listdir(descriptor)  # noqa: PTH208 # of a descriptor
-            # Somebody else's folder, given by mistake, is not handed over.
+            # A folder that has nothing of an agent's was named by mistake.
             if not found or {*found} & _IN_STATE_PATH:
                 _hand_over(descriptor, user, _IN_STATE_PATH)
     except (FileNotFoundError, PermissionError):
@@ -48,14 +48,14 @@ def hand_over_state_path(
 def _hand_over(
     descriptor: int, user: pwd.struct_passwd, wanted: Collection[str]
 ) -> None:
-    """Give a folder and those WANTED in it to USER where root has them."""
+    """Give a folder, and those WANTED in it, to USER if root owns them."""
     for name in os.listdir(descriptor):
         is_networks = wanted is _BELOW and names.is_network(name)
         if name not in wanted and not is_networks:
             continue
-        # Gone, or no folder but a link: said when it is to be used. Or one
-        # that root can't look into, without CAP_DAC_READ_SEARCH (containers
-        # do without): then it is the service user's already.
+        # It is gone, or a link: reported when the agent uses it. Or root
+        # can't look into it, because containers lack CAP_DAC_READ_SEARCH:
+        # then the service user owns it already.
         with (
             contextlib.suppress(
                 FileNotFoundError, NotADirectoryError, PermissionError
@@ -63,14 +63,14 @@ def _hand_over(
             _opened(name, at=descriptor) as inner,
         ):
             _hand_over(inner, user, _BELOW)
-    # Last: without capabilities root gets into its own folders only.
+    # Last: without capabilities, root can enter only its own folders.
     if os.fstat(descriptor).st_uid == 0:
         os.fchown(descriptor, user.pw_uid, user.pw_gid)
 
 
 @contextlib.contextmanager
 def _opened(folder: str | Path, *, at: int | None = None) -> Iterator[int]:
-    """Give a descriptor of FOLDER; a link is followed only without AT."""
+    """Yield a descriptor of FOLDER; without AT, links are followed."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     flags |= 0 if at is None else os.O_NOFOLLOW
     descriptor = os.open(folder, flags, dir_fd=at)
@@ -81,13 +81,13 @@ def _opened(folder: str | Path, *, at: int | None = None) -> Iterator[int]:
 
 
 def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
-    """Have the log PATH be USER's if it is root's."""
+    """Make USER the owner of the log PATH if root owns it."""
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    with contextlib.suppress(OSError):  # said when it is to be written
+    with contextlib.suppress(OSError):  # reported when it is opened
         descriptor = os.open(path, flags)
         try:
             entry = os.fstat(descriptor)
-            # A link that somebody made to another file of root's has two.
+            # With a second link, it may be another file that root owns.
             is_own = stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1
             if is_own and entry.st_uid == 0:
                 os.chown(f"/proc/self/fd/{descriptor}", user.pw_uid, -1)

@@ -15,30 +15,30 @@ _STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class Signals:
-    """Notes signals, and acts on them in a thread of its own.
+    """Take signals and act on them in a thread.
 
-    An action may need a lock that the main thread holds, so no handler
-    does anything; Python writes each signal's number into a pipe. From the
-    moment this is made a SIGHUP ends nothing any more, and is not lost.
+    An action may need a lock that the main thread holds, so the handlers do
+    nothing; Python writes the number of each signal into a pipe. Once this
+    object exists, SIGHUP does not end the process and is not lost.
     """
 
     def __init__(self) -> None:
         self._reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        # A full pipe tells enough.
+        # If the pipe is full, there are enough signals to act on.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGHUP, _note)
 
     def start(
         self, *, stop: Callable[[], None], reload: Callable[[], None]
     ) -> None:
-        """Have SIGTERM and SIGINT call STOP, and SIGHUP RELOAD."""
+        """Call STOP at SIGTERM and SIGINT, and RELOAD at SIGHUP."""
 
         def follow() -> None:
             while _STOP.isdisjoint(os.read(self._reader, 4096)):
                 try:
                     reload()
-                except Exception:  # the next signal has to be heard
+                except Exception:  # the next signal must still work
                     LOG.exception("the configuration was not reloaded")
             stop()
 
@@ -48,4 +48,4 @@ class Signals:
 
 
 def _note(_signal: int, _frame: FrameType | None) -> None:
-    """Have the signal noted; without a handler it would not be."""
+    """Do nothing; Python fills the pipe only if there is a handler."""

@@ -14,11 +14,11 @@ _PR_SET_NO_NEW_PRIVS = 38  # <linux/prctl.h>
 
 
 def service_user(settings: Settings) -> pwd.struct_passwd | None:
-    """Return the user to drop to; None if there is none.
+    """Return the user to become; None if there is none.
 
-    Unless it is configured that is the owner of state_path, which others
-    of the same user may work in too, or the first of SERVICE_USERS.
-    Raises StartError if the configured one does not exist or is root.
+    That is the configured user, or else the owner of state_path, or else
+    the first of SERVICE_USERS that exists. Raises StartError if the
+    configured one does not exist or is root.
     """
     name = settings.service_user
     for candidate in (name,) if name else (*_owner(settings), *SERVICE_USERS):
@@ -46,7 +46,7 @@ def _owner(settings: Settings) -> list[str]:
 
 
 def drop_to(user: pwd.struct_passwd) -> None:
-    """Become USER for good, without any capability or way to get one."""
+    """Become USER for good, with no capability and no way to get one."""
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
@@ -57,20 +57,20 @@ def drop_to(user: pwd.struct_passwd) -> None:
 
 
 def check_readable(settings: Settings) -> None:
-    """Raise StartError unless we, as who we are now, can read all files.
+    """Raise StartError unless the current user can read all files.
 
-    Those were looked at before, maybe as root.
+    They were checked before, maybe as root.
     """
     for path in settings.files_in_use():
         if not os.access(path, os.R_OK):
             raise StartError(
-                f"{path} can't be read as {own_name()}; let that user read "
-                f"it, and pass through its folders"
+                f"{path} can't be read as {own_name()}; allow that user to "
+                f"read it and to enter its folders"
             )
 
 
 def own_name() -> str:
-    """Return the name of who we are; a container may know none."""
+    """Return the current user's name; a container may have none for it."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

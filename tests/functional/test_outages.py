@@ -229,7 +229,7 @@ def test_southbound_is_replaced_and_then_hangs(chassis):
         box.ovn.replace_southbound()
     replaced_at = time.monotonic()
     wait_for(
-        lambda: "made its Chassis row anew" in box.agent.log(),
+        lambda: "made its Chassis row again" in box.agent.log(),
         timeout_s=30,
         what="the new Chassis row",
     )

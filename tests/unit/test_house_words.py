@@ -25,6 +25,17 @@ PLACES = (
     "etc/tmpfiles.d",
     "etc/logrotate.d",
     "packaging",
+    "agent/__init__.py",
+    "agent/core/desired.py",
+    "agent/core/settling.py",
+    "agent/databases.py",
+    "agent/errors.py",
+    "agent/main.py",
+    "agent/model.py",
+    "agent/reconcile",
+    "agent/service.py",
+    "agent/startup",
+    "agent/unixsocket.py",
 )
 KINDS = {".py", ".md", ".scd", ".svg", ".sample", ".conf", ".yml", ".yaml"}
 KINDS |= {".service", ".socket", ".container", ".Debian", ".j2", ".in", ""}

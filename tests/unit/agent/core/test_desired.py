@@ -108,7 +108,7 @@ def test_ipv6_is_left_out_where_there_can_be_none(mtu, ipv6, has):
     assert wanted.has_ipv6 is has
     assert (6 in {cidr.version for cidr in wanted.addresses}) is has
     assert (6 in {who.version for who, _ in wanted.neighbours}) is has
-    assert not wanted.hosts
+    assert not wanted.onlink
 
 
 def test_carries_the_localport_and_sorts_by_address():
@@ -140,7 +140,7 @@ def test_carries_the_localport_and_sorts_by_address():
 
 
 @pytest.mark.parametrize(
-    ("cidrs", "hosts"),
+    ("cidrs", "onlink"),
     [
         pytest.param(
             (), ["10.10.0.5", "10.20.0.5", "fd00:10::5"], id="DHCP is off"
@@ -157,15 +157,15 @@ def test_carries_the_localport_and_sorts_by_address():
         ),
     ],
 )
-def test_a_port_in_no_subnet_of_the_localport_is_a_host(cidrs, hosts):
+def test_a_port_in_no_subnet_of_the_localport_is_onlink(cidrs, onlink):
     ports = (
         vif("a", "10.20.0.5", "fd00:10::5", mac="fa:16:3e:00:00:01"),
         vif("b", "10.10.0.5", mac="fa:16:3e:00:00:02"),
     )
     wanted = desired_network(snapshot(localport(*cidrs), *ports))
     assert wanted is not None
-    assert [str(address) for address in wanted.hosts] == hosts
-    assert {*wanted.hosts} <= {address for address, _ in wanted.neighbours}
+    assert [str(address) for address in wanted.onlink] == onlink
+    assert {*wanted.onlink} <= {address for address, _ in wanted.neighbours}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ovn_metadata.agent.config.settings import Nova
-from ovn_metadata.agent.reconcile.nova_addresses import NovaHosts
+from ovn_metadata.agent.reconcile.nova_addresses import NovaAddresses
 
 
 class Names:
@@ -33,10 +33,10 @@ def names(monkeypatch):
 
 @pytest.fixture
 def follow():
-    """Return a function that starts NovaHosts for names; ended after."""
+    """Return a function that starts NovaAddresses for names; ended after."""
     started = []
 
-    def start(*hosts: str) -> tuple[NovaHosts, threading.Event]:
+    def start(*hosts: str) -> tuple[NovaAddresses, threading.Event]:
         nova = Nova(
             tuple((host, None) for host in hosts),
             port=8775,
@@ -47,7 +47,7 @@ def follow():
             client_key=None,
         )
         changed = threading.Event()
-        made = NovaHosts(lambda: nova, interval_s=lambda: 3600)
+        made = NovaAddresses(lambda: nova, interval_s=lambda: 3600)
         made.start(changed.set)
         started.append(made)
         return made, changed
@@ -57,7 +57,7 @@ def follow():
         each.stop()
 
 
-def again(hosts: NovaHosts, changed: threading.Event) -> None:
+def again(hosts: NovaAddresses, changed: threading.Event) -> None:
     """Have HOSTS look up again; return once it knows something new."""
     changed.clear()
     hosts.refresh()
@@ -71,7 +71,9 @@ def test_an_address_needs_no_look_up(names, follow):
 
 
 def test_a_name_is_unknown_until_it_was_looked_up(names):
-    hosts = NovaHosts(lambda: pytest.fail("not started"), interval_s=lambda: 1)
+    hosts = NovaAddresses(
+        lambda: pytest.fail("not started"), interval_s=lambda: 1
+    )
     assert hosts.addresses("nova") is None
 
 
