@@ -63,7 +63,7 @@ class Haproxies:
         changes += self._ensure_program(network, rendered.digest)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
-        if network != names.GATEWAY:  # there its socket is published first
+        if network != names.GATEWAY:  # `Gateway` publishes its socket first
             self.remove_old_files(network)
         return changes
 

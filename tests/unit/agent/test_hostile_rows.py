@@ -1,7 +1,7 @@
-"""From rows to files, whatever the rows say.
+"""From hostile rows to files.
 
-The whole way of a network: rows -> snapshot -> what is desired -> haproxy's
-configuration and map. Nothing but our own forms reaches a file, and no row
+The whole way of a network: rows -> snapshot -> what it needs -> haproxy's
+configuration and map. Only text in our own forms reaches a file, and no row
 changes what another port or another network gets.
 """
 
@@ -59,9 +59,9 @@ nasty = st.one_of(
 
 
 def mostly(*good: str) -> st.SearchStrategy[str]:
-    """Draw one of GOOD, now and then anything, or a mix of the two.
+    """Draw one of GOOD; one time in twenty anything, or a mix of the two.
 
-    Mostly: a row with one bad field is a port, with four it is just bad.
+    A row with one bad field still makes a port; one with four does not.
     """
     fine = st.sampled_from(good)
     bad = nasty | st.builds(str.__add__, fine, nasty)
@@ -112,7 +112,7 @@ hostile_rows = st.builds(
 def many(
     strategy: st.SearchStrategy[PortRow],
 ) -> st.SearchStrategy[list[PortRow]]:
-    """Draw some rows; a name is there once (an index of Port_Binding's)."""
+    """Draw rows with different names (Port_Binding has an index of them)."""
     return st.lists(strategy, max_size=4, unique_by=lambda r: r.logical_port)
 
 
@@ -144,7 +144,7 @@ LOCALPORT = PortRow(
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """All that is made of a network."""
+    """Everything that a network's rows lead to."""
 
     wanted: MetadataNetwork
     configuration: str
@@ -159,10 +159,10 @@ def read(found: Iterable[PortRow]) -> ChassisSnapshot:
 
 
 def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
-    """Return what is made of each network of SNAPSHOT that is wanted."""
+    """Return what each network of SNAPSHOT leads to, if it is served."""
     made = {}
-    for network, said in snapshot.networks.items():
-        wanted = desired_network(said)
+    for network, rows in snapshot.networks.items():
+        wanted = desired_network(rows)
         if wanted is not None:
             configuration = render_network(
                 network,
@@ -184,7 +184,7 @@ def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
 
 
 def without_id(configuration: str, network: str) -> list[str]:
-    """Return the lines of CONFIGURATION, NETWORK's own names taken out."""
+    """Return the lines of CONFIGURATION without the names of NETWORK."""
     return [
         line.replace(network, "-").replace(names.inner_veth(network), "-")
         for line in configuration.split("\n")
@@ -215,7 +215,7 @@ BENIGN = served(read([VM, LOCALPORT]))[OURS]
 @example([of_instance("a b\n10.10.0.51 x|y|z")])
 @settings(max_examples=200)
 def test_nothing_but_our_own_forms_reaches_a_file(found):
-    # Whatever network a row means, that has a metadata port.
+    # Every network that a row names has a metadata port.
     beside = [
         dataclasses.replace(
             LOCALPORT,
@@ -245,7 +245,7 @@ def test_nothing_but_our_own_forms_reaches_a_file(found):
 
 @given(many(hostile_rows))
 @settings(max_examples=200)
-def test_what_is_said_of_bad_rows_is_one_short_line_each(found):
+def test_each_bad_row_is_reported_in_one_short_line(found):
     for problem in read([*found, LOCALPORT]).problems:
         assert problem.isprintable()
         assert len(problem) < 400
@@ -268,8 +268,8 @@ def test_rows_of_other_networks_change_nothing(found, random):
 @given(many(hostile_rows))
 @settings(max_examples=200)
 def test_ports_beside_it_change_only_the_addresses_they_claim(found):
-    # Whatever they say, they are ports of our network; a second metadata
-    # port would be another matter.
+    # All of them are ports of our network. A second metadata port is not
+    # tested here.
     beside = [
         dataclasses.replace(
             row, datapath=VM.datapath, datapath_ids=VM.datapath_ids
@@ -284,8 +284,9 @@ def test_ports_beside_it_change_only_the_addresses_they_claim(found):
         for port in snapshot.networks[OURS].ports
         if port.logical_port != VM.logical_port
     ]
-    # Who may use our MAC could get our answers, so nobody does. What others
-    # may use beside us, or have taken, was given to us: it stays ours.
+    # A port that may use our MAC could receive our answers, so none is sent.
+    # Our fixed address stays ours if another port may use it too, or has it
+    # as a virtual port's.
     is_rival = any(VM_MAC in port.macs for port in others)
     claimed = {
         str(address)

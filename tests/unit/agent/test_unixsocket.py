@@ -1,4 +1,4 @@
-"""Whether a socket file is listened on is decided by that very file."""
+"""Whether a process listens is found out from the socket file itself."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ NOBODY = 65534
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Provide the path of a socket, in a folder that others can pass."""
+    """Return a path for a socket, in a folder that others can enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder, "metadata proxy")
 
 
-@pytest.fixture(params=["who may connect", "who may not"])
+@pytest.fixture(params=["may connect", "may not connect"])
 def client(request) -> Iterator[None]:
     """Make the test a client that may connect to sockets here, or may not."""
-    if request.param == "who may connect":
+    if request.param == "may connect":
         yield
         return
     if os.geteuid() != 0:
@@ -65,8 +65,8 @@ def test_a_socket_is_listened_on_while_it_listens(path):
 
 
 @pytest.mark.usefixtures("client")
-def test_a_socket_that_had_the_name_once_counts_for_nothing(path):
-    """As one that has it in somebody's own mount namespace."""
+def test_a_socket_that_had_the_name_before_does_not_count(path):
+    """Nor does one that has the name in another mount namespace."""
     with (
         socket.socket(socket.AF_UNIX) as stranger,
         socket.socket(socket.AF_UNIX) as dead,
@@ -93,7 +93,7 @@ def test_a_full_queue_is_one_that_is_listened_on(path):
 
 
 def test_a_link_is_not_a_socket(path):
-    """Ours leads to the gateway's."""
+    """Our own link leads to the gateway's socket."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()

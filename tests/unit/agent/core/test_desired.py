@@ -1,4 +1,4 @@
-"""What a network needs: wanted or not, subnets in use, neighbours."""
+"""What a network needs: served or not, subnets in use, neighbours."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def snapshot(port: Localport | None, *ports: VifPort) -> NetworkSnapshot:
         pytest.param(localport("10.10.0.1/24"), (), id="no port here"),
     ],
 )
-def test_network_is_not_wanted(port, ports):
+def test_network_is_not_served(port, ports):
     assert desired_network(snapshot(port, *ports)) is None
 
 
@@ -187,7 +187,7 @@ def test_never_has_itself_as_a_neighbour(port):
     assert not own & {address for address, _ in wanted.neighbours}
 
 
-def test_an_address_of_two_ports_is_nobodys_and_is_reported():
+def test_an_address_of_two_ports_is_served_to_none_and_reported():
     rivals = (
         vif("a", "10.10.0.5", mac="fa:16:3e:00:00:01"),
         vif("b", "10.10.0.5", mac="fa:16:3e:00:00:02"),

@@ -1,4 +1,4 @@
-"""Not seen is not gone: which ports count, and from when on they don't."""
+"""Which ports still count while rows may be missing, and for how long."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def vif(name: str, address: str, *, mac: str = "") -> VifPort:
 
 
 A, B, C = (vif(name, f"10.0.0.{n}") for n, name in enumerate("abc", 10))
-# Another port has by now what B had.
+# By now another port has, or may use, the address or the MAC that B had.
 TAKES_ADDRESS = vif("t", "10.0.0.11", mac="fa:16:3e:00:00:99")
 TAKES_MAC = vif("t", "10.0.0.99", mac=B.mac)
 MAY_USE = dataclasses.replace(
@@ -60,7 +60,7 @@ def rows(
     synced: bool = True,
     incomplete: str = "",
 ) -> ChassisSnapshot:
-    """Return what the rows say: the PORTS of each network."""
+    """Return a snapshot with the PORTS of each network."""
     networks = {
         key: NetworkSnapshot(
             key,
@@ -82,7 +82,7 @@ ASKED = rows({}, chassis=SECOND, synced=False)  # the server has not answered
 
 
 class Machine:
-    """The state, with the clock and the connection in our hands."""
+    """The state, with a clock and a connection that the test sets."""
 
     def __init__(self, *seen: ChassisSnapshot) -> None:
         self.now = 1000.0
@@ -97,7 +97,7 @@ class Machine:
         self.wait(0.0)
 
     def wait(self, seconds: float) -> None:
-        """Have SECONDS pass, and settle."""
+        """Let SECONDS pass, and settle."""
         self.now += seconds
         self.state = self._settle()
         assert self._settle() == self.state, "settled twice"
@@ -113,13 +113,13 @@ class Machine:
         return "".join(p.logical_port for p in found.ports) if found else ""
 
     def is_gone(self, network: str = OTHER) -> bool:
-        """Tell whether NETWORK, which is not there, is really gone."""
+        """Return whether NETWORK, which is not in the rows, is really gone."""
         assert network not in self.state.snapshot.networks
         return self.state.snapshot.is_certain(network)
 
 
 def settled(ports: Ports = BOUND) -> Machine:
-    """Return one that is certain of the bindings of FIRST."""
+    """Return a machine whose grace period with FIRST has ended."""
     machine = Machine(rows(ports))
     machine.wait(SETTLE_S)
     assert machine.state.settles_at is None
@@ -158,7 +158,7 @@ def settled(ports: Ports = BOUND) -> Machine:
         ),
     ],
 )
-def test_how_long_it_may_not_be_seen(seen, settles_s):
+def test_how_long_the_grace_period_is(seen, settles_s):
     machine = Machine(*seen)
     assert machine.state.settles_at == machine.now + settles_s
     machine.wait(settles_s - 0.1)
@@ -179,7 +179,7 @@ def test_without_rows_nothing_is_certain_however_long_it_takes(unknown):
 
 
 def test_an_outage_stops_the_clock():
-    """Its end is not the claims': ovn-controller connects when it does."""
+    """Its end is not the end of claiming: ovn-controller connects then too."""
     machine = settled()
     machine.see(rows({}, chassis=SECOND))
     machine.connected = False
@@ -247,29 +247,29 @@ def test_what_is_certain_goes_at_once():
     assert machine.ports() == "a"
     machine.see(rows({}))
     assert machine.is_gone(NETWORK)
-    # Nor does it come back with an outage.
+    # An outage does not bring it back.
     machine.connected = False
     machine.wait(SETTLE_S)
     machine.see(GONE)
     assert machine.ports() == ""
 
 
-def test_what_was_seen_since_and_is_no_longer_is_gone():
-    """A port that is bound and unbound at once is not put off."""
+def test_a_port_that_was_seen_since_and_is_missing_again_is_gone():
+    """A port that is bound and soon unbound is removed at once."""
     machine = settled()
     machine.see(rows({}, chassis=SECOND))
     machine.see(rows({NETWORK: (A,), OTHER: (C,)}, chassis=SECOND))
     machine.see(rows({}, chassis=SECOND))
     assert machine.ports() == "b"
     assert machine.is_gone(OTHER)
-    # But for a chassis that is made again it has to be seen again.
+    # With a Chassis row that is made again, it has to be seen again.
     machine.see(rows({}, chassis=FIRST))
     assert machine.ports() == "b"
     assert not machine.is_gone(OTHER)
 
 
-def test_a_network_that_is_asked_for_is_left_alone():
-    """Its ports are claimed again; what was known of it stays known."""
+def test_a_network_whose_localport_is_requested_is_left_alone():
+    """Its ports are claimed again; its last snapshot is kept."""
     machine = settled()
     asked = rows({NETWORK: (A,)}, chassis=SECOND, incomplete=NETWORK)
     machine.see(asked)
@@ -283,7 +283,7 @@ def test_a_network_that_is_asked_for_is_left_alone():
 
 
 def drawn(lot: random.Random) -> ChassisSnapshot:
-    """Return rows as they may be at some moment."""
+    """Return random rows."""
     ports: dict[str, tuple[VifPort, ...]] = {}
     for port in (A, B, C, TAKES_ADDRESS, TAKES_MAC, MAY_USE):
         place = lot.choice((NETWORK, OTHER, ""))
@@ -307,7 +307,7 @@ def test_whatever_comes_rows_win_and_no_address_is_given_twice(seed):
         machine.see(drawn(lot))
         machine.wait(lot.choice((0.0, 1.0, SETTLE_S)))
         check_rights(machine)
-    # In the end it is as the rows are, whatever was before.
+    # At the end the snapshot equals the rows, whatever happened before.
     machine.connected = True
     machine.see(rows(BOUND, chassis=FIRST))
     machine.wait(SETTLE_S)
@@ -316,7 +316,7 @@ def test_whatever_comes_rows_win_and_no_address_is_given_twice(seed):
 
 
 def check_rights(machine: Machine) -> None:
-    """Check that what the rows give to a port is that port's alone."""
+    """Check that an address in the rows belongs to that port only."""
     names: list[str] = []
     for key, network in machine.state.snapshot.networks.items():
         names += [port.logical_port for port in network.ports]

@@ -1,4 +1,4 @@
-"""Nova's names: what is known of them, and what a failure leaves."""
+"""Nova's names: their addresses, and what counts after a failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovn_metadata.agent.reconcile.nova_addresses import NovaAddresses
 
 
 class Names:
-    """What names resolve to, until it changes."""
+    """A name server whose answers a test can change."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.known: dict[str, list[str]] = {}
@@ -33,7 +33,7 @@ def names(monkeypatch):
 
 @pytest.fixture
 def follow():
-    """Return a function that starts NovaAddresses for names; ended after."""
+    """Return a function that starts NovaAddresses for host names."""
     started = []
 
     def start(*hosts: str) -> tuple[NovaAddresses, threading.Event]:
@@ -58,7 +58,7 @@ def follow():
 
 
 def again(hosts: NovaAddresses, changed: threading.Event) -> None:
-    """Have HOSTS look up again; return once it knows something new."""
+    """Make HOSTS look up again; return once an address changed."""
     changed.clear()
     hosts.refresh()
     assert changed.wait(10)
@@ -98,7 +98,7 @@ def test_a_name_that_is_gone_leaves_what_was_known(names, follow):
     hosts, changed = follow("a", "b")
     assert changed.wait(10)
     del names.known["a"]
-    names.known["b"] = ["10.0.0.3"]  # tells that it was looked at
+    names.known["b"] = ["10.0.0.3"]  # shows that the look-up is over
     again(hosts, changed)
     assert hosts.addresses("a") == ("10.0.0.1",)
 

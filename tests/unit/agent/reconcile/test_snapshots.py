@@ -1,4 +1,4 @@
-"""What changed rows put into the queues, and what they have said."""
+"""What a new snapshot puts into the queues, and what it reports."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows(
 
 
 class Machine:
-    """Snapshots with the clock in our hands."""
+    """Snapshots with a clock that the test sets."""
 
     def __init__(self, *seen: ChassisSnapshot) -> None:
         self.now = 1000.0
@@ -56,7 +56,7 @@ class Machine:
         self.queued()
 
     def queued(self) -> tuple[set[str], set[str]]:
-        """Return what is to be reconciled and to be revoked; all is done."""
+        """Take all keys; return those to reconcile and those to revoke."""
         return drain(self.queues.reconcile), drain(self.queues.revoke)
 
 
@@ -88,7 +88,7 @@ def test_changed_networks_are_revoked_and_reconciled(after, changed):
     assert machine.queued() == (changed, changed)
 
 
-def test_what_may_not_be_seen_is_queued_when_that_is_certain():
+def test_a_missing_network_is_queued_when_the_grace_period_ends():
     machine = Machine(rows(network()), rows(chassis=SECOND))
     assert machine.queued() == (set(), set())
     left_s = machine.snapshots.settle(connected=True)
@@ -99,8 +99,8 @@ def test_what_may_not_be_seen_is_queued_when_that_is_certain():
     assert machine.snapshots.chassis.is_certain(NETWORK)
 
 
-def test_rows_come_while_the_time_is_up():
-    """On two threads: neither trips over what the other one clears."""
+def test_rows_arrive_while_the_grace_period_ends():
+    """On two threads: neither loses what the other one has set."""
     machine = Machine(rows(network()))
     machine.now += SETTLE_S
     clock = machine.snapshots._clock
@@ -112,7 +112,7 @@ def test_rows_come_while_the_time_is_up():
     def let_another_come() -> float:
         if another.ident is None:
             another.start()
-            another.join(0.2)  # it is done by then, or waits for its turn
+            another.join(0.2)  # it has ended by then, or waits for the lock
         return clock()
 
     machine.snapshots._clock = let_another_come
@@ -122,7 +122,7 @@ def test_rows_come_while_the_time_is_up():
     assert machine.snapshots.chassis.networks == {NETWORK: network(mtu=1400)}
 
 
-def test_all_are_looked_at_when_the_rows_are_there_again():
+def test_all_are_queued_when_the_rows_are_there_again():
     machine = Machine(rows(network()))
     for snapshot in (ChassisSnapshot(None, {}), rows(network())):
         machine.queues.all_due.clear()

@@ -35,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queue(clock):
-    """Make a queue that closes in the end, lest a test wait forever."""
+    """Make a queue that closes after a while; no test waits forever."""
     made = WorkQueue(clock=clock, jitter=lambda: 0.0)
     closing = threading.Timer(DEADLINE_S, made.close)
     closing.start()
@@ -52,7 +52,7 @@ def frequent_switches():
 
 
 def drain(queue: WorkQueue) -> list[str]:
-    """Take what can be had now, failing nothing."""
+    """Take every key that waits now; none fails."""
     taken = []
     while not queue.is_idle():
         key = queue.get()
@@ -97,8 +97,8 @@ def test_a_thousand_failures_have_a_finite_delay(queue, clock):
     assert delay == MAX_DELAY_S
 
 
-def test_what_is_tried_for_another_reason_makes_no_retry_later(queue, clock):
-    """A hundred changes of its rows, and supervisord away for a second."""
+def test_failures_that_are_no_retries_lengthen_no_delay(queue, clock):
+    """A hundred changes of its rows while supervisord is down."""
     for _ in range(100):
         queue.add("a")
         assert queue.get() == "a"
@@ -111,7 +111,7 @@ def test_what_is_tried_for_another_reason_makes_no_retry_later(queue, clock):
     assert queue.done("a", failed=True) == 2 * FIRST_DELAY_S
 
 
-def test_a_failing_key_disturbs_no_other(queue):
+def test_a_failing_key_does_not_delay_another(queue):
     queue.add("bad")
     assert queue.get() == "bad"
     queue.done("bad", failed=True)
@@ -128,13 +128,13 @@ def test_a_change_during_a_failure_is_tried_at_once(queue):
 
 
 def test_a_failing_key_that_is_added_too_has_one_retry(queue, clock):
-    """Each resync adds it; its retries do not become more by that."""
+    """Each resync adds it; that does not cause more retries."""
     tries = 0
     for _ in range(60):  # an hour of resyncs
         queue.add("a")
         for _ in range(60):
             clock.now += 1
-            queue.add("awake")  # so that get returns at once
+            queue.add("awake")  # makes `get` return at once
             while (key := queue.get()) != "awake":
                 tries += 1
                 queue.done(key, failed=True)

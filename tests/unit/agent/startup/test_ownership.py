@@ -1,4 +1,4 @@
-"""Root's leftovers go to the service user; nothing else does."""
+"""The service user gets what an agent as root has left, and no more."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from oslo_privsep import capabilities
 from ovn_metadata.agent.errors import StartError
 from ovn_metadata.agent.startup import ownership
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chown is root's")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chown needs root")
 
 USER = pwd.struct_passwd(("svc", "x", 4711, 4712, "", "/", "/bin/false"))
 FOLDERS = ("ovn-metadata-proxy/run", "ovn-metadata-proxy/socket")
 
 
 def owners(folder: Path) -> dict[str, int]:
-    """Return who owns FOLDER and all below it."""
+    """Return the owners of FOLDER and all below it."""
     found = {".": folder.stat().st_uid}
     for path in folder.rglob("*"):
         found[str(path.relative_to(folder))] = path.lstat().st_uid
@@ -39,11 +39,11 @@ def test_a_state_path_that_is_not_there_is_made_if_asked_for(tmp_path):
     assert hand_over(folder) == {".": 4711}
 
 
-def test_what_an_agent_of_roots_left_is_handed_over(tmp_path):
+def test_what_an_agent_as_root_left_is_handed_over(tmp_path):
     for name in (*FOLDERS, "external/pids", "lock"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "ovn-metadata-proxy/x.conf").write_text("")
-    # Files are replaced, which takes no more than their folder.
+    # Files stay: an owner of the folder can replace them.
     assert hand_over(tmp_path) == {
         ".": 4711,
         "ovn-metadata-proxy": 4711,
@@ -56,7 +56,7 @@ def test_what_an_agent_of_roots_left_is_handed_over(tmp_path):
     }
 
 
-def test_anothers_stays_anothers(tmp_path):
+def test_a_folder_of_another_user_stays_theirs(tmp_path):
     (tmp_path / "external").mkdir()
     os.chown(tmp_path / "external", 815, 815)
     os.chown(tmp_path, 816, 816)
@@ -64,8 +64,8 @@ def test_anothers_stays_anothers(tmp_path):
 
 
 @pytest.mark.parametrize("closed", [".", "ovn-metadata-proxy"])
-def test_roots_that_may_not_look_everywhere_gets_by(tmp_path, closed):
-    """In a container without CAP_DAC_READ_SEARCH, started once more."""
+def test_root_may_lack_the_right_to_enter_a_folder(tmp_path, closed):
+    """A second start in a container without CAP_DAC_READ_SEARCH."""
     (tmp_path / "external").mkdir()
     (tmp_path / "ovn-metadata-proxy").mkdir()
     for name in (closed, "ovn-metadata-proxy"):
@@ -77,7 +77,7 @@ def test_roots_that_may_not_look_everywhere_gets_by(tmp_path, closed):
         capabilities.drop_all_caps_except(kept, kept, [])
         ownership.hand_over_state_path(tmp_path, USER, make=True)
 
-    with ThreadPoolExecutor(1) as thread:  # capabilities are a thread's
+    with ThreadPoolExecutor(1) as thread:  # each has its capabilities
         thread.submit(with_chown_only).result()
     there = owners(tmp_path)
     assert there["ovn-metadata-proxy"] == 4711
@@ -85,7 +85,7 @@ def test_roots_that_may_not_look_everywhere_gets_by(tmp_path, closed):
 
 
 def test_a_folder_with_other_things_only_is_left_as_it_is(tmp_path):
-    """As /var/lib would be, given by mistake."""
+    """For example /var/lib, configured by mistake."""
     (tmp_path / "dpkg").mkdir()
     assert hand_over(tmp_path) == {".": 0, "dpkg": 0}
 
@@ -101,13 +101,13 @@ def test_no_link_is_followed(tmp_path, name):
     assert owners(precious) == {".": 0, "pids": 0}
 
 
-def test_a_file_in_its_place_is_told(tmp_path):
+def test_a_file_in_its_place_is_reported(tmp_path):
     (tmp_path / "state").write_text("")
     with pytest.raises(StartError, match="state_path"):
         ownership.hand_over_state_path(tmp_path / "state", USER, make=True)
 
 
-def test_a_log_of_roots_is_handed_over(tmp_path):
+def test_a_log_owned_by_root_is_handed_over(tmp_path):
     log = tmp_path / "agent.log"
     ownership.hand_over_log(log, USER)
     assert not log.exists()
@@ -120,7 +120,7 @@ def test_a_log_of_roots_is_handed_over(tmp_path):
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_link_in_the_logs_place_leads_nowhere(tmp_path, link):
+def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path, link):
     precious = tmp_path / "precious"
     precious.write_text("")
     link(precious, tmp_path / "agent.log")

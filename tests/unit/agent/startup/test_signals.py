@@ -23,7 +23,7 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_what_came_before_the_start_is_done_and_a_bad_reload_is_no_end(end):
+def test_an_early_signal_counts_and_a_failed_reload_ends_nothing(end):
     done: queue.Queue[str] = queue.Queue()
 
     def reload() -> None:
