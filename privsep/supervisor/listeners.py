@@ -4,7 +4,7 @@ Sockets share a port (SO_REUSEPORT) only if they have the same owner: the user
 who made them, until fchown(2) says otherwise. A network's belong to its own
 user: a haproxy that Neutron's agent starts as root can't listen beside ours.
 
-Nothing is read in /proc/net: anybody may choose the names in there.
+No name is read in /proc/net: anybody may choose those in there.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _BACKLOG = 4096
 _UNIX_MODE = 0o660
 _PORT = 80
 _IPV6 = Path("/proc/thread-self/net/if_inet6")
+_TCP = {
+    socket.AF_INET: "/proc/thread-self/net/tcp",
+    socket.AF_INET6: "/proc/thread-self/net/tcp6",
+}
 _IP_FREEBIND = 15  # <linux/in.h>: an address that is not there at the moment
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
 # Only the first descriptors of a process: a haproxy has its listeners before
@@ -51,8 +55,7 @@ class TcpListener:
         """
         if (found.family, found.getsockname()) != (self.family, self.address):
             return False
-        with socket.socket(self.family) as here:
-            return _listens(found) and _namespace(found) == _namespace(here)
+        return _listens(found) and _is_here(found)
 
     def make(self) -> socket.socket:
         """Make it; raise OSError."""
@@ -154,12 +157,16 @@ def _listens(found: socket.socket) -> bool:
     return bool(listens) and not is_shut.poll(0)
 
 
-def _namespace(of: socket.socket) -> bytes:
-    """Return what tells the namespace OF it from others, if Linux does."""
+def _is_here(found: socket.socket) -> bool:
+    """Tell whether the TCP socket FOUND is of the namespace we are in."""
+    option = socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8
     try:
-        return of.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-    except OSError:
-        return b""
+        with socket.socket(found.family) as here:
+            return found.getsockopt(*option) == here.getsockopt(*option)
+    except OSError:  # before Linux 5.14; the inodes of those that are here
+        inode = str(os.fstat(found.fileno()).st_ino)
+        with open(_TCP[found.family]) as lines:
+            return any(line.split()[9] == inode for line in lines)
 
 
 def has_come_up(master: int, *, if_unseen: bool) -> bool:
