@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from .takeover import Takeover
 
 _ALL = 4096  # bytes, of the signals since the last poll
 _SOON_S = 0.1
+# As ovn-metadata-fleet.service has it; each network takes five.
+_DESCRIPTORS = 65535
 
 
 class FleetInterface:
@@ -190,10 +193,21 @@ def _tell_ready(address: str) -> None:
         notify.send(b"READY=1")
 
 
+def _allow_descriptors() -> None:
+    """Have as many descriptors as may be; `minfds` has to be there."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:
     """Build the interface for supervisord (`rpcinterface_factory`)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     os.environ.clear()  # nothing of root's own reaches a haproxy
+    _allow_descriptors()
     if address:
         events.subscribe(
             events.SupervisorRunningEvent, lambda _event: _tell_ready(address)

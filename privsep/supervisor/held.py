@@ -176,7 +176,9 @@ def _prepare_descriptors(
     type(process)._prepare_child_fds(process)
     # Out of the way of the numbers that they get.
     after = names.LISTENER_V6 + 1
-    moved = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, after) for one in held]
+    moved = [
+        fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, after) for one in held
+    ]
     for number, descriptor in enumerate(moved, first):
         os.dup2(descriptor, number)
     os.closerange(max(names.LISTENER_V4, first + len(held)), last)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from ovn_metadata.privsep import names
+from ovn_metadata.privsep.supervisor import held as supervisors
 from ovn_metadata.privsep.supervisor import listeners
 from sandbox.daemons import run
 from sandbox.namespaces import inside
@@ -111,3 +116,41 @@ def test_they_are_lent_by_the_process_that_has_them(held):
         for one in wanted:
             lent = listeners.borrow(os.getpid())
             assert any(one.fits(found) for found in lent)
+
+
+class Process:
+    """Supervisord's, whose first three descriptors are as they should be."""
+
+    config = SimpleNamespace(options=SimpleNamespace(minfds=64))
+
+    def _prepare_child_fds(self) -> None:
+        pass
+
+
+def test_a_haproxy_gets_its_sockets_once():
+    """Though supervisord has more descriptors open than `minfds`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        last = 0
+        while last < Process.config.options.minfds:
+            last = os.open("/dev/null", os.O_RDONLY)
+            stack.callback(os.close, last)
+        prepare = functools.partial(
+            supervisors._prepare_descriptors,
+            Process(),
+            sockets,
+            first=names.LISTENER_V4,
+        )
+        listed = subprocess.run(
+            ["ls", "-l", "/proc/self/fd"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            close_fds=False,
+            preexec_fn=prepare,
+            check=True,
+            text=True,
+        ).stdout
+        for number, one in enumerate(sockets, names.LISTENER_V4):
+            inode = os.fstat(one.fileno()).st_ino
+            assert listed.count(f"socket:[{inode}]") == 1
+            assert f" {number} -> socket:[{inode}]" in listed
