@@ -131,7 +131,7 @@ class Databases:
         idl = self._idls.get(SOUTHBOUND)
         return idl is not None and idl.is_connected()
 
-    def check(self) -> None:
+    def report_lost(self) -> None:
         """Report lost connections; to be called every few seconds.
 
         Only the second check in a row reports: a server may restart.

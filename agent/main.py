@@ -30,6 +30,7 @@ from .startup.signals import Signals
 LOG = logging.getLogger(__name__)
 
 PROGRAM = "ovn-metadata-agent"
+# How long the agent may take to end before its daemon is stopped.
 _END_S = 4.0
 
 

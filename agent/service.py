@@ -120,11 +120,11 @@ class Service:
 
     def _follow(self, chassis_name: str, repairs: Repairs) -> None:
         """Watch the databases and the host until we are stopped."""
-        due = self._queues.all_due
-        due_at = 0.0
+        resync_due = self._queues.resync_due
+        resync_at = 0.0
         while not self._stop.is_set():
             self._queues.news.clear()
-            self._databases.check()
+            self._databases.report_lost()
             if self._snapshots.vswitch.system_id != chassis_name:
                 raise AgentError(
                     f"system-id is no longer {chassis_name}; restarting"
@@ -132,14 +132,14 @@ class Service:
             settles_s = self._snapshots.settle(
                 connected=self._databases.is_southbound_connected()
             )
-            if time.monotonic() >= due_at:
-                due.set()
-            if self._snapshots.chassis.synced and due.is_set():
-                due.clear()
+            if time.monotonic() >= resync_at:
+                resync_due.set()
+            if self._snapshots.chassis.synced and resync_due.is_set():
+                resync_due.clear()
                 interval_s = self._site.settings().resync_interval_s
-                due_at = time.monotonic() + interval_s
+                resync_at = time.monotonic() + interval_s
                 if not repairs.queue_all():
-                    due.set()
+                    resync_due.set()
             else:
                 repairs.check_fleet()
             self._queues.news.wait(min(FLEET_INTERVAL_S, settles_s))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from ...privsep import settings as privileged
+from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError
 from ..config import logs, options
 from ..config.settings import NovaEndpoint, Settings
@@ -67,8 +67,8 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
     logs.check(conf, program, roots_are_ours=was_root)
     vswitch.given_chassis_name(settings.chassis_name)
     file = settings.privileged_config
-    haproxy = privileged.load(file).haproxy
-    privileged.check_owner(privileged.existing(file))
+    haproxy = fleet_settings.load(file).haproxy
+    fleet_settings.check_owner(fleet_settings.existing(file))
     return settings, haproxy
 
 

@@ -47,7 +47,7 @@ def settle(
     rows or the connection change, and at `settles_at`; a second call with
     the same arguments changes nothing.
     """
-    state = _wait(last, rows, now=now, connected=connected)
+    state = _with_deadline(last, rows, now=now, connected=connected)
     is_settled = rows.synced and state.settles_at is None
     networks = dict(rows.networks)
     if not is_settled:
@@ -63,7 +63,7 @@ def settle(
     return dataclasses.replace(state, snapshot=snapshot)
 
 
-def _wait(
+def _with_deadline(
     last: Settled, rows: ChassisSnapshot, *, now: float, connected: bool
 ) -> Settled:
     """Return LAST with the end of the grace period that ROWS call for.

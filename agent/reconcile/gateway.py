@@ -37,10 +37,11 @@ class Gateway:
     def ensure(self) -> bool:
         """Ensure the gateway runs with the settings in force.
 
-        If no name of Nova's has an address, it runs as it did before. If it
-        never ran, it runs without a server and answers 503. Returns False
-        if something is missing that no event announces: call again soon.
-        Raises AgentError and OSError; then the gateway runs as before.
+        It runs as before until every name of Nova's is looked up, and if
+        none of them has an address. If it never ran, it starts all the same;
+        without a server it answers 503. Returns False if the public socket
+        is not ours yet: call again soon. Raises AgentError and OSError; then
+        the gateway runs as before.
         """
         settings = self._settings()
         access = public_access(

@@ -138,11 +138,11 @@ class Queues:
         # Something changed that the service has to check.
         self.news = threading.Event()
         # The service has to queue all networks once the rows are there.
-        self.all_due = threading.Event()
+        self.resync_due = threading.Event()
 
     def resync(self) -> None:
         """Make the service queue all networks."""
-        self.all_due.set()
+        self.resync_due.set()
         self.news.set()
 
     def close(self) -> None:

@@ -177,9 +177,9 @@ def _existing(path: Path) -> list[str]:
     return [str(path)] if os.path.exists(path) else []  # noqa: PTH110
 
 
-def _check_there(path: Path, whose: str) -> None:
+def _check_there(path: Path, named_by: str) -> None:
     if not _existing(path):
         raise StartError(
-            f"{path} is missing; install it (it may be empty): {whose} "
+            f"{path} is missing; install it (it may be empty): {named_by} "
             f"names it"
         )

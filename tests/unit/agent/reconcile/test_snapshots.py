@@ -125,12 +125,12 @@ def test_rows_arrive_while_the_grace_period_ends():
 def test_all_are_queued_when_the_rows_are_there_again():
     machine = Machine(rows(network()))
     for snapshot in (ChassisSnapshot(None, {}), rows(network())):
-        machine.queues.all_due.clear()
+        machine.queues.resync_due.clear()
         machine.snapshots.take_chassis(snapshot)
-        assert machine.queues.all_due.is_set()
-    machine.queues.all_due.clear()
+        assert machine.queues.resync_due.is_set()
+    machine.queues.resync_due.clear()
     machine.snapshots.take_chassis(rows(network()))
-    assert not machine.queues.all_due.is_set()
+    assert not machine.queues.resync_due.is_set()
 
 
 PLUGGED = VswitchPort("br-int", LOCALPORT.logical_port, NETWORK, 7)
