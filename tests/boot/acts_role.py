@@ -10,7 +10,7 @@ from .control import SECRET, Control
 _BOOK = "deploy.yml"
 _CONF = "/etc/ovn-metadata-agent/agent.conf"
 _PRIVILEGED = "/etc/ovn-metadata-agent/privileged.conf"
-_PROXIES = "/var/lib/neutron/ovn-metadata-proxy"
+_RENDERED = "/run/ovn-metadata-fleet/config"
 VENV = "/opt/ovn-metadata-agent"
 # Files that are newer than a moment, of what a play writes.
 _TOUCHED = "find /etc /lib/systemd /opt -xdev -newermt @{} -type f"
@@ -183,5 +183,5 @@ def _pids(chassis: Chassis) -> tuple[int, int, int]:
 
 
 def _is_rendered(chassis: Chassis, line: str) -> bool:
-    look = ("grep", "-rlF", line, _PROXIES)
+    look = ("grep", "-rlF", line, _RENDERED)
     return ".conf" in chassis.machine.said(*look)

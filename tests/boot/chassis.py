@@ -125,7 +125,7 @@ class Chassis:
 
     def haproxies(self) -> set[str]:
         """Return the pids of our haproxies: Debian starts one of its own."""
-        ours = ("pgrep", "-f", "^/usr/sbin/haproxy .*ovn-metadata-proxy")
+        ours = ("pgrep", "-f", "^/usr/sbin/haproxy .*/ovn-metadata-fleet/")
         return {*self.machine.said(*ours).split()}
 
     def wait_taken_over(self, before: set[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,43 @@ def test_readme_names_each_variable_of_the_role():
 def test_restarts_are_for_what_a_reload_leaves_alone():
     waiting = {option.name for _, _, option in all_options() if option.restart}
     assert waiting == {*VARS[f"__{PREFIX}restart_options"]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it changes owners: as root")
+@pytest.mark.parametrize(
+    "there", [("external",), ("external", "ovn-metadata-proxy")], ids=len
+)
+def test_rollback_gives_back_the_folders_that_are_there(tmp_path, there):
+    """The agent removes Neutron's folder of configurations if it is empty."""
+    (play,) = yaml.safe_load((PLAYS / "rollback.yml").read_text("utf-8"))
+    (block,) = (
+        task
+        for task in play["tasks"]
+        if task["name"] == "Give state_path back"
+    )
+    find = block["block"][0]["ansible.builtin.command"]["argv"]
+    find[-1] = "root"  # has what is there, and nobody is Neutron
+    for name in there:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    book = tmp_path / "book.yml"
+    book.write_text(
+        yaml.safe_dump(
+            [
+                {
+                    "hosts": "localhost",
+                    "connection": "local",
+                    "gather_facts": False,
+                    "vars": {
+                        "ansible_python_interpreter": sys.executable,
+                        "ovn_metadata_state_path": str(tmp_path),
+                        "__ovn_metadata_neutron": {"stdout": "User=nobody"},
+                    },
+                    "tasks": [block],
+                }
+            ]
+        )
+    )
+    done = run("ansible-playbook", "-i", "localhost,", str(book))
+    assert done.returncode == 0, done.stdout
+    assert {file.owner() for file in tmp_path.glob("*/*")} == {"nobody"}
