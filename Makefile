@@ -17,8 +17,10 @@ IMAGE ?= localhost/ovn-metadata-agent
 KOLLA ?= /var/tmp/ovn-metadata-agent-$(TAG)/kolla
 KOLLA_IMAGE = localhost/kolla/ovn-metadata-agent:here
 # What `make suite` makes and runs: FROM is another suite and packages of it.
+# For `make upgrade` FROM is a commit.
 SUITE ?= trixie
 FROM ?=
+FROM_CHECKOUT = /var/tmp/ovn-metadata-agent-$(TAG)/from
 SUITE_ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/$(SUITE)$(firstword $(FROM))
 RUN ?= unit functional
 
@@ -40,7 +42,7 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check options unit packaging functional continuity soak bench \
-    boot ansible suite deb dist dist-check image container picture packages peer \
+    upgrade boot ansible suite deb dist dist-check image container picture packages peer \
     venv clean
 
 help: ## this list
@@ -88,6 +90,16 @@ continuity: packages venv ## the table of docs/explanation/continuity.md, measur
 	    tests/functional/test_continuity.py \
 	    tests/functional/test_starved.py \
 	    tests/functional/test_clock_and_pids.py $(ARGS)
+
+upgrade: packages venv ## from the commit FROM to this checkout under load, and back
+	@[ '$(FROM)' ] || { echo 'usage: make upgrade FROM=COMMIT' >&2; exit 1; }
+	$(STEP) "upgrade from $(FROM), and back"
+	@rm -rf $(FROM_CHECKOUT)
+	@mkdir -p $(FROM_CHECKOUT)
+	@git archive --output=$(FROM_CHECKOUT)/.tar '$(FROM)'
+	@tar -C $(FROM_CHECKOUT) -xf $(FROM_CHECKOUT)/.tar
+	@OVN_METADATA_FROM=$(FROM_CHECKOUT) $(SANDBOX) \
+	    $(VENV)/bin/python -Im pytest -q tests/functional/test_upgrade.py $(ARGS)
 
 soak: packages venv ## 2,000 networks come and go: memory, descriptors
 	$(STEP) "networks come and go"

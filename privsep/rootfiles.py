@@ -170,7 +170,7 @@ def _opened(path: str) -> Iterator[str]:
 def caller_uid() -> int:
     """Return the uid of the agent that this daemon works for.
 
-    sudo and our launcher both say it in SUDO_UID; without either, root
-    started the daemon for itself.
+    sudo sets SUDO_UID, and so does daemon.py, from the connection. Without
+    either, root started the daemon for itself.
     """
     return int(os.environ.get("SUDO_UID", "0"))

@@ -7,12 +7,10 @@ it came to is printed in the end, and is in docs/explanation/continuity.md.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -25,6 +23,7 @@ from sandbox.continuity import (
     Chassis,
     Measure,
     digest,
+    fleet_service,
     hanging,
     heartbeat_is_true,
     make_chassis,
@@ -32,8 +31,6 @@ from sandbox.continuity import (
     requests,
 )
 from sandbox.controller import HEARTBEAT, registration
-from sandbox.daemons import Daemon, accepts
-from sandbox.host import FLEET
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.processes import descriptors, send_signal
 from sandbox.sockets import status
@@ -314,31 +311,6 @@ def check_handed_over(chassis: Chassis, before: dict) -> None:
         assert digest(key), key
 
 
-@contextlib.contextmanager
-def fleet_service(chassis: Chassis, prefix: Path) -> Iterator[Daemon]:
-    """Give the fleet's service of the release PREFIX in supervisord's place.
-
-    It is stopped as its unit says: killed, and nothing else is.
-    """
-    service = Daemon(
-        name="ovn-metadata-fleet",
-        command=(str(prefix / "bin" / "ovn-metadata-fleet"),),
-        output=chassis.box.folder / "fleet.out",
-    )
-    with hanging("privsep"):  # it would start one of its own
-        chassis.kill("supervisord")
-        service.start()
-        wait_for(
-            lambda: accepts(FLEET / "supervisord.sock"),
-            timeout_s=30,
-            what="the service's supervisord",
-        )
-    try:
-        yield service
-    finally:
-        service.kill()
-
-
 def test_upgrade_of_agent_then_fleet(chassis, measure):
     """Another version, in a place of its own: no request fails meanwhile.
 
@@ -449,7 +421,7 @@ def test_gateway_killed_is_not_noticed(chassis, measure, which):
 
 def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
     """For supervisord one that can't start; who asks waits for the next."""
-    log = FLEET / "log" / "supervisord.log"
+    log = host.FLEET / "log" / "supervisord.log"
     with measure.load("Kill the gateway, and the next one at once") as load:
         ran = log.read_text().count(_GATEWAY_RUNS)
         for _ in range(2):

@@ -39,10 +39,12 @@ class Agent:
         *,
         options: Options | None = None,
         prefix: Path = Path(sys.prefix),
+        checkout: Path = host.REPOSITORY,
         neutron_conf: Options | None = None,
     ) -> None:
         self._nova = nova
         self._prefix = prefix
+        self._checkout = checkout  # it has the root-owned files of PREFIX
         self.options = dict(options or {})
         self.neutron_conf = dict(neutron_conf or {})
         self._daemon = Daemon(
@@ -111,8 +113,8 @@ class Agent:
     def start(self) -> None:
         """Write the configuration, install the privileges, start."""
         self.configure()
-        if (host.REPOSITORY / "rootwrap" / "rootwrap.conf").exists():
-            host.install_privileges(self._prefix)
+        if (self._checkout / "rootwrap" / "rootwrap.conf").exists():
+            host.install_privileges(self._prefix, source=self._checkout)
         self._daemon.start()
 
     def stop(self) -> None:

@@ -11,10 +11,12 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from . import Agent, Instance, Loader, Network, Sandbox, host, wait_for
 from .case import wait_served
 from .controller import HEARTBEAT
+from .daemons import Daemon, accepts
 from .processes import Process, processes, send_signal
 from .sockets import stats
 
@@ -233,6 +235,42 @@ def digest(key: str) -> str:
         if line.startswith("description: "):
             return line
     return ""
+
+
+def start_fleet(chassis: Chassis, prefix: Path) -> Daemon:
+    """Start the fleet's service of the release PREFIX; none runs."""
+    service = Daemon(
+        name="ovn-metadata-fleet",
+        command=(str(prefix / "bin" / "ovn-metadata-fleet"),),
+        output=chassis.box.folder / "fleet.out",
+    )
+    service.start()
+    wait_for(
+        lambda: accepts(host.FLEET / "supervisord.sock"),
+        timeout_s=30,
+        what="the service's supervisord",
+    )
+    return service
+
+
+def replace_fleet(chassis: Chassis, prefix: Path) -> Daemon:
+    """Start the fleet's service of the release PREFIX for supervisord."""
+    with hanging("privsep"):  # it would start one of its own
+        chassis.kill("supervisord")
+        return start_fleet(chassis, prefix)
+
+
+@contextlib.contextmanager
+def fleet_service(chassis: Chassis, prefix: Path) -> Iterator[Daemon]:
+    """Give the fleet's service of the release PREFIX in supervisord's place.
+
+    It is stopped as its unit says: killed, and nothing else is.
+    """
+    service = replace_fleet(chassis, prefix)
+    try:
+        yield service
+    finally:
+        service.kill()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A release of the agent to upgrade to: this checkout, another version.
+"""A release of the agent to upgrade to or from: a checkout, another version.
 
 Installed by pip into an environment of its own; the libraries are those of
 the environment that the tests run in.
@@ -22,12 +22,17 @@ _MORE = ("pyproject.toml", "README.md", "MANIFEST.in")
 _THEIR_PROGRAMS = ("privsep-helper",)
 
 
-def build(folder: Path, *, version: str = VERSION) -> Path:
-    """Install this checkout as VERSION below FOLDER; return the prefix."""
+def build(
+    folder: Path,
+    *,
+    version: str = VERSION,
+    checkout: Path = host.REPOSITORY,
+) -> Path:
+    """Install CHECKOUT as VERSION below FOLDER; return the prefix."""
     source, prefix = folder / "source", folder / f"release-{version}"
     source.mkdir()
     for name in (*_SOURCES, *_MORE):
-        there = host.REPOSITORY / name
+        there = checkout / name
         if there.is_dir():
             shutil.copytree(there, source / name)
         else:

@@ -1,4 +1,4 @@
-"""`ovn-metadata-agent --check` says what a start would come to."""
+"""`ovn-metadata-agent --check` reports what a start would come to."""
 
 from __future__ import annotations
 
