@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from oslo_privsep.comm import PrivsepTimeout
-
 from ..privsep import context
 from ..privsep.errors import PrivilegedError
 from ..privsep.settings import FleetSettings
@@ -50,7 +48,7 @@ def main() -> int:
         _serve(configuration, fleet, signals, lock)
     except (AgentError, PrivilegedError) as error:
         failure = str(error)
-    except (OSError, PrivsepTimeout) as error:
+    except OSError as error:
         failure = f"{type(error).__name__}: {error}"
     else:
         LOG.info("%s ends; the networks are still served", PROGRAM)

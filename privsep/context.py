@@ -26,6 +26,10 @@ from .keyed_locks import KeyedLocks
 # A call that takes longer than this is given up and tried again by the
 # reconcile queue; the slowest one, a supervisord start, takes about 1 s.
 CALL_TIMEOUT_S = 30.0
+_HANGS = (
+    f"the privileged daemon did not answer within {CALL_TIMEOUT_S:.0f} s; if "
+    f"this happens again, kill it: the next call starts another one"
+)
 _END_S = 2.0
 
 CAPABILITIES = (
@@ -148,7 +152,10 @@ def entrypoint(
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if default.client_mode:
                 ensure_daemon()
-                return remote(*args, **kwargs)
+                try:
+                    return remote(*args, **kwargs)
+                except comm.PrivsepTimeout:  # has no text
+                    raise PrivilegedError(_HANGS) from None
             with contextlib.ExitStack() as stack:
                 stack.enter_context(_serving())
                 if subject is not None:

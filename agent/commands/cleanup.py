@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 
-from oslo_privsep.comm import PrivsepTimeout
-
 from ...privsep import context, names
 from ...privsep import settings as privileged
 from ...privsep.errors import PrivilegedError
@@ -62,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         lines, code = _run(_settings(rest), dry=dry)
-    except (AgentError, PrivilegedError, PrivsepTimeout, OSError) as error:
+    except (AgentError, PrivilegedError, OSError) as error:
         print(f"{PROGRAM}: {_reason(error)}", file=sys.stderr)
         return FAILED
     finally:

@@ -98,6 +98,29 @@ def test_what_cannot_be_rebuilt_arrives_as_its_words(
     assert type(error).__name__ in str(raised.value)
 
 
+def test_a_call_that_hangs_fails_with_the_remedy(monkeypatch):
+    """The library's own exception has no text."""
+    ours, theirs = socket.socketpair()
+    server = comm.ServerChannel(theirs)
+
+    def answer_the_ping_only() -> None:
+        number, _ = next(server)
+        server.send((number, (comm.Message.PONG.value,)))
+
+    thread = threading.Thread(target=answer_the_ping_only, daemon=True)
+    thread.start()
+    with ours, theirs:
+        client = context._Channel(ours, context.default)
+        thread.join(DEADLINE_S)
+        monkeypatch.setattr(context.default, "channel", client)
+        monkeypatch.setattr(context.default, "timeout", 0.01)
+        with pytest.raises(PrivilegedError, match="did not answer.*kill it"):
+            network.list_networks()
+        client.writer.close()
+        theirs.close()
+        client.reader_thread.join(DEADLINE_S)
+
+
 # -------------------------------------------------------- which calls wait
 
 
