@@ -78,7 +78,7 @@ class Haproxies:
         if program["state"] == "failing":
             raise HaproxyError(
                 f"its haproxy ends right after its start; its log says: "
-                f"{program['said']}"
+                f"{program['complaint']}"
             )
         is_new = program["state"] == "started"
         if running != digest:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...privsep import names
 from ...privsep.fleet import calls as fleet
+from ...privsep.fleet import shut_down
 from ...privsep.namespace import calls as namespaces
 from ..model import MetadataNetwork
 
@@ -92,12 +93,12 @@ class Privileged:
         return fleet.sweep(self._state_path)
 
     def look(self) -> Mapping[str, Any]:
-        """Return what is left of the fleet, as `fleet.look` does."""
-        return fleet.look(self._state_path)
+        """Return what is left of the fleet, as `shut_down.look` does."""
+        return shut_down.look(self._state_path)
 
     def shut_down(self) -> None:
         """Stop supervisord and remove what root owns of the fleet."""
-        fleet.shut_down(self._state_path)
+        shut_down.shut_down(self._state_path)
 
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""

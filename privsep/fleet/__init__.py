@@ -1,1 +1,1 @@
-"""Calls about supervisord and its haproxies: the privsep daemon."""
+"""What the privsep daemon does about supervisord and its haproxies."""

@@ -1,1 +1,1 @@
-"""Calls about the network namespace of a network: the privsep daemon."""
+"""What the privsep daemon does about a network's namespace and veth."""

@@ -1,4 +1,4 @@
-"""Entrypoints: a network's namespace and veth, as a whole and idempotent."""
+"""Entrypoints: a network's namespace and veth; each call is idempotent."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..context import entrypoint
 from ..validate import IPInterface
 from . import links
 
-# What the proxy binds without any capability: port 80 and up from zero.
+# haproxy binds port 80 without any capability.
 _UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"
 _SYSCTLS = (
-    # A listener that is made again loses no queued connection: the kernel
+    # Queued connections survive a listener that is replaced: the kernel
     # moves them to the other socket of the SO_REUSEPORT group.
     ("net/ipv4/tcp_migrate_req", "1"),
-    # Before there is a link, or it gives itself addresses first.
+    # Set before there is a link: a link would give itself addresses.
     ("net/ipv6/conf/default/addr_gen_mode", "1"),
     ("net/ipv6/conf/default/accept_ra", "0"),
-    # A subnet's new address stays when the old one goes: the kernel takes
-    # all others of a subnet away with the first (ip-sysctl.rst).
+    # With the first address of a subnet the kernel removes the subnet's
+    # others too (ip-sysctl.rst), unless this is set.
     ("net/ipv4/conf/all/promote_secondaries", "1"),
-    # It is nobody's router, and takes no advice on ways: what the host has
-    # there a new namespace has too (devconf_inherit_init_net).
+    # The namespace forwards nothing and accepts no routes. A new one has the
+    # host's values otherwise (devconf_inherit_init_net).
     ("net/ipv4/ip_forward", "0"),
     ("net/ipv6/conf/all/forwarding", "0"),
     ("net/ipv4/conf/all/accept_source_route", "0"),
@@ -33,8 +33,8 @@ _SYSCTLS = (
     ("net/ipv4/conf/default/accept_redirects", "0"),
     ("net/ipv6/conf/all/accept_redirects", "0"),
     ("net/ipv6/conf/default/accept_redirects", "0"),
-    # A changed MAC address is announced; a guest goes on sending to the old
-    # one for up to a minute otherwise.
+    # Announce a changed MAC address: without this a guest still uses the old
+    # one for up to a minute.
     ("net/ipv4/conf/all/arp_notify", "1"),
     ("net/ipv6/conf/all/ndisc_notify", "1"),
 )
@@ -51,18 +51,18 @@ def apply(
     hosts: Sequence[str],
     userspace_datapath: bool,
 ) -> tuple[str, ...]:
-    """Make the namespace of NETWORK what the arguments say.
+    """Make the namespace and veth of NETWORK as the arguments describe.
 
-    MAC is the localport's; MTU is in bytes, 0 leaves it alone; ADDRESSES
-    are CIDRs of the inner end; NEIGHBOURS are (address, MAC) pairs of the
-    local ports, kept permanently; HOSTS are those of them that are on the
-    link though in the subnet of none of ADDRESSES. With USERSPACE_DATAPATH
-    the inner end's transmit checksum offload is switched off, without it
-    on.
+    MAC is the localport's. MTU is in bytes; 0 leaves it alone. ADDRESSES are
+    CIDRs of the inner end. NEIGHBOURS are (address, MAC) pairs of the local
+    ports; they become permanent neighbours. HOSTS are the addresses among
+    them that are on the link but in the subnet of none of ADDRESSES. With
+    USERSPACE_DATAPATH the inner end's transmit checksum offload is off,
+    else on.
 
-    Returns what was changed, in words; empty when all was as asked.
-    Raises InvalidArgumentError before anything is touched, OSError and
-    pyroute2's NetlinkError half-way: call it again.
+    Returns what was changed, in words; empty if nothing was. Raises
+    InvalidArgumentError before anything is touched, OSError and pyroute2's
+    NetlinkError half-way: call it again.
     """
     return tuple(
         _apply(
@@ -87,7 +87,6 @@ def _apply(
     hosts: frozenset[str],
     userspace_datapath: bool,
 ) -> list[str]:
-    inner = names.inner_veth(network)
     namespace, made = links.ensure_namespace(names.namespace_name(network))
     changes = ["namespace"] if made else []
     try:
@@ -97,10 +96,7 @@ def _apply(
         ):
             changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
             with kernel.entered(namespace):
-                if kernel.write_sysctl(_UNPRIVILEGED_PORTS, "0"):
-                    changes.append("unprivileged ports")
-                for path, value in _SYSCTLS:
-                    kernel.write_sysctl(path, value)
+                changes += _write_sysctls()
             changes += links.ensure_veth(
                 host,
                 inside,
@@ -109,17 +105,10 @@ def _apply(
                 mac=mac,
                 mtu=mtu,
             )
+            inner = names.inner_veth(network)
             with kernel.entered(namespace):
-                changes += links.stop_address_generation(inner)
-                if kernel.set_transmit_checksum(
-                    inner, on=not userspace_datapath
-                ):
-                    state = "off" if userspace_datapath else "on"
-                    changes.append(f"transmit checksum {state}")
-            link = links.link_by_name(inside, inner)
-            if link is None:
-                raise OSError(f"{inner} vanished from its namespace")
-            index = link["index"]
+                changes += _configure(inner, checksum=not userspace_datapath)
+            index = links.index_of(inside, inner)
             changes += links.ensure_addresses(inside, index, addresses)
             changes += links.ensure_neighbours(inside, index, neighbours)
             changes += links.ensure_hosts(inside, index, hosts)
@@ -128,12 +117,28 @@ def _apply(
     return changes
 
 
+def _write_sysctls() -> list[str]:
+    """Write this thread's namespace's sysctls; return what was changed."""
+    changed = kernel.write_sysctl(_UNPRIVILEGED_PORTS, "0")
+    for path, value in _SYSCTLS:
+        kernel.write_sysctl(path, value)
+    return ["unprivileged ports"] if changed else []
+
+
+def _configure(inner: str, *, checksum: bool) -> list[str]:
+    """Configure the link INNER of this thread's namespace."""
+    changes = links.stop_address_generation(inner)
+    if kernel.set_transmit_checksum(inner, on=checksum):
+        changes.append(f"transmit checksum {'on' if checksum else 'off'}")
+    return changes
+
+
 @entrypoint(subject="network")
 def remove(network: str) -> bool:
     """Remove the namespace and veth of NETWORK.
 
     Returns True if anything was there. Raises InvalidArgumentError if
-    NETWORK is no network id. Processes inside are the fleet's business:
+    NETWORK is no network id. The fleet's haproxy inside is not ended here:
     remove its program first.
     """
     return _remove(validate.network(network))
@@ -142,7 +147,7 @@ def remove(network: str) -> bool:
 def _remove(network: str) -> bool:
     with pyroute2.IPRoute() as host:
         removed = links.remove_link(host, names.outer_veth(network), network)
-        # Only there when a pair was made and not yet moved.
+        # It is here only if a pair was made and not moved.
         removed |= links.remove_link(host, names.inner_veth(network), network)
     return links.remove_namespace(names.namespace_name(network)) or removed
 
@@ -152,7 +157,7 @@ def list_networks() -> tuple[str, ...]:
     """Return the networks that have a namespace or a veth on this host.
 
     A file without a mount (a namespace that was lost) counts, and so does
-    a veth whose namespace has lost its name: they are ours to clean up.
+    a veth whose namespace has lost its name: the agent cleans them up.
     """
     try:
         entries = os.listdir(names.NAMESPACE_FOLDER)

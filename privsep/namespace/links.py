@@ -1,4 +1,4 @@
-"""The veth of a network: read what is there, change what differs."""
+"""The namespace, veth and addresses of a network; only differences are set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ from .. import kernel, names, rootfiles
 from ..errors import LinkError
 from ..validate import IPInterface
 
-# <linux/if_addr.h>: the address is used at once, without detection of
-# duplicates: a localport never leaves its chassis.
+# <linux/if_addr.h>: use the address at once, without detection of
+# duplicates. A localport never leaves its chassis.
 _IFA_F_NODAD = 0x02
 _IN6_ADDR_GEN_MODE_NONE = "1"
 
 
 def ensure_namespace(name: str) -> tuple[int, bool]:
-    """Return a descriptor of the namespace NAME, made if it is not there.
+    """Make the namespace NAME if it is missing; return a descriptor of it.
 
-    The second value tells whether it was made. A file without a mount is
-    garbage of a namespace and is replaced.
+    The second value is whether it was made. A file without a mount is what
+    is left of a lost namespace; it is replaced.
     """
     with contextlib.suppress(FileNotFoundError):
         if kernel.is_namespace(name):
@@ -42,7 +42,7 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
 
 
 def remove_namespace(name: str) -> bool:
-    """Remove the namespace NAME; tell whether it was there."""
+    """Remove the namespace NAME; return whether it was there."""
     try:
         if kernel.is_namespace(name):
             netns.remove(name)
@@ -70,6 +70,14 @@ def link_by_name(ipr: pyroute2.IPRoute, name: str) -> Any | None:
     return found[0] if found else None
 
 
+def index_of(ipr: pyroute2.IPRoute, name: str) -> int:
+    """Return the index of the link NAME; raise OSError without one."""
+    link = link_by_name(ipr, name)
+    if link is None:
+        raise OSError(f"{name} vanished from its namespace")
+    return int(link["index"])
+
+
 def ensure_veth(
     host: pyroute2.IPRoute,
     inside: pyroute2.IPRoute,
@@ -79,13 +87,13 @@ def ensure_veth(
     mac: str,
     mtu: int,
 ) -> list[str]:
-    """Make the pair of NETWORK as asked; return what was changed."""
+    """Make the veth pair of NETWORK; return what was changed."""
     outer, inner = names.outer_veth(network), names.inner_veth(network)
     changes = []
     there = link_by_name(host, outer)
     if there is None or link_by_name(inside, inner) is None:
-        # Half a pair is of no use, and one end in another namespace
-        # (state of an aborted run) would keep the name taken.
+        # Half a pair is useless, and an end that an aborted run has left in
+        # another namespace would keep the name in use.
         for stray in (outer, inner):
             remove_link(host, stray, network)
         remove_link(inside, inner, network)
@@ -105,8 +113,8 @@ def ensure_veth(
 def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
     """Return the networks whose veth end is here, by its alias.
 
-    Its name has ten letters of the network's id, and an instance's tap
-    device may have the same ones.
+    The name has only ten characters of the network's id, and an instance's
+    tap device may have the same ones.
     """
     found = set()
     for link in ipr.get_links():
@@ -129,9 +137,9 @@ def ensure_link(
     mtu: int,
     alias: str | None = None,
 ) -> list[str]:
-    """Give the link NAME its MAC, MTU and alias and have it up.
+    """Give the link NAME its MAC, MTU and alias and set it up.
 
-    None leaves the MAC or the alias alone, 0 the MTU. (The kernel takes
+    None leaves the MAC or the alias alone, 0 the MTU. (The kernel accepts
     no alias while it makes a link.)
     """
     link = link_by_name(ipr, name)
@@ -157,28 +165,35 @@ def ensure_link(
 
 
 def remove_link(ipr: pyroute2.IPRoute, name: str, network: str) -> bool:
-    """Remove the veth NAME of NETWORK; tell whether it was there.
+    """Remove the veth NAME of NETWORK; return whether it was there.
 
-    Raises LinkError for somebody else's link.
+    Raises LinkError if the link is not ours.
     """
     link = link_by_name(ipr, name)
     if link is None:
         return False
     _check_owner(link, name, network)
-    try:
+    with _tolerated(errno.ENODEV):
         ipr.link("del", index=link["index"])
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:  # gone meanwhile: as wanted
-            raise
     return True
+
+
+@contextlib.contextmanager
+def _tolerated(code: int) -> Iterator[None]:
+    """Ignore a NetlinkError with CODE: it is so already."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != code:
+            raise
 
 
 def _check_owner(link: Any, name: str, network: str) -> None:
     """Refuse the link NAME if it is not the veth of NETWORK.
 
     Instances' devices are named by the same pattern, and another network's
-    id may begin like this one's. Neutron's veths have no alias, and we take
-    them over.
+    id may begin like this one's. A veth without an alias is Neutron's, which
+    we take over.
     """
     kind, alias = _kind(link), link.get_attr("IFLA_IFALIAS")
     if kind != "veth":
@@ -195,9 +210,9 @@ def _kind(link: Any) -> str | None:
 def ensure_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
 ) -> list[str]:
-    """Have exactly WANTED on the link INDEX; return what was changed.
+    """Give the link INDEX exactly WANTED; return what was changed.
 
-    New ones come first: what is served meanwhile is never nothing.
+    New ones come first, so that the link is never without an address.
     """
     present = {
         ipaddress.ip_interface(
@@ -221,7 +236,7 @@ def _address(
     more: dict[str, Any] = {}
     if cidr.version == 6 and verb == "add":
         more["flags"] = _IFA_F_NODAD
-    try:
+    with _tolerated(errno.EEXIST if verb == "add" else errno.EADDRNOTAVAIL):
         ipr.addr(
             verb,
             index=index,
@@ -229,16 +244,12 @@ def _address(
             prefixlen=cidr.network.prefixlen,
             **more,
         )
-    except NetlinkError as error:
-        already = errno.EEXIST if verb == "add" else errno.EADDRNOTAVAIL
-        if error.code != already:
-            raise
 
 
 def ensure_neighbours(
     ipr: pyroute2.IPRoute, index: int, wanted: dict[str, str]
 ) -> list[str]:
-    """Have exactly WANTED (address -> MAC) as permanent neighbours."""
+    """Make WANTED (address -> MAC) the only permanent neighbours."""
     present = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for entry in ipr.get_neighbours(family=family, ifindex=index):
@@ -259,7 +270,7 @@ def _neighbour(
     neigh: Callable[..., Any], verb: str, index: int, address: str, mac: str
 ) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
+    with _tolerated(errno.ENOENT if verb == "del" else 0):
         neigh(
             verb,
             family=family,
@@ -268,15 +279,12 @@ def _neighbour(
             ifindex=index,
             state=ndmsg.states["permanent"],
         )
-    except NetlinkError as error:
-        if verb != "del" or error.code != errno.ENOENT:
-            raise
 
 
 def ensure_hosts(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[str]
 ) -> list[str]:
-    """Have exactly WANTED reached over the link INDEX, each by a route."""
+    """Make WANTED the only hosts with a route over the link INDEX."""
     present = {
         entry.get_attr("RTA_DST")
         for family in (socket.AF_INET, socket.AF_INET6)
@@ -295,8 +303,7 @@ def ensure_hosts(
 
 
 def _host(ipr: pyroute2.IPRoute, verb: str, index: int, address: str) -> None:
-    already = errno.EEXIST if verb == "add" else errno.ESRCH
-    try:
+    with _tolerated(errno.EEXIST if verb == "add" else errno.ESRCH):
         ipr.route(
             verb,
             dst=f"{address}/{_host_size(address)}",
@@ -304,9 +311,6 @@ def _host(ipr: pyroute2.IPRoute, verb: str, index: int, address: str) -> None:
             scope=rt_scope["link"],
             proto=rt_proto["static"],
         )
-    except NetlinkError as error:
-        if error.code != already:
-            raise
 
 
 def _host_size(address: str | None) -> int:
@@ -317,7 +321,7 @@ def _host_size(address: str | None) -> int:
 def stop_address_generation(interface: str) -> list[str]:
     """Keep the kernel from choosing addresses of INTERFACE itself.
 
-    Run inside the namespace: /proc/sys/net is that of the thread.
+    Call it inside the namespace: /proc/sys/net is the thread's.
     """
     folder = f"net/ipv6/conf/{interface}"
     changes = []

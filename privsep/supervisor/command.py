@@ -13,8 +13,7 @@ from typing import NoReturn
 
 from .. import settings
 from ..errors import PrivilegedError
-from ..fleet import calls as fleet
-from ..fleet import program
+from ..fleet import program, start
 
 
 def main() -> int:
@@ -39,7 +38,7 @@ def main() -> int:
         fleet_settings = settings.load(arguments.config_file)
         if arguments.check:
             return 0
-        fleet.write_configuration(fleet_settings)
+        start.write_configuration(fleet_settings)
     except (PrivilegedError, OSError) as error:
         print(f"ovn-metadata-fleet: {error}", file=sys.stderr)
         return 1

@@ -131,47 +131,44 @@ class FleetInterface:
             events.subscribe(kind, functools.partial(self._safely, act))
 
     def _hook_into_main_loop(self) -> None:
-        """Have it poll again at once after a program ended.
+        """Make the main loop poll again at once after a program ended.
 
         supervisord starts an ended program in its next round, up to a
         second later; an instance that boots would wait for that. Each round
-        goes on with the takeover, and the next is soon while there is one.
+        also continues the takeover, and the next one is soon if that is due.
         """
+        self._ended = False
+        self._woken = _wake_on_signals()
         poller = self._supervisord.options.poller
-        poll = poller.poll
-        ended = False
-        # A child's pipe closes before it can be reaped: that round is too
-        # early, and Python waits on when SIGCHLD comes (PEP 475).
-        woken, wake = os.pipe()
-        for end in (woken, wake):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        poller.poll = functools.partial(self._poll, poller, poller.poll)
+        for kind in (
+            events.ProcessStateBackoffEvent,
+            events.ProcessStateExitedEvent,
+        ):
+            events.subscribe(kind, self._note_end)
+        # A reload closes all descriptors; others get their numbers.
+        events.subscribe(
+            events.SupervisorStoppingEvent,
+            lambda _event: signal.set_wakeup_fd(-1),
+        )
 
-        def note(_event: Any) -> None:
-            nonlocal ended
-            ended = True
+    def _note_end(self, _event: Any) -> None:
+        self._ended = True
 
-        def poll_soon(timeout: float | None) -> Any:
-            nonlocal ended
-            self._safely(self._takeover.go_on)
-            if self._takeover.is_due:
-                timeout = _SOON_S
-            if ended:
-                ended, timeout = False, 0
-            poller.register_readable(woken)
-            readable, writable = poll(timeout)
-            with contextlib.suppress(BlockingIOError):
-                os.read(woken, _ALL)
-            return [fd for fd in readable if fd != woken], writable
-
-        def stop(_event: Any) -> None:
-            # A reload closes all descriptors, and others get the numbers.
-            signal.set_wakeup_fd(-1)
-
-        events.subscribe(events.ProcessStateBackoffEvent, note)
-        events.subscribe(events.ProcessStateExitedEvent, note)
-        events.subscribe(events.SupervisorStoppingEvent, stop)
-        poller.poll = poll_soon
+    def _poll(
+        self, poller: Any, poll: Callable[..., Any], timeout: float | None
+    ) -> tuple[list[int], list[int]]:
+        """Call POLL, supervisord's own, with a shorter TIMEOUT where due."""
+        self._safely(self._takeover.go_on)
+        if self._takeover.is_due:
+            timeout = _SOON_S
+        if self._ended:
+            self._ended, timeout = False, 0
+        poller.register_readable(self._woken)
+        readable, writable = poll(timeout)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, _ALL)
+        return [fd for fd in readable if fd != self._woken], writable
 
     def _safely(self, act: Callable[..., object], *args: object) -> None:
         """ACT; whatever goes wrong, supervisord goes on."""
@@ -182,6 +179,19 @@ class FleetInterface:
             self._supervisord.options.logger.error(
                 "%(what)s: %(error)r", what=act.__name__, error=error
             )
+
+
+def _wake_on_signals() -> int:
+    """Return a descriptor that is readable after each signal.
+
+    A child's pipe closes before the child can be reaped: that round is too
+    early, and Python does not end a poll when SIGCHLD comes (PEP 475).
+    """
+    woken, wake = os.pipe()
+    for end in (woken, wake):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    return woken
 
 
 def _tell_ready(address: str) -> None:

@@ -27,6 +27,7 @@ from ovn_metadata.privsep.errors import (
     SettingsError,
 )
 from ovn_metadata.privsep.fleet import calls as fleet
+from ovn_metadata.privsep.fleet import shut_down
 from ovn_metadata.privsep.namespace import calls as network
 
 WITH_CAPABILITIES = "kept"
@@ -160,8 +161,8 @@ _NOT_EXPORTED = (
     "ovn_metadata.privsep.namespace.calls._remove",
     "ovn_metadata.privsep.rootfiles.ensure_shared_folder",
     "ovn_metadata.privsep.rootfiles.write_if_different",
-    "ovn_metadata.privsep.fleet.calls.ensure_supervisord",
-    "ovn_metadata.privsep.links.remove_namespace",
+    "ovn_metadata.privsep.fleet.start.ensure_supervisord",
+    "ovn_metadata.privsep.namespace.links.remove_namespace",
     "ovn_metadata.privsep.context.default.entrypoint",
     "oslo_privsep.daemon.setuid",
     *("", ".", "os", "..", "\0", "os.system\n", "no.such.module"),
@@ -169,7 +170,7 @@ _NOT_EXPORTED = (
 
 
 def _entrypoints() -> Iterator[Callable[..., Any]]:
-    for module in (network, fleet):
+    for module in (network, fleet, shut_down):
         for _, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and (
                 context.default.is_entrypoint(function)

@@ -18,14 +18,10 @@ MOST_PARAMETERS = 6  # of a constructor, without self
 
 _TEMPLATE = "a template: it reads from top to bottom as its file does"
 _TABLE = "a table: a line for each option"
-_LATER = "to be split"
 LONG = {
     "build": _TABLE,
     "render_gateway": _TEMPLATE,
     "render_network": _TEMPLATE,
-    "ensure_supervisord": _LATER,
-    "_apply": _LATER,
-    "FleetInterface._hook_into_main_loop": _LATER,
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.

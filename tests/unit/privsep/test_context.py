@@ -114,7 +114,7 @@ def test_a_call_that_hangs_fails_with_the_remedy(monkeypatch):
         thread.join(DEADLINE_S)
         monkeypatch.setattr(context.default, "channel", client)
         monkeypatch.setattr(context.default, "timeout", 0.01)
-        with pytest.raises(PrivilegedError, match="did not answer.*kill it"):
+        with pytest.raises(PrivilegedError, match=r"did not answer.*kill it"):
             network.list_networks()
         client.writer.close()
         theirs.close()

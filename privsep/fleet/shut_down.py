@@ -1,0 +1,120 @@
+"""Entrypoints of ovn-metadata-cleanup: what there is, and its removal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+import psutil
+
+from .. import names
+from ..context import entrypoint
+from ..errors import FleetError
+from ..settings import FleetSettings
+from . import stale
+from .calls import config_folders, programs, read_settings
+from .supervisord import Supervisord
+
+_END_TIMEOUT_S = 5.0
+# In the fleet's folder, beside the folders of the programs.
+_OWN_FILES = (
+    "supervisord.conf",
+    "supervisord.pid",
+    "start.lock",
+    "agent.lock",
+    names.GATEWAY_SOCKET,
+    # Left by a process that was killed while it wrote them.
+    f".{names.GATEWAY_SOCKET}.new",
+    ".supervisord.conf.new",
+)
+
+
+@entrypoint(subject=None)
+def look(state_path: str) -> Mapping[str, object]:
+    """Return what there is of the fleet; start, end and change nothing.
+
+    `programs`: the networks (or "gateway") that supervisord knows or that
+    have a program file; `haproxies`: those with a haproxy; `folder`: that
+    of the fleet's files, "" if there is none; `supervisord`: whether one
+    runs; `is_service`: whether ovn-metadata-fleet runs it, so that
+    `shut_down` leaves it alone.
+    """
+    settings = read_settings(runnable=False)
+    haproxies = _haproxies(state_path, settings)
+    run_dir = settings.run_dir
+    with Supervisord(settings) as rpc:
+        there = rpc if rpc.answers() else None
+        return {
+            "programs": tuple(programs(settings, there)),
+            "haproxies": tuple(haproxies),
+            "folder": str(run_dir) if run_dir.is_dir() else "",
+            "supervisord": there is not None,
+            "is_service": there is not None and _detached(rpc) is None,
+        }
+
+
+@entrypoint(subject="state_path")
+def shut_down(state_path: str) -> None:
+    """End supervisord and remove what root has of the fleet.
+
+    Call `remove` for each network first, if supervisord runs. One that
+    ovn-metadata-fleet runs stays: the service would be started again.
+    Raises FleetError, OSError.
+    """
+    settings = read_settings(runnable=False)
+    haproxies = _haproxies(state_path, settings)
+    with Supervisord(settings) as rpc:
+        there = rpc if rpc.answers() else None
+        process = _detached(there) if there is not None else None
+        if there is not None and process is None:
+            return
+        if haproxies or (there is not None and programs(settings, there)):
+            raise FleetError("its haproxies have not ended")
+        if process is not None:
+            rpc.call("supervisor.shutdown")
+            psutil.wait_procs([process], timeout=_END_TIMEOUT_S)
+    _remove_own_files(settings)
+
+
+def _haproxies(state_path: str, settings: FleetSettings) -> set[str]:
+    """Return the networks with haproxies on configurations of ours."""
+    folders = config_folders(state_path, settings)
+    return {
+        one.network
+        for one in stale.scan()
+        if os.path.dirname(one.config) in folders
+    }
+
+
+def _detached(rpc: Supervisord) -> psutil.Process | None:
+    """Return RPC's supervisord if the daemon started it; else None.
+
+    A service's stays in the foreground. One in another container has a pid
+    that is not one of ours.
+    """
+    try:
+        process = psutil.Process(rpc.call("supervisor.getPID"))
+        words = process.cmdline()
+    except psutil.Error:
+        return None
+    ours = "supervisor.supervisord" in words and "--nodaemon" not in words
+    return process if ours else None
+
+
+def _remove_own_files(settings: FleetSettings) -> None:
+    """Remove root's files of the fleet, then the folders that are empty.
+
+    By name: root may have set a folder in which others have files too.
+    """
+    for file in (
+        *settings.programs.glob("*.conf"),
+        *settings.logs.glob("*.log*"),
+        *(settings.run_dir / name for name in _OWN_FILES),
+        settings.socket,
+    ):
+        file.unlink(missing_ok=True)
+    own = (*settings.places.network_parents, settings.programs, settings.logs)
+    for folder in (*own, settings.run_dir):
+        with contextlib.suppress(OSError):  # not empty, or not there
+            folder.rmdir()

@@ -1,0 +1,133 @@
+"""Start supervisord: its folders, its configuration, and the process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+
+from .. import kernel, rootfiles
+from ..errors import FleetError, SettingsError
+from ..settings import FleetSettings
+from . import program
+from .supervisord import Supervisord
+
+START_TIMEOUT_S = 15.0
+UNIT_TIMEOUT_S = 5.0
+_UNIT_POLL_S = 0.1
+
+# Others pass through it to the agent's lock; only root can read the rest.
+_RUN_DIR_MODE = 0o711
+
+
+def ensure_supervisord(settings: FleetSettings) -> bool:
+    """Start supervisord, detached, if none answers; return whether it was.
+
+    Where we may not gain privileges we can't start it: it needs capabilities
+    that we do not have. There ovn-metadata-fleet runs it.
+    """
+    if _answers(settings):
+        return False
+    if kernel.has_no_new_privileges():
+        _wait_for_unit(settings)
+        return False
+    write_configuration(settings)
+    with _start_lock(settings):
+        if _answers(settings):
+            return False
+        result = _run_supervisord(settings)
+        if _answers(settings):
+            return True
+    output = result.stdout.decode(errors="replace").strip()[-300:]
+    raise FleetError(
+        f"supervisord did not start (exit code {result.returncode}): "
+        f"{output}; see {settings.logs}/supervisord.log"
+    )
+
+
+def _answers(settings: FleetSettings) -> bool:
+    with Supervisord(settings) as rpc:
+        return rpc.answers()
+
+
+@contextlib.contextmanager
+def _start_lock(settings: FleetSettings) -> Iterator[None]:
+    """Keep two daemons from starting a supervisord each.
+
+    There are two after an agent was killed: its own, and its successor's.
+    supervisord itself refuses a socket on which another one answers.
+    """
+    descriptor = os.open(
+        settings.run_dir / "start.lock", os.O_RDWR | os.O_CREAT, 0o600
+    )
+    with os.fdopen(descriptor, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run_supervisord(
+    settings: FleetSettings,
+) -> subprocess.CompletedProcess[bytes]:
+    """Start supervisord; return when it has detached or ended.
+
+    It detaches once its socket listens: no need to poll for that.
+    """
+    return subprocess.run(
+        program.supervisord_command(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": os.defpath},
+        start_new_session=True,
+        umask=0o077,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+
+
+def _wait_for_unit(settings: FleetSettings) -> None:
+    """Return when supervisord answers; that is soon if it is restarted."""
+    deadline = time.monotonic() + UNIT_TIMEOUT_S
+    while time.monotonic() < deadline:
+        time.sleep(_UNIT_POLL_S)  # there is no event of its start
+        if _answers(settings):
+            return
+    raise FleetError(
+        "supervisord does not answer, and this daemon can't start one "
+        "(no_new_privs): start ovn-metadata-fleet"
+    )
+
+
+def write_configuration(settings: FleetSettings) -> None:
+    """Make supervisord's folders and write its configuration."""
+    ensure_folders(settings)
+    rootfiles.write_if_different(
+        settings.run_dir / "supervisord.conf",
+        program.render_supervisord(settings),
+    )
+
+
+def ensure_folders(settings: FleetSettings) -> None:
+    """Make root's own folders: supervisord's, and the parents of shared ones.
+
+    Raises SettingsError if the run folder is in use for something else.
+    """
+    run_dir, places = settings.run_dir, settings.places
+    if run_dir.is_dir() and not settings.programs.exists():
+        ours = {settings.logs, places.config_folder, places.socket_folder}
+        ours |= {*places.network_parents}
+        others = {*os.listdir(run_dir)} - {path.name for path in ours}
+        others = {name for name in others if not name.endswith(".new")}
+        if others:
+            raise SettingsError(
+                f"[fleet] run_dir = {run_dir} holds other things "
+                f"({min(others)}); give the fleet a folder of its own"
+            )
+    rootfiles.ensure_private_folder(run_dir, mode=_RUN_DIR_MODE)
+    for folder in (settings.programs, settings.logs):
+        rootfiles.ensure_private_folder(folder)
+    for folder in places.network_parents:
+        rootfiles.ensure_private_folder(folder, mode=0o755)
