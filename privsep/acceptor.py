@@ -1,11 +1,12 @@
-"""Start a daemon for each connection, where there is no systemd to do so.
+"""Start a daemon for each connection, where systemd can't do it.
 
     python -I -m ovn_metadata.privsep.acceptor NAME UID COMMAND...
 
 An agent that is started as root (containers do that) starts this before it
-becomes UID. It stays root, accepts UID's connections to the abstract socket
-NAME, runs COMMAND with each as its stdin, and ends when its own stdin does:
-that is a pipe of the agent's. It loads little, for it waits all day.
+becomes UID. This process stays root, accepts UID's connections to the abstract
+socket NAME, and runs COMMAND with each as its stdin. Its own stdin is a pipe
+from the agent; it ends when that ends. It loads little, because it waits most
+of the time.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ def main(name: str, uid: str, *command: str) -> int:
         listener.bind(f"\0{name}")
         listener.listen(8)
         os.write(1, b"ready\n")
-        os.dup2(2, 1)  # nobody reads there from now on
+        os.dup2(2, 1)  # the agent reads nothing after "ready"
         while True:
             ready, _, _ = select.select([listener.fileno(), 0], [], [])
-            if 0 in ready:  # nothing is ever sent there: the agent ended
+            if 0 in ready:  # the agent sends nothing, so it has ended
                 return 0
             try:
                 connection, _ = listener.accept()
@@ -53,7 +54,7 @@ def _start(command: tuple[str, ...], connection: socket.socket) -> None:
 
 
 def _bury(*_signal: object) -> None:
-    """Wait for daemons that have ended: no zombie is left."""
+    """Reap the daemons that have ended, so that no zombie is left."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,8 +1,8 @@
 """The privileged context: what runs as root, and how it is called.
 
-The agent calls the entrypoints of `network` and `fleet` as if they were
-plain functions; oslo.privsep sends each call to a daemon that runs as root
-with the capabilities named here and nothing else.
+The agent calls the entrypoints of `namespace` and `fleet` like plain
+functions. oslo.privsep sends each call to a daemon that runs as root with the
+capabilities named here and nothing else.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from . import kernel
 from .errors import PrivilegedError, sendable
 from .keyed_locks import KeyedLocks
 
-# A call that takes longer than this is given up and tried again by the
-# reconcile queue; the slowest one, a supervisord start, takes about 1 s.
+# The agent gives up a call that takes longer than this, and its queue tries
+# again. The slowest one, a start of supervisord, takes about 1 s.
 CALL_TIMEOUT_S = 30.0
 _HANGS = (
     f"the privileged daemon did not answer within {CALL_TIMEOUT_S:.0f} s; if "
@@ -44,11 +44,11 @@ R = TypeVar("R")
 
 class _Reader(comm.Deserializer):
     def __next__(self) -> Any:
-        """Return the next message; a reset is the end of them.
+        """Return the next message; end at a reset as at an end of file.
 
         The kernel resets the connection of a daemon that is killed with
-        calls unread. The library knows an end of file only: it would take
-        the daemon for a running one ever after.
+        calls unread. The library handles only an end of file: it would
+        treat the daemon as running for ever.
         """
         try:
             return super().__next__()
@@ -65,7 +65,7 @@ class _Channel(daemon._ClientChannel):
     def exchange_ping(self) -> None:
         """Return when the daemon has answered; raise PrivilegedError.
 
-        The library waits for ever, and logs a traceback.
+        The library would wait for ever, and log a traceback.
         """
         try:
             reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
@@ -78,18 +78,18 @@ class _Channel(daemon._ClientChannel):
 
 
 class _HelperChannel(_Channel, daemon.RootwrapClientChannel):
-    """The same, to a daemon that the helper command has started."""
+    """The same, for a daemon that the helper command has started."""
 
 
 class _Context(priv_context.PrivContext):
-    # Of a socket of root's where a connection is served by a daemon: a path,
-    # or the name of an abstract one after a NUL. Empty: the helper command.
+    # The socket on which root starts a daemon for each connection: a path, or
+    # a NUL and the name of an abstract one. Empty: use the helper command.
     address = ""
 
     def start(
         self, method: priv_context.Method = priv_context.Method.ROOTWRAP
     ) -> None:
-        """Start the daemon, by our way whatever METHOD."""
+        """Start the daemon in our own way, whatever METHOD is."""
         del method
         with self.start_lock:
             if self.channel is None and self.address:
@@ -104,8 +104,7 @@ class _Context(priv_context.PrivContext):
             connection.settimeout(CALL_TIMEOUT_S)
             connection.connect(self.address)
             connection.settimeout(None)
-            # What a daemon answers we take for true, down to the classes of
-            # exceptions.
+            # We trust a daemon's answers, even the classes of exceptions.
             if kernel.peer_uid(connection) != 0:
                 raise PrivilegedError("the socket is not owned by root")
         except BaseException:
@@ -124,8 +123,8 @@ default = _Context(
 
 
 _UMASK = 0o022
-# A call that was given up by the agent is still at work here when it is made
-# again: one at a time about a network.
+# A call that the agent gave up still runs here when the agent calls again:
+# let one call at a time work on a network.
 _subjects = KeyedLocks()
 _restart_lock = threading.Lock()
 _stopped = threading.Event()
@@ -138,8 +137,8 @@ def entrypoint(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function run in the daemon when its caller is the agent.
 
-    SUBJECT names the parameter that says what a call is about: calls about
-    the same thing run one after the other. None for those that only read.
+    SUBJECT names the parameter that calls are serialised by: calls with the
+    same value run one after the other. None for calls that only read.
     """
 
     def decorate(func: Callable[P, R]) -> Callable[P, R]:
@@ -164,7 +163,7 @@ def entrypoint(
                     stack.enter_context(_subjects.held(key))
                 return func(*args, **kwargs)
 
-        # What the daemon knows its entrypoints by.
+        # The daemon recognises entrypoints by this attribute.
         setattr(call, priv_context._ENTRYPOINT_ATTR, default)
         return call
 
@@ -173,9 +172,9 @@ def entrypoint(
 
 @contextlib.contextmanager
 def _serving() -> Iterator[None]:
-    """Carry out a call inside, in the daemon."""
-    # The daemon begins with umask 0; nothing here, nor in a library, is to
-    # make a file that everybody can write.
+    """Prepare the daemon for the call inside, and its error for the agent."""
+    # The daemon begins with umask 0: neither we nor a library may make a file
+    # that everybody can write.
     os.umask(_UMASK)
     try:
         yield
@@ -191,8 +190,8 @@ def _serving() -> Iterator[None]:
 def ensure_daemon() -> None:
     """Start the daemon if it is not running.
 
-    The library does that too, but without a lock: of two threads that
-    find the daemon dead, one would stop the other's new one.
+    The library does that too, but without a lock: if two threads find the
+    daemon dead, one would stop the daemon that the other has started.
     """
     with _restart_lock:
         if _stopped.is_set():
@@ -200,16 +199,16 @@ def ensure_daemon() -> None:
         channel = default.channel
         if channel is not None and not channel.running:
             default.stop()
-            # The library leaves it to the garbage collector, some day.
+            # The library leaves this to the garbage collector.
             channel.writer.writesock.close()
         if default.channel is None:
             default.start()
 
 
 def stop_daemon() -> None:
-    """End the daemon for good, for the agent's own end.
+    """End the daemon for good, because the agent ends.
 
-    It ends after the calls that it is at; those that hang are given up
+    It ends after the calls that it serves. Those that hang are given up
     here, with an OSError.
     """
     with _restart_lock:
@@ -217,8 +216,7 @@ def stop_daemon() -> None:
         _stopped.set()
         if was_stopped or channel is None:
             return
-        # Not the library's own stop: that waits for the daemon's end for
-        # as long as a call of it hangs.
+        # The library's own stop would wait as long as a call hangs.
         channel.writer.close()
         channel.reader_thread.join(_END_S)
         if channel.reader_thread.is_alive():

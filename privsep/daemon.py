@@ -2,10 +2,10 @@
 
     ovn-metadata-privsep USER [FILE]
 
-The connection is our stdin, as systemd gives it to ovn-metadata-privsep@ and
-`acceptor` to its child in a container. The kernel says who is at the other
-end (SO_PEERCRED): it has to be USER. FILE has root's settings. We end with
-the connection.
+The connection is our stdin: systemd passes it to ovn-metadata-privsep@, and
+`acceptor` to its child in a container. The kernel reports the user at the
+other end (SO_PEERCRED), which must be USER. FILE has root's settings. The
+daemon ends when the connection ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ERRORS = (cfg.Error, daemon.FailedToDropPrivileges, OSError)
 
 
 def main() -> int:
-    """Serve USER, as the command line names it; return the exit code."""
+    """Serve the USER of the command line; return the exit code."""
     user, *files = sys.argv[1:]
     with socket.socket(fileno=os.dup(0)) as connection:
         peer = kernel.peer_uid(connection)
@@ -37,13 +37,13 @@ def main() -> int:
             allowed = False
         if not allowed:
             return _failed(f"refused: uid {peer} is not {user}")
-        # Where rootfiles.caller_uid looks for it; sudo has it there too.
+        # rootfiles.caller_uid reads it; sudo sets it too.
         os.environ["SUDO_UID"] = str(peer)
         return _serve(comm.ServerChannel(connection), files)
 
 
 def _serve(channel: comm.ServerChannel, files: list[str]) -> int:
-    """Carry out the calls that come by CHANNEL; log to its other end."""
+    """Serve the calls that arrive on CHANNEL; log to its other end."""
     daemon.replace_logging(daemon.PrivsepLogHandler(channel))
     logging.getLogger().setLevel(logging.INFO)
     options = [word for file in files for word in ("--config-file", file)]

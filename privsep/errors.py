@@ -1,21 +1,21 @@
-"""Errors that survive the way from the daemon to the agent.
+"""Errors that the daemon can send to the agent.
 
 oslo.privsep sends an exception as its class and `args`, and rebuilds it as
-`cls(*args)`: each class here takes exactly the text that it passes on.
+`cls(*args)`: the `__init__` of each class here takes exactly its one text.
 """
 
 _PLAIN = (str, bytes, int, float, type(None))
 
 
 class PrivilegedError(Exception):
-    """The daemon could not do what it was asked; the text says why."""
+    """The daemon could not do what was requested; the text says why."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
 
 
 class InvalidArgumentError(PrivilegedError):
-    """An argument is not of a form that the agent would send."""
+    """An argument has a form that the agent never sends."""
 
 
 class SettingsError(PrivilegedError):
@@ -23,7 +23,7 @@ class SettingsError(PrivilegedError):
 
 
 class FleetError(PrivilegedError):
-    """supervisord is not there or refused; the text says why."""
+    """supervisord does not run, or refused; the text says why."""
 
 
 class LinkError(PrivilegedError):
@@ -31,14 +31,15 @@ class LinkError(PrivilegedError):
 
 
 def sendable(error: Exception) -> Exception:
-    """Return ERROR if the agent can rebuild it, else one with its words.
+    """Return ERROR if the agent can rebuild it, else one with its text.
 
-    Some classes take other arguments than they keep (`subprocess`'s,
-    `xmlrpc.client.Fault`), and an OSError keeps its file elsewhere.
+    Some classes keep other `args` than their `__init__` takes
+    (`subprocess`'s, `xmlrpc.client.Fault`), and an OSError keeps its file
+    elsewhere.
     """
     try:
         rebuilt = str(type(error)(*error.args))
-    except Exception:  # noqa: BLE001 # whatever its __init__ makes of it
+    except Exception:  # noqa: BLE001 # its __init__ can raise anything
         rebuilt = None
     plain = all(isinstance(argument, _PLAIN) for argument in error.args)
     if plain and rebuilt == str(error):

@@ -1,4 +1,4 @@
-"""What Python has no call for: namespaces, sysctls, ethtool, peers, pidfd."""
+"""Kernel calls that Python lacks: namespaces, sysctls, ethtool, pidfd."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def has_no_new_privileges() -> bool:
-    """Tell whether nothing that we start can have more rights than we."""
+    """Return whether processes that we start can't gain privileges."""
     return bool(_libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 
 
 def peer_uid(connection: socket.socket) -> int:
-    """Return the user at the other end of the unix CONNECTION.
+    """Return the user id at the other end of the unix CONNECTION.
 
-    For the end that connected that is the user that listened.
+    The end that connected gets the user who listened.
     """
     size = struct.calcsize("3i")  # struct ucred: pid, uid, gid
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
@@ -40,10 +40,10 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 def trim_heap() -> None:
-    """Give back to the kernel what the allocator keeps of freed memory.
+    """Return the freed memory that the allocator keeps to the kernel.
 
-    Messages that come and go in several threads leave glibc's heaps in
-    pieces: what is in use stays the same, and the process grows.
+    Messages in several threads fragment glibc's heaps: the process grows,
+    though it uses no more memory.
     """
     if hasattr(_libc, "malloc_trim"):  # glibc's
         _libc.malloc_trim(0)
@@ -57,10 +57,10 @@ def _setns(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def entered(namespace: int) -> Iterator[None]:
-    """Have this thread in the network namespace open as NAMESPACE.
+    """Keep this thread in the network namespace open as NAMESPACE.
 
-    The daemon runs calls in a pool of threads, so the way back must not
-    fail: a thread that stays would serve the next call in the wrong place.
+    The daemon runs calls in a pool of threads, so the return must not fail:
+    the thread would serve its next call in the wrong namespace.
     """
     home = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -85,11 +85,11 @@ def open_namespace(name: str) -> int:
 
 
 def is_namespace(name: str) -> bool:
-    """Tell whether NAME is a namespace, not the file below one.
+    """Return whether NAME is a mounted namespace and not only a file.
 
-    That is all there is of one whose mount was lost or is not made yet. It
-    can't be opened to see: it is made without any permission, ip-netns(8)
-    does so too, and we may not read what root may not. Raises
+    Only the file is there before the mount is made, and after it was lost.
+    We can't open it to see: like ip-netns(8), pyroute2 makes it without any
+    permission, and the daemon has no CAP_DAC_OVERRIDE. Raises
     FileNotFoundError.
     """
     nsfs = os.stat(_OWN_NAMESPACE).st_dev
@@ -111,7 +111,7 @@ def borrow_descriptor(pidfd: int, number: int) -> int:
 def write_sysctl(path: str, value: str) -> bool:
     """Write VALUE to /proc/sys/PATH of this thread's namespace.
 
-    Returns True if it had another value; False also where the kernel has
+    Returns True if that changed the value; False also where the kernel has
     no such setting (IPv6 off).
     """
     file = Path("/proc/sys", path)
@@ -127,9 +127,9 @@ def write_sysctl(path: str, value: str) -> bool:
 def set_transmit_checksum(interface: str, *, on: bool) -> bool:
     """Switch the transmit checksum offload of INTERFACE on or off.
 
-    On the userspace datapath nobody fills in the checksums that a veth
-    leaves open, and the instance drops every TCP packet. Returns True if
-    that changed it. Raises OSError.
+    The userspace datapath does not fill in the checksums that a veth leaves
+    open, and the instance drops every TCP packet. Returns True if that
+    changed the offload. Raises OSError.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         before = _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0)
@@ -142,7 +142,7 @@ def set_transmit_checksum(interface: str, *, on: bool) -> bool:
 def _ethtool(
     control: socket.socket, interface: str, command: int, value: int
 ) -> int:
-    """Run one ethtool ioctl that carries a number; return the answer."""
+    """Run one ethtool ioctl that carries a number; return its result."""
     data = ctypes.create_string_buffer(struct.pack("=II", command, value), 8)
     request = struct.pack(
         "16sP16x", interface.encode(), ctypes.addressof(data)

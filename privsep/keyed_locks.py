@@ -1,4 +1,4 @@
-"""A lock for each key, as long as somebody has it or waits for it."""
+"""A lock for each key, as long as a thread holds it or waits for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Lock:
 
 
 class KeyedLocks:
-    """Locks by key; of what comes and goes nothing is kept."""
+    """Locks by key; a lock that is not in use takes no memory."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

@@ -1,7 +1,7 @@
-"""Names of what belongs to a network on this host, and back.
+"""Names of a network's namespace, veth, files and program, and back.
 
-They are Neutron's (namespace, veth, files), so that this agent and
-Neutron's can take over from each other.
+The namespace, veth and files have the names that Neutron's agent uses, so
+that each agent can take over from the other.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ NAMESPACE_FOLDER = "/run/netns"
 METADATA_ADDRESS_V4 = "169.254.169.254"
 METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
 GATEWAY = "gateway"
-# Of what the daemon and supervisord's extension expect of each other.
+# The version of the calls from the daemon to supervisord's extension.
 FLEET_PROTOCOL = 4
-# In the environment of a network's program that supervisord listens for; the
-# descriptors that it has then.
+# In the environment of a network's program if supervisord holds its listening
+# sockets, and the descriptors of those in the haproxy.
 LISTENERS_MARK = "LISTEN_FDS"
 LISTENER_V4 = 3
 LISTENER_V6 = 4
@@ -25,7 +25,7 @@ GATEWAY_SOCKET = "gateway.sock"  # in the fleet's own folder
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NETWORK = re.compile(_UUID)
 _NAMESPACE = re.compile(f"{NAMESPACE_PREFIX}({_UUID})")
-# With what is left of one that was being written: ".X.conf.tmp" is ours,
+# Temporary files match too, if one was left: ".X.conf.tmp" is ours,
 # "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
 _FILE = re.compile(
     rf"\.?({_UUID}|{GATEWAY})\.(?:conf|map|new|sock|pid\.haproxy)"
@@ -36,7 +36,7 @@ _OUTER_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
 
 
 def is_network(text: str) -> bool:
-    """Tell whether TEXT is a network's id in its canonical form."""
+    """Return whether TEXT is a network's id in its canonical form."""
     return _NETWORK.fullmatch(text) is not None
 
 
@@ -57,7 +57,7 @@ def outer_veth(network: str) -> str:
 
 
 def is_outer_veth(name: str) -> bool:
-    """Tell whether NAME is that of an outer veth.
+    """Return whether NAME has the form of an outer veth's name.
 
     An instance's tap device may have the same name.
     """
@@ -80,21 +80,21 @@ def map_file(network: str) -> str:
 
 
 def pid_file(network: str) -> str:
-    """Return the file name of a haproxy master's PID file, Neutron's."""
+    """Return the name that Neutron gives to a haproxy's PID file."""
     return f"{network}.pid.haproxy"
 
 
 def public_socket(*, mode: str, backlog: int) -> str:
     """Return the name of the gateway's socket for everybody.
 
-    A reload hands listening sockets on as they are, so one with another
-    mode (octal) or backlog has another name.
+    A reload passes listening sockets on as they are, so a socket with
+    another mode (octal) or backlog needs another name.
     """
     return f"metadata_proxy-{mode}-{backlog}"
 
 
 def is_public_socket(name: str) -> bool:
-    """Tell whether NAME is one of those."""
+    """Return whether NAME is such a socket's name."""
     return _PUBLIC_SOCKET.fullmatch(name) is not None
 
 

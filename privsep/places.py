@@ -1,19 +1,20 @@
-"""Where the haproxies' files and sockets are, and who may get at them.
+"""Where the haproxies' files and sockets are, and who has access to them.
 
-Both sides must agree on that, so it is written once. All of it is below the
-fleet's run folder: maps hold signatures, and state_path is copied into
-support bundles. Root makes the folders, in folders of its own, and gives
-them to the agent's user and to a group:
+The agent and the daemon must agree on this, so it is written once. All of it
+is below the fleet's run folder and not in state_path: maps hold signatures,
+and state_path is copied into support bundles. Root makes each folder, in a
+folder that root owns, and gives it to the agent's user and to a group:
 
-    config/<network>.conf, gateway.conf  all haproxies:  to be read
-    read/<network>/<network>.map         that network's: to be read
-    read/gateway/nova-*.pem              the gateway:    to be read
-    work/<network>/                      that network's: stats socket, PID
-    work/gateway/                        the gateway:    the same
-    socket/metadata_proxy-...            the gateway:    made for others
+    path                                 group           what the group does
+    config/<network>.conf, gateway.conf  all haproxies   reads
+    read/<network>/<network>.map         that network's  reads
+    read/gateway/nova-*.pem              the gateway     reads
+    work/<network>/                      that network's  makes stats, PID file
+    work/gateway/                        the gateway     makes stats, PID file
+    socket/metadata_proxy-...            the gateway     makes it, for others
 
-So a haproxy that was broken into finds the configurations, which have no
-secret, and what is its own. Others may pass through, no more.
+A haproxy that was broken into can read the configurations, which hold no
+secret, and its own files. Other users can only pass through the folders.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from pathlib import Path
 
 from . import names
 
-# Below state_path: Neutron's haproxies have their configurations there, and
-# those of this agent's versions before had all of the above.
+# Below state_path: Neutron's haproxies have their configurations there. Older
+# versions of this agent had all of the above there.
 OLD_FOLDER = "ovn-metadata-proxy"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the agent's that it shares with a group."""
+    """A folder that the agent owns and shares with a group."""
 
     path: Path
     gid: int
-    mode: int  # with the set-group-id bit where files are made for the group
+    mode: int  # set-group-id, so that files get the folder's group
 
     def is_made(self, uid: int) -> bool:
-        """Tell whether it is there as it should be, and UID's."""
+        """Return whether it exists with this group and mode, owned by UID."""
         try:
             entry = self.path.lstat()
         except FileNotFoundError:
@@ -55,8 +56,8 @@ class Folder:
 class Places:
     """The paths of the haproxies, each by network or gateway.
 
-    A haproxy has its own folder below `work` as working folder: by relative
-    names, a long run folder leaves the sockets' names short enough.
+    A haproxy's working folder is its own one below `work`: it uses relative
+    names, because a socket's absolute name could be too long.
     """
 
     run_dir: Path
@@ -73,11 +74,11 @@ class Places:
 
     @property
     def network_parents(self) -> tuple[Path, Path]:
-        """Root's folders that have a folder of each network in them."""
+        """The parents, owned by root, of the networks' own folders."""
         return self.run_dir / "read", self.run_dir / "work"
 
     def read_folder(self, network: str) -> Path:
-        """Folder of what NETWORK's haproxy (or the gateway) alone reads."""
+        """Folder that only NETWORK's haproxy (or the gateway) reads."""
         return self.network_parents[0] / network
 
     def work_folder(self, network: str) -> Path:
@@ -95,7 +96,8 @@ class Places:
     def certificate(self, kind: str, text: str) -> Path:
         """Path of the PEM file of KIND with TEXT.
 
-        Another text has another name: a reload is due then.
+        Another text gets another name, so the configuration changes and
+        haproxy is reloaded.
         """
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self.read_folder(names.GATEWAY) / f"nova-{kind}-{digest}.pem"
@@ -109,7 +111,7 @@ class Places:
         return self.work_folder(network) / "stats.sock"
 
     def public_socket(self, *, mode: str, backlog: int) -> Path:
-        """Path of the gateway's socket that metadata_proxy_socket leads to."""
+        """Path of the gateway's socket that metadata_proxy_socket links to."""
         return self.socket_folder / names.public_socket(
             mode=mode, backlog=backlog
         )
@@ -119,7 +121,7 @@ class Places:
     ) -> tuple[Folder, ...]:
         """Return the folders that NETWORK's haproxy (or the gateway) needs.
 
-        OWN is its own group, COMMON the one that all haproxies are in.
+        OWN is its own group, COMMON the group of all haproxies.
         """
         needed = (
             Folder(self.config_folder, common, 0o2750),

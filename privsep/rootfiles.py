@@ -1,4 +1,4 @@
-"""Files and folders that root owns, and folders shared with the fleet."""
+"""Files and folders owned by root, and folders shared with the fleet."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ _TAIL_BYTES = 4000
 
 
 def ensure_folder(path: Path) -> None:
-    """Have PATH and its parents; what is there is left as it is.
+    """Make PATH and its parents; leave those that exist as they are.
 
-    One by one: the modes of parents that mkdir makes by itself follow the
-    umask alone.
+    One by one, because mkdir gives parents a mode from the umask only.
     """
     for place in (*reversed(path.parents), path):
         place.mkdir(mode=0o755, exist_ok=True)
 
 
 def ensure_private_folder(path: Path, *, mode: int = 0o700) -> None:
-    """Have PATH as a folder of root's, with MODE.
+    """Make PATH a folder owned by root, with MODE.
 
     Raises SettingsError if something else is there.
     """
@@ -37,17 +36,17 @@ def ensure_private_folder(path: Path, *, mode: int = 0o700) -> None:
         entry = os.lstat(path)
         if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != 0:
             raise SettingsError(
-                f"{path} is not a folder of root's; remove it"
+                f"{path} is not a folder owned by root; remove it"
             ) from None
-    os.chmod(path, mode)  # whatever the umask made of it
+    os.chmod(path, mode)  # mkdir's mode depends on the umask
 
 
 def ensure_shared_folder(folder: Folder) -> None:
-    """Make FOLDER, the agent's to write in, in a folder of root's.
+    """Make FOLDER, for the agent to write in, in a folder owned by root.
 
-    With CAP_CHOWN alone: a mode is set while the folder is root's own. One
-    of another group is another haproxy user's, who may have left there what
-    the new one could not replace: it is emptied. Raises SettingsError.
+    We have CAP_CHOWN only, so the mode is set while root owns the folder. A
+    folder of another group is emptied: the haproxy user before may have left
+    files that the new one could not replace. Raises SettingsError.
     """
     path, uid = folder.path, caller_uid()
     try:
@@ -66,13 +65,13 @@ def ensure_shared_folder(folder: Folder) -> None:
 
 
 def remove_shared_folder(path: Path) -> bool:
-    """Remove the folder PATH with the files in it; tell if it was there.
+    """Remove the folder PATH and its files; return whether it was there.
 
-    Raises SettingsError with the remedy if there is more than files: a
-    haproxy, which makes none, may have been broken into.
+    Raises SettingsError with the remedy if it has folders in it: a haproxy
+    makes none, so one may have been broken into.
     """
     try:
-        os.chown(path, 0, 0)  # nobody else gets into it from now on
+        os.chown(path, 0, 0)  # no other user can get into it now
         with os.scandir(path) as entries:
             for entry in entries:
                 if not entry.is_dir(follow_symlinks=False):
@@ -82,16 +81,16 @@ def remove_shared_folder(path: Path) -> bool:
         return False
     except OSError as error:
         raise SettingsError(
-            f"{path} can't be removed: {error.strerror}; look at what is in "
-            f"it, a haproxy of ours makes files only, and rm -r it"
+            f"{path} can't be removed: {error.strerror}; our haproxies make "
+            f"only files in it: check what is in it, then rm -r it"
         ) from None
     return True
 
 
 def ensure_agents_file(path: Path) -> None:
-    """Have PATH as a file of the agent's user, in a folder of root's.
+    """Make PATH a file of the agent's user, in a folder owned by root.
 
-    The daemon may not open what is the agent's already.
+    The daemon may not open a file that the agent owns.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
@@ -100,7 +99,7 @@ def ensure_agents_file(path: Path) -> None:
 
 
 def write_if_different(path: Path, text: str) -> bool:
-    """Replace PATH with TEXT at once; tell whether it was another text."""
+    """Replace PATH with TEXT in one step; return whether it differed."""
     try:
         if path.read_text() == text:
             return False
@@ -118,10 +117,10 @@ def write_if_different(path: Path, text: str) -> bool:
 
 
 def last_complaint(path: Path) -> str:
-    """Return what a haproxy's log has as the reason of its last end.
+    """Return why a haproxy last ended, by its log in PATH.
 
     That is the first alert of its last start, without its pid; else the
-    last line; "" if there is none. Printable.
+    last line; "" if there is none. It is printable.
     """
     try:
         with open(path, "rb") as file:
@@ -132,30 +131,30 @@ def last_complaint(path: Path) -> str:
     last_start = text.rpartition("haproxy version is")[2]
     lines = [line for line in last_start.split("\n") if line.strip()]
     alerts = [line for line in lines if line.startswith("[ALERT]")]
-    said = (alerts or lines[-1:] or [""])[0]
-    said = re.sub(r"\s*\(\d+\) :", "", said)
-    return "".join(c if c.isprintable() else " " for c in said).strip()
+    line = (alerts or lines[-1:] or [""])[0]
+    line = re.sub(r"\s*\(\d+\) :", "", line)
+    return "".join(c if c.isprintable() else " " for c in line).strip()
 
 
 def share_socket(path: str, *, uid: int, gid: int) -> None:
-    """Give the socket PATH, which is the user UID's, to the group GID.
+    """Give the socket PATH, owned by the user UID, to the group GID.
 
     Raises SettingsError, naming PATH, if it is something else.
     """
     with _opened(path) as opened:
         entry = os.stat(opened)
         if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != uid:
-            raise SettingsError(f"{path} is no socket of haproxy's; remove it")
+            raise SettingsError(f"{path} is no socket of haproxy; remove it")
         os.chown(opened, -1, gid)
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[str]:
-    """Give another name of PATH, which goes on to mean the same inode.
+    """Give another name of PATH, which always means the same inode.
 
-    It is in a place where others may change what is there, so it is opened
-    once, without following a link; O_PATH, for the daemon may not be
-    allowed to read it. Raises SettingsError, naming PATH.
+    Others can replace what is at PATH, so it is opened once, without
+    following a link. With O_PATH the daemon needs no right to read it.
+    Raises SettingsError, naming PATH.
     """
     try:
         descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -170,7 +169,7 @@ def _opened(path: str) -> Iterator[str]:
 def caller_uid() -> int:
     """Return the uid of the agent that this daemon works for.
 
-    sudo sets SUDO_UID, and so does daemon.py, from the connection. Without
-    either, root started the daemon for itself.
+    sudo and `daemon.main` both set SUDO_UID. Without it root started the
+    daemon for itself.
     """
     return int(os.environ.get("SUDO_UID", "0"))

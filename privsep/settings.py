@@ -1,7 +1,7 @@
-"""Root's own settings: who the haproxies run as, and which haproxy runs.
+"""Root's settings: which haproxy runs, and as which users.
 
 They decide what root executes, so they come from a file that only root can
-write and never from the agent.
+write, never from the agent.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .errors import InvalidArgumentError, SettingsError
 from .places import Folder, Places
 
 DEFAULT_FILE = Path("/etc/ovn-metadata-agent/privileged.conf")
-# Nobody's: above what systemd gives to containers and what sssd maps users
-# of a directory to, below systemd's ids of foreign images (systemd's "Users,
-# Groups, UIDs and GIDs", sssd-ldap(5)).
+# No one else uses these: above the ids that systemd gives to containers and
+# sssd to users of a directory, below those of systemd's foreign images
+# (systemd's "Users, Groups, UIDs and GIDs", sssd-ldap(5)).
 DEFAULT_NETWORK_IDS = "2013265920-2147352575"
 DEFAULT_FLEET_USERS = ("ovn-metadata-fleet", "haproxy", "nobody")
 
@@ -67,21 +67,21 @@ class Ids(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """What the fleet runs as, and from where."""
+    """The haproxy binary, the users it runs as, and the run folder."""
 
     haproxy: str
     user: str
     uid: int
     gid: int
     run_dir: Path
-    # Of the networks' haproxies; empty: they run as the gateway does.
+    # Users of the networks' haproxies; empty: they run as the gateway's.
     network_ids: range = range(0)
-    # Nobody has named the user, and it is one that others may run as too.
+    # The user is not configured, and other programs may run as it too.
     is_fallback: bool = False
 
     @property
     def users(self) -> str:
-        """Whom the haproxies run as, in one word."""
+        """All users of the haproxies, as one word to compare."""
         ids = (
             self.uid,
             self.gid,
@@ -92,15 +92,15 @@ class FleetSettings:
 
     @property
     def common_gid(self) -> int:
-        """The group that all haproxies are in."""
+        """The group of all haproxies."""
         return self.network_ids[0] if self.network_ids else self.gid
 
     def user_of(self, network: str) -> Ids:
-        """Return who the haproxy of NETWORK (or "gateway") runs as.
+        """Return the user of the haproxy of NETWORK (or "gateway").
 
-        Always the same, or it could not take over from its predecessor. Of
-        1,000 networks two have the same one with a chance of 0.4 %: they
-        are no better off then than with one user for all.
+        Always the same one, or it could not take over from its predecessor.
+        Among 1,000 networks the chance that two share a user is 0.4 %; those
+        are then as safe as with one user for all.
         """
         if network == names.GATEWAY or not self.network_ids:
             return Ids(self.uid, self.gid)
@@ -126,12 +126,12 @@ class FleetSettings:
 
     @property
     def gateway_socket(self) -> Path:
-        """Where the networks' haproxies ask the gateway."""
+        """Socket through which the networks' haproxies reach the gateway."""
         return self.run_dir / names.GATEWAY_SOCKET
 
     @property
     def agent_lock(self) -> Path:
-        """The file that this host's one agent holds a lock of."""
+        """The file that the one agent of this host locks."""
         return self.run_dir / "agent.lock"
 
     @property
@@ -141,15 +141,15 @@ class FleetSettings:
 
     @property
     def logs(self) -> Path:
-        """Folder of what the programs print."""
+        """Folder of the programs' output."""
         return self.run_dir / "log"
 
 
 def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
     """Read PATH, or the defaults where it does not exist.
 
-    Unless RUNNABLE is False haproxy has to be there. Raises SettingsError,
-    in one line with the remedy.
+    Unless RUNNABLE is False, haproxy must be installed. Raises SettingsError
+    of one line with the remedy.
     """
     conf = cfg.ConfigOpts()
     files = existing(path)
@@ -163,7 +163,7 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
 def existing(path: Path) -> list[str]:
     """Return the file PATH if it exists.
 
-    Raises SettingsError if its folder is closed to us: then it may be there.
+    Raises SettingsError if we may not look into its folder: it may exist.
     """
     try:
         path.stat()
@@ -202,7 +202,7 @@ def _value(conf: cfg.ConfigOpts, option: str) -> str:
 
 
 def _path(value: str, option: str) -> str:
-    """Return VALUE if it can stand in one of supervisord's files."""
+    """Return VALUE if supervisord's files can contain it."""
     try:
         return validate.folder(value)
     except InvalidArgumentError:
@@ -213,9 +213,9 @@ def _path(value: str, option: str) -> str:
 
 
 def _network_ids(value: str, user: pwd.struct_passwd) -> range:
-    """Return the ids in VALUE; none where they do not exist here.
+    """Return the ids in VALUE; none if this user namespace lacks some.
 
-    In a user namespace, as some containers have, there are fewer.
+    Some containers have a user namespace with fewer ids.
     """
     if not value.strip():
         return range(0)
@@ -230,17 +230,17 @@ def _network_ids(value: str, user: pwd.struct_passwd) -> range:
     for taken in (0, rootfiles.caller_uid(), user.pw_uid, user.pw_gid):
         if taken in ids:
             raise SettingsError(
-                f"[fleet] network_ids = {value} has {taken} in it, which is "
-                f"root's, the agent's or the gateway's"
+                f"[fleet] network_ids = {value} includes {taken}, an id of "
+                f"root, the agent or the gateway; set another range"
             )
     return ids if all(_is_mapped(ids, file) for file in _ID_MAPS) else range(0)
 
 
 def _is_mapped(ids: range, file: str) -> bool:
-    """Tell whether the user namespace that we are in has all IDS.
+    """Return whether the user namespace that we are in has all IDS.
 
     user_namespaces(7): each line of FILE has the first id inside, the first
-    one outside, and how many they are.
+    id outside, and their number.
     """
     try:
         with open(file) as lines:
@@ -259,7 +259,7 @@ def check_owner(files: Iterable[str]) -> None:
     Raises SettingsError naming the file and the command that mends it.
     """
     for name in files:
-        # As it is written, and where its links lead: both must be root's.
+        # As it is written, and where its links lead: root must own both.
         for path in {Path(os.path.abspath(name)), Path(name).resolve()}:
             for place in (path, *path.parents):
                 _check_place(place)
@@ -267,13 +267,13 @@ def check_owner(files: Iterable[str]) -> None:
 
 def _check_place(place: Path) -> None:
     entry = os.lstat(place)
-    is_link = stat.S_ISLNK(entry.st_mode)  # a link's mode says nothing
+    is_link = stat.S_ISLNK(entry.st_mode)  # a link's mode is not used
     sticky = entry.st_mode & stat.S_ISVTX and stat.S_ISDIR(entry.st_mode)
     is_open = entry.st_mode & 0o022 and not sticky and not is_link
     if entry.st_uid != 0 or is_open:
         raise SettingsError(
-            f"{place} decides what root runs but is not root's alone; "
-            f"chown root:root and chmod go-w it"
+            f"{place} decides what root runs, but not only root can write "
+            f"it; chown root:root and chmod go-w it"
         )
 
 
@@ -287,8 +287,8 @@ def _check_executable(path: str) -> None:
             f"package haproxy or set [fleet] haproxy in {DEFAULT_FILE}"
         ) from None
     if magic.startswith(b"#!"):
-        # Kolla and EDPM put wrappers there that detach at once; supervisord
-        # would see each haproxy die as soon as it was started.
+        # Kolla and EDPM install wrappers there that detach at once: to
+        # supervisord each haproxy would seem to die at its start.
         raise SettingsError(
             f"{path} is a script, not haproxy itself; set [fleet] haproxy "
             f"in {DEFAULT_FILE} to the real binary (the fleet outlives the "
@@ -307,7 +307,7 @@ def _fleet_user(name: str) -> pwd.struct_passwd:
         if user.pw_uid in (0, rootfiles.caller_uid()):
             raise SettingsError(
                 f"[fleet] user {candidate} is root or the agent's own user; "
-                f"name another one"
+                f"set another one"
             )
         return user
     raise SettingsError(

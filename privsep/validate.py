@@ -1,8 +1,8 @@
 """Checks of every argument that reaches the daemon.
 
-Each function returns the value in the one form the daemon works with, or
-raises InvalidArgumentError. Nothing that passes can name a thing that is
-not this agent's.
+Each function returns the value in the one form that the daemon works with, or
+raises InvalidArgumentError. A value that passes can only name things that
+belong to this agent.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ IPInterface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 # Linux's smallest IPv4 MTU and the largest a veth takes.
 MIN_MTU = 68
 MAX_MTU = 65535
-MAX_ID = 2**32 - 2  # the one above says "leave it" to chown(2)
+MAX_ID = 2**32 - 2  # the next one means "no change" to chown(2)
 # More than a /16 of instances on one host is a mistake or an attack.
 MAX_ITEMS = 65536
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-# No blank, quote, backslash, '%' or '#': the path goes into an ini file.
+# No blank, quote, backslash, '%' or '#', because it goes into an ini file.
 _PATH = re.compile(r"/[A-Za-z0-9_@+.,=:/-]*")
 _MAX_PATH = 4096
 
@@ -67,7 +67,7 @@ def gid(value: object) -> int:
 
 
 def public_socket(value: object) -> str:
-    """Return VALUE if it is a name of the gateway's socket for everybody."""
+    """Return VALUE if it is a name of the gateway's public socket."""
     if isinstance(value, str) and names.is_public_socket(value):
         return value
     raise InvalidArgumentError(f"not the gateway's socket: {value!r:.80}")
@@ -119,7 +119,7 @@ def hosts(value: object) -> frozenset[str]:
 
 
 def _address(value: object) -> str:
-    """Return VALUE in its usual form if an instance can have it."""
+    """Return VALUE in its canonical form if an instance can have it."""
     if isinstance(value, str) and "%" not in value:
         try:
             parsed = ipaddress.ip_address(value)
@@ -132,7 +132,7 @@ def _address(value: object) -> str:
 
 
 def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Tell whether an interface or an instance can have ADDRESS."""
+    """Return whether an interface or an instance can have ADDRESS."""
     return not (
         address.is_multicast
         or address.is_unspecified
@@ -142,7 +142,7 @@ def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def folder(value: object) -> str:
-    """Return VALUE if it is an absolute, normal path of harmless letters."""
+    """Return VALUE if it is a normal, absolute path of safe characters."""
     if (
         isinstance(value, str)
         and len(value) < _MAX_PATH

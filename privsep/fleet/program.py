@@ -1,7 +1,7 @@
-"""The text of what root runs: supervisord's own file and its programs.
+"""The files that decide what root runs: supervisord's, and its programs'.
 
-Every text here has a fixed form, into which only validated names, root's
-own settings and validated folders go.
+Each text has a fixed form. Only validated names and folders and root's own
+settings go into it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import sys
 from .. import names
 from ..settings import FleetSettings
 
-# Where root's tools are; never the caller's PATH.
+# Where the system has its tools; never the PATH of the caller.
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
 _OUR_INTERFACE = "ovn_metadata.privsep.supervisor.extension:make_interface"
 
-# A haproxy that ends within START_S of its start is started again at once,
-# then after 2, 3, ... s; after START_RETRIES it is FATAL, and the agent, which
-# reports it, starts it again with back-off.
+# supervisord restarts a haproxy that ends within START_S at once, then after
+# 2, 3, ... s. After START_RETRIES it is FATAL: the agent reports it and starts
+# it again with back-off.
 START_S = 1
 START_RETRIES = 10
 STOP_S = 5
@@ -34,7 +34,7 @@ def tool(name: str) -> str:
 def command(network: str, settings: FleetSettings) -> list[str]:
     """Return the command line of the haproxy of NETWORK (or gateway).
 
-    nsenter and setpriv exec, so the process that supervisord starts is
+    nsenter and setpriv exec, so the process that supervisord starts becomes
     haproxy's master: in the network's namespace, as that network's user,
     without any capability or a way to get one back.
     """
@@ -58,7 +58,8 @@ def command(network: str, settings: FleetSettings) -> list[str]:
         settings.haproxy,
         "-W",
         "-db",
-        # Not supervisord's: root would go where the agent's links lead.
+        # haproxy changes to it: supervisord, as root, would follow links
+        # of the agent.
         "-C",
         str(places.work_folder(network)),
         "-p",
@@ -130,7 +131,7 @@ files={settings.programs}/*.conf
 def supervisord_command(settings: FleetSettings, *options: str) -> list[str]:
     """Return the command line of supervisord itself.
 
-    With this interpreter, isolated: supervisord loads our extension.
+    With this interpreter, isolated, because supervisord loads our extension.
     """
     return [
         sys.executable,

@@ -1,11 +1,12 @@
-"""Stale haproxies: those that run and that supervisord does not run any more.
+"""Stale haproxies: those that run, but not as a program of supervisord.
 
-What an earlier supervisord left, what ours has replaced, or Neutron's. Before
-a signal a process must be a haproxy on our file, by start time, executable,
-command line, and network namespace or the place of its file; and the signal
-goes through a pidfd taken before: it can't hit a later owner of the number.
-PID files are not asked: the fleet's user can write there what it likes, and
-after a second accident they name one of two.
+An earlier supervisord has left them, ours has replaced them, or Neutron's
+agent runs them. Before a signal we check that the process is a haproxy on our
+file: by start time, executable, command line, and network namespace or the
+place of its file. The signal goes through a pidfd that is opened before the
+check, so it can't hit a later process with the same number. PID files are not
+used: the haproxy's user can write anything into them, and after two crashes
+they name one process of two.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from .. import names
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1
 END = signal.SIGTERM  # exit at once
-# As our own haproxies have it (hard-stop-after), for those that do not:
-# Neutron's finish only when no instance holds a connection any more.
+# Like hard-stop-after of our own haproxies. Neutron's have none: they finish
+# only when no instance holds a connection any more.
 PATIENCE_S = 60.0
-_LAST_S = 70.0  # one that does not even end when it is told to
+_LAST_S = 70.0  # then SIGKILL, for one that ignores END
 
 
 @dataclasses.dataclass
 class Stale:
     """A stale haproxy: a master, or one without (Neutron's)."""
 
-    process: psutil.Process  # knows by itself if the number changed hands
+    process: psutil.Process  # detects by itself if the number is reused
     network: str  # or "gateway"
     config: str  # the file after -f
-    # When it was first told to finish (monotonic), and the last signal.
-    told: float | None = None
+    # When it first had to finish (monotonic), and the last signal.
+    finishing_since: float | None = None
     signalled: int = 0
 
     @property
@@ -45,11 +46,12 @@ class Stale:
         return int(self.process.pid)
 
     def is_ours(self, haproxy: str, folders: Collection[str]) -> bool:
-        """Tell whether it is HAPROXY on a file in one of FOLDERS.
+        """Return whether it is HAPROXY on a file in one of FOLDERS.
 
-        Or in the namespace of its network, wherever its file is. What is
-        left over may be in a namespace that has lost its name. A container
-        may have one of FOLDERS for something else.
+        A haproxy in the namespace of its network counts too, wherever its
+        file is. The folder alone has to be enough, because the namespace may
+        have lost its name. A container may use the path of one of FOLDERS
+        for something else.
         """
         folder = os.path.dirname(self.config)
         name = names.namespace_name(self.network)
@@ -65,9 +67,9 @@ class Stale:
     def send(
         self, number: int, haproxy: str, folders: Collection[str]
     ) -> bool:
-        """Signal NUMBER if it is still who it was, and ours.
+        """Signal NUMBER if it is still the same process, and ours.
 
-        Tells whether that was done.
+        Returns whether that was done.
         """
         try:
             pidfd = os.pidfd_open(self.pid)
@@ -90,7 +92,7 @@ class Stale:
 def scan(children: Collection[int] = ()) -> list[Stale]:
     """Return the haproxies on files named like ours, without CHILDREN.
 
-    Nor masters' workers: such a one looks like its master and is its child.
+    A master's workers look like their master; they are left out.
     """
     parents = {}
     found = []
@@ -111,7 +113,7 @@ def scan(children: Collection[int] = ()) -> list[Stale]:
 
 
 def signal_after(waited_s: float) -> int:
-    """Return the signal for one that was first told to finish WAITED_S ago."""
+    """Return the signal for one that has had to finish for WAITED_S."""
     if waited_s > _LAST_S:
         return signal.SIGKILL
     return END if waited_s > PATIENCE_S else FINISH
@@ -131,19 +133,22 @@ def _is_haproxy(process: psutil.Process, config: str, haproxy: str) -> bool:
     with process.oneshot():
         arguments = process.cmdline()
         executable = process.exe()
-    # Of a haproxy that was upgraded meanwhile: "... (deleted)".
+    # If haproxy was upgraded meanwhile it is "... (deleted)".
     executable = executable.removesuffix(" (deleted)")
     same = executable == os.path.realpath(haproxy)
     return same and config_of(arguments) == config
 
 
 def is_in_namespace(pid: int, path: str) -> bool:
-    """Tell whether the process PID is in the network namespace PATH."""
+    """Return whether the process PID is in the network namespace PATH."""
     return _is_same(f"/proc/{pid}/ns/net", path)
 
 
 def _sees(pid: int, folder: str) -> bool:
-    """Tell whether FOLDER is to PID what it is, or was, to us."""
+    """Return whether PID and we see the same FOLDER at that path.
+
+    If the folder was removed, whether both have the same root folder.
+    """
     there = folder if os.path.exists(folder) else "/"
     return _is_same(f"/proc/{pid}/root{there}", there)
 

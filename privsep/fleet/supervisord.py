@@ -19,15 +19,15 @@ from .. import names
 from ..errors import FleetError
 from ..settings import FleetSettings
 
-# Below the time after which the agent gives a call up; a haproxy that does
-# not stop when asked to is killed after a quarter of this.
+# Shorter than the time after which the agent gives up a call, and longer than
+# supervisord waits before it kills a haproxy that does not stop.
 _TIMEOUT_S = 20.0
 
 
 class RefusedError(FleetError):
     """supervisord refused a call; CODE is its fault code.
 
-    The agent gets the words alone.
+    The agent gets only the text.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -43,7 +43,7 @@ class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
         self.socketfile = str(path)
 
     def connect(self) -> None:
-        """Connect, with a time limit on all that follows."""
+        """Connect, with a time limit for this and each later operation."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_TIMEOUT_S)
         self.sock.connect(self.socketfile)
@@ -56,14 +56,14 @@ class Supervisord:
         self._transport = SupervisorTransport(
             None, None, f"unix://{settings.socket}"
         )
-        # It has no other place for a connection of ours.
+        # The library has no other way to use our connection class.
         self._transport._get_connection = lambda: _Connection(settings.socket)
         self._proxy = xmlrpc.client.ServerProxy(
             "http://127.0.0.1", transport=self._transport
         )
 
     def __enter__(self) -> Supervisord:
-        """Give the connection itself; it opens at the first call."""
+        """Return the connection; it opens at the first call."""
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -71,9 +71,9 @@ class Supervisord:
         self._transport.close()
 
     def answers(self) -> bool:
-        """Tell whether a supervisord with our extension is there.
+        """Return whether a supervisord with our extension answers.
 
-        Raises FleetError if one is and hangs: there must not be a second.
+        Raises FleetError if it hangs: there must not be a second one.
         """
         try:
             self.call("fleet.ping")
@@ -82,28 +82,30 @@ class Supervisord:
         return True
 
     def check_version(self) -> None:
-        """Raise FleetError unless supervisord's extension is as we are.
+        """Raise FleetError if supervisord's extension has another version.
 
-        It runs on when the package is upgraded: its code is the older one.
+        supervisord still runs after an upgrade of the package, with the
+        older code.
         """
         if self.call("fleet.ping") != names.FLEET_PROTOCOL:
             raise FleetError(
                 "supervisord is of another version; restart ovn-metadata-"
-                "fleet, or kill -9 it: its haproxies serve on"
+                "fleet, or kill -9 it: its haproxies still serve"
             )
 
     def call(self, method: str, *args: object) -> Any:
-        """Return what METHOD (namespace.name) of ARGS answers.
+        """Call METHOD (namespace.name) with ARGS; return the result.
 
-        Raises OSError when nobody listens, RefusedError for what supervisord
-        refuses, FleetError when it hangs, hung up or answers nonsense.
+        Raises OSError if supervisord does not listen, RefusedError if it
+        refuses the call, FleetError if it hangs, closes the connection or
+        answers nonsense.
         """
         try:
             return getattr(self._proxy, method)(*args)
         except TimeoutError:
             raise FleetError(
-                "supervisord hangs; kill it: its haproxies serve on and the "
-                "next one takes them over"
+                "supervisord hangs; kill it: its haproxies still serve, and "
+                "the next one takes them over"
             ) from None
         except xmlrpc.client.Fault as fault:
             raise RefusedError(
@@ -111,12 +113,14 @@ class Supervisord:
                 fault.faultCode,
             ) from None
         except http.client.HTTPException as error:
-            raise FleetError(f"supervisord hung up: {error!r}") from None
+            raise FleetError(
+                f"supervisord closed the connection: {error!r}"
+            ) from None
         except (xmlrpc.client.Error, ExpatError) as error:
             raise FleetError(f"supervisord: {error}") from None
 
     def info(self, name: str) -> dict[str, Any] | None:
-        """Return supervisord's state of the program NAME, None if unknown."""
+        """Return the state of the program NAME; None if it is unknown."""
         try:
             answer = self.call("supervisor.getProcessInfo", name)
         except RefusedError as error:
@@ -126,10 +130,10 @@ class Supervisord:
         return dict(answer)
 
     def stop_and_forget(self, name: str) -> None:
-        """Stop the program NAME, wait for its end and drop it.
+        """Stop the program NAME, wait for its end and remove it.
 
-        One that has just ended, or was not started yet, supervisord may
-        start in between: then once more. Raises Fault if it won't.
+        supervisord may start it in between, if it had just ended or was not
+        started: then this is done again. Raises RefusedError.
         """
         for is_last in (False, True):
             try:

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="start nothing; say whether it would (exit code 0, else 1)",
+        help="start nothing; exit with 0 if it would start, else with 1",
     )
     arguments = parser.parse_args()
     try:
@@ -47,9 +47,9 @@ def main() -> int:
 
 
 def _become(command: list[str]) -> NoReturn:
-    """Replace this process by COMMAND, with nothing of root's environment.
+    """Replace this process by COMMAND, without root's environment.
 
-    But for where systemd waits to hear that it is ready.
+    NOTIFY_SOCKET stays: systemd waits there for the start to be complete.
     """
     environment = {"PATH": os.defpath}
     if "NOTIFY_SOCKET" in os.environ:

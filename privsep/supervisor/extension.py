@@ -1,9 +1,9 @@
 """What supervisord lacks: loaded into it as an RPC interface.
 
-supervisord's own `reloadConfig` reads every program file again; `add`
-reads one. It also learns here to hold the programs' sockets (`held`), to take
-over from what ran before (`takeover`), to restart a program at once, and to
-tell systemd that it is ready.
+supervisord's own `reloadConfig` reads every program file again; `start` reads
+one. This also makes supervisord hold the programs' sockets (`held`), take over
+from stale haproxies (`takeover`), restart a program at once, and report to
+systemd that it is ready.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .held import HeldSockets
 from .programs import Program
 from .takeover import Takeover
 
-_ALL = 4096  # bytes, of the signals since the last poll
+_ALL = 4096  # bytes: one for each signal since the last poll
 _SOON_S = 0.1
 # As ovn-metadata-fleet.service has it; each network takes five.
 _DESCRIPTORS = 65535
@@ -47,28 +47,28 @@ class FleetInterface:
         self._hook_into_main_loop()
 
     def ping(self) -> int:
-        """Answer that this supervisord is the fleet's, and how it works."""
+        """Return the version of these calls."""
         return names.FLEET_PROTOCOL
 
     def start(self, name: str, kill: bool) -> bool:  # noqa: FBT001
         """Load and start the program NAME from its file.
 
-        One that runs by that name finishes when the new one serves; with
+        One that runs under that name finishes when the new one serves. With
         KILL it ends at once, and clients wait. Faults: BAD_NAME for a name
         that is not ours, NO_FILE if it has no file.
         """
         config = self._read(name)
         group = self._supervisord.process_groups.pop(name, None)
         for process in group.processes.values() if group else ():
-            self._takeover.let_go(process, kill=kill)
+            self._takeover.adopt(process, kill=kill)
         return bool(self._supervisord.add_process_group(config))
 
     def is_as_written(self, name: str) -> bool:
-        """Tell whether NAME runs as its file says, where that says.
+        """Return whether NAME runs as its file says, and clients reach it.
 
-        A namespace that was deleted by hand lives on with the processes
-        in it; what has its name now is another one. And clients may not
-        reach the sockets that it was given.
+        A namespace that was deleted by hand still exists as long as a process
+        is in it, and another one may have its name now. Sockets that the
+        haproxy was given may be out of clients' reach.
         """
         (wanted,) = self._read(name).process_configs
         group = self._supervisord.process_groups.get(name)
@@ -87,7 +87,7 @@ class FleetInterface:
         )
 
     def _read(self, name: str) -> Any:
-        """Return what supervisord makes of the file of the program NAME."""
+        """Return supervisord's configuration of the program NAME."""
         network = names.network_of_program(name)
         if network is None:
             raise RPCError(Faults.BAD_NAME, name)
@@ -103,23 +103,23 @@ class FleetInterface:
         raise RPCError(Faults.NO_FILE, str(file))
 
     def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
-        """Look for stale haproxies; return the networks of those that run.
+        """Search for stale haproxies; return the networks of those found.
 
-        On configurations in FOLDERS, or in a network's namespace. Where a
-        program serves their network they are told to finish.
+        They run on configurations in FOLDERS, or in a network's namespace.
+        Those whose network a program serves are told to finish.
         """
         return self._takeover.sweep(folders, haproxy)
 
     def end_stale(
         self, name: str, folders: Sequence[str], haproxy: str
     ) -> int:
-        """End and count the stale ones of NAME, as `sweep` finds them."""
+        """End the stale haproxies of NAME; return their number."""
         self._takeover.folders.update(folders)
         network = str(names.network_of_program(name))
         return self._takeover.end(network, haproxy, stale.END)
 
     def _subscribe(self) -> None:
-        """Have what becomes of programs, and of supervisord, looked after."""
+        """Follow the states of the programs and the end of supervisord."""
         held = self._held
         for kind, act in (
             (events.ProcessStateStartingEvent, held.start),
@@ -171,7 +171,7 @@ class FleetInterface:
         return [fd for fd in readable if fd != self._woken], writable
 
     def _safely(self, act: Callable[..., object], *args: object) -> None:
-        """ACT; whatever goes wrong, supervisord goes on."""
+        """Call ACT; an error is logged and does not end supervisord."""
         try:
             act(*args)
         except Exception as error:  # noqa: BLE001
@@ -194,8 +194,8 @@ def _wake_on_signals() -> int:
     return woken
 
 
-def _tell_ready(address: str) -> None:
-    """Tell systemd, at ADDRESS, that our socket answers: sd_notify(3)."""
+def _notify_ready(address: str) -> None:
+    """Report to systemd, at ADDRESS, that we are ready: sd_notify(3)."""
     if address.startswith("@"):  # an abstract one
         address = f"\0{address[1:]}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -216,10 +216,11 @@ def _allow_descriptors() -> None:
 def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:
     """Build the interface for supervisord (`rpcinterface_factory`)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
-    os.environ.clear()  # nothing of root's own reaches a haproxy
+    os.environ.clear()  # no haproxy gets a variable of root's environment
     _allow_descriptors()
     if address:
         events.subscribe(
-            events.SupervisorRunningEvent, lambda _event: _tell_ready(address)
+            events.SupervisorRunningEvent,
+            lambda _event: _notify_ready(address),
         )
     return FleetInterface(supervisord)

@@ -1,10 +1,10 @@
 """The sockets on which haproxies listen: made, checked and borrowed.
 
 Sockets share a port (SO_REUSEPORT) only if they have the same owner: the user
-who made them, until fchown(2) says otherwise. A network's belong to its own
+who made them, unless fchown(2) has changed it. A network's belong to its own
 user: a haproxy that Neutron's agent starts as root can't listen beside ours.
 
-No name is read in /proc/net: anybody may choose those in there.
+No name is read from /proc/net: any user can choose those in it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _TCP = {
     socket.AF_INET: "/proc/thread-self/net/tcp",
     socket.AF_INET6: "/proc/thread-self/net/tcp6",
 }
-_IP_FREEBIND = 15  # <linux/in.h>: an address that is not there at the moment
+_IP_FREEBIND = 15  # <linux/in.h>: bind before the address exists
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
-# Only the first descriptors of a process: a haproxy has its listeners before
-# any connection.
+# A haproxy opens its listeners before any connection: they are among its first
+# descriptors.
 _FIRST = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TcpListener:
-    """A listener in a network's namespace, which this thread is in."""
+    """A listener in a network's namespace; this thread must be in it."""
 
     family: int
     address: tuple[str | int, ...]  # as Python's sockets have it
     owner: int  # user id
 
     def fits(self, found: socket.socket) -> bool:
-        """Tell whether FOUND is such a one, and in order.
+        """Return whether FOUND is such a listener and still works.
 
-        It is not where the veth or the namespace was made again, or where a
-        haproxy that was broken into has shut down what it shares with us.
+        It does not if the veth or the namespace was made again, or if a
+        haproxy that was broken into has shut down the socket it shares.
         """
         if (found.family, found.getsockname()) != (self.family, self.address):
             return False
@@ -79,13 +79,13 @@ class TcpListener:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnixListener:
-    """The gateway's, in root's own folder: only root puts a file there."""
+    """The gateway's listener, in a folder where only root can write."""
 
     path: Path
     group: int  # of those who may connect
 
     def fits(self, found: socket.socket) -> bool:
-        """Tell whether FOUND is what listens at the path."""
+        """Return whether FOUND is the socket that listens at the path."""
         bound = {str(self.path), str(self._fresh)}
         return (
             found.family == socket.AF_UNIX
@@ -96,7 +96,7 @@ class UnixListener:
 
     def make(self) -> socket.socket:
         """Make it; raise OSError."""
-        # Under another name until it can be used: asked before, it refuses.
+        # Under another name until it listens: it would refuse clients before.
         self._fresh.unlink(missing_ok=True)
         made = socket.socket(socket.AF_UNIX)
         try:
@@ -134,9 +134,9 @@ Listener: TypeAlias = TcpListener | UnixListener
 
 
 def of_network(network: str, owner: int) -> list[Listener]:
-    """Return what NETWORK listens on, for a thread in its namespace.
+    """Return NETWORK's listeners; call it inside the namespace.
 
-    Without its veth there is no IPv6.
+    Without the veth there is none for IPv6.
     """
     addresses: list[tuple[int, tuple[str | int, ...]]] = [
         (socket.AF_INET, (names.METADATA_ADDRESS_V4, _PORT))
@@ -150,7 +150,7 @@ def of_network(network: str, owner: int) -> list[Listener]:
 
 
 def _listens(found: socket.socket) -> bool:
-    """Tell whether FOUND listens, and nobody has shut it down."""
+    """Return whether FOUND listens and was not shut down."""
     is_shut = select.poll()
     is_shut.register(found, select.POLLRDHUP)
     listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -158,7 +158,7 @@ def _listens(found: socket.socket) -> bool:
 
 
 def _is_here(found: socket.socket) -> bool:
-    """Tell whether the TCP socket FOUND is of the namespace we are in."""
+    """Return whether the TCP socket FOUND is in this thread's namespace."""
     option = socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8
     try:
         with socket.socket(found.family) as here:
@@ -170,14 +170,14 @@ def _is_here(found: socket.socket) -> bool:
 
 
 def has_come_up(master: int, *, if_unseen: bool) -> bool:
-    """Tell whether a worker of the haproxy MASTER serves.
+    """Return whether a worker of the haproxy MASTER serves.
 
-    It has a listener of its own, the stats socket. IF_UNSEEN is the answer
-    where that can't be seen, before Linux 5.6.
+    One that serves has a listener of its own, the stats socket. Before Linux
+    5.6 that can't be seen: then the result is IF_UNSEEN.
     """
     try:
         return any(
-            number != 0  # the gateway was started with one that listens
+            number != 0  # the gateway got this one from supervisord
             and found.family == socket.AF_UNIX
             for worker in _workers(master)
             for number, found in _listening(worker)
@@ -189,10 +189,11 @@ def has_come_up(master: int, *, if_unseen: bool) -> bool:
 
 
 def borrow(master: int) -> Generator[socket.socket, None, None]:
-    """Yield what the haproxy MASTER listens on; each is closed afterwards.
+    """Yield the sockets on which the haproxy MASTER listens.
 
-    A lone one, or the master, has them itself, else its workers do. None
-    before Linux 5.6, without CAP_SYS_PTRACE, or if it has ended.
+    The master itself has them, or its workers. Each is closed when the next
+    one is taken. None before Linux 5.6, without CAP_SYS_PTRACE, or if it has
+    ended.
     """
     with contextlib.suppress(OSError):
         for pid in (master, *_workers(master)):
@@ -201,7 +202,7 @@ def borrow(master: int) -> Generator[socket.socket, None, None]:
 
 
 def _workers(master: int) -> list[int]:
-    """Return the children of MASTER; none if it ended."""
+    """Return the children of MASTER; none if it has ended."""
     try:
         with open(f"/proc/{master}/task/{master}/children") as file:
             return [int(word) for word in file.read().split()]
@@ -212,7 +213,7 @@ def _workers(master: int) -> list[int]:
 
 
 def _listening(pid: int) -> Iterator[tuple[int, socket.socket]]:
-    """Yield what the process PID listens on, with the descriptor there."""
+    """Yield the listening sockets of PID with their descriptors there."""
     pidfd = os.pidfd_open(pid)
     try:
         numbers = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -228,7 +229,7 @@ def _listening(pid: int) -> Iterator[tuple[int, socket.socket]]:
             except OSError:  # no socket
                 os.close(descriptor)
                 continue
-            with found:  # closing it is ours only
+            with found:  # closes our descriptor only
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     yield number, found
     finally:

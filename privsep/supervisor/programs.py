@@ -1,6 +1,6 @@
-"""A program of supervisord's: what its file, by `program`, says.
+"""A program of supervisord, read back from the file that `program` wrote.
 
-For supervisord's extension, which loads nothing of the daemon's.
+For supervisord's extension, which does not load the daemon's code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .. import names
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Program:
-    """What is asked of supervisord for one haproxy."""
+    """What supervisord runs for one haproxy."""
 
     command: str
     network: str  # or "gateway"
@@ -25,13 +25,13 @@ class Program:
     namespace: str  # path; "" for the gateway
     owner: int  # user id
     group: int  # of all haproxies
-    # Whether supervisord listens for it: those of versions before do it
-    # themselves, and a listener of ours would take connections from them.
+    # Whether supervisord holds its listeners. Programs of older versions
+    # listen themselves: a listener of ours would take their connections.
     has_listeners: bool
 
     @classmethod
     def of(cls, config: Any) -> Program:
-        """Return what CONFIG, of a process of supervisord's, says."""
+        """Return the program that supervisord's CONFIG describes."""
         network = names.network_of_program(config.name) or ""
         words = shlex.split(config.command)
         environment = config.environment or {}
@@ -49,7 +49,7 @@ class Program:
 
     @property
     def is_gateway(self) -> bool:
-        """Tell whether it is the gateway's."""
+        """Return whether it is the gateway's."""
         return self.network == names.GATEWAY
 
     @property

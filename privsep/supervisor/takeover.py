@@ -1,7 +1,7 @@
 """Take over from the haproxies that ran before supervisord's programs.
 
-A successor starts beside each, on the same sockets; once it serves, the old
-one is told to finish what it has and go.
+A successor starts beside each, on the same sockets. Once it serves, the old
+one is told to finish its connections and end.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..fleet.stale import Stale
 from . import listeners
 from .programs import Program
 
-# supervisord has other things to do in a round of its loop.
+# At most this long in a round of supervisord's loop, which has other work.
 _ROUND_S = 0.1
 
 
 class Takeover:
-    """The stale haproxies, and what becomes of them."""
+    """The stale haproxies, until each has ended."""
 
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
         self.folders: set[str] = set()  # of configurations of ours
-        # We have no children yet: what runs is an earlier supervisord's.
+        # We have no children at the start: all that run are stale.
         self._stale = stale.scan()
 
     def before(self, program: Program) -> list[Stale]:
-        """Return what runs in the place of PROGRAM, the latest first."""
+        """Return the predecessors of PROGRAM that run, the latest first."""
         self.folders.add(program.folder)
         found = [
             one
@@ -46,10 +46,10 @@ class Takeover:
         ]
         return sorted(found, key=lambda one: -one.process.create_time())
 
-    def let_go(self, process: Any, *, kill: bool) -> None:
-        """Have PROCESS, of supervisord's, run on as a stale one.
+    def adopt(self, process: Any, *, kill: bool) -> None:
+        """Make PROCESS of supervisord a stale one, which still runs.
 
-        With KILL it ends at once. Supervisord takes it for stopped.
+        With KILL it ends at once. supervisord treats it as stopped.
         """
         options = self._supervisord.options
         if process.pid:
@@ -66,7 +66,7 @@ class Takeover:
         process.pid, process.state = 0, ProcessStates.STOPPED
 
     def go_on(self) -> None:
-        """Have those finish whose successor serves; for a moment."""
+        """End those whose successor serves, for at most _ROUND_S."""
         until = time.monotonic() + _ROUND_S
         for _ in range(len(self._stale)):
             one = self._stale.pop(0)
@@ -77,17 +77,18 @@ class Takeover:
 
     @property
     def is_due(self) -> bool:
-        """Tell whether a successor may serve at any moment."""
+        """Return whether a successor may begin to serve at any moment."""
         programs = self._supervisord.process_groups
         return any(
-            one.told is None and names.program_name(one.network) in programs
+            one.finishing_since is None
+            and names.program_name(one.network) in programs
             for one in self._stale
         )
 
     def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
-        """Look again for stale ones; return the networks of those of ours.
+        """Search again for stale haproxies; return the networks of ours.
 
-        Those are on configurations in FOLDERS, or in a network's namespace.
+        Ours have configurations in FOLDERS or are in a network's namespace.
         """
         self.folders.update(folders)
         groups = self._supervisord.process_groups.values()
@@ -100,21 +101,23 @@ class Takeover:
         return sorted({one.network for one in ours})
 
     def end(self, network: str, haproxy: str, number: int) -> int:
-        """Signal NUMBER to those of NETWORK; count them."""
+        """Send signal NUMBER to those of NETWORK; return how many got it."""
         mine = [one for one in self._stale if one.network == network]
         return sum(one.send(number, haproxy, self.folders) for one in mine)
 
     def _is_left(self, one: Stale) -> bool:
-        """Have ONE finish if its successor serves; tell if it is still ours.
+        """Make ONE finish if its successor serves; return if it is left.
 
-        It is told again, and more, if it does not go.
+        One that does not end gets stronger signals later.
         """
         process = self._successor(one)
         if process is None:
             return True
         now = time.monotonic()
-        one.told = now if one.told is None else one.told
-        number = stale.signal_after(now - one.told)
+        one.finishing_since = (
+            now if one.finishing_since is None else one.finishing_since
+        )
+        number = stale.signal_after(now - one.finishing_since)
         if number == one.signalled:
             return True
         program = Program.of(process.config)
@@ -129,14 +132,15 @@ class Takeover:
         return sent
 
     def _successor(self, one: Stale) -> Any | None:
-        """Return the process that does the work of ONE by now."""
+        """Return the process that now does the work of ONE, if any."""
         name = names.program_name(one.network)
         group = self._supervisord.process_groups.get(name)
         for process in group.processes.values() if group else ():
             runs = process.get_state() == ProcessStates.RUNNING
             if process.pid and (
-                one.told is not None
-                # Where that can't be seen it has run for a second.
+                one.finishing_since is not None
+                # RUNNING means that it has run for a second: the best
+                # guess on a kernel where its sockets can't be seen.
                 or listeners.has_come_up(process.pid, if_unseen=runs)
             ):
                 return process

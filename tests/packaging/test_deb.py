@@ -295,7 +295,7 @@ def test_the_fleet_tells_whether_it_would_start(host, debs):
     host.shell(f"printf '[fleet]\nuser = noone\n' >{settings}")
     assert "no user noone" in host.run(FLEET, "--check", code=1)
     host.shell(f"chmod o+w {settings}")
-    assert "is not root's alone" in host.run(FLEET, "--check", code=1)
+    assert "not only root can write it" in host.run(FLEET, "--check", code=1)
     host.run("test", "!", "-e", "/run/ovn-metadata-fleet")
 
 

@@ -36,6 +36,7 @@ PLACES = (
     "agent/service.py",
     "agent/startup",
     "agent/unixsocket.py",
+    "privsep",
 )
 KINDS = {".py", ".md", ".scd", ".svg", ".sample", ".conf", ".yml", ".yaml"}
 KINDS |= {".service", ".socket", ".container", ".Debian", ".j2", ".in", ""}

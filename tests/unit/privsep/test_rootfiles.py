@@ -149,7 +149,7 @@ def test_a_shared_folder_goes_with_its_files_and_nothing_else(tmp_path):
     precious.touch()
     (path / "link").symlink_to(precious)
     (path / "more").mkdir()
-    with pytest.raises(SettingsError, match=r"look at what is in it.*rm -r"):
+    with pytest.raises(SettingsError, match=r"check what is in it.*rm -r"):
         rootfiles.remove_shared_folder(path)
     (path / "more").rmdir()
     assert rootfiles.remove_shared_folder(path)

@@ -11,7 +11,9 @@ import pytest
 from ovn_metadata.privsep import settings
 from ovn_metadata.privsep.errors import SettingsError
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of root's")
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="makes files owned by root"
+)
 
 
 @pytest.fixture
@@ -43,10 +45,12 @@ def load(tmp_path):
         pytest.param({"run_dir": "/run/$x"}, "run_dir", id="no such option"),
         pytest.param({"network_ids": "7"}, "65536", id="one id"),
         pytest.param({"network_ids": "9-7"}, "65536", id="a range backwards"),
-        pytest.param({"network_ids": "0-70000"}, "root's", id="root in it"),
+        pytest.param(
+            {"network_ids": "0-70000"}, "id of root", id="root in it"
+        ),
         pytest.param(
             {"network_ids": "60000-700000"},
-            "gateway's",
+            "or the gateway",
             id="the gateway in it",
         ),
         pytest.param(

@@ -177,7 +177,7 @@ def test_its_name_stays_while_the_one_before_serves(held, process, path):
 def test_it_is_started_at_once_the_first_time_and_has_no_name_after_that(
     held, process, path, old
 ):
-    old.told = 0.0
+    old.finishing_since = 0.0
     held.start(SimpleNamespace(process=process))
     made = path.stat().st_ino
     process.backoff = 1
@@ -193,7 +193,7 @@ def test_it_is_started_at_once_the_first_time_and_has_no_name_after_that(
 
 def test_a_name_that_is_not_ours_stays(held, process, path, old):
     """No descriptor was left to make one, and somebody else has it."""
-    old.told = 0.0
+    old.finishing_since = 0.0
     path.touch()
     process.backoff = 2
     held.fail(SimpleNamespace(process=process))
