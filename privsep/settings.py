@@ -82,13 +82,8 @@ class FleetSettings:
     @property
     def users(self) -> str:
         """All users of the haproxies, as one word to compare."""
-        ids = (
-            self.uid,
-            self.gid,
-            self.network_ids.start,
-            self.network_ids.stop,
-        )
-        return "-".join(map(str, ids))
+        ids = self.network_ids
+        return f"{self.uid}-{self.gid}-{ids.start}-{ids.stop}"
 
     @property
     def common_gid(self) -> int:

@@ -262,8 +262,7 @@ def ensure_neighbours(
     new = sorted(a for a in wanted if present.get(a) != wanted[a])
     for address in new:
         _neighbour(ipr.neigh, "replace", index, address, wanted[address])
-    counts = (("+", len(new)), ("-", len(gone)))
-    return [f"{sign}{count} neighbours" for sign, count in counts if count]
+    return _counted("neighbours", new, gone)
 
 
 def _neighbour(
@@ -298,8 +297,13 @@ def ensure_hosts(
         _host(ipr, "del", index, address)
     for address in new:
         _host(ipr, "add", index, address)
+    return _counted("hosts", new, gone)
+
+
+def _counted(what: str, new: list[str], gone: list[str]) -> list[str]:
+    """Return how many of WHAT are new and how many are gone, in words."""
     counts = (("+", len(new)), ("-", len(gone)))
-    return [f"{sign}{count} hosts" for sign, count in counts if count]
+    return [f"{sign}{count} {what}" for sign, count in counts if count]
 
 
 def _host(ipr: pyroute2.IPRoute, verb: str, index: int, address: str) -> None:

@@ -204,7 +204,7 @@ def _notify_ready(address: str) -> None:
 
 
 def _allow_descriptors() -> None:
-    """Have as many descriptors as may be; `minfds` has to be there."""
+    """Raise the limit of descriptors to _DESCRIPTORS, or to root's own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _DESCRIPTORS
     if hard != resource.RLIM_INFINITY:

@@ -163,7 +163,7 @@ def _is_here(found: socket.socket) -> bool:
     try:
         with socket.socket(found.family) as here:
             return found.getsockopt(*option) == here.getsockopt(*option)
-    except OSError:  # before Linux 5.14; the inodes of those that are here
+    except OSError:  # before Linux 5.14: search for its inode here
         inode = str(os.fstat(found.fileno()).st_ino)
         with open(_TCP[found.family]) as lines:
             return any(line.split()[9] == inode for line in lines)
