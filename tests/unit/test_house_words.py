@@ -37,6 +37,7 @@ PLACES = (
     "agent/startup",
     "agent/unixsocket.py",
     "privsep",
+    "tests/unit/agent",
 )
 KINDS = {".py", ".md", ".scd", ".svg", ".sample", ".conf", ".yml", ".yaml"}
 KINDS |= {".service", ".socket", ".container", ".Debian", ".j2", ".in", ""}

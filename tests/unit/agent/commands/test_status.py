@@ -132,7 +132,7 @@ def with_remarks(status: Status) -> None:
             "problem: port 'x' skipped\n"
             f"{NETWORK}: serves 0 instances on \n"
             "  left out: 10.10.0.5 claimed by ports a, b\n",
-            id="conflicts and problems are told, all the rest is served",
+            id="conflicts and problems are reported, the rest is served",
         ),
         pytest.param(
             lambda _status: None,
