@@ -76,7 +76,7 @@ def test_an_address_whose_mac_another_port_may_use_is_nobodys():
 
 
 def test_the_best_claim_on_an_address_wins():
-    """Given before taken before allowed; what two ports claim is served to neither."""
+    """Given, then taken, then allowed; a shared one is served to no one."""
     given, taken, alone, shared = ADDRESSES
     mac = vif("a").mac
     first = dataclasses.replace(
