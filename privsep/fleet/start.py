@@ -118,7 +118,8 @@ def ensure_folders(settings: FleetSettings) -> None:
     run_dir, places = settings.run_dir, settings.places
     if run_dir.is_dir() and not settings.programs.exists():
         ours = {settings.logs, places.config_folder, places.socket_folder}
-        ours |= {*places.network_parents}
+        # A start while ovn-metadata-cleanup removes all this leaves the lock.
+        ours |= {*places.network_parents, settings.agent_lock, settings.socket}
         others = {*os.listdir(run_dir)} - {path.name for path in ours}
         others = {name for name in others if not name.endswith(".new")}
         if others:

@@ -210,7 +210,8 @@ def _allow_descriptors() -> None:
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        with contextlib.suppress(OSError, ValueError):  # it works with fewer
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:

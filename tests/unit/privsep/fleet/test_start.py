@@ -1,0 +1,33 @@
+"""Which folder the fleet takes for its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.privsep.errors import SettingsError
+from ovn_metadata.privsep.fleet import start
+from ovn_metadata.privsep.settings import FleetSettings
+
+
+def settings(run_dir: Path) -> FleetSettings:
+    return FleetSettings("/h", "nobody", 1, 1, run_dir)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes folders of root's")
+@pytest.mark.parametrize("left", ["agent.lock", "supervisord.sock"])
+def test_a_folder_with_files_of_ours_alone_is_taken(tmp_path, left):
+    """An agent was started while ovn-metadata-cleanup removed the rest."""
+    (tmp_path / left).touch()
+    start.ensure_folders(settings(tmp_path))
+    assert settings(tmp_path).programs.is_dir()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "agent.lock").touch()
+    (tmp_path / "sshd.pid").touch()
+    with pytest.raises(SettingsError, match=r"sshd\.pid"):
+        start.ensure_folders(settings(tmp_path))
+    assert not settings(tmp_path).programs.exists()
