@@ -15,7 +15,7 @@ from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 
 from ...privsep import context, names
-from ...privsep import settings as privileged
+from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError
 from .. import unixsocket
 from ..config import options
@@ -98,7 +98,7 @@ def _settings(argv: list[str]) -> Settings:
 def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
     """Remove or list everything; return what to print and the exit code."""
     # haproxy may be uninstalled already.
-    fleet = privileged.load(settings.privileged_config, runnable=False)
+    fleet = fleet_settings.load(settings.privileged_config, runnable=False)
     # Before this process changes its user: the lock may be another user's.
     lock = folders.keep_agent_away(fleet.agent_lock)
     with lock or contextlib.nullcontext():
@@ -122,7 +122,7 @@ class Cleanup:
     """Finds what is the agent's on this host, and removes it."""
 
     def __init__(
-        self, settings: Settings, fleet: privileged.FleetSettings
+        self, settings: Settings, fleet: fleet_settings.FleetSettings
     ) -> None:
         self._settings = settings
         self._places = folders.places(settings, fleet)
