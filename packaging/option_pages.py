@@ -131,7 +131,8 @@ def render_sample() -> str:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2)]
+    lines = textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False)
+    return [f"# {line}" for line in lines]
 
 
 def _of(section: str) -> Iterator[tuple[Option, str]]:

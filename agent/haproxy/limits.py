@@ -1,9 +1,9 @@
 """Limits that keep one instance from taking the service away from others.
 
-This is text, parts of the configurations in `render`. A source is an
+These functions return parts of the configurations in `render`. A source is an
 instance, whatever address it sends from. All addresses that belong to no
-instance are one source together. A source is known as soon as it connects,
-so what it may hold is bounded before it sends anything.
+instance are one source together. A source is known as soon as it connects, so
+its connections are limited before it sends anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import refusals
 # lane, gpc1 those that were refused.
 SOURCES = "sources"
 INSTANCES = "instances"
-NOBODY = "unknown-addresses"  # the source of all that are no instance's
+NOBODY = "unknown-addresses"  # the source of addresses of no instance
 
 # Rates are counted over this long: a boot sends its requests in a burst.
 _WINDOW_S = 10
@@ -30,10 +30,10 @@ _EXPIRE_S = 60
 _KEY = "string len 255"  # as long as an instance's id may be
 _SOURCE_COUNT = "10k"
 _INSTANCE_COUNT = "100k"
-# More than the password that Windows sends, less than a buffer of haproxy:
+# More than the password that Windows sends. Less than a buffer of haproxy, so
 # haproxy has the whole body before it connects to Nova.
 _SMALL_BODY = 8192
-# Instances that can upload at the same time, each up to its limit.
+# So many instances can upload at the same time, each up to its limit.
 _UPLOADERS = 4
 # cloud-init gives up after 10 s.
 _QUEUE_S = 9
@@ -66,9 +66,8 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
 def request_rules(share: FairShare) -> list[str]:
     """Return the rules for requests to a network's haproxy.
 
-    A body that arrives slowly occupies only this haproxy. Of the requests
-    that wait for the gateway, those go first whose source has the fewest
-    connections.
+    A body that arrives slowly occupies only this haproxy. Requests wait for
+    the gateway; those whose source has the fewest connections go first.
     """
     return [
         "option http-buffer-request",
@@ -83,7 +82,7 @@ def source_table() -> str:
 
 
 def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
-    """Return the rules for requests to the gateway, and those of lanes.
+    """Return the gateway's rules for requests, and those that choose a lane.
 
     An instance is greedy if its rate of requests is over the limit. While
     it is the only one, nothing slows it down. Otherwise all greedy instances
@@ -132,7 +131,7 @@ class Lane:
 
     name: str
     requests: int  # at the same time
-    shares: bool  # whether its requests may share connections to Nova
+    shares: bool  # whether requests may share connections to Nova
 
     def settings(self) -> list[str]:
         """Return the lines of this backend, without its servers."""

@@ -1,8 +1,8 @@
-"""The configuration of a network's haproxy and of the gateway's.
+"""Render the configurations of the networks' haproxies and the gateway's.
 
-Pure text. Each carries the digest of the rest of itself as its
-`description`, which the running process tells on its stats socket: so what
-a process runs on needs no memory of ours.
+Each has the digest of its text as its `description`. The running haproxy
+reports that on its stats socket, so the agent can find out which configuration
+it runs, even after the agent has restarted.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from ..config.settings import FairShare, RateLimit, Timeouts
 from . import counters, limits, refusals
 from .places import Places
 
-# Neutron's tag and facility, which deployments sort their logs by.
+# Neutron's tag and facility: deployments sort their logs by them.
 _LOG_TAG = "haproxy-metadata-proxy"
-# Without what is below "notice": see limits.
+# Nothing below "notice" is logged: see limits.
 _LOG_TARGET = "/dev/log local0 notice"
-# The timers, the status, the bytes and how it ended, as in haproxy's own
-# format for HTTP.
+# Timers, status, bytes and termination state, as in haproxy's own format for
+# HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
-# Of one network's haproxy; connections beyond wait in the kernel. An idle
-# one costs a kilobyte, a busy one its two buffers of 16.
+# Connections to one network's haproxy; more wait in the kernel. An idle one
+# costs 1 kB, a busy one two buffers of 16 kB.
 _NETWORK_CONNECTIONS = 4096
-# Of those the ones with a request that the gateway has; others wait.
+# Requests that it sends to the gateway at the same time; more wait.
 _NETWORK_REQUESTS = 512
 _GATEWAY_CONNECTIONS = 8192
-# cloud-init gives up after 10 s: what has not connected by then, tried
-# three times, is down.
+# cloud-init gives up after 10 s, and three attempts take less than that.
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
-# At once: the next gateway has the socket of one that died. A request may
-# be on one of its connections, and then try each that was idle before haproxy
-# sees that it is closed: fewer of them are kept.
+# Retries take no time: supervisord holds the gateway's socket when a gateway
+# dies. A request on a connection to the dead gateway may then try each idle
+# connection, until haproxy sees that they are closed. So fewer idle ones are
+# kept than there are retries.
 _GATEWAY_RETRIES = 16
 _RETRY_AFTER_S = 5
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _UNKNOWN_INSTANCE = "No instance of this network has your address."
-_NO_IDENTITY = "The request does not say whose it is."
+_NO_IDENTITY = "The request has no identity."
 _NOVA_DOWN = "No Nova metadata API answers."
 _NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
 _TOO_MANY = "Too many requests."
 _TRACK = "track nova/nova{}"
-# Addresses that are counted at a time, of one network on one chassis.
+# Addresses that one network's haproxy counts at the same time.
 _COUNTED_ADDRESSES = "10k"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rendered:
-    """A configuration's text and the digest that it carries."""
+    """A configuration's text and the digest in it."""
 
     text: str
     digest: str
@@ -66,16 +66,16 @@ class NovaServer:
 
     address: str  # IPv4 or IPv6, never in brackets
     port: int
-    name: str = ""  # what its certificate has to be for; "" for any
+    name: str = ""  # the name in its certificate; "" for any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tls:
     """How to speak https with Nova."""
 
-    insecure: bool  # without looking at its certificate
-    authority: Path | None  # PEM; None: the system's
-    client: Path | None  # PEM, our certificate and its key
+    insecure: bool  # its certificate is not checked
+    authority: Path | None  # PEM; None: the system's authorities
+    client: Path | None  # PEM, the gateway's certificate and its key
 
 
 def render_network(
@@ -90,10 +90,10 @@ def render_network(
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
 
-    It decides who asks, by the source address and the map, to the letter:
-    as addresses, haproxy would take 2002:0a00:0005::/48 for 10.0.0.5. It
-    removes what an instance could forge (WSGI servers take `_` for `-`) and
-    passes the rest on to the gateway as it is.
+    It looks up the instance by the source address in the map, as a string:
+    as addresses, haproxy would match 2002:0a00:0005::/48 with 10.0.0.5. It
+    removes headers that an instance could forge (WSGI servers read `_` as
+    `-`) and passes the rest on to the gateway unchanged.
     """
     listeners = [names.LISTENER_V4, names.LISTENER_V6]
     # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
@@ -106,7 +106,7 @@ def render_network(
     log-format "%ci:%cp [%tr] {_TIMES} %{{+Q}}r"
 
 listen metadata
-    # At the metadata addresses; supervisord holds them for us.
+    # At the metadata addresses; supervisord holds these sockets.
 {_block(binds)}
 {_block(connections)}
 {_block(limits.request_rules(share))}
@@ -142,17 +142,17 @@ def render_gateway(
 ) -> Rendered:
     """Return the configuration of the gateway's haproxy.
 
-    It takes requests with an identity and passes them to one of the servers
-    NOVA, by https if there is TLS. Without any server it answers 503.
-    All instances' requests share connections to a server, but for those
-    that are not plain: they have one to themselves, which is closed then.
-    SOCKET_MODE is octal, as haproxy takes it.
+    It passes requests with an identity on to one of the servers NOVA, by
+    https if there is TLS. Without any server it answers 503. The requests of
+    all instances share connections to a server. A request that is not plain
+    (see `refusals`) has a connection of its own, which is closed after it.
+    SOCKET_MODE is octal, as haproxy expects it.
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
     public = places.public_socket(mode=socket_mode, backlog=backlog)
     several = len(nova) > 1
-    # Before it tries the same server again haproxy waits a second; twice
-    # the same one is two, and a Nova that is down is known at once.
+    # haproxy waits for a second before it tries the same server again. A
+    # single server is listed twice, so that haproxy tries it again at once.
     targets = [*enumerate([*nova] if several else [*nova] * 2)]
     shared, lone = (
         "\n".join(
@@ -175,9 +175,9 @@ def render_gateway(
     log-format "%{{+Q}}[var(txn.who)] {_TIMES} %s %{{+Q}}r"
 
 frontend metadata
-    # The networks' haproxies log each request; here what went wrong.
+    # The networks' haproxies log each request; the gateway logs errors only.
     option dontlog-normal
-    # The networks' haproxies connect here; supervisord holds it for us.
+    # The networks' haproxies connect here; supervisord holds this socket.
     bind fd@0 proto h1
     bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
 backlog {backlog}
@@ -210,15 +210,15 @@ backend nova-alone
 
 
 def _relative(places: Places, path: Path) -> str:
-    """Return PATH as from a haproxy's working folder, which is short.
+    """Return PATH relative to the gateway's working folder.
 
-    Linux takes 107 bytes for a socket's path.
+    Linux accepts no more than 107 bytes as a socket's path.
     """
     return os.path.relpath(path, places.work_folder(names.GATEWAY))
 
 
 def _block(lines: Iterable[str]) -> str:
-    """Return LINES as a section has them."""
+    """Return LINES, indented as in a section."""
     return "\n".join(f"    {line}" for line in lines)
 
 
@@ -240,7 +240,7 @@ global
     nbthread {threads}
     stats socket unix@{places.stats(network).name} mode 666 level admin
     stats timeout 10s
-    # After a reload or a takeover: an old process knows an old map.
+    # After a reload or a takeover the old process still has the old map.
     hard-stop-after {_HARD_STOP_S}s
 """
 
@@ -260,9 +260,9 @@ defaults
 
 
 def _retries(count: int) -> str:
-    """Return the lines that keep a restart behind us from being seen.
+    """Return the lines that hide a restart of the server from the client.
 
-    A request that was not answered at all is sent again if that is safe.
+    A GET that got no answer at all is sent again.
     """
     return f"""\
     retries {count}
@@ -272,7 +272,7 @@ def _retries(count: int) -> str:
 
 
 def _windows(limit: RateLimit) -> tuple[tuple[str, int, int], ...]:
-    """Return (table, seconds, requests) of what LIMIT counts."""
+    """Return (table, seconds, requests) of each window of LIMIT."""
     if not limit.enabled:
         return ()
     return (
@@ -284,8 +284,9 @@ def _windows(limit: RateLimit) -> tuple[tuple[str, int, int], ...]:
 def _limit_rules(limit: RateLimit) -> str:
     """Return the rules that count requests by address and refuse some.
 
-    What was refused does not count: who asks on and on gets as much as who
-    asks slowly. What a request was sent to tells its IP version.
+    A refused request does not count, so a client that does not slow down
+    gets as many answers as one that does. The IP version of a request is
+    that of the metadata address it was sent to.
     """
     which = ""
     if limit.ip_versions == (4,):
@@ -310,9 +311,9 @@ def _limit_rules(limit: RateLimit) -> str:
 
 
 def _limit_tables(limit: RateLimit) -> str:
-    """Return the tables for those; a table has one window only.
+    """Return the tables for `_limit_rules`, one for each window.
 
-    An IPv4 address fits into an IPv6 table, mapped.
+    An IPv4 address is stored in the IPv6 table as a mapped address.
     """
     return "".join(
         f"""
@@ -327,7 +328,7 @@ store gpc0_rate({seconds}s)
 def _lane(
     lane: limits.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
-    """Return the backend LANE to NOVA."""
+    """Return the backend for LANE, with the servers NOVA."""
     limit = f"maxconn {max(1, lane.requests // max(1, len(nova)))}"
     check = f"{limit} {_TRACK}" if len(nova) > 1 else limit
     servers = "\n".join(
@@ -355,7 +356,7 @@ def _server(
         if tls.insecure:
             words.append("verify none")
         else:
-            # @system-ca needs haproxy 2.6, which is the oldest we know.
+            # @system-ca needs haproxy 2.6, the oldest that is supported.
             authority = tls.authority or "@system-ca"
             words.append(f"verify required ca-file {authority}")
             if server.name:

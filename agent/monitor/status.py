@@ -58,7 +58,7 @@ class Status:
     def trouble(self, what: str, problem: str) -> bool:
         """Note the PROBLEM of WHAT; "" when there is none.
 
-        Returns whether it is a new problem. All is served meanwhile.
+        Returns whether it is a new problem. The networks are served anyway.
         """
         with self._lock:
             before = self._troubles.pop(what, "")
@@ -72,7 +72,7 @@ class Status:
             self._chassis = name
 
     def rows(self, *, synced: bool, problems: Iterable[str]) -> None:
-        """Note what the last snapshot said."""
+        """Note the result of the last snapshot."""
         with self._lock:
             self._synced = synced
             self._problems = tuple(problems)
@@ -115,12 +115,12 @@ class Status:
         """Note that NETWORK failed; return whether the reason is new."""
         with self._lock:
             entry = self._networks.setdefault(network, NetworkStatus())
-            news = entry.error != reason
+            is_new = entry.error != reason
             if not entry.error:
                 entry.since = time.time()
             entry.failures += 1
             entry.error = reason
-            return news
+            return is_new
 
     def served_networks(self) -> list[str]:
         """Return the networks whose last reconcile succeeded."""
@@ -143,7 +143,7 @@ class Status:
             return list(self._networks)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it in the types of JSON."""
+        """Return everything in the types of JSON."""
         with self._lock:
             return {
                 "version": self._version,

@@ -61,8 +61,8 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise StartError(
-                    f"{path} (status_socket) is there and no socket; move it "
-                    f"away"
+                    f"{path} (status_socket) is there and is not a socket; "
+                    f"move it away"
                 )
             path.unlink()
 

@@ -1,8 +1,8 @@
-"""Read the haproxies' counters every few seconds and report what is wrong.
+"""Read the haproxies' counters every few seconds and report problems.
 
-Clients that ask for more than their share, and a Nova that does not answer
-or refuses our signature. The networks are served meanwhile: these are
-problems, not failures.
+These are clients that use more than their share, and a Nova that does not
+answer or refuses the agent's signature. The networks are served meanwhile, so
+these are problems, not failures.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Watch:
         except (OSError, HaproxyError) as error:
             LOG.debug("counters of Nova not read: %s", error)
             return
-        # What was counted before the first poll is not news.
+        # Counters from before the first poll report nothing new.
         before = self._nova or counted
         self._nova = counted
         fails = growth(before.failed, counted.failed) > 0 or counted.is_down

@@ -38,7 +38,7 @@ def wait_for_database(
 
     NAME and REMOTE are for the log. REPORT gets the reason while this waits
     and "" at the end. An attempt that hangs (the server accepts the
-    connection and says nothing) does not outlive STOP.
+    connection and sends nothing) ends with STOP.
     """
     logged = False
     report(f"connecting to {name} at {remote}")
@@ -154,9 +154,9 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
     if error == errno.EACCES:
         raise PermissionError(
             error,
-            "Permission denied; let the agent's user connect there, or have "
+            "Permission denied; let the agent's user connect there, or make "
             "the server listen on TCP as well (ovs-vsctl set-manager "
-            "ptcp:6640:127.0.0.1) and name that",
+            "ptcp:6640:127.0.0.1) and configure that",
         )
     if error:
         raise OSError(error, os.strerror(error))

@@ -65,7 +65,7 @@ def changed_keys(
 
 
 def is_heartbeat_alone(missing: Collection[str]) -> bool:
-    """Tell whether the heartbeat is the only key in MISSING.
+    """Return whether the heartbeat is the only key in MISSING.
 
     Only that may wait: a registration or a changed bridge may not.
     """

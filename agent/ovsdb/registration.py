@@ -1,6 +1,6 @@
-"""What OVN's Southbound database has of this host's metadata agent.
+"""Read and remove the agent's registration in OVN's Southbound database.
 
-Asked once, by `ovn-metadata-cleanup`, which follows nothing.
+`ovn-metadata-cleanup` does this with single queries: it monitors nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ KEYS = (ID_KEY, HEARTBEAT_KEY)
 def read(remote: str, vswitch: VswitchSnapshot) -> tuple[set[str], set[str]]:
     """Return the keys in the chassis' row, and networks with a port.
 
-    Those of localports: Neutron's agent puts no mark on their ports in
-    VSWITCH. Raises OSError when no server of REMOTE answers.
+    A network is found by its localport, because Neutron's agent puts no mark
+    on its ports in VSWITCH. Raises OSError if no server of REMOTE answers.
     """
     if not vswitch.system_id:
         raise ConnectionError("no system-id in Open_vSwitch")

@@ -26,9 +26,9 @@ SCHEMA = "OVN_Southbound"
 # A changed condition costs the server a pass over every row, so changes are
 # collected for this long after one was sent.
 CONDITION_INTERVAL_S = 0.1
-# A server that accepts the connection and says nothing is probed after this
+# A server that accepts the connection and sends nothing is probed after this
 # long and given up after twice that. The next server gets twice the time, and
-# so on: one that is only busy gets its chance.
+# so on, so that one that is only busy gets enough.
 _PATIENCE_MS = 2000
 _MOST_PATIENCE_MS = 60000
 
@@ -114,10 +114,10 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return changed
 
     def _note_cluster(self) -> None:
-        """Accept a cluster that was made again in place of the old one.
+        """Accept a cluster that was created again in place of the old one.
 
-        The IDL skips every server whose log is shorter than what it has
-        seen. That of a new cluster is: the IDL would never connect again.
+        The IDL skips every server whose log is shorter than the one it has
+        seen. A new cluster's log is, so the IDL would never connect again.
         """
         tables = self.server_tables  # of _Server; None until first connected
         for row in tables["Database"].rows.values() if tables else ():
@@ -130,15 +130,15 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             self._cluster = cluster
 
     def _can_send(self) -> bool:
-        """Tell whether there are conditions to send and a free connection.
+        """Return whether there are conditions to send and a free connection.
 
-        Without one the IDL would keep them and not sleep meanwhile.
+        Without a free one the IDL would keep them, and never sleep.
         """
         free = self._session.is_connected() and self._request_id is None
         return bool(self._wanted) and free
 
     def is_connected(self) -> bool:
-        """Tell whether the server is connected and has sent its rows.
+        """Return whether the server is connected and has sent its rows.
 
         A server that hangs still accepts connections.
         """
@@ -199,7 +199,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return max((row.nb_cfg for row in self._rows("SB_Global")), default=0)
 
     def _is_filled(self) -> bool:
-        """Tell whether ovn-northd has written this database at all.
+        """Return whether ovn-northd has ever written this database.
 
         It writes SB_Global's options in the same transaction. Old schemas
         have no such column.
@@ -222,7 +222,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             datapath=datapath_id,
             datapath_ids=dict(known.external_ids) if known else None,
             parent_port=next(iter(row.parent_port), ""),
-            # Only our own Chassis row is monitored: others don't resolve.
+            # Only this chassis' row is monitored: others don't resolve.
             chassis=next((c.uuid for c in row.chassis), None),
             additional_chassis=frozenset(
                 c.uuid for c in getattr(row, "additional_chassis", ())

@@ -73,7 +73,7 @@ class VswitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return changed
 
     def is_connected(self) -> bool:
-        """Tell whether the server is connected and has sent its rows.
+        """Return whether the server is connected and has sent its rows.
 
         A server that hangs still accepts connections.
         """
@@ -161,7 +161,7 @@ class Vswitch(Database):
         self._execute(*(PlugCommand(self, port, None, {}) for port in ports))
 
     def unplug_for_good(self, port: str) -> None:
-        """Take PORT off its bridge and wait until ovs-vswitchd let it go.
+        """Take PORT off its bridge; wait until ovs-vswitchd has released it.
 
         Waits as ovs-vsctl(8) does: next_cfg counts the requests, cur_cfg
         those that are done. Raises TimeoutError if it takes too long.
@@ -169,7 +169,7 @@ class Vswitch(Database):
         request = CountCommand(self)
         self._execute(PlugCommand(self, port, None, {}), request)
         if request.result is None:
-            return  # it was on none
+            return  # it was on no bridge
         connection = self.ovsdb_connection
         deadline = time.monotonic() + _VSWITCHD_TIMEOUT_S
         while True:
@@ -204,7 +204,7 @@ class CountCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
 
 
 class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
-    """Put a port on a bridge with its external_ids; on none for None."""
+    """Put a port with its external_ids on a bridge, or on none."""
 
     def __init__(
         self, api: Any, port: str, bridge: str | None, ids: Mapping[str, str]
@@ -250,7 +250,7 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
                 interface.setkey("external_ids", key, value)
 
     def _rival(self, port: Any) -> bool:
-        """Tell whether PORT is another one with our iface-id.
+        """Return whether PORT is another one with our iface-id.
 
         ovn-controller would bind either of the two. An agent that named the
         veth in another way may have left it.
