@@ -33,9 +33,13 @@ from ovn_metadata.agent.haproxy.render import (
     render_network,
 )
 from ovn_metadata.agent.model import Instance
+from ovn_metadata.privsep import names
 from sandbox.daemons import run
 
 HAPROXY = "/usr/sbin/haproxy"
+# A gateway has its socket as standard input; a network's haproxy has two
+# more. Without them, haproxy would find its own files at these numbers.
+CHECK = f'exec "$0" -c -f "$1" {names.LISTENER_V4}<&0 {names.LISTENER_V6}<&0'
 GATEWAY_SOCKET = Path("/run/ovn-metadata-fleet/gateway.sock")
 
 # What the options let through, their ends before all.
@@ -111,10 +115,9 @@ def check(places: Places) -> Check:
 
     def check_text(rendered: Rendered) -> None:
         path.write_text(rendered.text)
-        # The gateway has its socket as standard input.
         with socket.socket(socket.AF_UNIX) as stdin:
             done = subprocess.run(
-                [HAPROXY, "-c", "-f", str(path)],
+                ["/bin/sh", "-c", CHECK, HAPROXY, str(path)],
                 stdin=stdin,
                 capture_output=True,
                 text=True,
