@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Instance, Network, host, memory, wait_for
+from sandbox import Instance, Network, memory, wait_for
 from sandbox.case import wait_served
 from sandbox.continuity import Chassis, Measure, make_chassis, pause
 from sandbox.daemons import run
-from sandbox.host import FLEET
+from sandbox.host import FLEET, HOME, SERVICE_USER, ids
 from sandbox.hoststate import wait_host
 from sandbox.processes import Process, cpu_s
 
@@ -34,20 +34,24 @@ MEMORY = 4096  # bytes, in addition to what the agent has
 
 
 @contextlib.contextmanager
-def small_disk() -> Iterator[None]:
-    """Have state_path be a disk of its own."""
-    uid, gid = host.ids(host.SERVICE_USER)
-    options = f"{DISK},mode=0755,uid={uid},gid={gid}"
-    run("mount", "-t", "tmpfs", "-o", options, "small", str(host.HOME))
+def small_disk(folder: Path, options: str) -> Iterator[None]:
+    """Have FOLDER be a disk of its own."""
+    folder.mkdir(exist_ok=True)
+    options = f"{DISK},{options}"
+    run("mount", "-t", "tmpfs", "-o", options, "small", str(folder))
     try:
         yield
     finally:
-        run("umount", "--lazy", str(host.HOME))
+        run("umount", "--lazy", str(folder))
 
 
 @pytest.fixture(scope="module")
 def chassis(host) -> Iterator[Chassis]:
-    with small_disk():
+    uid, gid = ids(SERVICE_USER)
+    with (
+        small_disk(HOME, f"mode=0755,uid={uid},gid={gid}"),
+        small_disk(FLEET, "mode=0711"),
+    ):
         yield make_chassis(host.sandbox(OPTIONS))
         host.clear()
 
@@ -62,8 +66,8 @@ def measure(record_property, chassis) -> Measure:
 
 @contextlib.contextmanager
 def full() -> Iterator[None]:
-    """Have no room on state_path's disk."""
-    filler = host.HOME / "filler"
+    """Have no room on the disk of the haproxies' files."""
+    filler = FLEET / "filler"
     with (
         filler.open("wb", buffering=0) as file,
         pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
@@ -78,11 +82,11 @@ def full() -> Iterator[None]:
 @contextlib.contextmanager
 def read_only() -> Iterator[None]:
     """Have state_path's disk take nothing, as after an I/O error."""
-    run("mount", "-o", "remount,ro", str(host.HOME))
+    run("mount", "-o", "remount,ro", str(HOME))
     try:
         yield
     finally:
-        run("mount", "-o", "remount,rw", str(host.HOME))
+        run("mount", "-o", "remount,rw", str(HOME))
 
 
 def network_with_instance(
@@ -97,36 +101,37 @@ def network_with_instance(
     return network, instance
 
 
-def said(chassis: Chassis, network: Network, code: int) -> bool:
-    """Tell whether agent-status names NETWORK, the disk and error CODE."""
+def said(chassis: Chassis, network: Network, folder: Path, code: int) -> bool:
+    """Tell whether agent-status names NETWORK, FOLDER and error CODE."""
     status = chassis.box.agent.status()
     lines = [line for line in status.stdout.splitlines() if network.id in line]
     return (
         status.returncode == 3
         and len(lines) == 1
-        and str(host.HOME) in lines[0]
+        and str(folder) in lines[0]
         and os.strerror(code) in lines[0]
     )
 
 
 @pytest.mark.parametrize(
-    ("trouble", "code"),
+    ("trouble", "folder", "code"),
     [
-        pytest.param(full, errno.ENOSPC, id="full"),
-        pytest.param(read_only, errno.EROFS, id="read-only"),
+        pytest.param(full, FLEET, errno.ENOSPC, id="full"),
+        pytest.param(read_only, HOME, errno.EROFS, id="read-only"),
     ],
 )
-def test_disk_that_takes_nothing(chassis, measure, trouble, code):
+def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
     """What is served is served on, but for rights that are taken away."""
     box = chassis.box
     before = chassis.fleet()
     moving, instance = network_with_instance(chassis, "moving", wait=True)
-    what = f"state_path: {os.strerror(code)}"
+    option = "run_dir" if folder == FLEET else "state_path"
+    what = f"{option}: {os.strerror(code)}"
     with measure.load(what) as load:
         with trouble():
             fresh, late = network_with_instance(chassis, "late", wait=False)
             wait_for(
-                lambda: said(chassis, fresh, code),
+                lambda: said(chassis, fresh, folder, code),
                 timeout_s=TOLD_S,
                 what="agent-status that names the disk",
             )
@@ -168,8 +173,7 @@ def test_agent_that_starts_on_a_read_only_disk_says_so(chassis, measure):
             )
         lines = box.agent.log().splitlines()
         assert any(
-            str(host.HOME) in line and "read-only" in line
-            for line in lines[-3:]
+            str(HOME) in line and "read-only" in line for line in lines[-3:]
         ), lines[-3:]
         box.agent.start()
         box.agent.wait_ready()
