@@ -14,33 +14,35 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Folders and files, from the root of the repository.
 PLACES = (
-    "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "docs",
-    "rootwrap",
-    "etc/ovn-metadata-agent/agent.conf.sample",
-    "etc/systemd",
-    "etc/sysusers.d",
-    "etc/tmpfiles.d",
-    "etc/logrotate.d",
-    "packaging",
+    "README.md",
     "agent/__init__.py",
+    "agent/commands",
+    "agent/config",
     "agent/core/desired.py",
     "agent/core/settling.py",
     "agent/databases.py",
     "agent/errors.py",
+    "agent/haproxy",
     "agent/main.py",
     "agent/model.py",
+    "agent/monitor",
+    "agent/ovsdb",
     "agent/reconcile",
     "agent/service.py",
     "agent/startup",
     "agent/unixsocket.py",
+    "docs",
+    "etc",
+    "packaging",
     "privsep",
+    "rootwrap",
     "tests/unit/agent",
 )
 KINDS = {".py", ".md", ".scd", ".svg", ".sample", ".conf", ".yml", ".yaml"}
 KINDS |= {".service", ".socket", ".container", ".Debian", ".j2", ".in", ""}
+KINDS |= {".filters"}
 # A regular expression -> its plain form. A blank stands for any white space.
 PLAIN = {
     r"who(ever)? asks": "a client; any client",
