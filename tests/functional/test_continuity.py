@@ -219,7 +219,7 @@ def test_privsep_daemon_hangs_for_longer_than_a_call_may(chassis, measure):
 
             def given_up() -> bool:
                 entry = status()["networks"].get(network.id, {})
-                return "imeout" in entry.get("error", "")
+                return "did not answer" in entry.get("error", "")
 
             beats = []
             while not beats or not given_up():
