@@ -10,7 +10,7 @@ def served(chassis: Chassis) -> None:
     chassis.wait_served()
     for name, pid, bounds in (
         ("agent", chassis.main_pid(AGENT), "0000000000000000"),
-        ("daemon", chassis.daemon(), "0000000000201019"),
+        ("daemon", chassis.daemon(), "0000000000201001"),
     ):
         status = chassis.machine.run("cat", f"/proc/{pid}/status")
         lines = dict(line.split(":\t", 1) for line in status.splitlines())
