@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 13_000, ("privsep",): 4_000}
+BUDGETS = {("agent", "privsep"): 12_500, ("privsep",): 3_950}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
