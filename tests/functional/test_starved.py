@@ -29,7 +29,9 @@ from sandbox.processes import Process, cpu_s
 
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 DISK = "size=4m"
-TOLD_S = 40.0
+# A call of supervisord's is given up after 20 s, and the daemon carries out
+# two at a time: the network's own may be the third.
+TOLD_S = 90.0
 MEMORY = 4096  # bytes, in addition to what the agent has
 
 

@@ -255,7 +255,8 @@ def start_fleet(chassis: Chassis, prefix: Path) -> Daemon:
 
 def replace_fleet(chassis: Chassis, prefix: Path) -> Daemon:
     """Start the fleet's service of the release PREFIX for supervisord."""
-    with hanging("privsep"):  # it would start one of its own
+    # They would start one of their own; the agent starts the daemon.
+    with hanging("agent"), hanging("privsep"):
         chassis.kill("supervisord")
         return start_fleet(chassis, prefix)
 
