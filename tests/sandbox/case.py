@@ -68,8 +68,10 @@ def wait_served(
 ) -> None:
     """Wait until INSTANCES get their own instance ids."""
     for instance in instances:
-        # A lost SYN is sent again after a second: rather connect again.
-        patience_s = itertools.chain((0.1, 0.2, 0.4), itertools.repeat(2.0))
+        # A lost SYN is sent again after a second: rather connect again. Not
+        # sooner: a request that is given up still reaches Nova, later, when a
+        # test may be recording.
+        patience_s = itertools.chain((1.0,), itertools.repeat(2.0))
         wait_for(
             lambda i=instance, p=patience_s: is_served(  # type: ignore[misc]
                 i, ipv6=ipv6, timeout_s=next(p)
