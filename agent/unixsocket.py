@@ -1,4 +1,4 @@
-"""Unix sockets, also with paths longer than the 107 bytes Linux allows."""
+"""Unix sockets: connect to a file, also where its path is a long one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-# <linux/netlink.h>, <linux/sock_diag.h>, <linux/unix_diag.h>
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
-_LISTENING = 1 << 10  # TCP_LISTEN
-_SHOW_VFS = 2
 
 
 class TooLongError(OSError):
@@ -24,16 +16,21 @@ class TooLongError(OSError):
 
 
 @contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """Give a short path for PATH, however long its folder's path is.
+def _opened(path: Path, flags: int = os.O_NOFOLLOW) -> Iterator[int]:
+    """Give a descriptor that stands for the file PATH, whatever its name.
 
-    Raises OSError if the folder is not there.
+    Raises OSError if it is not there.
     """
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
     try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
+        yield descriptor
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def _connect(connection: socket.socket, descriptor: int) -> None:
+    """Connect CONNECTION to the socket file that DESCRIPTOR stands for."""
+    connection.connect(f"/proc/self/fd/{descriptor}")
 
 
 def is_listening(path: Path) -> bool:
@@ -43,23 +40,25 @@ def is_listening(path: Path) -> bool:
     it likes to appear in /proc/net/unix. A link is not followed.
     """
     try:
-        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with _opened(path) as found:
+            return _is_listening(found)
     except FileNotFoundError:
         return False
+
+
+def _is_listening(found: int) -> bool:
+    if not stat.S_ISSOCK(os.fstat(found).st_mode):
+        return False
     try:
-        if not stat.S_ISSOCK(os.fstat(found).st_mode):
-            return False
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(0)
-            client.connect(f"/proc/self/fd/{found}")
+            _connect(client, found)
     except ConnectionRefusedError:
         return False
     except BlockingIOError:  # its queue is full
         return True
     except PermissionError:
         return _file_of(found) in _listening_files()
-    finally:
-        os.close(found)
     return True
 
 
@@ -79,36 +78,37 @@ def _file_of(descriptor: int) -> tuple[int, int]:
     return inode, 0
 
 
-def _listening_files() -> Iterator[tuple[int, int]]:
-    """Yield inode and device of each socket file with a listener.
+def _listening_files() -> set[tuple[int, int]]:
+    """Return inode and device of each socket file with a listener.
 
-    From sock_diag(7), which needs no permission.
+    From sock_diag(7), which needs no permission. Empty if the kernel has no
+    unix_diag.
     """
-    # struct nlmsghdr, struct unix_diag_req; then nlmsghdr, unix_diag_msg,
-    # and nlattr with unix_diag_vfs.
-    request = struct.pack("=IHHII", 40, _SOCK_DIAG_BY_FAMILY, _DUMP, 1, 0)
-    request += struct.pack(
-        "=BBHIIIII", socket.AF_UNIX, 0, 0, _LISTENING, 0, _SHOW_VFS, 0, 0
-    )
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG
-    ) as kernel:
-        kernel.sendto(request, (0, 0))
-        while True:
-            answer = kernel.recv(65536)
-            while answer:
-                size, kind = struct.unpack_from("=IH", answer)
-                if kind != _SOCK_DIAG_BY_FAMILY:  # the end, or an error
-                    return
-                if size >= 44:
-                    yield struct.unpack_from("=II", answer, 36)
-                answer = answer[(size + 3) & ~3 :]
+    # Not at the top: agent-status is slower to start with it.
+    from pyroute2.netlink import diag, exceptions  # noqa: PLC0415
+
+    with (
+        contextlib.suppress(exceptions.NetlinkError),
+        diag.DiagSocket() as kernel,
+    ):
+        found = kernel.get_sock_stats(
+            family=socket.AF_UNIX,
+            states=1 << diag.SS_LISTEN,
+            show=diag.UDIAG_SHOW_VFS,
+        )
+        files = (one.get_attr("UNIX_DIAG_VFS") for one in found)
+        return {
+            (file["udiag_vfs_ino"], file["udiag_vfs_dev"])
+            for file in files
+            if file is not None  # of an abstract socket
+        }
+    return set()
 
 
 def connect(connection: socket.socket, path: Path) -> None:
     """Connect CONNECTION to the socket PATH; raise OSError."""
-    with short_path(path) as short:
-        connection.connect(short)
+    with _opened(path, flags=0) as found:
+        _connect(connection, found)
 
 
 def connect_to_owner(
@@ -120,15 +120,11 @@ def connect_to_owner(
     make us speak to a socket that only we can reach. Raises OSError;
     PermissionError if PATH is something else.
     """
-    with short_path(path) as short:
-        found = os.open(short, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with _opened(path) as found:
         entry = os.fstat(found)
         if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != owner:
             raise PermissionError(f"{path} is no socket of uid {owner}")
-        connection.connect(f"/proc/self/fd/{found}")
-    finally:
-        os.close(found)
+        _connect(connection, found)
 
 
 def read_all(

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import unixsocket
 from ..errors import StartError
 from .status import Status
 
@@ -45,8 +44,7 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         self._path = path
         try:
             self._make_way()
-            with unixsocket.short_path(path) as short:
-                super().__init__(short, _Handler)
+            super().__init__(str(path), _Handler)
             path.chmod(0o660)
         except OSError as error:
             raise StartError(
