@@ -114,9 +114,8 @@ class Takeover:
         if process is None:
             return True
         now = time.monotonic()
-        one.finishing_since = (
-            now if one.finishing_since is None else one.finishing_since
-        )
+        if one.finishing_since is None:
+            one.finishing_since = now
         number = stale.signal_after(now - one.finishing_since)
         if number == one.signalled:
             return True
