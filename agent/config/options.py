@@ -19,9 +19,11 @@ from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from ..errors import ConfigError
 from .settings import (
+    BOOT_REQUESTS,
     GROUPS,
     IGNORED,
     MAX_GATEWAY_THREADS,
+    RateLimit,
     Settings,
     all_options,
     option_of,
@@ -278,7 +280,23 @@ def _warnings(settings: Settings, sources: Sources) -> Iterator[str]:
             f"[DEFAULT] metadata_workers = {settings.workers}: the gateway "
             f"gets {MAX_GATEWAY_THREADS} threads, haproxy's maximum"
         )
+    yield from _limits_below_one_boot(settings.rate_limit)
     own = "ovn_metadata_agent"
     for file, name in sources.names(own):
         if f"[{own}] {name}" not in _OPTIONS:
             yield f"{file}: [{own}] {name} is no option of this agent"
+
+
+def _limits_below_one_boot(limit: RateLimit) -> Iterator[str]:
+    """Yield a warning for each number of LIMIT that a boot exceeds."""
+    allowed = {
+        "base_query_rate_limit": limit.base_requests,
+        "burst_query_rate_limit": limit.burst_requests,
+    }
+    for name, requests in allowed.items():
+        if limit.enabled and requests < BOOT_REQUESTS:
+            yield (
+                f"[metadata_rate_limiting] {name} = {requests}: less than "
+                f"the {BOOT_REQUESTS} requests of one boot; an instance that "
+                f"boots is answered 429 and may stay without its metadata"
+            )

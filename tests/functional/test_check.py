@@ -104,6 +104,20 @@ def test_what_is_not_there_is_named(box, command, options, said):
     assert line.startswith(said)
 
 
+def test_a_rate_limit_below_one_boot_is_a_warning(box, command):
+    """With Neutron's default, 10 in 10 s; the start is good all the same."""
+    section = "metadata_rate_limiting"
+    done = check(command, {(section, "rate_limit_enabled"): "true"})
+    assert done.returncode == GOOD, done.stderr
+    for line, name in zip(
+        done.stderr.splitlines(), ("base", "burst"), strict=True
+    ):
+        assert line.startswith(
+            f"ovn-metadata-agent: warning: [{section}] {name}_query_rate_limit"
+            f" = 10: less than the 28 requests of one boot; "
+        )
+
+
 def test_a_bridge_that_is_not_there_is_named(box, command):
     key = "external_ids:ovn-bridge-nobody"
     box.ovn.vsctl("set", "open_vswitch", ".", f"{key}=br-none")

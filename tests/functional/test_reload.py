@@ -160,6 +160,8 @@ def test_burst_is_limited_and_passes(unlimited):
         burst_window_duration=5,
         burst_query_rate_limit=3,
     )
+    warning = f"[{LIMITS}] burst_query_rate_limit = 3: less than the 28 "
+    assert warning in unlimited.box.agent.log()
     first = unlimited.instances[0]
     answers = [get(first) for _ in range(5)]
     assert answers == [(200, "")] * 3 + [(429, "5")] * 2

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from ovn_metadata.agent.config import options
 from ovn_metadata.agent.config.settings import (
+    BOOT_REQUESTS,
     IGNORED,
     FairShare,
     Nova,
@@ -460,6 +463,47 @@ def test_secret_is_neither_in_repr_nor_in_a_warning(load: Load):
     assert settings.shared_secret == SECRET
     assert SECRET not in repr(settings)
     assert settings.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param(
+            "rate_limit_enabled = true",
+            ["base_query_rate_limit = 10", "burst_query_rate_limit = 10"],
+            id="Neutron's defaults are below one boot",
+        ),
+        pytest.param(
+            "rate_limit_enabled = true\nbase_query_rate_limit = 28\n"
+            "burst_query_rate_limit = 27",
+            ["burst_query_rate_limit = 27"],
+            id="one is",
+        ),
+        pytest.param(
+            "rate_limit_enabled = true\nbase_query_rate_limit = 28\n"
+            "burst_query_rate_limit = 28",
+            [],
+            id="both allow a boot",
+        ),
+        pytest.param("base_query_rate_limit = 1", [], id="no limit is on"),
+    ],
+)
+def test_rate_limit_below_one_boot_is_a_warning(load: Load, options, named):
+    settings = load(
+        f"[DEFAULT]\nmetadata_proxy_shared_secret = {SECRET}\n"
+        f"[metadata_rate_limiting]\n{options}\n"
+    )
+    assert [text.partition(":")[0] for text in settings.warnings] == [
+        f"[metadata_rate_limiting] {each}" for each in named
+    ]
+    for text in settings.warnings:
+        assert "the 28 requests of one boot" in text
+
+
+def test_help_of_both_limits_names_the_requests_of_one_boot():
+    """In the source, since a docstring can't have the constant."""
+    source = inspect.getsource(RateLimit)
+    assert len(re.findall(rf"boot\s+sends {BOOT_REQUESTS}\b", source)) == 2
 
 
 def test_file_named_by_an_abbreviation_is_not_quoted(home: Path, tmp_path):
