@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import socket
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ...privsep import names
 from .. import unixsocket
 from ..config import options
 from ..errors import AgentError
+from ..monitor.status_socket import MAX_WAIT_S
 
 _TIMEOUT_S = 5.0
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
@@ -20,13 +25,19 @@ OK = 0
 NO_ANSWER = 1
 NOT_READY = 2
 DEGRADED = 3
+ABSENT = 4
 USAGE = 64  # EX_USAGE, <sysexits.h>
 
 _EPILOG = """\
 exit code: 0 every network is served; 1 the agent does not answer; 2 it is not
-ready or waits for a database; 3 a network (it is named) can't be served; 64
-wrong usage
+ready or waits for a database; 3 a network (it is named) can't be served; 4 the
+agent is ready, and what --wait waits for is not on this host; 64 wrong usage
 """
+_DEFAULT_WAIT_S = 60.0
+# Between two attempts to ask an agent that does not answer.
+_PAUSE_S = 0.2
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     except AgentError as error:
         print(f"configuration: {error}", file=sys.stderr)
         return NO_ANSWER
+    if arguments.wait:
+        return _wait(path, arguments)
     try:
         status = ask(path)
     except (OSError, ValueError) as error:
@@ -75,10 +88,49 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         default=[],
         help="the same for a folder of files",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--json", action="store_true", help="everything, for programs"
     )
-    return parser.parse_args(argv)
+    how.add_argument(
+        "--wait",
+        action="store_true",
+        help="until it is served: all, or what the next options name",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--network", type=_network, help="a network's id")
+    what.add_argument("--instance", type=_instance, help="an instance's id")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help=f"how long --wait waits (default: {_DEFAULT_WAIT_S:.0f})",
+    )
+    arguments = parser.parse_args(argv)
+    for name in ("network", "instance", "timeout"):
+        if getattr(arguments, name) is not None and not arguments.wait:
+            parser.error(f"--{name} needs --wait")
+    if arguments.timeout is None:
+        arguments.timeout = _DEFAULT_WAIT_S
+    return arguments
+
+
+def _network(text: str) -> str:
+    if not names.is_network(text.lower()):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a uuid")
+    return text.lower()
+
+
+def _instance(text: str) -> str:
+    if _ID.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not an id")
+    return text.lower() if names.is_network(text.lower()) else text
+
+
+def _seconds(text: str) -> float:
+    if _SECONDS.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not in seconds")
+    return float(text)
 
 
 def _configured_socket(arguments: argparse.Namespace) -> Path:
@@ -87,8 +139,13 @@ def _configured_socket(arguments: argparse.Namespace) -> Path:
     return options.status_socket(argv, "ovn-metadata-agent")
 
 
-def ask(path: Path) -> dict[str, Any]:
-    """Return the status of the agent at PATH.
+def ask(
+    path: Path,
+    question: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = _TIMEOUT_S,
+) -> dict[str, Any]:
+    """Return the status of the agent at PATH, or its answer to QUESTION.
 
     Raises OSError if it does not answer, ValueError if another program does.
     """
@@ -98,14 +155,67 @@ def ask(path: Path) -> dict[str, Any]:
             unixsocket.connect(connection, path)
         except OSError as error:
             raise OSError(f"{path}: {error.strerror or error}") from None
+        if question is not None:
+            connection.sendall(json.dumps(question).encode() + b"\n")
+        connection.shutdown(socket.SHUT_WR)
         answer = json.loads(
             unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=_TIMEOUT_S
+                connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
             )
         )
     if not isinstance(answer, dict) or "ready" not in answer:
         raise ValueError(f"{path} is not the agent's socket")
     return answer
+
+
+def _wait(path: Path, arguments: argparse.Namespace) -> int:
+    """Wait until it is served; report in one line, return the exit code."""
+    network, instance = arguments.network or "", arguments.instance or ""
+    what = "every network"
+    if network or instance:
+        what = f"network {network}" if network else f"instance {instance}"
+    question = {"network": network, "instance": instance}
+    deadline = time.monotonic() + arguments.timeout
+    while True:
+        began = time.monotonic()
+        wait_s = max(0.0, min(deadline - began, MAX_WAIT_S))
+        code, reason = _ask_once(path, {**question, "wait_s": wait_s})
+        if code == OK:
+            print(f"{what} is served")
+            return OK
+        now = time.monotonic()
+        if now >= deadline:
+            waited = f"{arguments.timeout:g} s"
+            print(
+                f"{what} is not served after {waited}: {reason}",
+                file=sys.stderr,
+            )
+            return code
+        # An agent with too many clients that wait answers at once too.
+        time.sleep(max(0.0, min(began + _PAUSE_S, deadline) - now))
+
+
+def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
+    """Return the exit code for the answer to QUESTION, and the reason."""
+    try:
+        status = ask(path, question, timeout_s=question["wait_s"] + _TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        return NO_ANSWER, f"the agent does not answer: {error}"
+    if status.get("served"):
+        return OK, ""
+    code = exit_code(status)
+    if code == NOT_READY:
+        reasons = [*status["waiting"].values()] or ["it has no rows yet"]
+        return code, f"the agent is not ready: {'; '.join(reasons)}"
+    if code == OK:
+        return ABSENT, "the agent is ready and has no such port on this host"
+    failed = [
+        f"{network} can't be served: {entry['error']}"
+        for network, entry in status["networks"].items()
+        if entry["error"]
+    ]
+    more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
+    return code, failed[0] + more
 
 
 def exit_code(status: dict[str, Any]) -> int:

@@ -6,8 +6,10 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+from ...privsep import names
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,7 +35,8 @@ class Status:
     """The agent's state, safe for any number of threads."""
 
     def __init__(self, version: str) -> None:
-        self._lock = threading.Lock()
+        # Notified when what `wait` waits for may have become true.
+        self._lock = threading.Condition()
         self._version = version
         self._started = time.time()
         self._chassis = ""
@@ -42,6 +45,8 @@ class Status:
         self._problems: tuple[str, ...] = ()
         self._troubles: dict[str, str] = {}
         self._networks: dict[str, NetworkStatus] = {}
+        # By network; not a part of `as_dict`, which is large enough.
+        self._instances: dict[str, frozenset[str]] = {}
         self._reconciles = 0
 
     def waits_for(self, what: str, reason: str) -> bool:
@@ -53,6 +58,7 @@ class Status:
             before = self._waiting.pop(what, "")
             if reason:
                 self._waiting[what] = reason
+            self._lock.notify_all()
             return bool(before) != bool(reason)
 
     def trouble(self, what: str, problem: str) -> bool:
@@ -76,17 +82,21 @@ class Status:
         with self._lock:
             self._synced = synced
             self._problems = tuple(problems)
+            self._lock.notify_all()
 
     def served(
         self,
         network: str,
         *,
         addresses: Iterable[str] = (),
-        instances: int = 0,
+        instances: Collection[str] = (),
         digest: str = "",
         conflicts: Iterable[str] = (),
     ) -> list[str]:
-        """Note that NETWORK is served; return the CONFLICTS that are new."""
+        """Note that NETWORK is served; return the CONFLICTS that are new.
+
+        INSTANCES are the ids of those that get their metadata there.
+        """
         with self._lock:
             self._reconciles += 1
             entry = self._networks.setdefault(network, NetworkStatus())
@@ -96,8 +106,10 @@ class Status:
             entry.served = True
             entry.error = ""
             entry.addresses = tuple(addresses)
-            entry.instances = instances
+            self._instances[network] = frozenset(instances)
+            entry.instances = len(self._instances[network])
             entry.digest = digest
+            self._lock.notify_all()
             before, entry.conflicts = entry.conflicts, tuple(conflicts)
             return [each for each in entry.conflicts if each not in before]
 
@@ -125,17 +137,15 @@ class Status:
     def served_networks(self) -> list[str]:
         """Return the networks whose last reconcile succeeded."""
         with self._lock:
-            return [
-                network
-                for network, entry in self._networks.items()
-                if entry.served and not entry.error
-            ]
+            return [*filter(self._serves, self._networks)]
 
     def gone(self, network: str) -> None:
         """Forget NETWORK."""
         with self._lock:
             self._reconciles += 1
             self._networks.pop(network, None)
+            self._instances.pop(network, None)
+            self._lock.notify_all()
 
     def networks(self) -> list[str]:
         """Return the networks that have an entry."""
@@ -145,17 +155,60 @@ class Status:
     def as_dict(self) -> dict[str, Any]:
         """Return everything in the types of JSON."""
         with self._lock:
-            return {
-                "version": self._version,
-                "pid": os.getpid(),
-                "started": self._started,
-                "chassis": self._chassis,
-                "ready": self._synced and not self._waiting,
-                "waiting": dict(self._waiting),
-                "problems": [*self._troubles.values(), *self._problems],
-                "reconciles": self._reconciles,
-                "networks": {
-                    network: dataclasses.asdict(entry)
-                    for network, entry in sorted(self._networks.items())
-                },
-            }
+            return self._report(self._networks)
+
+    def wait(
+        self, network: str, instance: str, timeout_s: float
+    ) -> dict[str, Any]:
+        """Return how NETWORK or INSTANCE is doing, as soon as it is served.
+
+        "served" in the result is whether NETWORK is served, or a network
+        that gives INSTANCE its metadata, and the gateway. If both are empty:
+        whether the agent is ready and all networks are served. After
+        TIMEOUT_S it is False, and "networks" has those that may be the
+        reason.
+        """
+        with self._lock:
+            is_served = self._lock.wait_for(
+                lambda: self._is_served(network, instance), timeout_s
+            )
+            failed = self._networks.keys() - self.served_networks()
+            reasons = {names.GATEWAY} if network else failed
+            reasons |= self._asked(network, instance)
+            report = self._report(reasons & self._networks.keys())
+            return {"served": is_served, **report}
+
+    def _is_served(self, network: str, instance: str) -> bool:
+        if not network and not instance:
+            return self._is_ready() and all(map(self._serves, self._networks))
+        asked = self._asked(network, instance)
+        return self._serves(names.GATEWAY) and any(map(self._serves, asked))
+
+    def _asked(self, network: str, instance: str) -> set[str]:
+        """Return the networks that are asked for; some may not be here."""
+        if network:
+            return {network}
+        return {n for n, ids in self._instances.items() if instance in ids}
+
+    def _serves(self, network: str) -> bool:
+        entry = self._networks.get(network)
+        return entry is not None and entry.served and not entry.error
+
+    def _is_ready(self) -> bool:
+        return self._synced and not self._waiting
+
+    def _report(self, networks: Iterable[str]) -> dict[str, Any]:
+        return {
+            "version": self._version,
+            "pid": os.getpid(),
+            "started": self._started,
+            "chassis": self._chassis,
+            "ready": self._is_ready(),
+            "waiting": dict(self._waiting),
+            "problems": [*self._troubles.values(), *self._problems],
+            "reconciles": self._reconciles,
+            "networks": {
+                network: dataclasses.asdict(self._networks[network])
+                for network in sorted(networks)
+            },
+        }

@@ -20,28 +20,48 @@ LOG = logging.getLogger(__name__)
 
 _SEND_TIMEOUT_S = 5
 _ACCEPT_PAUSE_S = 0.2
+# A client has sent its question by then, or it has none.
+_QUESTION_S = 1.0
+_MAX_QUESTION = 512  # bytes
+# A client that waits longer asks again: so a thread never waits for long for
+# one that is gone. Above this many, each is answered at once.
+MAX_WAIT_S = 10.0
+_MAX_WAITING = 100
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    """Answers each client with one line of JSON."""
+    """Answers each client with one line of JSON.
 
-    timeout = _SEND_TIMEOUT_S
+    A client that sends a line with "network", "instance" and "wait_s" gets
+    the answer of `Status.wait`. Any other gets the whole status.
+    """
+
+    timeout = _QUESTION_S
 
     def handle(self) -> None:
         server = self.server
         if isinstance(server, StatusServer):
-            line = json.dumps(server.status.as_dict()) + "\n"
-            self.wfile.write(line.encode())
+            answer = server.answer(self._question())
+            self.connection.settimeout(_SEND_TIMEOUT_S)
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    def _question(self) -> bytes:
+        try:
+            return self.rfile.readline(_MAX_QUESTION)
+        except TimeoutError:
+            return b""
 
 
 class StatusServer(socketserver.ThreadingUnixStreamServer):
     """Serves the status on the unix socket PATH to the agent's group."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, path: Path, status: Status) -> None:
-        self.status = status
+        self._status = status
         self._path = path
+        self._may_wait = threading.BoundedSemaphore(_MAX_WAITING)
         try:
             self._make_way()
             super().__init__(str(path), _Handler)
@@ -63,6 +83,21 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
                     f"move it away"
                 )
             path.unlink()
+
+    def answer(self, question: bytes) -> dict[str, Any]:
+        """Return the answer to the line QUESTION; it may have to wait."""
+        try:
+            asked = json.loads(question)
+            network, instance = str(asked["network"]), str(asked["instance"])
+            wait_s = min(MAX_WAIT_S, float(asked["wait_s"]))
+        except (ValueError, TypeError, LookupError, ArithmeticError):
+            return self._status.as_dict()
+        if not self._may_wait.acquire(blocking=False):
+            return self._status.wait(network, instance, 0)
+        try:
+            return self._status.wait(network, instance, wait_s)
+        finally:
+            self._may_wait.release()
 
     def start(self) -> None:
         """Serve in a thread of its own."""

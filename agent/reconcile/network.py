@@ -160,11 +160,11 @@ class Reconciler:
     ) -> None:
         network = desired.network
         addresses = sorted(str(cidr) for cidr in desired.addresses)
-        count = len({owner.instance for _, owner in desired.instances})
+        instances = {owner.instance for _, owner in desired.instances}
         new_conflicts = self._status.served(
             network,
             addresses=addresses,
-            instances=count,
+            instances=instances,
             digest=digest,
             conflicts=desired.conflicts,
         )
@@ -174,7 +174,7 @@ class Reconciler:
             LOG.info(
                 "provisioned network=%s instances=%d addresses=%s changes=%s",
                 network,
-                count,
+                len(instances),
                 ",".join(addresses),
                 ",".join(changes),
             )

@@ -16,6 +16,7 @@ def status() -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(5)
         link.connect(str(STATUS_SOCKET))
+        link.shutdown(socket.SHUT_WR)  # we have no question
         with link.makefile("rb") as stream:
             answer: dict[str, Any] = json.loads(stream.read())
     return answer

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ovn_metadata.agent.commands import status as command
+from ovn_metadata.agent.monitor import status_socket
 from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.monitor.status_socket import StatusServer
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 
@@ -21,7 +24,9 @@ def ready_status() -> Status:
     status.chassis("compute-1")
     status.rows(synced=True, problems=())
     status.served("gateway")
-    status.served(NETWORK, addresses=("10.10.0.1/24",), instances=2)
+    status.served(
+        NETWORK, addresses=("10.10.0.1/24",), instances=["i-1", "i-2"]
+    )
     return status
 
 
@@ -174,3 +179,184 @@ def test_who_is_over_a_share_is_named_and_all_is_well():
         "  over its share: i-1",
     ]
     assert told["networks"][NETWORK]["shares"] == sums
+
+
+# ---------------------------------------------------------------- --wait
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[tuple[Status, list[str]]]:
+    """Provide the status of an agent that serves, and what to wait with."""
+    status = ready_status()
+    server = StatusServer(tmp_path / "agent.sock", status)
+    server.start()
+    yield status, ["--wait", "--socket", str(tmp_path / "agent.sock")]
+    server.stop()
+
+
+def all_failed(status: Status) -> None:
+    degraded(status)
+    status.failed("gateway", "x")
+
+
+NAMED = ["--network", NETWORK]
+VM = ["--instance", "i-1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "code", "said"),
+    [
+        pytest.param(
+            not_ready,
+            [],
+            command.NOT_READY,
+            "every network is not served after 0 s: the agent is not ready: "
+            "tcp:192.0.2.1:6642: refused",
+            id="it waits for a database",
+        ),
+        pytest.param(
+            not_synced,
+            ["--instance", "i-3"],
+            command.NOT_READY,
+            "instance i-3 is not served after 0 s: the agent is not ready: it "
+            "has no rows yet",
+            id="it has no rows yet",
+        ),
+        pytest.param(
+            degraded,
+            NAMED,
+            command.DEGRADED,
+            f"network {NETWORK} is not served after 0 s: {NETWORK} can't be "
+            f"served: disk full",
+            id="the network fails",
+        ),
+        pytest.param(
+            degraded,
+            VM,
+            command.DEGRADED,
+            f"instance i-1 is not served after 0 s: {NETWORK} can't be "
+            f"served: disk full",
+            id="the instance's network fails",
+        ),
+        pytest.param(
+            all_failed,
+            [],
+            command.DEGRADED,
+            f"every network is not served after 0 s: {NETWORK} can't be "
+            f"served: disk full (and 1 more)",
+            id="several fail",
+        ),
+        pytest.param(
+            lambda status: status.gone(NETWORK),
+            NAMED,
+            command.ABSENT,
+            f"network {NETWORK} is not served after 0 s: the agent is ready "
+            f"and has no such port on this host",
+            id="the network is not here",
+        ),
+        pytest.param(
+            lambda _status: None,
+            ["--instance", "i-3"],
+            command.ABSENT,
+            "instance i-3 is not served after 0 s: the agent is ready and has "
+            "no such port on this host",
+            id="the instance is not here",
+        ),
+    ],
+)
+def test_wait_reports_how_it_stands(agent, capsys, change, what, code, said):
+    status, wait = agent
+    change(status)
+    assert command.main([*wait, *what, "--timeout", "0"]) == code
+    assert capsys.readouterr() == ("", f"{said}\n")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ([], "every network is served\n"),
+        (NAMED, f"network {NETWORK} is served\n"),
+        (["--network", NETWORK.upper()], f"network {NETWORK} is served\n"),
+        (VM, "instance i-1 is served\n"),
+    ],
+)
+def test_wait_returns_at_once_for_what_is_served(agent, capsys, what, said):
+    _, wait = agent
+    assert command.main([*wait, *what, "--timeout", "0"]) == command.OK
+    assert capsys.readouterr() == (said, "")
+
+
+def test_wait_returns_when_it_is_served(agent):
+    status, wait = agent
+    codes = []
+    waiter = threading.Thread(
+        target=lambda: codes.append(command.main([*wait, "--instance", "i-3"]))
+    )
+    waiter.start()
+    status.served(NETWORK, instances=["i-3"])
+    waiter.join(20)
+    assert codes == [command.OK]
+
+
+def test_wait_asks_again_after_the_longest_time_of_the_agent(
+    agent, monkeypatch
+):
+    monkeypatch.setattr(status_socket, "MAX_WAIT_S", 0.05)
+    monkeypatch.setattr(command, "MAX_WAIT_S", 0.05)
+    test_wait_returns_when_it_is_served(agent)
+
+
+def test_wait_for_an_agent_that_is_not_there(tmp_path, capsys):
+    """Until the time is over, at least: it may be started yet."""
+    path = tmp_path / "absent"
+    began = time.monotonic()
+    arguments = ["--wait", "--timeout", "0.5", "--socket", str(path)]
+    assert command.main(arguments) == command.NO_ANSWER
+    assert time.monotonic() - began >= 0.5
+    assert capsys.readouterr().err == (
+        f"every network is not served after 0.5 s: the agent does not answer: "
+        f"{path}: No such file or directory\n"
+    )
+
+
+def test_wait_ends_when_the_agent_comes(tmp_path):
+    path = tmp_path / "agent.sock"
+    codes = []
+    waiter = threading.Thread(
+        target=lambda: codes.append(
+            command.main(["--wait", "--socket", str(path)])
+        )
+    )
+    waiter.start()
+    server = StatusServer(path, ready_status())
+    server.start()
+    waiter.join(20)
+    server.stop()
+    assert codes == [command.OK]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--wait", "--network", "n1"], "'n1' is not a uuid"),
+        (["--wait", "--network", "gateway"], "'gateway' is not a uuid"),
+        (["--wait", "--network", ""], "'' is not a uuid"),
+        (["--wait", "--instance", "a/b"], "'a/b' is not an id"),
+        (["--wait", "--instance", "a" * 256], "is not an id"),
+        (["--wait", *NAMED, *VM], "not allowed with"),
+        (["--wait", "--json"], "not allowed with"),
+        (["--wait", "--timeout", "nan"], "'nan' is not in seconds"),
+        (["--wait", "--timeout", "-1"], "'-1' is not in seconds"),
+        (["--wait", "--timeout", "1e3"], "'1e3' is not in seconds"),
+        (["--wait", "i-1"], "unrecognized arguments"),
+        (NAMED, "--network needs --wait"),
+        (VM, "--instance needs --wait"),
+        (["--timeout", "0"], "--timeout needs --wait"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys, arguments, reason):
+    with pytest.raises(SystemExit) as caught:
+        command.main(arguments)
+    assert caught.value.code == command.USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line

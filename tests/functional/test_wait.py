@@ -1,0 +1,181 @@
+"""`agent-status --wait` ends as soon as what it names is served."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.agent.commands.status import (
+    ABSENT,
+    NO_ANSWER,
+    NOT_READY,
+    OK,
+)
+from sandbox import Sandbox, wait_for
+from sandbox.agent import Agent
+from sandbox.case import Case, is_served
+from sandbox.sockets import STATUS_SOCKET
+
+_CONNECTED = "03"  # /proc/net/unix
+FREE_PORT = 6699  # nobody listens there in a sandbox
+
+
+class Wait:
+    """`agent-status --wait` with ARGS, running."""
+
+    def __init__(self, *args: str) -> None:
+        command = Path(sys.prefix, "bin", "agent-status")
+        self._process = subprocess.Popen(
+            (command, *Agent.config_arguments(), "--wait", *args),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def runs(self) -> bool:
+        """Whether it still waits."""
+        return self._process.poll() is None
+
+    def result(self, timeout_s: float = 60) -> tuple[int, str]:
+        """Return its exit code and its one line."""
+        out, err = self._process.communicate(timeout=timeout_s)
+        (line,) = (out + err).splitlines()
+        return self._process.returncode, line
+
+    def close(self) -> None:
+        """End it, if it still waits."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def waiting(*args: str) -> Iterator[Wait]:
+    """Start to wait."""
+    with contextlib.closing(Wait(*args)) as made:
+        yield made
+
+
+def wait_asked(count: int = 1) -> None:
+    """Wait until COUNT clients are connected to the agent."""
+
+    def connected() -> bool:
+        rows = [line.split() for line in open("/proc/net/unix")]  # noqa: SIM115
+        ours = [row for row in rows if row[-1] == str(STATUS_SOCKET)]
+        return sum(row[5] == _CONNECTED for row in ours) == count
+
+    wait_for(connected, timeout_s=20, what="question to the agent")
+
+
+def test_it_ends_within_a_second_of_the_first_answer(box: Sandbox, case: Case):
+    """Each was started before the port was plugged."""
+    port = case.box.neutron.create_port(case.network(), name="first")
+    with (
+        waiting("--instance", port.device_id) as instance,
+        waiting("--network", port.network.id) as network,
+    ):
+        wait_asked(2)
+        (plugged,) = box.plug([port], wait=False)
+        wait_for(
+            lambda: is_served(plugged, timeout_s=0.2),
+            timeout_s=30,
+            what="first answer",
+        )
+        answered_at = time.monotonic()
+        assert instance.result(5) == (
+            OK,
+            f"instance {port.device_id} is served",
+        )
+        assert network.result(5) == (
+            OK,
+            f"network {port.network.id} is served",
+        )
+        delay_s = time.monotonic() - answered_at
+        print(f"it ended {delay_s:.3f} s after the first answer")
+        assert delay_s < 1
+    with waiting() as everything:
+        assert everything.result() == (OK, "every network is served")
+
+
+def test_another_instance_of_a_network_is_waited_for(box: Sandbox, case: Case):
+    """It is not enough that the network is served."""
+    network = case.network()
+    case.instance(network)
+    port = box.neutron.create_port(network, name="second")
+    with waiting("--instance", port.device_id) as wait:
+        wait_asked()
+        with waiting("--network", network.id) as known:
+            assert known.result()[0] == OK
+        assert wait.runs
+        (plugged,) = box.plug([port])
+        assert wait.result(5)[0] == OK
+        assert is_served(plugged)  # and not only soon
+        box.unplug([plugged])
+
+        def absent() -> bool:
+            with waiting(
+                "--instance", port.device_id, "--timeout", "0"
+            ) as again:
+                return again.result()[0] == ABSENT
+
+        wait_for(absent, timeout_s=20, what="an instance that is gone")
+
+
+def test_what_is_not_here_is_waited_for_in_vain(box: Sandbox):
+    """For as long as was allowed, and with a code of its own."""
+    unknown = str(uuid.uuid4())
+    began = time.monotonic()
+    with waiting("--network", unknown, "--timeout", "1.5") as wait:
+        assert wait.result() == (
+            ABSENT,
+            f"network {unknown} is not served after 1.5 s: the agent is ready "
+            f"and has no such port on this host",
+        )
+    assert 1.5 <= time.monotonic() - began < 10
+
+
+def test_the_agent_comes_later_and_again(own_box: Sandbox):
+    """Stopped, killed: whoever waits is answered by the next one."""
+    agent = own_box.agent
+    agent.configure()
+    port = own_box.neutron.create_port(own_box.neutron.create_network("n1"))
+    with waiting("--timeout", "0.3") as wait:
+        code, line = wait.result()
+        assert code == NO_ANSWER
+        assert "the agent does not answer: " in line
+    with waiting() as everything, waiting("--network", port.network.id) as one:
+        agent.start()
+        assert everything.result() == (OK, "every network is served")
+        wait_asked()
+        agent.kill9()
+        agent.start()
+        wait_asked()
+        agent.stop()
+        own_box.plug([port])
+        assert one.runs
+        agent.start()
+        assert one.result()[0] == OK
+
+
+@pytest.mark.parametrize(
+    "what", [(), ("--instance", "0b6a6c1e-6d1d-4c0c-a6ab-d1e5b5f8c1c5")]
+)
+def test_an_agent_without_its_database_is_not_ready(own_box: Sandbox, what):
+    """And the line says what it waits for."""
+    remote = f"tcp:127.0.0.1:{FREE_PORT}"
+    own_box.agent.configure({("ovn", "ovn_sb_connection"): remote})
+    own_box.agent.start()
+
+    def named() -> bool:
+        with waiting("--timeout", "1", *what) as wait:
+            code, line = wait.result()
+        return code == NOT_READY and remote in line
+
+    wait_for(named, timeout_s=30, what="the database in its line")

@@ -1,0 +1,168 @@
+"""What `Status.wait` takes for served, and when it returns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ovn_metadata.agent.monitor.status import Status
+
+NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+OTHER = "5c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+ALL = ("", "")
+
+
+def served_status() -> Status:
+    status = Status("1.0")
+    status.rows(synced=True, problems=())
+    status.served("gateway")
+    status.served(NETWORK, instances=["i-1"])
+    status.served(OTHER, instances=["i-1", "i-2"])
+    return status
+
+
+def not_ready(status: Status) -> None:
+    status.waits_for("southbound", "refused")
+
+
+def without_gateway(status: Status) -> None:
+    status.gone("gateway")
+
+
+def failed_gateway(status: Status) -> None:
+    status.failed("gateway", "no name")
+
+
+def failed_network(status: Status) -> None:
+    status.failed(NETWORK, "disk full")
+
+
+def failed_from_the_start(status: Status) -> None:
+    status.gone(NETWORK)
+    status.failed(NETWORK, "disk full")
+
+
+def gone_network(status: Status) -> None:
+    status.gone(NETWORK)
+
+
+def gone_instance(status: Status) -> None:
+    status.served(NETWORK)
+    status.served(OTHER, instances=["i-2"])
+
+
+def nothing(_status: Status) -> None:
+    """Leave it."""
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "is_served", "reasons"),
+    [
+        (nothing, ALL, True, set()),
+        (nothing, (NETWORK, ""), True, {NETWORK, "gateway"}),
+        (nothing, ("", "i-2"), True, {OTHER}),
+        (nothing, ("", "i-3"), False, set()),
+        (nothing, ("gone", ""), False, {"gateway"}),
+        (not_ready, ALL, False, set()),
+        (not_ready, (NETWORK, ""), True, {NETWORK, "gateway"}),
+        (without_gateway, ALL, True, set()),
+        (without_gateway, (NETWORK, ""), False, {NETWORK}),
+        (without_gateway, ("", "i-1"), False, {NETWORK, OTHER}),
+        (failed_gateway, ALL, False, {"gateway"}),
+        (failed_gateway, (NETWORK, ""), False, {NETWORK, "gateway"}),
+        (failed_gateway, ("", "i-2"), False, {OTHER, "gateway"}),
+        (failed_network, ALL, False, {NETWORK}),
+        (failed_network, (NETWORK, ""), False, {NETWORK, "gateway"}),
+        (failed_network, (OTHER, ""), True, {OTHER, "gateway"}),
+        (failed_network, ("", "i-1"), True, {NETWORK, OTHER}),
+        (failed_network, ("", "i-2"), True, {NETWORK, OTHER}),
+        (failed_from_the_start, ("", "i-3"), False, {NETWORK}),
+        (gone_network, ALL, True, set()),
+        (gone_network, (NETWORK, ""), False, {"gateway"}),
+        (gone_network, ("", "i-1"), True, {OTHER}),
+        (gone_instance, ("", "i-1"), False, set()),
+    ],
+)
+def test_what_is_served_and_what_else_is_reported(
+    change: Callable[[Status], None],
+    asked: tuple[str, str],
+    is_served: bool,
+    reasons: set[str],
+):
+    status = served_status()
+    change(status)
+    report = status.wait(*asked, 0)
+    assert report["served"] is is_served
+    assert set(report["networks"]) == reasons
+
+
+def mended(status: Status) -> None:
+    status.served("gateway")
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "then"),
+    [
+        pytest.param(
+            not_ready,
+            ALL,
+            lambda status: status.waits_for("southbound", ""),
+            id="the agent is ready",
+        ),
+        pytest.param(
+            lambda status: status.rows(synced=False, problems=()),
+            ALL,
+            lambda status: status.rows(synced=True, problems=()),
+            id="the rows are there",
+        ),
+        pytest.param(failed_gateway, (NETWORK, ""), mended, id="a gateway"),
+        pytest.param(
+            gone_network,
+            (NETWORK, ""),
+            lambda status: status.served(NETWORK),
+            id="a network",
+        ),
+        pytest.param(
+            nothing,
+            ("", "i-3"),
+            lambda status: status.served(NETWORK, instances=["i-1", "i-3"]),
+            id="an instance more",
+        ),
+        pytest.param(
+            failed_from_the_start, ALL, gone_network, id="what failed is gone"
+        ),
+    ],
+)
+def test_wait_returns_when_that_changes(
+    before: Callable[[Status], None],
+    asked: tuple[str, str],
+    then: Callable[[Status], None],
+):
+    status = served_status()
+    before(status)
+    assert status.wait(*asked, 0)["served"] is False
+    reports = []
+    waiter = threading.Thread(
+        target=lambda: reports.append(status.wait(*asked, 60)), daemon=True
+    )
+    waiter.start()
+    then(status)
+    waiter.join(5)
+    assert [report["served"] for report in reports] == [True]
+
+
+def test_wait_ends_when_its_time_is_over():
+    status = served_status()
+    began = time.monotonic()
+    assert status.wait("", "i-3", 0.1)["served"] is False
+    assert 0.1 <= time.monotonic() - began < 5
+
+
+def test_instances_are_counted_not_listed():
+    """A status of 400 networks has 140 kB without them."""
+    report = served_status().as_dict()
+    assert report["networks"][OTHER]["instances"] == 2
+    assert "i-2" not in repr(report)

@@ -1,0 +1,122 @@
+"""The status socket: who gets what answer, and how soon."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ovn_metadata.agent.monitor import status_socket
+from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.monitor.status_socket import StatusServer
+from sandbox.waiting import wait_for
+
+QUESTION = {"network": "", "instance": "", "wait_s": 60}
+
+
+@pytest.fixture
+def status() -> Status:
+    made = Status("1.0")
+    made.served("gateway")
+    return made
+
+
+@pytest.fixture
+def path(tmp_path: Path, status: Status) -> Iterator[Path]:
+    path = tmp_path / "status.sock"
+    server = StatusServer(path, status)
+    server.start()
+    yield path
+    server.stop()
+
+
+def connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(str(path))
+    return client
+
+
+def answer(client: socket.socket) -> dict[str, Any]:
+    with client, client.makefile("rb") as stream:
+        made: dict[str, Any] = json.loads(stream.read())
+    return made
+
+
+def plain(status: Status) -> dict[str, Any]:
+    """Return the whole STATUS, as it is after JSON."""
+    made: dict[str, Any] = json.loads(json.dumps(status.as_dict()))
+    return made
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"", id="it closes its side"),
+        pytest.param(b"\n", id="an empty line"),
+        pytest.param(b"\xff\n", id="no text"),
+        pytest.param(b"status\n", id="no JSON"),
+        pytest.param(b"[" * 512, id="deep"),
+        pytest.param(b'{"network": "x"}\n', id="not all of it"),
+        pytest.param(b'["network", "instance", "wait_s"]\n', id="a list"),
+        pytest.param(
+            b'{"network": "", "instance": "", "wait_s": {}}\n', id="no number"
+        ),
+        pytest.param(
+            b'{"network": "", "instance": "", "wait_s": 1%s}\n' % (b"0" * 400),
+            id="no number that can be used",
+        ),
+        pytest.param(b"x" * 512, id="no line"),
+    ],
+)
+def test_without_a_question_a_client_gets_all(path, status, line):
+    client = connected(path)
+    client.sendall(line)
+    client.shutdown(socket.SHUT_WR)
+    assert answer(client) == plain(status)
+
+
+def test_a_client_that_says_nothing_gets_all(path, status):
+    assert answer(connected(path)) == plain(status)
+
+
+def test_a_client_waits_until_it_is_served(path, status):
+    """And others are answered meanwhile."""
+    client = connected(path)
+    client.sendall(json.dumps(QUESTION).encode() + b"\n")
+    other = connected(path)
+    other.shutdown(socket.SHUT_WR)
+    assert answer(other)["ready"] is False
+    status.rows(synced=True, problems=())
+    assert answer(client)["served"] is True
+
+
+def test_nobody_waits_for_longer_than_the_limit(path, monkeypatch):
+    """Or a thread could wait for ever for a client that is gone."""
+    monkeypatch.setattr(status_socket, "MAX_WAIT_S", 0.1)
+    client = connected(path)
+    client.sendall(json.dumps(QUESTION).encode() + b"\n")
+    assert answer(client)["served"] is False
+
+
+def test_one_too_many_is_answered_at_once(tmp_path, status, monkeypatch):
+    """Each that waits has a thread and a descriptor of the agent."""
+    monkeypatch.setattr(status_socket, "_MAX_WAITING", 1)
+    server = StatusServer(tmp_path / "few.sock", status)
+    server.start()
+    first = connected(tmp_path / "few.sock")
+    first.sendall(json.dumps(QUESTION).encode() + b"\n")
+    wait_for(
+        lambda: server._may_wait._value == 0, timeout_s=20, what="the first"
+    )
+    second = connected(tmp_path / "few.sock")
+    second.sendall(json.dumps(QUESTION).encode() + b"\n")
+    assert answer(second)["served"] is False
+    status.rows(synced=True, problems=())
+    assert answer(first)["served"] is True
+    assert server._may_wait.acquire(timeout=20)  # given back
+    server.stop()
