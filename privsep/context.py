@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from . import kernel
-from .errors import PrivilegedError, sendable
+from .errors import NoRootError, PrivilegedError, sendable
 from .keyed_locks import KeyedLocks
 
 # The agent gives up a call that takes longer than this, and its queue tries
@@ -102,7 +102,7 @@ class _Context(priv_context.PrivContext):
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(CALL_TIMEOUT_S)
-            connection.connect(self.address)
+            self._connect(connection)
             connection.settimeout(None)
             # We trust a daemon's answers, even the classes of exceptions.
             if kernel.peer_uid(connection) != 0:
@@ -111,6 +111,17 @@ class _Context(priv_context.PrivContext):
             connection.close()
             raise
         return connection
+
+    def _connect(self, connection: socket.socket) -> None:
+        try:
+            connection.connect(self.address)
+        except ConnectionRefusedError:
+            if not self.address.startswith("\0"):
+                raise  # systemd may listen there again
+            raise NoRootError(
+                "the process that stayed root, to start privileged daemons, "
+                "has ended; restart the agent"
+            ) from None
 
 
 default = _Context(

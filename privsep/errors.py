@@ -30,6 +30,10 @@ class LinkError(PrivilegedError):
     """A link has one of our names but is not ours."""
 
 
+class NoRootError(PrivilegedError):
+    """No daemon can be started any more; only a restart of the agent helps."""
+
+
 def sendable(error: Exception) -> Exception:
     """Return ERROR if the agent can rebuild it, else one with its text.
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ...privsep import kernel, names
+from ...privsep.errors import NoRootError
 from .site import Site
 from .workers import Workers
 from .workqueue import Queues
@@ -48,10 +49,16 @@ class Repairs:
                 self._queue.add(key)
 
     def _try(self, work: Callable[[], None], what: str) -> bool:
-        """Do WORK; on failure log once that WHAT. The caller tries again."""
+        """Do WORK; on failure log once that WHAT. The caller tries again.
+
+        Raises NoRootError, because that would fail for ever: the agent ends,
+        and whatever started it as root starts it again.
+        """
         problem = ""
         try:
             work()
+        except NoRootError:
+            raise
         except Exception as error:  # noqa: BLE001
             problem = f"{what}: {error}"
         if self._site.status.trouble(what, problem):

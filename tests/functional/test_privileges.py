@@ -265,6 +265,40 @@ def test_started_as_root_it_says_why_there_is_no_daemon(as_root):
     assert box.agent.processes() == []
 
 
+def acceptor() -> int:
+    """Return the pid of the agent's child that stayed root."""
+    (pid,) = (
+        int(file.parent.name)
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if b"\0ovn_metadata.privsep.acceptor\0" in file.read_bytes()
+    )
+    return pid
+
+
+def test_without_the_way_to_root_it_ends_and_says_so(as_root):
+    """A container then starts it again. While a daemon lives, it works."""
+    box = as_root
+    box.agent.start()
+    box.agent.wait_ready()
+    os.kill(acceptor(), 9)
+    first, second = (
+        box.neutron.create_port(box.neutron.create_network(name))
+        for name in ("n", "m")
+    )
+    (instance,) = box.plug([first])
+    wait_served(instance)
+    os.kill(sole("privsep").pid, 9)
+    wait_for(lambda: not box.agent.running, timeout_s=20, what="its end")
+    (line,) = box.agent._daemon.output.read_text().splitlines()
+    assert line.startswith("ovn-metadata-agent: the process that stayed ")
+    assert "restart the agent" in line
+    wait_served(instance)
+    box.agent.start()
+    box.agent.wait_ready()
+    (other,) = box.plug([second])
+    wait_served(other)
+
+
 def test_started_as_root_no_other_user_gets_a_daemon(as_root):
     """Its socket is an abstract one: everybody can connect."""
     box = as_root
