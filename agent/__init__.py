@@ -6,7 +6,8 @@ How a row travels to a haproxy:
           └────────┬───────────┘
                Databases                    connect; heartbeat to Neutron
                    │  rows (core.port_rows parses them)
-               Snapshots                    core.settling: gone, or not seen
+               Snapshots                    core.settling: gone, or not seen;
+                   │                        core.spare: requested, kept
                    │  keys of the networks that changed
                 Queues ◀── Repairs          keys of what changed on the host
                    │  one key, one thread

@@ -13,7 +13,7 @@ IPInterface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VifPort:
-    """A port of an instance that is bound to this chassis."""
+    """A port of an instance that is bound to this chassis, or soon will be."""
 
     logical_port: str
     mac: str  # "fa:16:3e:aa:bb:cc"; the main one, if it may use several
@@ -26,6 +26,8 @@ class VifPort:
     allowed: tuple[tuple[IPAddress, str], ...] = ()
     # The addresses of `virtual` ports that OVN saw this port claim.
     virtual: tuple[IPAddress, ...] = ()
+    # False: it is requested here, and not plugged yet.
+    bound: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class NetworkSnapshot:
     """One network on this chassis, as the Southbound database has it.
 
     `complete` is False while the server has not sent the localport that we
-    requested. Until then the network is left alone.
+    requested. Until then the network is left alone. `kept`: its last port has
+    gone, and `ports` are those that it had; they are served no more.
     """
 
     network: str
@@ -51,6 +54,15 @@ class NetworkSnapshot:
     localport: Localport | None
     ports: tuple[VifPort, ...]  # sorted by logical port
     complete: bool = True
+    kept: bool = False
+
+    @property
+    def spare(self) -> str:
+        """Why it is here without a bound port; "" if it has one."""
+        if self.kept:
+            return "kept"
+        is_bound = any(port.bound for port in self.ports)
+        return "" if is_bound else "requested"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class ChassisSnapshot:
     nb_cfg: int = 0  # SB_Global's
     # Set by `core.settling`. `settled`: a network that is not in `networks`
     # has left this chassis. `gone`: those that have left before `settled`.
+    # Then `core.spare` adds those that are kept.
     settled: bool = False
     gone: frozenset[str] = frozenset()
 
@@ -138,6 +151,7 @@ class MetadataNetwork:
     onlink: tuple[IPAddress, ...]
     instances: tuple[tuple[IPAddress, Instance], ...]  # sorted by address
     conflicts: tuple[str, ...] = ()  # why an address is left out
+    spare: str = ""  # see NetworkSnapshot
 
     @property
     def has_ipv6(self) -> bool:

@@ -41,7 +41,9 @@ class Service:
             interval_s=lambda: site.settings().resolve_interval_s,
         )
         self._queues = Queues()
-        self._snapshots = Snapshots(self._queues, site.status)
+        self._snapshots = Snapshots(
+            self._queues, site.status, lambda: site.settings().spare_networks
+        )
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._databases = Databases(

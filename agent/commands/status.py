@@ -247,9 +247,10 @@ def render(status: dict[str, Any]) -> str:
         elif network == "gateway":
             lines.append("gateway: serves")
         else:
+            why = f" ({entry['spare']})" if entry.get("spare") else ""
             lines.append(
                 f"{network}: serves {entry['instances']} instances on "
-                f"{', '.join(entry['addresses'])}"
+                f"{', '.join(entry['addresses'])}{why}"
             )
         lines += [f"  left out: {text}" for text in entry["conflicts"]]
         lines += _shares(entry)

@@ -174,6 +174,24 @@ class FairShare:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SpareNetworks:
+    """The networks that are ready without a port plugged here."""
+
+    limit: int = _own("spare_networks", values.whole(0, 4096), "64")
+    """At most this many networks are ready on this host without a bound port,
+    the newest ones. Either Neutron wants a port to be bound here (for up to 10
+    minutes), or the last one has gone (see network_keep_time). Each of them
+    has a namespace and a haproxy. 0: a network is ready only after its first
+    port is bound, and is removed with its last one."""
+    keep_s: int = _own(
+        "network_keep_time", values.whole(0, values.MAX_SECONDS), "120"
+    )
+    """Seconds for which a network is kept after its last port has gone. A port
+    that comes back in this time finds it ready. Meanwhile no address is served
+    there. 0: it is removed at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Vswitch:
     """The connection to this host's Open vSwitch database."""
 
@@ -236,6 +254,7 @@ class Settings:
     timeouts: Timeouts
     rate_limit: RateLimit
     fair_share: FairShare
+    spare_networks: SpareNetworks
     state_path: Path = _main(
         "state_path", values.STATE_PATH, "/var/lib/neutron", restart=True
     )
@@ -366,6 +385,7 @@ GROUPS: dict[str, type] = {
     "timeouts": Timeouts,
     "rate_limit": RateLimit,
     "fair_share": FairShare,
+    "spare_networks": SpareNetworks,
 }
 
 # Options of Neutron's agent without effect here. Their values are read only

@@ -32,12 +32,14 @@ def desired_network(
     """Return what the network of SNAPSHOT needs; None to tear it down.
 
     A network is served while it has a localport and one of its VIF ports is
-    on this chassis. IPV6 is False if the kernel has no IPv6.
+    on this chassis, or requested there. One that is kept stays provisioned
+    for no instance. IPV6 is False if the kernel has no IPv6.
     """
     localport = snapshot.localport
     if localport is None or not snapshot.ports:
         return None
-    instances, macs, conflicts = identity.assign(snapshot.ports)
+    ports = () if snapshot.kept else snapshot.ports
+    instances, macs, conflicts = identity.assign(ports)
     addresses = _served_addresses(localport, snapshot.ports, ipv6=ipv6)
     own = {cidr.ip for cidr in addresses | localport.cidrs}
     versions = {cidr.version for cidr in addresses}
@@ -63,6 +65,7 @@ def desired_network(
         onlink=tuple(sorted(onlink, key=_number)),
         instances=tuple(sorted(instances.items(), key=_by_address)),
         conflicts=conflicts,
+        spare=snapshot.spare,
     )
 
 

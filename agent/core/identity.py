@@ -7,8 +7,14 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from ..model import Instance, IPAddress, VifPort
+
+# Of a claim: whether its port is not bound, and the place of the claim in
+# what `claimed_addresses` returns. The lowest one wins.
+_Rank: TypeAlias = tuple[bool, int]
+_ALLOWED = 2
 
 
 def link_local_address(mac: str) -> ipaddress.IPv6Address:
@@ -64,33 +70,39 @@ def assign(
     such claims it is served to no one: it is in neither result, whatever the
     order of PORTS. The same holds if another port may use its MAC, because
     that port could get the answers. Allowed address pairs that several ports
-    have are not a conflict.
+    have are not a conflict. OVN delivers nothing from or to a port that is
+    not bound, so any claim of a bound port takes precedence over its claims.
     """
-    owners: dict[IPAddress, tuple[list[tuple[VifPort, str]], ...]] = {}
+    owners: dict[IPAddress, dict[_Rank, list[tuple[VifPort, str]]]] = {}
     users: dict[str, list[VifPort]] = {}  # of each MAC
     for port in ports:
         for mac in port.macs:
             users.setdefault(mac, []).append(port)
         for rank, claims in enumerate(claimed_addresses(port)):
             for address, mac in claims.items():
-                by_rank = owners.setdefault(address, ([], [], []))
-                by_rank[rank].append((port, mac))
+                key = not port.bound, rank
+                by_rank = owners.setdefault(address, {})
+                by_rank.setdefault(key, []).append((port, mac))
     instances: dict[IPAddress, Instance] = {}
     neighbours: dict[IPAddress, str] = {}
     conflicts = []
-    for address, (given, virtual, allowed) in owners.items():
-        best = given or virtual or allowed
-        port, mac = best[0]
-        rivals = [rival for rival, _ in best]
+    for address, by_rank in owners.items():
+        best = min(by_rank)
+        port, mac = by_rank[best][0]
+        rivals = [rival for rival, _ in by_rank[best]]
         what = "claimed by ports"
         if len(rivals) == 1:
-            rivals = users.get(mac, rivals)
+            rivals += [
+                user
+                for user in users.get(mac, ())
+                if user is not port and user.bound >= port.bound
+            ]
             what = f"has the MAC {mac} of ports"
         if len(rivals) == 1:
             neighbours[address] = mac
             if port.instance:
                 instances[address] = Instance(port.instance, port.project)
-        elif best is not allowed:
+        elif best[1] != _ALLOWED:
             names = ", ".join(sorted(each.logical_port for each in rivals))
             conflicts.append(f"{address} {what} {names}")
     return instances, neighbours, tuple(sorted(conflicts))

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from ...privsep import names
 
 Clause: TypeAlias = list[Any]
+
+# Since OVN 21.12: where the port is to be bound. Neutron sets it before Nova
+# plugs the port.
+REQUESTED = "requested_chassis"
+# Since OVN 22.06. They also have the destination of a live migration.
+_ADDITIONAL = ("additional_chassis", "requested_additional_chassis")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,20 +42,26 @@ def port_conditions(
     chassis: uuid.UUID | None,
     networks: Iterable[LocalNetwork],
     *,
-    has_additional_chassis: bool,
+    columns: Collection[str],
 ) -> dict[str, list[Clause]]:
     """Return the conditions for Port_Binding and Datapath_Binding.
 
-    Ports: those bound to CHASSIS (None: it has no row, so no ports) and the
-    localport of each of NETWORKS. A localport is found by its device id and
-    then monitored by its name, which costs the server a third of that.
+    Ports: those bound to CHASSIS (None: it has no row, so no ports) or
+    requested there, and the localport of each of NETWORKS. COLUMNS are those
+    that Port_Binding has. A localport is found by its device id and then
+    monitored by its name, which costs the server a third of that.
     """
     ports: list[Clause] = []
     if chassis is not None:
         ports.append(chassis_clause(chassis))
-        if has_additional_chassis:
-            value = ["set", [["uuid", str(chassis)]]]
-            ports.append(["additional_chassis", "includes", value])
+        reference = ["uuid", str(chassis)]
+        if REQUESTED in columns:
+            ports.append([REQUESTED, "==", reference])
+        ports += [
+            [column, "includes", ["set", [reference]]]
+            for column in _ADDITIONAL
+            if column in columns
+        ]
     datapaths: set[uuid.UUID] = set()
     clauses: dict[str, Clause] = {}
     for network in networks:

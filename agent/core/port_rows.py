@@ -26,9 +26,10 @@ from . import identity
 from .addresses import UnusableRowError, parse_allowed, parse_cidr, parse_macs
 from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 
-# What an instance's port can be: "" a VIF, "external" one behind SR-IOV or
+# What an instance's port can be: a VIF, or "external", one behind SR-IOV or
 # baremetal (ovn-sb(5), Port_Binding type).
-_VIF_TYPES = ("", "external")
+_VIF = ""
+_VIF_TYPES = (_VIF, "external")
 _LOCALPORT = "localport"
 # An address that ports may use one after the other (its virtual parents).
 _VIRTUAL = "virtual"
@@ -57,17 +58,35 @@ class PortRow:
     parent_port: str = ""
     chassis: uuid.UUID | None = None
     additional_chassis: frozenset[uuid.UUID] = frozenset()
+    requested_chassis: uuid.UUID | None = None
+    requested_additional_chassis: frozenset[uuid.UUID] = frozenset()
     port_security: Sequence[str] = ()
     virtual_parent: str = ""  # the logical port that uses it now
 
 
 def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
-    """Tell whether ROW is an instance's port and is bound to CHASSIS."""
+    """Tell whether ROW is an instance's port that CHASSIS has to serve."""
     return (
         chassis is not None
         and row.type in _VIF_TYPES
-        and (row.chassis == chassis or chassis in row.additional_chassis)
+        and (_is_bound(row, chassis) or _is_requested(row, chassis))
     )
+
+
+def _is_bound(row: PortRow, chassis: uuid.UUID | None) -> bool:
+    return row.chassis == chassis or chassis in row.additional_chassis
+
+
+def _is_requested(row: PortRow, chassis: uuid.UUID | None) -> bool:
+    """Tell whether ROW is to be bound to CHASSIS, to this one as well.
+
+    A port that moves stays bound to the chassis it comes from. An external
+    port is bound to a gateway, whatever is requested.
+    """
+    if row.type != _VIF:
+        return False
+    is_free = row.chassis is None and row.requested_chassis == chassis
+    return is_free or chassis in row.requested_additional_chassis
 
 
 def is_metadata_port(row: PortRow) -> bool:
@@ -269,7 +288,7 @@ def _to_ask_for(
 def _read_ports(
     rows: Iterable[PortRow], chassis: uuid.UUID | None, problems: list[str]
 ) -> tuple[dict[str, _Network], list[uuid.UUID | None]]:
-    """Return the networks with instances' ports on CHASSIS.
+    """Return the networks with instances' ports on CHASSIS, or soon there.
 
     Also the datapaths of ports that can't be served, whose reasons are
     added to PROBLEMS.
@@ -303,7 +322,11 @@ def _read_ports(
             )
         used = virtual.get((row.datapath, row.logical_port), ())
         entry = networks.setdefault(network, _Network())
-        entry.ports.append(dataclasses.replace(port, virtual=tuple(used)))
+        entry.ports.append(
+            dataclasses.replace(
+                port, virtual=tuple(used), bound=_is_bound(row, chassis)
+            )
+        )
         if row.datapath is not None:
             entry.datapaths.add(row.datapath)
     return networks, unserved

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Iterable, Mapping
 
-from ..model import ChassisSnapshot, NetworkSnapshot, VifPort
+from ..model import ChassisSnapshot, IPAddress, NetworkSnapshot, VifPort
 from . import identity
 
 # How long an ovn-controller that starts may take to claim its ports.
@@ -33,8 +34,9 @@ class Settled:
     was_missing: bool = False
     # When the grace period ends; None if it has ended.
     settles_at: float | None = None
-    # Networks and ports that were seen bound in that time. One of them that
-    # is missing from the rows now is really gone.
+    # Networks and ports that were seen in that time. One of them that is
+    # missing from the rows now is really gone. A port that was bound before
+    # has to be seen bound: ovn-northd requests it before it is claimed.
     seen: frozenset[str] = frozenset()
 
 
@@ -50,12 +52,24 @@ def settle(
     state = _with_deadline(last, rows, now=now, connected=connected)
     is_settled = rows.synced and state.settles_at is None
     networks = dict(rows.networks)
+    in_rows = _places(networks)
     if not is_settled:
-        # These are bound here or elsewhere by now, or they are really gone.
-        certain = _ports(rows) | (state.seen if rows.synced else set())
+        # A port that was seen, or is bound, is where the rows have it.
+        seen = state.seen if rows.synced else frozenset()
         for key, before in last.snapshot.networks.items():
-            held = [p for p in before.ports if p.logical_port not in certain]
+            held = [
+                port
+                for port in before.ports
+                if port.logical_port not in seen
+                and in_rows.get(port.logical_port, (key, False))
+                == (key, False)
+            ]
             networks |= _hold(networks.get(key), before, held)
+    if state.settles_at is not None:
+        as_in_rows = in_rows.items() & _places(networks).items()
+        seen = state.seen | rows.networks.keys()
+        seen |= {port for port, _ in as_in_rows}
+        state = dataclasses.replace(state, seen=seen)
     gone = state.seen - networks.keys() if rows.synced else frozenset()
     snapshot = dataclasses.replace(
         rows, networks=networks, settled=is_settled, gone=gone
@@ -75,7 +89,9 @@ def _with_deadline(
         last = dataclasses.replace(last, was_missing=True)
     elif rows.synced and (last.was_missing or rows.chassis != last.chassis):
         is_start = last.chassis is None and not last.was_missing
-        is_running = is_start and bool(rows.networks)
+        is_running = is_start and not all(
+            network.spare for network in rows.networks.values()
+        )
         delay_s = START_SETTLE_S if is_running else SETTLE_S
         last = Settled(last.snapshot, rows.chassis, settles_at=now + delay_s)
     until = last.settles_at
@@ -83,16 +99,18 @@ def _with_deadline(
         until = max(until, now + SETTLE_S)
     if until is None or now >= until:
         return dataclasses.replace(last, settles_at=None, seen=frozenset())
-    seen = last.seen | rows.networks.keys() | _ports(rows)
-    return dataclasses.replace(last, settles_at=until, seen=seen)
+    return dataclasses.replace(last, settles_at=until)
 
 
-def _ports(rows: ChassisSnapshot) -> frozenset[str]:
-    return frozenset(
-        port.logical_port
-        for network in rows.networks.values()
+def _places(
+    networks: Mapping[str, NetworkSnapshot],
+) -> dict[str, tuple[str, bool]]:
+    """Return port -> its network, and whether it is bound."""
+    return {
+        port.logical_port: (key, port.bound)
+        for key, network in networks.items()
         for port in network.ports
-    )
+    }
 
 
 def _hold(
@@ -101,24 +119,25 @@ def _hold(
     """Return CURRENT with the ports HELD of LAST, by network; or nothing.
 
     A port is dropped if another port has, or may use, its address or MAC by
-    now. The localport of LAST is kept while CURRENT has none yet.
+    now; a bound one only if the other one is bound. A port that is requested
+    in CURRENT counts as bound, if it was. The localport of LAST is kept
+    while CURRENT has none yet.
     """
     if current is None and not held:
         return {}
     here = current.ports if current else ()
-    macs = {mac for port in here for mac in port.macs}
     taken = {
-        address
-        for port in here
-        for claims in identity.claimed_addresses(port)
-        for address in claims
+        bound: _claims(port for port in here if port.bound >= bound)
+        for bound in (True, False)
     }
-    kept = [
-        port
-        for port in held
-        if not port.macs & macs
-        and not taken & {address for address, _ in port.addresses}
-    ]
+    ports = {port.logical_port: port for port in here}
+    for old in held:
+        newest = ports.get(old.logical_port, old)
+        port = dataclasses.replace(newest, bound=old.bound)
+        macs, addresses = taken[port.bound]
+        own = {address for address, _ in port.addresses}
+        if not port.macs & macs and not own & addresses:
+            ports[port.logical_port] = port
     network = current or last
     localport = network.localport
     complete = network.complete
@@ -128,8 +147,19 @@ def _hold(
         localport = last.localport
     network = dataclasses.replace(
         network,
-        ports=tuple(sorted((*here, *kept), key=lambda p: p.logical_port)),
+        ports=tuple(ports[name] for name in sorted(ports)),
         localport=localport,
         complete=complete,
     )
     return {network.network: network}
+
+
+def _claims(ports: Iterable[VifPort]) -> tuple[set[str], set[IPAddress]]:
+    """Return the MACs and the addresses that PORTS may use."""
+    macs: set[str] = set()
+    addresses: set[IPAddress] = set()
+    for port in ports:
+        macs |= port.macs
+        for claims in identity.claimed_addresses(port):
+            addresses |= claims.keys()
+    return macs, addresses

@@ -20,6 +20,8 @@ class NetworkStatus:
     since: float = 0.0  # seconds since the epoch, of the last change
     addresses: tuple[str, ...] = ()
     instances: int = 0
+    # Why it is ready without a bound port: "requested", "kept" or "".
+    spare: str = ""
     digest: str = ""
     reconciles: int = 0  # that succeeded
     failures: int = 0  # reconciles that did not
@@ -90,6 +92,7 @@ class Status:
         *,
         addresses: Iterable[str] = (),
         instances: Collection[str] = (),
+        spare: str = "",
         digest: str = "",
         conflicts: Iterable[str] = (),
     ) -> list[str]:
@@ -108,6 +111,7 @@ class Status:
             entry.addresses = tuple(addresses)
             self._instances[network] = frozenset(instances)
             entry.instances = len(self._instances[network])
+            entry.spare = spare
             entry.digest = digest
             self._lock.notify_all()
             before, entry.conflicts = entry.conflicts, tuple(conflicts)

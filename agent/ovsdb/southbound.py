@@ -45,6 +45,8 @@ _COLUMNS = {
         "datapath",
         "chassis",
         "additional_chassis",
+        "requested_chassis",
+        "requested_additional_chassis",
         "parent_port",
         "port_security",
         "virtual_parent",
@@ -82,8 +84,14 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         self._wanted: dict[str, list[monitoring.Clause]] = {}
         self._cluster: uuid.UUID | None = None
         self._published = self.change_seqno, self.cond_seqno
-        columns = self.tables["Port_Binding"].columns
-        self._has_additional = "additional_chassis" in columns
+        self._columns = frozenset(self.tables["Port_Binding"].columns)
+        if monitoring.REQUESTED not in self._columns:
+            LOG.info(
+                "%s has no Port_Binding.%s (OVN before 21.12): a network is "
+                "served only once its port is bound",
+                SCHEMA,
+                monitoring.REQUESTED,
+            )
         self._apply(monitoring.chassis_conditions(chassis_name))
         self._apply({"Port_Binding": [], "Datapath_Binding": []})
         # The IDL sends them when it connects. Until then this flag would
@@ -162,7 +170,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             is_filled=self._is_filled(),
         )
         wanted = monitoring.port_conditions(
-            chassis, asked, has_additional_chassis=self._has_additional
+            chassis, asked, columns=self._columns
         )
         current = {table: self.tables[table].condition for table in wanted}
         current = {
@@ -209,10 +217,7 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def _port_row(self, row: Any) -> port_rows.PortRow:
         """Return the IDL's ROW as plain values."""
-        # A required reference whose row is not here yet reads as None;
-        # the uuid itself is in the datum only.
-        datapath = row._data["datapath"].values
-        datapath_id = next((key.value for key in datapath), None)
+        datapath_id = next(iter(_references(row, "datapath")), None)
         known = self.tables["Datapath_Binding"].rows.get(datapath_id)
         return port_rows.PortRow(
             logical_port=row.logical_port,
@@ -222,15 +227,32 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             datapath=datapath_id,
             datapath_ids=dict(known.external_ids) if known else None,
             parent_port=next(iter(row.parent_port), ""),
-            # Only this chassis' row is monitored: others don't resolve.
-            chassis=next((c.uuid for c in row.chassis), None),
-            additional_chassis=frozenset(
-                c.uuid for c in getattr(row, "additional_chassis", ())
+            chassis=next(iter(_references(row, "chassis")), None),
+            additional_chassis=_references(row, "additional_chassis"),
+            requested_chassis=next(
+                iter(_references(row, "requested_chassis")), None
+            ),
+            requested_additional_chassis=_references(
+                row, "requested_additional_chassis"
             ),
             # Old schemas have neither.
             port_security=list(getattr(row, "port_security", ())),
             virtual_parent=next(iter(getattr(row, "virtual_parent", ())), ""),
         )
+
+
+def _references(row: Any, column: str) -> frozenset[uuid.UUID]:
+    """Return the uuids in COLUMN of ROW; none if the schema lacks it.
+
+    The attributes of ROW have only those whose rows are here, and of the
+    chassis only this one's row is monitored.
+    """
+    datum = row._data.get(column)
+    return (
+        frozenset()
+        if datum is None
+        else frozenset(key.value for key in datum.values)
+    )
 
 
 class Southbound(Database):

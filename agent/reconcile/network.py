@@ -165,6 +165,7 @@ class Reconciler:
             network,
             addresses=addresses,
             instances=instances,
+            spare=desired.spare,
             digest=digest,
             conflicts=desired.conflicts,
         )

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from ...privsep import names
-from ..core import settling
+from ..config.settings import SpareNetworks
+from ..core import settling, spare
 from ..model import (
     ChassisSnapshot,
     NetworkSnapshot,
@@ -29,14 +30,16 @@ LOG = logging.getLogger(__name__)
 class Snapshots:
     """Hold the newest snapshots; put keys of changed networks in QUEUES.
 
-    `chassis` is what to act on, by `core.settling`; `vswitch` is as the rows
-    are. Both are frozen and replaced as a whole; any thread may read them.
+    `chassis` is what to act on, by `core.settling` and `core.spare`;
+    `vswitch` is as the rows are. Both are frozen and replaced as a whole; any
+    thread may read them.
     """
 
     def __init__(
         self,
         queues: Queues,
         status: Status,
+        spare_networks: Callable[[], SpareNetworks],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -44,11 +47,13 @@ class Snapshots:
         self.vswitch = VswitchSnapshot()
         self._queues = queues
         self._status = status
+        self._spare_networks = spare_networks
         self._clock = clock
         # Rows arrive on one thread; the grace period ends on another.
         self._lock = threading.Lock()
         self._rows = self.chassis
         self._settled = settling.Settled()
+        self._spare = spare.Spare()
 
     def take_chassis(self, rows: ChassisSnapshot) -> None:
         """Take ROWS of Southbound (on its IDL's thread)."""
@@ -61,22 +66,34 @@ class Snapshots:
             self._queues.resync()
 
     def settle(self, *, connected: bool) -> float:
-        """End the grace period if its time is over.
+        """End the grace period, and what `core.spare` has, in its time.
 
         CONNECTED is whether the Southbound server is connected. Returns the
         seconds until the next call is due; infinite if none is.
         """
         with self._lock:
             self._settle(connected=connected)
-            until = self._settled.settles_at
-        return math.inf if until is None else max(0, until - self._clock())
+            settles_at = self._settled.settles_at
+            due_at = math.inf if settles_at is None else settles_at
+            due_at = min(due_at, self._spare.due_at)
+        return max(0, due_at - self._clock())
 
     def _settle(self, *, connected: bool) -> None:
         last, before = self._settled, self.chassis
+        now = self._clock()
         self._settled = settling.settle(
-            last, self._rows, now=self._clock(), connected=connected
+            last, self._rows, now=now, connected=connected
         )
-        self.chassis = self._settled.snapshot
+        settings = self._spare_networks()
+        self._spare = spare.add_spare(
+            self._spare,
+            self._settled.snapshot,
+            limit=settings.limit,
+            keep_s=settings.keep_s,
+            now=now,
+            connected=connected,
+        )
+        self.chassis = self._spare.snapshot
         if last.chassis not in (None, self._settled.chassis):
             LOG.info("ovn-controller has made its Chassis row again")
         old, new = before.networks, self.chassis.networks

@@ -25,6 +25,11 @@ LOG = host.LOG_FOLDER / "ovn-metadata-agent.log"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Options = Mapping[tuple[str, str], str]
+# The agent's own defaults, in place of `_defaults`.
+SPARE: Options = {
+    ("ovn_metadata_agent", "spare_networks"): "64",
+    ("ovn_metadata_agent", "network_keep_time"): "120",
+}
 # Characters: that it logged, and that it printed.
 Mark = tuple[int, int]
 
@@ -252,6 +257,9 @@ class Agent:
             else "",
             ("DEFAULT", "state_path"): str(host.HOME),
             ("DEFAULT", "metadata_workers"): "2",
+            # Tests see at once what a port that is unplugged leaves behind.
+            ("ovn_metadata_agent", "spare_networks"): "0",
+            ("ovn_metadata_agent", "network_keep_time"): "0",
             ("ovs", "ovsdb_connection"): ovn.OVS_REMOTE,
             ("ovn", "ovn_sb_connection"): ovn.SB_REMOTE,
         }

@@ -20,6 +20,7 @@ from ovn_metadata.agent.config.settings import (
     RateLimit,
     Settings,
     Southbound,
+    SpareNetworks,
     Timeouts,
     Vswitch,
     all_options,
@@ -90,6 +91,7 @@ DEFAULTS = Settings(
         greedy_requests=16,
         logged_rate=50,
     ),
+    spare_networks=SpareNetworks(limit=64, keep_s=120),
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),
     reconcile_workers=4,
     resync_interval_s=60,
@@ -227,6 +229,8 @@ greedy_requests = 17
 logged_rate = 18
 resolve_interval = 19
 resync_interval = 20
+spare_networks = 21
+network_keep_time = 22
 privileged_config = /etc/p.conf
 service_user = root
 chassis_name = c-2
@@ -263,6 +267,7 @@ def test_every_option_arrives_in_its_field(load: Load, pem: Path):
         timeouts=Timeouts(4, 5, 6, 7, 8),
         rate_limit=RateLimit(True, (4, 6), 9, 10, 11, 12),
         fair_share=FairShare(14, 15, 16, 17, 18),
+        spare_networks=SpareNetworks(21, 22),
         status_socket=Path("/run/s.sock"),
         reconcile_workers=13,
         resync_interval_s=20,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovn_metadata.agent.core import identity
-from ovn_metadata.agent.model import Instance, VifPort
+from ovn_metadata.agent.model import Instance, IPAddress, VifPort
 
 MACS = [f"fa:16:3e:00:00:{number:02x}" for number in range(4)]
 ADDRESSES = [ipaddress.ip_address(f"10.0.0.{number}") for number in range(4)]
@@ -147,6 +147,67 @@ def test_subport(instance, parent, expected):
     assert (found.addresses, found.macs) == (port.addresses, port.macs)
 
 
+REQUESTED = {"bound": False}
+
+
+@pytest.mark.parametrize(
+    ("bound", "requested", "owner"),
+    [
+        pytest.param({}, {}, "a", id="both are given it"),
+        pytest.param(
+            {"addresses": (), "allowed": ((ADDRESSES[0], MACS[0]),)},
+            {},
+            "a",
+            id="the bound one is allowed to use it",
+        ),
+        pytest.param(
+            {"addresses": ()}, {}, "b", id="the bound one does not claim it"
+        ),
+        pytest.param(
+            {"addresses": (), "macs": frozenset(MACS[:2])},
+            {},
+            "",
+            id="the bound one may use the MAC of the other",
+        ),
+        pytest.param(
+            {},
+            {"macs": frozenset(MACS[:2])},
+            "a",
+            id="the other may use the MAC of the bound one",
+        ),
+        pytest.param(REQUESTED, {}, "", id="neither is bound"),
+    ],
+)
+def test_a_bound_port_takes_precedence_over_one_that_is_not(
+    bound, requested, owner
+):
+    """OVN delivers nothing from or to a port that is not bound."""
+    first = vif("a", "10.0.0.0", macs=(MACS[0],))
+    second = vif("b", "10.0.0.0", macs=(MACS[1],))
+    ports = [
+        dataclasses.replace(first, **bound),
+        dataclasses.replace(second, **(REQUESTED | requested)),
+    ]
+    for order in (ports, ports[::-1]):
+        instances, macs, conflicts = identity.assign(order)
+        named = any(text.startswith("10.0.0.0 ") for text in conflicts)
+        assert named is not bool(owner)
+        if owner:
+            assert instances[ADDRESSES[0]].instance == f"i-{owner}"
+            assert macs[ADDRESSES[0]] == {"a": MACS[0], "b": MACS[1]}[owner]
+        else:
+            assert ADDRESSES[0] not in instances
+
+
+def test_a_mac_that_only_another_port_has_is_of_both():
+    """An address pair's MAC that is missing from the port's own MACs."""
+    port = dataclasses.replace(
+        vif("a", macs=(MACS[0],)), allowed=((ADDRESSES[0], MACS[1]),)
+    )
+    instances, _, _ = identity.assign([port, vif("b", macs=(MACS[1],))])
+    assert ADDRESSES[0] not in instances
+
+
 claims = st.sets(st.sampled_from(ADDRESSES))
 
 
@@ -155,6 +216,7 @@ claims = st.sets(st.sampled_from(ADDRESSES))
         st.tuples(
             *(claims, claims, claims),
             st.sets(st.sampled_from(MACS), min_size=1),
+            st.booleans(),
         ),
         max_size=6,
     ),
@@ -166,8 +228,9 @@ def test_the_order_of_ports_does_not_matter(found, random):
             vif(f"p{number}", *map(str, given_), macs=tuple(sorted(macs))),
             virtual=tuple(sorted(virtual)),
             allowed=tuple((a, min(macs)) for a in sorted(allowed)),
+            bound=bound,
         )
-        for number, (given_, virtual, allowed, macs) in enumerate(found)
+        for number, (given_, virtual, allowed, macs, bound) in enumerate(found)
     ]
     expected = identity.assign(ports)
     random.shuffle(ports)
@@ -178,17 +241,35 @@ def test_the_order_of_ports_does_not_matter(found, random):
     assert not named & instances.keys()
     for address, who in instances.items():
         (owner,) = (p for p in ports if p.instance == who.instance)
-        # Answers reach the owner and no other.
-        assert neighbours[address] in owner.macs
-        assert not any(
-            neighbours[address] in p.macs for p in ports if p is not owner
-        )
-        # No other port was given it.
+        # Answers reach the owner and no other, as far as one can be reached.
         others = [p for p in ports if p is not owner]
-        assert not any(address in dict(p.addresses) for p in others)
-    given_once = [a for p in ports for a in dict(p.addresses)]
-    for address in given_once:
-        assert (address in instances) is (address not in named)
+        rivals = [p for p in others if p.bound or not owner.bound]
+        assert neighbours[address] in owner.macs
+        assert not any(neighbours[address] in p.macs for p in rivals)
+        # No other port was given it, and no bound one may use it if this one
+        # is not bound.
+        assert not any(address in dict(p.addresses) for p in rivals)
+        if not owner.bound:
+            assert not any(may_use(p, address) for p in others if p.bound)
+    for port in ports:
+        for address in dict(port.addresses):
+            if port.bound or not any(may_use(p, address) for p in ports):
+                assert (address in instances) is (address not in named)
+    # Ports that are not bound change nothing for those that are.
+    bound_ones = {p.instance for p in ports if p.bound}
+    alone, _, _ = identity.assign([p for p in ports if p.bound])
+    assert alone == {
+        address: who
+        for address, who in instances.items()
+        if who.instance in bound_ones
+    }
+
+
+def may_use(port: VifPort, address: IPAddress) -> bool:
+    """Return whether PORT is bound and has any claim on ADDRESS."""
+    return port.bound and any(
+        address in each for each in identity.claimed_addresses(port)
+    )
 
 
 @given(st.text(), st.text())

@@ -19,6 +19,13 @@ ALSO_OURS = [
     "includes",
     ["set", [["uuid", str(CHASSIS)]]],
 ]
+REQUESTED = ["requested_chassis", "==", ["uuid", str(CHASSIS)]]
+ALSO_REQUESTED = ["requested_additional_chassis", *ALSO_OURS[1:]]
+ALL = (
+    "additional_chassis",
+    "requested_chassis",
+    "requested_additional_chassis",
+)
 BY_DEVICE = [
     "external_ids",
     "includes",
@@ -27,21 +34,34 @@ BY_DEVICE = [
 
 
 @pytest.mark.parametrize(
-    ("chassis", "networks", "additional", "ports", "datapaths"),
+    ("chassis", "networks", "columns", "ports", "datapaths"),
     [
         pytest.param(
-            None, [], True, [], [], id="no chassis row: no port at all"
+            None, [], ALL, [], [], id="no chassis row: no port at all"
         ),
         pytest.param(
-            CHASSIS, [], False, [OURS], [], id="an old schema, nothing bound"
+            CHASSIS, [], (), [OURS], [], id="an old schema, nothing bound"
         ),
         pytest.param(
-            CHASSIS, [], True, [OURS, ALSO_OURS], [], id="nothing bound"
+            CHASSIS,
+            [],
+            ("requested_chassis",),
+            [OURS, REQUESTED],
+            [],
+            id="OVN 21.12",
+        ),
+        pytest.param(
+            CHASSIS,
+            [],
+            ALL,
+            [OURS, REQUESTED, ALSO_OURS, ALSO_REQUESTED],
+            [],
+            id="OVN 22.06 and later",
         ),
         pytest.param(
             CHASSIS,
             [LocalNetwork(None, ISO_DATAPATH, None)],
-            False,
+            (),
             [OURS],
             [ISO_DATAPATH],
             id="a network without a name: its datapath alone",
@@ -49,7 +69,7 @@ BY_DEVICE = [
         pytest.param(
             CHASSIS,
             [LocalNetwork(ISO, ISO_DATAPATH, None)],
-            False,
+            (),
             [OURS, BY_DEVICE],
             [ISO_DATAPATH],
             id="its localport is not known: by device id",
@@ -57,7 +77,7 @@ BY_DEVICE = [
         pytest.param(
             CHASSIS,
             [LocalNetwork(ISO, None, "lp")],
-            False,
+            (),
             [OURS, ["logical_port", "==", "lp"]],
             [],
             id="its localport is known: by name",
@@ -65,17 +85,15 @@ BY_DEVICE = [
         pytest.param(
             CHASSIS,
             [LocalNetwork(ISO, ISO_DATAPATH, "lp")] * 2,
-            False,
+            (),
             [OURS, ["logical_port", "==", "lp"]],
             [ISO_DATAPATH],
             id="a network twice is asked for once",
         ),
     ],
 )
-def test_port_conditions(chassis, networks, additional, ports, datapaths):
-    assert monitoring.port_conditions(
-        chassis, networks, has_additional_chassis=additional
-    ) == {
+def test_port_conditions(chassis, networks, columns, ports, datapaths):
+    assert monitoring.port_conditions(chassis, networks, columns=columns) == {
         "Port_Binding": ports,
         "Datapath_Binding": [
             ["_uuid", "==", ["uuid", str(each)]] for each in datapaths
@@ -89,7 +107,7 @@ def test_the_order_of_networks_does_not_matter():
         LocalNetwork(None, LATE_DATAPATH, "lp"),
     ]
     first, second = (
-        monitoring.port_conditions(CHASSIS, order, has_additional_chassis=True)
+        monitoring.port_conditions(CHASSIS, order, columns=ALL)
         for order in (networks, networks[::-1])
     )
     assert first == second

@@ -65,6 +65,10 @@ VM_LATE = dataclasses.replace(
 )
 
 
+ELSEWHERE = uuid.UUID(int=1)
+REQUESTED = {"chassis": None, "requested_chassis": CHASSIS}
+
+
 def with_ids(row: PortRow, **ids: str) -> PortRow:
     """Return ROW with some of `neutron:...`."""
     more = {f"neutron:{key}": value for key, value in ids.items()}
@@ -128,12 +132,79 @@ def test_network_of(datapath_ids, network_name, expected):
             True,
             id="migrating to here",
         ),
+        pytest.param(REQUESTED, True, id="requested, not bound"),
+        pytest.param(
+            REQUESTED | {"chassis": ELSEWHERE},
+            False,
+            id="requested, bound elsewhere",
+        ),
+        pytest.param(
+            REQUESTED | {"requested_chassis": ELSEWHERE},
+            False,
+            id="requested elsewhere",
+        ),
+        pytest.param(
+            {"requested_chassis": ELSEWHERE}, True, id="bound, not requested"
+        ),
+        pytest.param(
+            {
+                "chassis": ELSEWHERE,
+                "requested_chassis": ELSEWHERE,
+                "requested_additional_chassis": frozenset({CHASSIS}),
+            },
+            True,
+            id="soon migrating to here",
+        ),
+        pytest.param(
+            REQUESTED | {"type": "external"}, False, id="external, requested"
+        ),
+        pytest.param(
+            REQUESTED | {"type": "virtual"}, False, id="virtual, requested"
+        ),
     ],
 )
 def test_is_local(change, local):
     row = dataclasses.replace(VM_ISO, **change)
     assert port_rows.is_local(row, CHASSIS) == local
     assert not port_rows.is_local(row, None)
+    assert not port_rows.is_local(
+        dataclasses.replace(row, chassis=None, additional_chassis=frozenset()),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "bound"),
+    [
+        pytest.param({}, True, id="bound"),
+        pytest.param(REQUESTED, False, id="requested"),
+        pytest.param(
+            {
+                "chassis": ELSEWHERE,
+                "additional_chassis": frozenset({CHASSIS}),
+                "requested_additional_chassis": frozenset({CHASSIS}),
+            },
+            True,
+            id="bound here too",
+        ),
+        pytest.param(
+            {
+                "chassis": ELSEWHERE,
+                "requested_additional_chassis": frozenset({CHASSIS}),
+            },
+            False,
+            id="bound elsewhere, to be bound here too",
+        ),
+    ],
+)
+def test_a_port_is_known_as_bound_or_requested(change, bound):
+    row = dataclasses.replace(VM_ISO, **change)
+    snapshot, asked = snapshot_of(row, LOCALPORT_ISO)
+    (port,) = snapshot.networks[ISO].ports
+    assert port.bound is bound
+    assert asked == [
+        LocalNetwork(ISO, VM_ISO.datapath, LOCALPORT_ISO.logical_port)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def vif(name: str, address: str, *, mac: str = "") -> VifPort:
 
 
 A, B, C = (vif(name, f"10.0.0.{n}") for n, name in enumerate("abc", 10))
+B_ASKED, C_ASKED = (dataclasses.replace(port, bound=False) for port in (B, C))
 # By now another port has, or may use, the address or the MAC that B had.
 TAKES_ADDRESS = vif("t", "10.0.0.11", mac="fa:16:3e:00:00:99")
 TAKES_MAC = vif("t", "10.0.0.99", mac=B.mac)
@@ -111,6 +112,11 @@ class Machine:
         """Return the names of the ports of NETWORK that count."""
         found = self.state.snapshot.networks.get(network)
         return "".join(p.logical_port for p in found.ports) if found else ""
+
+    def bound(self) -> str:
+        """Return the names of the ports of NETWORK that count as bound."""
+        found = self.state.snapshot.networks[NETWORK]
+        return "".join(p.logical_port for p in found.ports if p.bound)
 
     def is_gone(self, network: str = OTHER) -> bool:
         """Return whether NETWORK, which is not in the rows, is really gone."""
@@ -229,6 +235,12 @@ def test_what_was_there_counts_until_it_is_certain(unsure):
         ),
         pytest.param({NETWORK: (TAKES_MAC,)}, "at", id="another has its MAC"),
         pytest.param(
+            {NETWORK: (dataclasses.replace(TAKES_ADDRESS, bound=False),)},
+            "abt",
+            id="another is to have its address",
+        ),
+        pytest.param({OTHER: (B_ASKED,)}, "a", id="one is asked for there"),
+        pytest.param(
             {NETWORK: (MAY_USE,)}, "at", id="another may use its address"
         ),
     ],
@@ -239,6 +251,46 @@ def test_which_ports_are_held(ports, left):
     assert machine.ports() == left
     machine.wait(SETTLE_S)
     assert machine.state.snapshot.networks == machine.rows.networks
+
+
+def test_a_port_that_is_asked_for_again_counts_as_bound_until_it_is():
+    """ovn-northd asks for it before ovn-controller claims it."""
+    machine = settled()
+    machine.see(rows({NETWORK: (B_ASKED, C_ASKED)}, chassis=SECOND))
+    assert machine.bound() == "ab"
+    assert machine.ports() == "abc"
+    machine.see(rows({NETWORK: (B,)}, chassis=SECOND))
+    assert machine.ports() == "ab"
+    # It was seen bound: what the rows have of it since is certain.
+    machine.see(rows({NETWORK: (B_ASKED,)}, chassis=SECOND))
+    assert (machine.ports(), machine.bound()) == ("ab", "a")
+    machine.see(rows({NETWORK: (A, B_ASKED)}, chassis=SECOND))
+    machine.see(rows({NETWORK: (A,)}, chassis=SECOND))
+    assert machine.ports() == "a"
+
+
+def test_a_port_that_is_asked_for_is_bound_no_more_once_it_is_certain():
+    machine = settled()
+    machine.see(rows({NETWORK: (A, B_ASKED)}, chassis=SECOND))
+    machine.wait(SETTLE_S - 0.1)
+    assert machine.bound() == "ab"
+    machine.wait(0.1)
+    assert (machine.ports(), machine.bound()) == ("ab", "a")
+
+
+def test_a_new_owner_of_an_address_is_bound_before_the_old_one_is_held():
+    """Both were bound in turn; the old one is asked for, not bound."""
+    machine = settled()
+    asked = {NETWORK: (B_ASKED, TAKES_ADDRESS)}
+    machine.see(rows(asked, chassis=SECOND))
+    assert machine.bound() == "at"
+    assert machine.ports() == "abt"
+
+
+def test_ports_that_are_only_asked_for_are_no_sign_of_ovn_controller():
+    """A host that starts: it has the Chassis row of before, and no claims."""
+    machine = Machine(rows({NETWORK: (B_ASKED,)}))
+    assert machine.state.settles_at == machine.now + SETTLE_S
 
 
 def test_what_is_certain_goes_at_once():
@@ -289,7 +341,9 @@ def drawn(lot: random.Random) -> ChassisSnapshot:
         place = lot.choice((NETWORK, OTHER, ""))
         names = {p.logical_port for here in ports.values() for p in here}
         if place and port.logical_port not in names:
-            ports[place] = (*ports.get(place, ()), port)
+            bound = lot.random() < 0.7
+            drawn = dataclasses.replace(port, bound=bound)
+            ports[place] = (*ports.get(place, ()), drawn)
     return rows(
         ports,
         chassis=lot.choice((FIRST, FIRST, SECOND, None)),
@@ -323,8 +377,10 @@ def check_rights(machine: Machine) -> None:
         seen = machine.rows.networks.get(key)
         if seen is None:
             continue
-        assert {*seen.ports} <= {*network.ports}
-        wanted, _, conflicts = identity.assign(seen.ports)
+        bound = [port for port in seen.ports if port.bound]
+        assert {*bound} <= {*network.ports}
+        assert {p.logical_port for p in seen.ports} <= {*names}
+        wanted, _, conflicts = identity.assign(bound)
         given, _, now = identity.assign(network.ports)
         assert wanted.items() <= given.items()
         assert {*conflicts} <= {*now}

@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from ovn_metadata.agent.config.settings import SpareNetworks
 from ovn_metadata.agent.core.settling import SETTLE_S
 from ovn_metadata.agent.model import (
     ChassisSnapshot,
@@ -48,8 +49,12 @@ class Machine:
         self.now = 1000.0
         self.queues = Queues()
         self.status = Status("1")
+        self.spare_networks = SpareNetworks(limit=64, keep_s=0)
         self.snapshots = Snapshots(
-            self.queues, self.status, clock=lambda: self.now
+            self.queues,
+            self.status,
+            lambda: self.spare_networks,
+            clock=lambda: self.now,
         )
         for each in seen:
             self.snapshots.take_chassis(each)
