@@ -16,6 +16,11 @@ STORE ?= /var/tmp/ovn-metadata-agent-$(TAG)/containers
 IMAGE ?= localhost/ovn-metadata-agent
 KOLLA ?= /var/tmp/ovn-metadata-agent-$(TAG)/kolla
 KOLLA_IMAGE = localhost/kolla/ovn-metadata-agent:here
+# Roots for instances that boot; in `here`, this Debian's own cloud-init.
+GUESTS ?= /var/tmp/ovn-metadata-agent-$(TAG)/guests
+# How many instances of each release `make boots` boots, and the lottery's seed.
+BOOTS ?= 12
+SEED ?= 11
 # What `make suite` makes and runs: FROM is another suite and packages of it.
 # For `make upgrade` FROM is a commit.
 SUITE ?= trixie
@@ -42,8 +47,8 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check options unit packaging functional continuity soak bench \
-    upgrade boot ansible suite deb dist dist-check image container picture packages peer \
-    venv clean
+    upgrade boot boots ansible suite deb dist dist-check image container picture packages \
+    peer guest venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -78,9 +83,9 @@ packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of h
 	    $(VENV)/bin/python -Im pytest -q -n $(JOBS) --dist loadfile \
 	    tests/packaging $(ARGS)
 
-functional: packages venv peer ## tests on real OVN, OVS, haproxy: minutes
+functional: packages venv peer guest ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
-	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
+	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
 	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
 
@@ -105,6 +110,14 @@ soak: packages venv ## 2,000 networks come and go: memory, descriptors
 	$(STEP) "networks come and go"
 	@SOAK_CYCLES=2000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
 	    tests/functional/test_soak.py $(ARGS)
+
+boots: packages venv peer ## cloud-init of three Debians boots while the agent is away: BOOTS=200
+	$(STEP) "$(BOOTS) boots of each release, seed $(SEED), beside Neutron's agent"
+	@tests/sandbox/install-packages "$(SUDO)" debootstrap
+	@set -e; for suite in bookworm trixie sid; do \
+	    $(SUDO) tests/boots/build-root $$suite $(GUESTS)/$$suite; done
+	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) $(VENV)/bin/python -m boots \
+	    --boots $(BOOTS) --seed $(SEED) $(GUESTS) $(ARGS)
 
 bench: packages venv ## figures, beside Neutron's own agent
 	$(STEP) "benchmarks"
@@ -202,6 +215,9 @@ $(ANSIBLE)/.installed:
 	@$(ANSIBLE)/bin/pip install --disable-pip-version-check --quiet \
 	    'ansible-core>=2.19' ansible-lint
 	@touch $@
+
+guest:
+	@tests/boots/unpack "$(SUDO)" $(GUESTS)/here
 
 venv: $(VENV)/.installed
 

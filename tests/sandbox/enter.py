@@ -27,7 +27,7 @@ _HANDLED = _ENDING | {signal.SIGCHLD}
 # What the command still needs when sudo has cleaned the environment.
 _KEPT = (
     *("PATH", "PYTHONPATH", "VIRTUAL_ENV", "TERM", "LANG", "COLUMNS"),
-    *("KEEP", "OVN_METADATA_PEER"),
+    *("KEEP", "OVN_METADATA_PEER", "OVN_METADATA_GUEST"),
     *("CHAOS_SEEDS", "CHAOS_STEPS", "SOAK_CYCLES", "CRASH_LOOP_S"),
 )
 

@@ -8,6 +8,8 @@ import hmac
 import json
 import os.path
 
+from nova_documents import document
+
 REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -161,18 +163,13 @@ class Request:
         if self.method in ("POST", "PUT"):
             text = f"{self._digest.hexdigest()} {self.length}"
             return TEXT, text.encode()
-        if path.endswith("/meta_data.json"):
-            values = {
-                "uuid": server.id,
-                "project_id": server.project,
-                "name": server.name,
-            }
-            return "application/json", json.dumps(values).encode()
         if path.endswith(("/user-data", "/user_data")):
             return TEXT, server.user_data
         if path.startswith("/slow") or path.endswith("/instance-id"):
             return TEXT, server.id.encode()
-        return TEXT, None
+        found = document(path, server.id, server.project, server.name)
+        kind = "application/json" if path.endswith(".json") else TEXT
+        return kind, None if found is None else found.encode()
 
     def _echo(self) -> bytes:
         return json.dumps(

@@ -136,7 +136,9 @@ class NeutronAgent:
             self._shares.configure(self._options)
         else:
             write_ini(self._config, {**self._defaults(), **self._options})
-        self._forget_registration()
+        sb = self._ovn.daemons.get("sb")
+        if sb is None or sb.running:
+            self.forget_registration()
         self._daemon.start()
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> None:
@@ -206,7 +208,7 @@ class NeutronAgent:
         ids: Mapping[str, str] = row["external_ids"]
         return ids
 
-    def _forget_registration(self) -> None:
+    def forget_registration(self) -> None:
         """Have the next registration show that this one started."""
         self._ovn.sbctl(
             *("--if-exists", "remove", "Chassis_Private"),

@@ -1,0 +1,44 @@
+"""Real cloud-init, Debian's own, finds its key whatever the agent does.
+
+`make boots` plays many more boots, of three releases, and prints the table of
+docs/explanation/boots.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from boots.lottery import Round, Ticket
+from boots.outages import OURS, Side
+from boots.rounds import Chassis, make_chassis
+from sandbox import Sandbox
+
+GUEST = os.environ.get("OVN_METADATA_GUEST", "")
+# Of a network that is served, and the first port of one; at once.
+TICKETS = (Ticket(False, False, 0.0), Ticket(True, False, 0.0))
+LONGEST_S = 5.0  # Debian 12's cloud-init asks once in each of two stages
+
+pytestmark = pytest.mark.skipif(
+    not (GUEST and Path(GUEST).is_dir()),
+    reason="no cloud-init: OVN_METADATA_GUEST is what `make test` unpacks",
+)
+
+
+@pytest.fixture(scope="module")
+def chassis(module_box: Sandbox) -> Chassis:
+    # An overlay takes no layer that is inside another one: / is below it.
+    guest = module_box.folder / "guest"
+    shutil.copytree(GUEST, guest, symlinks=True)
+    side = Side(module_box, OURS, longest_s=LONGEST_S)
+    return make_chassis(side, f"{guest}:/")
+
+
+@pytest.mark.parametrize("outage", ["none"])
+def test_a_boot_finds_its_key(chassis, outage):
+    """The owner's key is the default user's, and OpenStack is the source."""
+    for ticket, outcome in chassis.play(Round(outage, TICKETS)):
+        assert outcome.found, f"{ticket}: {outcome.log[-5000:]}"
