@@ -71,7 +71,7 @@ def _serve(
     daemon.start_daemon()
     if lock is None:
         privileged.make_agent_lock()
-        lock = folders.claim_made(fleet.agent_lock)
+        lock = folders.claim(fleet.agent_lock)
     started = privileged.prepare()
     LOG.info("supervisord %s", "started" if started else "was running")
     status = Status(version())

@@ -99,9 +99,11 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
     """Remove or list everything; return what to print and the exit code."""
     # haproxy may be uninstalled already.
     fleet = fleet_settings.load(settings.privileged_config, runnable=False)
-    # Before this process changes its user: the lock may be another user's.
-    lock = folders.keep_agent_away(fleet.agent_lock)
-    with lock or contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        # Before this process changes its user: the lock may be another
+        # user's.
+        with contextlib.suppress(FileNotFoundError):
+            stack.enter_context(folders.claim(fleet.agent_lock))
         # Before any file changes its owner: a refused run changes nothing.
         if unixsocket.is_listening(settings.proxy_socket):
             raise StartError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import IO
 
@@ -31,12 +32,17 @@ def begin(
 ) -> tuple[Configuration, FleetSettings, IO[str] | None]:
     """Read the configuration, become the service user, log warnings.
 
-    Returns the agent's lock too, or None if `folders.claim` could not take
-    it. The lock comes first, since a second agent must change nothing.
-    Raises AgentError and PrivilegedError if the agent must not start.
+    Returns the agent's lock too, or None if its file is not there or not
+    ours: the daemon makes it so. The lock comes first, since a second agent
+    must change nothing. Raises AgentError and PrivilegedError if the agent
+    must not start.
     """
     conf, settings = options.load(argv, program)
-    lock = folders.claim_early(settings)
+    # Whether haproxy can be run is checked below, as the agent's user.
+    fleet = fleet_settings.load(settings.privileged_config, runnable=False)
+    lock = None
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        lock = folders.claim(fleet.agent_lock)
     warning = daemon.become_service_user(
         settings, log=logs.file_of(conf, program)
     )

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import IO
 
-from ...privsep import settings as fleet_settings
 from ...privsep.settings import FleetSettings
 from ..config.settings import Settings
 from ..errors import StartError
@@ -47,63 +46,35 @@ def ensure(
             raise _refused(place, errno.EACCES)
 
 
-def claim_early(settings: Settings) -> IO[str] | None:
-    """Return the agent's lock as `claim` does; we may still be root."""
-    fleet = fleet_settings.load(settings.privileged_config, runnable=False)
-    return claim(fleet.agent_lock)
+def claim(path: Path) -> IO[str]:
+    """Take the lock PATH: only one agent of a host, or a clean-up, has it.
 
-
-def claim_made(path: Path) -> IO[str]:
-    """Return the lock PATH as `claim` does; the daemon has made the file."""
-    lock = claim(path)
-    if lock is None:
-        raise StartError(f"{path} can't be locked")
-    return lock
-
-
-def claim(path: Path) -> IO[str] | None:
-    """Take the lock PATH, which only one agent of a host can have.
-
-    Returns the open file, which keeps the lock; None if there is no file or
-    another user owns it. The file is not below state_path, because two
-    agents may differ in that option. Raises StartError if an agent has it.
+    Returns the open file, which keeps the lock; nothing is written. It is
+    not below state_path, because two agents may differ in that option.
+    Raises StartError if another process has the lock, OSError if the file
+    is not there (FileNotFoundError) or another user owns it.
     """
-    try:
-        lock = open(path, "r+")  # noqa: SIM115
-    except (FileNotFoundError, PermissionError):
-        return None
-    _take(lock)
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
-
-
-def keep_agent_away(path: Path) -> IO[str] | None:
-    """Take the agent's lock PATH if there is one; write nothing.
-
-    Raises StartError if an agent has it.
-    """
-    try:
-        lock = open(path)  # noqa: SIM115
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StartError(f"does an agent run here? {error}") from None
-    _take(lock)
-    return lock
-
-
-def _take(lock: IO[str]) -> None:
+    lock = open(path)  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.seek(0)
-        pid = lock.read().strip() or "?"
-        lock.close()
+        with lock:
+            holder = _holder(os.fstat(lock.fileno()))
         raise StartError(
-            f"another agent runs here, pid {pid}; stop it first"
+            f"another agent runs here, pid {holder}; stop it first"
         ) from None
+    return lock
+
+
+def _holder(file: os.stat_result) -> str:
+    """Return the pid that has locked FILE; "?" if it is in a container."""
+    major, minor = os.major(file.st_dev), os.minor(file.st_dev)
+    name = f"{major:02x}:{minor:02x}:{file.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == name:
+            return words[4]
+    return "?"
 
 
 def _refused(folder: Path, number: int | None) -> StartError:

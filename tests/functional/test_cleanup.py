@@ -38,18 +38,19 @@ OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 # -- the command ------------------------------------------------------------
 
 
+def cleanup_command(box: Sandbox, *options: str) -> list[str]:
+    """Return the command with the agent's files and OPTIONS."""
+    program = str(Path(sys.prefix, "bin", "ovn-metadata-cleanup"))
+    return [program, *box.agent.config_arguments(), *options]
+
+
 def cleanup(
     box: Sandbox, *options: str, user: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run ovn-metadata-cleanup with the agent's files, as root or USER."""
     who = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups")
     return subprocess.run(
-        [
-            *(who if user else ()),
-            str(Path(sys.prefix, "bin", "ovn-metadata-cleanup")),
-            *box.agent.config_arguments(),
-            *options,
-        ],
+        [*(who if user else ()), *cleanup_command(box, *options)],
         capture_output=True,
         text=True,
         timeout=90,
@@ -344,6 +345,38 @@ def test_command_refuses_while_an_agent_runs(littered):
     assert litter.left(*(network.id for network in served(box))) == []
     assert not FLEET.exists()
     foreign.check()
+
+
+def test_an_agent_is_refused_while_the_command_runs(own_box):
+    """And its line has the pid of the command, not of the last agent."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    box.agent.stop()
+    command = subprocess.Popen(cleanup_command(box), stdout=subprocess.DEVNULL)
+    try:
+        wait_for(is_locked, timeout_s=30, what="the command to begin")
+        command.send_signal(signal.SIGSTOP)
+        done = subprocess.run(
+            box.agent.command(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        command.send_signal(signal.SIGCONT)
+        assert command.wait(timeout=90) == 0
+    finally:
+        command.kill()
+    assert done.returncode == 1
+    assert f"another agent runs here, pid {command.pid};" in done.stderr
+
+
+def is_locked() -> bool:
+    """Tell whether a process has the lock of this host; do not take it."""
+    inode = (FLEET / "agent.lock").stat().st_ino
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any(line.split()[5].endswith(f":{inode}") for line in locks)
 
 
 def test_a_host_has_one_agent_whatever_its_configuration(littered):
