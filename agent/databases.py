@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
 
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
@@ -20,8 +19,6 @@ LOG = logging.getLogger(__name__)
 
 VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
-
-Idl: TypeAlias = southbound.SouthboundIdl | vswitch.VswitchIdl
 
 
 class Databases:
@@ -43,7 +40,7 @@ class Databases:
         self._status = status
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
-        self._idls: dict[str, Idl] = {}
+        self._idls: dict[str, connect.Idl] = {}
         # Name of a database -> checks in a row that found it disconnected.
         self._disconnected: dict[str, int] = {}
         # The library has one set of certificates for both databases.
@@ -100,7 +97,11 @@ class Databases:
         return True
 
     def _connect(
-        self, name: str, remote: str, make: Callable[[], Idl], timeout_s: int
+        self,
+        name: str,
+        remote: str,
+        make: Callable[[], connect.Idl],
+        timeout_s: int,
     ) -> Connection | None:
         def attempt() -> Connection:
             idl = make()

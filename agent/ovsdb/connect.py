@@ -196,7 +196,19 @@ def use_certificates(
         Stream.ssl_set_ca_cert_file(str(authority))
 
 
-def start(idl: Any, timeout_s: int) -> connection.Connection:
+class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
+    """The IDL of a database: its copy of the rows."""
+
+    def is_connected(self) -> bool:
+        """Return whether the server is connected and has sent its rows.
+
+        A server that hangs still accepts connections.
+        """
+        connected = bool(self._session.is_connected())
+        return connected and self.state == self.IDL_S_MONITORING
+
+
+def start(idl: Idl, timeout_s: int) -> connection.Connection:
     """Return a running connection of IDL, after its first full read."""
     link = connection.Connection(idl, timeout=min(timeout_s, _START_TIMEOUT_S))
     link.start()

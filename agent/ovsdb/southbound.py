@@ -13,8 +13,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from ovsdbapp.backend.ovs_idl import connection
-
 from ..core import monitoring, port_rows
 from ..model import ChassisSnapshot
 from . import connect
@@ -54,7 +52,7 @@ _COLUMNS = {
 }
 
 
-class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
+class SouthboundIdl(connect.Idl):
     """The IDL that follows one chassis.
 
     `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
@@ -144,14 +142,6 @@ class SouthboundIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         """
         free = self._session.is_connected() and self._request_id is None
         return bool(self._wanted) and free
-
-    def is_connected(self) -> bool:
-        """Return whether the server is connected and has sent its rows.
-
-        A server that hangs still accepts connections.
-        """
-        connected = bool(self._session.is_connected())
-        return connected and self.state == self.IDL_S_MONITORING
 
     def wait(self, poller: Any) -> None:
         """Wake up for the server, and for conditions that are due."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ovsdbapp.backend.ovs_idl import command, connection
+from ovsdbapp.backend.ovs_idl import command
 
 from ...privsep import names
 from ..errors import AgentError
@@ -42,7 +42,7 @@ _COLUMNS = {
 }
 
 
-class VswitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
+class VswitchIdl(connect.Idl):
     """The IDL of the local Open vSwitch.
 
     `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
@@ -71,14 +71,6 @@ class VswitchIdl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
             self.snapshot = self._read()
             self._on_snapshot(self.snapshot)
         return changed
-
-    def is_connected(self) -> bool:
-        """Return whether the server is connected and has sent its rows.
-
-        A server that hangs still accepts connections.
-        """
-        connected = bool(self._session.is_connected())
-        return connected and self.state == self.IDL_S_MONITORING
 
     def _read(self) -> VswitchSnapshot:
         tables = {
