@@ -19,7 +19,7 @@ from ovn_metadata.agent.commands.status import (
     OK,
 )
 from sandbox import Sandbox, wait_for
-from sandbox.agent import Agent
+from sandbox.agent import SPARE, Agent
 from sandbox.case import Case, is_served
 from sandbox.sockets import STATUS_SOCKET
 
@@ -162,6 +162,18 @@ def test_the_agent_comes_later_and_again(own_box: Sandbox):
         assert one.runs
         agent.start()
         assert one.result()[0] == OK
+
+
+def test_an_instance_is_served_before_its_port_is_plugged(own_box: Sandbox):
+    """OVN knows which chassis is requested for it, and that is enough."""
+    own_box.agent.configure(SPARE)
+    own_box.agent.start()
+    network = own_box.neutron.create_network("n1")
+    port = own_box.neutron.create_port(network)
+    with waiting("--instance", port.device_id) as wait:
+        assert wait.result() == (OK, f"instance {port.device_id} is served")
+    (plugged,) = own_box.plug([port])
+    assert is_served(plugged)
 
 
 @pytest.mark.parametrize(
