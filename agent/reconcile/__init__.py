@@ -10,8 +10,10 @@ This is the way of a change; read the modules in this order:
    "gateway".
 4. `network` computes what the network needs (`core.desired`). Then it takes
    addresses from their old owners (`maps`), makes the namespace and the veth
-   (`privileged`), plugs the veth and ensures the haproxy. If the network needs
-   nothing any more, `traces` removes all of it.
+   (`privileged`), ensures that the haproxy's sockets are there, sets the
+   addresses, plugs the veth and waits for the haproxy: no client is refused.
+   If the network needs nothing any more, `traces` removes all of it, the port
+   first.
 5. `haproxies` writes the files of one haproxy, ensures that its program runs,
    and brings the running process up to date (`maps`).
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from ...privsep import names
 from ...privsep.settings import FleetSettings
@@ -27,6 +28,8 @@ from .privileged import Privileged
 # and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
+# What `Privileged.ensure_program` returns.
+Program: TypeAlias = Mapping[str, str]
 # In bytes; an entry of a table of counters has about 150.
 _MAX_COUNTERS = 1 << 20
 
@@ -52,24 +55,51 @@ class Haproxies:
     ) -> list[str]:
         """Ensure NETWORK's haproxy runs on RENDERED; return what changed.
 
-        RIGHTS returns its map; None for the gateway, which has none. Raises
-        HaproxyError if haproxy refuses the configuration or does not start;
-        then a process that ran before still runs.
+        Does what `listen` and `serve` do. Raises as they do.
+        """
+        changes, program = self.listen(network, rendered, rights)
+        return changes + self.serve(network, rendered, rights, program)
+
+    def listen(
+        self, network: str, rendered: Rendered, rights: Rights | None
+    ) -> tuple[list[str], Program]:
+        """Ensure that supervisord holds the sockets of NETWORK's haproxy.
+
+        Clients may come then: they wait until it accepts them, and a haproxy
+        that starts reads its map from the file. RIGHTS returns the map; None
+        for the gateway, which has none. Returns what changed, and the state
+        of the program. Raises HaproxyError if haproxy refuses the
+        configuration; then a process that ran before still runs.
         """
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self._privileged.make_folders(network)
         changes = self._ensure_files(network, rendered, rights)
-        changes += self._ensure_program(network, rendered.digest)
+        return changes, self._privileged.ensure_program(network)
+
+    def serve(
+        self,
+        network: str,
+        rendered: Rendered,
+        rights: Rights | None,
+        program: Program,
+    ) -> list[str]:
+        """Ensure that NETWORK's haproxy, after `listen`, runs on RENDERED.
+
+        PROGRAM is what `listen` returned. Returns what changed. Raises
+        HaproxyError if it does not start.
+        """
+        changes = self._ensure_program(network, rendered.digest, program)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # `Gateway` publishes its socket first
             self.remove_old_files(network)
         return changes
 
-    def _ensure_program(self, network: str, digest: str) -> list[str]:
-        """Ensure the process runs on DIGEST; return what changed."""
-        program = self._privileged.ensure_program(network)
+    def _ensure_program(
+        self, network: str, digest: str, program: Program
+    ) -> list[str]:
+        """Ensure the process of PROGRAM runs on DIGEST; say what changed."""
         running = runtime.running_digest(self._stats(network))
         if program["state"] == "running" and running is None:
             # It has run for a second or more and its stats socket does not

@@ -138,9 +138,18 @@ class Reconciler:
                 desired, userspace_datapath=vswitch.is_userspace
             )
         )
-        changes += self._ensure_port(desired, vswitch, made="veth" in changes)
+        self._unplug_lost(network, vswitch, made="veth" in changes)
+        # A client is refused at an address where nobody listens, and a boot
+        # that is refused is lost. So the sockets come first, then the
+        # addresses, then the port.
         rendered = self._render(desired)
-        changes += self._haproxies.ensure(network, rendered, rights)
+        files, program = self._haproxies.listen(network, rendered, rights)
+        if changes:
+            self._privileged.set_addresses(desired)
+        changes += files + self._ensure_port(desired, vswitch)
+        # Last, since it fails if the haproxy can't start: clients then wait
+        # in the sockets.
+        changes += self._haproxies.serve(network, rendered, rights, program)
         self._report_served(desired, rendered.digest, changes)
 
     def _render(self, desired: MetadataNetwork) -> render.Rendered:
@@ -180,25 +189,30 @@ class Reconciler:
                 ",".join(changes),
             )
 
-    def _ensure_port(
-        self, desired: MetadataNetwork, vswitch: VswitchSnapshot, *, made: bool
-    ) -> list[str]:
-        """Ensure the veth of DESIRED is on the bridge; return what changed.
+    def _unplug_lost(
+        self, network: str, vswitch: VswitchSnapshot, *, made: bool
+    ) -> None:
+        """Unplug NETWORK's port if it is another device than the veth.
 
-        MADE is whether this reconcile made the veth. An earlier one may have
-        made it and failed; then the port has another interface index.
+        The userspace datapath still holds the device that is gone. MADE is
+        whether this reconcile made the veth. An earlier one may have made it
+        and failed; then the port has another interface index.
         """
+        plugged = vswitch.ports.get(names.outer_veth(network))
+        known = plugged.ifindex if plugged is not None else None
+        if made or known not in (None, self._privileged.ifindex(network)):
+            self._to_plug.add(network)
+        if network in self._to_plug and plugged is not None:
+            self._vswitch_db.unplug_for_good(names.outer_veth(network))
+
+    def _ensure_port(
+        self, desired: MetadataNetwork, vswitch: VswitchSnapshot
+    ) -> list[str]:
+        """Ensure the veth of DESIRED is on the bridge; return what changed."""
         network = desired.network
         ifindex = self._privileged.ifindex(network)
         plugged = vswitch.ports.get(names.outer_veth(network))
-        known = plugged.ifindex if plugged is not None else None
-        if made or known not in (None, ifindex):
-            self._to_plug.add(network)
-        is_new = network in self._to_plug
-        if is_new and plugged is not None:
-            # The userspace datapath still holds the device that is gone.
-            self._vswitch_db.unplug_for_good(names.outer_veth(network))
-        if not is_new and plugged == VswitchPort(
+        if network not in self._to_plug and plugged == VswitchPort(
             vswitch.bridge, desired.localport, network, ifindex
         ):
             return []

@@ -44,12 +44,15 @@ class Privileged:
     def apply(
         self, desired: MetadataNetwork, *, userspace_datapath: bool
     ) -> tuple[str, ...]:
-        """Ensure the namespace of DESIRED; return what was changed."""
+        """Ensure the namespace of DESIRED, except the addresses.
+
+        Returns what was changed and what `set_addresses` has to change.
+        """
         return namespaces.apply(
             desired.network,
             mac=desired.mac,
             mtu=desired.mtu,
-            addresses=sorted(str(cidr) for cidr in desired.addresses),
+            addresses=_addresses(desired),
             neighbours=[
                 (str(address), mac) for address, mac in desired.neighbours
             ],
@@ -57,10 +60,20 @@ class Privileged:
             userspace_datapath=userspace_datapath,
         )
 
+    def set_addresses(self, desired: MetadataNetwork) -> None:
+        """Give the namespace of DESIRED its addresses."""
+        namespaces.set_addresses(
+            desired.network, addresses=_addresses(desired)
+        )
+
     @staticmethod
     def ifindex(network: str) -> int:
         """Return the index of NETWORK's outer veth; raise OSError."""
         return socket.if_nametoindex(names.outer_veth(network))
+
+    def remove_veth(self, network: str) -> bool:
+        """Remove the veth of NETWORK; return whether it was there."""
+        return namespaces.remove_veth(network)
 
     def remove(self, network: str) -> bool:
         """Remove the namespace of NETWORK; return whether it was there."""
@@ -103,3 +116,7 @@ class Privileged:
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""
         return fleet.list_programs()
+
+
+def _addresses(desired: MetadataNetwork) -> list[str]:
+    return sorted(str(cidr) for cidr in desired.addresses)

@@ -63,18 +63,32 @@ class Traces:
     def remove(self, network: str, *, program: bool = True) -> bool:
         """Remove all of NETWORK (or "gateway"); return if anything was here.
 
-        The order: the haproxy, unless PROGRAM is False; the port and the
-        namespace; the files. Raises what the privsep daemon and the database
-        raise.
+        The order: the port and the veth; the haproxy, unless PROGRAM is
+        False; the namespace, by which haproxies are found; the files. Raises
+        what the privsep daemon and the database raise; the haproxy is removed
+        all the same.
         """
-        changed = program and self._privileged.remove_program(network)
+        changed = False
+        try:
+            if network != names.GATEWAY:
+                changed = self._disconnect(network)
+        finally:
+            changed |= program and self._privileged.remove_program(network)
         if network != names.GATEWAY:
-            if (
-                self._vswitch_db is not None
-                and self._port(network) is not None
-            ):
-                self._vswitch_db.unplug(names.outer_veth(network))
-                changed = True
             changed |= self._privileged.remove(network)
         # Last: a file that can't be removed must not stop the rest.
         return self._haproxies.remove_files(network) or changed
+
+    def _disconnect(self, network: str) -> bool:
+        """Remove the port and the veth of NETWORK; return if any was here.
+
+        A client that still comes is to wait. Where nobody listens it would
+        be refused.
+        """
+        plugged = self._vswitch_db is not None and self._port(network)
+        try:
+            if self._vswitch_db is not None and plugged:
+                self._vswitch_db.unplug(names.outer_veth(network))
+        finally:
+            removed = self._privileged.remove_veth(network)
+        return removed or bool(plugged)

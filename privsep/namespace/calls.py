@@ -60,7 +60,8 @@ def apply(
     USERSPACE_DATAPATH the inner end's transmit checksum offload is off,
     else on.
 
-    Returns what was changed, in words; empty if nothing was. Raises
+    Returns what was changed, in words, and how the addresses differ, which
+    `set_addresses` changes; empty if nothing was or does. Raises
     InvalidArgumentError before anything is touched, OSError and pyroute2's
     NetlinkError half-way: call it again.
     """
@@ -109,7 +110,9 @@ def _apply(
             with kernel.entered(namespace):
                 changes += _configure(inner, checksum=not userspace_datapath)
             index = links.index_of(inside, inner)
-            changes += links.ensure_addresses(inside, index, addresses)
+            new, gone = links.compare_addresses(inside, index, addresses)
+            changes += [f"+{cidr}" for cidr in new]
+            changes += [f"-{cidr}" for cidr in gone]
             changes += links.ensure_neighbours(inside, index, neighbours)
             changes += links.ensure_hosts(inside, index, hosts)
     finally:
@@ -134,6 +137,35 @@ def _configure(inner: str, *, checksum: bool) -> list[str]:
 
 
 @entrypoint(subject="network")
+def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
+    """Give exactly ADDRESSES to the veth that `apply` has made for NETWORK.
+
+    This is a call of its own because it has to come after the one that makes
+    the listening sockets: an address without a listener refuses clients.
+    Raises as `apply` does.
+    """
+    network = validate.network(network)
+    cidrs = validate.addresses(addresses)
+    namespace = kernel.open_namespace(names.namespace_name(network))
+    try:
+        with links.open_inside(namespace) as inside:
+            index = links.index_of(inside, names.inner_veth(network))
+            links.ensure_addresses(inside, index, cidrs)
+    finally:
+        os.close(namespace)
+
+
+@entrypoint(subject="network")
+def remove_veth(network: str) -> bool:
+    """Remove the veth of NETWORK; return whether it was there.
+
+    Nothing reaches the namespace any more. Raises LinkError if something
+    else has the name.
+    """
+    return _remove_veth(validate.network(network))
+
+
+@entrypoint(subject="network")
 def remove(network: str) -> bool:
     """Remove the namespace and veth of NETWORK.
 
@@ -145,11 +177,16 @@ def remove(network: str) -> bool:
 
 
 def _remove(network: str) -> bool:
+    removed = _remove_veth(network)
+    return links.remove_namespace(names.namespace_name(network)) or removed
+
+
+def _remove_veth(network: str) -> bool:
     with pyroute2.IPRoute() as host:
         removed = links.remove_link(host, names.outer_veth(network), network)
         # It is here only if a pair was made and not moved.
         removed |= links.remove_link(host, names.inner_veth(network), network)
-    return links.remove_namespace(names.namespace_name(network)) or removed
+    return removed
 
 
 @entrypoint(subject=None)

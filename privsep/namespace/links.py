@@ -207,27 +207,32 @@ def _kind(link: Any) -> str | None:
     return info.get_attr("IFLA_INFO_KIND") if info else None
 
 
-def ensure_addresses(
+def compare_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
-) -> list[str]:
-    """Give the link INDEX exactly WANTED; return what was changed.
-
-    New ones come first, so that the link is never without an address.
-    """
+) -> tuple[list[IPInterface], list[IPInterface]]:
+    """Return which of WANTED the link INDEX lacks, and what else it has."""
     present = {
         ipaddress.ip_interface(
             f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
         )
         for entry in ipr.get_addr(index=index)
     }
-    changes = []
-    for cidr in sorted(wanted - present, key=str):
+    new, gone = wanted - present, present - wanted
+    return sorted(new, key=str), sorted(gone, key=str)
+
+
+def ensure_addresses(
+    ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
+) -> None:
+    """Give the link INDEX exactly WANTED.
+
+    New ones come first, so that the link is never without an address.
+    """
+    new, gone = compare_addresses(ipr, index, wanted)
+    for cidr in new:
         _address(ipr, "add", index, cidr)
-        changes.append(f"+{cidr}")
-    for cidr in sorted(present - wanted, key=str):
+    for cidr in gone:
         _address(ipr, "del", index, cidr)
-        changes.append(f"-{cidr}")
-    return changes
 
 
 def _address(

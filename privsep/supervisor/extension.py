@@ -61,7 +61,11 @@ class FleetInterface:
         group = self._supervisord.process_groups.pop(name, None)
         for process in group.processes.values() if group else ():
             self._takeover.adopt(process, kill=kill)
-        return bool(self._supervisord.add_process_group(config))
+        added = bool(self._supervisord.add_process_group(config))
+        # Not only in the main loop's next round: when this returns, clients
+        # may come, and supervisord has to hold the sockets.
+        self._supervisord.process_groups[name].transition()
+        return added
 
     def is_as_written(self, name: str) -> bool:
         """Return whether NAME runs as its file says, and clients reach it.

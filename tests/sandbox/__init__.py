@@ -29,6 +29,7 @@ from .instances import (
     Response,
     attach_all,
     plug_all,
+    prepare_all,
     unplug_all,
 )
 from .loader import Loader
@@ -125,6 +126,17 @@ class Sandbox:
         wait: bool = True,
     ) -> list[Instance]:
         """Plug instances for PORTS at once, all known to Nova."""
+        made = self._new(ports, name)
+        plug_all(made, dhcp=dhcp, wait=wait)
+        return made
+
+    def prepare(self, ports: Iterable[Port]) -> list[Instance]:
+        """Make instances for PORTS, known to Nova: for `attach_all`."""
+        made = self._new(ports)
+        prepare_all(made)
+        return made
+
+    def _new(self, ports: Iterable[Port], name: str = "") -> list[Instance]:
         made = [Instance(self.ovn, port) for port in ports]
         for one in made:
             port = one.port
@@ -132,7 +144,6 @@ class Sandbox:
                 port.device_id, port.project_id, name or port.name or "vm"
             )
         self.instances += made
-        plug_all(made, dhcp=dhcp, wait=wait)
         return made
 
     def unplug(self, instances: Iterable[Instance]) -> None:

@@ -54,7 +54,7 @@ class Instance:
         self.port = port
         self.namespace = f"vm-{port.id[:11]}"
         self.outer = f"tap{port.id[:11]}"
-        self._scope = 0  # index of eth0, for link-local addresses
+        self.scope = 0  # index of eth0, for link-local addresses
 
     @property
     def instance_id(self) -> str:
@@ -126,9 +126,9 @@ class Instance:
         link.settimeout(timeout)
         try:
             if source:
-                link.bind((source, 0, 0, self._scope) if ipv6 else (source, 0))
+                link.bind((source, 0, 0, self.scope) if ipv6 else (source, 0))
             if ipv6:
-                there = (str(model.METADATA_V6), port, 0, self._scope)
+                there = (str(model.METADATA_V6), port, 0, self.scope)
                 link.connect(there)
             else:
                 link.connect((str(model.METADATA_V4), port))
@@ -169,7 +169,7 @@ class Instance:
         if address.version == 6:
             # A neighbour advertisement (RFC 4861, 4.4) that overrides.
             what = struct.pack("!BBHI", 136, 0, 0, 1 << 29) + ip
-            everyone = ("ff02::1", 0, 0, self._scope)
+            everyone = ("ff02::1", 0, 0, self.scope)
             raw = (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
             with self.socket(*raw) as link:
                 link.bind((str(address), 0, 0, 0))
@@ -248,7 +248,7 @@ class Instance:
                 neighbours = Path(f"/proc/sys/net/{family}/neigh") / INNER
                 (neighbours / "retrans_time_ms").write_text("50")
                 (neighbours / "mcast_solicit").write_text("100")
-            self._scope = socket.if_nametoindex(INNER)
+            self.scope = socket.if_nametoindex(INNER)
             disable_tx_checksums(INNER)
         self._ip_batch(
             [
@@ -280,13 +280,10 @@ def plug_all(
     static and the metadata service may not answer yet.
     """
     todo = list(instances)
-    make_links(todo)
     ovn = todo[0].ovn if todo else None
     if ovn is None:
         return
-    if not (dhcp and wait):
-        for instance in todo:
-            instance.configure()
+    prepare_all(todo, dhcp=dhcp and wait)
     attach_all(todo)
     if wait:
         ovn.wait_installed(
@@ -295,6 +292,16 @@ def plug_all(
         if dhcp:
             for instance in todo:
                 instance.request_lease()
+
+
+def prepare_all(instances: Sequence[Instance], *, dhcp: bool = False) -> None:
+    """Make the namespaces of INSTANCES: all but what plugs them.
+
+    With DHCP they get no addresses yet.
+    """
+    make_links(instances)
+    for instance in () if dhcp else instances:
+        instance.configure()
 
 
 def make_links(instances: Sequence[Instance]) -> None:

@@ -50,6 +50,8 @@ def kept(key: str, config: str) -> dict[str, str]:
     said = {"apply": "done", "make_folders": "done"}
     try:
         network.apply(key, **LINK)
+        network.set_addresses(key, addresses=LINK["addresses"])
+        network.remove_veth(key)
         network.remove(key)
     except Exception as error:  # noqa: BLE001 told to the test
         said["apply"] = repr(error)
