@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import uuid
+from collections.abc import Iterable
 from typing import TypeAlias
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -87,6 +88,15 @@ class ChassisSnapshot:
     # Then `core.spare` adds those that are kept.
     settled: bool = False
     gone: frozenset[str] = frozenset()
+
+    def in_order(self, networks: Iterable[str]) -> list[str]:
+        """Return NETWORKS, those without a bound port here last."""
+
+        def is_late(network: str) -> bool:
+            known = self.networks.get(network)
+            return known is not None and bool(known.spare)
+
+        return sorted(networks, key=lambda each: (is_late(each), each))
 
     def is_certain(self, network: str) -> bool:
         """Return whether the agent may act on this snapshot of NETWORK.

@@ -97,7 +97,7 @@ class Snapshots:
         if last.chassis not in (None, self._settled.chassis):
             LOG.info("ovn-controller has made its Chassis row again")
         old, new = before.networks, self.chassis.networks
-        for network in sorted(old.keys() | new.keys()):
+        for network in self.chassis.in_order(old.keys() | new.keys()):
             if old.get(network) != new.get(network):
                 LOG.debug("rows changed network=%s", network)
                 self._queues.revoke.add(network)

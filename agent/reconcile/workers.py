@@ -67,7 +67,8 @@ class Workers:
 
     def queue_all(self) -> None:
         """Queue every network in the rows or here; raise if that fails."""
-        for key in sorted(self._reconciler.keys_to_visit()):
+        keys = self._reconciler.keys_to_visit()
+        for key in self._snapshots.chassis.in_order(keys):
             self._queues.reconcile.add(key)
         self._all_queued = True
         self._note_first_pass()

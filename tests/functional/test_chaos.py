@@ -48,6 +48,9 @@ NETWORKS, INSTANCES = 6, 10  # at the most
 OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "5",
     ("ovn", "ovsdb_retry_max_interval"): "1",
+    # A port is ready before it is plugged; a network is kept for a moment.
+    ("ovn_metadata_agent", "spare_networks"): "64",
+    ("ovn_metadata_agent", "network_keep_time"): "1",
 }
 FOREIGN = "elsewhere"  # another chassis, which nobody runs
 KINDS = ("agent", "privsep", "supervisord")
@@ -81,7 +84,7 @@ class Chaos:
             changes += [self.add_subnet]
         if self.instances:
             changes += [self.remove_instance] * 2 + [self.change_address]
-            changes += [self.change_owner, self.move]
+            changes += [self.change_owner, self.move, self.reboot]
         self._do(self.lot.choice(changes))
 
     def add_network(self) -> None:
@@ -137,6 +140,17 @@ class Chaos:
         self.lot.shuffle(acts)
         for act in acts:
             act()
+
+    def reboot(self) -> None:
+        """Unplug one and plug it again, with something in between."""
+        instance = self.lot.choice(self.instances)
+        port, is_away = instance.port, instance in self.away
+        self._forget([instance])
+        self.box.unplug([instance])
+        self.lot.choice([self.add_network, self.add_instance])()
+        again = self.box.plug([port], wait=False)
+        self.instances += again
+        self.away += again if is_away else []
 
     def change_address(self) -> None:
         """Give a port other addresses."""

@@ -104,6 +104,10 @@ hostile_rows = st.builds(
     parent_port=mostly("", "", "", "a", "x"),
     chassis=st.sampled_from([CHASSIS, CHASSIS, None]),
     additional_chassis=st.sampled_from([frozenset(), frozenset({CHASSIS})]),
+    requested_chassis=st.sampled_from([CHASSIS, None]),
+    requested_additional_chassis=st.sampled_from(
+        [frozenset(), frozenset({CHASSIS})]
+    ),
     port_security=st.lists(mac_entries, max_size=2),
     virtual_parent=mostly("", "a", "x"),
 )
@@ -282,9 +286,10 @@ def test_ports_beside_it_change_only_the_addresses_they_claim(found):
     others = [
         port
         for port in snapshot.networks[OURS].ports
-        if port.logical_port != VM.logical_port
+        if port.logical_port != VM.logical_port and port.bound
     ]
-    # A port that may use our MAC could receive our answers, so none is sent.
+    # A port that is only requested takes nothing from a bound one. A bound
+    # one that may use our MAC could receive our answers, so none is sent.
     # Our fixed address stays ours if another port may use it too, or has it
     # as a virtual port's.
     is_rival = any(VM_MAC in port.macs for port in others)

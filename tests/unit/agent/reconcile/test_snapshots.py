@@ -10,6 +10,7 @@ import pytest
 
 from ovn_metadata.agent.config.settings import SpareNetworks
 from ovn_metadata.agent.core.settling import SETTLE_S
+from ovn_metadata.agent.core.spare import REQUEST_S
 from ovn_metadata.agent.model import (
     ChassisSnapshot,
     Localport,
@@ -102,6 +103,50 @@ def test_a_missing_network_is_queued_when_the_grace_period_ends():
     assert machine.snapshots.settle(connected=True) == float("inf")
     assert machine.queued() == ({NETWORK}, {NETWORK})
     assert machine.snapshots.chassis.is_certain(NETWORK)
+
+
+def requested(key: str) -> NetworkSnapshot:
+    """Return a network whose port is requested and not bound."""
+    (port,) = network(key).ports
+    ports = (dataclasses.replace(port, bound=False),)
+    return dataclasses.replace(network(key), ports=ports)
+
+
+def test_a_requested_port_ends_and_a_kept_network_goes_in_its_time():
+    machine = Machine(rows(network(), requested(OTHER)))
+    machine.spare_networks = SpareNetworks(limit=64, keep_s=120)
+    machine.now += SETTLE_S
+    left_s = machine.snapshots.settle(connected=True)
+    assert left_s == REQUEST_S - SETTLE_S
+    machine.snapshots.take_chassis(rows(requested(OTHER)))
+    assert machine.snapshots.chassis.networks[NETWORK].kept
+    assert machine.queued() == ({NETWORK}, {NETWORK})
+    for key, in_s in ((NETWORK, 120), (OTHER, REQUEST_S - SETTLE_S - 120)):
+        assert machine.snapshots.settle(connected=True) == in_s
+        assert machine.queued() == (set(), set())
+        machine.now += in_s
+        machine.snapshots.settle(connected=True)
+        assert machine.queued() == ({key}, {key})
+    assert machine.snapshots.settle(connected=True) == float("inf")
+
+
+def test_another_limit_counts_from_the_next_call_on():
+    machine = Machine(rows(network(), requested(OTHER)))
+    machine.spare_networks = SpareNetworks(limit=0, keep_s=0)
+    machine.snapshots.settle(connected=True)
+    assert machine.queued() == ({OTHER}, {OTHER})
+    assert {*machine.snapshots.chassis.networks} == {NETWORK}
+
+
+def test_networks_with_a_bound_port_come_first():
+    machine = Machine()
+    assert OTHER < NETWORK
+    machine.snapshots.take_chassis(rows(network(), requested(OTHER)))
+    assert machine.queues.reconcile.get() == NETWORK
+    assert machine.queues.reconcile.get() == OTHER
+    keys = {NETWORK, OTHER, "gateway"}
+    expected = [NETWORK, "gateway", OTHER]
+    assert machine.snapshots.chassis.in_order(keys) == expected
 
 
 def test_rows_arrive_while_the_grace_period_ends():
