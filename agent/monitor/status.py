@@ -37,7 +37,8 @@ class Status:
     """The agent's state, safe for any number of threads."""
 
     def __init__(self, version: str) -> None:
-        # Notified when what `wait` waits for may have become true.
+        # Notified when what `wait` waits for may have become true: not when a
+        # pass over all networks finds each as it was.
         self._lock = threading.Condition()
         self._version = version
         self._started = time.time()
@@ -103,17 +104,20 @@ class Status:
         with self._lock:
             self._reconciles += 1
             entry = self._networks.setdefault(network, NetworkStatus())
-            if not entry.served or entry.error:
+            ids = frozenset(instances)
+            if not self._serves(network):
                 entry.since = time.time()
+                self._lock.notify_all()
+            elif ids != self._instances[network]:
+                self._lock.notify_all()
             entry.reconciles += 1
             entry.served = True
             entry.error = ""
             entry.addresses = tuple(addresses)
-            self._instances[network] = frozenset(instances)
-            entry.instances = len(self._instances[network])
+            self._instances[network] = ids
+            entry.instances = len(ids)
             entry.spare = spare
             entry.digest = digest
-            self._lock.notify_all()
             before, entry.conflicts = entry.conflicts, tuple(conflicts)
             return [each for each in entry.conflicts if each not in before]
 
