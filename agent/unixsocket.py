@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +31,24 @@ def _opened(path: Path, flags: int = os.O_NOFOLLOW) -> Iterator[int]:
 
 
 def _connect(connection: socket.socket, descriptor: int) -> None:
-    """Connect CONNECTION to the socket file that DESCRIPTOR stands for."""
-    connection.connect(f"/proc/self/fd/{descriptor}")
+    """Connect CONNECTION to the socket file that DESCRIPTOR stands for.
+
+    While the server's queue is full it waits, for the timeout of CONNECTION.
+    A socket that does not block, which one with a timeout is for Python,
+    would fail at once.
+    """
+    timeout_s = connection.gettimeout()
+    connection.settimeout(None)
+    try:
+        if timeout_s is not None:
+            limit = struct.pack("@ll", int(timeout_s), 1)  # s, us; 0 is none
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.connect(f"/proc/self/fd/{descriptor}")
+    except BlockingIOError:
+        text = "too many clients wait for its answer"
+        raise TimeoutError(errno.ETIMEDOUT, text) from None
+    finally:
+        connection.settimeout(timeout_s)
 
 
 def is_listening(path: Path) -> bool:
@@ -55,7 +73,7 @@ def _is_listening(found: int) -> bool:
             _connect(client, found)
     except ConnectionRefusedError:
         return False
-    except BlockingIOError:  # its queue is full
+    except TimeoutError:  # its queue is full
         return True
     except PermissionError:
         return _file_of(found) in _listening_files()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,40 @@ def test_a_link_is_not_a_socket(path):
         link = path.with_name("link")
         link.symlink_to(path)
         assert not unixsocket.is_listening(link)
+
+
+def accept(server: socket.socket, count: int) -> None:
+    for _ in range(count):
+        server.accept()[0].close()
+
+
+def test_a_client_waits_while_the_queue_is_full(path):
+    """Many probes at once: none of them fails."""
+    with contextlib.ExitStack() as stack:
+        server, *clients = (
+            stack.enter_context(socket.socket(socket.AF_UNIX))
+            for _ in range(4)
+        )
+        server.bind(str(path))
+        server.listen(0)
+        accepting = threading.Timer(0.2, accept, (server, len(clients)))
+        accepting.start()
+        for client in clients:
+            client.settimeout(20)
+            unixsocket.connect(client, path)
+            assert client.gettimeout() == 20
+        accepting.join()
+
+
+def test_a_client_waits_no_longer_than_its_timeout(path):
+    with contextlib.ExitStack() as stack:
+        server, first, second = (
+            stack.enter_context(socket.socket(socket.AF_UNIX))
+            for _ in range(3)
+        )
+        server.bind(str(path))
+        server.listen(0)
+        unixsocket.connect(first, path)
+        second.settimeout(0.1)
+        with pytest.raises(TimeoutError, match="too many clients"):
+            unixsocket.connect(second, path)
