@@ -132,6 +132,14 @@ class Databases:
         idl = self._idls.get(SOUTHBOUND)
         return idl is not None and idl.is_connected()
 
+    def southbound_read_until_ms(self) -> int:
+        """Return until when (since the epoch) the rows of Southbound are read.
+
+        It stands still while the server is disconnected.
+        """
+        idl = self._idls.get(SOUTHBOUND)
+        return getattr(idl, "read_until_ms", 0)
+
     def report_lost(self) -> None:
         """Report lost connections; to be called every few seconds.
 

@@ -10,6 +10,7 @@ from ..privsep import names
 from .databases import Databases
 from .errors import AgentError
 from .ovsdb import vswitch
+from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
 from .reconcile.nova_addresses import NovaAddresses
@@ -95,6 +96,13 @@ class Service:
         )
         workers.start(self._site.settings().reconcile_workers)
         self._nova_addresses.start(lambda: queue.add(names.GATEWAY))
+        confirmation = Confirmation(
+            self._site.haproxies,
+            self._snapshots,
+            queue,
+            self._databases.southbound_read_until_ms,
+        )
+        confirmation.start()
         try:
             queue.add(names.GATEWAY)
             chassis_name = self._wait_for_system_id()
@@ -102,6 +110,7 @@ class Service:
                 repairs = Repairs(self._site, self._queues, workers)
                 self._follow(chassis_name, repairs)
         finally:
+            confirmation.stop()
             self._databases.stop()
             self._nova_addresses.stop()
             workers.stop()

@@ -93,6 +93,11 @@ class Places:
         """Path of the map of NETWORK."""
         return self.read_folder(network) / names.map_file(network)
 
+    @property
+    def confirmed(self) -> Path:
+        """Path of the gateway's map of what the agent has confirmed."""
+        return self.map(names.GATEWAY)
+
     def certificate(self, kind: str, text: str) -> Path:
         """Path of the PEM file of KIND with TEXT.
 

@@ -44,7 +44,7 @@ _UPLOAD = 1
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
-_RETRY_AFTER_S = 5
+_RETRY_AFTER_S = 1
 
 
 def connection_rules(share: FairShare, map_file: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...privsep import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import counters, limits, refusals
+from . import counters, limits, refusals, unknown
 from .places import Places
 
 # Neutron's tag and facility: deployments sort their logs by them.
@@ -39,10 +39,8 @@ _NOVA_RETRIES = 2
 # connection, until haproxy sees that they are closed. So fewer idle ones are
 # kept than there are retries.
 _GATEWAY_RETRIES = 16
-_RETRY_AFTER_S = 5
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
-_UNKNOWN_INSTANCE = "No instance of this network has your address."
 _NO_IDENTITY = "The request has no identity."
 _NOVA_DOWN = "No Nova metadata API answers."
 _NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
@@ -98,23 +96,28 @@ def render_network(
     listeners = [names.LISTENER_V4, names.LISTENER_V6]
     # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
     binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
-    rules = _limit_rules(limit)
     connections = limits.connection_rules(share, places.map(network))
+    identity = f"src,map_str({places.map(network)})"
+    gateway = f"unix@{gateway_socket}"
     body = f"""
 {_global(network, places, connections=_NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
-    log-format "%ci:%cp [%tr] {_TIMES} %{{+Q}}r"
+    timeout tarpit {unknown.TARPIT_S}s
 
-listen metadata
+frontend metadata
+    log-format "%ci:%cp [%tr] {_TIMES} %{{+Q}}r"
     # At the metadata addresses; supervisord holds these sockets.
 {_block(binds)}
 {_block(connections)}
 {_block(limits.request_rules(share))}
-    http-request set-var(txn.identity) src,map_str({places.map(network)})
-    http-request return status 404 content-type text/plain string \
-"{_UNKNOWN_INSTANCE}\\n" unless {{ var(txn.identity) -m found }}{rules}
+    http-request set-var(txn.identity) {identity}
     http-request del-header ^[^a-z0-9]*x[^a-z0-9] -m reg
     http-request del-header forwarded
+{_block(unknown.request_rules())}
+    default_backend gateway
+
+backend gateway{_limit_rules(limit)}
+    http-request del-header {unknown.ASKED}
     http-request set-header X-OVN-Network-ID {network}
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Instance-ID %[var(txn.identity),field(1,|)]
@@ -123,8 +126,9 @@ listen metadata
 %[var(txn.identity),field(3,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}
-    server gateway unix@{gateway_socket} maxconn {_NETWORK_REQUESTS} \
+    server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
 pool-max-conn {_GATEWAY_RETRIES - 1}
+{unknown.sections(identity, gateway, network)}\
 {limits.source_table()}{_limit_tables(limit)}"""
     return _with_digest(body)
 
@@ -182,13 +186,14 @@ frontend metadata
     bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
 backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
+{_block(unknown.gateway_rules(places.confirmed))}
     http-request return status 404 content-type text/plain string \
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
 {_block(rules)}
 {refusals.rules()}
     {counters.COUNT_REFUSED}
     http-error status 503 content-type text/plain string \
-"{_NOVA_DOWN}\\n" hdr Retry-After {_RETRY_AFTER_S}
+"{_NOVA_DOWN}\\n" hdr Retry-After {unknown.RETRY_AFTER_S}
 {_block(switches)}
     use_backend nova-alone unless {refusals.PLAIN}
     default_backend nova
@@ -339,7 +344,7 @@ def _lane(
 backend {lane.name}
     balance leastconn
     http-error status 503 content-type text/plain string \
-"{_NOT_NOW}\\n" hdr Retry-After {_RETRY_AFTER_S}
+"{_NOT_NOW}\\n" hdr Retry-After {unknown.RETRY_AFTER_S}
 {_block(lane.settings())}
 {_retries(_NOVA_RETRIES)}
 {servers}

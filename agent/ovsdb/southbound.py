@@ -29,6 +29,8 @@ CONDITION_INTERVAL_S = 0.1
 # so on, so that one that is only busy gets enough.
 _PATIENCE_MS = 2000
 _MOST_PATIENCE_MS = 60000
+# How often the server's messages are read, should none arrive.
+_READ_MS = 500
 
 _COLUMNS = {
     "SB_Global": ("nb_cfg", "options"),
@@ -55,8 +57,9 @@ _COLUMNS = {
 class SouthboundIdl(connect.Idl):
     """The IDL that follows one chassis.
 
-    `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
-    IDL's thread: it must not block.
+    `snapshot` is the newest. It has all rows that the server had sent until
+    `read_until_ms` (since the epoch). ON_SNAPSHOT is called after each change
+    on the IDL's thread: it must not block.
     """
 
     def __init__(
@@ -76,6 +79,10 @@ class SouthboundIdl(connect.Idl):
         self._probe_ms = reconnect.get_probe_interval()
         self._patience_ms = _PATIENCE_MS
         self.snapshot = ChassisSnapshot(None, {})
+        self.read_until_ms = 0
+        self._has_read_all = False
+        # The IDL leaves messages for its next run if there are many.
+        self._receive, self._session.recv = self._session.recv, self._note
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
         self._condition_due = 0.0
@@ -104,6 +111,8 @@ class SouthboundIdl(connect.Idl):
 
     def run(self) -> Any:
         """Process what arrived, then publish the new snapshot."""
+        begun_ms = time.time_ns() // 1_000_000
+        self._has_read_all = False
         changed = super().run()
         self._note_cluster()
         if self.state == self.IDL_S_MONITORING:
@@ -115,9 +124,17 @@ class SouthboundIdl(connect.Idl):
         if seen != self._published:
             self._published = seen
             self._publish()
+        if self._has_read_all and self.is_connected():
+            self.read_until_ms = begun_ms
         if self._can_send() and time.monotonic() >= self._condition_due:
             self._send_conditions()
         return changed
+
+    def _note(self) -> Any:
+        """Return the next message; note whether there is none."""
+        message = self._receive()
+        self._has_read_all = message is None
+        return message
 
     def _note_cluster(self) -> None:
         """Accept a cluster that was created again in place of the old one.
@@ -144,8 +161,9 @@ class SouthboundIdl(connect.Idl):
         return bool(self._wanted) and free
 
     def wait(self, poller: Any) -> None:
-        """Wake up for the server, and for conditions that are due."""
+        """Wake up for the server, for conditions that are due, and to read."""
         super().wait(poller)
+        poller.timer_wait(_READ_MS)
         if self._can_send():
             seconds = max(0.0, self._condition_due - time.monotonic())
             poller.timer_wait(int(seconds * 1000) + 1)

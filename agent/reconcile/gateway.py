@@ -60,6 +60,8 @@ class Gateway:
                 )
             return True
         tls = self._ensure_certificates(settings.nova)
+        if not self._places.confirmed.exists():
+            files.write(self._places.confirmed, "")
         rendered = render.render_gateway(
             places=self._places,
             nova=servers,

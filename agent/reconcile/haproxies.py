@@ -16,7 +16,7 @@ from typing import TypeAlias
 from ...privsep import names
 from ...privsep.settings import FleetSettings
 from ..errors import HaproxyError
-from ..haproxy import counters, files, runtime, stale_files
+from ..haproxy import counters, files, mapfile, runtime, stale_files
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
@@ -121,6 +121,16 @@ class Haproxies:
     def run_as_it_is(self, network: str) -> None:
         """Ensure the haproxy of NETWORK runs on its files as they are."""
         self._privileged.ensure_program(network)
+
+    def confirm(self, times: Mapping[str, str]) -> None:
+        """Tell the gateway until when the networks' maps are right.
+
+        TIMES are those of `unknown.gateway_rules`. Raises OSError and
+        HaproxyError if the gateway does not answer.
+        """
+        stats, file = self._stats(names.GATEWAY), self.places.confirmed
+        present = runtime.read_map(stats, file, entries=len(times))
+        runtime.change_map(stats, file, mapfile.change(present, times))
 
     def counted(self, network: str) -> Counted:
         """Return the counters of the haproxy of NETWORK (or "gateway").

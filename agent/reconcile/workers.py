@@ -69,7 +69,7 @@ class Workers:
         """Queue every network in the rows or here; raise if that fails."""
         keys = self._reconciler.keys_to_visit()
         for key in self._snapshots.chassis.in_order(keys):
-            self._queues.reconcile.add(key)
+            self._queues.reconcile.add(key, routine=True)
         self._all_queued = True
         self._note_first_pass()
 

@@ -35,11 +35,20 @@ class WorkQueue:
         self._due: dict[str, float] = {}  # when to add it
         self._failures: dict[str, int] = {}
         self._retries: set[str] = set()  # added because they were due
+        # Since when a key has waited for a run that succeeds: those that
+        # were added, and those that a worker has.
+        self._since: dict[str, float] = {}
+        self._held_since: dict[str, float] = {}
         self._closed = False
 
-    def add(self, key: str) -> None:
-        """Hand KEY out as soon as a worker is free."""
+    def add(self, key: str, *, routine: bool = False) -> None:
+        """Hand KEY out as soon as a worker is free.
+
+        ROUTINE means that nothing is known to have changed.
+        """
         with self._changed:
+            if not routine:
+                self._since.setdefault(key, self._clock())
             self._add(key)
 
     def _add(self, key: str) -> None:
@@ -69,6 +78,8 @@ class WorkQueue:
                     key = next(iter(self._waiting))
                     del self._waiting[key]
                     self._held.add(key)
+                    if key in self._since:
+                        self._held_since[key] = self._since.pop(key)
                     # This run does what the later one was for.
                     self._due.pop(key, None)
                     return key
@@ -101,9 +112,12 @@ class WorkQueue:
                 self._add(key)
             was_retry = key in self._retries
             self._retries.discard(key)
+            since = self._held_since.pop(key, None)
             if not failed:
                 self._failures.pop(key, None)
                 return None
+            if since is not None:
+                self._since[key] = since
             before = self._failures.get(key)
             count = 0 if before is None else before + was_retry
             self._failures[key] = count
@@ -111,6 +125,13 @@ class WorkQueue:
             delay *= 1 - self._jitter() / 4
             self._add_later(key, delay)
             return delay
+
+    def waiting(self) -> dict[str, float]:
+        """Return key -> for how many seconds it has waited for a good run."""
+        with self._changed:
+            now = self._clock()
+            since = self._since | self._held_since
+            return {key: now - began for key, began in since.items()}
 
     @property
     def closed(self) -> bool:

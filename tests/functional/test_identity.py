@@ -96,12 +96,12 @@ def test_unknown_ipv4_address_gets_404(stranger):
     assert b"address" in answer.body
 
 
-def test_unknown_link_local_address_gets_404_fast(stranger):
+def test_unknown_link_local_address_gets_404_soon(stranger):
     """Stable-privacy addresses are no EUI-64; cloud-init asks v6 first."""
     source = stranger.take("fe80::1234")
     said = [stranger.fetch(source=source, ipv6=True) for _ in range(3)]
     assert {answer.status for answer in said} == {404}
-    assert min(answer.seconds for answer in said) < 0.5
+    assert min(answer.seconds for answer in said) < 2
 
 
 def test_address_of_another_network_gets_404(cloud, stranger):

@@ -412,7 +412,7 @@ def test_who_may_use_anothers_mac_never_gets_its_metadata(box, case: Case):
     # Whichever of the two OVN delivers it to.
     for asking in (attacker, instance):
         with contextlib.suppress(OSError):
-            assert asking.fetch(source=address, timeout=1.5).status == 404
+            assert asking.fetch(source=address, timeout=5).status == 404
     attacker.execute("ip", "link", "set", "eth0", "address", own)
     assert is_itself(attacker, str(attacker.port.ip4))
     box.neutron.update_port(port, allowed=[])
@@ -430,7 +430,7 @@ def test_an_address_claimed_twice_is_back_when_one_goes(box, case: Case):
     box.neutron.update_port(ports[1], addresses=["10.10.0.7"])
     words = ("WARNING", network.id, "10.10.0.7 claimed by")
     wait_for(
-        lambda: first.fetch(timeout=2).status == 404,
+        lambda: first.fetch(timeout=5).status == 404,
         timeout_s=20,
         what="404 for an address of two",
     )
@@ -501,7 +501,7 @@ def test_a_virtual_address_is_who_announced_it(box, case: Case, vip):
     )
     for instance in instances:
         with contextlib.suppress(OSError):
-            answer = instance.fetch(source=vip, ipv6=ipv6, timeout=1)
+            answer = instance.fetch(source=vip, ipv6=ipv6, timeout=5)
             assert answer.status == 404
 
 

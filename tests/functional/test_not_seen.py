@@ -122,7 +122,7 @@ def test_ports_claimed_one_by_one_are_all_served_meanwhile(own_box):
         assert instance.fetch().text == instance.instance_id
     # What is not claimed when it should have been is let go.
     wait_for(
-        lambda: second.fetch(timeout=2).status == 404,
+        lambda: second.fetch(timeout=5).status == 404,
         timeout_s=SETTLED_S + 10,
         what="the end of the second one",
     )

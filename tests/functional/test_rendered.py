@@ -105,6 +105,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     made = Places(folder, folder / "state", folder / "pids")
     for made_folder in (made.config_folder, *made.network_parents):
         made_folder.mkdir()
+    made.read_folder(names.GATEWAY).mkdir()
+    made.confirmed.write_text("")
     return made
 
 

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 13_160, ("privsep",): 3_990}
+BUDGETS = {("agent", "privsep"): 13_560, ("privsep",): 4_000}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -18,6 +18,7 @@ from ovn_metadata.agent.haproxy.render import (
     render_gateway,
     render_network,
 )
+from ovn_metadata.agent.haproxy.unknown import ASKED
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(Path("/var/x"), Path("/state"), Path("/var/pids"))
@@ -100,34 +101,52 @@ def test_another_timeout_is_another_digest(render, name):
 
 
 def test_what_can_be_forged_is_removed_before_anything_is_set():
-    rules = [
-        line.removeprefix("http-request ")
-        for line in lines_of(network())
-        if line.startswith("http-request ")
+    text = lines_of(network())
+    headers = [line for line in text if "-header" in line]
+    unknown = "if !{ var(txn.identity) -m found }"
+    assert headers[:3] == [
+        "http-request del-header ^[^a-z0-9]*x[^a-z0-9] -m reg",
+        "http-request del-header forwarded",
+        f"http-request set-header {ASKED} %[date(0,ms)] {unknown}",
     ]
-    headers = [rule for rule in rules if "-header" in rule]
-    assert headers == [
-        "del-header ^[^a-z0-9]*x[^a-z0-9] -m reg",
-        "del-header forwarded",
-        f"set-header X-OVN-Network-ID {NETWORK}",
-        "set-header X-Forwarded-For %[src]",
-        "set-header X-Instance-ID %[var(txn.identity),field(1,|)]",
-        "set-header X-Tenant-ID %[var(txn.identity),field(2,|)]",
-        "set-header X-Instance-ID-Signature %[var(txn.identity),field(3,|)]",
+    backend = text[text.index("backend gateway") :]
+    backend = backend[: backend.index("backend hold")]
+    assert [line for line in backend if "-header" in line] == [
+        f"http-request del-header {ASKED}",
+        f"http-request set-header X-OVN-Network-ID {NETWORK}",
+        "http-request set-header X-Forwarded-For %[src]",
+        *(
+            f"http-request set-header X-{name} "
+            f"%[var(txn.identity),field({number},|)]"
+            for number, name in enumerate(
+                ("Instance-ID", "Tenant-ID", "Instance-ID-Signature"), start=1
+            )
+        ),
     ]
-    # An unknown source gets no further than its 404.
-    first = next(n for n, rule in enumerate(rules) if "set-var(txn" in rule)
-    assert rules[first] == (
-        f"set-var(txn.identity) src,map_str({PLACES.map(NETWORK)})"
+
+
+def test_an_unknown_address_gets_no_further():
+    text = lines_of(network())
+    identity = f"src,map_str({PLACES.map(NETWORK)})"
+    assert f"http-request set-var(txn.identity) {identity}" in text
+    hold = text.index("use_backend hold if !{ var(txn.identity) -m found }")
+    assert text[hold + 1] == "default_backend gateway"
+    again = text[text.index("frontend again") :]
+    assert (
+        f"tcp-request content set-var(txn.identity) {identity} if WAIT_END"
+        in again
     )
-    refusal = rules[first + 1]
-    assert refusal.startswith("return status 404 content-type text/plain ")
-    assert refusal.endswith(" unless { var(txn.identity) -m found }")
+    known = again.index(
+        "use_backend gateway if { var(txn.identity) -m found }"
+    )
+    assert again[known + 1] == "default_backend strangers"
 
 
 def test_the_gateway_answers_a_request_without_identity_itself():
     rules = [
-        line for line in lines_of(gateway()) if " return status 404 " in line
+        line
+        for line in lines_of(gateway())
+        if " return status 404 " in line and ASKED not in line
     ]
     assert len(rules) == 1
     assert rules[0].endswith(
@@ -142,7 +161,7 @@ def test_a_nova_that_is_down_is_a_503_with_retry_after():
     assert len(found) == 4  # Nova's, and each lane's
     for line in found:
         assert line.startswith("http-error status 503 ")
-        assert line.endswith(" hdr Retry-After 5")
+        assert line.endswith(" hdr Retry-After 1")
 
 
 @pytest.mark.parametrize(("connect_s", "expected"), [(1, 1), (3, 3), (30, 3)])
@@ -154,9 +173,11 @@ def test_nova_has_to_connect_before_cloud_init_gives_up(connect_s, expected):
 
 def test_listens_on_what_it_is_given_alone():
     binds = [line for line in lines_of(network()) if line.startswith("bind")]
-    assert binds == ["bind fd@3 proto h1", "bind fd@4 proto h1"]
+    own = "bind unix@again.sock accept-proxy mode 600"
+    assert binds == ["bind fd@3 proto h1", "bind fd@4 proto h1", own]
     ipv4 = lines_of(network(ipv6=False))
-    assert [line for line in ipv4 if line.startswith("bind")] == binds[:1]
+    binds.remove("bind fd@4 proto h1")
+    assert [line for line in ipv4 if line.startswith("bind")] == binds
 
 
 def test_both_meet_at_the_gateways_socket():
@@ -256,7 +277,8 @@ def test_servers(nova, tls, servers):
 
 def test_idle_connections_are_fewer_than_retries():
     """A request may be on one that dies, and then try each of them."""
-    lines = network().text.splitlines()
+    backend = network().text.split("\nbackend gateway\n")[1]
+    lines = backend.split("\nbackend hold\n")[0].splitlines()
     (server,) = [line.split() for line in lines if " server gateway" in line]
     idle = int(server[server.index("pool-max-conn") + 1])
     (retries,) = [line.split() for line in lines if " retries " in line]
@@ -315,7 +337,8 @@ def test_only_what_has_a_rule_behind_it_is_logged():
 )
 def test_rate_limit_counts_in_two_windows(versions, condition):
     limit = RateLimit(True, versions, 60, 20, 5, 7)
-    lines = lines_of(network(limit=limit))
+    text = network(limit=limit).text.split("\nbackend gateway\n")[1]
+    lines = [line.strip() for line in text.splitlines()]
     assert f"http-request track-sc0 src table base{condition}" in lines
     assert f"http-request track-sc1 src table burst{condition}" in lines
     refusals = [line for line in lines if " 429 " in line]
@@ -328,11 +351,10 @@ def test_rate_limit_counts_in_two_windows(versions, condition):
         "60s store gpc0_rate(60s)",
         "5s store gpc0_rate(5s)",
     ]
-    # Nobody unknown is counted, nobody refused is passed on.
+    # Who is refused is not counted, and not passed on.
     order = [
         next(n for n, line in enumerate(lines) if part in line)
         for part in (
-            "status 404",
             "track-sc0",
             "status 429",
             "sc-inc-gpc0(0)",
@@ -345,5 +367,5 @@ def test_rate_limit_counts_in_two_windows(versions, condition):
 def test_without_a_rate_limit_nothing_is_counted():
     lines = lines_of(network())
     tables = [line for line in lines if line.startswith("stick-table")]
-    assert len(tables) == 1  # what an instance holds
+    assert len(tables) == 2  # what instances and strangers hold
     assert not [line for line in lines if " 429 " in line]

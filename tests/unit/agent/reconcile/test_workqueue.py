@@ -235,3 +235,36 @@ def test_never_two_workers_on_one_key_and_no_change_is_missed(
     assert not overlaps
     assert seen == version
     assert sum(handed_out.values()) <= 20_000
+
+
+def test_a_key_waits_until_a_run_of_it_succeeds(queue, clock):
+    queue.add("a")
+    clock.now += 1
+    assert queue.get() == "a"
+    clock.now += 1
+    assert queue.waiting() == {"a": 2}
+    queue.done("a", failed=True)
+    clock.now += FIRST_DELAY_S
+    assert queue.get() == "a"
+    assert queue.waiting() == {"a": 2 + FIRST_DELAY_S}
+    queue.done("a", failed=False)
+    assert queue.waiting() == {}
+
+
+def test_a_key_that_changes_during_its_run_waits_since_then(queue, clock):
+    queue.add("a")
+    queue.get()
+    clock.now += 1
+    queue.add("a")
+    clock.now += 1
+    queue.done("a", failed=False)
+    assert queue.waiting() == {"a": 1}
+
+
+def test_a_routine_run_waits_for_nothing(queue, clock):
+    queue.add("a", routine=True)
+    queue.get()
+    queue.done("a", failed=True)
+    clock.now += FIRST_DELAY_S
+    assert queue.get() == "a"
+    assert queue.waiting() == {}

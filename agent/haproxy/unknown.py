@@ -1,0 +1,140 @@
+"""Rules for requests from an address that is not in the network's map.
+
+The address may be that of an instance whose port was bound a moment ago, or
+while no agent ran. A boot that is answered 404 is lost: cloud-init takes it as
+final. So a request is held, and the map is looked up again every half
+second, until one of these is so:
+
+- The address is in the map: the request is answered like any other.
+- The agent has confirmed the maps, with rows that are newer than the request:
+  404. It does so twice a second while it is well (`reconcile.confirmation`).
+- Neither for some seconds: 503, and the instance may try again. cloud-init
+  before 25.1 does not, but waits 10 s for its one answer.
+
+haproxy can't wait for a map to change. It sends the request to itself, with
+the source in the PROXY protocol, as often as needed ("retry-on"). An address
+that has asked for two minutes is answered 404 at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# How long requests are held. cloud-init before 25.1 waits 10 s.
+_HELD_MS = 8000
+_STEP_MS = 500
+_MORE_STEPS = 2 * _HELD_MS // _STEP_MS  # than are needed: a step may fail
+# The rows of a port may arrive this long after the instance's first request.
+_ROWS_MS = 500
+# Held at the same time: by one address, and in one network.
+_HELD_PER_ADDRESS = 4
+_HELD = 128
+_ASKS_FOR_S = 120
+RETRY_AFTER_S = 1
+TARPIT_S = 1
+
+_UNKNOWN_INSTANCE = "No instance of this network has your address."
+_NOT_YET = "The agent does not know yet whose address this is."
+# When the request arrived, in ms since the epoch. No client can set it: what
+# begins with X- is removed before.
+ASKED = "X-OVN-Metadata-Asked"
+_SOCKET = "again.sock"
+# The status that makes haproxy send a request to itself again.
+_AGAIN = 425
+# A key of the gateway's map, whose values are ms since the epoch. What was
+# bound until then is in the maps of all networks that are no key themselves.
+CONFIRMED = "confirmed"
+
+
+def request_rules() -> list[str]:
+    """Return the frontend's rules for requests that are not known.
+
+    They need the variable txn.identity. Requests over a bound are answered
+    after a second (`timeout tarpit`), so that a loop of them costs nothing.
+    """
+    stranger = "!{ var(txn.identity) -m found }"
+    over = (
+        f"{{ sc_conn_cur(0) gt {_HELD_PER_ADDRESS} }}",
+        f"{{ be_conn(hold) ge {_HELD} }}",
+    )
+    return [
+        f"http-request track-sc0 src table strangers if {stranger}",
+        f"http-request sc-set-gpt0(0) date() if {stranger} "
+        "{ sc_get_gpt0(0) eq 0 }",
+        "http-request set-var(txn.first) sc_get_gpt0(0)",
+        f"http-request return status 404 content-type text/plain string "
+        f'"{_UNKNOWN_INSTANCE}\\n" if {stranger} '
+        f"{{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
+        *(
+            f"http-request tarpit deny_status 503 content-type text/plain "
+            f'string "{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S} '
+            f"if {stranger} {condition}"
+            for condition in over
+        ),
+        f"http-request set-header {ASKED} %[date(0,ms)] if {stranger}",
+        f"use_backend hold if {stranger}",
+    ]
+
+
+def sections(identity: str, gateway: str, network: str) -> str:
+    """Return the sections that hold requests of NETWORK.
+
+    IDENTITY is the rule that sets txn.identity, GATEWAY the server's address.
+    """
+    return f"""
+backend hold
+    http-reuse never
+    option http-server-close
+    retries {_MORE_STEPS}
+    retry-on {_AGAIN} conn-failure empty-response
+    http-request disable-l7-retry unless METH_GET
+    http-response set-header Retry-After {RETRY_AFTER_S} \
+if {{ status {_AGAIN} }}
+    http-response set-status 503 if {{ status {_AGAIN} }}
+    server again unix@{_SOCKET} send-proxy-v2
+
+frontend again
+    # A whole HTTP request would not wait.
+    mode tcp
+    no log
+    bind unix@{_SOCKET} accept-proxy mode 600
+    tcp-request inspect-delay {_STEP_MS}ms
+    tcp-request content set-var(txn.identity) {identity} if WAIT_END
+    tcp-request content switch-mode http if WAIT_END
+    use_backend gateway if {{ var(txn.identity) -m found }}
+    default_backend strangers
+
+backend strangers
+    stick-table type ipv6 size 10k expire {_ASKS_FOR_S}s store gpt0,conn_cur
+    http-request set-header X-OVN-Network-ID {network}
+    http-error status 503 content-type text/plain string \
+"{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S}
+    server gateway {gateway}
+"""
+
+
+def gateway_rules(map_file: Path) -> list[str]:
+    """Return the gateway's rules that answer requests of `strangers`.
+
+    MAP_FILE has what the agent confirmed.
+    """
+    asks = f"{{ req.hdr({ASKED}) -m found }}"
+    return [
+        f"http-request set-log-level silent if {asks}",
+        f"http-request set-var(txn.asked) req.hdr({ASKED})",
+        f"http-request set-var(txn.confirmed) "
+        f"str({CONFIRMED}),map_str_int({map_file},0)",
+        f"http-request set-var(txn.confirmed) "
+        f"req.hdr(X-OVN-Network-ID),map_str_int({map_file}) "
+        f"if {{ req.hdr(X-OVN-Network-ID),map_str_int({map_file}) -m found }}",
+        f"http-request return status 404 content-type text/plain string "
+        f'"{_UNKNOWN_INSTANCE}\\n" if {asks} '
+        f"{{ var(txn.confirmed),sub(txn.asked) ge {_ROWS_MS} }} "
+        # A clock that was set back. (haproxy reads "ge -5" as "le 5".)
+        f"{{ date(0,ms),add({_ROWS_MS}),sub(txn.confirmed) ge 0 }}",
+        f"http-request return status 503 content-type text/plain string "
+        f'"{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S} if {asks} '
+        f"{{ date(0,ms),sub(txn.asked) ge {_HELD_MS - _STEP_MS} }}",
+        f"http-request return status {_AGAIN} content-type text/plain "
+        f'string "{_NOT_YET}\\n" if {asks}',
+    ]

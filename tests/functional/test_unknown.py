@@ -1,0 +1,282 @@
+"""A request from an address that is in no map: held, then 200, 404 or 503."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.haproxy.places import Places
+from ovn_metadata.agent.haproxy.render import render_network
+from ovn_metadata.privsep import names
+from sandbox import Instance, Network, Response, Sandbox, wait_for
+from sandbox.case import is_served, wait_served
+from sandbox.sockets import stats
+
+# The agent's own figures, in seconds: see agent/haproxy/unknown.py.
+HELD_S = 8.0
+HELD_PER_ADDRESS = 4
+HELD = 128
+# A client that waits longer has lost its boot.
+CLOUD_INIT_S = 10.0
+
+
+@dataclasses.dataclass
+class Cloud:
+    """A network that is served, and a stranger on it."""
+
+    box: Sandbox
+    network: Network
+    keeper: Instance
+    stranger: Instance
+
+    def newcomer(self) -> Instance:
+        """Bind a new port here, with the agent or without it."""
+        port = self.box.neutron.create_port(self.network, name="newcomer")
+        (instance,) = self.box.plug([port])
+        return instance
+
+
+@pytest.fixture(scope="module")
+def cloud(module_box: Sandbox) -> Cloud:
+    box = module_box
+    network = box.neutron.create_network("n", subnets=("10.10.0.0/16",))
+    keeper = box.neutron.create_port(network)
+    stranger = box.neutron.create_port(network, port_security=False)
+    made = box.plug([keeper, stranger])
+    wait_served(*made)
+    return Cloud(box, network, *made)
+
+
+def killed(box: Sandbox) -> Callable[[], None]:
+    """Kill the agent; return what starts it again."""
+    box.agent.kill9()
+    return box.agent.start
+
+
+def stopped(box: Sandbox) -> Callable[[], None]:
+    """Stop the agent; return what starts it again."""
+    box.agent.stop()
+    return box.agent.start
+
+
+def held_still(box: Sandbox) -> Callable[[], None]:
+    """Have the agent stand still; return what has it go on."""
+    (process,) = box.agent.processes("agent")
+    os.kill(process.pid, signal.SIGSTOP)
+    return lambda: os.kill(process.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def without_agent(
+    box: Sandbox, away: Callable[[Sandbox], Callable[[], None]] = killed
+) -> Iterator[Callable[[], None]]:
+    """Put the agent away; give what brings it back, which the end does too."""
+    bring = away(box)
+    todo = [bring]
+
+    def back() -> None:
+        while todo:
+            todo.pop()()
+
+    try:
+        yield back
+    finally:
+        back()
+        box.agent.wait_ready()
+
+
+@pytest.mark.parametrize(
+    "away", [killed, stopped, held_still], ids=lambda away: away.__name__
+)
+def test_newcomer_waits_for_the_agent(cloud, away):
+    """One request, made while the agent is away, is answered 200."""
+    with without_agent(cloud.box, away) as back, ThreadPoolExecutor(1) as pool:
+        newcomer = cloud.newcomer()
+        asked = pool.submit(newcomer.fetch, timeout=CLOUD_INIT_S)
+        with pytest.raises(TimeoutError):
+            asked.result(timeout=3)
+        assert is_served(cloud.keeper)
+        back()
+        answer = asked.result()
+    assert (answer.status, answer.text) == (200, newcomer.instance_id)
+    cloud.box.unplug([newcomer])
+
+
+def test_newcomer_is_told_to_come_again(cloud):
+    """503 before cloud-init gives up; what can't be repeated is not held."""
+    with without_agent(cloud.box):
+        newcomer = cloud.newcomer()
+        answer = newcomer.fetch(timeout=CLOUD_INIT_S)
+        posted = newcomer.fetch(method="POST", data=b"x")
+    for each in (answer, posted):
+        assert (each.status, each.headers["Retry-After"]) == (503, "1")
+        assert b"not know yet" in each.body
+    assert HELD_S - 1 < answer.seconds < CLOUD_INIT_S - 1
+    assert posted.seconds < 2
+    wait_served(newcomer)
+    cloud.box.unplug([newcomer])
+
+
+def test_stranger_gets_404_from_an_agent_that_is_well(cloud):
+    source = cloud.stranger.take("10.10.7.1")
+    for _ in range(3):
+        answer = cloud.stranger.fetch(source=source)
+        assert answer.status == 404
+        assert answer.seconds < 3
+
+
+def test_nobody_gets_404_while_southbound_is_away(cloud):
+    """The agent is there, but can't know what is bound here by now."""
+    source = cloud.stranger.take("10.10.7.2")
+    daemon = cloud.box.ovn.daemons["sb"]
+    daemon.kill()
+    try:
+        answer = cloud.stranger.fetch(source=source)
+    finally:
+        daemon.start()
+    assert answer.status == 503
+    wait_for(
+        lambda: cloud.stranger.fetch(source=source).status == 404,
+        timeout_s=60,
+        what="404 for a stranger again",
+    )
+
+
+def test_network_that_fails_gives_nobody_404(cloud):
+    """Its map may lack what is bound; other networks' maps don't."""
+    box = cloud.box
+    other = box.neutron.create_network("other")
+    second = box.neutron.create_port(other, port_security=False)
+    (beside,) = box.plug([second])
+    wait_served(beside)
+    (held,) = box.agent.processes("supervisord")
+    os.kill(held.pid, signal.SIGSTOP)
+    try:
+        # What needs supervisord waits for it.
+        box.neutron.update_network(cloud.network, mtu=1400)
+        newcomer = cloud.newcomer()
+        answer = newcomer.fetch(timeout=CLOUD_INIT_S)
+        stranger = beside.fetch(source=beside.take("10.10.0.77"))
+    finally:
+        os.kill(held.pid, signal.SIGCONT)
+    assert (answer.status, stranger.status) == (503, 404)
+    wait_served(newcomer)
+    box.unplug([newcomer, beside])
+
+
+def test_one_address_does_not_hold_all_places(cloud):
+    """Of six requests four are held; two are answered after a second."""
+    sources = [cloud.stranger.take(f"10.10.8.{n}") for n in (1, 2)]
+    with without_agent(cloud.box), ThreadPoolExecutor(7) as pool:
+        asked = [
+            pool.submit(cloud.stranger.fetch, source=sources[0])
+            for _ in range(HELD_PER_ADDRESS + 2)
+        ]
+        other = pool.submit(cloud.stranger.fetch, source=sources[1])
+        answers = [each.result() for each in asked]
+    assert {each.status for each in answers} == {503}
+    soon = [each.seconds for each in answers if each.seconds < 3]
+    assert len(soon) == 2
+    assert min(soon) > 0.9
+    assert other.result().seconds > HELD_S - 1
+
+
+def test_strangers_take_nothing_from_others(cloud):
+    """More than can be held: no newcomer is refused, no instance waits."""
+    count = HELD + 20
+    sources = [f"10.10.{64 + n // 250}.{1 + n % 250}" for n in range(count)]
+    cloud.stranger._ip_batch(
+        [f"address add {source}/32 dev eth0" for source in sources]
+    )
+
+    def ask(source: str) -> Response | OSError:
+        try:
+            return cloud.stranger.fetch(source=source)
+        except OSError as error:
+            return error
+
+    with without_agent(cloud.box), ThreadPoolExecutor(count + 1) as pool:
+        before = [cloud.keeper.fetch().seconds for _ in range(200)]
+        asked = [pool.submit(ask, source) for source in sources]
+        wait_for(lambda: held_by(cloud) >= HELD - 10, timeout_s=8, what="held")
+        during = [cloud.keeper.fetch().seconds for _ in range(200)]
+        assert any(not each.done() for each in asked)
+        kinds = Counter(kind(each) for each in asked)
+    assert kinds["503"] >= HELD - 10
+    assert set(kinds) <= {"503", "ConnectionResetError"}
+    assert median(during) < 4 * median(before) + 0.005
+
+
+def held_by(cloud: Cloud) -> int:
+    """Return how many requests the network's haproxy holds."""
+    rows = stats(cloud.network.id, "show stat hold 2 -1").splitlines()
+    return int(rows[1].split(",")[4])
+
+
+def kind(asked: Future[Response | OSError]) -> str:
+    done = asked.result()
+    if isinstance(done, OSError):
+        return type(done).__name__
+    return str(done.status)
+
+
+def median(numbers: list[float]) -> float:
+    return sorted(numbers)[len(numbers) // 2]
+
+
+def test_who_asks_for_two_minutes_is_told_404(tmp_path):
+    """By haproxy alone, here with two seconds for the two minutes."""
+    network = str(uuid.uuid4())
+    places = Places(tmp_path, tmp_path, tmp_path)
+    for folder in (places.config_folder, *places.network_parents):
+        folder.mkdir()
+    work = places.work_folder(network)
+    places.read_folder(network).mkdir()
+    work.mkdir()
+    places.map(network).write_text("")
+    rendered = render_network(
+        network,
+        places=places,
+        timeouts=Timeouts(1, 9, 9, 9, 9),
+        limit=RateLimit(False, (4,), 1, 1, 1, 1),
+        share=FairShare(0, 0, 0, 1, 0),
+        ipv6=False,
+        gateway_socket=tmp_path / "nobody.sock",
+    )
+    assert rendered.text.count("gt 120 ") == 1
+    text = rendered.text.replace("gt 120 ", "gt 2 ")
+    places.config(network).write_text(text)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        start = f'exec haproxy -f "$0" {names.LISTENER_V4}<&0'
+        command = ["sh", "-c", start, str(places.config(network))]
+        with subprocess.Popen(command, stdin=listener, cwd=work) as haproxy:
+            try:
+                assert ask_once(port) == 503
+                begun = time.monotonic()
+                wait_for(
+                    lambda: ask_once(port) == 404, timeout_s=10, what="404"
+                )
+                assert time.monotonic() - begun > 1
+            finally:
+                haproxy.kill()
+
+
+def ask_once(port: int) -> int:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=9)
+    with contextlib.closing(client):
+        client.request("GET", "/")
+        return client.getresponse().status
