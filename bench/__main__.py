@@ -16,7 +16,14 @@ from sandbox import peer
 
 from .report import progress
 
-NAMES = ("throughput", "provisioning", "cloud", "memory", "first_answer")
+NAMES = (
+    "throughput",
+    "provisioning",
+    "cloud",
+    "memory",
+    "first_answer",
+    "binds",
+)
 
 
 def main() -> int:

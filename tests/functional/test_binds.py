@@ -1,0 +1,46 @@
+"""A port that is up is served: its instance's first request is answered.
+
+A small `make bench ARGS=binds`; the figures for 1,000 ports are there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from sandbox import Network, Sandbox
+from sandbox.agent import SPARE
+from sandbox.binds import Binds
+from sandbox.case import ready, wait_served
+
+ROUNDS, PORTS, FIRST = 2, 25, 5  # so many rounds of so many
+LOST = {"refused", "another's"}  # cloud-init gives up
+
+
+@pytest.fixture(scope="module")
+def served(host) -> tuple[Sandbox, list[Network]]:
+    """Give a chassis with networks that are served."""
+    box = ready(host.sandbox(SPARE))
+    networks = [box.neutron.create_network(f"n{n}") for n in range(5)]
+    wait_served(*box.plug(map(box.neutron.create_port, networks)))
+    return box, networks
+
+
+@pytest.mark.parametrize("requested", [True, False])
+def test_up_means_served(served, requested: bool):
+    """At once where Neutron asks for the chassis before it is plugged.
+
+    Without that (OVN before 21.12) nobody is told what loses a boot.
+    """
+    binds = Binds(*served, requested=requested)
+    seen = [
+        one for _ in range(ROUNDS) for one in binds.round(PORTS, first=FIRST)
+    ]
+    said = Counter(one.said for one in seen)
+    slowest_s = max(one.seconds for one in seen)
+    print(f"{dict(said)}, the slowest after {slowest_s:.2f} s")
+    assert len(seen) == ROUNDS * PORTS
+    assert not LOST & said.keys()
+    if requested:
+        assert said.keys() == {"200"}
