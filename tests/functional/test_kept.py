@@ -7,7 +7,7 @@ import pytest
 from sandbox import Instance, Network, Sandbox, wait_for
 from sandbox.agent import SPARE
 from sandbox.case import Case, ready, wait_served
-from sandbox.hoststate import haproxies, wait_host, written_map
+from sandbox.hoststate import found, haproxies, wait_host, written_map
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.sockets import status
 
@@ -62,6 +62,9 @@ def test_the_next_port_finds_it_ready(box, case: Case):
     leave(box, instance)
     wait_state(network, "kept", 0)
     assert written_map(network) == {}
+    host = found(box, network)
+    assert host is not None
+    assert host.instances == {}
     assert "(kept)" in box.agent.status().stdout
     mark = box.agent.mark()
     (other,) = case.plug([box.neutron.create_port(network)])
