@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 from sandbox import Agent, Ovn, Sandbox, release
+from sandbox.agent import SPARE
 from sandbox.continuity import SIGCONT, SIGKILL, SIGSTOP, pause
 from sandbox.peer import NeutronAgent
 from sandbox.processes import send_signal
@@ -25,6 +26,7 @@ class Side:
     def __init__(self, box: Sandbox, name: str, *, longest_s: float) -> None:
         self.box = box
         self.longest_s = longest_s  # an outage may take
+        box.agent.options.update(SPARE)
         self.agents: list[Agent | NeutronAgent] = [
             box.agent
             if name == OURS

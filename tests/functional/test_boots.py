@@ -15,7 +15,7 @@ import pytest
 from boots.lottery import Round, Ticket
 from boots.outages import OURS, Side
 from boots.rounds import Chassis, make_chassis
-from sandbox import Sandbox
+from sandbox.case import Host
 
 GUEST = os.environ.get("OVN_METADATA_GUEST", "")
 # Of a network that is served, and the first port of one; at once.
@@ -29,15 +29,16 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def chassis(module_box: Sandbox) -> Chassis:
+def chassis(host: Host) -> Chassis:
+    box = host.sandbox()
     # An overlay takes no layer that is inside another one: / is below it.
-    guest = module_box.folder / "guest"
+    guest = box.folder / "guest"
     shutil.copytree(GUEST, guest, symlinks=True)
-    side = Side(module_box, OURS, longest_s=LONGEST_S)
+    side = Side(box, OURS, longest_s=LONGEST_S)
     return make_chassis(side, f"{guest}:/")
 
 
-@pytest.mark.parametrize("outage", ["none"])
+@pytest.mark.parametrize("outage", ["none", "killed"])
 def test_a_boot_finds_its_key(chassis, outage):
     """The owner's key is the default user's, and OpenStack is the source."""
     for ticket, outcome in chassis.play(Round(outage, TICKETS)):
