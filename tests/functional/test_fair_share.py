@@ -12,10 +12,7 @@ import dataclasses
 import itertools
 import json
 import re
-import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.haproxy import runtime
-from sandbox import Instance, Sandbox, attack, host, wait_for
+from sandbox import Instance, Sandbox, host, wait_for
+from sandbox.attackers import hammering, holding, p99
 from sandbox.case import Case
 
 NOVA_S = 0.02
@@ -108,38 +106,6 @@ def cloud(box: Sandbox) -> Iterator[Cloud]:
             box.nova.set_delay(0)
 
 
-@contextlib.contextmanager
-def attacked(instance: Instance, *command: str) -> Iterator[None]:
-    """Have INSTANCE run COMMAND; begin when it says so, or is at it."""
-    where = ("nice", "-n", "19", "ip", "netns", "exec", instance.namespace)
-    with subprocess.Popen((*where, *command), stdout=subprocess.PIPE) as made:
-        try:
-            assert made.stdout is not None
-            ready, _, _ = select.select([made.stdout], [], [], 30)
-            assert ready, "the attack has not begun"
-            assert made.stdout.readline(), "the attack has ended"
-            yield
-            assert made.poll() is None, "the attack has ended"
-        finally:
-            made.kill()
-
-
-def holding(instance: Instance, kind: str, count: int):
-    """Attack from INSTANCE by COUNT connections of KIND."""
-    program = str(Path(attack.__file__))
-    return attacked(instance, sys.executable, program, kind, str(count))
-
-
-def hammering(instance: Instance, connections: int, *more: str):
-    """Attack from INSTANCE at full speed; it says "Running" at once."""
-    url = "http://169.254.169.254/latest/meta-data/instance-id"
-    return attacked(
-        instance,
-        *("stdbuf", "-oL", "wrk", "-t1", f"-c{connections}", "-d120s"),
-        *("--timeout", "10s", *more, url),
-    )
-
-
 ATTACKS = {
     "10,000 idle connections": lambda i: holding(i, "idle", 10_000),
     "slow headers": lambda i: holding(i, "slow-headers", 1000),
@@ -174,10 +140,6 @@ def test_others_do_not_notice(cloud, begin):
     assert min(disturbed) < BOUND * min(undisturbed)
     # Nova's workers are there for others too; known to be greedy by now.
     assert sum(busy.values()) <= MOST_AT_NOVA
-
-
-def p99(seconds: list[float]) -> float:
-    return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
 def test_connections_beyond_a_share_are_counted(cloud):

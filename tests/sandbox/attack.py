@@ -1,5 +1,8 @@
 """What a hostile instance does: `python attack.py KIND COUNT`, inside it.
 
+A third argument is the first of COUNT addresses: each connection has a source
+of its own.
+
 It needs nothing but Python's own library. Prints a line as soon as
 all connections were tried once, and goes on until it is killed.
 """
@@ -7,6 +10,8 @@ all connections were tried once, and goes on until it is killed.
 from __future__ import annotations
 
 import errno
+import ipaddress
+import itertools
 import resource
 import selectors
 import socket
@@ -30,13 +35,19 @@ KINDS = {
     "slow-upload": (_POST % 1_000_000 + b"x" * 70_000, True),
     # Answers that nobody reads.
     "deaf": (_USER_DATA * 500, False),
+    "asking": (_USER_DATA, False),
 }
 
 
 class Attack:
     """COUNT connections that are all opened, and opened again when lost."""
 
-    def __init__(self, kind: str, count: int) -> None:
+    def __init__(self, kind: str, count: int, first: str = "") -> None:
+        base = int(ipaddress.ip_address(first)) if first else 0
+        self._sources = itertools.cycle(
+            (str(ipaddress.ip_address(base + n)), 0)
+            for n in range(count if first else 1)
+        )
         self._first, self._dribbles = KINDS[kind]
         self._is_deaf = kind == "deaf"
         self._count = count
@@ -69,6 +80,7 @@ class Attack:
     def _open(self) -> None:
         link = socket.socket()
         link.setblocking(False)
+        link.bind(next(self._sources))
         code = link.connect_ex(ADDRESS)
         if code not in (0, errno.EINPROGRESS):
             link.close()
@@ -116,10 +128,10 @@ def _hears(link: socket.socket) -> bool:
 
 def main(argv: Sequence[str]) -> None:
     """Attack as ARGV says: kind, number of connections."""
-    kind, count = argv
+    kind, count, *first = argv
     files = int(count) + 100
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    Attack(kind, int(count)).run()
+    Attack(kind, int(count), *first).run()
 
 
 if __name__ == "__main__":

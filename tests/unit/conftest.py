@@ -12,6 +12,11 @@ from typing import Any
 # machine's architecture while it is imported, and Python asks file(1).
 import pyroute2  # noqa: F401 # see above
 import pytest
+from hypothesis import settings
+
+# A busy machine is slow, and no example takes long.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 _PROCESS_EVENTS = frozenset(
     {
