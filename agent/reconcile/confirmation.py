@@ -7,6 +7,7 @@ that arrive from then on are held, and answered 503.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -23,6 +24,47 @@ LOG = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
 _END_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """Until when, in ms since the epoch, rows are known to be in the maps.
+
+    `read_ms` is of all networks, `waiting` of those that are otherwise. `at`
+    is of the queue's clock.
+    """
+
+    at: float
+    read_ms: int = 0
+    waiting: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def next_reading(
+    last: Reading,
+    snapshot: ChassisSnapshot,
+    *,
+    at: float,
+    read_ms: int,
+    waited_s: Mapping[str, float],
+) -> Reading:
+    """Return what is known at AT, after LAST; all rows are in SNAPSHOT.
+
+    WAITED_S has the networks that wait for a reconcile that succeeds. The map
+    of one has what was read before it began to wait. That is less than what
+    was bound by then: the agent may have been disconnected, or not there. So
+    of a network that has never been reconciled nothing is known.
+    """
+    waiting = {}
+    for network, waited in waited_s.items():
+        before = last.waiting.get(network)
+        is_new = waited < at - last.at and before != 0
+        waiting[network] = last.read_ms if is_new else before or 0
+    waiting |= {
+        network: 0
+        for network, known in snapshot.networks.items()
+        if not known.complete
+    }
+    return Reading(at, read_ms, waiting)
 
 
 class Confirmation:
@@ -43,6 +85,7 @@ class Confirmation:
         self._snapshots = snapshots
         self._queue = queue
         self._read_until_ms = read_until_ms
+        self._last = Reading(time.monotonic())
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="confirmation", daemon=True
@@ -67,31 +110,19 @@ class Confirmation:
                 LOG.exception("nothing confirmed to the gateway")
 
     def _confirm(self) -> None:
-        # First, so that rows that arrive meanwhile are not confirmed.
-        read_ms = self._read_until_ms()
-        waiting = self._queue.waiting()
-        now_ms = time.time_ns() // 1_000_000
-        since = {key: now_ms - int(s * 1000) for key, s in waiting.items()}
-        times = confirmed(self._snapshots.chassis, since, read_ms=read_ms)
-        if times:
-            self._haproxies.confirm(
-                {key: str(at_ms) for key, at_ms in times.items()}
-            )
-
-
-def confirmed(
-    snapshot: ChassisSnapshot, waiting: Mapping[str, int], *, read_ms: int
-) -> dict[str, int]:
-    """Return until when the maps have what was bound, or nothing.
-
-    In ms since the epoch: of all networks, READ_MS; of those that are WAITING
-    for a reconcile that succeeds, since when they are.
-    """
-    if not snapshot.synced:
-        return {}
-    incomplete = {
-        network: 0
-        for network, known in snapshot.networks.items()
-        if not known.complete
-    }
-    return {unknown.CONFIRMED: read_ms, **waiting, **incomplete}
+        # In this order: what arrives meanwhile is waited for, and is not
+        # confirmed.
+        is_synced = self._snapshots.is_synced
+        read_ms, at = self._read_until_ms(), time.monotonic()
+        waited_s = self._queue.waiting()
+        snapshot = self._snapshots.chassis
+        if not (is_synced and snapshot.synced):
+            self._last = dataclasses.replace(self._last, at=at)
+            return
+        self._last = now = next_reading(
+            self._last, snapshot, at=at, read_ms=read_ms, waited_s=waited_s
+        )
+        times = {unknown.CONFIRMED: now.read_ms, **now.waiting}
+        self._haproxies.confirm(
+            {key: str(at_ms) for key, at_ms in times.items()}
+        )

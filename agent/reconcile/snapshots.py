@@ -55,6 +55,12 @@ class Snapshots:
         self._settled = settling.Settled()
         self._spare = spare.Spare()
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether all rows are there, and what they change is queued."""
+        with self._lock:
+            return self.chassis.synced
+
     def take_chassis(self, rows: ChassisSnapshot) -> None:
         """Take ROWS of Southbound (on its IDL's thread)."""
         with self._lock:
