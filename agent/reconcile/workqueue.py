@@ -44,7 +44,9 @@ class WorkQueue:
     def add(self, key: str, *, routine: bool = False) -> None:
         """Hand KEY out as soon as a worker is free.
 
-        ROUTINE means that nothing is known to have changed.
+        ROUTINE means that nothing is known to have changed. Such a key waits
+        until all others have been handed out: a new network must not wait for
+        a pass over hundreds.
         """
         with self._changed:
             if not routine:
@@ -75,7 +77,8 @@ class WorkQueue:
             while not self._closed:
                 self._promote_due()
                 if self._waiting:
-                    key = next(iter(self._waiting))
+                    changed = (k for k in self._waiting if k in self._since)
+                    key = next(changed, next(iter(self._waiting)))
                     del self._waiting[key]
                     self._held.add(key)
                     if key in self._since:

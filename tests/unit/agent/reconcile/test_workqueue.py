@@ -149,6 +149,14 @@ def test_keys_come_once_and_in_order_of_arrival(queue):
     assert queue.is_idle()
 
 
+def test_what_has_changed_does_not_wait_for_a_routine_pass(queue):
+    for key in "abcd":
+        queue.add(key, routine=True)
+    queue.add("new")
+    queue.add("c")
+    assert drain(queue) == ["c", "new", "a", "b", "d"]
+
+
 def test_a_key_added_while_held_comes_once_more_afterwards(queue):
     queue.add("a")
     queue.get()
