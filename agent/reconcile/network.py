@@ -144,7 +144,7 @@ class Reconciler:
         # addresses, then the port.
         rendered = self._render(desired)
         files, program = self._haproxies.listen(network, rendered, rights)
-        if changes:
+        if any("/" in change for change in changes):  # an address differs
             self._privileged.set_addresses(desired)
         changes += files + self._ensure_port(desired, vswitch)
         # Last, since it fails if the haproxy can't start: clients then wait

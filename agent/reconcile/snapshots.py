@@ -103,7 +103,11 @@ class Snapshots:
         if last.chassis not in (None, self._settled.chassis):
             LOG.info("ovn-controller has made its Chassis row again")
         old, new = before.networks, self.chassis.networks
-        for network in self.chassis.in_order(old.keys() | new.keys()):
+        # New ones first: nobody answers their clients, whose TCP asks less and
+        # less often. A network that is served holds the requests meanwhile.
+        order = self.chassis.in_order(old.keys() | new.keys())
+        order.sort(key=lambda network: (network in old, network not in new))
+        for network in order:
             if old.get(network) != new.get(network):
                 LOG.debug("rows changed network=%s", network)
                 self._queues.revoke.add(network)

@@ -149,6 +149,18 @@ def test_networks_with_a_bound_port_come_first():
     assert machine.snapshots.chassis.in_order(keys) == expected
 
 
+def test_new_networks_come_before_those_that_are_served():
+    """And those that are removed come last."""
+    third = "31a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
+    machine = Machine(rows(network(), network(third)))
+    machine.now += SETTLE_S
+    machine.snapshots.settle(connected=True)
+    machine.queued()
+    machine.snapshots.take_chassis(rows(network(mtu=1400), requested(OTHER)))
+    found = [machine.queues.reconcile.get() for _ in range(3)]
+    assert found == [OTHER, NETWORK, third]
+
+
 def test_rows_arrive_while_the_grace_period_ends():
     """On two threads: neither loses what the other one has set."""
     machine = Machine(rows(network()))
