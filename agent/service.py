@@ -97,9 +97,8 @@ class Service:
         workers.start(self._site.settings().reconcile_workers)
         self._nova_addresses.start(lambda: queue.add(names.GATEWAY))
         confirmation = Confirmation(
-            self._site.haproxies,
+            self._site,
             self._snapshots,
-            queue,
             self._databases.southbound_read_until_ms,
         )
         confirmation.start()

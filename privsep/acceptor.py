@@ -27,7 +27,7 @@ def main(name: str, uid: str, *command: str) -> int:
     signal.signal(signal.SIGCHLD, _bury)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{name}")
-        listener.listen(8)
+        listener.listen(128)
         os.write(1, b"ready\n")
         os.dup2(2, 1)  # the agent reads nothing after "ready"
         while True:

@@ -19,6 +19,7 @@ from ..errors import AgentError
 from ..monitor.status_socket import MAX_WAIT_S
 
 _TIMEOUT_S = 5.0
+_MARGIN_S = 1.0  # after the time that the agent was asked to wait
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
 
 OK = 0
@@ -198,7 +199,7 @@ def _wait(path: Path, arguments: argparse.Namespace) -> int:
 def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
     """Return the exit code for the answer to QUESTION, and the reason."""
     try:
-        status = ask(path, question, timeout_s=question["wait_s"] + _TIMEOUT_S)
+        status = ask(path, question, timeout_s=question["wait_s"] + _MARGIN_S)
     except (OSError, ValueError) as error:
         return NO_ANSWER, f"the agent does not answer: {error}"
     if status.get("served"):

@@ -37,8 +37,14 @@ _SMALL_BODY = 8192
 _UPLOADERS = 4
 # cloud-init gives up after 10 s.
 _QUEUE_S = 9
-# haproxy's stick counters; 0 and 1 of a network are the rate limit's.
+# haproxy's stick counters; 0 and 1 of a network are the rate limit's, which is
+# for known addresses.
 _SOURCE = 2
+_CALLER = 1
+# Addresses of no instance: all of them together may have so many times the
+# connections of an instance, and one of them this part of those.
+_CALLERS = "callers"
+_CALLERS_PER_INSTANCE = 4
 _INSTANCE = 0
 _UPLOAD = 1
 _GREEDY_LANE = "greedy"
@@ -50,16 +56,29 @@ _RETRY_AFTER_S = 1
 def connection_rules(share: FairShare, map_file: Path) -> list[str]:
     """Return the rules for connections to a network's haproxy.
 
-    Connections over a source's limit are reset at once and not logged.
+    Connections over a source's limit are reset at once and not logged. One
+    address of no instance may not take the places of the others: one of those
+    may be that of an instance that boots.
     """
+    known = f"src,map_str({map_file})"
     key = f"src,map_str({map_file},{NOBODY}),field(1,|)"
-    rules = [f"tcp-request connection track-sc{_SOURCE} {key} table {SOURCES}"]
+    rules = [
+        f"tcp-request connection track-sc{_SOURCE} {key} table {SOURCES}",
+        f"tcp-request connection track-sc{_CALLER} src table {_CALLERS} "
+        f"unless {{ {known} -m found }}",
+    ]
     if share.connections:
-        over = f"if {{ sc_conn_cur({_SOURCE}) gt {share.connections} }}"
-        rules += [
-            f"tcp-request connection sc-inc-gpc0({_SOURCE}) {over}",
-            f"tcp-request connection reject {over}",
-        ]
+        source = f"{{ sc_conn_cur({_SOURCE}) gt"
+        caller = max(1, share.connections // _CALLERS_PER_INSTANCE)
+        for over in (
+            f"{source} {share.connections} }} {{ {known} -m found }}",
+            f"{source} {share.connections * _CALLERS_PER_INSTANCE} }}",
+            f"{{ sc_conn_cur({_CALLER}) gt {caller} }}",
+        ):
+            rules += [
+                f"tcp-request connection sc-inc-gpc0({_SOURCE}) if {over}",
+                f"tcp-request connection reject if {over}",
+            ]
     return rules
 
 
@@ -76,9 +95,13 @@ def request_rules(share: FairShare) -> list[str]:
     ]
 
 
-def source_table() -> str:
-    """Return the table of a network's sources."""
-    return _table(SOURCES, _SOURCE_COUNT)
+def source_tables() -> str:
+    """Return the tables of a network's sources."""
+    return f"""{_table(SOURCES, _SOURCE_COUNT)}
+backend {_CALLERS}
+    stick-table type ipv6 size {_SOURCE_COUNT} expire {_WINDOW_S}s \
+store conn_cur
+"""
 
 
 def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:

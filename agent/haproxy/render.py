@@ -129,7 +129,7 @@ backend gateway{_limit_rules(limit)}
     server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
 pool-max-conn {_GATEWAY_RETRIES - 1}
 {unknown.sections(identity, gateway, network)}\
-{limits.source_table()}{_limit_tables(limit)}"""
+{limits.source_tables()}{_limit_tables(limit)}"""
     return _with_digest(body)
 
 

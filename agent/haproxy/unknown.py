@@ -28,8 +28,10 @@ _MORE_STEPS = 2 * _HELD_MS // _STEP_MS  # than are needed: a step may fail
 _ROWS_MS = 500
 # Held at the same time: by one address, and in one network.
 _HELD_PER_ADDRESS = 4
-_HELD = 128
+_HELD = 256
 _ASKS_FOR_S = 120
+# An address that has not asked for so long begins again.
+_PAUSE_S = 30
 RETRY_AFTER_S = 1
 TARPIT_S = 1
 
@@ -49,11 +51,15 @@ CONFIRMED = "confirmed"
 def request_rules() -> list[str]:
     """Return the frontend's rules for requests that are not known.
 
-    They need the variable txn.identity. Requests over a bound are answered
-    after a second (`timeout tarpit`), so that a loop of them costs nothing.
+    They need the variable txn.identity. What can't be held, since it may not
+    be repeated or since a bound is reached, is answered after a second
+    (`timeout tarpit`), so that a loop of it costs nothing.
     """
     stranger = "!{ var(txn.identity) -m found }"
-    over = (
+    not_held = (
+        "!METH_GET",
+        "{ req.fhdr(content-length) -m found }",
+        "{ req.fhdr(transfer-encoding) -m found }",
         f"{{ sc_conn_cur(0) gt {_HELD_PER_ADDRESS} }}",
         f"{{ be_conn(hold) ge {_HELD} }}",
     )
@@ -69,7 +75,7 @@ def request_rules() -> list[str]:
             f"http-request tarpit deny_status 503 content-type text/plain "
             f'string "{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S} '
             f"if {stranger} {condition}"
-            for condition in over
+            for condition in not_held
         ),
         f"http-request set-header {ASKED} %[date(0,ms)] if {stranger}",
         f"use_backend hold if {stranger}",
@@ -87,10 +93,6 @@ backend hold
     option http-server-close
     retries {_MORE_STEPS}
     retry-on {_AGAIN} conn-failure empty-response
-    http-request disable-l7-retry unless METH_GET
-    http-response set-header Retry-After {RETRY_AFTER_S} \
-if {{ status {_AGAIN} }}
-    http-response set-status 503 if {{ status {_AGAIN} }}
     server again unix@{_SOCKET} send-proxy-v2
 
 frontend again
@@ -105,10 +107,11 @@ frontend again
     default_backend strangers
 
 backend strangers
-    stick-table type ipv6 size 10k expire {_ASKS_FOR_S}s store gpt0,conn_cur
+    stick-table type ipv6 size 10k expire {_PAUSE_S}s store gpt0,conn_cur
     http-request set-header X-OVN-Network-ID {network}
     http-error status 503 content-type text/plain string \
 "{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S}
+    retry-on conn-failure empty-response
     server gateway {gateway}
 """
 

@@ -13,17 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from ..errors import HaproxyError
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
-from .haproxies import Haproxies
+from .site import Site
 from .snapshots import Snapshots
-from .workqueue import WorkQueue
 
 LOG = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
 _END_S = 1.0
+# So many in a row are a problem: a gateway that starts again is none.
+_FAILURES = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,21 +71,21 @@ class Confirmation:
     """Tells the gateway twice a second, on a thread of its own.
 
     READ_UNTIL_MS returns until when (since the epoch) the rows of Southbound
-    are in SNAPSHOTS, and the networks that they change in QUEUE.
+    are in SNAPSHOTS, and the networks that they change in the queue.
     """
 
     def __init__(
         self,
-        haproxies: Haproxies,
+        site: Site,
         snapshots: Snapshots,
-        queue: WorkQueue,
         read_until_ms: Callable[[], int],
     ) -> None:
-        self._haproxies = haproxies
+        self._haproxies = site.haproxies
+        self._status = site.status
         self._snapshots = snapshots
-        self._queue = queue
         self._read_until_ms = read_until_ms
         self._last = Reading(time.monotonic())
+        self._failures = 0  # in a row
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="confirmation", daemon=True
@@ -102,21 +102,27 @@ class Confirmation:
 
     def _run(self) -> None:
         while not self._stop.wait(_INTERVAL_S):
+            problem = ""
             try:
                 self._confirm()
-            except (OSError, HaproxyError) as error:
-                LOG.debug("nothing confirmed to the gateway: %s", error)
-            except Exception:
-                LOG.exception("nothing confirmed to the gateway")
+                self._failures = 0
+            except Exception as error:  # noqa: BLE001
+                self._failures += 1
+                if self._failures >= _FAILURES:
+                    problem = (
+                        f"addresses of no instance get 503 instead of 404: "
+                        f"the gateway can't be reached: {error}"
+                    )
+            if self._status.trouble("confirmation", problem):
+                LOG.warning("%s", problem)
 
     def _confirm(self) -> None:
         # In this order: what arrives meanwhile is waited for, and is not
         # confirmed.
-        is_synced = self._snapshots.is_synced
+        was_synced = self._snapshots.chassis.synced
         read_ms, at = self._read_until_ms(), time.monotonic()
-        waited_s = self._queue.waiting()
-        snapshot = self._snapshots.chassis
-        if not (is_synced and snapshot.synced):
+        snapshot, waited_s = self._snapshots.with_waiting()
+        if not (was_synced and snapshot.synced):
             self._last = dataclasses.replace(self._last, at=at)
             return
         self._last = now = next_reading(

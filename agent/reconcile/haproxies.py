@@ -16,7 +16,14 @@ from typing import TypeAlias
 from ...privsep import names
 from ...privsep.settings import FleetSettings
 from ..errors import HaproxyError
-from ..haproxy import counters, files, mapfile, runtime, stale_files
+from ..haproxy import (
+    counters,
+    files,
+    mapfile,
+    runtime,
+    stale_files,
+    unknown,
+)
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
@@ -130,7 +137,11 @@ class Haproxies:
         """
         stats, file = self._stats(names.GATEWAY), self.places.confirmed
         present = runtime.read_map(stats, file, entries=len(times))
-        runtime.change_map(stats, file, mapfile.change(present, times))
+        # What is not confirmed, first.
+        key = unknown.CONFIRMED
+        first = {**present, **times, key: present.get(key, "0")}
+        runtime.change_map(stats, file, mapfile.change(present, first))
+        runtime.change_map(stats, file, mapfile.change(first, times))
 
     def counted(self, network: str) -> Counted:
         """Return the counters of the haproxy of NETWORK (or "gateway").

@@ -55,11 +55,10 @@ class Snapshots:
         self._settled = settling.Settled()
         self._spare = spare.Spare()
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether all rows are there, and what they change is queued."""
+    def with_waiting(self) -> tuple[ChassisSnapshot, dict[str, float]]:
+        """Return what to act on, and `waiting` of the queue, of one moment."""
         with self._lock:
-            return self.chassis.synced
+            return self.chassis, self._queues.reconcile.waiting()
 
     def take_chassis(self, rows: ChassisSnapshot) -> None:
         """Take ROWS of Southbound (on its IDL's thread)."""

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -190,6 +191,67 @@ def test_one_address_does_not_hold_all_places(cloud):
     assert len(soon) == 2
     assert min(soon) > 0.9
     assert other.result().seconds > HELD_S - 1
+
+
+def test_many_newcomers_on_many_networks(cloud):
+    """The agent that is back has rows for many: 404 is for none of them."""
+    box = cloud.box
+    networks = [box.neutron.create_network(f"n{n}") for n in range(NETWORKS)]
+    old = box.plug([box.neutron.create_port(each) for each in networks])
+    wait_served(*old)
+    with (
+        without_agent(box) as back,
+        ThreadPoolExecutor(NETWORKS) as pool,
+    ):
+        new = box.plug([box.neutron.create_port(each) for each in networks])
+        asked = [pool.submit(each.fetch, timeout=CLOUD_INIT_S) for each in new]
+        with pytest.raises(TimeoutError):
+            asked[0].result(timeout=1)
+        back()
+        answers = [each.result() for each in asked]
+    # On a busy machine the last of them may be told to come again.
+    kinds = Counter(each.status for each in answers)
+    assert kinds[200] + kinds[503] == NETWORKS
+    assert kinds[200] >= NETWORKS / 2
+    box.unplug([*old, *new])
+
+
+NETWORKS = 12
+
+
+def test_newcomer_while_the_agent_is_back_and_cannot_work(cloud):
+    """It has read the row, but the map is not made yet."""
+    box = cloud.box
+    with without_agent(box, held_still) as back, ThreadPoolExecutor(1) as pool:
+        newcomer = cloud.newcomer()
+        asked = pool.submit(newcomer.fetch, timeout=CLOUD_INIT_S)
+        with pytest.raises(TimeoutError):
+            asked.result(timeout=2)
+        (held,) = box.agent.processes("supervisord")
+        os.kill(held.pid, signal.SIGSTOP)
+        try:
+            back()
+            answer = asked.result()
+        finally:
+            os.kill(held.pid, signal.SIGCONT)
+    assert answer.status == 503
+    wait_served(newcomer)
+    box.unplug([newcomer])
+
+
+def test_one_stranger_does_not_refuse_newcomers(cloud):
+    """However many connections it holds; it is what is reset."""
+    source = cloud.stranger.take("10.10.8.4")
+    with without_agent(cloud.box), contextlib.ExitStack() as stack:
+        newcomer = cloud.newcomer()
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                link = cloud.stranger.connect(source=source)
+                stack.enter_context(link)
+        answer = newcomer.fetch(timeout=CLOUD_INIT_S)
+    assert answer.status == 503
+    assert answer.seconds > HELD_S - 1
+    cloud.box.unplug([newcomer])
 
 
 STRANGERS = {

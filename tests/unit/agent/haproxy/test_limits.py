@@ -22,13 +22,25 @@ MAP = Path("/x/n.map")
 
 
 def test_connection_is_counted_before_it_is_refused():
-    track, count, refuse = limits.connection_rules(SHARE, MAP)
+    track, caller, *rules = limits.connection_rules(SHARE, MAP)
     assert track == (
         "tcp-request connection track-sc2 src,map_str(/x/n.map,"
         "unknown-addresses),field(1,|) table sources"
     )
-    assert count.endswith("sc-inc-gpc0(2) if { sc_conn_cur(2) gt 128 }")
-    assert refuse.endswith(" reject if { sc_conn_cur(2) gt 128 }")
+    known = "{ src,map_str(/x/n.map) -m found }"
+    assert caller.endswith(f"track-sc1 src table callers unless {known}")
+    over = [
+        f"if {{ sc_conn_cur(2) gt 128 }} {known}",
+        "if { sc_conn_cur(2) gt 512 }",
+        "if { sc_conn_cur(1) gt 32 }",
+    ]
+    assert [
+        rule.removeprefix("tcp-request connection ") for rule in rules
+    ] == [
+        f"{what} {condition}"
+        for condition in over
+        for what in ("sc-inc-gpc0(2)", "reject")
+    ]
 
 
 def test_without_limits_nothing_is_refused_or_left_out():
