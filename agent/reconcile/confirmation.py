@@ -125,10 +125,13 @@ class Confirmation:
         if not (was_synced and snapshot.synced):
             self._last = dataclasses.replace(self._last, at=at)
             return
-        self._last = now = next_reading(
-            self._last, snapshot, at=at, read_ms=read_ms, waited_s=waited_s
+        last = self._last
+        self._last = next_reading(
+            last, snapshot, at=at, read_ms=read_ms, waited_s=waited_s
         )
-        times = {unknown.CONFIRMED: now.read_ms, **now.waiting}
+        # What was known half a second ago: a haproxy that is replaced may
+        # still hold a request for so long, and has the map of before.
+        times = {unknown.CONFIRMED: last.read_ms, **last.waiting}
         self._haproxies.confirm(
             {key: str(at_ms) for key, at_ms in times.items()}
         )
