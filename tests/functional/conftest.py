@@ -82,12 +82,14 @@ def pytest_terminal_summary(terminalreporter) -> None:
         return
     terminalreporter.section("continuity")
     terminalreporter.line(
-        "| what is done | requests | failed | 503 | longest gap, s |"
+        "| what is done | requests | failed | 503 | longest gap, s "
+        "| new instances | told 404, or refused |"
     )
-    terminalreporter.line("|---|---|---|---|---|")
-    for what, asked, failed, refused, gap_s in rows:
+    terminalreporter.line("|---|---|---|---|---|---|---|")
+    for what, asked, failed, refused, gap_s, arrived, lost in rows:
         terminalreporter.line(
-            f"| {what} | {asked} | {failed} | {refused} | {gap_s:.2f} |"
+            f"| {what} | {asked} | {failed} | {refused} | {gap_s:.2f} "
+            f"| {arrived} | {lost} |"
         )
 
 

@@ -15,7 +15,7 @@ from sandbox.binds import Binds
 from sandbox.case import ready, wait_served
 
 ROUNDS, PORTS, FIRST = 2, 25, 5  # so many rounds of so many
-LOST = {"refused", "another's"}  # cloud-init gives up
+LOST = {"404", "refused", "another's"}  # cloud-init believes these
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,8 @@ def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
                 instance.port, instance_id=str(uuid.uuid4())
             )
             wait_for(
-                lambda: instance.fetch(timeout=2).text != was,
+                # Held for 8 s while its new owner is in no map.
+                lambda: instance.fetch(timeout=10).text != was,
                 timeout_s=TOLD_S,
                 what="end of another's identity",
             )

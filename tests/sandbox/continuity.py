@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from . import Agent, Instance, Loader, Network, Sandbox, host, wait_for
+from .arrivals import Arrivals
+from .binds import said_by
 from .case import wait_served
 from .controller import HEARTBEAT
 from .daemons import Daemon, accepts
@@ -24,6 +27,8 @@ FIGURES = "continuity"  # the property with a row of pytest's last table
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 
 NETWORKS = 20
+ARRIVE = 2  # instances on served networks; as many on networks of their own
+STRANGE = "10.10.0.250"
 RATE = 100.0  # requests per second, over all networks
 PIDS = host.HOME / "external" / "pids"
 ONE_OF_EACH = {"agent": 1, "privsep": 1, "supervisord": 1}
@@ -36,6 +41,9 @@ class Chassis:
     box: Sandbox
     networks: list[Network]
     instances: list[Instance]
+    stranger: Instance  # whose address is nobody's
+    # That are here only while something is done.
+    guests: list[Network] = dataclasses.field(default_factory=list)
 
     @property
     def keys(self) -> list[str]:
@@ -82,7 +90,12 @@ class Chassis:
 
         def in_order() -> bool:
             daemons = self.box.agent.processes("supervisord")
-            found = self.box.agent.processes("haproxy")
+            guests = {network.id for network in self.guests}
+            found = [
+                process
+                for process in self.box.agent.processes("haproxy")
+                if not any(g in w for g in guests for w in process.cmdline)
+            ]
             parents = {process.pid: process.parent for process in found}
             return (
                 len(daemons) == 1
@@ -130,6 +143,16 @@ class Chassis:
             what="content agent-status",
         )
 
+    def wait_stranger(self) -> None:
+        """Wait until an address that is nobody's is told so."""
+        wait_for(
+            lambda: (
+                said_by(self.stranger, timeout_s=10, source=STRANGE) == "404"
+            ),
+            timeout_s=30,
+            what="404 for a stranger",
+        )
+
     def check_follows(self) -> None:
         """See a port that comes be served, and go again."""
         port = self.box.neutron.create_port(self.networks[0])
@@ -163,7 +186,10 @@ def make_chassis(box: Sandbox, count: int = NETWORKS) -> Chassis:
     with box.neutron.batch():
         networks = [box.neutron.create_network(f"n{n}") for n in range(count)]
     ports = [box.neutron.create_port(network) for network in networks]
-    made = Chassis(box, networks, box.plug(ports))
+    odd = box.neutron.create_port(networks[0], port_security=False)
+    *instances, stranger = box.plug([*ports, odd])
+    stranger.take(STRANGE)
+    made = Chassis(box, networks, instances, stranger)
     for instance in made.instances:
         wait_served(instance, timeout_s=60)
     made.wait_one_pair_each()
@@ -189,13 +215,23 @@ def pause(seconds: float) -> None:
 
 
 class Measure:
-    """Has CHASSIS asked while something is done, and notes the figures."""
+    """Has CHASSIS asked while something is done, and notes the figures.
+
+    New instances arrive meanwhile, ARRIVE on served networks and as many on
+    networks of their own: none may be refused or told that it is nobody, and
+    a stranger is told so in the end.
+    """
 
     def __init__(
-        self, record: Callable[[str, object], None], chassis: Chassis
+        self,
+        record: Callable[[str, object], None],
+        chassis: Chassis,
+        *,
+        arrive: int = ARRIVE,
     ) -> None:
         self._record = record
         self._chassis = chassis
+        self._arrive = arrive
 
     @contextlib.contextmanager
     def load(
@@ -206,25 +242,49 @@ class Measure:
         instances: Sequence[Instance] = (),
         seconds: float = 1.0,
         timeout_s: float = 10.0,
+        arrive: int | None = None,
     ) -> Iterator[Loader]:
-        """Load all the while, and for SECONDS before and after."""
-        asked = instances or self._chassis.instances
+        """Load all the while, and for SECONDS before and after.
+
+        ARRIVE instances arrive on served networks, and as many on others.
+        """
+        chassis = self._chassis
+        arrive = self._arrive if arrive is None else arrive
+        asked = instances or chassis.instances
         count = int(rate * seconds)
+        new = Arrivals(
+            chassis.box,
+            chassis.networks[:arrive],
+            fresh=arrive,
+            seed=zlib.crc32(what.encode()),
+        )
+        chassis.guests = new.networks
         with Loader(asked, rate=rate, timeout_s=timeout_s) as load:
             requests(load, count)
-            yield load
-            requests(load, count)
-        self.note(what, load)
+            with new:
+                yield load
+                requests(load, count)
+        new.remove()
+        chassis.guests = []
+        self.note(what, load, new)
+        assert new.lost() == {}
+        assert new.served == new.arrived
+        if arrive:
+            chassis.wait_stranger()
 
-    def note(self, what: str, load: Loader) -> None:
-        """Note the figures of LOAD, which is over, under WHAT.
+    def note(self, what: str, load: Loader, new: Arrivals) -> None:
+        """Note the figures of LOAD and NEW, which are over, under WHAT.
 
         An answer of Nova's state (503) is an answer: it counts apart.
         """
         refused = sum("status 503" in f.reason for f in load.failures)
         failed = len(load.failures) - refused
         row = (what, load.requests, failed, refused, load.longest_gap_s)
-        self._record(FIGURES, row)
+        arrived = (new.arrived, sum(new.lost().values()))
+        self._record(FIGURES, (*row, *arrived))
+        print(
+            f"new instances were told {dict(new.said)}", *new.events, sep="\n"
+        )
         for failure in load.failures[:5]:
             print(f"after {failure.at_s:.2f} s: {failure.reason}")
 
