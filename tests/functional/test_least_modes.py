@@ -209,9 +209,11 @@ drwxr-xr-x root    root     FLEET/read
 drwxr-s--- agent   own      FLEET/read/NET
 -rw-r----- agent   own      FLEET/read/NET/NET.map
 drwxr-s--- agent   gateway  FLEET/read/gateway
+-rw-r----- agent   gateway  FLEET/read/gateway/gateway.map
 drwxr-xr-x root    root     FLEET/work
 drwxrws--- agent   own      FLEET/work/NET
 -rw-r----- own     own      FLEET/work/NET/haproxy.pid
+srw------- own     own      FLEET/work/NET/again.sock
 srw-rw-rw- own     own      FLEET/work/NET/stats.sock
 drwxrws--- agent   gateway  FLEET/work/gateway
 -rw-r----- gateway gateway  FLEET/work/gateway/haproxy.pid
