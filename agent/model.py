@@ -84,8 +84,8 @@ class ChassisSnapshot:
     is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
     # Set by `core.settling`. `settled`: a network that is not in `networks`
-    # has left this chassis. `gone`: those that have left before `settled`.
-    # Then `core.spare` adds those that are kept.
+    # has left this chassis. `gone`: those that have left before `settled`;
+    # some of them are requested. Then `core.spare` adds those that are kept.
     settled: bool = False
     gone: frozenset[str] = frozenset()
 

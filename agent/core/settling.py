@@ -38,6 +38,9 @@ class Settled:
     # missing from the rows now is really gone. A port that was bound before
     # has to be seen bound: ovn-northd requests it before it is claimed.
     seen: frozenset[str] = frozenset()
+    # Ports that were seen bound in that time. One of them that is only
+    # requested now has really been unplugged.
+    seen_bound: frozenset[str] = frozenset()
 
 
 def settle(
@@ -69,8 +72,18 @@ def settle(
         as_in_rows = in_rows.items() & _places(networks).items()
         seen = state.seen | rows.networks.keys()
         seen |= {port for port, _ in as_in_rows}
-        state = dataclasses.replace(state, seen=seen)
-    gone = state.seen - networks.keys() if rows.synced else frozenset()
+        bound = {port for port, (_, is_bound) in in_rows.items() if is_bound}
+        state = dataclasses.replace(
+            state, seen=seen, seen_bound=state.seen_bound | bound
+        )
+    gone = frozenset[str]()
+    if rows.synced:
+        gone = state.seen - networks.keys() | {
+            key
+            for key, network in networks.items()
+            if state.seen_bound >= {p.logical_port for p in network.ports}
+            and not any(port.bound for port in network.ports)
+        }
     snapshot = dataclasses.replace(
         rows, networks=networks, settled=is_settled, gone=gone
     )
@@ -98,7 +111,10 @@ def _with_deadline(
     if until is not None and not connected:
         until = max(until, now + SETTLE_S)
     if until is None or now >= until:
-        return dataclasses.replace(last, settles_at=None, seen=frozenset())
+        nothing = frozenset[str]()
+        return dataclasses.replace(
+            last, settles_at=None, seen=nothing, seen_bound=nothing
+        )
     return dataclasses.replace(last, settles_at=until)
 
 

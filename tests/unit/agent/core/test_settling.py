@@ -320,6 +320,23 @@ def test_a_port_that_was_seen_since_and_is_missing_again_is_gone():
     assert not machine.is_gone(OTHER)
 
 
+def test_a_port_that_was_bound_since_and_is_only_requested_is_gone():
+    """It was unplugged; Neutron still requests it here."""
+    asked = {NETWORK: (B_ASKED,)}
+    first = settle(Settled(), rows(asked), now=0.0, connected=True)
+    assert (
+        NETWORK not in first.snapshot.gone
+    )  # ovn-controller may not have claimed it
+    bound = settle(first, rows({NETWORK: (B,)}), now=1.0, connected=True)
+    assert NETWORK not in bound.snapshot.gone
+    again = settle(bound, rows(asked), now=2.0, connected=True)
+    assert NETWORK in again.snapshot.gone
+    both = settle(
+        bound, rows({NETWORK: (A, B_ASKED)}), now=2.0, connected=True
+    )
+    assert NETWORK not in both.snapshot.gone
+
+
 def test_a_network_whose_localport_is_requested_is_left_alone():
     """Its ports are claimed again; its last snapshot is kept."""
     machine = settled()
