@@ -150,8 +150,8 @@ class FairShare:
 
     connections: int = _own("instance_connections", SHARE, "256")
     """Connections that an instance may have at the same time; more are reset.
-    An address that belongs to no instance may have a quarter of that, and all
-    such addresses of a network together four times as many. 0: no limit."""
+    An address that belongs to no instance may have half of that, and all such
+    addresses of a network together twice as many. 0: no limit."""
     uploads: int = _own("instance_uploads", SHARE, "2")
     """Uploads that an instance may send at the same time: requests whose body
     has an unknown length, or more than 8 KiB. More are answered 429. All

@@ -44,7 +44,7 @@ _CALLER = 1
 # Addresses of no instance: all of them together may have so many times the
 # connections of an instance, and one of them this part of those.
 _CALLERS = "callers"
-_CALLERS_PER_INSTANCE = 4
+_CALLERS_PER_INSTANCE = 2
 _INSTANCE = 0
 _UPLOAD = 1
 _GREEDY_LANE = "greedy"

@@ -31,8 +31,8 @@ def test_connection_is_counted_before_it_is_refused():
     assert caller.endswith(f"track-sc1 src table callers unless {known}")
     over = [
         f"if {{ sc_conn_cur(2) gt 128 }} {known}",
-        "if { sc_conn_cur(2) gt 512 }",
-        "if { sc_conn_cur(1) gt 32 }",
+        "if { sc_conn_cur(2) gt 256 }",
+        "if { sc_conn_cur(1) gt 64 }",
     ]
     assert [
         rule.removeprefix("tcp-request connection ") for rule in rules
