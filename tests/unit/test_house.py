@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 13_560, ("privsep",): 4_000}
+BUDGETS = {("agent", "privsep"): 13_600, ("privsep",): 4_000}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
