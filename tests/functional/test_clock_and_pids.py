@@ -77,7 +77,8 @@ def test_clock_jumps(chassis, measure, what, days):
     instance = box.instance(box.neutron.create_port(network))
     wait_served(instance)
     log = box.agent.mark()
-    with measure.load(what) as load:
+    # haproxy's clock is right: what the agent confirms is no time of its.
+    with measure.load(what, stranger=days == 0) as load:
         shifted_clock.SHIFT.write_text(str(days * DAY_S))
         for pid in chassis.haproxies(network.id)[0]:
             send_signal(pid, SIGKILL)
@@ -90,8 +91,8 @@ def test_clock_jumps(chassis, measure, what, days):
         wait_for(heartbeat_is_true(chassis), **heard)
         box.unplug([instance, second])
         for each in (network, late):
-            wait_host(box, each, timeout_s=BACK_S)
             box.neutron.delete_network(each)
+            wait_host(box, each, timeout_s=BACK_S)
         chassis.wait_content()
     assert load.failures == []
     assert chassis.fleet() == before

@@ -243,10 +243,12 @@ class Measure:
         seconds: float = 1.0,
         timeout_s: float = 10.0,
         arrive: int | None = None,
+        stranger: bool = True,
     ) -> Iterator[Loader]:
         """Load all the while, and for SECONDS before and after.
 
-        ARRIVE instances arrive on served networks, and as many on others.
+        ARRIVE instances arrive on networks of those that ask, and as many on
+        others. STRANGER is whether a stranger can be told 404 in the end.
         """
         chassis = self._chassis
         arrive = self._arrive if arrive is None else arrive
@@ -254,7 +256,7 @@ class Measure:
         count = int(rate * seconds)
         new = Arrivals(
             chassis.box,
-            chassis.networks[:arrive],
+            [one.port.network for one in asked[:arrive]],
             fresh=arrive,
             seed=zlib.crc32(what.encode()),
         )
@@ -269,7 +271,7 @@ class Measure:
         self.note(what, load, new)
         assert new.lost() == {}
         assert new.served == new.arrived
-        if arrive:
+        if arrive and stranger:
             chassis.wait_stranger()
 
     def note(self, what: str, load: Loader, new: Arrivals) -> None:
