@@ -200,6 +200,7 @@ def _of_network(key: str) -> Everything:
     files = {
         *(host.config_of(key), host.map_of(key), host.map_of(key).parent),
         *(work, work / "stats.sock", work / "haproxy.pid"),
+        work / "again.sock",
         host.HOME / "external" / "pids" / f"{key}.pid.haproxy",
         *(FLEET / "programs" / f"{key}.conf", FLEET / "log" / f"{key}.log"),
     }
