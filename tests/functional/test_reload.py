@@ -53,16 +53,20 @@ class Chassis:
         log = wait_for(said, timeout_s=20, what="a word about the reload")
         if "not reloaded" not in log:
             wait_for(
-                lambda: self._reconciles() > looked + len(self.keys),
+                lambda: all(
+                    count > looked[key]
+                    for key, count in self._reconciles().items()
+                ),
                 timeout_s=20,
                 what="a look at everything",
             )
         return agent.log(before)
 
-    def _reconciles(self) -> int:
-        return int(
-            json.loads(self.box.agent.status("--json").stdout)["reconciles"]
-        )
+    def _reconciles(self) -> dict[str, int]:
+        """Return how often each was reconciled: the gateway may be twice."""
+        told = json.loads(self.box.agent.status("--json").stdout)["networks"]
+        keys = (*self.keys, "gateway")
+        return {key: told[key]["reconciles"] for key in keys}
 
     @property
     def secret(self) -> str:
