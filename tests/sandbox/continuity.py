@@ -319,7 +319,13 @@ def replace_fleet(chassis: Chassis, prefix: Path) -> Daemon:
     """Start the fleet's service of the release PREFIX for supervisord."""
     # They would start one of their own; the agent starts the daemon.
     with hanging("agent"), hanging("privsep"):
-        chassis.kill("supervisord")
+        killed = chassis.kill("supervisord")
+        # Or its socket would be taken for the next one's.
+        wait_for(
+            lambda: killed not in {p.pid for p in processes("supervisord")},
+            timeout_s=10,
+            what="the end of supervisord",
+        )
         return start_fleet(chassis, prefix)
 
 
