@@ -66,7 +66,9 @@ class Chassis:
         """Return how often each was reconciled: the gateway may be twice."""
         told = json.loads(self.box.agent.status("--json").stdout)["networks"]
         keys = (*self.keys, "gateway")
-        return {key: told[key]["reconciles"] for key in keys}
+        return {
+            key: told[key]["reconciles"] if key in told else 0 for key in keys
+        }
 
     @property
     def secret(self) -> str:

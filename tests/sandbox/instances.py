@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from . import model, namespaces
-from .daemons import run
+from .daemons import CommandError, run
 from .model import IPAddress, Port
 from .ovn import Ovn
 
@@ -347,6 +347,11 @@ def unplug_all(instances: Iterable[Instance]) -> None:
     if todo:
         ovn = todo[0].ovn
         ovn.vsctl(*command[1:])
+        # With its namespace alone it would go a moment later, and its name
+        # may be needed at once. One may be gone already.
+        links = "".join(f"link delete {each.outer}\n" for each in todo)
+        with contextlib.suppress(CommandError):
+            run("ip", "-force", "-batch", "-", stdin=links)
     for instance in todo:
         if (namespaces.NETNS_FOLDER / instance.namespace).exists():
             run("ip", "netns", "delete", instance.namespace)
