@@ -19,6 +19,7 @@ from sandbox.binds import Bind, Binds
 from sandbox.case import wait_served
 
 from . import sides
+from .binding import make_instances
 from .report import Report, progress
 
 COUNT = 1000
@@ -40,14 +41,8 @@ def main() -> int:
     arguments = parser.parse_args()
     seen: Seen = {}
     with Sandbox(options=SPARE) as box:
-        with box.neutron.batch():
-            networks = [
-                box.neutron.create_network(f"served-{number}")
-                for number in range(SERVED)
-            ]
-            ports = [box.neutron.create_port(network) for network in networks]
-        box.ovn.sync()
-        standing = box.plug(ports)
+        standing = make_instances(box, SERVED)
+        networks = [instance.port.network for instance in standing]
         chosen = sides.both(box) if arguments.neutron else [sides.Ours(box)]
         for side in chosen:
             with sides.running(side):

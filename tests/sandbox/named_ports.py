@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .ovsdb import messages
+
 Row = dict[str, Any]
 
 _AGAIN_S = 0.05
@@ -59,19 +61,13 @@ class NamedPorts:
         """Read what the server sends, until it goes."""
         wanted = {"Port_Binding": {"columns": [*_COLUMNS]}}
         self._send("monitor", ["OVN_Southbound", None, wanted])
-        decoder = json.JSONDecoder()
         text = ""
         while not self._stop.is_set():
             chunk = self._link.recv(1 << 20)
             if not chunk:
                 return
-            text += chunk.decode()
-            while text:
-                try:
-                    message, end = decoder.raw_decode(text)
-                except ValueError:
-                    break
-                text = text[end:]
+            found, text = messages(text + chunk.decode())
+            for message in found:
                 self._take(message)
 
     def _send(self, method: str, params: object) -> None:

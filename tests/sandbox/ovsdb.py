@@ -86,6 +86,20 @@ def by_uuid(uuid: object) -> list[Json]:
     return [["_uuid", "==", to_uuid(uuid)]]
 
 
+def messages(text: str) -> tuple[list[Json], str]:
+    """Return the whole messages at the beginning of TEXT, and the rest."""
+    decoder = json.JSONDecoder()
+    found: list[Json] = []
+    while text:
+        try:
+            message, end = decoder.raw_decode(text)
+        except ValueError:
+            break
+        text = text[end:]
+        found.append(message)
+    return found, text
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ovsdb:
     """One database behind a unix socket; a connection for each call."""
@@ -142,20 +156,14 @@ class Ovsdb:
             connection.settimeout(timeout_s)
             connection.connect(str(self.path))
             connection.sendall(json.dumps(request).encode())
-            decoder = json.JSONDecoder()
             received: list[bytes] = []
             while chunk := connection.recv(1 << 20):
                 received.append(chunk)
                 # A message ends with "}": try to read it only then.
                 if not chunk.endswith(b"}"):
                     continue
-                text = b"".join(received).decode()
-                while text:
-                    try:
-                        message, end = decoder.raw_decode(text)
-                    except ValueError:
-                        break
-                    text = text[end:]
+                found, text = messages(b"".join(received).decode())
+                for message in found:
                     if message.get("method") == "echo":
                         echo: Json = {
                             "id": "echo",
