@@ -67,7 +67,7 @@ def request_rules() -> list[str]:
         f"http-request track-sc0 src table strangers if {stranger}",
         f"http-request sc-set-gpt0(0) date() if {stranger} "
         "{ sc_get_gpt0(0) eq 0 }",
-        "http-request set-var(txn.first) sc_get_gpt0(0)",
+        f"http-request set-var(txn.first) sc_get_gpt0(0) if {stranger}",
         f"http-request return status 404 content-type text/plain string "
         f'"{_UNKNOWN_INSTANCE}\\n" if {stranger} '
         f"{{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
@@ -96,7 +96,7 @@ backend hold
     server again unix@{_SOCKET} send-proxy-v2
 
 frontend again
-    # A whole HTTP request would not wait.
+    # In HTTP mode, a complete request does not wait for inspect-delay.
     mode tcp
     no log
     bind unix@{_SOCKET} accept-proxy mode 600
@@ -122,14 +122,14 @@ def gateway_rules(map_file: Path) -> list[str]:
     MAP_FILE has what the agent confirmed.
     """
     asks = f"{{ req.hdr({ASKED}) -m found }}"
+    network = f"req.hdr(X-OVN-Network-ID),map_str_int({map_file})"
     return [
         f"http-request set-log-level silent if {asks}",
-        f"http-request set-var(txn.asked) req.hdr({ASKED})",
+        f"http-request set-var(txn.asked) req.hdr({ASKED}) if {asks}",
         f"http-request set-var(txn.confirmed) "
-        f"str({CONFIRMED}),map_str_int({map_file},0)",
-        f"http-request set-var(txn.confirmed) "
-        f"req.hdr(X-OVN-Network-ID),map_str_int({map_file}) "
-        f"if {{ req.hdr(X-OVN-Network-ID),map_str_int({map_file}) -m found }}",
+        f"str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
+        f"http-request set-var(txn.confirmed) {network} if {asks} "
+        f"{{ {network} -m found }}",
         f"http-request return status 404 content-type text/plain string "
         f'"{_UNKNOWN_INSTANCE}\\n" if {asks} '
         f"{{ var(txn.confirmed),sub(txn.asked) ge {_ROWS_MS} }} "

@@ -8,20 +8,19 @@ these are problems, not failures.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
 from ...privsep import names
 from ..errors import HaproxyError
 from ..haproxy.counters import Counted, NovaCounted, Sums, growth
+from .poller import Poller
 from .status import Status
 
 LOG = logging.getLogger(__name__)
 
 # haproxy forgets a client a minute after its last request.
 _INTERVAL_S = 5.0
-_END_S = 1.0
 # Without requests for this long, the problem may be over.
 _CALM_S = 60.0
 _NOVA_FAILS = (
@@ -34,7 +33,7 @@ _NOVA_REFUSES = (
 )
 
 
-class Watch:
+class Watch(Poller):
     """Compares the counters with the last ones, on a thread of its own.
 
     READ gives the counters of a network's haproxy (or the gateway's),
@@ -50,6 +49,7 @@ class Watch:
         read_nova: Callable[[], NovaCounted],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__("watch", _INTERVAL_S)
         self._status = status
         self._read = read
         self._read_nova = read_nova
@@ -57,26 +57,6 @@ class Watch:
         self._sums: dict[str, Sums] = {}
         self._nova: NovaCounted | None = None
         self._seen: dict[str, float] = {}  # problem -> when it was last seen
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="watch", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin, an interval from now."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the poll that is in progress; do not wait if it hangs."""
-        self._stop.set()
-        self._thread.join(_END_S)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_INTERVAL_S):
-            try:
-                self.poll()
-            except Exception:
-                LOG.exception("the haproxies' counters were not read")
 
     def poll(self) -> None:
         """Read every haproxy's counters once; it takes 0.3 ms each."""

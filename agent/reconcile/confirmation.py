@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
+from ..monitor.poller import Poller
 from .site import Site
 from .snapshots import Snapshots
 
 LOG = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
-_END_S = 1.0
-# So many in a row are a problem: a gateway that starts again is none.
+# A gateway that restarts causes a few failures. Only so many in a row are
+# reported.
 _FAILURES = 20
 
 
@@ -30,8 +30,9 @@ _FAILURES = 20
 class Reading:
     """Until when, in ms since the epoch, rows are known to be in the maps.
 
-    `read_ms` is of all networks, `waiting` of those that are otherwise. `at`
-    is of the queue's clock.
+    `read_ms` holds for every network that is not in `waiting`, which has the
+    time of each network that waits for a reconcile or for rows. `at` is on the
+    queue's clock.
     """
 
     at: float
@@ -67,7 +68,7 @@ def next_reading(
     return Reading(at, read_ms, waiting)
 
 
-class Confirmation:
+class Confirmation(Poller):
     """Tells the gateway twice a second, on a thread of its own.
 
     READ_UNTIL_MS returns until when (since the epoch) the rows of Southbound
@@ -80,45 +81,33 @@ class Confirmation:
         snapshots: Snapshots,
         read_until_ms: Callable[[], int],
     ) -> None:
+        super().__init__("confirmation", _INTERVAL_S)
         self._haproxies = site.haproxies
         self._status = site.status
         self._snapshots = snapshots
         self._read_until_ms = read_until_ms
         self._last = Reading(time.monotonic())
         self._failures = 0  # in a row
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="confirmation", daemon=True
-        )
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Confirm nothing more; do not wait for a gateway that hangs."""
-        self._stop.set()
-        self._thread.join(_END_S)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_INTERVAL_S):
-            problem = ""
-            try:
-                self._confirm()
-                self._failures = 0
-            except Exception as error:  # noqa: BLE001
-                self._failures += 1
-                if self._failures >= _FAILURES:
-                    problem = (
-                        f"addresses of no instance get 503 instead of 404: "
-                        f"the gateway can't be reached: {error}"
-                    )
-            if self._status.trouble("confirmation", problem):
-                LOG.warning("%s", problem)
+    def poll(self) -> None:
+        """Confirm; report that it fails once it has failed often enough."""
+        problem = ""
+        try:
+            self._confirm()
+            self._failures = 0
+        except Exception as error:  # noqa: BLE001
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                problem = (
+                    f"an address that belongs to no instance gets 503 instead "
+                    f"of 404, because the gateway can't be reached: {error}"
+                )
+        if self._status.trouble("confirmation", problem):
+            LOG.warning("%s", problem)
 
     def _confirm(self) -> None:
-        # In this order: what arrives meanwhile is waited for, and is not
-        # confirmed.
+        # READ_MS is read before the queue. Rows that arrive in between are in
+        # the queue then, so their networks are not confirmed.
         was_synced = self._snapshots.chassis.synced
         read_ms, at = self._read_until_ms(), time.monotonic()
         snapshot, waited_s = self._snapshots.with_waiting()

@@ -85,10 +85,10 @@ class Traces:
         A client that still comes is to wait. Where nobody listens it would
         be refused.
         """
-        plugged = self._vswitch_db is not None and self._port(network)
+        vswitch_db = None if self._port(network) is None else self._vswitch_db
         try:
-            if self._vswitch_db is not None and plugged:
-                self._vswitch_db.unplug(names.outer_veth(network))
+            if vswitch_db is not None:
+                vswitch_db.unplug(names.outer_veth(network))
         finally:
             removed = self._privileged.remove_veth(network)
-        return removed or bool(plugged)
+        return removed or vswitch_db is not None
