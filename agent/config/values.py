@@ -40,7 +40,8 @@ _FLAGS = {
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9_@+.=:/-]*")
 _HOST = re.compile(r"(?=.{1,253}$)\w(?:[\w.-]*[\w.])?", re.ASCII)
 _REMOTE = re.compile(
-    r"unix:[^\s,]+|(?:tcp|ssl):(?:\[[^\s,\]]+\]|[^\s,:\[\]]+):(?P<port>[0-9]+)"
+    r"unix:[^\s,]+|"
+    r"(?:tcp|ssl):(?:\[[^\s,/\]]+\]|[^\s,/:\[\]]+):(?P<port>[0-9]+)"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IP_VERSIONS = {"4": 4, "6": 6}
@@ -233,4 +234,8 @@ GROUP = Value(_group, "a group of this host, by name, or a number; or empty")
 REMOTE = Value(_remote, "tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH")
 REMOTES = _several(_remote, REMOTE.allowed)
 IP_VERSIONS = Value(_ip_versions, "4, 6 or 4,6")
-HOSTS = _several(_host_port, "HOST, HOST:PORT, an IPv6 address or [IPv6]:PORT")
+HOSTS = _several(
+    _host_port,
+    "a host name or address, not a URL: HOST, HOST:PORT, an IPv6 address or "
+    "[IPv6]:PORT",
+)

@@ -394,7 +394,7 @@ def test_bad_value_names_file_section_option_and_what_is_allowed(
         ("state_path = $nowhere/x", "names no option"),
         ("state_path = $ovn/x", "names no option"),
         ("nova_client_priv_key = /a$$b", "must be an absolute path"),
-        ("nova_metadata_ip = a b", "must be HOST"),
+        ("nova_metadata_ip = a b", "must be a host name or address"),
         ("debug = maybe", "boolean"),
         ("use_syslog = maybe", "boolean"),
         ("use_stderr = maybe", "boolean"),

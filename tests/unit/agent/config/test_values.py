@@ -72,6 +72,7 @@ BAD_PATHS = [
     *("/ä", "/a/../b", "/.."),
 ]
 BAD_HOSTS = [
+    *("http://a:8775", "http://a:8775/", "https://[::1]:1", "a:1/", "//a"),
     *("http://a", "", ",", "a,,", "a,,b", "a b", "a\nb", "a/b", 'a"', "a'b"),
     *("a\\b", "a#b", "a$b", "ä", "-a", "a-", ".a", "user@a", "a:", "a:0"),
     *("a:65536", "a:http", "a:-1", "10.0.0.256", "10.0.0", "10", "[::1"),
@@ -96,6 +97,7 @@ BAD = {
     values.REMOTE: (
         *("127.0.0.1:6640", "", "tcp:", "TCP:a:1", "tcp:a b:1", "tcp:a"),
         *("tcp:a:0", "ssl:a:65536", "tcp:a:x", "tcp:::1:6640", "ssl:[a:1"),
+        *("tcp://a:1", "http://a:1", "tcp:a/:1", "tcp:a:1/", "ssl:[::1/]:1"),
         *("tcp:a:1 x", "tcp:a:1,tcp:b:1", "tcp:a:٣"),
     ),
     values.REMOTES: ("tcp:a:1,b", "", ",", "tcp:a:1,,"),
@@ -127,6 +129,11 @@ def test_bad_value_is_refused_with_what_is_allowed(kind, text):
     # Never with the text, which may be a secret.
     assert str(refusal.value) == f"must be {kind.allowed}"
     assert kind.allowed.isprintable()
+
+
+def test_a_url_in_place_of_a_host_is_called_one():
+    with pytest.raises(ValueError, match="host name or address, not a URL"):
+        values.HOSTS("http://nova.example:8775")
 
 
 @pytest.mark.parametrize("kind", [values.COUNT, values.whole(0)])
