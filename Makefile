@@ -28,6 +28,10 @@ FROM ?=
 FROM_CHECKOUT = /var/tmp/ovn-metadata-agent-$(TAG)/from
 SUITE_ROOT ?= /var/tmp/ovn-metadata-agent-$(TAG)/$(SUITE)$(firstword $(FROM))
 RUN ?= unit functional
+# What `make matrix` runs: how often, in which Debians, with which libraries.
+ROUNDS ?= 3
+SUITES ?= bookworm trixie sid
+SETS ?= debian pypi
 
 # A checkout of somebody else's, as CI mounts them, is one to build from.
 export GIT_CONFIG_COUNT = 1
@@ -47,8 +51,8 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check options unit packaging functional continuity soak bench \
-    upgrade boot boots ansible suite deb dist dist-check image container picture packages \
-    peer guest venv clean
+    upgrade boot boots ansible suite deb dist dist-check image container picture matrix \
+    packages peer guest venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -193,7 +197,11 @@ suite: ## unit and functional tests in another Debian: SUITE, LIBRARIES
 	@tests/sandbox/install-packages "$(SUDO)" debootstrap
 	@$(SUDO) tests/versions/build-root $(SUITE) $(SUITE_ROOT) $(FROM)
 	@$(SUDO) env "MAKEFLAGS=$$MAKEFLAGS" \
-	    tests/versions/enter $(SUITE_ROOT) make -C /src $(RUN)
+	    tests/versions/enter $(SUITE_ROOT) make -C /src packages $(RUN)
+
+matrix: ## `make suite` for SUITES with both library sets, ROUNDS times: a night
+	$(STEP) "$(ROUNDS) whole runs each: $(SUITES); libraries: $(SETS)"
+	@tests/versions/matrix dist/matrix '$(ROUNDS)' '$(SUITES)' '$(SETS)'
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)
