@@ -65,15 +65,25 @@ class _Channel(daemon._ClientChannel):
     def exchange_ping(self) -> None:
         """Return when the daemon has answered; raise PrivilegedError.
 
-        The library would wait for ever, and log a traceback.
+        The library would wait for ever, and log a traceback. It would also
+        leave the connection to the garbage collector.
         """
+        connection = self.writer.writesock
+        try:
+            self._exchange_ping()
+        except BaseException:
+            with contextlib.suppress(OSError):  # wakes the reader
+                connection.shutdown(socket.SHUT_RDWR)
+            self.reader_thread.join(_END_S)
+            connection.close()
+            raise
+
+    def _exchange_ping(self) -> None:
         try:
             reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
         except OSError:
             raise PrivilegedError("it ended before it answered") from None
         if reply[0] != comm.Message.PONG:
-            with contextlib.suppress(OSError):  # wakes the reader
-                self.writer.writesock.shutdown(socket.SHUT_RDWR)
             raise PrivilegedError("it does not answer")
 
 

@@ -44,13 +44,18 @@ def accepts(path: Path) -> bool:
 
 @dataclasses.dataclass(slots=True)
 class Daemon:
-    """A program in the foreground, in a session of its own."""
+    """A program in the foreground, in a session of its own.
+
+    A program that is MONITORED has a parent, our child, that starts it again
+    when it crashes, as its package's service does.
+    """
 
     name: str
     command: tuple[str, ...]
     output: Path
     ready: Path | None = None  # unix socket that shows it is up
     environment: Mapping[str, str] | None = None
+    monitored: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,9 +92,8 @@ class Daemon:
         """Ask the program to end, and wait; kill it after TIMEOUT_S."""
         if self.process is None:
             return
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.send_signal(signal.SIGCONT)
+        self._send(signal.SIGTERM)
+        self._send(signal.SIGCONT)
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -105,13 +109,22 @@ class Daemon:
     def kill(self) -> None:
         """End the program with SIGKILL, and wait."""
         if self.process is not None:
-            self.process.kill()
+            self._send(signal.SIGKILL)
             self.process.wait(20)
             self.process = None
 
     def signal(self, number: int) -> None:
         """Send the program a signal, SIGSTOP for one."""
-        os.kill(self.pid, number)
+        if not self.running:
+            raise RuntimeError(f"{self.name} does not run")
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        """Send a signal, to its monitor too; nothing if it has ended."""
+        if self.process is not None and self.process.poll() is None:
+            # A group of its own, for it has a session of its own.
+            send = os.killpg if self.monitored else os.kill
+            send(self.process.pid, number)
 
     def _listens(self) -> bool:
         if not self.running:

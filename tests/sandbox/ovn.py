@@ -256,10 +256,14 @@ class Ovn:
             self._daemon(
                 "northd",
                 "ovn-northd",
+                # 26.03.0 and 26.03.1 abort when they hear at once of a
+                # network that went and of a new one.
+                "--monitor",
                 f"--unixctl={northd_control}",
                 f"--ovnnb-db=unix:{NB_SOCKET}",
                 f"--ovnsb-db={self._sb_remote}",
                 ready=northd_control,
+                monitored=True,
             ),
             self._daemon(
                 "ovn-controller",
@@ -271,7 +275,11 @@ class Ovn:
         )
 
     def _daemon(
-        self, name: str, *command: str, ready: Path | None = None
+        self,
+        name: str,
+        *command: str,
+        ready: Path | None = None,
+        monitored: bool = False,
     ) -> Daemon:
         log = self.folder / f"{name}.log"
         quiet = ("-vconsole:off", f"--log-file={log}")
@@ -281,4 +289,5 @@ class Ovn:
             command=(program, *quiet, *rest),
             output=self.folder / f"{name}.out",
             ready=ready,
+            monitored=monitored,
         )

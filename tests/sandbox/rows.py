@@ -93,7 +93,7 @@ def port_row(port: Port) -> Json:
         ),
         "port_security": to_set(port.security if secured else ()),
         "parent_name": to_set([port.trunk] if port.trunk else ()),
-        "tag": to_set([port.tag] if port.tag else ()),
+        "tag_request": to_set([port.tag] if port.tag else ()),
         "enabled": True,
         "dhcpv4_options": dhcp,
         "external_ids": to_map(port_external_ids(port)),

@@ -121,6 +121,14 @@ def test_a_call_that_hangs_fails_with_the_remedy(monkeypatch):
         client.reader_thread.join(DEADLINE_S)
 
 
+def test_a_daemon_that_is_killed_before_it_answers_keeps_no_connection():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(PrivilegedError, match="ended before it answered"):
+        context._Channel(ours, context.default)
+    assert ours.fileno() == -1
+
+
 # -------------------------------------------------------- which calls wait
 
 
