@@ -29,6 +29,7 @@ from sandbox.daemons import run
 
 # The agent's own figures, in seconds: see agent/haproxy/unknown.py.
 HELD_S = 8.0
+CONFIRMED_S = 2.0  # the agent's next flag, and the next look at it
 HELD_PER_ADDRESS = 4
 # A client that waits longer has lost its boot.
 CLOUD_INIT_S = 10.0
@@ -111,16 +112,24 @@ def test_newcomer_waits_for_the_agent(cloud, away):
         with pytest.raises(TimeoutError):
             asked.result(timeout=1)
         assert is_served(cloud.keeper)
+        answered: list[float] = []
+        asked.add_done_callback(lambda _: answered.append(time.monotonic()))
         mark = agent.mark()
         back()
+        if away is not held_still:
+            wait_for(
+                lambda: "ready networks" in agent.log(mark),
+                timeout_s=60,
+                what="the end of the first pass",
+            )
+        ready = time.monotonic()
         answer = asked.result()
-        is_ready = away is held_still or "ready networks" in agent.log(mark)
-    if is_ready:
-        assert (answer.status, answer.text) == (200, newcomer.instance_id)
-    else:  # on a busy machine its start took longer than that
-        assert answer.status == 503
+    if answer.status == 503 and ready > answered[0] - CONFIRMED_S:
+        # On a busy machine its start took longer than a request is held.
+        assert answer.seconds > HELD_S - 1
         wait_served(newcomer)
-    assert away is held_still or "ready networks" in agent.log(mark)
+    else:
+        assert (answer.status, answer.text) == (200, newcomer.instance_id)
     cloud.box.unplug([newcomer])
 
 
