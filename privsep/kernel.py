@@ -14,6 +14,7 @@ from pathlib import Path
 from . import names
 
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+_MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000  # <linux/mount.h>
 _SIOCETHTOOL = 0x8946  # <linux/sockios.h>
 _ETHTOOL_GTXCSUM = 0x16  # <linux/ethtool.h>
 _ETHTOOL_STXCSUM = 0x17
@@ -49,31 +50,77 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
-def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+def _check(result: int, what: str) -> None:
+    """Raise the OSError of a call of libc that has returned RESULT."""
+    if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"setns: {os.strerror(number)}")
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _setns(descriptor: int) -> None:
+    _check(_libc.setns(descriptor, _CLONE_NEWNET), "setns")
 
 
 @contextlib.contextmanager
-def entered(namespace: int) -> Iterator[None]:
-    """Keep this thread in the network namespace open as NAMESPACE.
+def _returning() -> Iterator[None]:
+    """Return this thread to the namespace it is in, at the end.
 
     The daemon runs calls in a pool of threads, so the return must not fail:
     the thread would serve its next call in the wrong namespace.
     """
     home = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _setns(namespace)
-        try:
-            yield
-        finally:
-            try:
-                _setns(home)
-            except OSError:
-                os._exit(70)  # the agent starts a new daemon
+        yield
     finally:
+        try:
+            _setns(home)
+        except OSError:
+            os._exit(70)  # the agent starts a new daemon
         os.close(home)
+
+
+@contextlib.contextmanager
+def entered(namespace: int) -> Iterator[None]:
+    """Keep this thread in the network namespace open as NAMESPACE."""
+    with _returning():
+        _setns(namespace)
+        yield
+
+
+def make_namespace(name: str) -> None:
+    """Make the namespace NAME as ip-netns(8) does; raise OSError.
+
+    This thread does it. pyroute2 has a child do it, and gives up one that
+    takes more than 2 s, as it may while the kernel works on many links
+    (https://github.com/svinota/pyroute2/issues/1305). If this process is
+    killed, at most a file without a mount is left.
+    """
+    folder = names.NAMESPACE_FOLDER
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # As ip-netns(8) does: without the lock, two could each mount it.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # The mount of a namespace must reach other mount namespaces, and its
+        # removal too.
+        if _mount(None, folder, _MS_SHARED | _MS_REC) != 0:
+            _check(_mount(folder, folder, _MS_BIND | _MS_REC), "mount")
+            _check(_mount(None, folder, _MS_SHARED | _MS_REC), "mount")
+    finally:
+        os.close(descriptor)
+    with _returning():
+        _check(_libc.unshare(_CLONE_NEWNET), "unshare")
+        file = f"{folder}/{name}"
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        _check(_mount(_OWN_NAMESPACE, file, _MS_BIND), f"mount {file}")
+
+
+def _mount(source: str | None, target: str, flags: int) -> int:
+    """Return what mount(2) without a file system's type returns."""
+    what = source.encode() if source is not None else None
+    result: int = _libc.mount(
+        what, target.encode(), None, ctypes.c_ulong(flags), None
+    )
+    return result
 
 
 def open_namespace(name: str) -> int:
@@ -88,7 +135,7 @@ def is_namespace(name: str) -> bool:
     """Return whether NAME is a mounted namespace and not only a file.
 
     Only the file is there before the mount is made, and after it was lost.
-    We can't open it to see: like ip-netns(8), pyroute2 makes it without any
+    We can't open it to see: as by ip-netns(8) it is made without any
     permission, and the daemon has no CAP_DAC_OVERRIDE. Raises
     FileNotFoundError.
     """

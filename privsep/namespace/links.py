@@ -37,7 +37,7 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
             return kernel.open_namespace(name), False
         os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
     rootfiles.ensure_folder(Path(names.NAMESPACE_FOLDER))
-    netns.create(name)
+    kernel.make_namespace(name)
     return kernel.open_namespace(name), True
 
 

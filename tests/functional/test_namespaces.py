@@ -1,0 +1,152 @@
+"""Namespaces are made whole, however slow the kernel is and who is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.privsep import kernel
+from ovn_metadata.privsep.namespace import links
+from sandbox import inside_sandbox
+from sandbox.daemons import run
+
+FOLDER = Path("/run/netns")
+MAKE = """
+import os, sys
+from ovn_metadata.privsep.namespace import links
+namespace, made = links.ensure_namespace(sys.argv[1])
+os.close(namespace)
+sys.exit(0 if made else 3)
+"""
+MANY = 24
+
+
+@pytest.fixture(autouse=True)
+def sandbox() -> None:
+    assert inside_sandbox()
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    name = f"ovnmeta-{uuid.uuid4()}"
+    yield name
+    with contextlib.suppress(FileNotFoundError):
+        links.remove_namespace(name)
+
+
+def python(code: str, *args: str) -> list[str]:
+    return [sys.executable, "-I", "-c", textwrap.dedent(code), *args]
+
+
+def mounts(path: Path) -> int:
+    """Return how many file systems are mounted on PATH."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return sum(line.split()[4] == str(path) for line in lines)
+
+
+def links_inside(name: str) -> list[str]:
+    """Return the links in the namespace NAME, as a thread of ours sees it."""
+    namespace = kernel.open_namespace(name)
+    try:
+        with links.open_inside(namespace) as inside:
+            return [
+                link.get_attr("IFLA_IFNAME") for link in inside.get_links()
+            ]
+    finally:
+        os.close(namespace)
+
+
+def test_a_slow_kernel_is_waited_for(name: str):
+    """It may take seconds to make one while it makes links for others."""
+    slow = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unshare")
+    slow += ("-e", "inject=unshare:delay_enter=3s")
+    subprocess.run([*slow, *python(MAKE, name)], check=True, timeout=60)
+    assert mounts(FOLDER / name) == 1
+    assert links_inside(name) == ["lo"]
+    assert links.ensure_namespace(name)[1] is False
+
+
+@pytest.mark.parametrize(
+    "call", ["unshare", "mount", "setns", "openat", "flock"]
+)
+def test_a_process_that_is_killed_leaves_nothing_in_the_way(
+    name: str, call: str
+):
+    """At the first CALL about namespaces, at the second, and so on."""
+    before = mounts(FOLDER)
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
+    if call == "openat":  # Python makes many
+        strace += ["-P", str(FOLDER), "-P", str(FOLDER / name)]
+    ends = []
+    for number in itertools.count(1):
+        kill = ("-e", f"inject={call}:signal=KILL:when={number}")
+        command = [*strace, *kill, *python(MAKE, name)]
+        ends.append(
+            subprocess.run(command, check=False, timeout=60).returncode
+        )
+        namespace, _ = links.ensure_namespace(name)
+        os.close(namespace)
+        assert links_inside(name) == ["lo"], number
+        assert mounts(FOLDER / name) == 1, number
+        assert mounts(FOLDER) == before
+        links.remove_namespace(name)
+        if ends[-1] == 0:
+            break
+    assert len(ends) > 1, "it was never killed"
+    assert ends[:-1] == [-signal.SIGKILL] * (len(ends) - 1), ends
+
+
+def test_this_thread_returns(name: str):
+    own = Path("/proc/thread-self/ns/net")
+    home = own.readlink()
+    os.close(links.ensure_namespace(name)[0])
+    assert own.readlink() == home
+    with pytest.raises(FileExistsError):
+        kernel.make_namespace(name)
+    assert own.readlink() == home
+
+
+def test_many_at_once_on_a_host_that_had_none():
+    """The folder becomes one shared mount, as ip-netns(8) makes it."""
+    code = f"""
+    import os, threading
+    from pathlib import Path
+    from ovn_metadata.privsep.namespace import links
+
+    names = [f"ovnmeta-{{number}}" for number in range({MANY})]
+    failed = []
+
+    def mounts():
+        # Those of the sandbox, which are below, are listed too.
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [l.split() for l in lines if " /run/netns" in l]
+
+    def make(name):
+        try:
+            os.close(links.ensure_namespace(name)[0])
+        except Exception as error:
+            failed.append(repr(error))
+
+    before = mounts()
+    threads = [threading.Thread(target=make, args=[n]) for n in names]
+    [each.start() for each in threads]
+    [each.join() for each in threads]
+    assert not failed, failed
+    made = [m for m in mounts() if m not in before]
+    (folder,) = [m for m in made if m[4] == "/run/netns"]
+    assert "shared:" in folder[6], folder
+    found = {{m[4] for m in made}} - {{"/run/netns"}}
+    assert found == {{f"/run/netns/{{n}}" for n in names}}, found
+    """
+    fresh = 'mount -t tmpfs fresh /run && exec "$@"'
+    run("unshare", "--mount", "sh", "-c", fresh, "sh", *python(code))
