@@ -86,7 +86,10 @@ def _serve(
     _follow_signals(signals, service, configuration, status)
     server.start()
     watch = Watch(
-        status, read=haproxies.counted, read_nova=haproxies.nova_counted
+        status,
+        read=haproxies.counted,
+        read_nova=haproxies.nova_counted,
+        nova_answers=lambda: haproxies.nova_answers(settings.proxy_socket),
     )
     watch.start()
     try:

@@ -27,7 +27,8 @@ _REFUSED_VALUE = re.compile(
     rf"{re.escape(_REFUSED)}: type=sint value=<(\d{{1,18}})>"
 )
 # The rule that counts how often Nova refuses a signature. It answers 403 to
-# that (nova/api/metadata/handler.py) and to nothing else that we send.
+# that (nova/api/metadata/handler.py) and to nothing else that we send. A
+# server in front of it may do so for what an instance sends.
 COUNT_REFUSED = (
     f"http-response set-var({_REFUSED}) var({_REFUSED},0),add(1) "
     f"if {{ status 403 }}"
@@ -59,7 +60,10 @@ class NovaCounted:
     """Numbers of requests to Nova since the gateway started."""
 
     answered: int = 0  # with a status below 500, 403 included
-    failed: int = 0  # no connection, no answer, or none in time
+    unconnected: int = 0
+    # No answer, or none in time: a server may close the connection for what
+    # one instance sends, like a header that is too long for it.
+    failed: int = 0
     refused: int = 0  # 403
     is_down: bool = False  # no server passes haproxy's check
 
@@ -154,9 +158,8 @@ def parse_nova(answer: str) -> NovaCounted:
         answered=sum(
             _number(row, f"hrsp_{kind}xx") for row in rows for kind in "1234"
         ),
-        failed=sum(
-            _number(row, name) for row in rows for name in ("econ", "eresp")
-        ),
+        unconnected=sum(_number(row, "econ") for row in rows),
+        failed=sum(_number(row, "eresp") for row in rows),
         refused=int(refused[1]) if refused else 0,
         is_down=any(row.get("status") == "DOWN" for row in rows),
     )

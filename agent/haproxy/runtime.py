@@ -5,6 +5,7 @@ Commands and answers: haproxy's management guide, "Unix Socket commands".
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,12 @@ _MAX_ANSWER = 64 * 1024
 _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
 # Several commands go in one line; haproxy's buffer is 16 kB.
 _BATCH = 50
+# Nova lists its versions without looking for an instance or a signature, and
+# logs nothing.
+_PROBE = (
+    b"GET / HTTP/1.1\r\nHost: metadata\r\nConnection: close\r\n"
+    b"X-Instance-ID: agent\r\nX-Instance-ID-Signature: none\r\n\r\n"
+)
 
 
 class Stats(NamedTuple):
@@ -46,6 +53,21 @@ def ask(stats: Stats, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
         except unixsocket.TooLongError as error:
             raise HaproxyError(str(error)) from None
         return answer.decode(errors="replace")
+
+
+def nova_answers(gateway: Path) -> bool:
+    """Return whether Nova answers a request sent to the socket GATEWAY."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_S)
+            unixsocket.connect(connection, gateway)
+            connection.sendall(_PROBE)
+            answer = unixsocket.read_all(
+                connection, max_bytes=_MAX_ANSWER, timeout_s=_TIMEOUT_S
+            )
+    except OSError:
+        return False
+    return re.match(rb"HTTP/1\.[01] [234]", answer) is not None
 
 
 def running_digest(stats: Stats) -> str | None:

@@ -39,6 +39,7 @@ class Watch(Poller):
     READ gives the counters of a network's haproxy (or the gateway's),
     READ_NOVA the gateway's of Nova. Both raise OSError and HaproxyError
     where the haproxy does not answer; its reconcile reports that.
+    NOVA_ANSWERS tries a request of our own.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Watch(Poller):
         *,
         read: Callable[[str], Counted],
         read_nova: Callable[[], NovaCounted],
+        nova_answers: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("watch", _INTERVAL_S)
         self._status = status
         self._read = read
         self._read_nova = read_nova
+        self._nova_answers = nova_answers
         self._clock = clock
         self._sums: dict[str, Sums] = {}
         self._nova: NovaCounted | None = None
@@ -95,11 +98,17 @@ class Watch(Poller):
         # Counters from before the first poll report nothing new.
         before = self._nova or counted
         self._nova = counted
-        fails = growth(before.failed, counted.failed) > 0 or counted.is_down
+        unconnected = growth(before.unconnected, counted.unconnected)
+        fails = counted.is_down or unconnected > 0
+        if growth(before.failed, counted.failed) and not fails:
+            # It may be for what one instance sends.
+            fails = not self._nova_answers()
         refused = growth(before.refused, counted.refused)
         answered = growth(before.answered, counted.answered)
+        # As long as any instance is accepted, the secret is right.
+        refuses = 0 < refused == answered
         self._report(_NOVA_FAILS, now=fails, over=answered > 0)
-        self._report(_NOVA_REFUSES, now=refused > 0, over=answered > refused)
+        self._report(_NOVA_REFUSES, now=refuses, over=answered > refused)
 
     def _report(self, problem: str, *, now: bool, over: bool) -> None:
         """Report PROBLEM if it exists NOW, until it is OVER or long ago."""

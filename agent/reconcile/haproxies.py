@@ -162,6 +162,15 @@ class Haproxies:
         answer = runtime.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
 
+    def nova_answers(self, gateway: Path) -> bool:
+        """Return whether Nova answers a request of our own.
+
+        It is sent to metadata_proxy_socket, GATEWAY. While that is another
+        agent's, nothing is known against Nova.
+        """
+        is_ours = self.places.is_link_of_ours(gateway)
+        return not is_ours or runtime.nova_answers(gateway)
+
     def _stats(self, network: str) -> Stats:
         uid = self.fleet.user_of(network).uid
         return Stats(self.places.stats(network), uid)

@@ -109,6 +109,11 @@ class Nova:
         self._settings["status"] = status
         self._tell(status=status)
 
+    def limit_head(self, most: int) -> None:
+        """Close the connection when a request's head has more bytes."""
+        self._settings["longest_head"] = most
+        self._tell(longest_head=most)
+
     def leave_bodies(self, *, leaves: bool) -> None:
         """Leave bodies unread, to be taken for the next request."""
         self._settings["leaves_bodies"] = leaves

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os.path
+import sys
 
 from nova_documents import document
 
@@ -41,6 +42,8 @@ class Nova:
     delay_s: float = 0.0
     status: int = 0  # answered to everything when set
     requests: int = 0
+    # Close the connection for a longer head, as uWSGI does beyond 4096.
+    longest_head: int = sys.maxsize
     # Leave a body unread, as some WSGI servers do with one that the
     # application does not ask for: it is the next request then.
     leaves_bodies: bool = False

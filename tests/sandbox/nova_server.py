@@ -55,6 +55,9 @@ class Connection(asyncio.Protocol):
                     return
                 head = bytes(self._buffer[:end])
                 del self._buffer[: end + 4]
+                if len(head) > self._nova.longest_head:
+                    self._transport.close()
+                    return
                 self._request = Request(head.decode("latin-1"))
                 if self._request.expects:
                     self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -110,6 +113,7 @@ def obey(nova: Nova, command: dict[str, Any]) -> dict[str, Any]:
         nova.servers.pop(instance, None)
     nova.delay_s = command.get("delay_s", nova.delay_s)
     nova.status = command.get("status", nova.status)
+    nova.longest_head = command.get("longest_head", nova.longest_head)
     if "secrets" in command:
         nova.secrets = [word.encode() for word in command["secrets"]]
     nova.leaves_bodies = command.get("leaves_bodies", nova.leaves_bodies)

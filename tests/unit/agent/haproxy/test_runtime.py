@@ -152,3 +152,23 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
                 runtime.running_digest(Stats(path, os.geteuid()))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize(
+    ("answer", "answers"),
+    [
+        ("HTTP/1.1 200 OK\r\n\r\n1.0\n", True),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", True),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
+        ("", False),
+        ("x" * 100_000, False),
+    ],
+)
+def test_nova_answers_if_it_does_not_fail(haproxy, answer, answers):
+    haproxy.answer = answer
+    assert runtime.nova_answers(haproxy.path) is answers
+    assert haproxy.asked == ["GET / HTTP/1.1\r"]
+
+
+def test_a_gateway_that_is_not_there_is_no_answer(tmp_path):
+    assert not runtime.nova_answers(tmp_path / "nothing.sock")

@@ -15,8 +15,11 @@ from ovn_metadata.agent.monitor.watch import Watch
 FAILS, REFUSES = "does not answer", "metadata_proxy_shared_secret"
 
 
-def problems(polls) -> list[tuple[str, ...]]:
-    """Return what is reported after each of POLLS: (seconds, counters)."""
+def problems(polls, *, answers: bool = False) -> list[tuple[str, ...]]:
+    """Return what is reported after each of POLLS: (seconds, counters).
+
+    ANSWERS tells whether Nova answers the agent.
+    """
     status = Status("1")
     now = 0.0
     answer: Nova | Exception = Nova()
@@ -30,6 +33,7 @@ def problems(polls) -> list[tuple[str, ...]]:
         status,
         read=lambda network: Counted(),
         read_nova=counted,
+        nova_answers=lambda: answers,
         clock=lambda: now,
     )
     found = []
@@ -81,7 +85,12 @@ def problems(polls) -> list[tuple[str, ...]]:
             id="refuses, then accepts",
         ),
         pytest.param(
-            [(0, Nova()), (5, Nova(failed=1)), (9, Nova(1, 1, 1))],
+            [(0, Nova()), (5, Nova(refused=2, answered=3))],
+            [(), ()],
+            id="accepts another instance's signature",
+        ),
+        pytest.param(
+            [(0, Nova()), (5, Nova(failed=1)), (9, Nova(1, 0, 1, 1))],
             [(), (FAILS,), (REFUSES,)],
             id="is back, with another secret",
         ),
@@ -111,6 +120,14 @@ def test_a_problem_of_nova_is_reported_until_it_is_over(polls, reported):
     assert problems(polls) == reported
 
 
+def test_what_one_instance_sends_is_no_problem_of_nova():
+    """Its server closed the connection, and answers us."""
+    polls = [(0, Nova()), (5, Nova(failed=5)), (10, Nova(failed=9))]
+    assert problems(polls, answers=True) == [(), (), ()]
+    polls = [(0, Nova()), (5, Nova(unconnected=1))]
+    assert problems(polls, answers=True) == [(), (FAILS,)]
+
+
 def test_clients_over_their_share_are_named_once(caplog):
     status = Status("1")
     for network in ("bad", "good"):
@@ -121,7 +138,7 @@ def test_clients_over_their_share_are_named_once(caplog):
             raise OSError("it does not answer")
         return Counted(0, {"greedy": (3, 0)})
 
-    watch = Watch(status, read=read, read_nova=Nova)
+    watch = Watch(status, read=read, read_nova=Nova, nova_answers=lambda: True)
     with caplog.at_level(logging.WARNING):
         watch.poll()
         watch.poll()
@@ -137,7 +154,12 @@ def test_clients_over_their_share_are_named_once(caplog):
 
 
 def test_it_ends_at_once():
-    watch = Watch(Status("1"), read=lambda _: Counted(), read_nova=Nova)
+    watch = Watch(
+        Status("1"),
+        read=lambda _: Counted(),
+        read_nova=Nova,
+        nova_answers=lambda: True,
+    )
     watch.start()
     watch.stop()
     assert not watch._thread.is_alive()
