@@ -43,6 +43,8 @@ class Databases:
         self._idls: dict[str, connect.Idl] = {}
         # Name of a database -> checks in a row that found it disconnected.
         self._disconnected: dict[str, int] = {}
+        # Name of a database -> reasons logged since it is disconnected.
+        self._logged: dict[str, set[str]] = {}
         # The library has one set of certificates for both databases.
         tls = settings().southbound
         connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
@@ -150,10 +152,19 @@ class Databases:
                 if self._disconnected.pop(name, 0) > 1:
                     LOG.info("%s is connected again", name)
                     self._status.waits_for(name, "")
+                    self._logged.pop(name, None)
                 continue
             count = self._disconnected.get(name, 0) + 1
             self._disconnected[name] = count
-            if count == 2:
-                reason = f"connection to {name} lost"
-                LOG.warning("%s; the networks are still served", reason)
-                self._status.waits_for(name, reason)
+            if count > 1:
+                self._report(name, idl.problem())
+
+    def _report(self, name: str, problem: str) -> None:
+        """Report PROBLEM of the database NAME; log each once an outage."""
+        lost = f"connection to {name} lost"
+        reason = f"{lost}: {problem}" if problem else lost
+        self._status.waits_for(name, reason)
+        logged = self._logged.setdefault(name, set())
+        if reason not in logged:
+            logged.add(reason)
+            LOG.warning("%s; the networks are still served", reason)

@@ -216,7 +216,8 @@ class Southbound:
     remotes: tuple[str, ...] = _ovn(
         "ovn_sb_connection", values.REMOTES, "tcp:127.0.0.1:6642"
     )
-    """OVN's Southbound database: all servers of the cluster, or relays."""
+    """OVN's Southbound database: all servers of the cluster, or relays. HOST
+    is an address or a name, which is looked up for each connection."""
     private_key: Path | None = _ovn("ovn_sb_private_key", FILE)
     """For ssl: a PEM file with our private key."""
     certificate: Path | None = _ovn("ovn_sb_certificate", FILE)

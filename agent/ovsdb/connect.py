@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from ovs import jsonrpc, poller
 from ovs.stream import Stream
+from ovsdbapp import exceptions
 from ovsdbapp.backend.ovs_idl import connection, idlutils
+
+from .streams import NAMES, host_of, words
 
 LOG = logging.getLogger(__name__)
 
@@ -138,20 +140,21 @@ def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
     """
     reasons = []
     for one in remote.split(","):
-        try:
-            return _ask(one, method, parameters)
-        # The library raises all of these for a bad remote or certificate.
-        except (OSError, TypeError, ValueError, OverflowError) as error:
-            reasons.append(f"{one}: {error}" if "," in remote else str(error))
-    raise ConnectionError("; ".join(reasons))
+        # A name has several addresses, which are tried in turn.
+        for _ in range(NAMES.look_up(host_of(one)) or 1):
+            try:
+                return _ask(one, method, parameters)
+            except OSError as error:
+                reasons.append(
+                    f"{one}: {error}" if "," in remote else str(error)
+                )
+    raise ConnectionError("; ".join(dict.fromkeys(reasons)))
 
 
 def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
     """Return what the server at REMOTE answers to one request (RFC 7047)."""
-    error, opened = Stream.open_block(
-        Stream.open(remote.strip()), _ANSWER_TIMEOUT_MS
-    )
-    if error == errno.EACCES:
+    error, opened = Stream.open_block(Stream.open(remote), _ANSWER_TIMEOUT_MS)
+    if error == errno.EACCES and remote.startswith("unix:"):
         raise PermissionError(
             error,
             "Permission denied; let the agent's user connect there, or make "
@@ -159,7 +162,7 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
             "ptcp:6640:127.0.0.1) and configure that",
         )
     if error:
-        raise OSError(error, os.strerror(error))
+        raise ConnectionError(words(error))
     rpc = jsonrpc.Connection(opened)
     try:
         request = jsonrpc.Message.create_request(method, parameters)
@@ -173,7 +176,7 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
                     raise ConnectionError(f"it has no {parameters[0]}")
                 return reply.result
             if error not in (0, errno.EAGAIN):
-                raise ConnectionError("it closed the connection")
+                raise ConnectionError(words(error))
             waiter = poller.Poller()
             rpc.wait(waiter)
             rpc.recv_wait(waiter)
@@ -199,6 +202,38 @@ def use_certificates(
 class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
     """The IDL of a database: its copy of the rows."""
 
+    def __init__(self, remote: str, helper: Any, **options: Any) -> None:
+        super().__init__(remote, helper, **options)
+        # Remote -> why its last connection failed, until there are rows.
+        self._problems: dict[str, str] = {}
+        reconnect = self._session.reconnect
+        # The library calls it for each failure and keeps no reason.
+        self._disconnected = reconnect.disconnected
+        reconnect.disconnected = self._note_failure
+
+    def _note_failure(self, now: int, error: int) -> None:
+        why = words(error)
+        # The IDL leaves a server without the database, or out of its cluster.
+        if not error and self._session.reconnect.state.name == "RECONNECT":
+            why = "it does not serve the database now"
+        remote = self._session.get_name()
+        self._problems[remote] = why
+        NAMES.refresh(host_of(remote))
+        self._disconnected(now, error)
+
+    def run(self) -> Any:
+        """Process what arrived."""
+        changed = super().run()
+        if self._problems and self.is_connected():
+            self._problems = {}
+        return changed
+
+    def problem(self) -> str:
+        """Return why it is disconnected; "" if that is not known."""
+        return "; ".join(
+            f"{remote}: {why}" for remote, why in self._problems.copy().items()
+        )
+
     def is_connected(self) -> bool:
         """Return whether the server is connected and has sent its rows.
 
@@ -211,5 +246,8 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 def start(idl: Idl, timeout_s: int) -> connection.Connection:
     """Return a running connection of IDL, after its first full read."""
     link = connection.Connection(idl, timeout=min(timeout_s, _START_TIMEOUT_S))
-    link.start()
+    try:
+        link.start()
+    except exceptions.TimeoutException:
+        raise TimeoutError(idl.problem() or "no rows in time") from None
     return link

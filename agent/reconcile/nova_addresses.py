@@ -8,12 +8,12 @@ hangs while the name servers do. haproxy's own resolver does not read
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable
 
 from ..config.settings import Nova
 from ..config.values import is_address
+from ..lookup import look_up
 
 LOG = logging.getLogger(__name__)
 
@@ -84,11 +84,8 @@ class NovaAddresses:
         before = self._known.get(name)
         found = before or ()
         try:
-            infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            found = tuple(sorted({str(info[4][0]) for info in infos}))
-            # An address with a zone can be used on its own link only.
-            found = tuple(address for address in found if "%" not in address)
-        except (OSError, UnicodeError) as error:
+            found = tuple(sorted(look_up(name)))
+        except OSError as error:
             if before is None:
                 LOG.warning("nova_metadata_host %s: %s", name, error)
         self._known[name] = found
