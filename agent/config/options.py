@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from .settings import (
     all_options,
     option_of,
 )
-from .sources import Sources
+from .sources import Sources, may_exist
 from .values import is_address
 
 PROJECT = "neutron"
@@ -119,7 +118,7 @@ class _Files:
         self._argv = list(argv)
         self._program = program
         self._files = _default(cfg.find_config_files, program)
-        if os.path.exists(OWN_FILE):  # noqa: PTH110 # a name among names
+        if may_exist(OWN_FILE):
             self._files.append(OWN_FILE)
         self._dirs = _default(cfg.find_config_dirs, program)
         self.sources = Sources(argv, files=self._files, dirs=self._dirs)

@@ -13,6 +13,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from oslo_config import cfg
 
@@ -80,6 +81,19 @@ class Sources:
             shown = shown[:_MAX_SHOWN] + "..."
         # As JSON: quoted, and on one line whatever is in it.
         return ConfigError(f"{origin.place} = {json.dumps(shown)}: {reason}")
+
+
+def may_exist(path: str | Path) -> bool:
+    """Return whether PATH exists; True if its folder is closed to us.
+
+    `exists` is False then, of a Path too since Python 3.14: a file that the
+    operator wrote would be ignored, and not refused as unreadable.
+    """
+    try:
+        Path(path).stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
+    return True
 
 
 def files_read(

@@ -25,6 +25,7 @@ from oslo_privsep import daemon
 from ...privsep import context, kernel
 from ...privsep.errors import PrivilegedError
 from ..config.settings import Settings
+from ..config.sources import may_exist
 from ..errors import StartError
 from . import ownership, user
 
@@ -154,7 +155,7 @@ def _sudo_command(settings: Settings) -> list[str]:
     if not command and settings.root_helper:
         command = [*shlex.split(settings.root_helper), _HELPER]
     is_neutrons = any(Path(w).name == "neutron-rootwrap" for w in command)
-    if not command or (is_neutrons and Path(ROOTWRAP_CONFIG).exists()):
+    if not command or (is_neutrons and may_exist(ROOTWRAP_CONFIG)):
         _check_there(settings.privileged_config, "the sudo rule")
         rootwrap = _program("ovn-metadata-rootwrap")
         command = ["sudo", rootwrap, ROOTWRAP_CONFIG, _HELPER]
@@ -173,8 +174,7 @@ def _program(name: str) -> str:
 
 
 def _existing(path: Path) -> list[str]:
-    # Path.exists raises if we may not enter the folder.
-    return [str(path)] if os.path.exists(path) else []  # noqa: PTH110
+    return [str(path)] if may_exist(path) else []
 
 
 def _check_there(path: Path, named_by: str) -> None:

@@ -587,3 +587,18 @@ def test_own_file_is_read_last_and_without_arguments_only(
     assert settings.backlog == 7
     _, settings = options.load(["--config-file", "/dev/null"], PROGRAM)
     assert settings.backlog == 4096
+
+
+def test_own_file_in_a_folder_that_is_closed_is_not_ignored(
+    home: Path, tmp_path: Path, monkeypatch
+):
+    """Only its absence means that the operator wrote none."""
+    # stat(2) fails, as in a closed folder, which root does not know.
+    own = tmp_path / ("x" * 300)
+    monkeypatch.setattr(options, "OWN_FILE", str(own))
+    with pytest.raises(ConfigError, match="x: cannot be read: File name too"):
+        options.load([], "ovn-metadata-agent")
+    other = tmp_path / "other.conf"
+    other.write_text("")
+    named = ["--config-file", str(other), "--config-dir", str(home)]
+    options.load(named, "ovn-metadata-agent")
