@@ -79,6 +79,10 @@ def _serve(
     places = folders.places(settings, fleet)
     haproxies = Haproxies(privileged, places, fleet=fleet)
     has_ipv6 = Path("/proc/sys/net/ipv6").is_dir()
+    if not has_ipv6:
+        LOG.warning(
+            "no IPv6 in this kernel: metadata is served over IPv4 only"
+        )
     site = Site(
         configuration.settings, privileged, haproxies, status, has_ipv6
     )

@@ -10,34 +10,7 @@ import pyroute2
 from .. import kernel, names, validate
 from ..context import entrypoint
 from ..validate import IPInterface
-from . import links
-
-# haproxy binds port 80 without any capability.
-_UNPRIVILEGED_PORTS = "net/ipv4/ip_unprivileged_port_start"
-_SYSCTLS = (
-    # Queued connections survive a listener that is replaced: the kernel
-    # moves them to the other socket of the SO_REUSEPORT group.
-    ("net/ipv4/tcp_migrate_req", "1"),
-    # Set before there is a link: a link would give itself addresses.
-    ("net/ipv6/conf/default/addr_gen_mode", "1"),
-    ("net/ipv6/conf/default/accept_ra", "0"),
-    # With the first address of a subnet the kernel removes the subnet's
-    # others too (ip-sysctl.rst), unless this is set.
-    ("net/ipv4/conf/all/promote_secondaries", "1"),
-    # The namespace forwards nothing and accepts no routes. A new one has the
-    # host's values otherwise (devconf_inherit_init_net).
-    ("net/ipv4/ip_forward", "0"),
-    ("net/ipv6/conf/all/forwarding", "0"),
-    ("net/ipv4/conf/all/accept_source_route", "0"),
-    ("net/ipv4/conf/all/accept_redirects", "0"),
-    ("net/ipv4/conf/default/accept_redirects", "0"),
-    ("net/ipv6/conf/all/accept_redirects", "0"),
-    ("net/ipv6/conf/default/accept_redirects", "0"),
-    # Announce a changed MAC address: without this a guest still uses the old
-    # one for up to a minute.
-    ("net/ipv4/conf/all/arp_notify", "1"),
-    ("net/ipv6/conf/all/ndisc_notify", "1"),
-)
+from . import links, sysctls
 
 
 @entrypoint(subject="network")
@@ -97,7 +70,7 @@ def _apply(
         ):
             changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
             with kernel.entered(namespace):
-                changes += _write_sysctls()
+                differed = sysctls.ensure_namespace()
             changes += links.ensure_veth(
                 host,
                 inside,
@@ -108,7 +81,10 @@ def _apply(
             )
             inner = names.inner_veth(network)
             with kernel.entered(namespace):
-                changes += _configure(inner, checksum=not userspace_datapath)
+                differed |= sysctls.ensure_link(inner)
+                changes += _set_checksum(inner, on=not userspace_datapath)
+            if not made:  # a new one begins with the host's
+                changes += [f"sysctl {name}" for name in sorted(differed)]
             index = links.index_of(inside, inner)
             new, gone = links.compare_addresses(inside, index, addresses)
             changes += [f"+{cidr}" for cidr in new]
@@ -120,20 +96,11 @@ def _apply(
     return changes
 
 
-def _write_sysctls() -> list[str]:
-    """Write this thread's namespace's sysctls; return what was changed."""
-    changed = kernel.write_sysctl(_UNPRIVILEGED_PORTS, "0")
-    for path, value in _SYSCTLS:
-        kernel.write_sysctl(path, value)
-    return ["unprivileged ports"] if changed else []
-
-
-def _configure(inner: str, *, checksum: bool) -> list[str]:
-    """Configure the link INNER of this thread's namespace."""
-    changes = links.stop_address_generation(inner)
-    if kernel.set_transmit_checksum(inner, on=checksum):
-        changes.append(f"transmit checksum {'on' if checksum else 'off'}")
-    return changes
+def _set_checksum(inner: str, *, on: bool) -> list[str]:
+    """Set the transmit checksum offload of INNER; return what was changed."""
+    if kernel.set_transmit_checksum(inner, on=on):
+        return [f"transmit checksum {'on' if on else 'off'}"]
+    return []
 
 
 @entrypoint(subject="network")

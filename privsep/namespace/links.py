@@ -23,7 +23,6 @@ from ..validate import IPInterface
 # <linux/if_addr.h>: use the address at once, without detection of
 # duplicates. A localport never leaves its chassis.
 _IFA_F_NODAD = 0x02
-_IN6_ADDR_GEN_MODE_NONE = "1"
 
 
 def ensure_namespace(name: str) -> tuple[int, bool]:
@@ -325,20 +324,3 @@ def _host(ipr: pyroute2.IPRoute, verb: str, index: int, address: str) -> None:
 def _host_size(address: str | None) -> int:
     """Return the prefix length of ADDRESS alone (None: all addresses)."""
     return 128 if address and ":" in address else 32
-
-
-def stop_address_generation(interface: str) -> list[str]:
-    """Keep the kernel from choosing addresses of INTERFACE itself.
-
-    Call it inside the namespace: /proc/sys/net is the thread's.
-    """
-    folder = f"net/ipv6/conf/{interface}"
-    changes = []
-    for name, value in (
-        ("addr_gen_mode", _IN6_ADDR_GEN_MODE_NONE),
-        ("accept_ra", "0"),
-        ("accept_dad", "0"),
-    ):
-        if kernel.write_sysctl(f"{folder}/{name}", value):
-            changes.append(name)
-    return changes

@@ -1,0 +1,77 @@
+"""The sysctls of a network's namespace, whatever the host's are.
+
+A new namespace inherits `net.ipv4.conf` from the host, and with
+`net.core.devconf_inherit_init_net` 1 or 3 `net.ipv6.conf` too. What could make
+metadata fail is set. docs/reference/files.md has the reasons.
+"""
+
+from __future__ import annotations
+
+from .. import kernel
+
+NAMESPACE = {
+    # haproxy binds port 80 without any capability.
+    "net/ipv4/ip_unprivileged_port_start": "0",
+    # Queued connections survive a listener that is replaced: the kernel
+    # moves them to the other socket of the SO_REUSEPORT group.
+    "net/ipv4/tcp_migrate_req": "1",
+    # Announce a changed MAC address: without this a guest still uses the old
+    # one for up to a minute.
+    "net/ipv4/conf/all/arp_notify": "1",
+    "net/ipv6/conf/all/ndisc_notify": "1",
+    # With the first address of a subnet the kernel removes the subnet's
+    # others too (ip-sysctl.rst), unless this is set.
+    "net/ipv4/conf/all/promote_secondaries": "1",
+}
+# Set for "all", for "default" (before there is a link: a link would give
+# itself addresses) and for the veth: of some the kernel uses the larger of
+# all's and the veth's, of others only the veth's.
+IPV4 = {
+    "arp_ignore": "0",
+    "arp_filter": "0",
+    "arp_announce": "0",
+    "arp_accept": "0",
+    "rp_filter": "0",
+    "forwarding": "0",
+    "accept_local": "0",
+    "route_localnet": "0",
+    "accept_redirects": "0",
+    "accept_source_route": "0",
+    "log_martians": "0",
+}
+IPV6 = {
+    "disable_ipv6": "0",
+    "addr_gen_mode": "1",  # none
+    "accept_ra": "0",
+    "accept_dad": "0",
+    "forwarding": "0",
+    "accept_redirects": "0",
+    "accept_source_route": "0",
+    "seg6_enabled": "0",
+}
+
+
+def ensure_namespace() -> set[str]:
+    """Set those of this thread's namespace; return which were different."""
+    return _ensure({**NAMESPACE, **_of("all"), **_of("default")})
+
+
+def ensure_link(link: str) -> set[str]:
+    """Set those of LINK in this namespace; return which were different."""
+    return _ensure(_of(link))
+
+
+def _of(link: str) -> dict[str, str]:
+    return {
+        f"net/{family}/conf/{link}/{name}": value
+        for family, pinned in (("ipv4", IPV4), ("ipv6", IPV6))
+        for name, value in pinned.items()
+    }
+
+
+def _ensure(wanted: dict[str, str]) -> set[str]:
+    return {
+        path.rpartition("/")[2]
+        for path, value in wanted.items()
+        if kernel.write_sysctl(path, value)
+    }

@@ -1,0 +1,129 @@
+"""Whatever sysctls a namespace has of its host, its network is served.
+
+A namespace inherits them from the machine, which tests must not change. So
+the namespace is here before the agent needs it, with such values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ovn_metadata.privsep.namespace import sysctls
+from sandbox import Instance, Network, Port, Sandbox, namespaces, wait_for
+from sandbox.case import Case, wait_served
+from sandbox.daemons import run
+from sandbox.instances import INNER
+
+EVERYTHING = {
+    "ipv4/arp_ignore": "8",
+    "ipv4/arp_announce": "2",
+    "ipv4/arp_filter": "1",
+    "ipv4/arp_accept": "1",
+    "ipv4/rp_filter": "1",
+    "ipv4/forwarding": "1",
+    "ipv4/accept_local": "1",
+    "ipv4/route_localnet": "1",
+    "ipv4/log_martians": "1",
+    "ipv4/accept_source_route": "1",
+    "ipv6/accept_ra": "2",
+    "ipv6/accept_dad": "2",
+    "ipv6/dad_transmits": "10",
+    "ipv6/forwarding": "1",
+    "ipv6/accept_source_route": "1",
+    "ipv6/seg6_enabled": "1",
+    # Last: nothing of IPv6 can be set after it on older kernels.
+    "ipv6/disable_ipv6": "1",
+}
+
+
+def write(network: Network, values: Mapping[str, str], *links: str) -> None:
+    """Set VALUES of LINKS (all, default, ...) in the namespace of NETWORK."""
+    with namespaces.inside(network.namespace):
+        for name, value in values.items():
+            family, _, name_only = name.partition("/")
+            for link in links:
+                folder = Path("/proc/sys/net", family, "conf", link)
+                (folder / name_only).write_text(value)
+
+
+def wrong(network: Network) -> dict[str, str]:
+    """Return what is not as the agent sets it in NETWORK's namespace."""
+    found = {}
+    links = ("all", "default", f"tap{network.id[:10]}1")
+    with namespaces.inside(network.namespace):
+        for family, values in (("ipv4", sysctls.IPV4), ("ipv6", sysctls.IPV6)):
+            for name, value in values.items():
+                for link in links:
+                    path = Path("/proc/sys/net", family, "conf", link, name)
+                    if (now := path.read_text().strip()) != value:
+                        found[str(path)] = now
+    return found
+
+
+def plug_without_route(case: Case, port: Port) -> Instance:
+    """Plug PORT; its way to 169.254.169.254 is to ask for it by ARP."""
+    (instance,) = case.box.plug([port])
+    instance.execute("ip", "route", "replace", "169.254.169.254", "dev", INNER)
+    return instance
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"ipv6/disable_ipv6": "1"}, id="no IPv6"),
+        pytest.param({"ipv4/arp_ignore": "2"}, id="arp_ignore=2"),
+        pytest.param({"ipv4/arp_ignore": "8"}, id="arp_ignore=8"),
+        pytest.param(EVERYTHING, id="everything"),
+    ],
+)
+def test_a_namespace_with_the_hosts_sysctls_serves(
+    box: Sandbox, case: Case, values: Mapping[str, str]
+):
+    network = case.network("inherited", "10.10.0.0/24", "fd00:10::/64")
+    port = box.neutron.create_port(network)
+    run("ip", "netns", "add", network.namespace)
+    write(network, values, "all", "default")
+    instance = plug_without_route(case, port)
+    wait_served(instance)
+    wait_served(instance, ipv6=True)
+    assert not wrong(network)
+
+
+def test_sysctls_that_are_changed_later_are_set_again(
+    box: Sandbox, case: Case
+):
+    network = case.network("changed", "10.10.0.0/24", "fd00:10::/64")
+    port = box.neutron.create_port(network)
+    instance = plug_without_route(case, port)
+    wait_served(instance)
+    mark = box.agent.mark()
+    # The kernel removes the addresses of IPv6.
+    write(network, EVERYTHING, "all", "default", f"tap{network.id[:10]}1")
+    with pytest.raises(OSError, match="timed out"):
+        instance.fetch(ipv6=True, timeout=0.5)
+    box.agent.reload()
+    wait_for(
+        lambda: not wrong(network), timeout_s=30, what="the agent's sysctls"
+    )
+    instance.execute("ip", "neigh", "flush", "dev", INNER)
+    wait_served(instance)
+    wait_served(instance, ipv6=True)
+    (line,) = [
+        line
+        for line in box.agent.log(mark).splitlines()
+        if f"provisioned network={network.id}" in line
+    ]
+    assert "sysctl arp_ignore" in line
+    assert "sysctl disable_ipv6" in line
+    mark = box.agent.mark()
+    box.agent.reload()
+    wait_for(
+        lambda: "configuration reloaded" in box.agent.log(mark),
+        timeout_s=30,
+        what="the reload",
+    )
+    box.agent.wait_ready()
+    assert f"provisioned network={network.id}" not in box.agent.log(mark)
