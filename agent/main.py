@@ -16,7 +16,6 @@ from .config.reload import Configuration
 from .errors import AgentError
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
-from .monitor.watch import Watch
 from .reconcile.haproxies import Haproxies
 from .reconcile.privileged import Privileged
 from .reconcile.site import Site
@@ -89,17 +88,9 @@ def _serve(
     service = Service(site)
     _follow_signals(signals, service, configuration, status)
     server.start()
-    watch = Watch(
-        status,
-        read=haproxies.counted,
-        read_nova=haproxies.nova_counted,
-        nova_answers=lambda: haproxies.nova_answers(settings.proxy_socket),
-    )
-    watch.start()
     try:
         service.run()
     finally:
-        watch.stop()
         server.stop()
         lock.close()
 

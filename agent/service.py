@@ -9,6 +9,7 @@ import time
 from ..privsep import names
 from .databases import Databases
 from .errors import AgentError
+from .monitor.watch import Watch
 from .ovsdb import vswitch
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
@@ -50,6 +51,15 @@ class Service:
         self._databases = Databases(
             site.settings, self._snapshots, site.status, stop=self._stop
         )
+        self._watch = Watch(
+            site.status,
+            read=site.haproxies.counted,
+            read_nova=site.haproxies.nova_counted,
+            nova_answers=lambda: site.haproxies.nova_answers(
+                site.settings().proxy_socket
+            ),
+            on_silence=self._queues.reconcile.add,
+        )
 
     def stop(self) -> None:
         """Make `run` return soon."""
@@ -76,9 +86,11 @@ class Service:
         starts first, since it needs no database. Nothing is removed before
         both databases have been read.
         """
+        self._watch.start()
         try:
             self._run()
         finally:
+            self._watch.stop()
             self._ended.set()
 
     def _run(self) -> None:

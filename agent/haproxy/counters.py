@@ -128,7 +128,8 @@ def command(*, is_gateway: bool) -> str:
     table = limits.INSTANCES if is_gateway else limits.SOURCES
     return (
         f"show table {table} data.gpc0 gt 0; "
-        f"show table {table} data.gpc1 gt 0; show stat metadata 1 -1"
+        f"show table {table} data.gpc1 gt 0; show stat metadata 1 -1; "
+        "show info"
     )
 
 

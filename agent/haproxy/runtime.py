@@ -14,7 +14,8 @@ from .. import unixsocket
 from ..errors import HaproxyError
 from . import mapfile
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 1.5
+_NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024
 _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
@@ -59,33 +60,46 @@ def nova_answers(gateway: Path) -> bool:
     """Return whether Nova answers a request sent to the socket GATEWAY."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_TIMEOUT_S)
+            connection.settimeout(_NOVA_TIMEOUT_S)
             unixsocket.connect(connection, gateway)
             connection.sendall(_PROBE)
             answer = unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=_TIMEOUT_S
+                connection, max_bytes=_MAX_ANSWER, timeout_s=_NOVA_TIMEOUT_S
             )
     except OSError:
         return False
     return re.match(rb"HTTP/1\.[01] [234]", answer) is not None
 
 
-def running_digest(stats: Stats) -> str | None:
+def running_digest(stats: Stats, config: Path) -> str | None:
     """Return the digest of the configuration that the haproxy of STATS runs.
 
-    None if no haproxy listens there; "" if its configuration is not one of
-    the agent's. Raises TimeoutError if it is too busy to answer, OSError
-    for failures on this side, like a lack of descriptors.
+    None if no haproxy listens there; else as `digest_in`. Raises TimeoutError
+    if it is too busy to answer, OSError for failures on this side, like a lack
+    of descriptors.
     """
     try:
-        answer = ask(stats, "show info")
+        return digest_in(ask(stats, "show info"), config)
     except (FileNotFoundError, ConnectionError, PermissionError):
         return None
-    for line in answer.splitlines():
-        key, _, value = line.partition(": ")
-        if key == "description":
-            return value.strip()
-    return ""
+
+
+def digest_in(answer: str, config: Path) -> str:
+    """Return the digest in the ANSWER to "show info".
+
+    "" if the process runs on no configuration of the agent's, or if the file
+    CONFIG has changed since it started: then it may have read something else
+    with the same digest in it.
+    """
+    found = dict(line.partition(": ")[::2] for line in answer.splitlines())
+    started = found.get("Start_time_sec", "")
+    try:
+        # It is rounded down.
+        if config.stat().st_ctime > int(started) + 1:
+            return ""
+    except (FileNotFoundError, ValueError):
+        return ""
+    return found.get("description", "").strip()
 
 
 def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:

@@ -7,9 +7,10 @@ compare the running process with the files.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,10 +32,16 @@ from ..haproxy.runtime import Stats
 from .maps import Maps, Rights
 from .privileged import Privileged
 
+LOG = logging.getLogger(__name__)
+
 # From a start or a SIGHUP to an answer on the stats socket. It is about 50 ms,
 # and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
+# A haproxy that does not answer is asked so often, and then replaced: it may
+# have been busy.
+_TRIES = 3
+_PAUSE_S = 0.2
 # What `Privileged.ensure_program` returns.
 Program: TypeAlias = Mapping[str, str]
 # In bytes; an entry of a table of counters has about 150.
@@ -50,6 +57,8 @@ class Haproxies:
         self._privileged = privileged
         self.places = places
         self.fleet = fleet
+        # network -> its digest, and when its configuration was changed
+        self._known: dict[str, tuple[str, int]] = {}
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
         self.maps = Maps(places, self._stats)
@@ -64,6 +73,7 @@ class Haproxies:
 
         Does what `listen` and `serve` do. Raises as they do.
         """
+        self.ask_or_replace(network, rights, lambda: self._running(network))
         changes, program = self.listen(network, rendered, rights)
         return changes + self.serve(network, rendered, rights, program)
 
@@ -81,8 +91,17 @@ class Haproxies:
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self._privileged.make_folders(network)
+        before = self._known.get(network)
         changes = self._ensure_files(network, rendered, rights)
-        return changes, self._privileged.ensure_program(network)
+        program = self._privileged.ensure_program(network)
+        is_changed = "configuration" in changes
+        if before is not None:
+            is_changed = before[1] != self._changed_ns(network)
+        if is_changed and self._running(network) == rendered.digest:
+            # It may have read what another process wrote, with this digest.
+            self._privileged.reload_program(network)
+            changes.append("reload")
+        return changes, program
 
     def serve(
         self,
@@ -97,6 +116,7 @@ class Haproxies:
         HaproxyError if it does not start.
         """
         changes = self._ensure_program(network, rendered.digest, program)
+        self._known[network] = rendered.digest, self._changed_ns(network)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # `Gateway` publishes its socket first
@@ -107,7 +127,7 @@ class Haproxies:
         self, network: str, digest: str, program: Program
     ) -> list[str]:
         """Ensure the process of PROGRAM runs on DIGEST; say what changed."""
-        running = runtime.running_digest(self._stats(network))
+        running = self._running(network)
         if program["state"] == "running" and running is None:
             # It has run for a second or more and its stats socket does not
             # answer. The socket was removed; a reload does not make it.
@@ -119,6 +139,9 @@ class Haproxies:
             )
         is_new = program["state"] == "started"
         if running != digest:
+            if not is_new:
+                # After a clock went back, files seem to be newer than it.
+                self.places.config(network).touch()
             # A process that was started just now reads the new files.
             self._wait_for(network, digest, reload=not is_new)
         if is_new:
@@ -127,6 +150,7 @@ class Haproxies:
 
     def run_as_it_is(self, network: str) -> None:
         """Ensure the haproxy of NETWORK runs on its files as they are."""
+        self.ask_or_replace(network, None, lambda: self._running(network))
         self._privileged.ensure_program(network)
 
     def confirm(self, times: Mapping[str, str]) -> None:
@@ -146,12 +170,17 @@ class Haproxies:
     def counted(self, network: str) -> Counted:
         """Return the counters of the haproxy of NETWORK (or "gateway").
 
-        Raises OSError and HaproxyError if it does not answer.
+        Raises OSError and HaproxyError if it does not answer, or may not run
+        on its configuration.
         """
         command = counters.command(is_gateway=network == names.GATEWAY)
         answer = runtime.ask(
             self._stats(network), command, max_bytes=_MAX_COUNTERS
         )
+        digest = runtime.digest_in(answer, self.places.config(network))
+        now = digest, self._changed_ns(network)
+        if now != self._known.get(network, now):
+            raise HaproxyError("its configuration was changed by others")
         return counters.parse(answer)
 
     def nova_counted(self) -> NovaCounted:
@@ -174,6 +203,14 @@ class Haproxies:
     def _stats(self, network: str) -> Stats:
         uid = self.fleet.user_of(network).uid
         return Stats(self.places.stats(network), uid)
+
+    def _changed_ns(self, network: str) -> int:
+        return self.places.config(network).stat().st_ctime_ns
+
+    def _running(self, network: str) -> str | None:
+        """Return what `runtime.running_digest` does of NETWORK."""
+        config = self.places.config(network)
+        return runtime.running_digest(self._stats(network), config)
 
     def _ensure_files(
         self,
@@ -209,12 +246,27 @@ class Haproxies:
             files.check(path, self.fleet.haproxy)
             self._accepted.add(key)
 
-    def replace(self, network: str, rights: Rights) -> None:
-        """Replace the haproxy of NETWORK with one that has only RIGHTS.
+    def ask_or_replace(
+        self,
+        network: str,
+        rights: Rights | None,
+        ask: Callable[[], object],
+    ) -> None:
+        """Do ASK; replace the haproxy of NETWORK if it does not answer.
 
-        For a process that no longer follows commands on its stats socket.
+        The next one has only RIGHTS, and serves the clients that wait.
         """
-        self.maps.write(network, rights)
+        for _ in range(_TRIES):
+            try:
+                ask()
+            except (TimeoutError, HaproxyError) as error:
+                problem = error
+                time.sleep(_PAUSE_S)
+            else:
+                return
+        LOG.warning("network=%s haproxy replaced: %s", network, problem)
+        if rights is not None:
+            self.maps.write(network, rights)
         self._privileged.ensure_program(network, renew=True)
 
     def remove_files(self, network: str) -> bool:
@@ -243,15 +295,18 @@ class Haproxies:
 
         There is no event to wait for: haproxy 2.6 does not report the end
         of a reload. With RELOAD, a process that answers with another digest
-        is reloaded, once: it has the old file, or supervisord adopted it.
+        is reloaded, once: it has the old file, or supervisord adopted it. If
+        its master does not do that, it is replaced.
         """
-        socket = self._stats(network)
+        is_asked = False
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-        while (running := runtime.running_digest(socket)) != digest:
+        while (running := self._running(network)) != digest:
             if running is not None and reload:
                 self._privileged.reload_program(network)
-                reload = False
+                reload, is_asked = False, True
             if time.monotonic() > deadline:
+                if is_asked:
+                    self._privileged.ensure_program(network, renew=True)
                 raise HaproxyError(
                     "its haproxy does not answer with its new configuration"
                 )

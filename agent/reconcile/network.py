@@ -20,14 +20,11 @@ from ..model import (
     VswitchSnapshot,
 )
 from ..ovsdb.vswitch import Vswitch
-from .maps import Rights
 from .site import Site
 from .snapshots import Snapshots
 from .traces import Traces
 
 LOG = logging.getLogger(__name__)
-
-_UNRESPONSIVE_TRIES = 3
 
 
 class Reconciler:
@@ -52,8 +49,6 @@ class Reconciler:
         # Networks whose veth was made and whose port was not added since;
         # kept here for the retry if a step in between fails.
         self._to_plug: set[str] = set()
-        # How often in a row a network's haproxy has not answered.
-        self._unresponsive: dict[str, int] = {}
 
     def reconcile(self, network: str) -> bool:
         """Provision NETWORK, or tear it down.
@@ -131,7 +126,9 @@ class Reconciler:
 
         # This comes first: with the neighbour entries, which are set next,
         # the new owner of an address begins to receive answers.
-        self._revoke_or_replace(network, rights)
+        self._haproxies.ask_or_replace(
+            network, rights, lambda: self._revoke(network, rights)
+        )
         vswitch = self._snapshots.vswitch
         changes = list(
             self._privileged.apply(
@@ -225,24 +222,7 @@ class Reconciler:
         self._to_plug.discard(network)
         return ["port"]
 
-    def _revoke_or_replace(self, network: str, rights: Rights) -> None:
-        """Revoke; replace the haproxy if that fails the third time in a row.
-
-        Not the first time, because it may have been busy.
-        """
-        try:
-            self._revoke(network, rights)
-        except (TimeoutError, HaproxyError) as error:
-            count = self._unresponsive.get(network, 0) + 1
-            self._unresponsive[network] = count
-            if count < _UNRESPONSIVE_TRIES:
-                raise
-            LOG.warning("network=%s unresponsive haproxy: %s", network, error)
-            self._haproxies.replace(network, rights)
-        self._unresponsive.pop(network, None)
-
     def _teardown(self, network: str) -> None:
-        self._unresponsive.pop(network, None)
         try:
             self._revoke(network, dict)
         except (OSError, HaproxyError) as error:

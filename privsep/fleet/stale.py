@@ -39,6 +39,7 @@ class Stale:
     # When it first had to finish (monotonic), and the last signal.
     finishing_since: float | None = None
     signalled: int = 0
+    haproxy: str = ""  # the program that it must be then
 
     @property
     def pid(self) -> int:
@@ -80,8 +81,12 @@ class Stale:
                 self.process.is_running() and self.is_ours(haproxy, folders)
             ):
                 return False
+            # A worker that hangs does not see that its master has ended.
+            kills = number == signal.SIGKILL
+            for worker in self.process.children() if kills else ():
+                worker.kill()
             signal.pidfd_send_signal(pidfd, number)
-        except OSError:
+        except (OSError, psutil.Error):
             return False
         finally:
             os.close(pidfd)

@@ -101,8 +101,14 @@ class Takeover:
         return sorted({one.network for one in ours})
 
     def end(self, network: str, haproxy: str, number: int) -> int:
-        """Send signal NUMBER to those of NETWORK; return how many got it."""
+        """Send signal NUMBER to those of NETWORK; return how many got it.
+
+        `go_on` kills those that do not end.
+        """
         mine = [one for one in self._stale if one.network == network]
+        since = time.monotonic() - stale.PATIENCE_S * (number == stale.END)
+        for one in mine:
+            one.haproxy, one.finishing_since = haproxy, since
         return sum(one.send(number, haproxy, self.folders) for one in mine)
 
     def _is_left(self, one: Stale) -> bool:
@@ -110,22 +116,22 @@ class Takeover:
 
         One that does not end gets stronger signals later.
         """
-        process = self._successor(one)
-        if process is None:
-            return True
         now = time.monotonic()
         if one.finishing_since is None:
+            process = self._successor(one)
+            if process is None:
+                return True
             one.finishing_since = now
+            one.haproxy = Program.of(process.config).haproxy
         number = stale.signal_after(now - one.finishing_since)
         if number == one.signalled:
-            return True
-        program = Program.of(process.config)
-        sent = one.send(number, program.haproxy, self.folders)
+            return bool(one.process.is_running())
+        sent = one.send(number, one.haproxy, self.folders)
         if sent and number == stale.FINISH:
             # supervisor's logger formats by keyword.
             self._supervisord.options.logger.info(
                 "%(name)s takes over from %(pid)s",
-                name=process.config.name,
+                name=names.program_name(one.network),
                 pid=one.pid,
             )
         return sent
@@ -136,11 +142,10 @@ class Takeover:
         group = self._supervisord.process_groups.get(name)
         for process in group.processes.values() if group else ():
             runs = process.get_state() == ProcessStates.RUNNING
-            if process.pid and (
-                one.finishing_since is not None
-                # RUNNING means that it has run for a second: the best
-                # guess on a kernel where its sockets can't be seen.
-                or listeners.has_come_up(process.pid, if_unseen=runs)
+            # RUNNING means that it has run for a second: the best guess on
+            # a kernel where its sockets can't be seen.
+            if process.pid and listeners.has_come_up(
+                process.pid, if_unseen=runs
             ):
                 return process
         return None

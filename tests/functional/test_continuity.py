@@ -452,6 +452,21 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
     chassis.wait_one_pair_each()
 
 
+def test_gateway_that_hangs_is_replaced(chassis, measure):
+    """Who asks waits, in the socket that supervisord holds."""
+    masters, workers = chassis.haproxies("gateway")
+    with measure.load("Have the gateway hang") as load:
+        send_signal(workers[0], SIGSTOP)
+        wait_for(
+            lambda: chassis.haproxies("gateway")[0] != masters,
+            timeout_s=30,
+            what="the next one",
+        )
+        requests(load, 200)
+    assert load.failures == []
+    chassis.wait_one_pair_each()
+
+
 def test_gateway_that_cannot_start_is_503_at_once(chassis):
     """Nobody waits for it; once it can start again all is as before."""
     config = host.config_of("gateway")

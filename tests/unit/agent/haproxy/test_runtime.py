@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from ovn_metadata.agent.haproxy.mapfile import MapChange
 from ovn_metadata.agent.haproxy.runtime import Stats
 
 FILE = Path("/var/lib/x.map")
+STARTED = "Start_time_sec: {}\n"
 
 
 class Haproxy:
@@ -61,7 +63,7 @@ def haproxy(tmp_path):
 
 def test_nobody_listens(tmp_path):
     absent = Stats(tmp_path / "absent", os.geteuid())
-    assert runtime.running_digest(absent) is None
+    assert runtime.running_digest(absent, FILE) is None
     with pytest.raises(FileNotFoundError):
         runtime.read_map(absent, FILE, entries=10)
 
@@ -79,10 +81,25 @@ def test_nobody_listens(tmp_path):
         ),
     ],
 )
-def test_running_digest(haproxy, answer, digest):
-    haproxy.answer = answer
-    assert runtime.running_digest(haproxy.stats) == digest
+def test_running_digest(haproxy, answer, digest, tmp_path):
+    haproxy.answer = STARTED.format(int(time.time())) + answer
+    config = tmp_path / "config"
+    config.touch()
+    assert runtime.running_digest(haproxy.stats, config) == digest
     assert haproxy.asked == ["show info"]
+
+
+@pytest.mark.parametrize("older_s", [3, 0, -3])
+def test_a_digest_is_not_believed_if_the_file_has_changed_since(
+    haproxy, tmp_path, older_s
+):
+    config = tmp_path / "config"
+    assert runtime.running_digest(haproxy.stats, config) == ""
+    config.touch()
+    started = int(config.stat().st_ctime) - older_s
+    haproxy.answer = f"{STARTED.format(started)}description: 0a1b\n"
+    expected = "" if older_s > 1 else "0a1b"
+    assert runtime.running_digest(haproxy.stats, config) == expected
 
 
 def test_read_map(haproxy):
@@ -149,7 +166,7 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
         try:
             with pytest.raises(OSError, match="Too many open files"):
-                runtime.running_digest(Stats(path, os.geteuid()))
+                runtime.running_digest(Stats(path, os.geteuid()), path)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

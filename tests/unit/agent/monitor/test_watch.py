@@ -10,6 +10,7 @@ from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy.counters import Counted
 from ovn_metadata.agent.haproxy.counters import NovaCounted as Nova
 from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.monitor.watch import _TURNS as TURNS
 from ovn_metadata.agent.monitor.watch import Watch
 
 FAILS, REFUSES = "does not answer", "metadata_proxy_shared_secret"
@@ -34,11 +35,13 @@ def problems(polls, *, answers: bool = False) -> list[tuple[str, ...]]:
         read=lambda network: Counted(),
         read_nova=counted,
         nova_answers=lambda: answers,
+        on_silence=lambda network: None,
         clock=lambda: now,
     )
     found = []
     for now, answer in polls:  # noqa: B007 # both are read by the watch
-        watch.poll()
+        for _ in range(TURNS):
+            watch.poll()
         texts = status.as_dict()["problems"]
         found.append(
             tuple(
@@ -138,14 +141,22 @@ def test_clients_over_their_share_are_named_once(caplog):
             raise OSError("it does not answer")
         return Counted(0, {"greedy": (3, 0)})
 
-    watch = Watch(status, read=read, read_nova=Nova, nova_answers=lambda: True)
+    silent: list[str] = []
+    watch = Watch(
+        status,
+        read=read,
+        read_nova=Nova,
+        nova_answers=lambda: True,
+        on_silence=silent.append,
+    )
     with caplog.at_level(logging.WARNING):
-        watch.poll()
-        watch.poll()
+        for _ in range(2 * TURNS):
+            watch.poll()
     assert [record.getMessage() for record in caplog.records] == [
         "network=good over its share: greedy; refused_connections=3 "
         "unlogged_requests=0 incomplete_requests=0"
     ]
+    assert silent == ["bad", "bad"]
     good = status.as_dict()["networks"]["good"]
     assert good["over_share"] == ("greedy",)
     status.gone("good")
@@ -159,6 +170,7 @@ def test_it_ends_at_once():
         read=lambda _: Counted(),
         read_nova=Nova,
         nova_answers=lambda: True,
+        on_silence=lambda _: None,
     )
     watch.start()
     watch.stop()
