@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pwd
 import re
+import resource
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,11 @@ DEFAULT_FLEET_USERS = ("ovn-metadata-fleet", "haproxy", "nobody")
 
 _FEWEST_IDS = 65536
 _ID_MAPS = ("/proc/self/uid_map", "/proc/self/gid_map")
+
+# What the gateway's haproxy may open (agent/haproxy/render.py), and what
+# ovn-metadata-fleet.service allows: each network takes five of supervisord's.
+HAPROXY_DESCRIPTORS = 17_000
+FLEET_DESCRIPTORS = 65_535
 
 GROUP = "fleet"
 OPTIONS = (
@@ -153,6 +159,19 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
     except cfg.Error as error:
         raise SettingsError(f"{path}: {error}") from None
     return read(conf, runnable=runnable)
+
+
+def warnings() -> list[str]:
+    """Return what a fleet that is started like this process would lack."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= HAPROXY_DESCRIPTORS:
+        return []
+    return [
+        f"at most {hard} file descriptors here: haproxies take fewer "
+        f"connections than they should, and supervisord fewer networks; set "
+        f"LimitNOFILE= (in a container: its ulimit nofile) to "
+        f"{FLEET_DESCRIPTORS}"
+    ]
 
 
 def existing(path: Path) -> list[str]:

@@ -38,7 +38,7 @@ def run(argv: Sequence[str], program: str) -> int:
     except (AgentError, PrivilegedError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return REFUSED
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *fleet_settings.warnings()):
         print(f"{program}: warning: {warning}", file=sys.stderr)
     print(f"{program}: the configuration is good")
     code = GOOD

@@ -53,6 +53,7 @@ class Counted:
     sources: Mapping[str, tuple[int, int]] = dataclasses.field(
         default_factory=dict
     )
+    connections: int = 0  # that it may have; 0: unknown
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +103,11 @@ class Sums:
         return new
 
     @property
+    def connections(self) -> int:
+        """How many connections the haproxy may have; 0 if unknown."""
+        return self._last.connections if self._last else 0
+
+    @property
     def over(self) -> tuple[str, ...]:
         """The sources that are over their share, sorted."""
         return tuple(sorted(self._over))
@@ -143,7 +149,11 @@ def parse(answer: str) -> Counted:
     frontends = [
         row for row in _stat_rows(answer) if row.get("svname") == "FRONTEND"
     ]
-    return Counted(sum(_number(row, "ereq") for row in frontends), sources)
+    return Counted(
+        connections=sum(_number(row, "slim") for row in frontends),
+        incomplete=sum(_number(row, "ereq") for row in frontends),
+        sources=sources,
+    )
 
 
 def parse_nova(answer: str) -> NovaCounted:

@@ -22,6 +22,11 @@ SOURCES = "sources"
 INSTANCES = "instances"
 NOBODY = "unknown-addresses"  # the source of addresses of no instance
 
+# Connections to one network's haproxy, and to the gateway; more wait in the
+# kernel. An idle one costs 1 kB, a busy one two buffers of 16 kB.
+NETWORK_CONNECTIONS = 4096
+GATEWAY_CONNECTIONS = 8192
+
 # Rates are counted over this long: a boot sends its requests in a burst.
 _WINDOW_S = 10
 # A source is forgotten this long after its last request. The agent reads the

@@ -25,12 +25,10 @@ _LOG_TARGET = "/dev/log local0 notice"
 # Timers, status, bytes and termination state, as in haproxy's own format for
 # HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
-# Connections to one network's haproxy; more wait in the kernel. An idle one
-# costs 1 kB, a busy one two buffers of 16 kB.
-_NETWORK_CONNECTIONS = 4096
+# Beside two for each connection: listeners, checks, threads.
+_MORE_DESCRIPTORS = 600
 # Requests that it sends to the gateway at the same time; more wait.
 _NETWORK_REQUESTS = 512
-_GATEWAY_CONNECTIONS = 8192
 # cloud-init gives up after 10 s, and three attempts take less than that.
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
@@ -100,7 +98,7 @@ def render_network(
     identity = f"src,map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
     body = f"""
-{_global(network, places, connections=_NETWORK_CONNECTIONS, threads=1)}
+{_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
     timeout tarpit {unknown.TARPIT_S}s
 
@@ -170,7 +168,7 @@ def render_gateway(
     head = _global(
         names.GATEWAY,
         places,
-        connections=_GATEWAY_CONNECTIONS,
+        connections=limits.GATEWAY_CONNECTIONS,
         threads=threads,
     )
     body = f"""
@@ -237,11 +235,16 @@ def _with_digest(body: str) -> Rendered:
 def _global(
     network: str, places: Places, *, connections: int, threads: int
 ) -> str:
+    """Return the global section of a haproxy that takes CONNECTIONS.
+
+    haproxy takes fewer where it may not open as many descriptors. With a
+    `maxconn` it would not start there.
+    """
     return f"""\
 global
     log {_LOG_TARGET}
     log-tag {_LOG_TAG}-{network}
-    maxconn {connections}
+    fd-hard-limit {2 * connections + _MORE_DESCRIPTORS}
     nbthread {threads}
     stats socket unix@{places.stats(network).name} mode 666 level admin
     stats timeout 10s

@@ -110,7 +110,7 @@ logfile_backups=2
 pidfile={settings.run_dir}/supervisord.pid
 childlogdir={settings.logs}
 identifier=ovn-metadata-fleet
-minfds=4096
+minfds=256
 strip_ansi=true
 
 [unix_http_server]

@@ -36,6 +36,8 @@ def main() -> int:
     try:
         settings.check_owner(settings.existing(arguments.config_file))
         fleet_settings = settings.load(arguments.config_file)
+        for warning in settings.warnings():
+            print(f"ovn-metadata-fleet: warning: {warning}", file=sys.stderr)
         if arguments.check:
             return 0
         start.write_configuration(fleet_settings)

@@ -24,14 +24,13 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from .. import names
 from ..fleet import stale
+from ..settings import FLEET_DESCRIPTORS
 from .held import HeldSockets
 from .programs import Program
 from .takeover import Takeover
 
 _ALL = 4096  # bytes: one for each signal since the last poll
 _SOON_S = 0.1
-# As ovn-metadata-fleet.service has it; each network takes five.
-_DESCRIPTORS = 65535
 
 
 class FleetInterface:
@@ -208,9 +207,9 @@ def _notify_ready(address: str) -> None:
 
 
 def _allow_descriptors() -> None:
-    """Raise the limit of descriptors to _DESCRIPTORS, or to root's own."""
+    """Raise the limit of descriptors to the fleet's, or the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _DESCRIPTORS
+    most = FLEET_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

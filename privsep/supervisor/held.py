@@ -172,10 +172,10 @@ def _prepare_descriptors(
     """Set the descriptors of PROCESS; runs in the forked child.
 
     HELD gets the numbers from FIRST on. All others except the first three
-    are closed at once; supervisord would close them one by one.
+    are closed.
     """
     options = process.config.options
-    last, options.minfds = options.minfds, 0
+    options.minfds = 0  # it would close them one by one
     type(process)._prepare_child_fds(process)
     # First to higher numbers, so that none overwrites another one.
     after = names.LISTENER_V6 + 1
@@ -184,4 +184,5 @@ def _prepare_descriptors(
     ]
     for number, descriptor in enumerate(moved, first):
         os.dup2(descriptor, number)
+    last = os.sysconf("SC_OPEN_MAX")
     os.closerange(max(names.LISTENER_V4, first + len(held)), last)

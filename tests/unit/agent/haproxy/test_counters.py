@@ -46,6 +46,11 @@ def test_tables_and_errors_are_read():
     )
 
 
+def test_the_limit_of_connections_is_read():
+    answer = "# pxname,svname,slim,ereq\nmetadata,FRONTEND,497,3\n"
+    assert counters.parse(answer) == Counted(3, connections=497)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
