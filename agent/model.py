@@ -132,6 +132,7 @@ class VswitchSnapshot:
     datapath_type: str = ""
     # By port name.
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
+    plugged: frozenset[str] = frozenset()  # the iface-ids of all ports
 
     @property
     def is_userspace(self) -> bool:

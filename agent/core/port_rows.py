@@ -80,13 +80,11 @@ def _is_bound(row: PortRow, chassis: uuid.UUID | None) -> bool:
 def _is_requested(row: PortRow, chassis: uuid.UUID | None) -> bool:
     """Tell whether ROW is to be bound to CHASSIS, to this one as well.
 
-    A port that moves stays bound to the chassis it comes from. An external
-    port is bound to a gateway, whatever is requested.
+    A port that moves may still be bound to the chassis it comes from. An
+    external port is bound to a gateway, whatever is requested.
     """
-    if row.type != _VIF:
-        return False
-    is_free = row.chassis is None and row.requested_chassis == chassis
-    return is_free or chassis in row.requested_additional_chassis
+    requested = row.requested_chassis, *row.requested_additional_chassis
+    return row.type == _VIF and chassis in requested
 
 
 def is_metadata_port(row: PortRow) -> bool:

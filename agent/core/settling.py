@@ -4,13 +4,19 @@ ovn-controller first makes its Chassis row and then claims its ports. Claims
 made while Southbound is disconnected are not seen. A port that is missing
 from the rows at such a time may still be here and must not be torn down. So
 there is a grace period: until it ends, the ports of the last snapshot count.
+
+At the end of a live migration two ovn-controllers write the same row. In one
+order of their writes the port is bound to no chassis, or to the other one,
+until the destination claims it again. A port that is unplugged looks the
+same, but not in Open vSwitch, where one that flaps is still plugged.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ..model import ChassisSnapshot, IPAddress, NetworkSnapshot, VifPort
 from . import identity
@@ -19,6 +25,8 @@ from . import identity
 SETTLE_S = 30.0
 # The same at our own start; then it has mostly been running for long.
 START_SETTLE_S = 5.0
+# How long what flaps is held: an ovn-controller may be busy.
+FLAP_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,33 +49,40 @@ class Settled:
     # Ports that were seen bound in that time. One of them that is only
     # requested now has really been unplugged.
     seen_bound: frozenset[str] = frozenset()
+    # Logical port, or network for its localport -> until when it is held.
+    flapping: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def due_at(self) -> float:
+        """When to call `settle` again; infinite if never."""
+        return min([*self.flapping.values(), self.settles_at or math.inf])
 
 
 def settle(
-    last: Settled, rows: ChassisSnapshot, *, now: float, connected: bool
+    last: Settled,
+    rows: ChassisSnapshot,
+    *,
+    plugged: Collection[str],
+    now: float,
+    connected: bool,
 ) -> Settled:
     """Return what to act on after ROWS, and what to remember.
 
-    CONNECTED is whether the Southbound server is connected. Call it when
-    rows or the connection change, and at `settles_at`; a second call with
-    the same arguments changes nothing.
+    PLUGGED are the logical ports in Open vSwitch, CONNECTED is whether the
+    Southbound server is connected. Call it when rows or the connection
+    change, and at `due_at`; a second call with the same arguments changes
+    nothing.
     """
     state = _with_deadline(last, rows, now=now, connected=connected)
+    rows, flapping = _hold_flapping(
+        state, rows, plugged, now=now, connected=connected
+    )
+    state = dataclasses.replace(state, flapping=flapping)
     is_settled = rows.synced and state.settles_at is None
+    in_rows = _places(rows.networks)
     networks = dict(rows.networks)
-    in_rows = _places(networks)
     if not is_settled:
-        # A port that was seen, or is bound, is where the rows have it.
-        seen = state.seen if rows.synced else frozenset()
-        for key, before in last.snapshot.networks.items():
-            held = [
-                port
-                for port in before.ports
-                if port.logical_port not in seen
-                and in_rows.get(port.logical_port, (key, False))
-                == (key, False)
-            ]
-            networks |= _hold(networks.get(key), before, held)
+        networks |= _hold_unseen(state, rows, in_rows)
     if state.settles_at is not None:
         as_in_rows = in_rows.items() & _places(networks).items()
         seen = state.seen | rows.networks.keys()
@@ -88,6 +103,73 @@ def settle(
         rows, networks=networks, settled=is_settled, gone=gone
     )
     return dataclasses.replace(state, snapshot=snapshot)
+
+
+def _hold_unseen(
+    state: Settled,
+    rows: ChassisSnapshot,
+    in_rows: Mapping[str, tuple[str, bool]],
+) -> dict[str, NetworkSnapshot]:
+    """Return the networks of ROWS that have, or may have, other ports.
+
+    A port that was seen, or is bound, is where IN_ROWS has it.
+    """
+    seen = state.seen if rows.synced else frozenset()
+    networks: dict[str, NetworkSnapshot] = {}
+    for key, before in state.snapshot.networks.items():
+        held = [
+            port
+            for port in before.ports
+            if port.logical_port not in seen
+            and in_rows.get(port.logical_port, (key, False)) == (key, False)
+        ]
+        networks |= _hold(rows.networks.get(key), before, held)
+    return networks
+
+
+def _hold_flapping(
+    state: Settled,
+    rows: ChassisSnapshot,
+    plugged: Collection[str],
+    *,
+    now: float,
+    connected: bool,
+) -> tuple[ChassisSnapshot, dict[str, float]]:
+    """Return ROWS with what flaps, and until when that is held.
+
+    A port that was bound stays so while it is requested here and PLUGGED (in
+    a grace period: one that was seen bound). A network keeps its localport.
+    """
+    held: dict[str, float] = {}
+    is_settled = rows.synced and state.settles_at is None
+
+    def holds(key: str) -> bool:
+        until = state.flapping.get(key, now + FLAP_S)
+        if now < until or not connected:
+            held[key] = until if connected else now + FLAP_S
+        return key in held
+
+    networks = dict(rows.networks)
+    for key in networks.keys() & state.snapshot.networks.keys():
+        network, before = networks[key], state.snapshot.networks[key]
+        bound = {port.logical_port for port in before.ports if port.bound}
+        if not is_settled:
+            bound &= state.seen_bound
+        ports = [
+            dataclasses.replace(port, bound=True)
+            if not port.bound
+            and port.logical_port in bound
+            and (port.parent or port.logical_port) in plugged
+            and holds(port.logical_port)
+            else port
+            for port in network.ports
+        ]
+        # In a grace period it is held anyway until the server has answered.
+        is_gone = not network.localport and (network.complete or is_settled)
+        if is_gone and before.localport and holds(key):
+            network = dataclasses.replace(network, localport=before.localport)
+        networks[key] = dataclasses.replace(network, ports=tuple(ports))
+    return dataclasses.replace(rows, networks=networks), held
 
 
 def _with_deadline(

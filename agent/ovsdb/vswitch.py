@@ -85,6 +85,8 @@ class VswitchIdl(connect.Idl):
         chassis = self._chassis_name or ids.get("system-id", "")
         name = bridge_name(ids, chassis)
         bridge = next((b for b in tables["Bridge"] if b.name == name), None)
+        ports = bridge.ports if bridge else ()
+        iface_ids = {_external_ids(port).get("iface-id") for port in ports}
         return VswitchSnapshot(
             system_id=chassis,
             bridge=name,
@@ -96,6 +98,7 @@ class VswitchIdl(connect.Idl):
                 for port in row.ports
                 if names.is_outer_veth(port.name)
             },
+            plugged=frozenset(iface_id for iface_id in iface_ids if iface_id),
         )
 
 

@@ -7,7 +7,6 @@ go into the queues. A reconcile reads the newest snapshot when it begins.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -65,29 +64,33 @@ class Snapshots:
         with self._lock:
             before, self._rows = self._rows, rows
             self._settle(connected=True)
+            if self._settled.flapping:
+                self._queues.news.set()  # for `settle`, in time
         self._report(before, rows)
         if rows.synced != before.synced:
             # While it was False nothing was removed from the host.
             self._queues.resync()
 
     def settle(self, *, connected: bool) -> float:
-        """End the grace period, and what `core.spare` has, in its time.
+        """End what `core.settling` and `core.spare` hold, in its time.
 
         CONNECTED is whether the Southbound server is connected. Returns the
         seconds until the next call is due; infinite if none is.
         """
         with self._lock:
             self._settle(connected=connected)
-            settles_at = self._settled.settles_at
-            due_at = math.inf if settles_at is None else settles_at
-            due_at = min(due_at, self._spare.due_at)
+            due_at = min(self._settled.due_at, self._spare.due_at)
         return max(0, due_at - self._clock())
 
     def _settle(self, *, connected: bool) -> None:
         last, before = self._settled, self.chassis
         now = self._clock()
         self._settled = settling.settle(
-            last, self._rows, now=now, connected=connected
+            last,
+            self._rows,
+            plugged=self.vswitch.plugged,
+            now=now,
+            connected=connected,
         )
         settings = self._spare_networks()
         self._spare = spare.add_spare(
@@ -133,7 +136,8 @@ class Snapshots:
         networks = self.chassis.networks.values()
         for network in _replugged_networks(before, snapshot, networks):
             self._queues.reconcile.add(network)
-        if snapshot.system_id != before.system_id:
+        renamed = snapshot.system_id != before.system_id
+        if renamed or (self._settled.flapping and snapshot != before):
             self._queues.news.set()
 
 

@@ -166,19 +166,25 @@ def test_an_address_is_that_of_the_bound_port(box, case: Case):
 # ------------------------------------------------------------- elsewhere
 
 
-def test_a_port_that_is_bound_elsewhere_is_served_there_alone(
+def test_a_port_that_is_bound_elsewhere_and_requested_here_is_ready(
     box, case: Case, foreign
 ):
-    """Whatever is requested; and again once it is free."""
+    """As one of a host that is lost, before the instance is started here."""
     network = case.network("elsewhere")
-    port = box.neutron.create_port(network)
-    wait_host(box, network, port)
-    with frozen(box, "ovn-controller", "northd"):
-        bind(box, port, chassis=foreign)
-        wait_host(box, network)
-        assert requested(box, port) == (here(box), [])
-        bind(box, port)
+    port = box.neutron.create_port(network, host=FOREIGN)
+    bind(box, port, chassis=foreign)
+    box.ovn.sync()
+    assert left_of(box, network.id) == []
+    with frozen(box, "ovn-controller"):
+        box.neutron.update_port(port, host=True)
         wait_host(box, network, port)
+        assert why(network) == "requested"
+        bind(box, port, chassis=here(box))
+        wait_for(lambda: not why(network), timeout_s=10, what="a bound port")
+        bind(box, port, chassis=foreign)  # not plugged: it is not held
+        wait_for(lambda: why(network), timeout_s=10, what="a requested port")
+        box.neutron.update_port(port, host=FOREIGN)
+        wait_host(box, network)
 
 
 @pytest.mark.parametrize(

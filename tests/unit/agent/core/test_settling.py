@@ -88,6 +88,7 @@ class Machine:
     def __init__(self, *seen: ChassisSnapshot) -> None:
         self.now = 1000.0
         self.connected = True
+        self.plugged: frozenset[str] = frozenset()
         self.state = Settled()
         self.rows = GONE
         for each in seen:
@@ -105,7 +106,11 @@ class Machine:
 
     def _settle(self) -> Settled:
         return settle(
-            self.state, self.rows, now=self.now, connected=self.connected
+            self.state,
+            self.rows,
+            plugged=self.plugged,
+            now=self.now,
+            connected=self.connected,
         )
 
     def ports(self, network: str = NETWORK) -> str:
@@ -323,16 +328,22 @@ def test_a_port_that_was_seen_since_and_is_missing_again_is_gone():
 def test_a_port_that_was_bound_since_and_is_only_requested_is_gone():
     """It was unplugged; Neutron still requests it here."""
     asked = {NETWORK: (B_ASKED,)}
-    first = settle(Settled(), rows(asked), now=0.0, connected=True)
+    first = settle(Settled(), rows(asked), plugged=(), now=0.0, connected=True)
     assert (
         NETWORK not in first.snapshot.gone
     )  # ovn-controller may not have claimed it
-    bound = settle(first, rows({NETWORK: (B,)}), now=1.0, connected=True)
+    bound = settle(
+        first, rows({NETWORK: (B,)}), plugged=(), now=1.0, connected=True
+    )
     assert NETWORK not in bound.snapshot.gone
-    again = settle(bound, rows(asked), now=2.0, connected=True)
+    again = settle(bound, rows(asked), plugged=(), now=2.0, connected=True)
     assert NETWORK in again.snapshot.gone
     both = settle(
-        bound, rows({NETWORK: (A, B_ASKED)}), now=2.0, connected=True
+        bound,
+        rows({NETWORK: (A, B_ASKED)}),
+        plugged=(),
+        now=2.0,
+        connected=True,
     )
     assert NETWORK not in both.snapshot.gone
 

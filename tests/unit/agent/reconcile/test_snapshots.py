@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from ovn_metadata.agent.config.settings import SpareNetworks
-from ovn_metadata.agent.core.settling import SETTLE_S
+from ovn_metadata.agent.core.settling import FLAP_S, SETTLE_S
 from ovn_metadata.agent.core.spare import REQUEST_S
 from ovn_metadata.agent.model import (
     ChassisSnapshot,
@@ -110,6 +110,32 @@ def requested(key: str) -> NetworkSnapshot:
     (port,) = network(key).ports
     ports = (dataclasses.replace(port, bound=False),)
     return dataclasses.replace(network(key), ports=ports)
+
+
+def test_a_plugged_port_whose_row_flaps_is_held_for_a_moment():
+    machine = Machine(rows(network()))
+    plugged = VswitchSnapshot(plugged=frozenset({f"port-of-{NETWORK}"}))
+    machine.spare_networks = SpareNetworks(limit=0, keep_s=0)
+    machine.snapshots.take_vswitch(plugged)
+    machine.now += SETTLE_S
+    machine.snapshots.settle(connected=True)
+    machine.queues.news.clear()
+    machine.snapshots.take_chassis(rows(requested(NETWORK)))
+    assert machine.queues.news.is_set()
+    assert machine.snapshots.settle(connected=True) == FLAP_S
+    machine.snapshots.take_chassis(rows(network()))
+    machine.queues.news.clear()
+    machine.snapshots.take_vswitch(VswitchSnapshot())
+    assert not machine.queues.news.is_set()
+    assert machine.queued() == (set(), set())
+    # Unplugged while it is held.
+    machine.snapshots.take_vswitch(plugged)
+    machine.snapshots.take_chassis(rows(requested(NETWORK)))
+    machine.queues.news.clear()
+    machine.snapshots.take_vswitch(VswitchSnapshot())
+    assert machine.queues.news.is_set()
+    machine.snapshots.settle(connected=True)
+    assert machine.queued() == ({NETWORK}, {NETWORK})
 
 
 def test_a_requested_port_ends_and_a_kept_network_goes_in_its_time():

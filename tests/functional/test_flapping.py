@@ -1,0 +1,134 @@
+"""Rows that flap: nothing of an instance's metadata is missed meanwhile.
+
+The rows are written by hand while OVN's own daemons stand still. The agent
+keeps no network and has none ready before its port is plugged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sandbox import Instance, Loader, Network, Sandbox, wait_for
+from sandbox.case import Case
+from sandbox.controller import FOREIGN, bind, frozen, here
+from sandbox.hoststate import haproxies, left_of, wait_host
+from sandbox.namespaces import NETNS_FOLDER
+from sandbox.ovsdb import by_uuid, delete, insert, to_map, to_set, update
+
+ENOUGH = 5  # requests of each instance, after each write
+
+
+@pytest.fixture(scope="module")
+def foreign(box: Sandbox) -> str:
+    """Provide the uuid of another chassis, which nobody runs."""
+    return box.neutron.add_foreign_chassis(FOREIGN)
+
+
+def traces(box: Sandbox, network: Network) -> tuple[int, object]:
+    """Return what a network that is made again has of its own."""
+    inode = (NETNS_FOLDER / network.namespace).stat().st_ino
+    return inode, haproxies(box, network.id)
+
+
+@contextlib.contextmanager
+def asked(box: Sandbox, *instances: Instance) -> Iterator[Callable[[], None]]:
+    """Have INSTANCES ask while OVN stands still; yield a wait for more.
+
+    Fail if one got another answer than its own, or a network was touched.
+    """
+    network = instances[0].port.network
+    before, logged = traces(box, network), box.agent.mark()
+    with (
+        frozen(box, "ovn-controller", "northd"),
+        Loader(instances, rate=50 * len(instances), timeout_s=3) as load,
+    ):
+
+        def wait() -> None:
+            wanted = load.requests + ENOUGH * len(instances)
+            wait_for(
+                lambda: load.failures or load.requests >= wanted,
+                timeout_s=30,
+                interval_s=0.01,
+                what="more requests",
+            )
+            assert load.failures == []
+
+        wait()
+        yield wait
+        wait()
+    assert load.failures == []
+    assert traces(box, network) == before
+    assert network.id not in box.agent.log(logged)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param("src+here here - here", id="a migration's end"),
+        pytest.param("src src+here here", id="dropped as additional first"),
+        pytest.param("-+here here", id="released before it is claimed"),
+        pytest.param("- here - here - here", id="again and again"),
+    ],
+)
+def test_a_port_whose_chassis_flaps(box, case: Case, foreign, order):
+    """It shares its network with another one, or has it alone."""
+    own, other = here(box), case.network("shared")
+    instances = case.instance(case.network("alone")), case.instance(other)
+    case.instance(other)
+    for instance in instances:
+        with asked(box, instance) as wait:
+            for where in order.split():
+                main, _, additional = where.partition("+")
+                bind(
+                    box,
+                    instance.port,
+                    chassis={"src": foreign, "here": own, "-": ""}[main],
+                    additional=own if additional else "",
+                )
+                wait()
+
+
+def test_up_and_the_localport_flap(box, case: Case):
+    network = case.network("up")
+    instance = case.instance(network)
+    sb = box.ovn.sb
+    (row,) = sb.select(
+        "Port_Binding", [["logical_port", "==", network.metadata.id]]
+    )
+    where = [["logical_port", "==", instance.port.id]]
+    columns = ("logical_port", "type", "tunnel_key")
+    copy = {
+        **{column: row[column] for column in columns},
+        "datapath": ["uuid", row["datapath"]],
+        "mac": to_set(
+            row["mac"] if isinstance(row["mac"], list) else [row["mac"]]
+        ),
+        "external_ids": to_map(row["external_ids"]),
+        "options": to_map(row["options"]),
+    }
+    with asked(box, instance) as wait:
+        for up in (False, True, False, True):
+            sb.transact([update("Port_Binding", where, {"up": up})])
+            wait()
+        sb.transact([delete("Port_Binding", by_uuid(row["_uuid"]))])
+        wait()
+        sb.transact([insert("Port_Binding", copy)])
+        wait()
+
+
+def test_what_does_not_come_back_goes(box, case: Case):
+    """Unplugged, it goes at once; still plugged, some seconds later."""
+    network = case.network("gone")
+    instance = case.instance(network)
+    with frozen(box, "ovn-controller", "northd"):
+        bind(box, instance.port)
+        wait_host(box, network)
+        bind(box, instance.port, chassis=here(box))
+        wait_host(box, network, instance.port)
+        box.unplug([instance])
+        assert left_of(box, network.id)  # the row is the same as before
+        bind(box, instance.port)
+        wait_host(box, network)
