@@ -79,7 +79,8 @@ class Nova:
         old_name="nova_metadata_ip",
     )
     """One or several servers of Nova's metadata API. With several, a request
-    that cannot be delivered to one goes to another."""
+    that cannot be delivered to one goes to another. All get the first one in
+    the header Host."""
     port: int = _main("nova_metadata_port", values.PORT, "8775")
     """The port of the servers that are given without a port."""
     protocol: str = _main(
@@ -102,6 +103,15 @@ class Nova:
         """The servers with their ports: at least one, none twice."""
         found = (NovaEndpoint(h, port or self.port) for h, port in self.hosts)
         return tuple(dict.fromkeys(found))
+
+    @property
+    def authority(self) -> str:
+        """The header Host, as Neutron's agent sends it to the first server."""
+        first = self.endpoints[0]
+        host = first.host.lower().rstrip(".")
+        host = f"[{host}]" if ":" in host else host
+        is_default = first.port == {"http": 80, "https": 443}[self.protocol]
+        return host if is_default else f"{host}:{first.port}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,9 +163,9 @@ class FairShare:
     An address that belongs to no instance may have half of that, and all such
     addresses of a network together twice as many. 0: no limit."""
     uploads: int = _own("instance_uploads", SHARE, "2")
-    """Uploads that an instance may send at the same time: requests whose body
-    has an unknown length, or more than 8 KiB. More are answered 429. All
-    instances together may send four times as many. 0: no limit."""
+    """Uploads that an instance may send at the same time: requests with a body
+    of more than 8 KiB. More are answered 429. All instances together may send
+    four times as many. 0: no limit."""
     greedy_rate: int = _own("greedy_rate", SHARE, "50")
     """An instance that sends more requests per second than this, for 10 s, is
     greedy. greedy_requests limits it while other instances send requests too

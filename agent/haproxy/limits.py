@@ -129,7 +129,6 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     if share.uploads:
         over = f"if upload {{ sc_conn_cur({_UPLOAD}) gt {share.uploads} }}"
         rules += [
-            "acl upload req.hdr(Transfer-Encoding) -m found",
             f"acl upload req.body_size gt {_SMALL_BODY}",
             f"http-request track-sc{_UPLOAD} req.hdr(X-Instance-ID) "
             f"table {_UPLOAD_LANE} if upload",

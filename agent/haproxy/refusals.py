@@ -1,4 +1,4 @@
-"""Requests that the gateway refuses, or sends on a connection of their own.
+"""Requests that the gateway refuses, and what it passes on of the others.
 
 haproxy and a WSGI server must see the same requests in the same bytes.
 Otherwise bytes of one instance get into the request or the answer of another.
@@ -11,40 +11,66 @@ from __future__ import annotations
 
 # haproxy 2.6 passes these on; some servers end a line at some of them.
 _CONTROL = r"req.hdrs -m reg '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'"
+# The origin form of any target: visible ASCII, no fragment.
+_ORIGIN = r"pathq -m reg '^/[\x21\x22\x24-\x7e]*$'"
+_LENGTH = "req.fhdr(content-length)"
 _ENCODED = "req.fhdr(transfer-encoding) -m found"
-_CHUNKED = "req.fhdr(transfer-encoding) -m str chunked"
 _MALFORMED = "Malformed request."
 
-# Status, reason, condition. haproxy accepts more spellings of `chunked` than
-# other servers do, and passes it on in HTTP/1.0, which has no chunks. CONNECT
-# would open a tunnel to Nova; TRACE would show an instance its signature.
+# Status, reason, condition. CONNECT would open a tunnel to Nova; TRACE would
+# show an instance its signature. Some servers take trailers for headers, and
+# servers differ in which spellings of "chunked" they accept. haproxy 2.6 takes
+# a length of 2^64 for 0.
 _REFUSED = (
-    (400, _MALFORMED, f"{{ {_CONTROL} }}"),
-    (400, _MALFORMED, f"{{ {_ENCODED} }} !{{ {_CHUNKED} }}"),
-    (400, _MALFORMED, f"{{ {_ENCODED} }} !{{ req.ver 1.1 }}"),
-    (400, _MALFORMED, "!{ req.ver 1.0 1.1 }"),
     (405, "No such method.", "{ method CONNECT TRACE }"),
+    (400, _MALFORMED, f"!{{ {_ORIGIN} }}"),
+    (400, _MALFORMED, f"{{ {_CONTROL} }}"),
+    (400, _MALFORMED, "!{ req.ver 1.0 1.1 }"),
+    (411, "Send Content-Length.", f"{{ {_ENCODED} }}"),
+    (400, _MALFORMED, "{ req.fhdr_cnt(content-length) gt 1 }"),
+    (
+        400,
+        _MALFORMED,
+        f"{{ {_LENGTH} -m found }} !{{ {_LENGTH} -m reg '^[0-9]{{1,10}}$' }}",
+    ),
 )
 
-# With these headers a server in front of Nova may switch to HTTP/2.
-_REMOVED = ("connection", "upgrade", "http2-settings")
+# Nova reads the first four, and no other: Neutron's agent sends these alone.
+# The last two are HTTP's own. haproxy has no list of headers to keep, so the
+# pattern is of all others.
+_KEPT = (
+    "x-forwarded-for",
+    "x-instance-id",
+    "x-instance-id-signature",
+    "x-tenant-id",
+    "content-length",
+    "host",
+)
+_OTHERS = f"'^(?!({'|'.join(_KEPT)})$)'"
 
 # The condition for a request after which the connection may be shared. Some
-# servers leave a body unread, do not know trailers, or answer `Expect` twice.
-# They would read the rest as the next request on the connection, which may be
-# another instance's.
-PLAIN = (
-    "{ method GET } !{ req.fhdr(content-length) -m found } "
-    f"!{{ {_ENCODED} }} !{{ req.fhdr(expect) -m found }}"
-)
+# servers leave a body unread. They would read it as the next request on the
+# connection, which may be another instance's.
+PLAIN = f"{{ method GET }} !{{ {_LENGTH} -m found }}"
 
 
-def rules() -> str:
-    """Return the gateway's rules that refuse requests and remove headers."""
-    refused = [
-        f"    http-request return status {status} content-type text/plain "
-        f'string "{reason}\\n" if {condition}'
-        for status, reason, condition in _REFUSED
+def rules(host: str) -> list[str]:
+    """Return the gateway's rules; Nova gets HOST as the header Host.
+
+    Otherwise an instance could reach another virtual host of Nova's server.
+    The target's host is removed first: haproxy answers 500 to set-header
+    where it can't write the new host into the target.
+    """
+    return [
+        *(_refuse(*refused) for refused in _REFUSED),
+        "http-request set-uri %[pathq]",
+        f"http-request set-header Host {host}",
+        f"http-request del-header {_OTHERS} -m reg",
     ]
-    removed = [f"    http-request del-header {name}" for name in _REMOVED]
-    return "\n".join((*refused, *removed))
+
+
+def _refuse(status: int, reason: str, condition: str) -> str:
+    return (
+        f"http-request return status {status} content-type text/plain "
+        f'string "{reason}\\n" if {condition}'
+    )

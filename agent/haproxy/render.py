@@ -135,6 +135,7 @@ def render_gateway(
     *,
     places: Places,
     nova: Sequence[NovaServer],
+    host: str,
     tls: Tls | None,
     timeouts: Timeouts,
     share: FairShare,
@@ -148,6 +149,7 @@ def render_gateway(
     https if there is TLS. Without any server it answers 503. The requests of
     all instances share connections to a server. A request that is not plain
     (see `refusals`) has a connection of its own, which is closed after it.
+    HOST is what all servers get as Host: haproxy sets it before it chooses.
     SOCKET_MODE is octal, as haproxy expects it.
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
@@ -188,7 +190,7 @@ backlog {backlog}
     http-request return status 404 content-type text/plain string \
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
 {_block(rules)}
-{refusals.rules()}
+{_block(refusals.rules(host))}
     {counters.COUNT_REFUSED}
     http-error status 503 content-type text/plain string \
 "{_NOVA_DOWN}\\n" hdr Retry-After {unknown.RETRY_AFTER_S}

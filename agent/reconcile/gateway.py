@@ -38,10 +38,9 @@ class Gateway:
         """Ensure the gateway runs with the settings in force.
 
         It runs as before until every name of Nova's is looked up, and if
-        none of them has an address. If it never ran, it starts all the same;
-        without a server it answers 503. Returns False if the public socket
-        is not ours yet: call again soon. Raises AgentError and OSError; then
-        the gateway runs as before.
+        none has an address. If it never ran, it starts, and answers 503.
+        Returns False if the public socket is not ours yet: call again soon.
+        Raises AgentError and OSError; then the gateway runs as before.
         """
         settings = self._settings()
         access = public_access(
@@ -65,6 +64,7 @@ class Gateway:
         rendered = render.render_gateway(
             places=self._places,
             nova=servers,
+            host=settings.nova.authority,
             tls=tls,
             timeouts=settings.timeouts,
             share=settings.fair_share,

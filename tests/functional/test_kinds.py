@@ -314,7 +314,7 @@ def test_subports_of_a_trunk_have_their_parents_metadata(box, case: Case):
             )
             seen = json.loads(child.fetch("/echo").body)["headers"]
             assert ["x-tenant-id", port.project_id] in seen
-            assert ["x-ovn-network-id", child.port.network.id] in seen
+            assert ["x-forwarded-for", str(child.port.ip4)] in seen
         # Another instance of it: known on all three at once.
         neutron.update_port(port, instance_id=str(uuid.uuid4()))
         box.nova.register(port.device_id, port.project_id, "trunk")

@@ -209,6 +209,7 @@ def test_gateway(
         render_gateway(
             places=places,
             nova=nova,
+            host="nova:8775",
             tls=None if protocol == "http" else tls,
             timeouts=timeouts,
             share=share,

@@ -6,114 +6,18 @@ may forgive what another one takes for a second request.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox import Instance, Nova, Sandbox, attempts
+from sandbox import nova as stand_in
 from sandbox.case import Case
+from sandbox.strict import read_strictly
 
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
-
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_LINE = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"): ?([^\x00-\x08\x0a-\x1f\x7f]*)")
-_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,8}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
-    """A request as it reached Nova."""
-
-    line: bytes
-    fields: list[tuple[str, str]]
-
-    def values(self, name: str) -> list[str]:
-        """Return the values of the header NAME."""
-        return [value for key, value in self.fields if key.lower() == name]
-
-    def is_plain(self) -> bool:
-        """Tell whether every server sees its end where its head ends."""
-        names = {name.lower() for name, _ in self.fields}
-        odd = {"content-length", "transfer-encoding", "expect"}
-        return self.line.startswith(b"GET ") and not names & odd
-
-    def claims(self) -> list[tuple[str, str]]:
-        """Return what some server takes for a header of identity.
-
-        As its name is folded: any sign is a `_`, in capital letters.
-        """
-        return sorted(
-            (folded, value)
-            for name, value in self.fields
-            if (folded := folded_name(name)).startswith("X_")
-            or folded == "FORWARDED"
-        )
-
-
-def folded_name(name: str) -> str:
-    return re.sub("[^A-Z0-9]", "_", name.upper()).lstrip("_")
-
-
-def read_strictly(stream: bytes) -> Iterator[Message]:
-    """Yield the requests in STREAM, in whose form there can be no doubt.
-
-    None has anything that another server may read in another way. One with
-    a body is alone in STREAM and may lack the rest of it.
-    """
-    for number in itertools.count():
-        if not stream:
-            return
-        head, end, stream = stream.partition(b"\r\n\r\n")
-        assert end, f"not the end of a head: {head!r}"
-        line, *lines = head.split(b"\r\n")
-        assert _LINE.fullmatch(line), line
-        pairs = [_FIELD.fullmatch(field) for field in lines]
-        assert None not in pairs, lines
-        fields = [
-            (pair[1].decode(), pair[2].decode("latin-1"))
-            for pair in pairs
-            if pair is not None
-        ]
-        message = Message(line, fields)
-        if not message.is_plain():
-            # Whatever a server makes of the rest, nobody comes behind it.
-            assert number == 0, "shares its connection"
-            assert message.values("connection") == ["close"]
-            _check_body(message, stream)
-            stream = b""
-        yield message
-
-
-def _check_body(message: Message, stream: bytes) -> None:
-    """Check that STREAM is the body of MESSAGE or the begin of it."""
-    lengths = message.values("content-length")
-    if message.values("transfer-encoding"):
-        assert message.values("transfer-encoding") == ["chunked"]
-        assert lengths == []
-        _check_chunks(stream)
-    elif lengths:
-        (length,) = lengths
-        assert re.fullmatch("[0-9]{1,18}", length), length
-        assert len(stream) <= int(length)
-    else:
-        assert stream == b""
-
-
-def _check_chunks(stream: bytes) -> None:
-    while stream:
-        size, _, rest = stream.partition(b"\r\n")
-        assert _CHUNK.fullmatch(size), size
-        if int(size, 16) == 0:
-            trailers = rest.removesuffix(b"\r\n").split(b"\r\n")
-            assert all(_FIELD.fullmatch(line) for line in trailers if line)
-            return
-        stream = rest[int(size, 16) :]
-        assert stream[:2] == b"\r\n"[: len(stream)], stream
-        stream = stream[2:]
+# As Neutron's agent sends it.
+HOST = f"{stand_in.ADDRESS}:{stand_in.PORT}"
 
 
 class Cloud:
@@ -157,14 +61,13 @@ class Cloud:
         """Return what Nova has to see of INSTANCE, and no more."""
         nova, port = self.box.nova, instance.port
         return [
-            ("X_FORWARDED_FOR", address_of(instance, ipv6=ipv6)),
-            ("X_INSTANCE_ID", instance.instance_id),
+            ("x-forwarded-for", address_of(instance, ipv6=ipv6)),
+            ("x-instance-id", instance.instance_id),
             (
-                "X_INSTANCE_ID_SIGNATURE",
+                "x-instance-id-signature",
                 nova.signature(instance.instance_id),
             ),
-            ("X_OVN_NETWORK_ID", port.network.id),
-            ("X_TENANT_ID", port.project_id),
+            ("x-tenant-id", port.project_id),
         ]
 
 
@@ -203,10 +106,8 @@ def test_attempt_is_the_attackers_own_request_or_none(cloud, name, where):
     assert secret_of(victim) not in said
     wanted = cloud.identity(cloud.attacker, ipv6=ipv6)
     for stream in streams:
-        for message in read_strictly(stream):
+        for message in read_strictly(stream, HOST):
             assert message.claims() == wanted, message
-            names = [key.lower() for key, _ in message.fields]
-            assert "upgrade" not in names
     assert victim.fetch(str(attempts.USER_DATA, "ascii")).body == secret_of(
         victim
     )
@@ -218,7 +119,7 @@ def test_honest_request_is_seen_as_it_is(cloud: Cloud):
     data = attempts.fill(b"@R@", cloud.victim(cloud.near, ipv6=False))
     said = attempts.send(cloud.near, data, ipv6=False)
     (stream,) = cloud.box.nova.recorded()
-    (message,) = read_strictly(stream)
+    (message,) = read_strictly(stream, HOST)
     assert message.claims() == cloud.identity(cloud.near, ipv6=False)
     assert said.endswith(b"\r\n\r\n" + secret_of(cloud.near))
 
@@ -236,7 +137,7 @@ def test_no_tunnel_to_a_server_that_would_open_one(cloud, nova, name, status):
     streams = nova.recorded()
     wanted = cloud.identity(cloud.attacker, ipv6=False)
     for stream in streams:
-        for message in read_strictly(stream):
+        for message in read_strictly(stream, HOST):
             assert message.claims() == wanted, message
 
 
@@ -248,17 +149,13 @@ def test_no_tunnel_to_a_server_that_would_open_one(cloud, nova, name, status):
         pytest.param(b"HEAD /latest/x", id="HEAD"),
     ],
 )
-@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
 def test_request_in_a_body_that_is_left_unread_reaches_nobody(
-    cloud, nova, head, chunked
+    cloud, nova, head
 ):
     """Its answer, a little late, would be the next instance's."""
     nova.leave_bodies(leaves=True)
     hidden = b"GET /slow/0.3 HTTP/1.1\r\nHost: m\r\n\r\n"
     length = b"Content-Length: %d" % len(hidden)
-    if chunked:
-        length = b"Transfer-Encoding: chunked"
-        hidden = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
     data = head + b" HTTP/1.1\r\nHost: m\r\n" + length + b"\r\n\r\n" + hidden
     for _ in range(3):
         attempts.send(cloud.attacker, data)
@@ -277,3 +174,60 @@ def test_http_2_is_not_spoken(cloud: Cloud, name: str):
         cloud.attacker, attempts.fill(attempts.TABLE[name], victim)
     )
     assert said.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("target: absolute, no path", 400),
+        ("target: absolute, no path but a query", 400),
+        ("target: odd scheme, an odd host", 400),
+        ("target: asterisk", 400),
+        ("target: byte 7f", 400),
+        ("target: byte a3", 400),
+        ("target: fragment", 400),
+        ("chunk: trailers", 411),
+        ("encoding: two lines, one empty", 411),
+        ("encoding: two lines, the first empty", 411),
+        ("length: 2 to the 64th", 400),
+        ("length: 0 and 2 to the 64th", 400),
+    ],
+)
+def test_refusal_is_told(cloud, name, status):
+    """Newer haproxies refuse some of these themselves, with 400."""
+    cloud.box.nova.record()
+    data = attempts.TABLE[name].removesuffix(b"@R@")
+    said = attempts.send(
+        cloud.attacker,
+        attempts.fill(data, cloud.victim(cloud.near, ipv6=False)),
+    )
+    streams = cloud.box.nova.recorded()
+    if "no path" not in name:  # haproxy 3 makes it "/"
+        assert said[:12] in (b"HTTP/1.1 %d" % status, b"HTTP/1.1 400")
+        assert b"HTTP/1.1 5" not in said
+        assert streams == []
+    assert said[9:12] in (b"200", b"400", b"411")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Host: other.internal\r\n", b"", b"Host: a:1\r\n"],
+    ids=["another", "none", "another port"],
+)
+@pytest.mark.parametrize(
+    "prefix",
+    [b"", b"http://other.internal", b"https://a:1", b"file://"],
+    ids=["path", "http", "https", "file"],
+)
+def test_no_other_virtual_host_of_novas_server_is_reached(cloud, line, prefix):
+    cloud.box.nova.record()
+    said = attempts.send(
+        cloud.attacker,
+        b"DELETE " + prefix + b"/v3/x?y=1 HTTP/1.1\r\n" + line + b"\r\n",
+    )
+    streams = cloud.box.nova.recorded()
+    assert said[9:10] in (b"2", b"4")
+    for stream in streams:
+        (message,) = read_strictly(stream, HOST)
+        assert message.line == b"DELETE /v3/x?y=1 HTTP/1.1"
+    assert streams or prefix

@@ -142,6 +142,10 @@ _TRANSFER_ENCODINGS = {
     b"Transfer-Encoding: chunked",
     "two lines, odd one": b"Transfer-Encoding: chunked\r\n"
     b"Transfer-encoding: cow",
+    "two lines, one empty": b"Transfer-Encoding: chunked\r\n"
+    b"Transfer-Encoding:",
+    "two lines, the first empty": b"Transfer-Encoding: \r\n"
+    b"Transfer-Encoding: chunked",
 }
 
 _LENGTHS = {
@@ -165,6 +169,8 @@ _LENGTHS = {
     "Arabic digit": "\u0664".encode(),
     "fraction": b"4.0",
     "beyond 64 bits": b"18446744073709551620",
+    "2 to the 64th": b"18446744073709551616",
+    "0 and 2 to the 64th": b"0, 18446744073709551616",
     "too long": b"1@L@",
     "zero": b"0",
 }
@@ -291,6 +297,9 @@ _HEADS = {
     "method override": b"X-HTTP-Method-Override: CONNECT\r\n@F@",
     "path override": b"X-Original-URL: /echo\r\nX-Rewrite-URL: /echo\r\n@F@",
     "script name": b"SCRIPT_NAME: /echo\r\nSCRIPT-NAME: /echo\r\n@F@",
+    "of proxies": b"Proxy: http://@A@:1/\r\nTrue-Client-IP: @A@\r\n"
+    b"-Forwarded: for=@A@\r\nClient-IP: @A@\r\n@F@",
+    "credentials": b"Authorization: Basic YTpi\r\nCookie: a=b\r\n@F@",
 }
 
 
@@ -367,6 +376,9 @@ _TARGETS = {
     "absolute, the gateway": b"unix@gateway:@P@",
     "absolute, https": b"https://m@P@",
     "absolute, odd scheme": b"file:///etc/passwd",
+    "absolute, no path": b"http://other.internal",
+    "absolute, no path but a query": b"http://other.internal?@P@",
+    "odd scheme, an odd host": b"s://]u/:",
     "authority": b"m:80",
     "asterisk": b"*",
     "no slash": b"latest/meta-data",
@@ -387,6 +399,7 @@ _TARGETS = {
     "bare CR": b"/x HTTP/1.1\rX-Instance-ID: @I@\r",
     "bare LF": b"/x HTTP/1.1\nX-Instance-ID: @I@\n",
     "high bytes": b"/\xff\xfe@P@",
+    **{f"byte {n:02x}": b"/%c@P@" % n for n in (0x1F, 0x7F, 0x80, 0xA3)},
     "long": b"@P@?" + b"a" * 12_000,
     "too long": b"@P@?" + b"a" * 40_000,
     "empty": b"",

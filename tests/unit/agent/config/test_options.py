@@ -286,6 +286,30 @@ def test_every_option_arrives_in_its_field(load: Load, pem: Path):
     )
 
 
+@pytest.mark.parametrize(
+    ("hosts", "protocol", "authority"),
+    [
+        ("127.0.0.1", "http", "127.0.0.1:8775"),
+        ("nova:80", "http", "nova"),
+        ("nova:80", "https", "nova:80"),
+        ("nova:443", "https", "nova"),
+        ("2001:DB8::1", "http", "[2001:db8::1]:8775"),
+        ("[2001:db8::1]:443", "https", "[2001:db8::1]"),
+        ("Nova.Example.", "http", "nova.example:8775"),
+        ("b:1,a:2,c", "http", "b:1"),
+    ],
+)
+def test_nova_gets_the_host_that_http_clients_send(
+    load: Load, hosts, protocol, authority
+):
+    """As `requests` in Neutron's agent; the first server's for all."""
+    settings = load(
+        f"[DEFAULT]\nnova_metadata_host = {hosts}\n"
+        f"nova_metadata_protocol = {protocol}\n"
+    )
+    assert settings.nova.authority == authority
+
+
 def test_every_option_is_in_the_file_above():
     assert all(
         f"\n{option.name} = " in EVERY_OPTION for _, _, option in all_options()

@@ -64,6 +64,7 @@ def gateway(
     return render_gateway(
         places=PLACES,
         nova=nova,
+        host="nova:8775",
         tls=tls,
         timeouts=timeouts,
         share=share,
@@ -293,6 +294,21 @@ def test_what_may_hide_a_request_shares_no_connection():
     assert "http-reuse never" in alone
     assert "option http-server-close" in alone
     assert "use_backend nova-alone unless { method GET } " in head
+
+
+def test_the_gateway_passes_on_an_origin_form_and_its_own_host():
+    """In this order: see `refusals`."""
+    lines = lines_of(gateway())
+    refused, uri, host, removed = (
+        next(n for n, line in enumerate(lines) if line.startswith(words))
+        for words in (
+            "http-request return status 411 ",
+            "http-request set-uri %[pathq]",
+            "http-request set-header Host nova:8775",
+            "http-request del-header '^(?!(x-forwarded-for|",
+        )
+    )
+    assert refused < uri < host < removed
 
 
 def servers_of(rendered: Rendered, backend: str) -> list[str]:
