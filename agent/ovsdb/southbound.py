@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core import monitoring, port_rows
 from ..model import ChassisSnapshot
-from . import connect
+from . import schemas
 from .database import Database
 
 LOG = logging.getLogger(__name__)
@@ -54,13 +54,15 @@ _COLUMNS = {
 }
 
 
-class SouthboundIdl(connect.Idl):
+class SouthboundIdl(schemas.FollowingIdl):
     """The IDL that follows one chassis.
 
     `snapshot` is the newest. It has all rows that the server had sent until
     `read_until_ms` (since the epoch). ON_SNAPSHOT is called after each change
     on the IDL's thread: it must not block.
     """
+
+    columns = _COLUMNS
 
     def __init__(
         self,
@@ -80,17 +82,13 @@ class SouthboundIdl(connect.Idl):
         self._patience_ms = _PATIENCE_MS
         self.snapshot = ChassisSnapshot(None, {})
         self.read_until_ms = 0
-        self._has_read_all = False
-        # The IDL leaves messages for its next run if there are many.
-        self._receive, self._session.recv = self._session.recv, self._note
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
         self._condition_due = 0.0
         self._wanted: dict[str, list[monitoring.Clause]] = {}
         self._cluster: uuid.UUID | None = None
         self._published = self.change_seqno, self.cond_seqno
-        self._columns = frozenset(self.tables["Port_Binding"].columns)
-        if monitoring.REQUESTED not in self._columns:
+        if monitoring.REQUESTED not in self.tables["Port_Binding"].columns:
             LOG.info(
                 "%s has no Port_Binding.%s (OVN before 21.12): a network is "
                 "served only once its port is bound",
@@ -130,11 +128,10 @@ class SouthboundIdl(connect.Idl):
             self._send_conditions()
         return changed
 
-    def _note(self) -> Any:
-        """Return the next message; note whether there is none."""
-        message = self._receive()
-        self._has_read_all = message is None
-        return message
+    def _adopt(self, schema: Any) -> None:
+        """Forget conditions that were meant for the old schema."""
+        super()._adopt(schema)
+        self._wanted = {}
 
     def _note_cluster(self) -> None:
         """Accept a cluster that was created again in place of the old one.
@@ -178,7 +175,7 @@ class SouthboundIdl(connect.Idl):
             is_filled=self._is_filled(),
         )
         wanted = monitoring.port_conditions(
-            chassis, asked, columns=self._columns
+            chassis, asked, columns=self.tables["Port_Binding"].columns
         )
         current = {table: self.tables[table].condition for table in wanted}
         current = {
@@ -268,15 +265,5 @@ class Southbound(Database):
 
 
 def make_helper(remote: str) -> Any:
-    """Return the schema of REMOTE with the columns that are read here.
-
-    Raises ConnectionError when no server of REMOTE (comma-separated)
-    answers.
-    """
-    helper = connect.fetch_schema(remote, SCHEMA)
-    schema = helper.schema_json["tables"]
-    for table, columns in _COLUMNS.items():
-        if table in schema:
-            known = [c for c in columns if c in schema[table]["columns"]]
-            helper.register_columns(table, known)
-    return helper
+    """Return the schema of REMOTE with the columns that are read here."""
+    return schemas.make_helper(remote, SCHEMA, _COLUMNS)

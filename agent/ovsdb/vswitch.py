@@ -13,7 +13,7 @@ from ovsdbapp.backend.ovs_idl import command
 from ...privsep import names
 from ..errors import AgentError
 from ..model import VswitchPort, VswitchSnapshot
-from . import connect
+from . import schemas
 from .database import Database
 
 SCHEMA = "Open_vSwitch"
@@ -42,12 +42,14 @@ _COLUMNS = {
 }
 
 
-class VswitchIdl(connect.Idl):
+class VswitchIdl(schemas.FollowingIdl):
     """The IDL of the local Open vSwitch.
 
     `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
     IDL's thread: it must not block.
     """
+
+    columns = _COLUMNS
 
     def __init__(
         self,
@@ -212,6 +214,8 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
     def run_idl(self, txn: Any) -> None:
         """Add the port where it is missing, remove it from elsewhere."""
         tables = self.api.idl.tables
+        if not tables["Open_vSwitch"].rows:
+            raise ConnectionError("the database is being read again")
         target = None
         for bridge in list(tables["Bridge"].rows.values()):
             if bridge.name == self.bridge:
@@ -282,7 +286,4 @@ def given_chassis_name(option: str) -> str:
 
 def make_helper(remote: str) -> Any:
     """Return the schema of REMOTE with the columns that are read here."""
-    helper = connect.fetch_schema(remote, SCHEMA)
-    for table, columns in _COLUMNS.items():
-        helper.register_columns(table, list(columns))
-    return helper
+    return schemas.make_helper(remote, SCHEMA, _COLUMNS)

@@ -1,0 +1,120 @@
+"""Follow a database whose schema is converted, or which is made again.
+
+An upgrade of OVN or Open vSwitch converts the schema, on a server that runs
+or before it starts again. The library stays with the schema that it was
+created with: it would not see new columns, and the server would refuse to let
+it monitor a column that has gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ovs.db import idl
+from ovs.jsonrpc import Message
+from ovsdbapp.backend.ovs_idl import idlutils
+
+from . import connect
+
+LOG = logging.getLogger(__name__)
+
+Columns = Mapping[str, Sequence[str]]
+
+
+def make_helper(remote: str, schema: str, columns: Columns) -> Any:
+    """Return SCHEMA at REMOTE with those of COLUMNS (by table) that it has.
+
+    Raises ConnectionError when no server of REMOTE (comma-separated)
+    answers.
+    """
+    return _register(connect.fetch_schema(remote, schema), columns)
+
+
+def _register(helper: Any, columns: Columns) -> Any:
+    tables = helper.schema_json["tables"]
+    for table, names in columns.items():
+        if table in tables:
+            known = [
+                name for name in names if name in tables[table]["columns"]
+            ]
+            helper.register_columns(table, known)
+    return helper
+
+
+class FollowingIdl(connect.Idl):
+    """The IDL of a database whose schema may change.
+
+    `columns` are those that are read, by table. While `tables` are being
+    read again they are empty.
+    """
+
+    columns: ClassVar[Columns]
+    tables: dict[str, Any]
+
+    def __init__(self, remote: str, helper: Any, **options: Any) -> None:
+        self._schema = helper.schema_json  # as JSON
+        self._schema_request: object = None
+        super().__init__(remote, helper, **options)
+        # The IDL leaves messages for its next run if there are many.
+        self._receive, self._session.recv = self._session.recv, self._note
+        self._has_read_all = False
+
+    def restart_fsm(self) -> None:
+        """Start with a server; ask for its schema before anything else.
+
+        The server's own row of the database does not have the new one
+        (ovsdb-server 3.1).
+        """
+        request = Message.create_request("get_schema", [self._db.name])
+        self._schema_request = request.id
+        self._session.send(request)
+        super().restart_fsm()
+
+    def _note(self) -> Any:
+        """Return the next message; note whether there is none."""
+        message = self._receive()
+        self._has_read_all = message is None
+        if message is None:
+            return None
+        if message.id is not None and message.id == self._schema_request:
+            if message.result not in (None, self._schema):
+                self._adopt(message.result)
+            return self._note()
+        # What was converted or removed is no longer monitored. python-ovs
+        # 3.1 ignores that, and would never hear of a row again:
+        # https://docs.openvswitch.org/en/latest/ref/ovsdb-server.7/
+        cancels = message.method == "monitor_canceled"
+        cancels = cancels and not hasattr(self, "handle_monitor_canceled")
+        # The schema changed after it was sent; the library would wait on.
+        fails = message.type == Message.T_ERROR and message.id is not None
+        fails = fails and message.id == self._monitor_request_id
+        if cancels or (fails and message.error != "unknown method"):
+            self.force_reconnect()
+        return message
+
+    def _adopt(self, schema: Any) -> None:
+        """Use SCHEMA (JSON) and read everything again."""
+        self._schema = schema
+        helper = _register(idlutils.create_schema_helper(schema), self.columns)
+        self._db = helper.get_idl_schema()
+        self.readonly = self._db.readonly
+        before = self.tables
+        self.tables = idl.IdlTable.schema_tables(self, self._db)
+        for name in before.keys() & self.tables.keys():
+            known = {"_uuid", *self.tables[name].columns}
+            clauses = [
+                clause
+                for clause in before[name].condition
+                if isinstance(clause, bool) or clause[0] in known
+            ]
+            self.tables[name].condition_state.init(clauses or [False])
+        self.last_id = str(uuid.UUID(int=0))  # else only changes are sent
+        self.sync_conditions()
+        LOG.warning(
+            "the schema of %s is version %s now; it is read again",
+            self._db.name,
+            self._db.version,
+        )
