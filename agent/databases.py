@@ -46,8 +46,7 @@ class Databases:
         # Name of a database -> reasons logged since it is disconnected.
         self._logged: dict[str, set[str]] = {}
         # The library has one set of certificates for both databases.
-        tls = settings().southbound
-        connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
+        connect.use_certificates(settings().southbound)
 
     def connect_vswitch(self) -> vswitch.Vswitch | None:
         """Wait for the local database and return it; None if stopped."""

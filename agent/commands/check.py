@@ -107,8 +107,7 @@ def haproxy_version(haproxy: str) -> tuple[int, ...]:
 
 
 def _missing_of_ovn(settings: Settings) -> Iterator[str]:
-    tls = settings.southbound
-    connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
+    connect.use_certificates(settings.southbound)
     remote = settings.vswitch.connection
     try:
         ids, bridges = _query_vswitch(remote)

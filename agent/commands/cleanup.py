@@ -144,8 +144,7 @@ class Cleanup:
     def _connect_vswitch(self) -> vswitch.Vswitch | None:
         """Return the local database; None if it does not answer."""
         remote = self._settings.vswitch.connection
-        tls = self._settings.southbound  # the OVSDB library takes one set
-        connect.use_certificates(tls.private_key, tls.certificate, tls.ca_cert)
+        connect.use_certificates(self._settings.southbound)
         given = vswitch.given_chassis_name(self._settings.chassis_name)
         try:
             idl = vswitch.VswitchIdl(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 from oslo_config import cfg
@@ -13,6 +14,31 @@ from ovsdbapp.backend.ovs_idl import vlog
 from ..errors import StartError
 
 LOG = logging.getLogger(__name__)
+
+_REPEAT_S = 600.0
+
+
+class _Once(logging.Filter):
+    """Let a message of the OVSDB library through once in ten minutes.
+
+    It logs some for each try to connect. At DEBUG all are let through.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._again: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether RECORD is logged."""
+        message, now = record.getMessage(), time.monotonic()
+        self._again = {m: at for m, at in self._again.items() if at > now}
+        if record.levelno <= logging.DEBUG:
+            return True
+        again = now + _REPEAT_S
+        return self._again.setdefault(message, again) == again
+
+
+_ONCE = _Once()
 
 
 def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
@@ -58,7 +84,9 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     # Whatever the level: a connection keeps the functions that it was
     # created with.
     vlog.use_python_logger()
-    logging.getLogger(vlog.__name__).setLevel(ovsdb_level)
+    library = logging.getLogger(vlog.__name__)
+    library.setLevel(ovsdb_level)
+    library.addFilter(_ONCE)
     try:
         log.setup(conf, program)
     # The libraries below oslo.log raise these for bad values.

@@ -7,14 +7,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from concurrent import futures
+from typing import Any, TypeVar
 
 from ovs import jsonrpc, poller
 from ovs.stream import Stream
 from ovsdbapp import exceptions
 from ovsdbapp.backend.ovs_idl import connection, idlutils
 
+from ..config.settings import Southbound
 from .streams import NAMES, host_of, words
 
 LOG = logging.getLogger(__name__)
@@ -42,53 +43,41 @@ def wait_for_database(
     and "" at the end. An attempt that hangs (the server accepts the
     connection and sends nothing) ends with STOP.
     """
-    logged = False
+    logged = set()
     report(f"connecting to {name} at {remote}")
     while not stop.is_set():
-        outcome = _Outcome(attempt)
-        if not outcome.wait(stop):
-            return None
-        if outcome.error is None:
+        outcome = _in_thread(attempt)
+        while not outcome.done():
+            futures.wait([outcome], _STOP_POLL_S)
+            if stop.is_set():
+                return None
+        error = outcome.exception()
+        if error is None:
             report("")
             LOG.info("connected to %s at %s", name, remote)
-            return outcome.result
-        report(f"{name} not reachable at {remote}: {outcome.error}")
-        if not logged:
-            LOG.warning(
-                "%s not reachable at %s, waiting for it: %s",
-                name,
-                remote,
-                outcome.error,
-            )
-            logged = True
+            return outcome.result()
+        reason = f"{name} not reachable at {remote}: {error}"
+        report(reason)
+        if reason not in logged:
+            logged.add(reason)
+            LOG.warning("%s; waiting for it", reason)
         stop.wait(RETRY_S)
     return None
 
 
-class _Outcome(Generic[T]):
-    """The result or the error of a call made in a thread of its own."""
+def _in_thread(call: Callable[[], T]) -> futures.Future[T]:
+    """Return what CALL will return or raise, in a thread of its own."""
+    outcome: futures.Future[T] = futures.Future()
 
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
-        self.result: T | None = None
-        self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
+    def run() -> None:
         try:
-            self.result = self._call()
+            outcome.set_result(call())
         # ovsdbapp raises a bare Exception when no server answers.
         except Exception as error:  # noqa: BLE001
-            self.error = error
+            outcome.set_exception(error)
 
-    def wait(self, stop: threading.Event) -> bool:
-        """Wait for the outcome; return False if STOP was set first."""
-        while self._thread.is_alive():
-            self._thread.join(_STOP_POLL_S)
-            if stop.is_set():
-                return False
-        return True
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
 
 
 def fetch_schema(remote: str, schema: str) -> Any:
@@ -187,16 +176,11 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
         rpc.close()
 
 
-def use_certificates(
-    private_key: Path | None, certificate: Path | None, authority: Path | None
-) -> None:
-    """Use these files for connections to `ssl:` remotes."""
-    if private_key is not None:
-        Stream.ssl_set_private_key_file(str(private_key))
-    if certificate is not None:
-        Stream.ssl_set_certificate_file(str(certificate))
-    if authority is not None:
-        Stream.ssl_set_ca_cert_file(str(authority))
+def use_certificates(files: Southbound) -> None:
+    """Use the files of these settings for connections to `ssl:` remotes."""
+    Stream.ssl_set_private_key_file(str(files.private_key))
+    Stream.ssl_set_certificate_file(str(files.certificate))
+    Stream.ssl_set_ca_cert_file(str(files.ca_cert))
 
 
 class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped

@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,7 +88,10 @@ def site(tmp_path_factory) -> Site:
     folder = tmp_path_factory.mktemp("streams")
     good, other = Authority(folder), Authority(folder, "other")
     files = {option: folder / option for option in OURS}
-    connect.use_certificates(*(files[option] for option in OURS))
+    names = ("private_key", "certificate", "ca_cert")
+    connect.use_certificates(
+        types.SimpleNamespace(**dict(zip(names, files.values(), strict=True)))
+    )
     made = Site(folder, good, other, good.issue("server"), files)
     made.put_right()
     return made

@@ -1,0 +1,196 @@
+"""A Southbound by name and TLS that moves and fails, under load.
+
+Each sort of failure by itself is in test_streams.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Loader, Sandbox, wait_for
+from sandbox.case import Host, wait_served
+from sandbox.daemons import Daemon
+from sandbox.ovn import SB_REMOTE
+from sandbox.processes import cpu_s
+from sandbox.tls import Authority, Identity, server
+
+NAME = "sb.example"
+PORT = 6651
+HOME, ELSEWHERE = "127.0.0.2", "127.0.0.3"
+OPTIONS = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
+SOON_S = 40.0
+
+
+@dataclasses.dataclass
+class Cloud:
+    """A served chassis and the relay of Southbound that it follows."""
+
+    box: Sandbox
+    authority: Authority
+    client: Identity
+    files: dict[str, Path]  # option -> the file that is configured
+    relay: Daemon
+    instance: Instance | None = None
+
+    def serve(self, host: str, identity: Identity | None = None) -> None:
+        """Have the relay at HOST alone; it shows IDENTITY."""
+        relay = relay_at(self.box, self.authority, host, identity)
+        if relay.name != self.relay.name:
+            relay.start()  # beside the old one
+        self.relay.kill()
+        self.relay = relay
+        relay.start()
+
+    def use(self, client: Identity) -> None:
+        """Put the files of CLIENT in place, as a renewal does."""
+        for option, file in zip(OPTIONS, client, strict=False):
+            self.files[option].write_bytes(file.read_bytes())
+
+    def check_follows(self) -> None:
+        """See a port that comes be served, and go again."""
+        port = self.box.neutron.create_port(self.instance.port.network)
+        (instance,) = self.box.plug([port])
+        wait_served(instance, timeout_s=SOON_S)
+        self.box.unplug([instance])
+        self.box.neutron.delete_port(port)
+
+    def wait_reason(self, reason: str) -> None:
+        """Wait until agent-status is not content because of REASON."""
+
+        def said() -> bool:
+            status = self.box.agent.status()
+            return status.returncode == 2 and reason in status.stdout
+
+        # Each look costs the agent some CPU.
+        wait_for(said, timeout_s=SOON_S, interval_s=0.5, what=reason)
+
+    @contextlib.contextmanager
+    def undisturbed(self, *, most_cpu: float = 0.05) -> Iterator[None]:
+        """Check that no request fails and the agent stays frugal.
+
+        It may use a share of MOST_CPU.
+        """
+        agent = self.box.agent
+        used, begun, logged = cpu_s(agent.pid), time.monotonic(), agent.mark()
+        with Loader([self.instance]) as load:
+            yield
+            used = cpu_s(agent.pid) - used
+            share = used / (time.monotonic() - begun)
+        assert load.requests > 20
+        assert load.failures == []
+        assert share < most_cpu
+        said = agent.log(logged)
+        assert "Traceback" not in said
+        assert len(said) < 10_000
+
+
+def relay_at(
+    box: Sandbox, authority: Authority, host: str, identity: Identity | None
+) -> Daemon:
+    return server(
+        box.folder,
+        f"{PORT}:{host}",
+        identity or authority.issue("server"),
+        authority.certificate,
+        database=f"relay:OVN_Southbound:{SB_REMOTE}",
+    )
+
+
+def set_addresses(*addresses: str) -> None:
+    """Give NAME its ADDRESSES, in this sandbox alone."""
+    file = Path("/etc/hosts")
+    lines = [x for x in file.read_text().splitlines() if NAME not in x]
+    lines += [f"{address} {NAME}" for address in addresses]
+    file.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def cloud(host: Host) -> Iterator[Cloud]:
+    box = host.sandbox()
+    authority = Authority(box.folder / "links")
+    client = authority.issue("client")
+    ours = authority.issue("ours")
+    files = dict(zip(OPTIONS, (*ours, authority.certificate), strict=True))
+    box.agent.configure(
+        {
+            ("ovs", "ovsdb_connection"): "tcp:localhost:6640",
+            ("ovn", "ovn_sb_connection"): f"ssl:{NAME}:{PORT}",
+            ("ovn", "ovsdb_retry_max_interval"): "2",
+            **{("ovn", name): str(path) for name, path in files.items()},
+        }
+    )
+    set_addresses("127.0.0.9", "::1", HOME)  # of which one is alive
+    relay = relay_at(box, authority, HOME, None)
+    made = Cloud(box, authority, client, files, relay)
+    try:
+        relay.start()
+        box.agent.start()
+        box.agent.wait_ready()
+        network = box.neutron.create_network("n")
+        made.instance = box.instance(box.neutron.create_port(network))
+        wait_served(made.instance)
+        yield made
+    finally:
+        made.relay.stop()
+        set_addresses()
+
+
+def test_check_knows_the_names(cloud):
+    """As the agent that is served by them does."""
+    agent = cloud.box.agent
+    done = subprocess.run(
+        [*agent.command(), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_database_moves_with_its_name(cloud):
+    """The old server goes; what comes then is followed."""
+    with cloud.undisturbed(most_cpu=1.0):
+        set_addresses(ELSEWHERE)
+        cloud.serve(ELSEWHERE)
+        cloud.check_follows()
+
+
+def test_half_of_a_renewal(cloud):
+    """The new certificate is there, and for some seconds not its key."""
+    key, certificate = (cloud.files[option] for option in OPTIONS[:2])
+    with cloud.undisturbed():
+        certificate.write_bytes(cloud.client.certificate.read_bytes())
+        cloud.serve(ELSEWHERE)
+        cloud.wait_reason(f"ovn_sb_private_key {key}: KEY_VALUES_MISMATCH")
+        cloud.use(cloud.client)
+        cloud.box.agent.wait_ready()
+    cloud.check_follows()
+
+
+def test_certificate_that_is_refused(cloud):
+    """The server's, then ours: the log has each reason once."""
+    agent, logged = cloud.box.agent, cloud.box.agent.mark()
+    other = Authority(cloud.box.folder / "other", "other")
+    stranger = other.issue("stranger")
+    refused = "certificate verify failed: "
+    refuses = f"it refuses ovn_sb_certificate {cloud.files[OPTIONS[1]]}: "
+    with cloud.undisturbed():
+        cloud.serve(ELSEWHERE, stranger)
+        cloud.wait_reason(refused)
+        cloud.use(stranger)
+        cloud.serve(ELSEWHERE)
+        cloud.wait_reason(refuses)
+        cloud.use(cloud.client)
+        agent.wait_ready()
+    warned = [x for x in agent.log(logged).splitlines() if "WARNING" in x]
+    for reason in (refused, refuses):
+        assert len([x for x in warned if reason in x]) == 1
+    cloud.check_follows()
