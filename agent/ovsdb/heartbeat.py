@@ -7,10 +7,12 @@ makes the agent look dead. Neutron's agents API defines and reads the keys.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
+import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from .southbound import Southbound
 
@@ -19,12 +21,16 @@ LOG = logging.getLogger(__name__)
 ID_KEY = "neutron:ovn-metadata-id"
 HEARTBEAT_KEY = "neutron:ovn-metadata-sb-cfg"
 BRIDGE_KEY = "neutron:ovn-bridge"
-# Keys of neutron-ovn-agent, which has metadata as an extension.
+# Keys of neutron-ovn-agent. It may run here for something else than metadata.
+# If it does not, they hide this agent from Neutron's agents API.
+SIBLING_HEARTBEAT_KEY = "neutron:ovn-neutron-agent-sb-cfg"
 SIBLING_KEYS = (
     "neutron:ovn-neutron-agent-id",
-    "neutron:ovn-neutron-agent-sb-cfg",
+    SIBLING_HEARTBEAT_KEY,
     "neutron:description-neutron-agent",
 )
+# Its keys go after so many times `agent_down_time` without a heartbeat.
+_DOWN_TIMES = 4
 
 # Neutron's namespace for chassis names that are no uuid.
 _NAMESPACE = uuid.UUID("d34bf9f6-da32-4871-9af8-15a4626b41ab")
@@ -72,6 +78,20 @@ def is_heartbeat_alone(missing: Collection[str]) -> bool:
     return set(missing) == {HEARTBEAT_KEY}
 
 
+def behind_since(
+    last: tuple[str, float], sb_cfg: str, *, nb_cfg: int, now: float
+) -> tuple[str, float]:
+    """Return SB_CFG, and since when it has been behind NB_CFG without a move.
+
+    LAST is what was returned before. An agent that is one behind may be
+    waiting, so that heartbeats spread out; Neutron has the same limit.
+    """
+    known, since = last
+    if nb_cfg - (int(sb_cfg) if sb_cfg.isdecimal() else 0) <= 1:
+        return sb_cfg, math.inf
+    return sb_cfg, min(since, now) if sb_cfg == known else now
+
+
 class Heartbeat:
     """Keeps the keys up to date, on its own thread.
 
@@ -98,8 +118,7 @@ class Heartbeat:
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._is_first = True
-        # The Chassis_Private row that the siblings' keys were removed from.
-        self._cleared: uuid.UUID | None = None
+        self._sibling = "", math.inf  # see `behind_since`
 
     def start(self) -> None:
         """Write now, then whenever there is something to write."""
@@ -177,29 +196,26 @@ class Heartbeat:
             return
         row, present = found
         missing = self._missing(present)
-        siblings = [key for key in SIBLING_KEYS if key in present]
-        if row == self._cleared:
-            # A sibling whose keys came back since then is alive.
-            siblings = []
-        if missing or siblings:
-            self._send(row, missing, siblings)
-        self._cleared = row
-
-    def _send(
-        self, row: uuid.UUID, missing: Mapping[str, str], gone: Iterable[str]
-    ) -> None:
+        gone = self._sibling_keys(present)
+        ours = "Chassis_Private", row
+        if not missing and not gone:
+            return
         with self._southbound.transaction(check_error=True) as txn:
             if missing:
-                txn.add(
-                    self._southbound.db_set(
-                        "Chassis_Private",
-                        row,
-                        ("external_ids", missing),
-                    )
-                )
-            for key in gone:
-                txn.add(
-                    self._southbound.db_remove(
-                        "Chassis_Private", row, "external_ids", key
-                    )
-                )
+                pair = "external_ids", missing
+                txn.add(self._southbound.db_set(*ours, pair))
+            if gone:
+                remove = self._southbound.db_remove
+                txn.add(remove(*ours, "external_ids", *gone))
+
+    def _sibling_keys(self, present: Mapping[str, str]) -> list[str]:
+        """Return the keys in PRESENT of a sibling that is dead for long."""
+        self._sibling = behind_since(
+            self._sibling,
+            present.get(SIBLING_HEARTBEAT_KEY, ""),
+            nb_cfg=self._nb_cfg(),
+            now=time.monotonic(),
+        )
+        ends_at = self._sibling[1] + _DOWN_TIMES * self._agent_down_time_s()
+        is_dead = time.monotonic() >= ends_at
+        return [key for key in SIBLING_KEYS if is_dead and key in present]

@@ -22,6 +22,7 @@ OVN_RUN = Path("/run/ovn")
 OVS_SOCKET = OVS_RUN / "db.sock"
 NB_SOCKET = OVN_RUN / "ovnnb_db.sock"
 OVS_REMOTE = "tcp:127.0.0.1:6640"
+NB_REMOTE = "tcp:127.0.0.1:6641"
 SB_REMOTE = "tcp:127.0.0.1:6642"
 BRIDGE = "br-int"
 

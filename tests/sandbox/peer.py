@@ -1,8 +1,8 @@
-"""Run Neutron's own agent here, to be compared with ours.
+"""Run Neutron's own agents here: beside ours, or to be compared with it.
 
-PyPI's neutron-ovn-metadata-agent, from a virtual environment of its own
-(`python -m sandbox.peer` makes it). It runs as root, which spares it every
-sudo and rootwrap.
+PyPI's neutron-ovn-metadata-agent and neutron-ovn-agent, from a virtual
+environment of their own (`python -m sandbox.peer` makes it). They run as
+root, which spares them every sudo and rootwrap.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from .waiting import wait_for
 ENVIRONMENT = "OVN_METADATA_PEER"  # path of the virtual environment
 VERSION = "29.0.0"
 REGISTERED = "neutron:ovn-metadata-id"  # in Chassis_Private.external_ids
+SUCCESSOR_REGISTERED = "neutron:ovn-neutron-agent-id"
 WORKERS = 2
 
 _DEFAULT_PREFIX = Path("/var/tmp/ovn-metadata-agent-neutron")
 _INSTALL_TIMEOUT_S = 900
 _PROGRAM = "neutron-ovn-metadata-agent"
+_SUCCESSOR = "neutron-ovn-agent"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OUTER_VETH = re.compile(r"tap[0-9a-f-]{10}0")
 _NAMESPACE_PREFIX = "ovnmeta-"
@@ -71,9 +73,16 @@ class NeutronAgent:
         prefix: Path | None = None,
         options: Options | None = None,
         shares: Agent | None = None,
+        extensions: str = "",
     ) -> None:
-        """Have files of its own, or those that it SHARES with ours."""
+        """Have files of its own, or those that it SHARES with ours.
+
+        With EXTENSIONS it is neutron-ovn-agent with these.
+        """
         self._shares = shares
+        program = _SUCCESSOR if extensions else _PROGRAM
+        self.name = program
+        self.registered = SUCCESSOR_REGISTERED if extensions else REGISTERED
         self.state_path = host.HOME if shares else folder / "peer"
         self.log_file = folder / "neutron-agent.log"
         self.socket = self.state_path / "metadata_proxy"
@@ -82,10 +91,12 @@ class NeutronAgent:
         self._ovn = chassis
         self._nova = nova
         self._options: dict[tuple[str, str], str] = dict(options or {})
+        if extensions:
+            self._options["agent", "extensions"] = extensions
         self._daemon = Daemon(
-            name=_PROGRAM,
+            name=program,
             command=(
-                str(self._prefix / "bin" / _PROGRAM),
+                str(self._prefix / "bin" / program),
                 *(
                     shares.config_arguments()
                     if shares
@@ -128,8 +139,9 @@ class NeutronAgent:
         """Write the configuration and start."""
         if not is_installed(self._prefix):
             raise RuntimeError(
-                f"no {_PROGRAM} in {self._prefix}: install neutron=={VERSION}"
-                f" in a virtual environment and name it in {ENVIRONMENT}"
+                f"no {self.name} in {self._prefix}: install "
+                f"neutron=={VERSION} in a virtual environment and name it in "
+                f"{ENVIRONMENT}"
             )
         self.state_path.mkdir(mode=0o755, exist_ok=True)
         if self._shares:
@@ -147,9 +159,9 @@ class NeutronAgent:
         def ready() -> bool:
             if not self._daemon.running:
                 raise RuntimeError(f"it ended: {self.log()[-3000:]}")
-            return REGISTERED in self.registration()
+            return self.registered in self.registration()
 
-        wait_for(ready, timeout_s=timeout_s, what=f"{_PROGRAM} that serves")
+        wait_for(ready, timeout_s=timeout_s, what=f"{self.name} that serves")
 
     def stop(self) -> None:
         """End the agent; its haproxies go on."""
@@ -163,7 +175,7 @@ class NeutronAgent:
         wait_for(
             lambda: not self.helpers(),
             timeout_s=20,
-            what=f"end of what {_PROGRAM} started",
+            what=f"end of what {self.name} started",
         )
         remove_traces(self._ovn)
         for file in sorted(self.state_path.rglob("*"), reverse=True):
@@ -212,7 +224,7 @@ class NeutronAgent:
         """Have the next registration show that this one started."""
         self._ovn.sbctl(
             *("--if-exists", "remove", "Chassis_Private"),
-            *(self._ovn.system_id, "external_ids", f'"{REGISTERED}"'),
+            *(self._ovn.system_id, "external_ids", f'"{self.registered}"'),
         )
 
     def _defaults(self) -> Options:
@@ -230,6 +242,7 @@ class NeutronAgent:
             ("AGENT", "root_helper"): "env",
             ("ovs", "ovsdb_connection"): ovn.OVS_REMOTE,
             ("ovn", "ovn_sb_connection"): ovn.SB_REMOTE,
+            ("ovn", "ovn_nb_connection"): ovn.NB_REMOTE,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 
 import pytest
@@ -74,6 +75,30 @@ def test_changed_keys(present, expected):
         present, chassis_name=NAME, bridge="br-int", nb_cfg=1
     )
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param([(0, "7", 7)], None, id="it is there"),
+        pytest.param([(0, "7", 8), (99, "7", 8)], None, id="it may wait"),
+        pytest.param([(0, "7", 9), (9, "7", 12)], 0, id="behind since"),
+        pytest.param([(0, "7", 9), (9, "8", 12)], 9, id="it has moved"),
+        pytest.param(
+            [(0, "7", 9), (5, "9", 9), (9, "9", 12)], 9, id="it was there"
+        ),
+        pytest.param([(0, "", 1)], None, id="it may be starting"),
+        pytest.param([(3, "", 2)], 3, id="an id alone"),
+        pytest.param([(3, "x", 2)], 3, id="no number"),
+        pytest.param([(0, "7", 1)], None, id="a new Northbound database"),
+    ],
+)
+def test_since_when_a_sibling_is_behind(seen, expected):
+    """SEEN: the time, its heartbeat and nb_cfg, one after the other."""
+    state = "", math.inf
+    for now, sb_cfg, nb_cfg in seen:
+        state = heartbeat.behind_since(state, sb_cfg, nb_cfg=nb_cfg, now=now)
+    assert state[1] == (math.inf if expected is None else expected)
 
 
 @pytest.mark.parametrize(
