@@ -1,7 +1,9 @@
 """From Neutron's own agent in place to ours, and back.
 
-Both have the same files and the same state_path. Networks are isolated and
-routed, with IPv4 and IPv6; every instance is asked for all the while.
+It is neutron-ovn-metadata-agent, or neutron-ovn-agent with the metadata
+extension. Both have the same files and the same state_path as ours. Networks
+are isolated and routed, with IPv4 and IPv6; every instance is asked for all
+the while.
 """
 
 from __future__ import annotations
@@ -183,9 +185,16 @@ def make_networks(box: Sandbox) -> list[Network]:
     return made
 
 
-@pytest.fixture(scope="module")
-def chassis(host) -> Iterator[Chassis]:
-    """Provide a chassis that either agent may serve, as the last test left."""
+@pytest.fixture(
+    scope="module",
+    params=["", "metadata"],
+    ids=["neutron-ovn-metadata-agent", "neutron-ovn-agent"],
+)
+def chassis(request, host) -> Iterator[Chassis]:
+    """Provide a chassis that either agent may serve, as the last test left.
+
+    The parameter has the extensions of neutron-ovn-agent.
+    """
     prefix = peer.default_prefix()
     if not peer.is_installed(prefix):
         pytest.skip(f"no Neutron in {prefix}: make peer")
@@ -193,7 +202,13 @@ def chassis(host) -> Iterator[Chassis]:
     command = box.agent.command()
     as_root = command[command.index("--init-groups") + 1 :]
     box.agent._daemon.command = as_root
-    theirs = peer.NeutronAgent(box.folder, box.ovn, box.nova, shares=box.agent)
+    theirs = peer.NeutronAgent(
+        box.folder,
+        box.ovn,
+        box.nova,
+        shares=box.agent,
+        extensions=request.param,
+    )
     networks = make_networks(box)
     ports = [box.neutron.create_port(n, name=n.name) for n in networks]
     try:
@@ -209,7 +224,7 @@ def test_ours_beside_theirs_takes_all_over_without_a_failure(chassis):
     chassis.start_theirs()
     box, kept = chassis.box, chassis.kept()
     plugged = ports_of(chassis)
-    registered = chassis.theirs.registration()[peer.REGISTERED]
+    registered = chassis.theirs.registration()[chassis.theirs.registered]
     with chassis.asked("ours beside theirs, then theirs stopped") as load:
         chassis.start_ours()
         # All is served, and its name is Neutron's until nobody needs it.
@@ -228,7 +243,9 @@ def test_ours_beside_theirs_takes_all_over_without_a_failure(chassis):
     for network in chassis.networks:
         before, after = plugged[network.id], ports_of(chassis)[network.id]
         assert before.items() <= after.items()
-    assert chassis.theirs.registration()[peer.REGISTERED] == registered
+    ids = chassis.theirs.registration()
+    assert ids[chassis.theirs.registered] == registered
+    assert peer.REGISTERED in ids
 
 
 def test_back_to_theirs(chassis):
