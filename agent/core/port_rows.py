@@ -41,6 +41,8 @@ _NETWORK_NAME = re.compile(r"neutron-(.+)")
 # Keystone's ids are made of.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}")
 _LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
+# What precedes the part of a problem that stays as ports come and go.
+SKIPPED = " skipped: datapath "
 _MAX_MTU = 65535
 _MIN_MTU = 68
 
@@ -293,6 +295,7 @@ def _read_ports(
     """
     networks: dict[str, _Network] = {}
     unserved: list[uuid.UUID | None] = []
+    foreign: dict[uuid.UUID | None, list[str]] = {}
     virtual = _virtual_addresses(rows, chassis)
     for row in rows:
         if not is_local(row, chassis):
@@ -301,10 +304,7 @@ def _read_ports(
         if network is None:
             unserved.append(row.datapath)
             if row.datapath_ids is not None or row.datapath is None:
-                problems.append(
-                    f"port {row.logical_port!r:.80} skipped: its datapath "
-                    f"{row.datapath} has no name of the form neutron-<uuid>"
-                )
+                foreign.setdefault(row.datapath, []).append(row.logical_port)
             continue
         try:
             port, left_out = parse_vif_port(row)
@@ -327,7 +327,19 @@ def _read_ports(
         )
         if row.datapath is not None:
             entry.datapaths.add(row.datapath)
+    problems += map(_foreign, foreign, foreign.values())
     return networks, unserved
+
+
+def _foreign(datapath: uuid.UUID | None, ports: list[str]) -> str:
+    """Return one problem for all PORTS of a DATAPATH that is not Neutron's.
+
+    Another CMS may have hundreds in the same database.
+    """
+    which = (
+        f"port {ports[0]!r:.80}" if len(ports) == 1 else f"{len(ports)} ports"
+    )
+    return f"{which}{SKIPPED}{datapath} has no name of the form neutron-<uuid>"
 
 
 def _virtual_addresses(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from ...privsep import names
 from ..config.settings import SpareNetworks
-from ..core import settling, spare
+from ..core import port_rows, settling, spare
 from ..model import (
     ChassisSnapshot,
     NetworkSnapshot,
@@ -126,8 +126,10 @@ class Snapshots:
             LOG.warning("%s The networks are still served", reason)
         reason = "ovn-northd has written nothing to OVN Southbound yet"
         status.waits_for("northd", "" if rows.is_filled else reason)
-        for problem in sorted({*rows.problems} - {*before.problems}):
-            LOG.warning("%s", problem)
+        known = {*map(_lasting, before.problems)}
+        for problem in rows.problems:
+            if _lasting(problem) not in known:
+                LOG.warning("%s", problem)
         status.rows(synced=rows.synced, problems=rows.problems)
 
     def take_vswitch(self, snapshot: VswitchSnapshot) -> None:
@@ -139,6 +141,12 @@ class Snapshots:
         renamed = snapshot.system_id != before.system_id
         if renamed or (self._settled.flapping and snapshot != before):
             self._queues.news.set()
+
+
+def _lasting(problem: str) -> str:
+    """Return PROBLEM without the number or the name of its ports."""
+    _, is_of_datapath, lasting = problem.partition(port_rows.SKIPPED)
+    return lasting if is_of_datapath else problem
 
 
 def _replugged_networks(

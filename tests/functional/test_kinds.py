@@ -595,6 +595,33 @@ def test_a_port_of_somebody_elses_switch_is_skipped(
     assert foreign_port in box.agent.status().stdout
 
 
+def test_many_ports_of_another_cms_are_one_line(box, case: Case):
+    """As Kube-OVN has them for its pods, requested on this host."""
+    pods, host = 100, box.ovn.system_id
+    words = ["ls-add", "pods"]
+    for number in range(pods):
+        words += ["--", "lsp-add", "pods", f"pod-{number}"]
+        words += ["--", "lsp-set-options", f"pod-{number}"]
+        words += [f"requested-chassis={host}"]
+    mark = box.agent.mark()
+    box.ovn.nbctl(*words)
+    try:
+        wait_for(
+            lambda: (
+                f"problem: {pods} ports skipped" in box.agent.status().stdout
+            ),
+            timeout_s=20,
+            what="the pods in agent-status",
+        )
+        case.instance(case.network("ours"))
+        said = box.agent.status().stdout
+        assert said.count("neutron-<uuid>") == 1
+        assert box.agent.log(mark).count("neutron-<uuid>") == 1
+        assert "pod-" not in said
+    finally:
+        box.ovn.nbctl("ls-del", "pods")
+
+
 # -------------------------------------------------------------- neighbours
 
 

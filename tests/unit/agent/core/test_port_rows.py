@@ -379,6 +379,30 @@ def test_a_bad_address_of_a_port_is_left_out_and_no_more(mac, addresses):
     assert ("(and 1 more)" in problem) is (not addresses)
 
 
+def test_ports_of_another_cms_are_one_problem():
+    """Kube-OVN and LXD have switches of their own in the same database."""
+    datapath = uuid.uuid4()
+    pods = [
+        dataclasses.replace(
+            VM_ISO,
+            logical_port=f"pod-{number}",
+            datapath=datapath,
+            datapath_ids={"name": "ovn-default", "logical-switch": "x"},
+            external_ids={"pod": "default/x"},
+        )
+        for number in range(100)
+    ]
+    snapshot, _ = snapshot_of(*pods, VM_ISO, LOCALPORT_ISO)
+    (problem,) = snapshot.problems
+    assert problem == (
+        f"100 ports skipped: datapath {datapath} has no name of the form "
+        f"neutron-<uuid>"
+    )
+    assert [*snapshot.networks] == [ISO]
+    (alone,) = snapshot_of(pods[7])[0].problems
+    assert alone.startswith(f"port 'pod-7' skipped: datapath {datapath} has")
+
+
 def test_allowed_address_pairs_are_known_apart():
     """As Neutron 29 writes them: the pair's own MAC stands in `mac` too."""
     (own,) = VM_ISO.mac

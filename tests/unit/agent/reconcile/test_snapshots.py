@@ -66,6 +66,27 @@ class Machine:
         return drain(self.queues.reconcile), drain(self.queues.revoke)
 
 
+def with_problems(*problems: str) -> ChassisSnapshot:
+    return dataclasses.replace(rows(), problems=problems)
+
+
+def test_a_problem_of_a_datapath_is_logged_once_as_its_ports_change(caplog):
+    machine = Machine()
+    text = f"skipped: datapath {FIRST} has no name"
+    other = f"7 ports skipped: datapath {SECOND} has no name"
+    with caplog.at_level("WARNING"):
+        for problems in (
+            (f"port 'a' {text}",),
+            (f"2 ports {text}",),
+            (f"100 ports {text}", other),
+            (f"port 'b' {text}", "port 'c' skipped: bad"),
+        ):
+            machine.snapshots.take_chassis(with_problems(*problems))
+    logged = [r.getMessage() for r in caplog.records]
+    assert logged == [f"port 'a' {text}", other, "port 'c' skipped: bad"]
+    assert f"port 'b' {text}" in machine.status.as_dict()["problems"]
+
+
 def drain(queue: WorkQueue) -> set[str]:
     found = set()
     while not queue.is_idle():
