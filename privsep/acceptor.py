@@ -20,10 +20,12 @@ import subprocess
 import sys
 
 from . import kernel
+from .signals import survive
 
 
 def main(name: str, uid: str, *command: str) -> int:
     """Accept connections until stdin ends; return the exit code."""
+    survive()
     signal.signal(signal.SIGCHLD, _bury)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{name}")

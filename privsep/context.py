@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
-from . import kernel
+from . import kernel, signals
 from .errors import NoRootError, PrivilegedError, sendable
 from .keyed_locks import KeyedLocks
 
@@ -106,6 +106,12 @@ class _Context(priv_context.PrivContext):
                 self.channel = _Channel(self._connection(), self)
             elif self.channel is None:
                 self.channel = _HelperChannel(self)
+
+    def set_client_mode(self, enabled: bool) -> None:  # noqa: FBT001
+        """Become a daemon, if not ENABLED."""
+        super().set_client_mode(enabled)
+        if not enabled:
+            signals.survive()
 
     def _connection(self) -> socket.socket:
         """Return a connection to root; raise OSError, PrivilegedError."""

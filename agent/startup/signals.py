@@ -1,4 +1,7 @@
-"""SIGTERM, SIGINT: stop. SIGHUP: read the configuration again."""
+"""SIGTERM, SIGINT, SIGQUIT: stop. SIGHUP: read the configuration again.
+
+SIGUSR2 prints the stacks of all threads on stderr; others are ignored.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from ...privsep.signals import survive
+
 LOG = logging.getLogger(__name__)
 
-_STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+_STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 class Signals:
@@ -27,17 +32,19 @@ class Signals:
         os.set_blocking(writer, False)
         # If the pipe is full, there are enough signals to act on.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        survive()
         signal.signal(signal.SIGHUP, _note)
 
     def start(
         self, *, stop: Callable[[], None], reload: Callable[[], None]
     ) -> None:
-        """Call STOP at SIGTERM and SIGINT, and RELOAD at SIGHUP."""
+        """Call STOP at a signal of _STOP, and RELOAD at SIGHUP."""
 
         def follow() -> None:
-            while _STOP.isdisjoint(os.read(self._reader, 4096)):
+            while _STOP.isdisjoint(numbers := os.read(self._reader, 4096)):
                 try:
-                    reload()
+                    if signal.SIGHUP in numbers:
+                        reload()
                 except Exception:  # the next signal must still work
                     LOG.exception("the configuration was not reloaded")
             stop()

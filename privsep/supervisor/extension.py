@@ -22,7 +22,7 @@ from supervisor import events
 from supervisor.options import UnhosedConfigParser
 from supervisor.xmlrpc import Faults, RPCError
 
-from .. import names
+from .. import names, signals
 from ..fleet import stale
 from ..settings import FLEET_DESCRIPTORS
 from .held import HeldSockets
@@ -222,6 +222,9 @@ def make_interface(supervisord: Any, **_config: Any) -> FleetInterface:
     address = os.environ.get("NOTIFY_SOCKET", "")
     os.environ.clear()  # no haproxy gets a variable of root's environment
     _allow_descriptors()
+    # Before supervisord's own: it shuts down at SIGQUIT, and opens its logs
+    # again at SIGUSR2.
+    signals.survive()
     if address:
         events.subscribe(
             events.SupervisorRunningEvent,

@@ -15,7 +15,7 @@ import pyroute2.netlink.exceptions
 import pytest
 from oslo_privsep import comm, daemon
 
-from ovn_metadata.privsep import context
+from ovn_metadata.privsep import context, signals
 from ovn_metadata.privsep.errors import InvalidArgumentError, PrivilegedError
 from ovn_metadata.privsep.namespace import calls as network
 
@@ -27,6 +27,7 @@ DEADLINE_S = 10
 def channel(monkeypatch) -> Iterator[daemon._ClientChannel]:
     """Provide the agent's end of a daemon that runs in a thread."""
     monkeypatch.setattr(context.default, "client_mode", False)
+    monkeypatch.setattr(signals, "survive", lambda: None)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         server = daemon.Daemon(comm.ServerChannel(theirs), context.default)

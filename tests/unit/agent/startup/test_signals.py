@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import signal
@@ -10,19 +11,23 @@ from collections.abc import Iterator
 import pytest
 
 from ovn_metadata.agent.startup.signals import Signals
+from ovn_metadata.privsep.signals import IGNORED
 
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, *IGNORED)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     signal.set_wakeup_fd(-1)
+    faulthandler.unregister(signal.SIGUSR2)
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "end", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+)
 def test_an_early_signal_counts_and_a_failed_reload_ends_nothing(end):
     done: queue.Queue[str] = queue.Queue()
 
@@ -36,5 +41,9 @@ def test_an_early_signal_counts_and_a_failed_reload_ends_nothing(end):
     assert done.get(timeout=10) == "reload"
     os.kill(os.getpid(), signal.SIGHUP)
     assert done.get(timeout=10) == "reload"
+    for number in {*IGNORED, signal.SIGUSR2} - {end, signal.SIGQUIT}:
+        os.kill(os.getpid(), number)
+    with pytest.raises(queue.Empty):
+        done.get(timeout=0.1)
     os.kill(os.getpid(), end)
     assert done.get(timeout=10) == "stop"

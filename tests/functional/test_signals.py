@@ -1,0 +1,69 @@
+"""Signals that nobody should send end nothing; SIGUSR2 gets a report."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from sandbox import Sandbox, wait_for
+from sandbox.case import Case, is_served
+from sandbox.processes import processes, send_signal
+
+STRAY = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+
+def pids(*kinds: str) -> dict[int, str]:
+    return {each.pid: each.kind for each in processes(*kinds)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("agent", STRAY),
+        ("privsep", (*STRAY, signal.SIGQUIT)),
+        ("supervisord", STRAY),
+    ],
+)
+def test_a_stray_signal_ends_nothing(
+    box: Sandbox, case: Case, kind: str, numbers: tuple[int, ...]
+):
+    instance = case.instance(case.network("signals"))
+    before = pids()
+    assert kind in before.values()
+    for number in numbers:
+        for pid in pids(kind):
+            send_signal(pid, number)
+    # A new network needs them all.
+    later = case.instance(case.network("later", "10.20.0.0/24"))
+    assert is_served(instance)
+    assert is_served(later)
+    assert before.items() <= pids().items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "function"),
+    [("agent", "_follow"), ("privsep", "loop")],
+)
+def test_a_report_has_the_stacks_of_all_threads(
+    box: Sandbox, kind: str, function: str
+):
+    mark = box.agent.mark()
+    (process,) = processes(kind)
+    send_signal(process.pid, signal.SIGUSR2)
+    wait_for(
+        lambda: f"in {function}" in box.agent.log(mark),
+        timeout_s=20,
+        what=f"the stack of {kind}",
+    )
+    assert "Thread 0x" in box.agent.log(mark)
+
+
+def test_quit_stops_the_agent_as_term_does(own_box: Sandbox):
+    own_box.agent.start()
+    own_box.agent.wait_ready()
+    haproxies = pids("haproxy")
+    send_signal(own_box.agent.pid, signal.SIGQUIT)
+    own_box.agent._daemon.wait()
+    assert "ends; the networks are still served" in own_box.agent.log()
+    assert pids("haproxy") == haproxies
