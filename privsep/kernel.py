@@ -14,7 +14,6 @@ from pathlib import Path
 from . import names
 
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
-_MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000  # <linux/mount.h>
 _SIOCETHTOOL = 0x8946  # <linux/sockios.h>
 _ETHTOOL_GTXCSUM = 0x16  # <linux/ethtool.h>
 _ETHTOOL_STXCSUM = 0x17
@@ -87,40 +86,12 @@ def entered(namespace: int) -> Iterator[None]:
         yield
 
 
-def make_namespace(name: str) -> None:
-    """Make the namespace NAME as ip-netns(8) does; raise OSError.
-
-    This thread does it. pyroute2 has a child do it, and gives up one that
-    takes more than 2 s, as it may while the kernel works on many links
-    (https://github.com/svinota/pyroute2/issues/1305). If this process is
-    killed, at most a file without a mount is left.
-    """
-    folder = names.NAMESPACE_FOLDER
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # As ip-netns(8) does: without the lock, two could each mount it.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The mount of a namespace must reach other mount namespaces, and its
-        # removal too.
-        if _mount(None, folder, _MS_SHARED | _MS_REC) != 0:
-            _check(_mount(folder, folder, _MS_BIND | _MS_REC), "mount")
-            _check(_mount(None, folder, _MS_SHARED | _MS_REC), "mount")
-    finally:
-        os.close(descriptor)
+@contextlib.contextmanager
+def new_namespace() -> Iterator[None]:
+    """Keep this thread in a network namespace of its own."""
     with _returning():
         _check(_libc.unshare(_CLONE_NEWNET), "unshare")
-        file = f"{folder}/{name}"
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
-        _check(_mount(_OWN_NAMESPACE, file, _MS_BIND), f"mount {file}")
-
-
-def _mount(source: str | None, target: str, flags: int) -> int:
-    """Return what mount(2) without a file system's type returns."""
-    what = source.encode() if source is not None else None
-    result: int = _libc.mount(
-        what, target.encode(), None, ctypes.c_ulong(flags), None
-    )
-    return result
+        yield
 
 
 def open_namespace(name: str) -> int:

@@ -164,14 +164,12 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
 def warnings() -> list[str]:
     """Return what a fleet that is started like this process would lack."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or hard >= HAPROXY_DESCRIPTORS:
-        return []
-    return [
+    warning = (
         f"at most {hard} file descriptors here: haproxies take fewer "
-        f"connections than they should, and supervisord fewer networks; set "
-        f"LimitNOFILE= (in a container: its ulimit nofile) to "
-        f"{FLEET_DESCRIPTORS}"
-    ]
+        f"connections, and supervisord fewer networks; set LimitNOFILE= (in a "
+        f"container: its ulimit nofile) to {FLEET_DESCRIPTORS}"
+    )
+    return [warning] if 0 <= hard < HAPROXY_DESCRIPTORS else []
 
 
 def existing(path: Path) -> list[str]:

@@ -103,11 +103,6 @@ class Sums:
         return new
 
     @property
-    def connections(self) -> int:
-        """How many connections the haproxy may have; 0 if unknown."""
-        return self._last.connections if self._last else 0
-
-    @property
     def over(self) -> tuple[str, ...]:
         """The sources that are over their share, sorted."""
         return tuple(sorted(self._over))

@@ -35,9 +35,10 @@ _NOVA_REFUSES = (
     "metadata_proxy_shared_secret the one in nova.conf [neutron]?"
 )
 _FEW_DESCRIPTORS = (
-    "too few file descriptors: {who} takes {limit} connections instead of "
-    "{wanted}; set LimitNOFILE= of ovn-metadata-fleet (in a container: its "
-    "ulimit nofile) to 65535 and restart it"
+    "too few file descriptors: the gateway takes {} connections instead of "
+    "{}, the networks maybe fewer too; set LimitNOFILE= of "
+    "ovn-metadata-fleet (in a container: its ulimit nofile) to 65535 and "
+    "restart it"
 )
 
 
@@ -83,7 +84,6 @@ class Watch(Poller):
             is_due |= network == names.GATEWAY
             if is_due and not self._stop.is_set():
                 self._poll_shares(network)
-        self._report_descriptors()
         if self._turn == 0:
             self._poll_nova()
 
@@ -105,24 +105,11 @@ class Watch(Poller):
                 " ".join(f"{what}={count}" for what, count in by_name.items()),
             )
         self._status.shares(network, by_name, over=sums.over)
-
-    def _report_descriptors(self) -> None:
-        """Report the haproxy that had to fit its connections to a limit."""
-        few = []
-        for network, sums in self._sums.items():
-            who, wanted = "a network", limits.NETWORK_CONNECTIONS
-            if network == names.GATEWAY:
-                who, wanted = "the gateway", limits.GATEWAY_CONNECTIONS
-            if 0 < sums.connections < wanted:
-                few.append((wanted, sums.connections, who))
-        problem = ""
-        if few:
-            wanted, limit, who = min(few)  # a network's first
-            problem = _FEW_DESCRIPTORS.format(
-                who=who, limit=limit, wanted=wanted
-            )
-        if self._status.trouble("descriptors", problem):
-            LOG.warning("%s", problem)
+        if network == names.GATEWAY:
+            has, wanted = counted.connections, limits.GATEWAY_CONNECTIONS
+            few = _FEW_DESCRIPTORS.format(has, wanted)
+            if self._status.trouble("descriptors", few * (0 < has < wanted)):
+                LOG.warning("%s", few)
 
     def _poll_nova(self) -> None:
         try:

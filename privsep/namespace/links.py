@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ..validate import IPInterface
 # <linux/if_addr.h>: use the address at once, without detection of
 # duplicates. A localport never leaves its chassis.
 _IFA_F_NODAD = 0x02
+# The first namespace makes a mount of the folder: one is enough.
+_folder_lock = threading.Lock()
 
 
 def ensure_namespace(name: str) -> tuple[int, bool]:
@@ -30,13 +33,18 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
 
     The second value is whether it was made. A file without a mount is what
     is left of a lost namespace; it is replaced.
+
+    This thread makes it. pyroute2's `create` has a child do it, and gives up
+    one that takes more than 2 s, as it may while the kernel works on many
+    links (https://github.com/svinota/pyroute2/issues/1305).
     """
     with contextlib.suppress(FileNotFoundError):
         if kernel.is_namespace(name):
             return kernel.open_namespace(name), False
         os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
     rootfiles.ensure_folder(Path(names.NAMESPACE_FOLDER))
-    kernel.make_namespace(name)
+    with kernel.new_namespace(), _folder_lock:
+        netns.attach(name, "thread-self")
     return kernel.open_namespace(name), True
 
 

@@ -26,29 +26,22 @@ NAMESPACE = {
 # Set for "all", for "default" (before there is a link: a link would give
 # itself addresses) and for the veth: of some the kernel uses the larger of
 # all's and the veth's, of others only the veth's.
-IPV4 = {
-    "arp_ignore": "0",
-    "arp_filter": "0",
-    "arp_announce": "0",
-    "arp_accept": "0",
-    "rp_filter": "0",
-    "forwarding": "0",
-    "accept_local": "0",
-    "route_localnet": "0",
-    "accept_redirects": "0",
-    "accept_source_route": "0",
-    "log_martians": "0",
-}
-IPV6 = {
-    "disable_ipv6": "0",
-    "addr_gen_mode": "1",  # none
-    "accept_ra": "0",
-    "accept_dad": "0",
-    "forwarding": "0",
-    "accept_redirects": "0",
-    "accept_source_route": "0",
-    "seg6_enabled": "0",
-}
+IPV4 = dict.fromkeys(
+    (
+        *("arp_ignore", "arp_filter", "arp_announce", "arp_accept"),
+        *("rp_filter", "forwarding", "accept_local", "route_localnet"),
+        *("accept_redirects", "accept_source_route", "log_martians"),
+    ),
+    "0",
+)
+IPV6 = dict.fromkeys(
+    (
+        *("disable_ipv6", "accept_ra", "accept_dad", "forwarding"),
+        *("accept_redirects", "accept_source_route", "seg6_enabled"),
+    ),
+    "0",
+)
+IPV6["addr_gen_mode"] = "1"  # none
 
 
 def ensure_namespace() -> set[str]:
