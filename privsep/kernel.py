@@ -8,7 +8,8 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from . import names
@@ -49,49 +50,44 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
-def _check(result: int, what: str) -> None:
-    """Raise the OSError of a call of libc that has returned RESULT."""
-    if result != 0:
+def _call(function: Callable[..., int], *arguments: int) -> None:
+    """Call FUNCTION of libc; raise OSError if it fails."""
+    if function(*arguments) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def _setns(descriptor: int) -> None:
-    _check(_libc.setns(descriptor, _CLONE_NEWNET), "setns")
+        raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
 
 
 @contextlib.contextmanager
-def _returning() -> Iterator[None]:
-    """Return this thread to the namespace it is in, at the end.
+def _elsewhere(
+    function: Callable[..., int], *arguments: int
+) -> Iterator[None]:
+    """Keep this thread where FUNCTION of libc brings it.
 
     The daemon runs calls in a pool of threads, so the return must not fail:
     the thread would serve its next call in the wrong namespace.
     """
     home = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield
-    finally:
+        _call(function, *arguments)
         try:
-            _setns(home)
-        except OSError:
-            os._exit(70)  # the agent starts a new daemon
+            yield
+        finally:
+            try:
+                _call(_libc.setns, home, _CLONE_NEWNET)
+            except OSError:
+                os._exit(70)  # the agent starts a new daemon
+    finally:
         os.close(home)
 
 
-@contextlib.contextmanager
-def entered(namespace: int) -> Iterator[None]:
+def entered(namespace: int) -> AbstractContextManager[None]:
     """Keep this thread in the network namespace open as NAMESPACE."""
-    with _returning():
-        _setns(namespace)
-        yield
+    return _elsewhere(_libc.setns, namespace, _CLONE_NEWNET)
 
 
-@contextlib.contextmanager
-def new_namespace() -> Iterator[None]:
+def new_namespace() -> AbstractContextManager[None]:
     """Keep this thread in a network namespace of its own."""
-    with _returning():
-        _check(_libc.unshare(_CLONE_NEWNET), "unshare")
-        yield
+    return _elsewhere(_libc.unshare, _CLONE_NEWNET)
 
 
 def open_namespace(name: str) -> int:
