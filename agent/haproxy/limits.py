@@ -54,6 +54,17 @@ _INSTANCE = 0
 _UPLOAD = 1
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"
+# The lines of a backend whose requests share connections to Nova. A server
+# with few processes or threads may serve nobody else while one of them has an
+# idle connection. So a connection is kept only while requests come at a rate
+# (each second) at which a new one for each would cost more than that.
+_SHARED_RATE = 200
+SHARED = (
+    "http-reuse always",
+    "default-server pool-purge-delay 100ms",
+    "http-request set-header Connection close "
+    f"if {{ be_sess_rate lt {_SHARED_RATE} }}",
+)
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
 _RETRY_AFTER_S = 1
 
@@ -164,7 +175,7 @@ class Lane:
         """Return the lines of this backend, without its servers."""
         lines = [f"timeout queue {_QUEUE_S}s"]
         if self.shares:
-            lines.append("http-reuse always")
+            lines += SHARED
         else:
             lines += ["option http-server-close", "http-reuse never"]
         if self.name == _UPLOAD_LANE:

@@ -200,7 +200,7 @@ backlog {backlog}
 
 backend nova
     balance leastconn
-    http-reuse always
+{_block(limits.SHARED)}
 {_retries(_NOVA_RETRIES)}
 {shared}
 

@@ -32,6 +32,11 @@ class Message:
         """Return the values of the header NAME."""
         return [value for key, value in self.fields if key == name]
 
+    def is_last(self) -> bool:
+        """Tell whether its connection ends after it."""
+        kept = self.line.endswith(b"1.1") or self.values("connection") != []
+        return not kept or self.values("connection") == ["close"]
+
     def claims(self) -> list[tuple[str, str]]:
         """Return the headers of identity, sorted."""
         return sorted(pair for pair in self.fields if pair[0] in IDENTITY)
@@ -64,9 +69,11 @@ def read_strictly(stream: bytes, host: str) -> Iterator[Message]:
         if lengths or not line.startswith(b"GET "):
             # Whatever a server makes of the rest, nobody comes behind it.
             assert number == 0, "shares its connection"
-            assert message.values("connection") == ["close"]
+            assert message.is_last(), fields
             (length,) = lengths or ["0"]
             assert _LENGTH.fullmatch(length), length
             assert len(stream) <= int(length), stream
             stream = b""
+        if message.is_last():
+            assert stream == b"", "goes on after its end"
         yield message

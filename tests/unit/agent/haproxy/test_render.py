@@ -291,6 +291,7 @@ def test_what_may_hide_a_request_shares_no_connection():
     head, _, alone = text.partition("\nbackend nova-alone\n")
     _, _, shared = head.partition("\nbackend nova\n")
     assert "http-reuse always" in shared
+    assert "set-header Connection close if { be_sess_rate lt " in shared
     assert "http-reuse never" in alone
     assert "option http-server-close" in alone
     assert "use_backend nova-alone unless { method GET } " in head

@@ -1,0 +1,57 @@
+"""Nova's metadata API behind real servers: what they see, whom they serve."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sandbox import Sandbox
+from sandbox.wsgi import ADDRESS, Cloud
+
+
+@pytest.fixture(scope="module")
+def cloud(module_box: Sandbox) -> Cloud:
+    return Cloud(module_box)
+
+
+def seconds_to_ask(port: int) -> float:
+    """Return how long another host's request takes at Nova's server."""
+    begun = time.monotonic()
+    client = http.client.HTTPConnection(ADDRESS, port, timeout=30)
+    with contextlib.closing(client):
+        client.request("GET", "/", headers={"Connection": "close"})
+        assert client.getresponse().read() == b""
+    return time.monotonic() - begun
+
+
+def test_idle_instances_hold_none_of_novas_processes(cloud: Cloud):
+    """It has two, and three instances keep their connections."""
+    with cloud.nova("uwsgi") as server, contextlib.ExitStack() as links:
+        took = []
+        for _ in range(3):
+            for one in cloud.instances:
+                link = links.enter_context(one.connect())
+                link.sendall(b"GET /latest/x HTTP/1.1\r\nHost: m\r\n\r\n")
+                assert link.recv(65536).startswith(b"HTTP/1.1 200 ")
+            took.append(seconds_to_ask(server.port))
+    assert statistics.median(took) < 1
+
+
+def test_busy_instances_are_all_served_by_two_processes(cloud: Cloud):
+    """Each request takes 5 ms, so all 160 take 0.4 s."""
+    with (
+        cloud.nova("uwsgi", delay_s=0.005),
+        ThreadPoolExecutor(16) as pool,
+    ):
+        asked = [
+            pool.submit(cloud.instances[number % 3].fetch, timeout=30)
+            for number in range(160)
+        ]
+        answers = [one.result() for one in asked]
+    assert {answer.status for answer in answers} == {200}
+    assert max(answer.seconds for answer in answers) < 4
