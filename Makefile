@@ -50,7 +50,7 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check options unit packaging functional continuity soak bench \
+.PHONY: help demo test check options unit packaging functional continuity lottery soak bench \
     upgrade boot boots ansible suite deb dist dist-check image container picture matrix \
     packages peer guest venv clean
 
@@ -109,6 +109,11 @@ upgrade: packages venv ## from the commit FROM to this checkout under load, and 
 	@tar -C $(FROM_CHECKOUT) -xf $(FROM_CHECKOUT)/.tar
 	@OVN_METADATA_FROM=$(FROM_CHECKOUT) $(SANDBOX) \
 	    $(VENV)/bin/python -Im pytest -q tests/functional/test_upgrade.py $(ARGS)
+
+lottery: packages venv ## 100,000 drawn requests to three servers: LOTTERY_SEED=12
+	$(STEP) "what nobody would write, to servers that differ"
+	@LOTTERY_REQUESTS=100000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q \
+	    tests/functional/test_lottery.py $(ARGS)
 
 soak: packages venv ## 2,000 networks come and go: memory, descriptors
 	$(STEP) "networks come and go"

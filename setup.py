@@ -19,6 +19,8 @@ REQUIREMENTS = [
     "supervisor>=4.2.5",
 ]
 TEST_REQUIREMENTS = [
+    "gunicorn",
+    "httptools",
     "hypothesis",
     "import-linter",
     "jinja2",
@@ -27,6 +29,7 @@ TEST_REQUIREMENTS = [
     "pytest-xdist",
     "ruff",
     "types-psutil",
+    "uvicorn",
 ]
 
 # Below <prefix>/etc what goes to /etc as it is; below <prefix>/share what
