@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from ..privsep import context
-from ..privsep.errors import PrivilegedError
+from ..privsep.errors import PrivilegedError, sentence
 from ..privsep.settings import FleetSettings
 from .commands import check
 from .config.options import version
@@ -45,10 +45,8 @@ def main() -> int:
         return 1
     try:
         _serve(configuration, fleet, signals, lock)
-    except (AgentError, PrivilegedError) as error:
-        failure = str(error)
-    except OSError as error:
-        failure = f"{type(error).__name__}: {error}"
+    except (AgentError, PrivilegedError, OSError) as error:
+        failure = sentence(error)
     else:
         LOG.info("%s ends; the networks are still served", PROGRAM)
         return 0

@@ -23,8 +23,7 @@ from .reconcile.workqueue import Queues
 
 LOG = logging.getLogger(__name__)
 
-# How often the state of the haproxies is checked. supervisord restarts them by
-# itself; the check is for those that it gave up, and for supervisord itself.
+# How often supervisord is checked.
 FLEET_INTERVAL_S = 5.0
 
 

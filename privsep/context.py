@@ -82,9 +82,11 @@ class _Channel(daemon._ClientChannel):
         try:
             reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
         except OSError:
-            raise PrivilegedError("it ended before it answered") from None
+            raise PrivilegedError(
+                "the privileged daemon ended before it answered; see its log"
+            ) from None
         if reply[0] != comm.Message.PONG:
-            raise PrivilegedError("it does not answer")
+            raise PrivilegedError(_HANGS)
 
 
 class _HelperChannel(_Channel, daemon.RootwrapClientChannel):
@@ -177,8 +179,8 @@ def entrypoint(
         @functools.wraps(func)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if default.client_mode:
-                ensure_daemon()
                 try:
+                    ensure_daemon()
                     return remote(*args, **kwargs)
                 except comm.PrivsepTimeout:  # has no text
                     raise PrivilegedError(_HANGS) from None

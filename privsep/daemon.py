@@ -21,6 +21,7 @@ from oslo_config import cfg
 from oslo_privsep import comm, daemon
 
 from . import context, kernel
+from .errors import sentence
 
 LOG = logging.getLogger(f"{__package__}.daemon")  # as __main__ too
 _ERRORS = (cfg.Error, daemon.FailedToDropPrivileges, OSError)
@@ -57,7 +58,7 @@ def _serve(channel: comm.ServerChannel, files: list[str]) -> int:
     except _ERRORS as error:
         with contextlib.suppress(OSError):
             LOG.critical("the privileged daemon does not start: %s", error)
-        return _failed(str(error))
+        return _failed(sentence(error))
     return 0
 
 

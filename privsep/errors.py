@@ -4,7 +4,25 @@ oslo.privsep sends an exception as its class and `args`, and rebuilds it as
 `cls(*args)`: the `__init__` of each class here takes exactly its one text.
 """
 
+import errno
+import os
+
 _PLAIN = (str, bytes, int, float, type(None))
+_NO_RIGHT = "let its user do that (docs/how-to/confinement.md)"
+# What an operator can do about an error of the system, or of a class.
+_REMEDIES: dict[object, str] = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EAGAIN: "too many processes, or a full queue: raise TasksMax",
+    errno.ECONNREFUSED: "no process listens there: start it",
+    errno.EMFILE: "raise LimitNOFILE of its unit",
+    errno.ENOMEM: "free memory, or raise MemoryMax of its unit",
+    errno.ENOSPC: "free room there",
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: "make it writable",
+    "TimeoutError": "is it stopped or overloaded?",
+    "TimeoutException": "is that ovsdb-server stopped or overloaded?",
+}
+_OTHER = "if that lasts, see the log, with debug = true"
 
 
 class PrivilegedError(Exception):
@@ -34,6 +52,23 @@ class NoRootError(PrivilegedError):
     """No daemon can be started any more; only a restart of the agent helps."""
 
 
+def sentence(error: BaseException) -> str:
+    """Return what happened and what to do, as our own errors say it."""
+    kind, words = type(error), " ".join(str(error).split())
+    is_ours = kind.__module__.startswith("ovn_metadata.")
+    if words and (is_ours or kind is ConnectionError):
+        return words
+    key: object = kind.__name__
+    is_system = isinstance(error, OSError) or key == "NetlinkError"
+    if is_system and len(error.args) > 1:
+        key, said = error.args[:2]
+        said = said or os.strerror(error.args[0])
+        words = ": ".join(filter(None, (getattr(error, "filename", ""), said)))
+    elif kind is not TimeoutError or not words:
+        words = f"{key}: {words or 'no reason'}"
+    return words if "; " in words else f"{words}; {_REMEDIES.get(key, _OTHER)}"
+
+
 def sendable(error: Exception) -> Exception:
     """Return ERROR if the agent can rebuild it, else one with its text.
 
@@ -48,4 +83,4 @@ def sendable(error: Exception) -> Exception:
     plain = all(isinstance(argument, _PLAIN) for argument in error.args)
     if plain and rebuilt == str(error):
         return error
-    return PrivilegedError(f"{type(error).__name__}: {error}")
+    return PrivilegedError(sentence(error))

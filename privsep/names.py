@@ -20,6 +20,8 @@ FLEET_PROTOCOL = 4
 LISTENERS_MARK = "LISTEN_FDS"
 LISTENER_V4 = 3
 LISTENER_V6 = 4
+# A line in the log of each haproxy, before what it prints.
+STARTS = "[fleet] haproxy starts"
 GATEWAY_SOCKET = "gateway.sock"  # in the fleet's own folder
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

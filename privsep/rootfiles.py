@@ -9,10 +9,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import names
 from .errors import SettingsError
 from .places import Folder
 
 _TAIL_BYTES = 4000
+# Without /dev/log haproxy works all the same.
+_NO_REASON = re.compile(
+    r"^\[(NOTICE|WARNING)\]|sendmsg\(\)/writev\(\) failed in logger"
+)
 
 
 def ensure_folder(path: Path) -> None:
@@ -119,8 +124,8 @@ def write_if_different(path: Path, text: str) -> bool:
 def last_complaint(path: Path) -> str:
     """Return why a haproxy last ended, by its log in PATH.
 
-    That is the first alert of its last start, without its pid; else the
-    last line; "" if there is none. It is printable.
+    That is the first alert since its last start that printed something,
+    without its pid; else the last line; "" if there is none. It is printable.
     """
     try:
         with open(path, "rb") as file:
@@ -128,10 +133,13 @@ def last_complaint(path: Path) -> str:
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    last_start = text.rpartition("haproxy version is")[2]
-    lines = [line for line in last_start.split("\n") if line.strip()]
-    alerts = [line for line in lines if line.startswith("[ALERT]")]
-    line = (alerts or lines[-1:] or [""])[0]
+    line = ""
+    for start in text.split(names.STARTS):
+        lines = [each for each in start.split("\n") if each.strip()]
+        said = [each for each in lines if not _NO_REASON.search(each)]
+        alerts = [each for each in said if each.startswith("[ALERT]")]
+        if lines:
+            line = (alerts or said[-1:] or [""])[0]
     line = re.sub(r"\s*\(\d+\) :", "", line)
     return "".join(c if c.isprintable() else " " for c in line).strip()
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from ...privsep import settings as fleet_settings
-from ...privsep.errors import PrivilegedError
+from ...privsep.errors import PrivilegedError, sentence
 from ..config import logs, options
 from ..config.settings import NovaEndpoint, Settings
 from ..errors import AgentError, StartError
@@ -113,9 +113,9 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
         ids, bridges = _query_vswitch(remote)
     except OSError as error:
         yield (
-            f"Open vSwitch at {remote} ([ovs] ovsdb_connection): {error}; "
-            f"install and start Open vSwitch and OVN's ovn-controller "
-            f"(Debian: openvswitch-switch, ovn-host)"
+            f"Open vSwitch at {remote} ([ovs] ovsdb_connection): "
+            f"{sentence(error)}; install and start Open vSwitch and OVN's "
+            f"ovn-controller (Debian: openvswitch-switch, ovn-host)"
         )
         return
     chassis = vswitch.given_chassis_name(settings.chassis_name)
@@ -138,7 +138,8 @@ def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
         (found,) = connect.transact(remote, southbound.SCHEMA, [query])
     except OSError as error:
         yield (
-            f"OVN Southbound at {remote} ([ovn] ovn_sb_connection): {error}"
+            f"OVN Southbound at {remote} ([ovn] ovn_sb_connection): "
+            f"{sentence(error)}"
         )
         return
     if not found["rows"]:
@@ -170,5 +171,5 @@ def _silent_nova(endpoint: NovaEndpoint) -> Iterator[str]:
     except (OSError, UnicodeError) as error:
         yield (
             f"Nova's metadata API at {endpoint.host} port {endpoint.port} "
-            f"(nova_metadata_host): {error}"
+            f"(nova_metadata_host): {sentence(error)}"
         )

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ...privsep import context, names
 from ...privsep import settings as fleet_settings
-from ...privsep.errors import PrivilegedError
+from ...privsep.errors import PrivilegedError, sentence
 from .. import unixsocket
 from ..config import options
 from ..config.settings import Settings
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         lines, code = _run(_settings(rest), dry=dry)
     except (AgentError, PrivilegedError, OSError) as error:
-        print(f"{PROGRAM}: {_reason(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: {sentence(error)}", file=sys.stderr)
         return FAILED
     finally:
         context.stop_daemon()
@@ -157,7 +157,7 @@ class Cleanup:
         # ovsdbapp raises a bare Exception when no server answers.
         except Exception as error:  # noqa: BLE001
             self._unseen += [
-                f"Open vSwitch at {remote}: {error}",
+                f"Open vSwitch at {remote}: {sentence(error)}",
                 "the registration in OVN Southbound: system-id is not known",
             ]
             return None
@@ -229,7 +229,7 @@ class Cleanup:
                 return registration.read(self._southbound, self._snapshot)
             except OSError as error:
                 self._unseen.append(
-                    f"OVN Southbound at {self._southbound}: {error}"
+                    f"OVN Southbound at {self._southbound}: {sentence(error)}"
                 )
         return set(), set()
 
@@ -260,7 +260,7 @@ class Cleanup:
                 act()
             # Whatever it is: the report has it, and the rest is removed.
             except Exception as error:  # noqa: BLE001
-                errors[name] = _reason(error)
+                errors[name] = sentence(error)
 
         with ThreadPoolExecutor(self._settings.reconcile_workers) as pool:
             for network in found.networks:
@@ -277,11 +277,6 @@ class Cleanup:
         for name, act in found.others.items():
             attempt(name, act)
         return errors
-
-
-def _reason(error: Exception) -> str:
-    known = isinstance(error, AgentError | PrivilegedError)
-    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

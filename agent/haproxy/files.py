@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...privsep import names
+from ...privsep.errors import sentence
 from ..errors import HaproxyError
 
 # Only the fleet's group may read them (a file gets its folder's group): a map
@@ -73,7 +74,7 @@ def check(path: Path, haproxy: str) -> None:
                 check=False,
             )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HaproxyError(f"{haproxy} -c: {error}") from None
+        raise HaproxyError(f"{haproxy} -c: {sentence(error)}") from None
     if result.returncode != 0:
         text = re.sub(
             r"\s*\(\d+\) :", "", result.stdout.decode(errors="replace")

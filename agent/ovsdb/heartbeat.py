@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 
+from ...privsep.errors import sentence
 from .southbound import Southbound
 
 LOG = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Heartbeat:
             except Exception as error:  # noqa: BLE001
                 problem = (
                     f"Neutron may show the agent dead, its heartbeat in "
-                    f"Chassis_Private is not written: {error}"
+                    f"Chassis_Private is not written: {sentence(error)}"
                 )
                 if self._report(problem):
                     LOG.warning("%s", problem)

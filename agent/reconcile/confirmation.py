@@ -7,23 +7,19 @@ that arrive from then on are held, and answered 503.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Mapping
 
+from ..errors import HaproxyError
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
 from ..monitor.poller import Poller
 from .site import Site
 from .snapshots import Snapshots
 
-LOG = logging.getLogger(__name__)
-
 _INTERVAL_S = 0.5
-# A gateway that restarts causes a few failures. Only so many in a row are
-# reported.
-_FAILURES = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,27 +79,14 @@ class Confirmation(Poller):
     ) -> None:
         super().__init__("confirmation", _INTERVAL_S)
         self._haproxies = site.haproxies
-        self._status = site.status
         self._snapshots = snapshots
         self._read_until_ms = read_until_ms
         self._last = Reading(time.monotonic())
-        self._failures = 0  # in a row
 
     def poll(self) -> None:
-        """Confirm; report that it fails once it has failed often enough."""
-        problem = ""
-        try:
+        """Confirm; `Watch` finds a gateway that does not answer."""
+        with contextlib.suppress(OSError, HaproxyError):
             self._confirm()
-            self._failures = 0
-        except Exception as error:  # noqa: BLE001
-            self._failures += 1
-            if self._failures >= _FAILURES:
-                problem = (
-                    f"an address that belongs to no instance gets 503 instead "
-                    f"of 404, because the gateway can't be reached: {error}"
-                )
-        if self._status.trouble("confirmation", problem):
-            LOG.warning("%s", problem)
 
     def _confirm(self) -> None:
         # READ_MS is read before the queue. Rows that arrive in between are in

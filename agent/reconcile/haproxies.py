@@ -133,13 +133,10 @@ class Haproxies:
             # answer. The socket was removed; a reload does not make it.
             program = self._privileged.ensure_program(network, renew=True)
         if program["state"] == "failing":
-            raise HaproxyError(
-                f"its haproxy ends right after its start; its log says: "
-                f"{program['complaint']}"
-            )
+            raise _ends_at_once(program)
         is_new = program["state"] == "started"
         if running != digest:
-            if not is_new:
+            if running == "":
                 # After a clock went back, files seem to be newer than it.
                 self.places.config(network).touch()
             # A process that was started just now reads the new files.
@@ -305,9 +302,19 @@ class Haproxies:
                 self._privileged.reload_program(network)
                 reload, is_asked = False, True
             if time.monotonic() > deadline:
-                if is_asked:
-                    self._privileged.ensure_program(network, renew=True)
+                program = self._privileged.ensure_program(
+                    network, renew=is_asked
+                )
+                if program["complaint"]:
+                    raise _ends_at_once(program)
                 raise HaproxyError(
                     "its haproxy does not answer with its new configuration"
                 )
             time.sleep(_ANSWER_POLL_S)
+
+
+def _ends_at_once(program: Program) -> HaproxyError:
+    why = f"its log says: {program['complaint']}"
+    if not program["complaint"]:
+        why = "it logged no reason; was it killed?"
+    return HaproxyError(f"its haproxy ends right after its start; {why}")

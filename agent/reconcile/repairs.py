@@ -6,14 +6,12 @@ import logging
 from collections.abc import Callable
 
 from ...privsep import kernel, names
-from ...privsep.errors import NoRootError
+from ...privsep.errors import NoRootError, sentence
 from .site import Site
 from .workers import Workers
 from .workqueue import Queues
 
 LOG = logging.getLogger(__name__)
-
-_GOOD = ("RUNNING", "STARTING")
 
 
 class Repairs:
@@ -33,7 +31,7 @@ class Repairs:
         return done
 
     def check_fleet(self) -> None:
-        """Ensure supervisord runs; queue the haproxies that it gave up."""
+        """Ensure supervisord runs; queue the gateway if it was restarted."""
         self._try(self._check_fleet, "the fleet does not answer")
 
     def _check_fleet(self) -> None:
@@ -43,10 +41,6 @@ class Repairs:
         if gateway_pid != self._gateway_pid:
             self._gateway_pid = gateway_pid
             self._queue.add(names.GATEWAY)
-        # Networks whose reconcile failed are retried by the queue already.
-        for key in self._site.status.served_networks():
-            if programs.get(key, {}).get("state") not in _GOOD:
-                self._queue.add(key)
 
     def _try(self, work: Callable[[], None], what: str) -> bool:
         """Do WORK; on failure log once that WHAT. The caller tries again.
@@ -60,7 +54,7 @@ class Repairs:
         except NoRootError:
             raise
         except Exception as error:  # noqa: BLE001
-            problem = f"{what}: {error}"
+            problem = f"{what}: {sentence(error)}"
         if self._site.status.trouble(what, problem):
             LOG.warning("%s", problem)
         return not problem

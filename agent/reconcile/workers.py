@@ -6,8 +6,7 @@ import logging
 import threading
 
 from ...privsep import names
-from ...privsep.errors import FleetError, PrivilegedError
-from ..errors import AgentError
+from ...privsep.errors import FleetError, sentence
 from ..monitor.status import Status
 from .gateway import Gateway
 from .network import Reconciler
@@ -115,9 +114,7 @@ class Workers:
             LOG.debug("network=%s failed", key, exc_info=True)
             if isinstance(error, FleetError):
                 self._queues.news.set()  # the service then checks supervisord
-            if isinstance(error, AgentError | PrivilegedError):
-                return str(error)
-            return f"{type(error).__name__}: {error}"
+            return sentence(error)
         return ""
 
     def _note_first_pass(self) -> None:

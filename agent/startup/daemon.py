@@ -23,7 +23,7 @@ from oslo_config import cfg
 from oslo_privsep import daemon
 
 from ...privsep import context, kernel
-from ...privsep.errors import PrivilegedError
+from ...privsep.errors import PrivilegedError, sentence
 from ..config.settings import Settings
 from ..config.sources import may_exist
 from ..errors import StartError
@@ -81,7 +81,8 @@ def start_daemon() -> None:
         context.ensure_daemon()
     except (daemon.FailedToDropPrivileges, OSError, PrivilegedError) as error:
         raise StartError(
-            f"the privileged daemon did not start: {error}; {_remedy()}"
+            f"the privileged daemon did not start: {sentence(error)}; "
+            f"{_remedy()}"
         ) from None
 
 

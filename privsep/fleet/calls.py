@@ -13,7 +13,7 @@ from supervisor.xmlrpc import Faults
 from .. import names, rootfiles, validate
 from .. import settings as privileged
 from ..context import entrypoint
-from ..errors import FleetError, SettingsError
+from ..errors import FleetError, SettingsError, sentence
 from ..places import OLD_FOLDER
 from ..settings import FleetSettings
 from . import program
@@ -124,8 +124,9 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
 
     Returns `state`: "running"; "starting", which lasts a second; "started"
     if it had to be added, replaced or started; "failing" if it ended too
-    soon and supervisord waits before its next try: `complaint` is then what
-    it logged. Whether it serves, the caller sees on the stats socket.
+    soon and supervisord waits before its next try. `complaint` is what it
+    logged when it ended last; "" for one that runs. Whether it serves, the
+    caller sees on the stats socket.
     """
     settings = read_settings()
     network = validate.program(network)
@@ -141,10 +142,12 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         if info is None or renew or not rpc.call("fleet.is_as_written", name):
             rpc.call("fleet.start", name, renew)
             return {"state": "started", "complaint": ""}
-        if info["statename"] in ("STARTING", "RUNNING"):
-            return {"state": info["statename"].lower(), "complaint": ""}
+        if info["statename"] == "RUNNING":
+            return {"state": "running", "complaint": ""}
         log = settings.logs / f"{network}.log"
         complaint = rootfiles.last_complaint(log)
+        if info["statename"] == "STARTING":
+            return {"state": "starting", "complaint": complaint}
         if info["statename"] == "BACKOFF":
             return {"state": "failing", "complaint": complaint}
         _start(rpc, name)
@@ -264,4 +267,6 @@ def _supervisord(settings: FleetSettings) -> Iterator[Supervisord]:
         try:
             yield rpc
         except (ConnectionError, FileNotFoundError) as error:
-            raise FleetError(f"supervisord does not answer: {error}") from None
+            raise FleetError(
+                f"supervisord does not answer: {sentence(error)}"
+            ) from None

@@ -16,7 +16,7 @@ from supervisor.xmlrpc import (
 )
 
 from .. import names
-from ..errors import FleetError
+from ..errors import FleetError, sentence
 from ..settings import FleetSettings
 
 # Shorter than the time after which the agent gives up a call, and longer than
@@ -114,10 +114,10 @@ class Supervisord:
             ) from None
         except http.client.HTTPException as error:
             raise FleetError(
-                f"supervisord closed the connection: {error!r}"
+                f"supervisord closed the connection: {sentence(error)}"
             ) from None
         except (xmlrpc.client.Error, ExpatError) as error:
-            raise FleetError(f"supervisord: {error}") from None
+            raise FleetError(f"supervisord: {sentence(error)}") from None
 
     def info(self, name: str) -> dict[str, Any] | None:
         """Return the state of the program NAME; None if it is unknown."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import settings
-from ..errors import PrivilegedError
+from ..errors import PrivilegedError, sentence
 from ..fleet import program, start
 
 
@@ -42,7 +42,7 @@ def main() -> int:
             return 0
         start.write_configuration(fleet_settings)
     except (PrivilegedError, OSError) as error:
-        print(f"ovn-metadata-fleet: {error}", file=sys.stderr)
+        print(f"ovn-metadata-fleet: {sentence(error)}", file=sys.stderr)
         return 1
     command = program.supervisord_command(fleet_settings, "--nodaemon")
     return _become(command)

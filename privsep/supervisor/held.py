@@ -177,6 +177,7 @@ def _prepare_descriptors(
     options = process.config.options
     options.minfds = 0  # it would close them one by one
     type(process)._prepare_child_fds(process)
+    os.write(1, f"{names.STARTS}\n".encode())
     # First to higher numbers, so that none overwrites another one.
     after = names.LISTENER_V6 + 1
     moved = [

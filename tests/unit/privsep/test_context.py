@@ -80,7 +80,7 @@ def test_an_error_arrives_as_it_was(channel, monkeypatch, error):
         (subprocess.TimeoutExpired(["a"], 15), "timed out after 15 seconds"),
         (xmlrpc.client.Fault(10, "BAD_NAME: x"), "BAD_NAME: x"),
         (xmlrpc.client.ProtocolError("u", 500, "why", {}), "500 why"),
-        (PermissionError(13, "Permission denied", "/run/x"), "'/run/x'"),
+        (PermissionError(13, "Permission denied", "/run/x"), "/run/x: Per"),
         (
             pyroute2.netlink.exceptions.NetlinkDecodeError(ValueError("bad")),
             "bad",
@@ -96,7 +96,6 @@ def test_what_cannot_be_rebuilt_arrives_as_its_words(
     with pytest.raises(PrivilegedError) as raised:
         channel.remote_call(name, (), {}, DEADLINE_S)
     assert words in str(raised.value)
-    assert type(error).__name__ in str(raised.value)
 
 
 def test_a_call_that_hangs_fails_with_the_remedy(monkeypatch):
@@ -120,6 +119,22 @@ def test_a_call_that_hangs_fails_with_the_remedy(monkeypatch):
         client.writer.close()
         theirs.close()
         client.reader_thread.join(DEADLINE_S)
+
+
+def test_a_daemon_that_hangs_at_its_start_is_reported_too(monkeypatch):
+    """Then it is the library's question whether it is there that fails."""
+    ours, theirs = socket.socketpair()
+
+    def start() -> None:
+        context._Channel(ours, context.default)
+
+    monkeypatch.setattr(context, "CALL_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(context.default, "channel", None)
+    monkeypatch.setattr(context.default, "start", start)
+    with theirs:
+        with pytest.raises(PrivilegedError, match=r"did not answer.*kill it"):
+            network.list_networks()
+        theirs.close()
 
 
 def test_a_daemon_that_is_killed_before_it_answers_keeps_no_connection():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from ovn_metadata.privsep import rootfiles
+from ovn_metadata.privsep import names, rootfiles
 from ovn_metadata.privsep.errors import SettingsError
 from ovn_metadata.privsep.places import Folder
 
@@ -216,3 +217,50 @@ def test_the_caller_is_who_sudo_says(monkeypatch, text, uid):
     if text is not None:
         monkeypatch.setenv("SUDO_UID", text)
     assert rootfiles.caller_uid() == uid
+
+
+STARTS = f"{names.STARTS}\n"
+MUTE = (
+    "[ALERT]    (9) : sendmsg()/writev() failed in logger #1: No such file\n"
+)
+ENDED = (
+    "[ALERT]    (7) : Current worker (9) exited with code 143 (Terminated)\n"
+)
+LIBRARY = "haproxy: error while loading shared libraries: libcrypto.so.3\n"
+BIND = "[ALERT]    (8) : Starting frontend GLOBAL: cannot bind UNIX socket\n"
+NOTES = "[NOTICE]   (7) : Loading success.\n[WARNING]  (9) : Proxy stopped\n"
+FATAL = "[ALERT]    (8) : [haproxy.main()] Some protocols failed to start\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        pytest.param("", "", id="nothing"),
+        pytest.param(STARTS + MUTE, "", id="no /dev/log"),
+        pytest.param(STARTS + BIND + STARTS + NOTES, "", id="it started"),
+        pytest.param(
+            STARTS + MUTE + ENDED + STARTS + LIBRARY,
+            LIBRARY,
+            id="a library is missing",
+        ),
+        pytest.param(
+            STARTS + LIBRARY + STARTS + BIND + FATAL + MUTE,
+            "[ALERT]" + BIND.partition(" (8) :")[2],
+            id="an address is taken",
+        ),
+        pytest.param(
+            STARTS + LIBRARY + STARTS, LIBRARY, id="it has just started again"
+        ),
+        pytest.param(
+            STARTS + ENDED, "[ALERT]" + ENDED.partition(" (7) :")[2], id="end"
+        ),
+        pytest.param(BIND, "[ALERT]" + BIND.partition(" (8) :")[2], id="old"),
+        pytest.param(STARTS + "a\x1b[31mb\n", "a [31mb", id="an escape"),
+    ],
+)
+def test_last_complaint(tmp_path, log, reason):
+    file = tmp_path / "log"
+    assert rootfiles.last_complaint(file) == ""
+    file.write_text(log)
+    said = rootfiles.last_complaint(file)
+    assert said == re.sub(r"\s*\(9\) :", "", reason).strip()
