@@ -7,11 +7,12 @@ nothing. A step that fails raises, and the queue retries the network.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from ...privsep import names
 from ..core.desired import desired_network
-from ..errors import HaproxyError
+from ..errors import AgentError, HaproxyError
 from ..haproxy import mapfile, render
 from ..model import (
     ChassisSnapshot,
@@ -25,6 +26,9 @@ from .snapshots import Snapshots
 from .traces import Traces
 
 LOG = logging.getLogger(__name__)
+
+# When Neutron deletes a network, the localport's row may go first.
+_LOST_S = 10.0
 
 
 class Reconciler:
@@ -49,22 +53,40 @@ class Reconciler:
         # Networks whose veth was made and whose port was not added since;
         # kept here for the retry if a step in between fails.
         self._to_plug: set[str] = set()
+        # Since when a network with ports has no localport.
+        self._lost: dict[str, float] = {}
 
     def reconcile(self, network: str) -> bool:
         """Provision NETWORK, or tear it down.
 
         Returns False if the rows may be incomplete: then it is left as it
-        is, and the caller tries again soon.
+        is, and the caller tries again soon. Raises AgentError if it has ports
+        and, for some seconds, no localport.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
             return False
         desired = self._desired(snapshot, network)
-        if desired is None:
-            self._teardown(network)
-        else:
+        if desired is not None:
             self._provision(desired)
-        return True
+            self._lost.pop(network, None)
+            return True
+        self._teardown(network)
+        known = snapshot.networks.get(network)
+        if known is None or known.spare:
+            self._lost.pop(network, None)
+            self._status.gone(network)
+            return True
+        if network not in self._lost:
+            self._lost[network] = time.monotonic()
+            self._status.gone(network)
+        if time.monotonic() - self._lost[network] < _LOST_S:
+            return False
+        raise AgentError(
+            f"{len(known.ports)} ports here get no metadata: OVN Southbound "
+            f"has no localport with a MAC address for the network; "
+            f"neutron-ovn-db-sync-util makes one"
+        )
 
     def revoke(self, network: str) -> None:
         """Remove addresses of NETWORK from its map that have changed owner.
@@ -230,6 +252,5 @@ class Reconciler:
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
         changed = self._traces.remove(network)
         self._to_plug.discard(network)
-        self._status.gone(network)
         if changed:
             LOG.info("removed network=%s", network)

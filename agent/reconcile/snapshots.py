@@ -119,11 +119,15 @@ class Snapshots:
         """Log and note what is wrong with ROWS or missing from them."""
         status = self._status
         name = self.vswitch.system_id
-        reason = f"no Chassis row named {name}; does ovn-controller run?"
+        reason = (
+            f"no Chassis row named {name} in OVN Southbound: start "
+            f"ovn-controller; if it runs, restart it, since the name has "
+            f"changed (system-id, or its -n)"
+        )
         if rows.chassis is not None:
             reason = ""
         if status.waits_for("chassis", reason) and reason:
-            LOG.warning("%s The networks are still served", reason)
+            LOG.warning("%s. The networks are still served", reason)
         reason = "ovn-northd has written nothing to OVN Southbound yet"
         status.waits_for("northd", "" if rows.is_filled else reason)
         known = {*map(_lasting, before.problems)}
