@@ -16,8 +16,10 @@ from ...privsep import names
 from .. import unixsocket
 from ..config import options
 from ..errors import AgentError
+from ..haproxy.counters import LIMITED
 from ..monitor.status_socket import MAX_WAIT_S
 
+_PROGRAM = "ovn-metadata-agent"
 _TIMEOUT_S = 5.0
 _MARGIN_S = 1.0  # after the time that the agent was asked to wait
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
@@ -45,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     """Print the agent's status; return the exit code for a health check."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     try:
-        path = arguments.socket or _configured_socket(arguments)
+        path = arguments.socket
+        path = path or options.status_socket(_argv(arguments), _PROGRAM)
     except AgentError as error:
         print(f"configuration: {error}", file=sys.stderr)
         return NO_ANSWER
@@ -54,7 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = ask(path)
     except (OSError, ValueError) as error:
-        print(f"the agent does not answer: {error}", file=sys.stderr)
+        closed = options.unreadable(_argv(arguments), _PROGRAM)
+        more = f"; it may have another socket: {closed}" if closed else ""
+        print(f"the agent does not answer: {error}{more}", file=sys.stderr)
         return NO_ANSWER
     if arguments.json:
         print(json.dumps(status, indent=2))
@@ -134,10 +139,10 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _configured_socket(arguments: argparse.Namespace) -> Path:
+def _argv(arguments: argparse.Namespace) -> list[str]:
     argv = [f"--config-file={name}" for name in arguments.config_file]
     argv += [f"--config-dir={name}" for name in arguments.config_dir]
-    return options.status_socket(argv, "ovn-metadata-agent")
+    return argv
 
 
 def ask(
@@ -155,7 +160,10 @@ def ask(
         try:
             unixsocket.connect(connection, path)
         except OSError as error:
-            raise OSError(f"{path}: {error.strerror or error}") from None
+            why = f"{path}: {error.strerror or error}"
+            if isinstance(error, PermissionError):
+                why += "; only root and the agent's group may: use sudo"
+            raise OSError(why) from None
         if question is not None:
             connection.sendall(json.dumps(question).encode() + b"\n")
         connection.shutdown(socket.SHUT_WR)
@@ -238,6 +246,9 @@ def render(status: dict[str, Any]) -> str:
     lines += [f"waiting: {why}" for why in status["waiting"].values()]
     lines += [f"problem: {text}" for text in status["problems"]]
     networks = status["networks"].items()
+    shares = [entry.get("shares", {}) for _, entry in networks]
+    if limited := sum(share.get(LIMITED, 0) for share in shares):
+        lines.append(f"{limited} requests over metadata_rate_limiting (429)")
     failed = sum(bool(entry["error"]) for _, entry in networks)
     if failed:
         lines.append(f"{failed} of {len(networks)} can't be served:")

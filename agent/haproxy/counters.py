@@ -7,6 +7,7 @@ its last request. `Sums` adds up the counters over both.
 from __future__ import annotations
 
 import dataclasses
+import operator
 import re
 from collections.abc import Iterator, Mapping
 
@@ -19,7 +20,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 # The key is an instance's id. A haproxy that was broken into may answer
 # anything.
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
-_COUNT = re.compile(r" (gpc0|gpc1)=(\d{1,10})\b")
+_COUNT = re.compile(r" (gpc0|gpc1|gpt0)=(\d{1,10})\b")
+_NOTHING = (0, 0, 0)
+LIMITED = "rate_limited_requests"
 
 _NOVA_BACKENDS = ("nova", "nova-alone")
 _REFUSED = "proc.nova_refused"
@@ -45,12 +48,12 @@ NOVA_COMMAND = "; ".join(
 class Counted:
     """What one haproxy has counted since it started.
 
-    `sources`: instance -> (gpc0, gpc1), whose meaning is in `limits`.
+    `sources`: instance -> (gpc0, gpc1, gpt0), as `limits` explains them.
     """
 
     # Requests that were not HTTP, or not complete: their source is unknown.
     incomplete: int = 0
-    sources: Mapping[str, tuple[int, int]] = dataclasses.field(
+    sources: Mapping[str, tuple[int, ...]] = dataclasses.field(
         default_factory=dict
     )
     connections: int = 0  # that it may have; 0: unknown
@@ -75,7 +78,7 @@ class Sums:
     def __init__(self) -> None:
         self._last: Counted | None = None
         self._over: dict[str, float] = {}  # source -> when it was last over
-        self._sums = (0, 0)
+        self._sums = _NOTHING
         self._incomplete = 0
 
     def add(self, counted: Counted, now: float) -> list[str]:
@@ -86,10 +89,10 @@ class Sums:
         before = self._last or Counted(incomplete=counted.incomplete)
         over = set()
         for source, counts in counted.sources.items():
-            last = before.sources.get(source, (0, 0))
-            first, second = map(growth, last, counts)
-            self._sums = self._sums[0] + first, self._sums[1] + second
-            if first or second:
+            last = before.sources.get(source, _NOTHING)
+            more = [*map(growth, last, counts)]
+            self._sums = tuple(map(operator.add, self._sums, more))
+            if any(more):
                 over.add(source)
         self._incomplete += growth(before.incomplete, counted.incomplete)
         self._last = counted
@@ -109,14 +112,11 @@ class Sums:
 
     def by_name(self, *, is_gateway: bool) -> dict[str, int]:
         """Return the sums by what they count (see `limits`)."""
-        first, second = "refused_connections", "unlogged_requests"
+        what = ["refused_connections", "unlogged_requests", LIMITED]
         if is_gateway:
-            first, second = "queued_requests", "refused_requests"
-        return {
-            first: self._sums[0],
-            second: self._sums[1],
-            "incomplete_requests": self._incomplete,
-        }
+            what = ["queued_requests", "refused_requests"]
+        sums = dict(zip(what, self._sums, strict=False))
+        return {**sums, "incomplete_requests": self._incomplete}
 
 
 def growth(before: int, after: int) -> int:
@@ -127,11 +127,11 @@ def growth(before: int, after: int) -> int:
 def command(*, is_gateway: bool) -> str:
     """Return the command whose answer `parse` reads."""
     table = limits.INSTANCES if is_gateway else limits.SOURCES
-    return (
-        f"show table {table} data.gpc0 gt 0; "
-        f"show table {table} data.gpc1 gt 0; show stat metadata 1 -1; "
-        "show info"
-    )
+    shows = [
+        f"show table {table} data.{counter} gt 0"
+        for counter in ("gpc0", "gpc1", "gpt0")
+    ]
+    return "; ".join([*shows, "show stat metadata 1 -1", "show info"])
 
 
 def parse(answer: str) -> Counted:
@@ -140,7 +140,9 @@ def parse(answer: str) -> Counted:
     for line in answer.splitlines():
         if match := _ENTRY.match(line):
             counts = {name: int(n) for name, n in _COUNT.findall(line)}
-            sources[match[1]] = counts.get("gpc0", 0), counts.get("gpc1", 0)
+            sources[match[1]] = tuple(
+                counts.get(name, 0) for name in ("gpc0", "gpc1", "gpt0")
+            )
     frontends = [
         row for row in _stat_rows(answer) if row.get("svname") == "FRONTEND"
     ]

@@ -15,9 +15,9 @@ from ..config.settings import FairShare
 from . import refusals
 
 # The tables of the counters. In a network's haproxy, SOURCES: gpc0 is the
-# connections that were refused, gpc1 the requests that were not logged. In
-# the gateway, INSTANCES: gpc0 is the requests that were sent to the greedy
-# lane, gpc1 those that were refused.
+# connections that were refused, gpc1 the requests that were not logged, gpt0
+# those over the rate limit. In the gateway, INSTANCES: gpc0 is the requests
+# that were sent to the greedy lane, gpc1 those that were refused.
 SOURCES = "sources"
 INSTANCES = "instances"
 NOBODY = "unknown-addresses"  # the source of addresses of no instance
@@ -96,6 +96,11 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
                 f"tcp-request connection reject if {over}",
             ]
     return rules
+
+
+def count_limited(condition: str) -> str:
+    """Return the rule that counts a request answered 429 by CONDITION."""
+    return f"sc-set-gpt0({_SOURCE}) sc_get_gpt0({_SOURCE}),add(1) {condition}"
 
 
 def request_rules(share: FairShare) -> list[str]:
@@ -226,5 +231,5 @@ def _table(name: str, size: str) -> str:
     return f"""
 backend {name}
     stick-table type {_KEY} size {size} expire {_EXPIRE_S}s \
-store conn_cur,http_req_rate({_WINDOW_S}s),gpc0,gpc1
+store conn_cur,http_req_rate({_WINDOW_S}s),gpc0,gpc1,gpt0
 """

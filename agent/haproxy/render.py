@@ -308,12 +308,14 @@ def _limit_rules(limit: RateLimit) -> str:
         f"track-sc{number} src table {table}{which}"
         for number, (table, _, _) in windows
     ]
-    refuse = [
-        f"return status 429 content-type text/plain string "
-        f'"{_TOO_MANY}\\n" hdr Retry-After {seconds} '
-        f"if {{ sc_gpc0_rate({number},{table}) ge {requests} }}"
-        for number, (table, seconds, requests) in windows
-    ]
+    refuse = []
+    for number, (table, seconds, requests) in windows:
+        many = f"if {{ sc_gpc0_rate({number},{table}) ge {requests} }}"
+        refuse += [
+            limits.count_limited(many),
+            f"return status 429 content-type text/plain string "
+            f'"{_TOO_MANY}\\n" hdr Retry-After {seconds} {many}',
+        ]
     count = [f"sc-inc-gpc0({number})" for number, _ in windows]
     return "".join(
         f"\n    http-request {rule}" for rule in track + refuse + count

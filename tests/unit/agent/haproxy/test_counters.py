@@ -16,7 +16,8 @@ STAT = "# pxname,svname,qcur,ereq,econ"
 TABLE = f"""\
 # table: sources, type: string, size:10240, used:2
 0x564bed50d7d8: key=de60d107-5179-47fd-94e1-9abbb1cf6ccf use=32 exp=59997 \
-gpc0=692151 conn_cur=32 http_req_rate(10000)=1308 gpc0_rate(1000)=3 gpc1=13975
+gpc0=692151 conn_cur=32 gpt0=7 http_req_rate(10000)=1308 \
+gpc0_rate(1000)=3 gpc1=13975
 0x564bed5176e8: key=- use=0 exp=59482 gpc0=0 conn_cur=0 \
 http_req_rate(10000)=49 gpc0_rate(1000)=0 gpc1=1
 
@@ -40,8 +41,8 @@ def test_tables_and_errors_are_read():
     assert counters.parse(TABLE) == Counted(
         17,
         {
-            "de60d107-5179-47fd-94e1-9abbb1cf6ccf": (692151, 13975),
-            "-": (0, 1),
+            "de60d107-5179-47fd-94e1-9abbb1cf6ccf": (692151, 13975, 7),
+            "-": (0, 1, 0),
         },
     )
 
@@ -118,16 +119,17 @@ def test_answers_of_nova_are_read(lines, expected):
 def test_sums_go_on_when_haproxy_starts_again():
     sums = Sums()
     for counted in (
-        Counted(3, {"a": (5, 1)}),
-        Counted(4, {"a": (7, 1), "b": (1, 0)}),
-        Counted(1, {"a": (2, 2)}),  # it has restarted
+        Counted(3, {"a": (5, 1, 3)}),
+        Counted(4, {"a": (7, 1, 5), "b": (1, 0, 0)}),
+        Counted(1, {"a": (2, 2, 1)}),  # it has restarted
         Counted(1, {}),  # it has forgotten a
-        Counted(1, {"a": (1, 0)}),
+        Counted(1, {"a": (1, 0, 0)}),
     ):
         sums.add(counted, 0.0)
     assert sums.by_name(is_gateway=False) == {
         "refused_connections": 5 + 2 + 1 + 2 + 1,
         "unlogged_requests": 1 + 1,
+        "rate_limited_requests": 3 + 2 + 1,
         "incomplete_requests": 2,  # the first three were before us
     }
     assert set(sums.by_name(is_gateway=True)) == {
@@ -139,13 +141,13 @@ def test_sums_go_on_when_haproxy_starts_again():
 
 def test_a_source_is_new_once_until_it_was_calm():
     sums = Sums()
-    assert sums.add(Counted(0, {"a": (1, 0)}), 0.0) == ["a"]
-    assert sums.add(Counted(0, {"a": (2, 0), "b": (0, 1)}), 5.0) == ["b"]
+    assert sums.add(Counted(0, {"a": (1, 0, 0)}), 0.0) == ["a"]
+    assert sums.add(Counted(0, {"a": (2, 0, 0), "b": (0, 1, 0)}), 5.0) == ["b"]
     assert sums.over == ("a", "b")
     later = 5.0 + CALM_S + 1
-    assert sums.add(Counted(0, {"a": (2, 0)}), later) == []
+    assert sums.add(Counted(0, {"a": (2, 0, 0)}), later) == []
     assert not sums.over
-    assert sums.add(Counted(0, {"a": (3, 0)}), later) == ["a"]
+    assert sums.add(Counted(0, {"a": (3, 0, 0)}), later) == ["a"]
 
 
 def test_incomplete_requests_are_nobodys():

@@ -139,7 +139,7 @@ def test_clients_over_their_share_are_named_once(caplog):
     def read(network: str) -> Counted:
         if network == "bad":
             raise OSError("it does not answer")
-        return Counted(0, {"greedy": (3, 0)})
+        return Counted(0, {"greedy": (3, 0, 2)})
 
     silent: list[str] = []
     watch = Watch(
@@ -154,7 +154,7 @@ def test_clients_over_their_share_are_named_once(caplog):
             watch.poll()
     assert [record.getMessage() for record in caplog.records] == [
         "network=good over its share: greedy; refused_connections=3 "
-        "unlogged_requests=0 incomplete_requests=0"
+        "unlogged_requests=0 rate_limited_requests=2 incomplete_requests=0"
     ]
     assert silent == ["bad", "bad"]
     good = status.as_dict()["networks"]["good"]
