@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import re
 import socket
 import sys
@@ -19,7 +21,7 @@ from ..errors import AgentError
 from ..haproxy.counters import LIMITED
 from ..monitor.status_socket import MAX_WAIT_S
 
-_PROGRAM = "ovn-metadata-agent"
+_DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
 _TIMEOUT_S = 5.0
 _MARGIN_S = 1.0  # after the time that the agent was asked to wait
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
@@ -46,20 +48,21 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 def main(argv: list[str] | None = None) -> int:
     """Print the agent's status; return the exit code for a health check."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
+    closed = ""
     try:
-        path = arguments.socket
-        path = path or options.status_socket(_argv(arguments), _PROGRAM)
+        path = arguments.socket or _configured_socket(arguments)
     except AgentError as error:
-        print(f"configuration: {error}", file=sys.stderr)
-        return NO_ANSWER
+        # A user that may not read the secret may still ask.
+        path, closed = _DEFAULT_SOCKET, f"; configuration: {error}"
+        if not closed.endswith(os.strerror(errno.EACCES)):
+            print(closed.removeprefix("; "), file=sys.stderr)
+            return NO_ANSWER
     if arguments.wait:
         return _wait(path, arguments)
     try:
         status = ask(path)
     except (OSError, ValueError) as error:
-        closed = options.unreadable(_argv(arguments), _PROGRAM)
-        more = f"; it may have another socket: {closed}" if closed else ""
-        print(f"the agent does not answer: {error}{more}", file=sys.stderr)
+        print(f"the agent does not answer: {error}{closed}", file=sys.stderr)
         return NO_ANSWER
     if arguments.json:
         print(json.dumps(status, indent=2))
@@ -139,10 +142,10 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _argv(arguments: argparse.Namespace) -> list[str]:
+def _configured_socket(arguments: argparse.Namespace) -> Path:
     argv = [f"--config-file={name}" for name in arguments.config_file]
     argv += [f"--config-dir={name}" for name in arguments.config_dir]
-    return argv
+    return options.status_socket(argv, "ovn-metadata-agent")
 
 
 def ask(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,18 +85,12 @@ def status_socket(argv: Sequence[str], program: str) -> Path:
     """Return the status socket of the agent that ARGV configures.
 
     No other option is checked: the agent may still run with the settings
-    from before a bad edit. A file that this user may not read, since the
-    secret is in it, is left out. Raises ConfigError.
+    from before a bad edit. Raises ConfigError.
     """
-    readable = [arg for arg in argv if not _is_closed(arg.partition("=")[2])]
-    files = _Files(readable, program, skip=_is_closed)
+    files = _Files(argv, program)
     files.read()
     path: Path = files.get(*_OPTIONS["[ovn_metadata_agent] status_socket"])
     return path
-
-
-def _is_closed(file: str) -> bool:
-    return may_exist(file) and not os.access(file, os.R_OK)
 
 
 def unreadable(argv: Sequence[str], program: str) -> str:
@@ -120,20 +113,13 @@ def version() -> str:
 class _Files:
     """The files that a command line names, or the default ones."""
 
-    def __init__(
-        self,
-        argv: Sequence[str],
-        program: str,
-        *,
-        skip: Callable[[str], bool] = lambda _: False,
-    ) -> None:
+    def __init__(self, argv: Sequence[str], program: str) -> None:
         """Read their text; raise ConfigError if a file can't be read."""
         self._argv = list(argv)
         self._program = program
         self._files = _default(cfg.find_config_files, program)
         if may_exist(OWN_FILE):
             self._files.append(OWN_FILE)
-        self._files = [name for name in self._files if not skip(name)]
         self._dirs = _default(cfg.find_config_dirs, program)
         self.sources = Sources(argv, files=self._files, dirs=self._dirs)
         self.conf = cfg.ConfigOpts()

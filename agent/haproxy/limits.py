@@ -46,6 +46,7 @@ _QUEUE_S = 9
 # for known addresses.
 _SOURCE = 2
 _CALLER = 1
+COUNT_LIMITED = f"sc-set-gpt0({_SOURCE}) sc_get_gpt0({_SOURCE}),add(1)"
 # Addresses of no instance: all of them together may have so many times the
 # connections of an instance, and one of them this part of those.
 _CALLERS = "callers"
@@ -96,11 +97,6 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
                 f"tcp-request connection reject if {over}",
             ]
     return rules
-
-
-def count_limited(condition: str) -> str:
-    """Return the rule that counts a request answered 429 by CONDITION."""
-    return f"sc-set-gpt0({_SOURCE}) sc_get_gpt0({_SOURCE}),add(1) {condition}"
 
 
 def request_rules(share: FairShare) -> list[str]:

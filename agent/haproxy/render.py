@@ -312,7 +312,7 @@ def _limit_rules(limit: RateLimit) -> str:
     for number, (table, seconds, requests) in windows:
         many = f"if {{ sc_gpc0_rate({number},{table}) ge {requests} }}"
         refuse += [
-            limits.count_limited(many),
+            f"{limits.COUNT_LIMITED} {many}",
             f"return status 429 content-type text/plain string "
             f'"{_TOO_MANY}\\n" hdr Retry-After {seconds} {many}',
         ]

@@ -14,7 +14,7 @@ from ...privsep import names
 from .. import unixsocket
 from ..config.settings import Nova, Settings
 from ..errors import AgentError
-from ..haproxy import files, render
+from ..haproxy import files, render, stale_files
 from ..haproxy.public_socket import Access, public_access
 from ..haproxy.render import NovaServer, Tls
 from .nova_addresses import NovaAddresses
@@ -162,7 +162,7 @@ class Gateway:
         for other in target.parent.iterdir():
             if other != target and other.is_socket():
                 other.unlink()
-        self._haproxies.remove_old_files(names.GATEWAY)
+        stale_files.remove_old(self._places, names.GATEWAY)
         return True
 
     def _may_take(self, name: Path) -> bool:

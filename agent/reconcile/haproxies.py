@@ -120,7 +120,7 @@ class Haproxies:
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # `Gateway` publishes its socket first
-            self.remove_old_files(network)
+            stale_files.remove_old(self.places, network)
         return changes
 
     def _ensure_program(
@@ -273,10 +273,6 @@ class Haproxies:
         removed = files.remove(*found, places.pid_link(network))
         stale_files.remove_old(places, network)
         return self._privileged.remove_folders(network) or removed
-
-    def remove_old_files(self, network: str) -> None:
-        """Remove the files that an older version made for NETWORK."""
-        stale_files.remove_old(self.places, network)
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (or "gateway") that have a file here."""
