@@ -41,10 +41,8 @@ class Databases:
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
-        # Name of a database -> checks in a row that found it disconnected.
-        self._disconnected: dict[str, int] = {}
-        # Name of a database -> reasons logged since it is disconnected.
-        self._logged: dict[str, set[str]] = {}
+        # Name of a disconnected database -> the reasons that are logged.
+        self._outages: dict[str, set[str]] = {}
         # The library has one set of certificates for both databases.
         connect.use_certificates(settings().southbound)
 
@@ -148,22 +146,19 @@ class Databases:
         """
         for name, idl in self._idls.items():
             if idl.is_connected():
-                if self._disconnected.pop(name, 0) > 1:
+                if self._outages.pop(name, ()):
                     LOG.info("%s is connected again", name)
                     self._status.waits_for(name, "")
-                    self._logged.pop(name, None)
-                continue
-            count = self._disconnected.get(name, 0) + 1
-            self._disconnected[name] = count
-            if count > 1:
+            elif name in self._outages:
                 self._report(name, idl.problem())
+            else:
+                self._outages[name] = set()
 
     def _report(self, name: str, problem: str) -> None:
         """Report PROBLEM of the database NAME; log each once an outage."""
         lost = f"connection to {name} lost"
         reason = f"{lost}: {problem}" if problem else lost
         self._status.waits_for(name, reason)
-        logged = self._logged.setdefault(name, set())
-        if reason not in logged:
-            logged.add(reason)
+        if reason not in self._outages[name]:
+            self._outages[name].add(reason)
             LOG.warning("%s; the networks are still served", reason)

@@ -234,15 +234,14 @@ def _error(failure: OSError) -> int:
     if not isinstance(failure, ssl.SSLError):
         gone = failure.errno == errno.ENOTCONN  # before the handshake
         return errno.ECONNRESET if gone else failure.errno or errno.EPROTO
-    why = failure.reason or "closed before the handshake ended"
-    reason = f"TLS: {why}"
+    reason = failure.reason or "closed before the handshake ended"
     if isinstance(failure, ssl.SSLCertVerificationError):
         why = f"certificate verify failed: {failure.verify_message}"
         reason = f"{why} (ovn_sb_ca_cert {Stream._SSL_ca_cert_file})"
-    elif "CERTIFICATE" in reason or reason.endswith("UNKNOWN_CA"):
+    elif "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
         file = Stream._SSL_certificate_file
-        reason = f"it refuses ovn_sb_certificate {file}: {failure.reason}"
-    return _failure(errno.EPROTO, reason)
+        reason = f"it refuses ovn_sb_certificate {file}: {reason}"
+    return _failure(errno.EPROTO, f"TLS: {reason}")
 
 
 Stream.register_method("tcp", Tcp)

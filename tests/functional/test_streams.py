@@ -348,6 +348,11 @@ def test_name_with_dead_addresses(site, hosts, dropped, live):
         wait_back(idl)
 
 
+def test_address_in_brackets(site):
+    with running(site.server(host="[::1]")):
+        connect.fetch_schema(f"ssl:[::1]:{PORT}", SCHEMA)
+
+
 def test_name_that_moves(site, hosts):
     """It is looked up again for each try; so is one that was gone."""
     hosts("127.0.0.2")
