@@ -50,6 +50,7 @@ class Ovn:
         self.hostname = hostname
         self.system_id = system_id or str(uuid.uuid4())
         self.bridge = BRIDGE
+        self.encap_ip = "127.0.0.1"
         self.nb = ovsdb.Ovsdb(NB_SOCKET, "OVN_Northbound")
         self.southbound = Southbound(folder, OVN_RUN, count=sb_members)
         first = self.southbound.members[0]
@@ -214,7 +215,7 @@ class Ovn:
             "hostname": self.hostname,
             "ovn-remote": self.southbound.remote,
             "ovn-encap-type": "geneve",
-            "ovn-encap-ip": "127.0.0.1",
+            "ovn-encap-ip": self.encap_ip,
             "ovn-bridge": self.bridge,
             "ovn-bridge-datapath-type": "netdev",
         }

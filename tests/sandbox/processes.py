@@ -48,14 +48,27 @@ def send_signal(pid: int, number: int) -> None:
 
 
 def processes(*kinds: str) -> list[Process]:
-    """Return the agent's processes here, zombies left out."""
+    """Return the agent's processes here, zombies left out.
+
+    A second hypervisor's, whose PIDs are seen here as well, are not here.
+    """
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and _is_here(entry):
             process = _read(entry)
             if process and (not kinds or process.kind in kinds):
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
+
+
+def _is_here(entry: Path) -> bool:
+    """Return whether the process of ENTRY has our PID namespace."""
+    with contextlib.suppress(OSError):
+        namespace = Path("ns", "pid")
+        return (entry / namespace).readlink() == (
+            Path("/proc/self") / namespace
+        ).readlink()
+    return False
 
 
 def descriptors(pid: int) -> Counter[str]:

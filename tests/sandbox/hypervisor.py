@@ -1,0 +1,274 @@
+"""A second hypervisor: a host of its own, on a wire to the first one.
+
+It has its own network, mount and PID namespaces (`sandbox.enter` within the
+sandbox), Open vSwitch, ovn-controller, Nova and agent. The databases are those
+of the first host; on the way to Southbound everything may be delayed. The test
+tells it by name what to do:
+
+    with Hypervisor(box) as far:
+        far.do("agent.start")
+        far.do("plug", [port])
+        far.do("wait_served", port)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing.connection
+import os
+import socket
+import struct
+import subprocess
+import sys
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import Instance, Loader, Network, Port, Sandbox, case, hoststate
+from .daemons import Daemon, run
+from .instances import INNER
+from .ovn import OVN_RUN, Ovn
+from .southbound import CLIENT_PORT
+from .waiting import wait_for
+
+HOSTNAME = "compute-2.example"
+NEAR, FAR = "192.0.2.1", "192.0.2.2"
+_RARP = 0x8035  # RFC 903
+_WIRE_NEAR, _WIRE_FAR = "wire0", "wire1"
+_TESTS = Path(__file__).resolve().parents[1]
+Options = Mapping[tuple[str, str], str]
+
+
+class Hypervisor:
+    """The second host, seen from the first one, BOX.
+
+    DELAY_S is that of a message on its way to Southbound, or back.
+    """
+
+    def __init__(
+        self,
+        box: Sandbox,
+        *,
+        options: Options | None = None,
+        delay_s: float = 0.0,
+        system_id: str = "",
+    ) -> None:
+        self.hostname = HOSTNAME
+        self.system_id = system_id or str(uuid.uuid4())
+        self._ovn = box.ovn
+        self._output = box.folder / "hypervisor.out"
+        self._options = dict(options or {})
+        self._delay_s = delay_s
+
+    def __enter__(self) -> Hypervisor:
+        """Start it; return once its chassis is in the database."""
+        here, there = multiprocessing.Pipe()
+        enter, program = ("-m", "sandbox.enter"), ("-m", "sandbox.hypervisor")
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                (
+                    *(sys.executable, *enter, sys.executable, *program),
+                    str(there.fileno()),
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[there.fileno()],
+                env={**os.environ, "PYTHONPATH": str(_TESTS)},
+            )
+        there.close()
+        self._link = here
+        try:
+            self._link.recv()  # it has its namespaces
+            self._connect()
+            self._call(self._options, self._delay_s, self.system_id)
+            self._ovn.sync()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it as it is; its rows stay."""
+        self.kill()
+
+    def kill(self) -> None:
+        """Have it lose its power: nothing of it runs any more."""
+        self._process.kill()
+        self._process.wait(20)
+        self._link.close()
+
+    def do(self, what: str, *args: object) -> Any:
+        """Return what the method WHAT of `FarSandbox` returns there.
+
+        "agent.start" is one of its agent. Raises RuntimeError with the
+        other side's traceback.
+        """
+        return self._call(what, args)
+
+    def _connect(self) -> None:
+        with contextlib.suppress(Exception):
+            run("ip", "link", "delete", _WIRE_NEAR)
+        run(
+            *("ip", "link", "add", _WIRE_NEAR, "type", "veth"),
+            *("peer", "name", _WIRE_FAR, "netns", str(self._process.pid)),
+        )
+        run("ip", "address", "add", f"{NEAR}/24", "dev", _WIRE_NEAR)
+        run("ip", "link", "set", _WIRE_NEAR, "up")
+        self._ovn.sbctl("set-connection", f"ptcp:{CLIENT_PORT}:{NEAR}")
+
+    def _call(self, *message: object) -> Any:
+        self._link.send(message)
+        failure, result = self._link.recv()
+        if failure:
+            raise RuntimeError(f"on the second hypervisor:\n{failure}")
+        return result
+
+
+def arrive(instance: Instance) -> None:
+    """Have INSTANCE arrive by a live migration; wait until it is served.
+
+    OVN blocks its port until it has seen the RARP requests that QEMU sends
+    then (activation-strategy).
+    """
+    mac = bytes.fromhex(instance.port.mac.replace(":", ""))
+    ethernet = struct.pack("!6s6sH", b"\xff" * 6, mac, _RARP)
+    request = struct.pack(
+        "!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 3, mac, b"", mac, b""
+    )
+    with instance.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+        link.bind((INNER, 0))
+
+        def is_served() -> bool:
+            link.send((ethernet + request).ljust(60, b"\0"))
+            return case.is_served(instance, timeout_s=1.0)
+
+        wait_for(is_served, timeout_s=30, what="activated port")
+
+
+# ------------------------------------------------------------ the other side
+
+
+class FarOvn(Ovn):
+    """Open vSwitch and ovn-controller alone."""
+
+    _OWN = ("ovsdb-server", "ovs-vswitchd", "ovn-controller")
+
+    def __init__(self, folder: Path, *, system_id: str, delay_s: float):
+        super().__init__(folder, hostname=HOSTNAME, system_id=system_id)
+        self.encap_ip = FAR
+        control = OVN_RUN / "southbound.ctl"
+        command = (sys.executable, "-m", "sandbox.delayed", str(CLIENT_PORT))
+        relay = Daemon(
+            name="relay",
+            command=(*command, NEAR, str(delay_s), str(control)),
+            output=folder / "relay.out",
+            ready=control,
+        )
+        own = {name: self.daemons[name] for name in self._OWN}
+        self.daemons = {"relay": relay, **own}
+
+    def __enter__(self) -> FarOvn:
+        """Start what there is."""
+        for command in (
+            ("address", "add", f"{FAR}/24", "dev", _WIRE_FAR),
+            ("link", "set", _WIRE_FAR, "up"),
+        ):
+            run("ip", *command)
+        self._create_databases()
+        for name in ("relay", *self._OWN[:2]):
+            self.start(name)
+        self.vsctl("--no-wait", "init")
+        self._configure_chassis()
+        self.start("ovn-controller")
+        return self
+
+
+class FarSandbox(Sandbox):
+    """What the first host has, of the second one; a load for each port."""
+
+    def __init__(self, options: Options, delay_s: float, system_id: str):
+        super().__init__(options=options)
+        self.ovn = FarOvn(self.folder, system_id=system_id, delay_s=delay_s)
+        self._loads: dict[str, Loader] = {}
+
+    def plug_ports(self, ports: Sequence[Port], wait: bool = True) -> None:
+        """Plug instances for PORTS; WAIT until OVN has them."""
+        self.plug(ports, wait=wait)
+
+    def unplug_port(self, port: Port) -> None:
+        """Unplug the instance of PORT."""
+        self.unplug([self._of(port)])
+
+    def arrive(self, port: Port) -> None:
+        """Have the instance of PORT arrive; see `arrive`."""
+        arrive(self._of(port))
+
+    def wait_served(self, port: Port) -> None:
+        """Wait until the instance of PORT gets its own id."""
+        case.wait_served(self._of(port))
+
+    def wait_host(self, network: Network, *ports: Port) -> None:
+        """Wait until NETWORK is served for exactly PORTS."""
+        hoststate.wait_host(self, network, *ports)
+
+    def haproxies(self, network: Network) -> dict[str, list[int]]:
+        """Return NETWORK's masters and workers."""
+        return hoststate.haproxies(self, network.id)
+
+    def begin_load(self, port: Port) -> None:
+        """Have the instance of PORT ask all the time."""
+        load = Loader([self._of(port)], rate=50, timeout_s=5)
+        self._loads[port.id] = load.__enter__()
+
+    def wait_load(self, port: Port) -> None:
+        """Wait until some more requests of PORT have ended."""
+        load = self._loads[port.id]
+        wanted = load.requests + 5
+        wait_for(
+            lambda: load.requests >= wanted,
+            timeout_s=30,
+            what="more requests",
+        )
+
+    def end_load(self, port: Port) -> tuple[int, list[str]]:
+        """Return how many requests there were, and why some failed."""
+        load = self._loads.pop(port.id)
+        load.__exit__()
+        return load.requests, [each.reason for each in load.failures]
+
+    def _of(self, port: Port) -> Instance:
+        (found,) = (one for one in self.instances if one.port.id == port.id)
+        return found
+
+
+def main() -> None:
+    """Do what comes on the descriptor that the command line names."""
+    link: multiprocessing.connection.Connection[Any, Any]
+    link = multiprocessing.connection.Connection(int(sys.argv[1]))
+    link.send("ready")
+    with contextlib.ExitStack() as stack:
+        box: FarSandbox | None = None
+        while True:
+            failure, result = "", None
+            try:
+                message = link.recv()
+            except EOFError:
+                return
+            try:
+                if box is None:
+                    box = stack.enter_context(FarSandbox(*message))
+                else:
+                    what, args = message
+                    method = functools.reduce(getattr, what.split("."), box)
+                    result = method(*args)
+            except Exception:  # noqa: BLE001 it is the other side's to judge
+                failure = traceback.format_exc()
+            link.send((failure, result))
+
+
+if __name__ == "__main__":
+    main()
