@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,18 @@ def unix(tmp_path: Path, monkeypatch) -> UnixListener:
 
 # ------------------------------------------------------- made and checked
 # A network's are in functional/test_listeners.py.
+
+
+def test_without_a_descriptor_nothing_is_said_of_a_network():
+    """No veth would be found, and a haproxy that is well be replaced."""
+    os.close(free := os.dup(0))  # the lowest number that is free
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            listeners.of_network("n", 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_what_is_made_fits_until_it_is_shut_down(unix):
