@@ -25,7 +25,7 @@ _HINT = (
     "PYTHONPATH=tests python -m sandbox.enter python -m pytest "
     "tests/functional"
 )
-_KINDS = ("box", "module_box", "own_box")
+_KINDS = ("box", "module_box", "own_box", "chassis")
 
 
 @pytest.hookimpl(trylast=True)
@@ -57,7 +57,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.failed:
         for name in _KINDS:
-            box = getattr(item, "funcargs", {}).get(name)
+            given = getattr(item, "funcargs", {}).get(name)
+            box = getattr(given, "box", given)
             if isinstance(box, Sandbox):
                 lines = box.agent.log().splitlines()[-LOG_TAIL_LINES:]
                 report.sections.append(

@@ -244,15 +244,19 @@ def everything(box: Sandbox) -> Everything:
 
 def settled(box: Sandbox) -> Everything:
     """Return `everything`, once every program has run for a while."""
+    seen: dict[str, str] = {}
 
-    def running() -> Everything | None:
-        found = everything(box)
-        states = {state for _, state in found.programs}
-        return found if states == {"RUNNING"} else None
+    def running() -> bool:
+        seen.clear()
+        seen.update(programs())
+        return set(seen.values()) == {"RUNNING"}
 
-    found = wait_for(running, timeout_s=20, what="programs that run")
-    assert found is not None
-    return found
+    try:
+        wait_for(running, timeout_s=20, what="programs that run")
+    except TimeoutError as error:
+        log = (FLEET / "log" / "supervisord.log").read_text()[-3000:]
+        raise TimeoutError(f"{error}; {seen}\n{log}") from None
+    return everything(box)
 
 
 def wait_everything(
