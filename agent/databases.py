@@ -38,6 +38,7 @@ class Databases:
         self._settings = settings
         self._snapshots = snapshots
         self._status = status
+        status.southbound_silent_s = self.southbound_silent_s
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
@@ -138,6 +139,11 @@ class Databases:
         """
         idl = self._idls.get(SOUTHBOUND)
         return getattr(idl, "read_until_ms", 0)
+
+    def southbound_silent_s(self) -> float | None:
+        """Return for how long Southbound is silent; None: never connected."""
+        idl = self._idls.get(SOUTHBOUND)
+        return None if idl is None else idl.silent_s()
 
     def report_lost(self) -> None:
         """Report lost connections; to be called every few seconds.

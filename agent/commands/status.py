@@ -242,9 +242,13 @@ def exit_code(status: dict[str, Any]) -> int:
 def render(status: dict[str, Any]) -> str:
     """Return STATUS as text for an operator."""
     word = "ready" if status["ready"] else "not ready"
+    silent_s = status.get("southbound_silent_s")
+    heard = (
+        "" if silent_s is None else f", heard Southbound {silent_s:.0f} s ago"
+    )
     lines = [
         f"agent {status['version']} pid {status['pid']}: {word}, "
-        f"chassis {status['chassis'] or 'not known yet'}"
+        f"chassis {status['chassis'] or 'not known yet'}{heard}"
     ]
     lines += [f"waiting: {why}" for why in status["waiting"].values()]
     lines += [f"problem: {text}" for text in status["problems"]]

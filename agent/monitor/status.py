@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ...privsep import names
@@ -41,6 +41,7 @@ class Status:
         # pass over all networks finds each as it was.
         self._lock = threading.Condition()
         self._version = version
+        self.southbound_silent_s: Callable[[], float | None] = lambda: None
         self._started = time.time()
         self._chassis = ""
         self._waiting: dict[str, str] = {}
@@ -211,6 +212,7 @@ class Status:
             "pid": os.getpid(),
             "started": self._started,
             "chassis": self._chassis,
+            "southbound_silent_s": self.southbound_silent_s(),
             "ready": self._is_ready(),
             "waiting": dict(self._waiting),
             "problems": [*self._troubles.values(), *self._problems],

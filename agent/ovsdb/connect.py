@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, TypeVar
 
-from ovs import jsonrpc, poller
+from ovs import jsonrpc, poller, timeval
 from ovs.stream import Stream
 from ovsdbapp import exceptions
 from ovsdbapp.backend.ovs_idl import connection, idlutils
@@ -217,6 +217,11 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return "; ".join(
             f"{remote}: {why}" for remote, why in self._problems.copy().items()
         )
+
+    def silent_s(self) -> float:
+        """Return for how long nothing has been heard from a server."""
+        heard_ms = self._session.reconnect.last_activity
+        return (timeval.msec() - heard_ms) / 1000  # type: ignore[no-any-return]
 
     def is_connected(self) -> bool:
         """Return whether the server is connected and has sent its rows.

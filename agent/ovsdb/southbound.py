@@ -8,6 +8,7 @@ snapshot of them, and adjusts the conditions to it.
 from __future__ import annotations
 
 import logging
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -75,9 +76,11 @@ class SouthboundIdl(schemas.FollowingIdl):
         **options: Any,
     ) -> None:
         super().__init__(remote, helper, leader_only=False, **options)
-        # The IDL has no parameter for it.
+        # The IDL has no parameter for it. All agents of a cloud lose their
+        # server at once: they come to the next one at different times.
         reconnect = self._session.reconnect
-        reconnect.set_backoff(reconnect.get_min_backoff(), max_backoff_ms)
+        first_ms = random.randint(1000, 2000)  # noqa: S311 # no secret
+        reconnect.set_backoff(first_ms, max(first_ms, max_backoff_ms))
         self._probe_ms = reconnect.get_probe_interval()
         self._patience_ms = _PATIENCE_MS
         self.snapshot = ChassisSnapshot(None, {})
@@ -122,7 +125,9 @@ class SouthboundIdl(schemas.FollowingIdl):
         if seen != self._published:
             self._published = seen
             self._publish()
-        if self._has_read_all and self.is_connected():
+        # In this state it has not answered a probe yet.
+        is_silent = self._session.reconnect.state.name == "IDLE"
+        if self._has_read_all and self.is_connected() and not is_silent:
             self.read_until_ms = begun_ms
         if self._can_send() and time.monotonic() >= self._condition_due:
             self._send_conditions()

@@ -64,7 +64,7 @@ DEFAULTS = Settings(
         ca_cert=None,
         timeout_s=180,
         retry_max_interval_s=8,
-        probe_interval_ms=60000,
+        probe_interval_ms=8000,
         log_level="INFO",
     ),
     root_helper=None,
