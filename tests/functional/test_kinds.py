@@ -622,6 +622,43 @@ def test_many_ports_of_another_cms_are_one_line(box, case: Case):
         box.ovn.nbctl("ls-del", "pods")
 
 
+# --------------------------------------------------------- security groups
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+def test_a_stateless_security_group_needs_a_rule_for_the_answer(
+    box, case: Case, ipv6: bool
+):
+    """As docs/how-to/operate.md says: no connection is tracked."""
+    network = case.network("stateless", "10.10.0.0/24", "fd00:10::/64")
+    instance = case.instance(network)
+    version, address = (
+        ("ip6", "fe80::a9fe:a9fe/128") if ipv6 else ("ip4", "169.254.169.254")
+    )
+    box.ovn.nbctl(
+        *("pg-add", "group", instance.port.id),
+        *("--", "acl-add", "group", "from-lport", "1001"),
+        *(f"inport == @group && {version}", "allow-stateless"),
+        *("--", "acl-add", "group", "from-lport", "1000"),
+        *("inport == @group && ip", "drop"),
+        *("--", "acl-add", "group", "to-lport", "1000"),
+        *("outport == @group && ip", "drop"),
+    )
+    try:
+        box.ovn.sync()
+        with pytest.raises(TimeoutError):
+            instance.fetch(ipv6=ipv6, timeout=1)
+        box.ovn.nbctl(
+            *("acl-add", "group", "to-lport", "1001"),
+            f"outport == @group && {version}.src == {address} && tcp",
+            "allow-stateless",
+        )
+        box.ovn.sync()
+        wait_served(instance, ipv6=ipv6)
+    finally:
+        box.ovn.nbctl("pg-del", "group")
+
+
 # -------------------------------------------------------------- neighbours
 
 
