@@ -116,7 +116,7 @@ setup(
             "ovn-metadata-fleet = "
             "ovn_metadata.privsep.supervisor.command:main",
             "ovn-metadata-privsep = ovn_metadata.privsep.daemon:main",
-            "ovn-metadata-rootwrap = oslo_rootwrap.cmd:main",
+            "ovn-metadata-rootwrap = ovn_metadata.privsep.rootwrap:main",
         ]
     },
 )

@@ -26,9 +26,4 @@ operators run), `config` (the operator's files), `core` (pure functions). The
 life of the agent, from connecting to stopping, is in `service`.
 """
 
-import warnings
-
-# oslo.privsep and ovs import eventlet where it is installed, to see whether it
-# is in use. Debian's oslo.privsep depends on it. Since 0.39, eventlet prints a
-# deprecation warning to the stderr of every command of ours.
-warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+from .. import privsep as privsep  # first: for its filter of warnings

@@ -9,6 +9,13 @@
 
 The agent calls the functions of `namespace.calls`, `fleet.calls` and
 `fleet.shut_down`; `context` carries each call to the daemon. The agent also
-uses `names`, `places`, `validate` and `errors`, which are pure. Nothing is
-imported here: each process loads what it needs.
+uses `names`, `places`, `validate` and `errors`, which are pure. Nothing of
+it is imported here: each process loads what it needs.
 """
+
+import warnings
+
+# oslo.privsep and ovs import eventlet where it is installed, to see whether it
+# is in use. Debian's oslo.privsep depends on it. Since 0.39, eventlet prints a
+# deprecation warning to the stderr of every program of ours.
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")

@@ -10,17 +10,10 @@ from __future__ import annotations
 from .. import kernel
 
 NAMESPACE = {
-    # haproxy binds port 80 without any capability.
     "net/ipv4/ip_unprivileged_port_start": "0",
-    # Queued connections survive a listener that is replaced: the kernel
-    # moves them to the other socket of the SO_REUSEPORT group.
     "net/ipv4/tcp_migrate_req": "1",
-    # Announce a changed MAC address: without this a guest still uses the old
-    # one for up to a minute.
     "net/ipv4/conf/all/arp_notify": "1",
     "net/ipv6/conf/all/ndisc_notify": "1",
-    # With the first address of a subnet the kernel removes the subnet's
-    # others too (ip-sysctl.rst), unless this is set.
     "net/ipv4/conf/all/promote_secondaries": "1",
 }
 # Set for "all", for "default" (before there is a link: a link would give

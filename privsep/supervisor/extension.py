@@ -209,10 +209,8 @@ def _notify_ready(address: str) -> None:
 def _allow_descriptors() -> None:
     """Raise the limit of descriptors to the fleet's, or the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = FLEET_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
+    most = min(FLEET_DESCRIPTORS, hard if hard >= 0 else FLEET_DESCRIPTORS)
+    if 0 <= soft < most:  # negative: RLIM_INFINITY
         with contextlib.suppress(OSError, ValueError):  # it works with fewer
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 

@@ -303,6 +303,40 @@ def test_what_the_daemon_can_load_is_little():
     assert sum(counts) <= MOST_LINES
 
 
+EVENTLET = """
+import sys, types, warnings
+warnings.warn("\\nEventlet is deprecated.", DeprecationWarning, stacklevel=2)
+patcher = sys.modules["eventlet.patcher"] = types.ModuleType("patcher")
+patcher.original, patcher.is_monkey_patched = __import__, lambda _: False
+"""
+# What privsep-helper loads first; as sudo's rule starts it.
+BY_ROOTWRAP = """
+import os, sys
+from oslo_rootwrap import cmd
+from ovn_metadata.privsep import rootwrap
+code = "import oslo_privsep.daemon"
+cmd.main = lambda: os.execv(sys.executable, [sys.executable, "-c", code])
+rootwrap.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "warns"),
+    [
+        pytest.param("import oslo_privsep.daemon", True, id="the library"),
+        pytest.param("import ovn_metadata.privsep.daemon", False, id="unit"),
+        pytest.param("import ovn_metadata.agent.main", False, id="agent"),
+        pytest.param(BY_ROOTWRAP, False, id="sudo"),
+    ],
+)
+def test_eventlets_warning_reaches_no_operator(tmp_path, code, warns):
+    (tmp_path / "eventlet.py").write_text(EVENTLET)
+    env = {"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "default"}
+    done = execute(sys.executable, "-c", code, env=env)
+    assert done.returncode == 0, done.stderr
+    assert ("Eventlet is deprecated" in done.stderr) is warns
+
+
 # ---------------------------------------------------------------- arguments
 
 

@@ -1,0 +1,16 @@
+"""`ovn-metadata-rootwrap`: oslo.rootwrap, for the rule in sudoers.d."""
+
+from __future__ import annotations
+
+import os
+
+from oslo_rootwrap import cmd
+
+
+def main() -> None:
+    """Run it; the privsep-helper that it starts is silent about eventlet.
+
+    The helper loads eventlet (see __init__) before any code of ours.
+    """
+    os.environ["PYTHONWARNINGS"] = "ignore:::oslo_privsep.daemon"
+    cmd.main()
