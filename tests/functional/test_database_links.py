@@ -83,7 +83,7 @@ class Cloud:
             yield
             used = cpu_s(agent.pid) - used
             share = used / (time.monotonic() - begun)
-        assert load.requests > 20
+        assert load.requests
         assert load.failures == []
         assert share < most_cpu
         said = agent.log(logged)
@@ -193,4 +193,14 @@ def test_certificate_that_is_refused(cloud):
     warned = [x for x in agent.log(logged).splitlines() if "WARNING" in x]
     for reason in (refused, refuses):
         assert len([x for x in warned if reason in x]) == 1
+    cloud.check_follows()
+
+
+def test_reason_why_open_vswitchs_database_is_gone(cloud):
+    """No load: ovs-vswitchd and ovn-controller may drop what passes."""
+    ovn = cloud.box.ovn
+    ovn.stop("ovsdb-server")
+    cloud.wait_reason("tcp:localhost:6640: Connection refused")
+    ovn.start("ovsdb-server")
+    cloud.box.agent.wait_ready()
     cloud.check_follows()
