@@ -181,6 +181,8 @@ def render_gateway(
 frontend metadata
     # The networks' haproxies log each request; the gateway logs errors only.
     option dontlog-normal
+    # supervisord looks whether this accepts: that is no incomplete request.
+    option http-ignore-probes
     # The networks' haproxies connect here; supervisord holds this socket.
     bind fd@0 proto h1
     bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import hashlib
 import http.client
@@ -17,6 +18,7 @@ import pytest
 
 from sandbox import Instance, Nova, Sandbox, wait_for
 from sandbox.case import Case, wait_served
+from sandbox.sockets import stats
 
 GATEWAY = Path("/var/lib/neutron/metadata_proxy")
 MIB = 1 << 20
@@ -61,6 +63,27 @@ def read_answers(link: socket.socket, count: int) -> list[tuple[int, bytes]]:
         fields = http.client.parse_headers(stream)
         found.append((status, stream.read(int(fields["Content-Length"]))))
     return found
+
+
+def test_connection_without_a_request_is_no_incomplete_one(vm):
+    """Such as supervisord makes, to see whether the gateway accepts."""
+
+    def counted(*columns: str) -> list[int]:
+        lines = stats("gateway", "show stat metadata 1 -1").splitlines()
+        row = next(csv.DictReader(lines))
+        return [int(row[column]) for column in columns]
+
+    opened, total, incomplete = counted("scur", "stot", "ereq")
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(GATEWAY))
+
+    def over() -> bool:
+        now, since = counted("scur", "stot")
+        return since >= total + 3 and now <= opened
+
+    wait_for(over, timeout_s=20, what="the end of the three")
+    assert counted("ereq") == [incomplete]
 
 
 # ----------------------------------------------------------------- bodies
