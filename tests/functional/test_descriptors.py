@@ -30,7 +30,8 @@ def few(request, host) -> Iterator[tuple[Sandbox, int]]:
     """Provide a host whose programs may open so many, root's too."""
     box = host.sandbox()
     daemon = box.agent._daemon
-    daemon.command = limited(request.param, *daemon.command)
+    limit = f"--nofile=1024:{request.param}"  # supervisord raises the first
+    daemon.command = ("prlimit", limit, *daemon.command)
     yield ready(box), request.param
     host.clear()
 
