@@ -14,7 +14,8 @@ from typing import Any
 
 import pyroute2
 from pyroute2 import netns
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink import NLM_F_DUMP_INTR
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netlink.rtnl import ndmsg, rt_proto, rt_scope
 
 from .. import kernel, names, rootfiles
@@ -24,6 +25,8 @@ from ..validate import IPInterface
 # <linux/if_addr.h>: use the address at once, without detection of
 # duplicates. A localport never leaves its chassis.
 _IFA_F_NODAD = 0x02
+# A dump of a hundred links takes some ms.
+_DUMPS = 100
 # The first namespace makes a mount of the folder: one is enough.
 _folder_lock = threading.Lock()
 
@@ -64,6 +67,22 @@ def open_inside(namespace: int) -> pyroute2.IPRoute:
     """Return a netlink socket that stays in NAMESPACE."""
     with kernel.entered(namespace):
         return pyroute2.IPRoute()
+
+
+def dump(read: Callable[..., Any], **criteria: Any) -> list[Any]:
+    """Return the whole of what READ, a dump of the kernel's, has.
+
+    The kernel marks one that may lack something, because links or addresses
+    changed meanwhile: it is made again at once. pyroute2 0.7 raises for it,
+    0.9 passes it on. Raises LinkError if that goes on for long.
+    """
+    for _ in range(_DUMPS):
+        with contextlib.suppress(NetlinkDumpInterrupted):
+            found = list(read(**criteria))
+            flags = {message["header"]["flags"] for message in found}
+            if not any(flag & NLM_F_DUMP_INTR for flag in flags):
+                return found
+    raise LinkError("the host's links change faster than they can be read")
 
 
 def link_by_name(ipr: pyroute2.IPRoute, name: str) -> Any | None:
@@ -124,7 +143,7 @@ def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
     tap device may have the same ones.
     """
     found = set()
-    for link in ipr.get_links():
+    for link in dump(ipr.get_links):
         alias = link.get_attr("IFLA_IFALIAS") or ""
         network = names.network_of_namespace(alias)
         if (
@@ -222,7 +241,7 @@ def compare_addresses(
         ipaddress.ip_interface(
             f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
         )
-        for entry in ipr.get_addr(index=index)
+        for entry in dump(ipr.get_addr, index=index)
     }
     new, gone = wanted - present, present - wanted
     return sorted(new, key=str), sorted(gone, key=str)
@@ -264,7 +283,7 @@ def ensure_neighbours(
     """Make WANTED (address -> MAC) the only permanent neighbours."""
     present = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        for entry in ipr.get_neighbours(family=family, ifindex=index):
+        for entry in dump(ipr.get_neighbours, family=family, ifindex=index):
             address = entry.get_attr("NDA_DST")
             if address and entry["state"] & ndmsg.states["permanent"]:
                 present[address] = entry.get_attr("NDA_LLADDR")
@@ -299,7 +318,7 @@ def ensure_hosts(
     present = {
         entry.get_attr("RTA_DST")
         for family in (socket.AF_INET, socket.AF_INET6)
-        for entry in ipr.get_routes(family=family)
+        for entry in dump(ipr.get_routes, family=family)
         if entry.get_attr("RTA_OIF") == index
         and entry["proto"] == rt_proto["static"]
         and entry["dst_len"] == _host_size(entry.get_attr("RTA_DST"))
