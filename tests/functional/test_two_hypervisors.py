@@ -1,13 +1,15 @@
 """Two hypervisors, each with its ovn-controller and its agent.
 
-The second one is 20 ms from the Southbound database. Networks are not kept,
-and ready before a port is plugged.
+The second one is 20 ms from the Southbound database, by ssl and with the
+access rights of an ovn-controller. Networks are not kept, and ready before a
+port is plugged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -34,19 +36,18 @@ def box(host) -> Sandbox:
 @pytest.fixture(scope="module")
 def far(box: Sandbox) -> Iterator[Hypervisor]:
     """Provide the second one."""
-    with started(box) as made:
+    made = Hypervisor(box, options=OPTIONS, delay_s=DELAY_S, ssl=True)
+    with started(made):
         yield made
 
 
 @contextlib.contextmanager
-def started(box: Sandbox, system_id: str = "") -> Iterator[Hypervisor]:
-    """Have a second hypervisor, its agent ready."""
-    with Hypervisor(
-        box, options=OPTIONS, delay_s=DELAY_S, system_id=system_id
-    ) as made:
-        made.do("agent.start")
-        made.do("agent.wait_ready")
-        yield made
+def started(far: Hypervisor) -> Iterator[None]:
+    """Have FAR run, its agent ready."""
+    with far:
+        far.do("agent.start")
+        far.do("agent.wait_ready")
+        yield
 
 
 @pytest.fixture
@@ -114,6 +115,19 @@ def asked_there(far: Hypervisor, port: Port) -> Iterator[None]:
     assert asked > 0
 
 
+def replies(instance: Instance, port: Port) -> bool:
+    """Tell whether INSTANCE reaches PORT, where nobody listens."""
+    with instance.socket(socket.AF_INET, socket.SOCK_STREAM) as link:
+        link.settimeout(2)
+        try:
+            link.connect((str(port.ip4), 9))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
 def test_a_port_on_each(wire: Wire, case: Case):
     """Of one network; each is served by its own host."""
     box, far = wire.box, wire.far
@@ -124,6 +138,11 @@ def test_a_port_on_each(wire: Wire, case: Case):
     with asked(box, instance), asked_there(far, port):
         far.do("wait_host", network, port)
         wait_host(box, network, instance.port)
+        wait_for(
+            lambda: replies(instance, port),
+            timeout_s=20,
+            what="a reply by Geneve",
+        )
     far.do("unplug_port", port)
     box.neutron.delete_port(port)
     far.do("wait_host", network)
@@ -211,13 +230,13 @@ def test_evacuation_and_the_host_that_comes_back(wire: Wire, case: Case):
     wire.wait_bound(port, far.hostname)
     (instance,) = case.plug([port])
     wire.wait_bound(port, box.ovn.hostname)
-    with asked(box, instance), started(box, far.system_id) as again:
+    with asked(box, instance), started(far):
         # Its Open vSwitch still has the instance's port.
-        again.do("plug_ports", [port], False)
+        far.do("plug_ports", [port], False)
         marker = box.neutron.create_port(
-            case.network("marker"), host=again.hostname
+            case.network("marker"), host=far.hostname
         )
-        again.do("plug_ports", [marker])
-        again.do("wait_served", marker)
-        again.do("wait_host", network)
+        far.do("plug_ports", [marker])
+        far.do("wait_served", marker)
+        far.do("wait_host", network)
         wire.wait_bound(port, box.ovn.hostname)

@@ -2,8 +2,9 @@
 
 It has its own network, mount and PID namespaces (`sandbox.enter` within the
 sandbox), Open vSwitch, ovn-controller, Nova and agent. The databases are those
-of the first host; on the way to Southbound everything may be delayed. The test
-tells it by name what to do:
+of the first host; on the way to Southbound everything may be delayed, and go
+by ssl. Geneve goes from one Open vSwitch to the other. The test tells it by
+name what to do:
 
     with Hypervisor(box) as far:
         far.do("agent.start")
@@ -27,16 +28,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import Instance, Loader, Network, Port, Sandbox, case, hoststate
+from . import (
+    Instance,
+    Loader,
+    Network,
+    Port,
+    Sandbox,
+    case,
+    host,
+    hoststate,
+)
 from .daemons import Daemon, run
 from .instances import INNER
 from .ovn import OVN_RUN, Ovn
 from .southbound import CLIENT_PORT
+from .tls import Authority
 from .waiting import wait_for
 
 HOSTNAME = "compute-2.example"
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
 _RARP = 0x8035  # RFC 903
+_BRIDGE = "br-wire"
 _WIRE_NEAR, _WIRE_FAR = "wire0", "wire1"
 _TESTS = Path(__file__).resolve().parents[1]
 Options = Mapping[tuple[str, str], str]
@@ -45,7 +57,8 @@ Options = Mapping[tuple[str, str], str]
 class Hypervisor:
     """The second host, seen from the first one, BOX.
 
-    DELAY_S is that of a message on its way to Southbound, or back.
+    DELAY_S is that of a message on its way to Southbound, or back. With SSL
+    that goes with certificates and the access rights of an ovn-controller.
     """
 
     def __init__(
@@ -54,9 +67,12 @@ class Hypervisor:
         *,
         options: Options | None = None,
         delay_s: float = 0.0,
+        ssl: bool = False,
         system_id: str = "",
     ) -> None:
         self.hostname = HOSTNAME
+        self._ssl = ssl
+        self._files: dict[str, str] = {}
         self.system_id = system_id or str(uuid.uuid4())
         self._ovn = box.ovn
         self._output = box.folder / "hypervisor.out"
@@ -84,7 +100,10 @@ class Hypervisor:
         try:
             self._link.recv()  # it has its namespaces
             self._connect()
-            self._call(self._options, self._delay_s, self.system_id)
+            self._files = self._files or self._listen()
+            self._call(
+                self._options, self._delay_s, self.system_id, self._files
+            )
             self._ovn.sync()
         except BaseException:
             self.kill()
@@ -96,9 +115,17 @@ class Hypervisor:
         self.kill()
 
     def kill(self) -> None:
-        """Have it lose its power: nothing of it runs any more."""
+        """Have it lose its power: nothing of it runs any more.
+
+        It may be entered again.
+        """
+        if self._link.closed:
+            return
         self._process.kill()
         self._process.wait(20)
+        with contextlib.suppress(EOFError, ConnectionError):
+            while self._link.poll(20):  # its end closes it
+                self._link.recv()
         self._link.close()
 
     def do(self, what: str, *args: object) -> Any:
@@ -116,9 +143,37 @@ class Hypervisor:
             *("ip", "link", "add", _WIRE_NEAR, "type", "veth"),
             *("peer", "name", _WIRE_FAR, "netns", str(self._process.pid)),
         )
-        run("ip", "address", "add", f"{NEAR}/24", "dev", _WIRE_NEAR)
-        run("ip", "link", "set", _WIRE_NEAR, "up")
-        self._ovn.sbctl("set-connection", f"ptcp:{CLIENT_PORT}:{NEAR}")
+        plug_wire(self._ovn, _WIRE_NEAR, NEAR)
+        self._ovn.vsctl(
+            *("set", "Open_vSwitch", ".", f"external_ids:ovn-encap-ip={NEAR}")
+        )
+
+    def _listen(self) -> dict[str, str]:
+        """Have Southbound listen on the wire; return files for the client."""
+        where, role = f"ptcp:{CLIENT_PORT}:{NEAR}", ()
+        files: dict[str, str] = {}
+        if self._ssl:
+            authority = Authority(self._ovn.folder / "wire")
+            server = authority.issue("server")
+            client = authority.issue(self.system_id)
+            self._ovn.sbctl(
+                "set-ssl", *map(str, (*server, authority.certificate))
+            )
+            where, role = (
+                f"pssl:{CLIENT_PORT}:{NEAR}",
+                ("role=ovn-controller",),
+            )
+            paths = {
+                "key": client.key,
+                "certificate": client.certificate,
+                "ca": authority.certificate,
+            }
+            files = {name: path.read_text() for name, path in paths.items()}
+        self._ovn.sbctl(
+            *("--id=@c", "create", "Connection", *role, f'target="{where}"'),
+            *("--", "set", "SB_Global", ".", "connections=@c"),
+        )
+        return files
 
     def _call(self, *message: object) -> Any:
         self._link.send(message)
@@ -126,6 +181,22 @@ class Hypervisor:
         if failure:
             raise RuntimeError(f"on the second hypervisor:\n{failure}")
         return result
+
+
+def plug_wire(ovn: Ovn, end: str, address: str) -> None:
+    """Have END of the wire in a bridge of OVN's that has ADDRESS.
+
+    Open vSwitch's userspace datapath sends Geneve by such a bridge.
+    """
+    # On its own: the datapath would keep the device that had the name before.
+    ovn.vsctl("--if-exists", "del-port", end)
+    ovn.vsctl(
+        *("--may-exist", "add-br", _BRIDGE, "--", "set", "Bridge", _BRIDGE),
+        *("datapath_type=netdev", "--", "add-port", _BRIDGE, end),
+    )
+    run("ip", "address", "replace", f"{address}/24", "dev", _BRIDGE)
+    for device in (end, _BRIDGE):
+        run("ip", "link", "set", device, "up")
 
 
 def arrive(instance: Instance) -> None:
@@ -157,9 +228,21 @@ class FarOvn(Ovn):
 
     _OWN = ("ovsdb-server", "ovs-vswitchd", "ovn-controller")
 
-    def __init__(self, folder: Path, *, system_id: str, delay_s: float):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        system_id: str,
+        delay_s: float,
+        files: Mapping[str, str],
+    ) -> None:
         super().__init__(folder, hostname=HOSTNAME, system_id=system_id)
         self.encap_ip = FAR
+        self.files = [folder / name for name in files]
+        for path in self.files:
+            path.write_text(files[path.name])
+            os.chown(path, 0, host.ids(host.SERVICE_USER)[1])
+            path.chmod(0o640)
         control = OVN_RUN / "southbound.ctl"
         command = (sys.executable, "-m", "sandbox.delayed", str(CLIENT_PORT))
         relay = Daemon(
@@ -171,18 +254,25 @@ class FarOvn(Ovn):
         own = {name: self.daemons[name] for name in self._OWN}
         self.daemons = {"relay": relay, **own}
 
+    @property
+    def remote(self) -> str:
+        """How clients reach Southbound."""
+        protocol = "ssl" if self.files else "tcp"
+        return f"{protocol}:127.0.0.1:{CLIENT_PORT}"
+
     def __enter__(self) -> FarOvn:
         """Start what there is."""
-        for command in (
-            ("address", "add", f"{FAR}/24", "dev", _WIRE_FAR),
-            ("link", "set", _WIRE_FAR, "up"),
-        ):
-            run("ip", *command)
         self._create_databases()
-        for name in ("relay", *self._OWN[:2]):
+        for name in self._OWN[:2]:
             self.start(name)
         self.vsctl("--no-wait", "init")
+        plug_wire(self, _WIRE_FAR, FAR)
+        self.start("relay")
         self._configure_chassis()
+        if self.files:
+            self.vsctl("set-ssl", *map(str, self.files))
+            remote = f"external_ids:ovn-remote={self.remote}"
+            self.vsctl("set", "Open_vSwitch", ".", remote)
         self.start("ovn-controller")
         return self
 
@@ -190,9 +280,25 @@ class FarOvn(Ovn):
 class FarSandbox(Sandbox):
     """What the first host has, of the second one; a load for each port."""
 
-    def __init__(self, options: Options, delay_s: float, system_id: str):
+    def __init__(
+        self,
+        options: Options,
+        delay_s: float,
+        system_id: str,
+        files: Mapping[str, str],
+    ) -> None:
         super().__init__(options=options)
-        self.ovn = FarOvn(self.folder, system_id=system_id, delay_s=delay_s)
+        self.ovn: FarOvn = FarOvn(
+            self.folder, system_id=system_id, delay_s=delay_s, files=files
+        )
+        names = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
+        self.agent.options |= {
+            ("ovn", "ovn_sb_connection"): self.ovn.remote,
+            **{
+                ("ovn", name): str(path)
+                for name, path in zip(names, self.ovn.files, strict=False)
+            },
+        }
         self._loads: dict[str, Loader] = {}
 
     def plug_ports(self, ports: Sequence[Port], wait: bool = True) -> None:
