@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
     groups = {
         name: kind(**files.fields(kind)) for name, kind in GROUPS.items()
     }
+    # As Neutron's agent does, by `requests`.
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and groups["nova"].ca_cert is None:
+        groups["nova"] = dataclasses.replace(
+            groups["nova"], ca_cert=Path(bundle)
+        )
     settings = Settings(**groups, **files.fields(Settings))
     _check_together(settings, files)
     warnings = tuple(_warnings(settings, files.sources))
@@ -234,8 +241,9 @@ def _check_together(settings: Settings, files: _Files) -> None:
             for needed, path in (ours | authorities).items():
                 if path is None:
                     raise files.error(name, f"needs {needed} for ssl")
-    nova_ca = {"[DEFAULT] auth_ca_cert": nova.ca_cert}
-    for name, path in (client | nova_ca | ours | authorities).items():
+    nova_ca = [("[DEFAULT] auth_ca_cert", path) for path in nova.authorities]
+    given_files = (client | ours | authorities).items()
+    for name, path in (*nova_ca, *given_files):
         if path in settings.files_in_use():
             _check_readable(name, path, files)
 
@@ -243,8 +251,18 @@ def _check_together(settings: Settings, files: _Files) -> None:
 def _check_readable(name: str, path: Path, files: _Files) -> None:
     try:
         path.open("rb").close()
+    except IsADirectoryError:
+        reason = "has no file that is named by its hash (openssl rehash)"
     except OSError as error:
-        raise files.error(name, f"cannot be read: {error.strerror}") from None
+        reason = f"cannot be read: {error.strerror}"
+    else:
+        return
+    text = files.sources.find(*_OPTIONS[name]).text
+    if not text:
+        reason = f"REQUESTS_CA_BUNDLE {path} {reason}"
+    elif text != str(path):
+        reason = f"{path} {reason}"
+    raise files.error(name, reason)
 
 
 def _warnings(settings: Settings, sources: Sources) -> Iterator[str]:

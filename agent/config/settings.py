@@ -89,7 +89,9 @@ class Nova:
     """The protocol between the gateway and Nova."""
     ca_cert: Path | None = _main("auth_ca_cert", FILE)
     """For https: a PEM file with the authorities that may have signed Nova's
-    certificate. Empty: the system's authorities."""
+    certificate, or a folder of such files, named by their hash as "openssl
+    rehash" does. Empty: what REQUESTS_CA_BUNDLE in the agent's environment
+    names, a file or a folder too, or else the system's authorities."""
     insecure: bool = _main("nova_metadata_insecure", FLAG, "false")
     """For https: whether every certificate of Nova is accepted, unchecked."""
     client_cert: Path | None = _main("nova_client_cert", FILE)
@@ -97,6 +99,14 @@ class Nova:
     Nova. Needs nova_client_priv_key."""
     client_key: Path | None = _main("nova_client_priv_key", FILE)
     """A PEM file with the private key of nova_client_cert."""
+
+    @property
+    def authorities(self) -> tuple[Path, ...]:
+        """The files of ca_cert; a folder itself if none in it has a hash."""
+        if self.ca_cert is None:
+            return ()
+        hashed = sorted(self.ca_cert.glob("????????.[0-9]"))
+        return tuple(hashed) or (self.ca_cert,)
 
     @property
     def endpoints(self) -> tuple[NovaEndpoint, ...]:
@@ -383,7 +393,7 @@ class Settings:
             used += [southbound.ca_cert]
         if self.nova.protocol == "https":
             used += [self.nova.client_cert, self.nova.client_key]
-            used += [] if self.nova.insecure else [self.nova.ca_cert]
+            used += [] if self.nova.insecure else self.nova.authorities
         return tuple(path for path in used if path is not None)
 
     @property

@@ -111,9 +111,7 @@ class Gateway:
         client = []
         if nova.client_cert is not None and nova.client_key is not None:
             client = [nova.client_cert, nova.client_key]  # in one file
-        authority = []
-        if nova.ca_cert is not None and not nova.insecure:
-            authority = [nova.ca_cert]
+        authority = [] if nova.insecure else [*nova.authorities]
         return Tls(
             insecure=nova.insecure,
             authority=self._ensure_pem("authority", authority),

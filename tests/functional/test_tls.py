@@ -203,6 +203,34 @@ def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
     )
 
 
+def test_authorities_in_a_folder(tls):
+    """Named by their hash, as OpenSSL and `requests` look for them."""
+    option = ("DEFAULT", "auth_ca_cert")
+    folder = tls.folder / "authorities"
+    folder.mkdir()
+    before = tls.box.agent.options[option]
+    instance = tls.serve(RELAY)
+    tls.box.agent.configure({option: str(folder)})
+    try:
+        for file, status in (("other.pem", 503), ("ca.pem", 200)):
+            certificate = tls.folder / file
+            name = run(
+                "openssl", "x509", "-hash", "-noout", "-in", str(certificate)
+            )
+            text = certificate.read_text()
+            (folder / f"{name.strip()}.0").write_text(text)
+            tls.box.agent.reload()
+            wait_for(
+                lambda s=status: instance.fetch().status == s,
+                timeout_s=20,
+                what=f"{status} with {file}",
+            )
+    finally:
+        tls.box.agent.configure({option: before})
+        tls.box.agent.reload()
+    wait_served(instance)
+
+
 def test_relay_killed_and_back(tls):
     """What is served is served on, untouched, and then it follows again."""
     instance = tls.serve(RELAY)

@@ -14,6 +14,9 @@ import pyroute2  # noqa: F401 # see above
 import pytest
 from hypothesis import settings
 
+# An option's default; a machine's own may be set.
+os.environ.pop("REQUESTS_CA_BUNDLE", None)
+
 # A busy machine is slow, and no example takes long.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -354,6 +354,41 @@ def test_certificate_that_is_used_must_be_there(load, file, pem, name):
     )
 
 
+HTTPS = "[DEFAULT]\nnova_metadata_protocol = https\n"
+
+
+def test_authorities_in_a_folder_are_found_by_their_hash(load, file, tmp_path):
+    line = f"{HTTPS}auth_ca_cert = {tmp_path}\n"
+    with pytest.raises(ConfigError) as caught:
+        load(line)
+    assert str(caught.value) == (
+        f'{file}: [DEFAULT] auth_ca_cert = "{tmp_path}": '
+        f"has no file that is named by its hash (openssl rehash)"
+    )
+    (tmp_path / "README").write_text("not one of them")
+    hashed = [tmp_path / "0a1b2c3d.0", tmp_path / "0a1b2c3d.1"]
+    for one in hashed:
+        one.write_text("PEM")
+    assert load(line).files_in_use() == tuple(hashed)
+    hashed[1].unlink()
+    hashed[1].symlink_to("/no.pem")
+    with pytest.raises(ConfigError, match=r"0a1b2c3d.1 cannot be read"):
+        load(line)
+
+
+def test_the_environment_names_authorities(load, pem, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    assert load(HTTPS).files_in_use() == (pem,)
+    other = pem.with_name("other.pem")
+    other.write_text("PEM")
+    own = load(f"{HTTPS}auth_ca_cert = {other}\n")
+    assert own.files_in_use() == (other,)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no.pem")
+    with pytest.raises(ConfigError, match=r"BUNDLE /no.pem cannot"):
+        load(HTTPS)
+    assert load("").files_in_use() == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
