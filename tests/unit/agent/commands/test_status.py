@@ -181,6 +181,16 @@ def test_who_is_over_a_share_is_named_and_all_is_well():
     assert told["networks"][NETWORK]["shares"] == sums
 
 
+def test_requests_over_the_rate_limit_are_summed_for_the_host():
+    status = ready_status()
+    status.served("another")
+    for network in (NETWORK, "another"):
+        status.shares(network, {"rate_limited_requests": 3}, over=[])
+    lines = command.render(status.as_dict()).splitlines()
+    assert "6 requests over metadata_rate_limiting (429)" in lines
+    assert lines.count("  beyond a share: 3 rate limited requests") == 2
+
+
 # ---------------------------------------------------------------- --wait
 
 

@@ -70,6 +70,19 @@ def with_problems(*problems: str) -> ChassisSnapshot:
     return dataclasses.replace(rows(), problems=problems)
 
 
+def test_a_chassis_that_is_not_there_may_have_another_name():
+    """Its system-id was changed, and ovn-controller was not restarted."""
+    machine = Machine()
+    machine.snapshots.take_vswitch(VswitchSnapshot(system_id="renamed"))
+    missing = dataclasses.replace(rows(), chassis=None, synced=False)
+    machine.snapshots.take_chassis(missing)
+    (reason,) = machine.status.as_dict()["waiting"].values()
+    assert "no Chassis row named renamed in OVN Southbound" in reason
+    assert "if it runs, restart it" in reason
+    machine.snapshots.take_chassis(rows())
+    assert machine.status.as_dict()["waiting"] == {}
+
+
 def test_a_problem_of_a_datapath_is_logged_once_as_its_ports_change(caplog):
     machine = Machine()
     text = f"skipped: datapath {FIRST} has no name"
