@@ -82,7 +82,9 @@ def _apply(
             inner = names.inner_veth(network)
             with kernel.entered(namespace):
                 differed |= sysctls.ensure_link(inner)
-                changes += _set_checksum(inner, on=not userspace_datapath)
+                on = not userspace_datapath
+                if kernel.set_transmit_checksum(inner, on=on):
+                    changes.append("transmit checksum")
             if not made:  # a new one begins with the host's
                 changes += [f"sysctl {name}" for name in sorted(differed)]
             index = links.index_of(inside, inner)
@@ -94,13 +96,6 @@ def _apply(
     finally:
         os.close(namespace)
     return changes
-
-
-def _set_checksum(inner: str, *, on: bool) -> list[str]:
-    """Set the transmit checksum offload of INNER; return what was changed."""
-    if kernel.set_transmit_checksum(inner, on=on):
-        return [f"transmit checksum {'on' if on else 'off'}"]
-    return []
 
 
 @entrypoint(subject="network")
@@ -140,11 +135,7 @@ def remove(network: str) -> bool:
     NETWORK is no network id. The fleet's haproxy inside is not ended here:
     remove its program first.
     """
-    return _remove(validate.network(network))
-
-
-def _remove(network: str) -> bool:
-    removed = _remove_veth(network)
+    removed = _remove_veth(validate.network(network))
     return links.remove_namespace(names.namespace_name(network)) or removed
 
 
