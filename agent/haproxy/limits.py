@@ -58,13 +58,17 @@ _UPLOAD_LANE = "uploads"
 # The lines of a backend whose requests share connections to Nova. A server
 # with few processes or threads may serve nobody else while one of them has an
 # idle connection. So a connection is kept only while requests come at a rate
-# (each second) at which a new one for each would cost more than that.
+# (each second) at which a new one for each would cost more than that, and for
+# some requests only: one instance can keep up that rate for ever. haproxy 2.6
+# ignores max-reuse for HTTP/1.
 _SHARED_RATE = 200
+_SHARED_REQUESTS = 64  # on average
 SHARED = (
     "http-reuse always",
     "default-server pool-purge-delay 100ms",
     "http-request set-header Connection close "
-    f"if {{ be_sess_rate lt {_SHARED_RATE} }}",
+    f"if {{ be_sess_rate lt {_SHARED_RATE} }} "
+    f"|| {{ rand({_SHARED_REQUESTS}) eq 0 }}",
 )
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
 _RETRY_AFTER_S = 1

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sandbox import Sandbox
+from sandbox import Sandbox, wait_for
 from sandbox.wsgi import ADDRESS, Cloud
 
 
@@ -55,3 +55,28 @@ def test_busy_instances_are_all_served_by_two_processes(cloud: Cloud):
         answers = [one.result() for one in asked]
     assert {answer.status for answer in answers} == {200}
     assert max(answer.seconds for answer in answers) < 4
+
+
+def test_greedy_instance_leaves_novas_processes_to_others(cloud: Cloud):
+    """Its requests come at full speed, so they share connections."""
+    greedy = cloud.instances[0]
+    with cloud.nova("uwsgi") as server, ThreadPoolExecutor(1) as pool:
+        load = pool.submit(
+            greedy.execute,
+            *("wrk", "-t1", "-c16", "-d6s", "--timeout", "10s"),
+            "http://169.254.169.254/latest/meta-data/instance-id",
+            timeout_s=60,
+        )
+        seen: list[object] = []
+
+        def is_fast() -> bool:
+            seen.extend(server.requests())
+            return len(seen) > 1000
+
+        wait_for(is_fast, timeout_s=20, what="requests at full speed")
+        took = []
+        while not load.done():
+            took.append(seconds_to_ask(server.port))
+        load.result()
+    # Held, the first one waits until the load ends.
+    assert statistics.median(took) < 3

@@ -16,7 +16,8 @@ from .daemons import Daemon
 ADDRESS = "127.0.0.1"
 _PORT = 8790
 _FOLDER = Path(__file__).parent
-_BIN = Path(sys.executable).parent
+# Where its script is depends on whether it is Debian's.
+_MODULE = (sys.executable, "-I", "-m")
 
 
 def _command(name: str, port: int) -> tuple[str, ...]:
@@ -30,11 +31,11 @@ def _command(name: str, port: int) -> tuple[str, ...]:
             *("--chdir", str(_FOLDER), "--module", app, "--disable-logging"),
         ),
         "gunicorn": (
-            *(f"{_BIN}/gunicorn", "--workers", "1", "--threads", "8"),
+            *(*_MODULE, "gunicorn", "--workers", "1", "--threads", "8"),
             *("--chdir", str(_FOLDER), "--bind", where, app),
         ),
         "uvicorn": (
-            *(f"{_BIN}/uvicorn", "--http", "httptools", "--app-dir"),
+            *(*_MODULE, "uvicorn", "--http", "httptools", "--app-dir"),
             *(str(_FOLDER), "--host", ADDRESS, "--port", str(port)),
             *("--no-access-log", "wsgi_app:asgi"),
         ),
