@@ -57,7 +57,10 @@ class Service:
             nova_answers=lambda: site.haproxies.nova_answers(
                 site.settings().proxy_socket
             ),
-            on_silence=self._queues.reconcile.add,
+            # Many may be silent: what is new comes first.
+            on_silence=lambda key: self._queues.reconcile.add(
+                key, routine=key != names.GATEWAY
+            ),
         )
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 
 _PLAIN = (str, bytes, int, float, type(None))
+_HANGS = "is it stopped or overloaded?"
 _NO_RIGHT = "let its user do that (docs/how-to/confinement.md)"
 # What an operator can do about an error of the system, or of a class.
 _REMEDIES: dict[object, str] = {
@@ -19,7 +20,8 @@ _REMEDIES: dict[object, str] = {
     errno.ENOSPC: "free room there",
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: "make it writable",
-    "TimeoutError": "is it stopped or overloaded?",
+    errno.ETIMEDOUT: _HANGS,
+    "TimeoutError": _HANGS,
     "TimeoutException": "is that ovsdb-server stopped or overloaded?",
 }
 _OTHER = "if that lasts, see the log, with debug = true"
@@ -59,11 +61,14 @@ def sentence(error: BaseException) -> str:
     if words and (is_ours or kind is ConnectionError):
         return words
     key: object = kind.__name__
-    is_system = isinstance(error, OSError) or key == "NetlinkError"
-    if is_system and len(error.args) > 1:
+    # Other errors have numbers of their own there.
+    is_system = kind.__module__ == "builtins" and isinstance(error, OSError)
+    is_system |= key == "NetlinkError"
+    if is_system and len(error.args) > 1 and isinstance(error.args[0], int):
         key, said = error.args[:2]
         said = said or os.strerror(error.args[0])
-        words = ": ".join(filter(None, (getattr(error, "filename", ""), said)))
+        file = getattr(error, "filename", None)
+        words = f"{file}: {said}" if file else str(said)
     elif kind is not TimeoutError or not words:
         words = f"{key}: {words or 'no reason'}"
     return words if "; " in words else f"{words}; {_REMEDIES.get(key, _OTHER)}"

@@ -127,6 +127,21 @@ def _hold_unseen(
     return networks
 
 
+def _with_bound(
+    network: NetworkSnapshot, ports: Collection[str]
+) -> NetworkSnapshot:
+    """Return NETWORK with its logical PORTS bound."""
+    if not ports:
+        return network
+    found = (
+        dataclasses.replace(
+            port, bound=port.bound or port.logical_port in ports
+        )
+        for port in network.ports
+    )
+    return dataclasses.replace(network, ports=tuple(found))
+
+
 def _hold_flapping(
     state: Settled,
     rows: ChassisSnapshot,
@@ -155,20 +170,20 @@ def _hold_flapping(
         bound = {port.logical_port for port in before.ports if port.bound}
         if not is_settled:
             bound &= state.seen_bound
-        ports = [
-            dataclasses.replace(port, bound=True)
+        flaps = {
+            port.logical_port
+            for port in network.ports
             if not port.bound
             and port.logical_port in bound
             and (port.parent or port.logical_port) in plugged
             and holds(port.logical_port)
-            else port
-            for port in network.ports
-        ]
+        }
+        network = _with_bound(network, flaps)
         # In a grace period it is held anyway until the server has answered.
         is_gone = not network.localport and (network.complete or is_settled)
         if is_gone and before.localport and holds(key):
             network = dataclasses.replace(network, localport=before.localport)
-        networks[key] = dataclasses.replace(network, ports=tuple(ports))
+        networks[key] = network
     return dataclasses.replace(rows, networks=networks), held
 
 

@@ -127,10 +127,8 @@ def growth(before: int, after: int) -> int:
 def command(*, is_gateway: bool) -> str:
     """Return the command whose answer `parse` reads."""
     table = limits.INSTANCES if is_gateway else limits.SOURCES
-    shows = [
-        f"show table {table} data.{counter} gt 0"
-        for counter in ("gpc0", "gpc1", "gpt0")
-    ]
+    used = ("gpc0", "gpc1") if is_gateway else ("gpc0", "gpc1", "gpt0")
+    shows = [f"show table {table} data.{name} gt 0" for name in used]
     return "; ".join([*shows, "show stat metadata 1 -1", "show info"])
 
 

@@ -14,7 +14,7 @@ from .. import unixsocket
 from ..errors import HaproxyError
 from . import mapfile
 
-_TIMEOUT_S = 1.5
+_TIMEOUT_S = 4.0
 _NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024
@@ -36,7 +36,13 @@ class Stats(NamedTuple):
     uid: int  # of that haproxy, which owns the socket
 
 
-def ask(stats: Stats, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
+def ask(
+    stats: Stats,
+    command: str,
+    *,
+    max_bytes: int = _MAX_ANSWER,
+    timeout_s: float = _TIMEOUT_S,
+) -> str:
     """Return what the haproxy of STATS answers to COMMAND.
 
     Raises OSError if no process listens there or the file is not its
@@ -44,12 +50,12 @@ def ask(stats: Stats, command: str, *, max_bytes: int = _MAX_ANSWER) -> str:
     is longer than MAX_BYTES.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT_S)
+        connection.settimeout(timeout_s)
         unixsocket.connect_to_owner(connection, stats.path, stats.uid)
         connection.sendall(command.encode() + b"\n")
         try:
             answer = unixsocket.read_all(
-                connection, max_bytes=max_bytes, timeout_s=_TIMEOUT_S
+                connection, max_bytes=max_bytes, timeout_s=timeout_s
             )
         except unixsocket.TooLongError as error:
             raise HaproxyError(str(error)) from None
@@ -95,7 +101,7 @@ def digest_in(answer: str, config: Path) -> str:
     started = found.get("Start_time_sec", "")
     try:
         # It is rounded down.
-        if config.stat().st_ctime > int(started) + 1:
+        if config.stat().st_mtime > int(started) + 1:
             return ""
     except (FileNotFoundError, ValueError):
         return ""

@@ -6,9 +6,11 @@ compare the running process with the files.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,14 +40,19 @@ LOG = logging.getLogger(__name__)
 # and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
-# A haproxy that does not answer is asked so often, and then replaced: it may
-# have been busy.
-_TRIES = 3
+# A haproxy that does not answer is asked so often, and then replaced; not
+# again within this time, for a slow host makes the successor as slow.
+_TRIES = 2
 _PAUSE_S = 0.2
+_REPLACE_S = 60.0
 # What `Privileged.ensure_program` returns.
 Program: TypeAlias = Mapping[str, str]
+# Inode and time of a file.
+_Version: TypeAlias = tuple[int, int]
 # In bytes; an entry of a table of counters has about 150.
 _MAX_COUNTERS = 1 << 20
+# Soon: a reconcile then finds out whether the haproxy hangs.
+_COUNTERS_S = 1.5
 
 
 class Haproxies:
@@ -57,8 +64,10 @@ class Haproxies:
         self._privileged = privileged
         self.places = places
         self.fleet = fleet
-        # network -> its digest, and when its configuration was changed
-        self._known: dict[str, tuple[str, int]] = {}
+        # network -> its digest, and the version of its configuration
+        self._known: dict[str, tuple[str, _Version]] = {}
+        # network -> when it was replaced; it has not answered since
+        self._replaced: dict[str, float] = {}
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
         self.maps = Maps(places, self._stats)
@@ -96,7 +105,7 @@ class Haproxies:
         program = self._privileged.ensure_program(network)
         is_changed = "configuration" in changes
         if before is not None:
-            is_changed = before[1] != self._changed_ns(network)
+            is_changed = before[1] != self._version(network)
         if is_changed and self._running(network) == rendered.digest:
             # It may have read what another process wrote, with this digest.
             self._privileged.reload_program(network)
@@ -116,7 +125,7 @@ class Haproxies:
         HaproxyError if it does not start.
         """
         changes = self._ensure_program(network, rendered.digest, program)
-        self._known[network] = rendered.digest, self._changed_ns(network)
+        self._known[network] = rendered.digest, self._version(network)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # `Gateway` publishes its socket first
@@ -149,6 +158,8 @@ class Haproxies:
         """Ensure the haproxy of NETWORK runs on its files as they are."""
         self.ask_or_replace(network, None, lambda: self._running(network))
         self._privileged.ensure_program(network)
+        digest = self._running(network) or ""
+        self._known[network] = digest, self._version(network)
 
     def confirm(self, times: Mapping[str, str]) -> None:
         """Tell the gateway until when the networks' maps are right.
@@ -172,10 +183,13 @@ class Haproxies:
         """
         command = counters.command(is_gateway=network == names.GATEWAY)
         answer = runtime.ask(
-            self._stats(network), command, max_bytes=_MAX_COUNTERS
+            self._stats(network),
+            command,
+            max_bytes=_MAX_COUNTERS,
+            timeout_s=_COUNTERS_S,
         )
         digest = runtime.digest_in(answer, self.places.config(network))
-        now = digest, self._changed_ns(network)
+        now = digest, self._version(network)
         if now != self._known.get(network, now):
             raise HaproxyError("its configuration was changed by others")
         return counters.parse(answer)
@@ -201,8 +215,9 @@ class Haproxies:
         uid = self.fleet.user_of(network).uid
         return Stats(self.places.stats(network), uid)
 
-    def _changed_ns(self, network: str) -> int:
-        return self.places.config(network).stat().st_ctime_ns
+    def _version(self, network: str) -> _Version:
+        found = self.places.config(network).stat()
+        return found.st_ino, found.st_mtime_ns
 
     def _running(self, network: str) -> str | None:
         """Return what `runtime.running_digest` does of NETWORK."""
@@ -251,23 +266,31 @@ class Haproxies:
     ) -> None:
         """Do ASK; replace the haproxy of NETWORK if it does not answer.
 
-        The next one has only RIGHTS, and serves the clients that wait.
+        The next one has only RIGHTS, and serves the clients that wait. Raises
+        HaproxyError if that one does not answer either.
         """
-        for _ in range(_TRIES):
+        for pause_s in (0, *[_PAUSE_S] * (_TRIES - 1)):
+            time.sleep(pause_s)
             try:
                 ask()
             except (TimeoutError, HaproxyError) as error:
                 problem = error
-                time.sleep(_PAUSE_S)
             else:
+                self._replaced.pop(network, None)
                 return
+        now = time.monotonic()
+        if now < self._replaced.get(network, -_REPLACE_S) + _REPLACE_S:
+            raise HaproxyError(f"its haproxy was replaced, and {problem}")
         LOG.warning("network=%s haproxy replaced: %s", network, problem)
         if rights is not None:
             self.maps.write(network, rights)
         self._privileged.ensure_program(network, renew=True)
+        self._replaced[network] = now
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; return whether there were any."""
+        self._known.pop(network, None)
+        self._replaced.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
@@ -293,13 +316,13 @@ class Haproxies:
         """
         is_asked = False
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-        while (running := self._running(network)) != digest:
+        while (running := self._answer(network)) != digest:
             if running is not None and reload:
                 self._privileged.reload_program(network)
                 reload, is_asked = False, True
             if time.monotonic() > deadline:
                 program = self._privileged.ensure_program(
-                    network, renew=is_asked
+                    network, renew=is_asked and self._ignores_signals(network)
                 )
                 if program["complaint"]:
                     raise _ends_at_once(program)
@@ -307,6 +330,23 @@ class Haproxies:
                     "its haproxy does not answer with its new configuration"
                 )
             time.sleep(_ANSWER_POLL_S)
+
+    def _answer(self, network: str) -> str | None:
+        """Return what `_running` does; None too if it is busy."""
+        with contextlib.suppress(TimeoutError):
+            return self._running(network)
+        return None
+
+    def _ignores_signals(self, network: str) -> bool:
+        """Return whether the master of NETWORK has left SIGHUP pending.
+
+        One that could not load its new configuration has read the signal, and
+        its old worker still serves.
+        """
+        pid = self._privileged.list_programs()[network]["pid"]
+        text = Path(f"/proc/{pid}/status").read_text()
+        pending = text.partition("ShdPnd:")[2].split(maxsplit=1)[0]
+        return bool(int(pending, 16) & 1 << signal.SIGHUP - 1)
 
 
 def _ends_at_once(program: Program) -> HaproxyError:

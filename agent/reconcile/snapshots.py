@@ -63,8 +63,9 @@ class Snapshots:
         """Take ROWS of Southbound (on its IDL's thread)."""
         with self._lock:
             before, self._rows = self._rows, rows
+            due_at = self._settled.due_at
             self._settle(connected=True)
-            if self._settled.flapping:
+            if self._settled.due_at < due_at:
                 self._queues.news.set()  # for `settle`, in time
         self._report(before, rows)
         if rows.synced != before.synced:

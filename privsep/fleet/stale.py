@@ -11,6 +11,7 @@ they name one process of two.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -84,7 +85,8 @@ class Stale:
             # A worker that hangs does not see that its master has ended.
             kills = number == signal.SIGKILL
             for worker in self.process.children() if kills else ():
-                worker.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
             signal.pidfd_send_signal(pidfd, number)
         except (OSError, psutil.Error):
             return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Instance, Loader, Sandbox, wait_for
+from sandbox import Instance, Loader, Sandbox, host, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.processes import send_signal
 from sandbox.sockets import status
@@ -96,6 +96,42 @@ def test_a_master_that_hangs_is_replaced_when_it_is_to_reload(
 
 
 TIMEOUT = ("metadata_haproxy", "timeout_server")
+
+
+@pytest.mark.parametrize("key", ["gateway", "network"])
+def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
+    """Its worker serves all the time, and the next try is a reload."""
+    box = module_box
+    key = key.replace("network", instance.port.network.id)
+    pids, file = pair(box, key), host.map_of(key)
+    before = status()["networks"][key]["digest"]
+
+    def digest() -> str:
+        return status()["networks"][key]["digest"]
+
+    with Loader([instance], rate=10, timeout_s=30, workers=256) as load:
+        # Only the agent, which checks the configuration, can read its map.
+        readable = file.stat().st_mode
+        file.chmod(0o600)
+        seconds = str(int(box.agent.options.get(TIMEOUT, "32")) + 1)
+        box.agent.configure({TIMEOUT: seconds})
+        box.agent.reload()
+        wait_for(
+            lambda: status()["networks"][key].get("error"),
+            timeout_s=30,
+            what="a word of it",
+        )
+        assert pair_alive(pids)
+        assert digest() == before
+        file.chmod(readable)
+        wait_for(lambda: digest() != before, timeout_s=60, what="a reload")
+        wait_served(instance)
+    assert load.failures == []
+    box.agent.wait_ready()
+
+
+def pair_alive(pids: tuple[int, int]) -> bool:
+    return all(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_one_that_hangs_and_is_stale_is_killed_at_a_teardown(module_box, case):

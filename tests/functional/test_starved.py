@@ -25,7 +25,7 @@ from sandbox.continuity import Chassis, Measure, make_chassis, pause
 from sandbox.daemons import run
 from sandbox.host import FLEET, HOME, SERVICE_USER, ids
 from sandbox.hoststate import wait_host
-from sandbox.processes import Process, cpu_s
+from sandbox.processes import Process, cpu_s, limit_descriptors
 
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 DISK = "size=4m"
@@ -188,14 +188,6 @@ def test_agent_that_starts_on_a_read_only_disk_says_so(chassis, measure):
 # ---------------------------------------------------------- descriptors
 
 
-def limit_descriptors(process: Process, number: int) -> None:
-    """Have PROCESS open no descriptor above NUMBER."""
-    become = ("setpriv", f"--reuid={process.user}", "--clear-groups")
-    become += (f"--regid={process.user}",)
-    limit = f"--nofile={number}:"
-    run(*become, "prlimit", f"--pid={process.pid}", limit)
-
-
 def descriptors(process: Process) -> set[int]:
     """Return the numbers of what PROCESS has open."""
     return {int(e.name) for e in Path(f"/proc/{process.pid}/fd").iterdir()}
@@ -214,11 +206,11 @@ def no_descriptors(process: Process) -> Iterator[None]:
         used = descriptors(process)
         free = next(n for n in itertools.count() if n not in used)
         number = min(number, free)
-    limit_descriptors(process, number)
+    limit_descriptors(process.pid, number)
     try:
         yield
     finally:
-        limit_descriptors(process, was)
+        limit_descriptors(process.pid, was)
 
 
 BACKLOG = 20
@@ -232,9 +224,9 @@ def many_connections(process: Process) -> Iterator[None]:
     """
     was = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     number = max(descriptors(process)) + 1
-    limit_descriptors(process, number)
+    limit_descriptors(process.pid, number)
     with contextlib.ExitStack() as stack:
-        stack.callback(limit_descriptors, process, was)
+        stack.callback(limit_descriptors, process.pid, was)
 
         def connect() -> None:
             link = stack.enter_context(socket.socket(socket.AF_UNIX))

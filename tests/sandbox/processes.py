@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from .daemons import run
+
 # By the name of the program or of the script that Python runs. The agent
 # may call itself by Neutron's name; deployers' probes look for that one.
 _KINDS = {
@@ -45,6 +47,14 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def limit_descriptors(pid: int, number: int) -> None:
+    """Have the process PID open no descriptor above NUMBER."""
+    fields = _fields(Path(f"/proc/{pid}/status"))
+    uid, gid = fields["Uid"].split()[0], fields["Gid"].split()[0]
+    become = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+    run(*become, "prlimit", f"--pid={pid}", f"--nofile={number}:")
 
 
 def processes(*kinds: str) -> list[Process]:

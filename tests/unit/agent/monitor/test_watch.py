@@ -88,9 +88,14 @@ def problems(polls, *, answers: bool = False) -> list[tuple[str, ...]]:
             id="refuses, then accepts",
         ),
         pytest.param(
-            [(0, Nova()), (5, Nova(refused=2, answered=3))],
+            [(0, Nova()), (5, Nova(refused=2, answered=5))],
             [(), ()],
             id="accepts another instance's signature",
+        ),
+        pytest.param(
+            [(0, Nova()), (5, Nova(refused=9, answered=10))],
+            [(), (REFUSES,)],
+            id="lists its versions, for which no signature is needed",
         ),
         pytest.param(
             [(0, Nova()), (5, Nova(failed=1)), (9, Nova(1, 0, 1, 1))],
