@@ -110,8 +110,8 @@ upgrade: packages venv ## from the commit FROM to this checkout under load, and 
 	@OVN_METADATA_FROM=$(FROM_CHECKOUT) $(SANDBOX) \
 	    $(VENV)/bin/python -Im pytest -q tests/functional/test_upgrade.py $(ARGS)
 
-lottery: packages venv ## 100,000 drawn requests to three servers: LOTTERY_SEED=12
-	$(STEP) "what nobody would write, to servers that differ"
+lottery: packages venv ## 100,000 random requests to three servers: LOTTERY_SEED=12
+	$(STEP) "requests that no client would send, to three different servers"
 	@LOTTERY_REQUESTS=100000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q \
 	    tests/functional/test_lottery.py $(ARGS)
 
@@ -204,7 +204,7 @@ suite: ## unit and functional tests in another Debian: SUITE, LIBRARIES
 	@$(SUDO) env "MAKEFLAGS=$$MAKEFLAGS" \
 	    tests/versions/enter $(SUITE_ROOT) make -C /src packages $(RUN)
 
-matrix: ## `make suite` for SUITES with both library sets, ROUNDS times: a night
+matrix: ## `make suite` for SUITES with both library sets, ROUNDS times: takes a night
 	$(STEP) "$(ROUNDS) whole runs each: $(SUITES); libraries: $(SETS)"
 	@tests/versions/matrix dist/matrix '$(ROUNDS)' '$(SUITES)' '$(SETS)'
 
