@@ -13,7 +13,7 @@ def look_up(name: str) -> list[str]:
     try:
         infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise OSError("not a host's name") from None
+        raise OSError("not a host name") from None
     # An address with a zone can be used on its own link only.
     found = [str(info[4][0]) for info in infos]
     return [address for address in dict.fromkeys(found) if "%" not in address]

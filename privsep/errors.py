@@ -9,7 +9,7 @@ import os
 
 _PLAIN = (str, bytes, int, float, type(None))
 _HANGS = "is it stopped or overloaded?"
-_NO_RIGHT = "let its user do that (docs/how-to/confinement.md)"
+_NO_RIGHT = "allow its user to do that (docs/how-to/confinement.md)"
 # What an operator can do about an error of the system, or of a class.
 _REMEDIES: dict[object, str] = {
     errno.EACCES: _NO_RIGHT,
@@ -17,7 +17,7 @@ _REMEDIES: dict[object, str] = {
     errno.ECONNREFUSED: "no process listens there: start it",
     errno.EMFILE: "raise LimitNOFILE of its unit",
     errno.ENOMEM: "free memory, or raise MemoryMax of its unit",
-    errno.ENOSPC: "free room there",
+    errno.ENOSPC: "free space there",
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: "make it writable",
     errno.ETIMEDOUT: _HANGS,

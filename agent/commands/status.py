@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         path = arguments.socket or _configured_socket(arguments)
     except AgentError as error:
-        # A user that may not read the secret may still ask.
+        # A user who may not read the secret may still ask.
         path, closed = _DEFAULT_SOCKET, f"; configuration: {error}"
         if not closed.endswith(os.strerror(errno.EACCES)):
             print(closed.removeprefix("; "), file=sys.stderr)
@@ -165,7 +165,7 @@ def ask(
         except OSError as error:
             why = f"{path}: {error.strerror or error}"
             if isinstance(error, PermissionError):
-                why += "; only root and the agent's group may: use sudo"
+                why += "; only root and the agent's group may ask: use sudo"
             raise OSError(why) from None
         if question is not None:
             connection.sendall(json.dumps(question).encode() + b"\n")
@@ -243,9 +243,9 @@ def render(status: dict[str, Any]) -> str:
     """Return STATUS as text for an operator."""
     word = "ready" if status["ready"] else "not ready"
     silent_s = status.get("southbound_silent_s")
-    heard = (
-        "" if silent_s is None else f", heard Southbound {silent_s:.0f} s ago"
-    )
+    heard = ""
+    if silent_s is not None:
+        heard = f", heard from Southbound {silent_s:.0f} s ago"
     lines = [
         f"agent {status['version']} pid {status['pid']}: {word}, "
         f"chassis {status['chassis'] or 'not known yet'}{heard}"

@@ -79,8 +79,8 @@ class Nova:
         old_name="nova_metadata_ip",
     )
     """One or several servers of Nova's metadata API. With several, a request
-    that cannot be delivered to one goes to another. All get the first one in
-    the header Host."""
+    that cannot be delivered to one goes to another. All get the name of the
+    first one in the header Host."""
     port: int = _main("nova_metadata_port", values.PORT, "8775")
     """The port of the servers that are given without a port."""
     protocol: str = _main(
@@ -257,10 +257,10 @@ class Southbound:
     probe_interval_ms: int = _ovn(
         "ovsdb_probe_interval", values.whole(0, values.MAX_INT), "8000"
     )
-    """Milliseconds of silence after which the server is probed. It is left
-    after as many more without an answer. 0: never. Raise it for a database so
+    """Milliseconds of silence after which the server is probed. If it does not
+    answer for as long again, it is left. 0: never. Raise it for a database so
     large that its server is busy for seconds. A server that loses its power or
-    its address is noticed after 15 s, whatever this is. (Neutron: 60000.)"""
+    its address is noticed after 15 s, whatever the value. (Neutron: 60000.)"""
     log_level: str = _ovn(
         "ovsdb_log_level",
         values.choice("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"),

@@ -36,7 +36,7 @@ _NOVA_REFUSES = (
 )
 _FEW_DESCRIPTORS = (
     "too few file descriptors: the gateway takes {} connections instead of "
-    "{}, the networks maybe fewer too; set LimitNOFILE= of "
+    "{}, and the networks' haproxies may take fewer too; set LimitNOFILE= of "
     "ovn-metadata-fleet (in a container: its ulimit nofile) to 65535 and "
     "restart it"
 )

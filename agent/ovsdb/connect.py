@@ -238,5 +238,5 @@ def start(idl: Idl, timeout_s: int) -> connection.Connection:
     try:
         link.start()
     except exceptions.TimeoutException:
-        raise TimeoutError(idl.problem() or "no rows in time") from None
+        raise TimeoutError(idl.problem() or "it sent no rows") from None
     return link

@@ -114,7 +114,7 @@ class FollowingIdl(connect.Idl):
         self.last_id = str(uuid.UUID(int=0))  # else only changes are sent
         self.sync_conditions()
         LOG.warning(
-            "the schema of %s is version %s now; it is read again",
+            "the schema of %s is now version %s; all its rows are read again",
             self._db.name,
             self._db.version,
         )

@@ -220,7 +220,7 @@ def _reading(option: str, file: str) -> Iterator[str]:
     except OSError as error:
         reason = error.strerror
         if isinstance(error, ssl.SSLError):
-            reason = error.reason or "not whole, no PEM, or with a passphrase"
+            reason = error.reason or "incomplete, not PEM, or has a passphrase"
         raise OSError(f"{option} {file}: {reason}") from None
 
 

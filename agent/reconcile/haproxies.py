@@ -280,7 +280,9 @@ class Haproxies:
                 return
         now = time.monotonic()
         if now < self._replaced.get(network, -_REPLACE_S) + _REPLACE_S:
-            raise HaproxyError(f"its haproxy was replaced, and {problem}")
+            raise HaproxyError(
+                f"its haproxy was replaced and does not answer: {problem}"
+            )
         LOG.warning("network=%s haproxy replaced: %s", network, problem)
         if rights is not None:
             self.maps.write(network, rights)

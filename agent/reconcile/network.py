@@ -84,8 +84,8 @@ class Reconciler:
             return False
         raise AgentError(
             f"{len(known.ports)} ports here get no metadata: OVN Southbound "
-            f"has no localport with a MAC address for the network; "
-            f"neutron-ovn-db-sync-util makes one"
+            f"has no localport with a MAC address for the network; run "
+            f"neutron-ovn-db-sync-util in repair mode to create it"
         )
 
     def revoke(self, network: str) -> None:

@@ -122,8 +122,8 @@ class Snapshots:
         name = self.vswitch.system_id
         reason = (
             f"no Chassis row named {name} in OVN Southbound: start "
-            f"ovn-controller; if it runs, restart it, since the name has "
-            f"changed (system-id, or its -n)"
+            f"ovn-controller; if it runs, restart it, because its name has "
+            f"changed (system-id, or its option -n)"
         )
         if rows.chassis is not None:
             reason = ""

@@ -187,7 +187,7 @@ def test_a_server_that_hangs(chassis: Chassis):
     assert left_s < MOST_S
     assert silent_s > 1.5 * PROBE_S
     assert confirmed_s > 0.5 * PROBE_S
-    assert ", heard Southbound " in chassis.box.agent.status().stdout
+    assert ", heard from Southbound " in chassis.box.agent.status().stdout
 
 
 def test_a_host_that_loses_its_power(chassis: Chassis):

@@ -164,8 +164,8 @@ def share_of_cpu(idl: connect.Idl, tries: int = 2) -> float:
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "No such file or directory"),
-    "empty": (lambda f: f.write_text(""), "NO_CERTIFICATE|not whole"),
-    "cut off": (lambda f: f.write_text(f.read_text()[:150]), "not whole"),
+    "empty": (lambda f: f.write_text(""), "NO_CERTIFICATE|incomplete"),
+    "cut off": (lambda f: f.write_text(f.read_text()[:150]), "incomplete"),
     "a folder": (lambda f: (f.unlink(), f.mkdir()), "Is a directory"),
 }
 

@@ -78,12 +78,12 @@ def test_every_exception_has_words_and_a_remedy(error, crosses):
         ),
         pytest.param(
             OSError(errno.ENOSPC, "No space left on device", "/run/x"),
-            "/run/x: No space left on device; free room there",
+            "/run/x: No space left on device; free space there",
             id="a file",
         ),
         pytest.param(
             NetlinkError(errno.EPERM, "Operation not permitted"),
-            "Operation not permitted; let its user do that "
+            "Operation not permitted; allow its user to do that "
             "(docs/how-to/confinement.md)",
             id="netlink",
         ),
