@@ -9,8 +9,8 @@
 
 The agent calls the functions of `namespace.calls`, `fleet.calls` and
 `fleet.shut_down`; `context` carries each call to the daemon. The agent also
-uses `names`, `places`, `validate` and `errors`, which are pure. Nothing of
-it is imported here: each process loads what it needs.
+uses `names`, `places`, `validate` and `errors`, which are pure. None of them
+is imported here: each process loads what it needs.
 """
 
 import warnings

@@ -61,7 +61,7 @@ def sentence(error: BaseException) -> str:
     if words and (is_ours or kind is ConnectionError):
         return words
     key: object = kind.__name__
-    # Other errors have numbers of their own there.
+    # Other classes have numbers of their own in args[0].
     is_system = kind.__module__ == "builtins" and isinstance(error, OSError)
     is_system |= key == "NetlinkError"
     if is_system and len(error.args) > 1 and isinstance(error.args[0], int):

@@ -102,8 +102,8 @@ def is_namespace(name: str) -> bool:
     """Return whether NAME is a mounted namespace and not only a file.
 
     Only the file is there before the mount is made, and after it was lost.
-    We can't open it to see: as by ip-netns(8) it is made without any
-    permission, and the daemon has no CAP_DAC_OVERRIDE. Raises
+    We can't open it to see: it is made without any permission, as ip-netns(8)
+    does, and the daemon has no CAP_DAC_OVERRIDE. Raises
     FileNotFoundError.
     """
     nsfs = os.stat(_OWN_NAMESPACE).st_dev

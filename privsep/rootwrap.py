@@ -8,7 +8,7 @@ from oslo_rootwrap import cmd
 
 
 def main() -> None:
-    """Run it; the privsep-helper that it starts is silent about eventlet.
+    """Run it, so that the privsep-helper prints no warning of eventlet.
 
     The helper loads eventlet (see __init__) before any code of ours.
     """

@@ -162,7 +162,7 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
 
 
 def warnings() -> list[str]:
-    """Return what a fleet that is started like this process would lack."""
+    """Return warnings about a fleet that has the limits of this process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     warning = (
         f"at most {hard} file descriptors here: haproxies take fewer "

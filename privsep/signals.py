@@ -11,8 +11,8 @@ IGNORED = (signal.SIGUSR1, signal.SIGALRM, signal.SIGQUIT)
 def survive() -> None:
     """Ignore the signals that nothing here uses; report at SIGUSR2.
 
-    The report is the stack of each thread, on stderr. It needs no thread that
-    runs: it is there for a process that hangs. Call this in the main thread.
+    The report is the stack of each thread, on stderr. It is printed even if
+    all threads hang. Call this in the main thread.
     """
     faulthandler.register(signal.SIGUSR2, file=2)
     for number in IGNORED:

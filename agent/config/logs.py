@@ -21,7 +21,7 @@ _REPEAT_S = 600.0
 class _Once(logging.Filter):
     """Let a message of the OVSDB library through once in ten minutes.
 
-    It logs some for each try to connect. At DEBUG all are let through.
+    It logs some for each attempt to connect. At DEBUG all are let through.
     """
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ _NETWORK_NAME = re.compile(r"neutron-(.+)")
 # Keystone's ids are made of.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}")
 _LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
-# What precedes the part of a problem that stays as ports come and go.
+# The text after it stays the same while ports of the datapath come and go.
 SKIPPED = " skipped: datapath "
 _MAX_MTU = 65535
 _MIN_MTU = 68

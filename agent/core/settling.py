@@ -110,7 +110,7 @@ def _hold_unseen(
     rows: ChassisSnapshot,
     in_rows: Mapping[str, tuple[str, bool]],
 ) -> dict[str, NetworkSnapshot]:
-    """Return the networks of ROWS that have, or may have, other ports.
+    """Return the networks with ports that may still be here, held.
 
     A port that was seen, or is bound, is where IN_ROWS has it.
     """
@@ -150,7 +150,7 @@ def _hold_flapping(
     now: float,
     connected: bool,
 ) -> tuple[ChassisSnapshot, dict[str, float]]:
-    """Return ROWS with what flaps, and until when that is held.
+    """Return ROWS with what flaps in them, and until when each is held.
 
     A port that was bound stays so while it is requested here and PLUGGED (in
     a grace period: one that was seen bound). A network keeps its localport.

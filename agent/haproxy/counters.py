@@ -30,8 +30,8 @@ _REFUSED_VALUE = re.compile(
     rf"{re.escape(_REFUSED)}: type=sint value=<(\d{{1,18}})>"
 )
 # The rule that counts how often Nova refuses a signature. It answers 403 to
-# that (nova/api/metadata/handler.py) and to nothing else that we send. A
-# server in front of it may do so for what an instance sends.
+# that (nova/api/metadata/handler.py) and to nothing else that we send. A web
+# server in front of it may answer 403 because of what an instance sends.
 COUNT_REFUSED = (
     f"http-response set-var({_REFUSED}) var({_REFUSED},0),add(1) "
     f"if {{ status 403 }}"
@@ -56,7 +56,7 @@ class Counted:
     sources: Mapping[str, tuple[int, ...]] = dataclasses.field(
         default_factory=dict
     )
-    connections: int = 0  # that it may have; 0: unknown
+    connections: int = 0  # the most that it takes; 0: unknown
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class NovaCounted:
 
     answered: int = 0  # with a status below 500, 403 included
     unconnected: int = 0
-    # No answer, or none in time: a server may close the connection for what
-    # one instance sends, like a header that is too long for it.
+    # No answer, or none in time. A server may close the connection because of
+    # what one instance sends, like a header that is too long for it.
     failed: int = 0
     refused: int = 0  # 403
     is_down: bool = False  # no server passes haproxy's check

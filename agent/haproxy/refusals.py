@@ -36,8 +36,8 @@ _REFUSED = (
 )
 
 # Nova reads the first four, and no other: Neutron's agent sends these alone.
-# The last two are HTTP's own. haproxy has no list of headers to keep, so the
-# pattern is of all others.
+# HTTP needs the last two. haproxy has no rule that removes all headers except
+# some, so the pattern matches all others.
 _KEPT = (
     "x-forwarded-for",
     "x-instance-id",

@@ -25,7 +25,7 @@ _LOG_TARGET = "/dev/log local0 notice"
 # Timers, status, bytes and termination state, as in haproxy's own format for
 # HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
-# Beside two for each connection: listeners, checks, threads.
+# Besides two for each connection: listeners, checks, threads.
 _MORE_DESCRIPTORS = 600
 # Requests that it sends to the gateway at the same time; more wait.
 _NETWORK_REQUESTS = 512
@@ -146,9 +146,9 @@ def render_gateway(
     """Return the configuration of the gateway's haproxy.
 
     It passes requests with an identity on to one of the servers NOVA, by
-    https if there is TLS. Without any server it answers 503. The requests of
-    all instances share connections to a server. A request that is not plain
-    (see `refusals`) has a connection of its own, which is closed after it.
+    https if there is TLS. Without any server it answers 503. Plain requests of
+    all instances share connections at high rates (see `limits`). One that is
+    not plain (see `refusals`) has a connection of its own, closed after it.
     HOST is what all servers get as Host: haproxy sets it before it chooses.
     SOCKET_MODE is octal, as haproxy expects it.
     """
@@ -181,7 +181,7 @@ def render_gateway(
 frontend metadata
     # The networks' haproxies log each request; the gateway logs errors only.
     option dontlog-normal
-    # supervisord looks whether this accepts: that is no incomplete request.
+    # supervisord connects to see if this accepts: not an incomplete request.
     option http-ignore-probes
     # The networks' haproxies connect here; supervisord holds this socket.
     bind fd@0 proto h1

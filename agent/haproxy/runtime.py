@@ -100,7 +100,7 @@ def digest_in(answer: str, config: Path) -> str:
     found = dict(line.partition(": ")[::2] for line in answer.splitlines())
     started = found.get("Start_time_sec", "")
     try:
-        # It is rounded down.
+        # Start_time_sec is rounded down.
         if config.stat().st_mtime > int(started) + 1:
             return ""
     except (FileNotFoundError, ValueError):

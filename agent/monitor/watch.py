@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 # The gateway is asked each time: all networks need it. haproxy forgets a
 # client a minute after its last request.
 _INTERVAL_S = 1.0
-_TURNS = 5  # in which each network is asked once, unless some hang
+_TURNS = 5  # polls in which each network is asked once, if none hangs
 # Without requests for this long, the problem may be over.
 _CALM_S = 60.0
 _NOVA_FAILS = (
@@ -130,12 +130,12 @@ class Watch(Poller):
         unconnected = growth(before.unconnected, counted.unconnected)
         fails = counted.is_down or unconnected > 0
         if growth(before.failed, counted.failed) and not fails:
-            # It may be for what one instance sends.
+            # It may be because of what one instance sends.
             fails = not self._nova_answers()
         refused = growth(before.refused, counted.refused)
         answered = growth(before.answered, counted.answered)
-        # A list of versions, or an error of a server before it, is answered
-        # without a look at the signature.
+        # Nova lists its versions, and a server in front of it answers with an
+        # error, without looking at the signature.
         refuses = 2 * refused > answered
         self._report(_NOVA_FAILS, now=fails, over=answered > 0)
         self._report(_NOVA_REFUSES, now=refuses, over=answered > 2 * refused)

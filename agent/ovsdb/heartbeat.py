@@ -23,14 +23,14 @@ ID_KEY = "neutron:ovn-metadata-id"
 HEARTBEAT_KEY = "neutron:ovn-metadata-sb-cfg"
 BRIDGE_KEY = "neutron:ovn-bridge"
 # Keys of neutron-ovn-agent. It may run here for something else than metadata.
-# If it does not, they hide this agent from Neutron's agents API.
+# If it does not run, they hide this agent from Neutron's agents API.
 SIBLING_HEARTBEAT_KEY = "neutron:ovn-neutron-agent-sb-cfg"
 SIBLING_KEYS = (
     "neutron:ovn-neutron-agent-id",
     SIBLING_HEARTBEAT_KEY,
     "neutron:description-neutron-agent",
 )
-# Its keys go after so many times `agent_down_time` without a heartbeat.
+# They are removed after this many `agent_down_time`s without a heartbeat.
 _DOWN_TIMES = 4
 
 # Neutron's namespace for chassis names that are no uuid.
@@ -210,7 +210,7 @@ class Heartbeat:
                 txn.add(remove(*ours, "external_ids", *gone))
 
     def _sibling_keys(self, present: Mapping[str, str]) -> list[str]:
-        """Return the keys in PRESENT of a sibling that is dead for long."""
+        """Return the keys in PRESENT of a sibling that has long been dead."""
         self._sibling = behind_since(
             self._sibling,
             present.get(SIBLING_HEARTBEAT_KEY, ""),

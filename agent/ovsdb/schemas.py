@@ -65,8 +65,8 @@ class FollowingIdl(connect.Idl):
     def restart_fsm(self) -> None:
         """Start with a server; ask for its schema before anything else.
 
-        The server's own row of the database does not have the new one
-        (ovsdb-server 3.1).
+        The server's row about this database (in _Server) may still have the
+        old one (ovsdb-server 3.1).
         """
         request = Message.create_request("get_schema", [self._db.name])
         self._schema_request = request.id
@@ -88,7 +88,7 @@ class FollowingIdl(connect.Idl):
         # https://docs.openvswitch.org/en/latest/ref/ovsdb-server.7/
         cancels = message.method == "monitor_canceled"
         cancels = cancels and not hasattr(self, "handle_monitor_canceled")
-        # The schema changed after it was sent; the library would wait on.
+        # The schema changed after the request; the library waits for ever.
         fails = message.type == Message.T_ERROR and message.id is not None
         fails = fails and message.id == self._monitor_request_id
         if cancels or (fails and message.error != "unknown method"):

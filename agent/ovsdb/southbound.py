@@ -76,8 +76,8 @@ class SouthboundIdl(schemas.FollowingIdl):
         **options: Any,
     ) -> None:
         super().__init__(remote, helper, leader_only=False, **options)
-        # The IDL has no parameter for it. All agents of a cloud lose their
-        # server at once: they come to the next one at different times.
+        # The IDL has no parameter for it. All agents of a cloud may lose their
+        # server at once; they connect to the next one at different times.
         reconnect = self._session.reconnect
         first_ms = random.randint(1000, 2000)  # noqa: S311 # no secret
         reconnect.set_backoff(first_ms, max(first_ms, max_backoff_ms))

@@ -2,7 +2,7 @@
 
 The library's own streams resolve no names (PyPI's needs `unbound` for it, and
 Debian's does it in the IDL's thread), raise for a file that can't be read,
-count some failed handshakes as no failure, and give a failure no words. They
+do not count some failed handshakes as failures, and report no reasons. They
 are replaced by those here, for each connection of this process.
 """
 
@@ -105,7 +105,7 @@ NAMES = Names()
 
 
 def host_of(remote: str) -> str:
-    """Return the host of REMOTE; this one for a Unix socket."""
+    """Return the host of REMOTE; 127.0.0.1 for a Unix socket."""
     host = remote.partition(":")[2].rpartition(":")[0]
     return host.strip("[]") or "127.0.0.1"
 
@@ -115,8 +115,8 @@ def _open(
 ) -> tuple[int, socket.socket | None]:
     """Begin a connection to SUFFIX (host and port) as LIBRARY does.
 
-    An address that is refused at once is passed over. If it turns out later,
-    the next try is for the next address.
+    An address that fails at once is passed over. If it fails later, the next
+    attempt uses the next address.
     """
     host, port = host_of(f":{suffix}"), suffix.rpartition(":")[2]
     why = NAMES.problems.get(host, f"{host} has no address")
@@ -139,7 +139,7 @@ class Tcp(TCPStream):  # type: ignore[misc]  # untyped
 
 
 class Tls(SSLStream):  # type: ignore[misc]  # untyped
-    """A connection to `ssl:HOST:PORT`; its files are read for each."""
+    """A connection to `ssl:HOST:PORT`; each one reads its files again."""
 
     # Of the handshake: whether it is over, and whether it waits for bytes.
     _secured = _wants_read = False
@@ -155,7 +155,7 @@ class Tls(SSLStream):  # type: ignore[misc]  # untyped
     @staticmethod
     def check_connection_completion(sock: socket.socket) -> int:
         """Return 0, the errno, or EAGAIN while the connection is begun."""
-        # The library sends to find the errno: not by TLS at this time.
+        # The library sends a byte to find the errno, too early for TLS.
         with socket.fromfd(sock.fileno(), sock.family, sock.type) as plain:
             error: int = Stream.check_connection_completion(plain)
         return error

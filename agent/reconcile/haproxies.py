@@ -40,8 +40,8 @@ LOG = logging.getLogger(__name__)
 # and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
-# A haproxy that does not answer is asked so often, and then replaced; not
-# again within this time, for a slow host makes the successor as slow.
+# A haproxy that does not answer is asked _TRIES times, then replaced; but not
+# twice within _REPLACE_S: on a slow host the next one would be as slow.
 _TRIES = 2
 _PAUSE_S = 0.2
 _REPLACE_S = 60.0
@@ -51,7 +51,7 @@ Program: TypeAlias = Mapping[str, str]
 _Version: TypeAlias = tuple[int, int]
 # In bytes; an entry of a table of counters has about 150.
 _MAX_COUNTERS = 1 << 20
-# Soon: a reconcile then finds out whether the haproxy hangs.
+# Short: then a reconcile finds out whether the haproxy hangs.
 _COUNTERS_S = 1.5
 
 
@@ -205,8 +205,8 @@ class Haproxies:
     def nova_answers(self, gateway: Path) -> bool:
         """Return whether Nova answers a request of our own.
 
-        It is sent to metadata_proxy_socket, GATEWAY. While that is another
-        agent's, nothing is known against Nova.
+        It is sent to metadata_proxy_socket, GATEWAY. True while that belongs
+        to another agent: then nothing is known about Nova.
         """
         is_ours = self.places.is_link_of_ours(gateway)
         return not is_ours or runtime.nova_answers(gateway)
@@ -342,8 +342,8 @@ class Haproxies:
     def _ignores_signals(self, network: str) -> bool:
         """Return whether the master of NETWORK has left SIGHUP pending.
 
-        One that could not load its new configuration has read the signal, and
-        its old worker still serves.
+        A master that could not load its new configuration has read the signal,
+        and its old worker still serves.
         """
         pid = self._privileged.list_programs()[network]["pid"]
         text = Path(f"/proc/{pid}/status").read_text()

@@ -73,7 +73,7 @@ class Snapshots:
             self._queues.resync()
 
     def settle(self, *, connected: bool) -> float:
-        """End what `core.settling` and `core.spare` hold, in its time.
+        """End what `core.settling` and `core.spare` hold, when it is due.
 
         CONNECTED is whether the Southbound server is connected. Returns the
         seconds until the next call is due; infinite if none is.

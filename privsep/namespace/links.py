@@ -37,9 +37,9 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
     The second value is whether it was made. A file without a mount is what
     is left of a lost namespace; it is replaced.
 
-    This thread makes it. pyroute2's `create` has a child do it, and gives up
-    one that takes more than 2 s, as it may while the kernel works on many
-    links (https://github.com/svinota/pyroute2/issues/1305).
+    This thread makes it. pyroute2's `create` starts a child for it and gives
+    up after 2 s, which is too short while the kernel works on many links
+    (https://github.com/svinota/pyroute2/issues/1305).
     """
     with contextlib.suppress(FileNotFoundError):
         if kernel.is_namespace(name):
@@ -70,11 +70,11 @@ def open_inside(namespace: int) -> pyroute2.IPRoute:
 
 
 def dump(read: Callable[..., Any], **criteria: Any) -> list[Any]:
-    """Return the whole of what READ, a dump of the kernel's, has.
+    """Return a complete list from READ, which lists links, routes or others.
 
-    The kernel marks one that may lack something, because links or addresses
-    changed meanwhile: it is made again at once. pyroute2 0.7 raises for it,
-    0.9 passes it on. Raises LinkError if that goes on for long.
+    The kernel marks a list that changed meanwhile, so that it may lack some:
+    then READ is called again at once. pyroute2 0.7 raises an error for the
+    mark, 0.9 passes it on. Raises LinkError after many such lists.
     """
     for _ in range(_DUMPS):
         with contextlib.suppress(NetlinkDumpInterrupted):

@@ -136,8 +136,8 @@ Listener: TypeAlias = TcpListener | UnixListener
 def of_network(network: str, owner: int) -> list[Listener]:
     """Return NETWORK's listeners; call it inside the namespace.
 
-    Without the veth there is none for IPv6. Raises OSError without a
-    descriptor left, where the veth would not be found either.
+    Without the veth there is none for IPv6. Raises OSError if no descriptor
+    is left: then the veth would not be found either.
     """
     socket.socket(socket.AF_UNIX).close()
     addresses: list[tuple[int, tuple[str | int, ...]]] = [

@@ -11,7 +11,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _LINE = re.compile(_TOKEN + rb" /[\x21\x22\x24-\x7e]* HTTP/1\.[01]")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"): ?([^\x00-\x08\x0a-\x1f\x7f]*)")
 _LENGTH = re.compile("[0-9]{1,10}")
-# As docs/explanation/security.md lists them; haproxy adds `connection`.
+# As docs/explanation/data-path.md lists them; haproxy adds `connection`.
 IDENTITY = (
     "x-forwarded-for",
     "x-instance-id",
