@@ -1,7 +1,7 @@
 """neutron-ovn-agent on the same host, for something else than metadata.
 
-The real one, with the extension for the QoS of offloaded ports. What Neutron
-shows of both is told by Neutron's own classes.
+The real one, with the extension for the QoS of offloaded ports. Neutron's own
+classes tell what its agents API shows of both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sandbox.controller import registration
 
 CONTROLLER = "ovn-controller"
 OURS, THEIRS = "neutron-ovn-metadata-agent", "neutron-ovn-agent"
-# For so long after ovn-controller's heartbeat Neutron shows all alive.
+# Neutron shows all alive for this long after ovn-controller's heartbeat.
 ALIVE_S = 1
 # Heartbeats are spread over a third of it, but at least 3 s.
 DOWN = ("DEFAULT", "agent_down_time")
@@ -29,7 +29,7 @@ DOWN_S = 9
 
 
 class AgentsApi:
-    """What a neutron-server knows that started now."""
+    """What a neutron-server that has just started knows."""
 
     def __init__(self, prefix: Path) -> None:
         script = Path(sandbox.__file__).with_name("agents_api.py")
@@ -87,7 +87,7 @@ def theirs(box: Sandbox) -> Iterator[peer.NeutronAgent]:
 
 @contextlib.contextmanager
 def api() -> Iterator[AgentsApi]:
-    """Have a neutron-server that starts now."""
+    """Provide a neutron-server that starts now."""
     with contextlib.closing(AgentsApi(peer.default_prefix())) as made:
         yield made
 

@@ -431,7 +431,7 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
     log = host.FLEET / "log" / "supervisord.log"
     with measure.load("Kill the gateway, and the next one at once") as load:
         for _ in range(5):
-            pause(1.5)  # for supervisord it has started well
+            pause(1.5)  # supervisord counts its start as successful
             ran = log.read_text().count(_GATEWAY_RUNS)
             for _ in range(2):
                 before = log.read_text().count("spawned: 'haproxy-gateway'")
@@ -458,7 +458,7 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
 
 
 def test_gateway_that_hangs_is_replaced(chassis, measure):
-    """Who asks waits, in the socket that supervisord holds."""
+    """Clients wait in the queue of the socket that supervisord holds."""
     masters, workers = chassis.haproxies("gateway")
     with measure.load("Have the gateway hang") as load:
         send_signal(workers[0], SIGSTOP)

@@ -54,7 +54,7 @@ class Cloud:
             self.files[option].write_bytes(file.read_bytes())
 
     def check_follows(self) -> None:
-        """See a port that comes be served, and go again."""
+        """Check that a new port is served, then remove it."""
         port = self.box.neutron.create_port(self.instance.port.network)
         (instance,) = self.box.plug([port])
         wait_served(instance, timeout_s=SOON_S)
@@ -62,13 +62,13 @@ class Cloud:
         self.box.neutron.delete_port(port)
 
     def wait_reason(self, reason: str) -> None:
-        """Wait until agent-status is not content because of REASON."""
+        """Wait until agent-status waits and names REASON."""
 
         def said() -> bool:
             status = self.box.agent.status()
             return status.returncode == 2 and reason in status.stdout
 
-        # Each look costs the agent some CPU.
+        # Each call of agent-status costs the agent some CPU.
         wait_for(said, timeout_s=SOON_S, interval_s=0.5, what=reason)
 
     @contextlib.contextmanager
@@ -143,7 +143,7 @@ def cloud(host: Host) -> Iterator[Cloud]:
 
 
 def test_check_knows_the_names(cloud):
-    """As the agent that is served by them does."""
+    """As the running agent does."""
     agent = cloud.box.agent
     done = subprocess.run(
         [*agent.command(), "--check"],
@@ -156,7 +156,7 @@ def test_check_knows_the_names(cloud):
 
 
 def test_database_moves_with_its_name(cloud):
-    """The old server goes; what comes then is followed."""
+    """The old server goes; later changes are followed."""
     with cloud.undisturbed(most_cpu=1.0):
         set_addresses(ELSEWHERE)
         cloud.serve(ELSEWHERE)

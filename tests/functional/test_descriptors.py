@@ -1,4 +1,4 @@
-"""Few file descriptors: fewer connections at a time, and a word about it."""
+"""Few file descriptors: fewer connections at a time, and a warning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def limited(number: int, *command: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module", params=[1024, 16384])
 def few(request, host) -> Iterator[tuple[Sandbox, int]]:
-    """Provide a host whose programs may open so many, root's too."""
+    """Provide a host whose programs may open only so many descriptors."""
     box = host.sandbox()
     daemon = box.agent._daemon
     limit = f"--nofile=1024:{request.param}"  # supervisord raises the first
@@ -50,7 +50,7 @@ def test_all_is_served_and_the_limit_is_reported(few, instance):
     said = wait_for(
         lambda: WARNING.search(box.agent.status().stdout),
         timeout_s=30,
-        what="a word in agent-status",
+        what="the warning in agent-status",
     )
     assert number / 2 - 100 < int(said[1]) < number / 2
     assert box.agent.status().returncode == 0

@@ -56,7 +56,7 @@ def reload(box: Sandbox, key: str) -> None:
 def test_haproxy_is_made_to_read_what_it_should(
     module_box, instance, kind, act: Callable[[Sandbox, str], None], restored
 ):
-    """Also if the file is as it should be again, and haproxy is not."""
+    """Also if the file is right again, but haproxy runs on the edited one."""
     key = kind if kind == "gateway" else instance.port.network.id
     config = host.config_of(key)
     text = config.read_text()
@@ -77,7 +77,7 @@ def test_haproxy_is_made_to_read_what_it_should(
 def wait_wrong(break_it: Callable[[], None], instance: Instance) -> None:
     """Do BREAK_IT until INSTANCE notices: the agent may be quicker.
 
-    haproxy ignores a SIGHUP while it does what another one asks for.
+    haproxy ignores a SIGHUP while it still handles another one.
     """
 
     def is_wrong() -> bool:

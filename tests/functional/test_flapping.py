@@ -28,7 +28,7 @@ def foreign(box: Sandbox) -> str:
 
 
 def traces(box: Sandbox, network: Network) -> tuple[int, object]:
-    """Return what a network that is made again has of its own."""
+    """Return what differs after a network was made again."""
     inode = (NETNS_FOLDER / network.namespace).stat().st_ino
     return inode, haproxies(box, network.id)
 

@@ -119,7 +119,7 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
         wait_for(
             lambda: status()["networks"][key].get("error"),
             timeout_s=30,
-            what="a word of it",
+            what="the failure in agent-status",
         )
         assert pair_alive(pids)
         assert digest() == before

@@ -1,7 +1,7 @@
-"""Whatever sysctls a namespace has of its host, its network is served.
+"""Whatever sysctls a namespace inherits, its network is served.
 
-A namespace inherits them from the machine, which tests must not change. So
-the namespace is here before the agent needs it, with such values.
+It inherits them from the machine, which tests must not change. So a test makes
+the namespace, with such values, before the agent needs it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Drawn requests, thousands of them, to three servers that differ.
+"""Thousands of random requests to three different servers.
 
-The strict one takes no doubtful byte; gunicorn and uvicorn with httptools are
-real. `make lottery` draws 100,000. A failure tells the seed and the batch.
+The strict one accepts no doubtful byte; gunicorn, and uvicorn with httptools,
+are real. `make lottery` sends 100,000. A failure names the seed and the batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def cloud(module_box: Sandbox) -> Cloud:
 
 
 class Attack:
-    """Two instances that attack, and a third one, whom they know all of."""
+    """Two instances that attack a third one and know everything of it."""
 
     def __init__(self, cloud: Cloud) -> None:
         *self._attackers, self._honest = cloud.instances
@@ -61,7 +61,7 @@ class Attack:
         ]
 
     def send(self, templates: list[bytes]) -> int:
-        """Send TEMPLATES while the third one asks; return how often."""
+        """Send TEMPLATES while the third one asks; return how often it did."""
         with ThreadPoolExecutor(len(self._attackers)) as pool:
             sent = [
                 pool.submit(self._send_all, one, templates[number::2])
@@ -77,7 +77,7 @@ class Attack:
         return asked
 
     def check(self, target: str, claims: Claims) -> None:
-        """Check that who asks for TARGET is who may."""
+        """Check that CLAIMS are of an instance that asked for TARGET."""
         *attackers, honest = self._claims
         assert claims in ([honest] if target == HONEST else attackers)
 
@@ -108,8 +108,8 @@ def strict_server(cloud: Cloud, attack: Attack) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_no_drawn_request_is_anothers(cloud: Cloud, name: str):
-    """Nor has it another Host, or what else Nova does not read."""
+def test_no_random_request_is_anothers(cloud: Cloud, name: str):
+    """Nor has it another Host, or a header that Nova does not read."""
     lottery = random.Random(SEED)
     count = REQUESTS // len(SERVERS)
     attack = Attack(cloud)

@@ -1,4 +1,4 @@
-"""Namespaces are made whole, however slow the kernel is and who is killed."""
+"""Namespaces are complete, whatever is slow and whatever is killed."""
 
 from __future__ import annotations
 

@@ -78,5 +78,5 @@ def test_greedy_instance_leaves_novas_processes_to_others(cloud: Cloud):
         while not load.done():
             took.append(seconds_to_ask(server.port))
         load.result()
-    # Held, the first one waits until the load ends.
+    # With kept connections the first one waits until the load ends.
     assert statistics.median(took) < 3

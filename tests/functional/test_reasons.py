@@ -31,7 +31,7 @@ def instance(module_box: Sandbox) -> Instance:
 
 
 def kill(key: str) -> None:
-    """Kill KEY's haproxy, for supervisord not one that ends at once."""
+    """Kill KEY's haproxy once supervisord counts its start as good."""
     found = [
         process.pid
         for process in processes("haproxy")
@@ -172,7 +172,7 @@ def test_a_network_that_is_deleted_is_no_problem(module_box):
 
 
 def test_requests_over_the_rate_limit_are_counted(module_box, instance):
-    """By network and for the whole host; who it is, is named."""
+    """By network and for the whole host; the instance is named."""
     box, key = module_box, instance.port.network.id
     limits = {
         ("metadata_rate_limiting", name): value
@@ -212,7 +212,7 @@ def test_requests_over_the_rate_limit_are_counted(module_box, instance):
 
 @pytest.mark.parametrize("groups", [(), (host.SERVICE_USER,)])
 def test_status_for_a_user_who_may_not_read_the_secret(module_box, groups):
-    """Its place is the default one; who may ask is the socket's business."""
+    """The default socket is asked; its mode decides who may ask."""
     box = module_box
     ids = [str(host.ids(name)[1]) for name in groups]
     CONFIG.chmod(0o600)

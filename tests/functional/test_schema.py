@@ -87,7 +87,7 @@ class Chassis:
         assert self.changes(database) == before + 1
 
     def follows(self) -> None:
-        """See a port that comes and goes: the agent follows both."""
+        """Check that the agent follows a port that comes and goes."""
         network, neutron = self.instance.port.network, self.box.neutron
         port = neutron.create_port(network)
         (instance,) = self.box.plug([port])
@@ -129,7 +129,7 @@ def shared(host: Host, tmp_path_factory) -> Chassis:
 
 @pytest.fixture
 def chassis(shared: Chassis) -> Iterator[Chassis]:
-    """Give it under load, and find it as it was: all answered, one haproxy."""
+    """Provide it under load; check that one haproxy answered everything."""
     network = shared.instance.port.network.id
     before, log = haproxies(shared.box, network), shared.box.agent.log()
     with Loader([shared.instance]) as load:

@@ -197,8 +197,8 @@ def descriptors(process: Process) -> set[int]:
 def no_descriptors(process: Process) -> Iterator[None]:
     """Have PROCESS open nothing more: its limit is the first number free.
 
-    For a second the lowest such number is looked for: the agent talks to the
-    gateway twice a second, and would have that descriptor left.
+    The lowest one within a second counts: the agent connects to the gateway
+    twice a second, and could use the descriptor of that connection.
     """
     was = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     number, deadline = was, time.monotonic() + 1
@@ -239,7 +239,7 @@ def many_connections(process: Process) -> Iterator[None]:
             return False
 
         wait_for(none_left, timeout_s=20, what="end of its descriptors")
-        # Some were its own for a moment only. These wait for them.
+        # It opens some for a moment only. These take them when it closes them.
         for _ in range(BACKLOG):
             connect()
         yield

@@ -198,7 +198,7 @@ def test_key_of_another_certificate_is_named(site):
 
 
 def test_key_with_a_passphrase_is_named(site):
-    """Nobody is asked for it, where there is a terminal either."""
+    """It is asked for nowhere, not even if there is a terminal."""
     locked = site.folder / "locked.key"
     run(
         *("openssl", "pkcs8", "-topk8", "-passout", "pass:secret"),
@@ -283,7 +283,7 @@ BAD = (
 
 @pytest.mark.parametrize("kind", BAD)
 def test_failed_handshake_is_a_failed_connection(site, kind):
-    """With the usual pace; it is back when that is put right."""
+    """It is retried with back-off, and connects once that is put right."""
     with followed_once(site) as idl:
         with bad_server(site, kind) as why:
             wait_reason(idl, f"^{SSL}: .*({why})")

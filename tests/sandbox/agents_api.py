@@ -3,7 +3,7 @@
 Neutron's own Python runs this with Neutron's own classes; there is no
 neutron-server around them. Each line on stdin is answered by a line of JSON:
 which agents are listed, and which the rows have, each with whether it is
-alive. One is as long as it is at most one behind nb_cfg.
+alive. An agent is alive while it is at most one behind nb_cfg.
 
     python agents_api.py NORTHBOUND SOUTHBOUND
 """
@@ -53,7 +53,7 @@ def main() -> None:
     """Follow both databases, and answer."""
     northbound, southbound = sys.argv[1:]
     agents_db.register_db_agents_opts()
-    # For so long after ovn-controller's heartbeat all are alive.
+    # All are alive for this long after ovn-controller's heartbeat.
     cfg.CONF.set_override("agent_down_time", 1)
     driver = types.SimpleNamespace(nb_ovn=types.SimpleNamespace())
     cache = neutron_agent.AgentCache(driver)

@@ -8,7 +8,7 @@ name what to do:
 
     with Hypervisor(box) as far:
         far.do("agent.start")
-        far.do("plug", [port])
+        far.do("plug_ports", [port])
         far.do("wait_served", port)
 """
 

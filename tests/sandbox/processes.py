@@ -60,7 +60,7 @@ def limit_descriptors(pid: int, number: int) -> None:
 def processes(*kinds: str) -> list[Process]:
     """Return the agent's processes here, zombies left out.
 
-    A second hypervisor's, whose PIDs are seen here as well, are not here.
+    Those of a second hypervisor, whose PIDs are visible here, are left out.
     """
     found = []
     for entry in Path("/proc").iterdir():

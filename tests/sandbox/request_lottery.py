@@ -1,7 +1,7 @@
-"""Draw requests that nobody would write: a seeded generator.
+"""Generate random requests that no client would send, from a seed.
 
 Each is one of `attempts.TABLE`, mutated, or a request put together from parts
-that one server takes for this and another one for that.
+that servers read differently.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real servers for Nova's metadata API to stand in: `wsgi_app` in each."""
+"""Real web servers in the place of Nova's, each with `wsgi_app`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _command(name: str, port: int) -> tuple[str, ...]:
 
 
 class WsgiServer:
-    """A server by its NAME, and what it made of what came."""
+    """A server by its NAME, and the requests that it has read."""
 
     port = _PORT
     host = f"{ADDRESS}:{_PORT}"

@@ -1,8 +1,8 @@
 """What stands in for Nova's metadata API inside a real WSGI or ASGI server.
 
-It answers with the instance's id, as it was told. Each request that its
-server makes of what comes is a line of JSON in the file $RECORD: target,
-headers, names in lower case with `-`, and the body's length.
+It answers with the id in X-Instance-ID. Each request that its server has read
+is a line of JSON in the file $RECORD: target, headers (names in lower case,
+with `-`), and the body's length.
 """
 
 from __future__ import annotations
