@@ -14,7 +14,7 @@ from .. import unixsocket
 from ..errors import HaproxyError
 from . import mapfile
 
-_TIMEOUT_S = 4.0
+_TIMEOUT_S = 3.0
 _NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024

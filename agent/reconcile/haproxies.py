@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import signal
 import time
@@ -40,8 +41,10 @@ LOG = logging.getLogger(__name__)
 # and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
-# A haproxy that does not answer is asked _TRIES times, then replaced; but not
-# twice within _REPLACE_S: on a slow host the next one would be as slow.
+# A haproxy that does not answer is asked _TRIES times, then replaced. The
+# gateway is not replaced again within _REPLACE_S: all networks need it, and on
+# a slow host the next one would be as slow. A network's haproxy is, because it
+# may still have rights that were revoked.
 _TRIES = 2
 _PAUSE_S = 0.2
 _REPLACE_S = 60.0
@@ -66,8 +69,8 @@ class Haproxies:
         self.fleet = fleet
         # network -> its digest, and the version of its configuration
         self._known: dict[str, tuple[str, _Version]] = {}
-        # network -> when it was replaced; it has not answered since
-        self._replaced: dict[str, float] = {}
+        # When the gateway was replaced, if it has not answered since.
+        self._replaced = -math.inf
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
         self.maps = Maps(places, self._stats)
@@ -125,6 +128,8 @@ class Haproxies:
         HaproxyError if it does not start.
         """
         changes = self._ensure_program(network, rendered.digest, program)
+        if network == names.GATEWAY:
+            self._replaced = -math.inf
         self._known[network] = rendered.digest, self._version(network)
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
@@ -266,8 +271,9 @@ class Haproxies:
     ) -> None:
         """Do ASK; replace the haproxy of NETWORK if it does not answer.
 
-        The next one has only RIGHTS, and serves the clients that wait. Raises
-        HaproxyError if that one does not answer either.
+        The next one has only RIGHTS (None for the gateway), and serves the
+        clients that wait. Raises HaproxyError if the next gateway does not
+        answer either.
         """
         for pause_s in (0, *[_PAUSE_S] * (_TRIES - 1)):
             time.sleep(pause_s)
@@ -276,23 +282,22 @@ class Haproxies:
             except (TimeoutError, HaproxyError) as error:
                 problem = error
             else:
-                self._replaced.pop(network, None)
                 return
-        now = time.monotonic()
-        if now < self._replaced.get(network, -_REPLACE_S) + _REPLACE_S:
-            raise HaproxyError(
-                f"its haproxy was replaced and does not answer: {problem}"
-            )
-        LOG.warning("network=%s haproxy replaced: %s", network, problem)
         if rights is not None:
             self.maps.write(network, rights)
+        else:
+            now = time.monotonic()
+            if now < self._replaced + _REPLACE_S:
+                raise HaproxyError(
+                    f"the gateway was replaced and does not answer: {problem}"
+                )
+            self._replaced = now
+        LOG.warning("network=%s haproxy replaced: %s", network, problem)
         self._privileged.ensure_program(network, renew=True)
-        self._replaced[network] = now
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; return whether there were any."""
         self._known.pop(network, None)
-        self._replaced.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
