@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import select
+import signal
 import time
 import zlib
 from collections import Counter
@@ -68,9 +71,18 @@ class Chassis:
         return process
 
     def kill(self, kind: str) -> int:
-        """Kill the process of KIND with SIGKILL; return its old PID."""
+        """Kill the process of KIND, wait for its end; return its old PID.
+
+        Until then its sockets would be taken for those of the next one.
+        """
         pid = self.process(kind).pid
-        send_signal(pid, SIGKILL)
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            ended, _, _ = select.select([pidfd], [], [], 10)
+        finally:
+            os.close(pidfd)
+        assert ended, f"{kind} still runs"
         return pid
 
     def wait_other(self, kind: str, pid: int) -> None:
@@ -319,13 +331,7 @@ def replace_fleet(chassis: Chassis, prefix: Path) -> Daemon:
     """Start the fleet's service of the release PREFIX for supervisord."""
     # They would start one of their own; the agent starts the daemon.
     with hanging("agent"), hanging("privsep"):
-        killed = chassis.kill("supervisord")
-        # Or its socket would be taken for the next one's.
-        wait_for(
-            lambda: killed not in {p.pid for p in processes("supervisord")},
-            timeout_s=10,
-            what="the end of supervisord",
-        )
+        chassis.kill("supervisord")
         return start_fleet(chassis, prefix)
 
 
