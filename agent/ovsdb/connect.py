@@ -213,7 +213,9 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return changed
 
     def problem(self) -> str:
-        """Return why it is disconnected; "" if that is not known."""
+        """Return why it is disconnected; "" if it is connected."""
+        if self.is_connected():
+            return ""
         return "; ".join(
             f"{remote}: {why}" for remote, why in self._problems.copy().items()
         )
