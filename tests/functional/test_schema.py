@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Loader, Port, Sandbox, wait_for
-from sandbox.case import Host, ready, wait_served
+from sandbox.case import Host, new_instance, ready, wait_served
 from sandbox.controller import FOREIGN, bind, frozen, here
 from sandbox.daemons import run
 from sandbox.hoststate import haproxies, wait_host
@@ -88,13 +88,9 @@ class Chassis:
 
     def follows(self) -> None:
         """Check that the agent follows a port that comes and goes."""
-        network, neutron = self.instance.port.network, self.box.neutron
-        port = neutron.create_port(network)
-        (instance,) = self.box.plug([port])
-        wait_served(instance)
-        wait_host(self.box, network, self.instance.port, port)
-        self.box.unplug([instance])
-        neutron.delete_port(port)
+        network = self.instance.port.network
+        with new_instance(self.box, network) as instance:
+            wait_host(self.box, network, self.instance.port, instance.port)
         wait_host(self.box, network, self.instance.port)
 
     def binds(self, column: str, *, chassis: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from . import Instance, Network, Port, Sandbox, Subnet, wait_for
 
@@ -79,6 +79,21 @@ def wait_served(
             timeout_s=timeout_s,
             what=f"metadata of {instance.port.name}, IPv6: {ipv6}",
         )
+
+
+@contextlib.contextmanager
+def new_instance(
+    box: Sandbox, network: Network, *, timeout_s: float = 30.0
+) -> Iterator[Instance]:
+    """Provide a new instance of NETWORK, once it is served; then end it."""
+    port = box.neutron.create_port(network)
+    (instance,) = box.plug([port])
+    try:
+        wait_served(instance, timeout_s=timeout_s)
+        yield instance
+    finally:
+        box.unplug([instance])
+        box.neutron.delete_port(port)
 
 
 class Host:
