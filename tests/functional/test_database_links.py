@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Loader, Sandbox, wait_for
-from sandbox.case import Host, wait_served
+from sandbox.case import Host, new_instance, wait_served
 from sandbox.daemons import Daemon
 from sandbox.ovn import SB_REMOTE
 from sandbox.processes import cpu_s
@@ -26,6 +26,9 @@ PORT = 6651
 HOME, ELSEWHERE = "127.0.0.2", "127.0.0.3"
 OPTIONS = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
 SOON_S = 40.0
+# Less would be mostly the work of a change, and not of waiting after it.
+LASTS_S = 8.0
+RATE = 20.0  # requests a second
 
 
 @dataclasses.dataclass
@@ -55,11 +58,9 @@ class Cloud:
 
     def check_follows(self) -> None:
         """Check that a new port is served, then remove it."""
-        port = self.box.neutron.create_port(self.instance.port.network)
-        (instance,) = self.box.plug([port])
-        wait_served(instance, timeout_s=SOON_S)
-        self.box.unplug([instance])
-        self.box.neutron.delete_port(port)
+        network = self.instance.port.network
+        with new_instance(self.box, network, timeout_s=SOON_S):
+            pass
 
     def wait_reason(self, reason: str) -> None:
         """Wait until agent-status waits and names REASON."""
@@ -71,16 +72,27 @@ class Cloud:
         # Each call of agent-status costs the agent some CPU.
         wait_for(said, timeout_s=SOON_S, interval_s=0.5, what=reason)
 
+    def wait_lasting(self, reason: str, load: Loader) -> None:
+        """Wait for REASON, then for what LOAD asks in LASTS_S."""
+        self.wait_reason(reason)
+        wanted = load.requests + LASTS_S * RATE
+        wait_for(
+            lambda: load.requests >= wanted,
+            timeout_s=10 * LASTS_S,
+            interval_s=0.2,
+            what="more requests",
+        )
+
     @contextlib.contextmanager
-    def undisturbed(self, *, most_cpu: float = 0.05) -> Iterator[None]:
+    def undisturbed(self, *, most_cpu: float = 0.05) -> Iterator[Loader]:
         """Check that no request fails and the agent stays frugal.
 
         It may use a share of MOST_CPU.
         """
         agent = self.box.agent
         used, begun, logged = cpu_s(agent.pid), time.monotonic(), agent.mark()
-        with Loader([self.instance]) as load:
-            yield
+        with Loader([self.instance], rate=RATE) as load:
+            yield load
             used = cpu_s(agent.pid) - used
             share = used / (time.monotonic() - begun)
         assert load.requests
@@ -166,10 +178,11 @@ def test_database_moves_with_its_name(cloud):
 def test_half_of_a_renewal(cloud):
     """The new certificate is there, and for some seconds not its key."""
     key, certificate = (cloud.files[option] for option in OPTIONS[:2])
-    with cloud.undisturbed():
+    mismatch = f"ovn_sb_private_key {key}: KEY_VALUES_MISMATCH"
+    with cloud.undisturbed() as load:
         certificate.write_bytes(cloud.client.certificate.read_bytes())
         cloud.serve(ELSEWHERE)
-        cloud.wait_reason(f"ovn_sb_private_key {key}: KEY_VALUES_MISMATCH")
+        cloud.wait_lasting(mismatch, load)
         cloud.use(cloud.client)
         cloud.box.agent.wait_ready()
     cloud.check_follows()
@@ -182,12 +195,12 @@ def test_certificate_that_is_refused(cloud):
     stranger = other.issue("stranger")
     refused = "certificate verify failed: "
     refuses = f"it refuses ovn_sb_certificate {cloud.files[OPTIONS[1]]}: "
-    with cloud.undisturbed():
+    with cloud.undisturbed() as load:
         cloud.serve(ELSEWHERE, stranger)
-        cloud.wait_reason(refused)
+        cloud.wait_lasting(refused, load)
         cloud.use(stranger)
         cloud.serve(ELSEWHERE)
-        cloud.wait_reason(refuses)
+        cloud.wait_lasting(refuses, load)
         cloud.use(cloud.client)
         agent.wait_ready()
     warned = [x for x in agent.log(logged).splitlines() if "WARNING" in x]

@@ -144,7 +144,7 @@ def wait_reason(idl: connect.Idl, reason: str) -> None:
     )
 
 
-def share_of_cpu(idl: connect.Idl, tries: int = 2) -> float:
+def share_of_cpu(idl: connect.Idl, tries: int = 6) -> float:
     """Return the share of a CPU that this process needs for TRIES."""
 
     def tried() -> int:
