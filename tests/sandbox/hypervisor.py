@@ -327,7 +327,7 @@ class FarSandbox(Sandbox):
 
     def begin_load(self, port: Port) -> None:
         """Have the instance of PORT ask all the time."""
-        load = Loader([self._of(port)], rate=50, timeout_s=5)
+        load = Loader([self._of(port)], rate=50, timeout_s=10)
         self._loads[port.id] = load.__enter__()
 
     def wait_load(self, port: Port) -> None:
@@ -340,11 +340,12 @@ class FarSandbox(Sandbox):
             what="more requests",
         )
 
-    def end_load(self, port: Port) -> tuple[int, list[str]]:
-        """Return how many requests there were, and why some failed."""
+    def end_load(self, port: Port) -> tuple[int, list[str], float]:
+        """Return the number of requests, why some failed, the longest gap."""
         load = self._loads.pop(port.id)
         load.__exit__()
-        return load.requests, [each.reason for each in load.failures]
+        failures = [each.reason for each in load.failures]
+        return load.requests, failures, load.longest_gap_s
 
     def _of(self, port: Port) -> Instance:
         (found,) = (one for one in self.instances if one.port.id == port.id)
