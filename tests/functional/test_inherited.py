@@ -16,6 +16,7 @@ from sandbox import Instance, Network, Port, Sandbox, namespaces, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.daemons import run
 from sandbox.instances import INNER
+from sandbox.sockets import status
 
 EVERYTHING = {
     "ipv4/arp_ignore": "8",
@@ -61,6 +62,12 @@ def wrong(network: Network) -> dict[str, str]:
                     if (now := path.read_text().strip()) != value:
                         found[str(path)] = now
     return found
+
+
+def reconciles(network: Network) -> int:
+    """Return how often NETWORK was found to be, or made, as it should."""
+    count: int = status()["networks"][network.id]["reconciles"]
+    return count
 
 
 def plug_without_route(case: Case, port: Port) -> Instance:
@@ -118,12 +125,17 @@ def test_sysctls_that_are_changed_later_are_set_again(
     ]
     assert any("sysctl arp_ignore" in line for line in said), said
     assert any("sysctl disable_ipv6" in line for line in said), said
-    mark = box.agent.mark()
+    mark, reconciled = box.agent.mark(), reconciles(network)
     box.agent.reload()
     wait_for(
         lambda: "configuration reloaded" in box.agent.log(mark),
         timeout_s=30,
         what="the reload",
+    )
+    wait_for(
+        lambda: reconciles(network) > reconciled,
+        timeout_s=30,
+        what="the pass over all networks",
     )
     box.agent.wait_ready()
     assert f"provisioned network={network.id}" not in box.agent.log(mark)

@@ -131,7 +131,8 @@ def test_heartbeat_follows_nb_cfg(own_box):
 def test_registration_is_kept_true(own_box):
     """A dead sibling's keys go; an id stays; a new row gets all again."""
     box = own_box
-    box.agent.configure({("DEFAULT", "agent_down_time"): "3"})
+    # The sibling's keys go after four times this.
+    box.agent.configure({("DEFAULT", "agent_down_time"): "9"})
     row = ("Chassis_Private", box.ovn.system_id)
     pairs = [f"external_ids:{k}={v}" for k, v in SIBLINGS.items()]
     quoted = [pair.replace("neutron:", "neutron\\:") for pair in pairs]
@@ -145,7 +146,7 @@ def test_registration_is_kept_true(own_box):
         box.ovn.sync()  # nb_cfg + 1
         return not SIBLINGS.keys() & registration(box).keys()
 
-    wait_for(forgotten, timeout_s=60, what="end of the sibling's keys")
+    wait_for(forgotten, timeout_s=120, what="end of the sibling's keys")
     before = registration(box)
     assert before["other"] == "kept"
     network = box.neutron.create_network("n")
