@@ -52,10 +52,13 @@ class WsgiServer:
         self.name = name
         self._record = folder / f"{name}.requests"
         self._output = folder / f"{name}.out"
+        self._seen = 0  # bytes of the record
 
     @contextlib.contextmanager
     def running(self, delay_s: float = 0) -> Iterator[None]:
         """Have it run; each request takes DELAY_S."""
+        self._record.unlink(missing_ok=True)
+        self._seen = 0
         environment = {
             **os.environ,
             "DELAY_S": str(delay_s),
@@ -77,11 +80,16 @@ class WsgiServer:
 
     def requests(self) -> list[tuple[str, list[tuple[str, str]], int]]:
         """Return what came since the last call: target, headers, length."""
-        lines = self._record.read_text().splitlines()
-        self._record.write_text("")
+        with self._record.open("rb") as record:
+            record.seek(self._seen)
+            # The server may be writing a line.
+            complete, end, _ = record.read().rpartition(b"\n")
+        self._seen += len(complete + end)
         return [
             (target, [(key, value) for key, value in headers], length)
-            for target, headers, length in map(json.loads, lines)
+            for target, headers, length in map(
+                json.loads, complete.splitlines()
+            )
         ]
 
     def _accepts(self) -> bool:
