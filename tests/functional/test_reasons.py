@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -18,10 +18,15 @@ from sandbox import Instance, Network, Sandbox, host, wait_for
 from sandbox.agent import CONFIG
 from sandbox.case import Case, wait_served
 from sandbox.daemons import run
-from sandbox.processes import processes, send_signal
+from sandbox.hoststate import haproxies
+from sandbox.processes import send_signal
 from sandbox.sockets import status
 
 LIMIT = "rate_limit_enabled"
+SLOW = "its haproxy does not answer with its new configuration"
+
+# Breaks what the haproxy of a network needs to start.
+Broken = Callable[[str], contextlib.AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +35,18 @@ def instance(module_box: Sandbox) -> Instance:
     return case.instance(case.network())
 
 
-def kill(key: str) -> None:
+def kill(box: Sandbox, key: str) -> None:
     """Kill KEY's haproxy once supervisord counts its start as good."""
-    found = [
-        process.pid
-        for process in processes("haproxy")
-        if Path(process.cmdline[-1]).stem == key
-    ]
-    wait_for(
-        lambda: time.time() - psutil.Process(found[0]).create_time() > 3,
-        timeout_s=20,
-        what="one that has run for a while",
-    )
-    for pid in found:
-        send_signal(pid, signal.SIGKILL)
+
+    def has_run() -> bool:
+        masters = haproxies(box, key)["masters"]
+        begun = [psutil.Process(pid).create_time() for pid in masters]
+        return bool(begun) and time.time() - max(begun) > 3
+
+    wait_for(has_run, timeout_s=20, what="one that has run for a while")
+    for pids in haproxies(box, key).values():
+        for pid in pids:
+            send_signal(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -52,8 +55,10 @@ def no_library(_key: str) -> Iterator[None]:
     said = subprocess.check_output(["ldd", "/usr/sbin/haproxy"], text=True)
     (file,) = [word for word in said.split() if "/liblua" in word]
     run("mount", "--bind", "/dev/null", file)
-    yield
-    run("umount", file)
+    try:
+        yield
+    finally:
+        run("umount", file)
 
 
 @contextlib.contextmanager
@@ -62,17 +67,20 @@ def no_stats_socket(key: str) -> Iterator[None]:
     socket = host.stats_of(key)
     socket.unlink()
     socket.mkdir()
-    yield
-    socket.rmdir()
+    try:
+        yield
+    finally:
+        socket.rmdir()
 
 
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [(no_library, "liblua"), (no_stats_socket, "previous UNIX socket")],
-)
-def test_why_a_haproxy_does_not_start(module_box, instance, broken, reason):
-    """Always the same reason, and one line of the log for it."""
-    box, key = module_box, instance.port.network.id
+def fail(
+    box: Sandbox, instance: Instance, broken: Broken
+) -> tuple[set[str], list[str]]:
+    """Let INSTANCE's haproxy fail four times; return reasons and errors.
+
+    The errors are lines of the log. Returns once it is served again.
+    """
+    key = instance.port.network.id
     mark, before = box.agent.mark(), status()["networks"][key]["failures"]
     reasons = set()
 
@@ -82,15 +90,29 @@ def test_why_a_haproxy_does_not_start(module_box, instance, broken, reason):
         return entry["failures"] >= before + 4
 
     with broken(key):
-        kill(key)
+        kill(box, key)
         wait_for(has_failed, timeout_s=90, what="four failures")
-    (said,) = reasons - {""}
-    assert "ends right after its start" in said
-    assert reason in said
-    lines = box.agent.log(mark).splitlines()
-    assert len([line for line in lines if " ERROR " in line]) == 1
+        lines = box.agent.log(mark).splitlines()
     wait_served(instance, timeout_s=60)
     box.agent.wait_ready()
+    return reasons - {""}, [line for line in lines if " ERROR " in line]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [(no_library, "liblua"), (no_stats_socket, "previous UNIX socket")],
+)
+def test_why_a_haproxy_does_not_start(module_box, instance, broken, reason):
+    """Always the same reason, and one line of the log for it."""
+    for _ in range(3):
+        reasons, errors = fail(module_box, instance, broken)
+        # On a slow machine a start may take so long that this is said first.
+        if not any(SLOW in text for text in (*reasons, *errors)):
+            break
+    (said,) = reasons
+    assert "ends right after its start" in said
+    assert reason in said
+    assert len(errors) == 1
 
 
 # -- a network whose instances get nothing ------------------------------------
@@ -119,51 +141,77 @@ def restore_addresses(box: Sandbox, network: Network) -> None:
 def test_a_network_without_its_localport_is_named(module_box, lose, restore):
     """Its instances get nothing; once it is back all is well."""
     box, case = module_box, Case(module_box)
-    network = case.network("lost")
-    instance = case.instance(network)
-    mark = box.agent.mark()
-    lose(box, network)
-    failed = f"{network.id}: FAILED: 1 ports here get no metadata"
-    wait_for(
-        lambda: failed in box.agent.status().stdout,
-        timeout_s=40,
-        what="a network that is not served",
-    )
-    said = box.agent.status()
-    assert "neutron-ovn-db-sync-util" in said.stdout
-    assert said.returncode == 3
-    before = status()["networks"][network.id]["failures"]
-    wait_for(
-        lambda: status()["networks"][network.id]["failures"] > before,
-        timeout_s=30,
-        what="another try",
-    )
-    assert box.agent.log(mark).count("get no metadata") == 1
-    restore(box, network)
-    # A guest finds out by itself, within a minute.
-    instance.execute("ip", "neighbour", "flush", "dev", "eth0")
-    wait_served(instance)
-    assert box.agent.status().returncode == 0
-    case.close()
+    with contextlib.closing(case):
+        network = case.network("lost")
+        instance = case.instance(network)
+        mark = box.agent.mark()
+        lose(box, network)
+        failed = f"{network.id}: FAILED: 1 ports here get no metadata"
+        wait_for(
+            lambda: failed in box.agent.status().stdout,
+            timeout_s=40,
+            what="a network that is not served",
+        )
+        said = box.agent.status()
+        assert "neutron-ovn-db-sync-util" in said.stdout
+        assert said.returncode == 3
+        before = status()["networks"][network.id]["failures"]
+        wait_for(
+            lambda: status()["networks"][network.id]["failures"] > before,
+            timeout_s=30,
+            what="another try",
+        )
+        assert box.agent.log(mark).count("get no metadata") == 1
+        restore(box, network)
+        # A guest finds out by itself, within a minute.
+        instance.execute("ip", "neighbour", "flush", "dev", "eth0")
+        wait_served(instance)
+        assert box.agent.status().returncode == 0
+
+
+def delete(box: Sandbox) -> tuple[str, float]:
+    """Delete a network in Neutron's order; return its id and the seconds.
+
+    These are from its teardown until its only port is unbound.
+    """
+    case = Case(box)
+    with contextlib.closing(case):
+        network = case.network("gone")
+        instance = case.instance(network)
+        box.neutron.delete_port(network.metadata)
+        wait_for(
+            lambda: network.id not in status()["networks"],
+            timeout_s=20,
+            what="the teardown",
+        )
+        begun = time.monotonic()
+        box.unplug([instance])
+        unbound = [
+            ["logical_port", "==", instance.port.id],
+            ["chassis", "==", ["set", []]],
+        ]
+        wait_for(
+            lambda: box.ovn.sb.select("Port_Binding", unbound, ["_uuid"]),
+            timeout_s=30,
+            what="a port without a chassis",
+        )
+        return network.id, time.monotonic() - begun
 
 
 def test_a_network_that_is_deleted_is_no_problem(module_box):
     """Neutron deletes the localport's row first."""
-    box, case = module_box, Case(module_box)
-    network = case.network("gone")
-    instance = case.instance(network)
-    mark = box.agent.mark()
-    box.neutron.delete_port(network.metadata)
-    wait_for(
-        lambda: network.id not in status()["networks"],
-        timeout_s=20,
-        what="the teardown",
-    )
-    box.unplug([instance])
-    case.close()
+    box = module_box
+    for _ in range(5):
+        box.agent.wait_ready()
+        mark = box.agent.mark()
+        key, seconds = delete(box)
+        # Later it would be a problem.
+        if seconds < LOST_S / 2:
+            break
+    assert seconds < LOST_S / 2, "the machine is too slow for this test"
     ends = time.monotonic() + 1.5 * LOST_S
     while time.monotonic() < ends:
-        assert network.id not in status()["networks"]
+        assert key not in status()["networks"]
         assert box.agent.status().returncode == 0
     assert " ERROR " not in box.agent.log(mark)
 
@@ -171,40 +219,54 @@ def test_a_network_that_is_deleted_is_no_problem(module_box):
 # -- who is over the rate limit -----------------------------------------------
 
 
-def test_requests_over_the_rate_limit_are_counted(module_box, instance):
-    """By network and for the whole host; the instance is named."""
-    box, key = module_box, instance.port.network.id
+@contextlib.contextmanager
+def limited(box: Sandbox, instance: Instance) -> Iterator[None]:
+    """Have a limit of three requests in a minute."""
+    key = instance.port.network.id
     limits = {
         ("metadata_rate_limiting", name): value
         for name, value in {
-            "rate_limit_enabled": "true",
+            LIMIT: "true",
             "base_query_rate_limit": "3",
             "base_window_duration": "60",
         }.items()
     }
     before = status()["networks"][key]["digest"]
     box.agent.configure(limits)
-    box.agent.reload()
-    wait_for(
-        lambda: status()["networks"][key]["digest"] != before,
-        timeout_s=30,
-        what="the limit",
-    )
-    codes = [instance.fetch().status for _ in range(8)]
-    assert codes.count(429) >= 5
-    entry = wait_for(
-        lambda: (entry := status()["networks"][key])["over_share"] and entry,
-        timeout_s=20,
-        what="the instance's name",
-    )
-    assert entry["over_share"] == [instance.instance_id]
-    assert entry["shares"]["rate_limited_requests"] == codes.count(429)
-    said = box.agent.status().stdout
-    assert f"{codes.count(429)} requests over metadata_rate_limiting" in said
-    assert f"{codes.count(429)} rate limited requests" in said
-    box.agent.configure({("metadata_rate_limiting", LIMIT): "false"})
-    box.agent.reload()
-    wait_served(instance)
+    try:
+        box.agent.reload()
+        wait_for(
+            lambda: status()["networks"][key]["digest"] != before,
+            timeout_s=30,
+            what="the limit",
+        )
+        yield
+    finally:
+        box.agent.configure({("metadata_rate_limiting", LIMIT): "false"})
+        box.agent.reload()
+        wait_served(instance)
+
+
+def test_requests_over_the_rate_limit_are_counted(module_box, instance):
+    """By network and for the whole host; the instance is named."""
+    box, key = module_box, instance.port.network.id
+    with limited(box, instance):
+        codes = [instance.fetch().status for _ in range(8)]
+        count = codes.count(429)
+        assert count >= 5
+
+        def counted() -> int:
+            shares = status()["networks"][key]["shares"]
+            return int(shares.get("rate_limited_requests", 0))
+
+        # The agent may have looked between two of the requests.
+        wait_for(lambda: counted() >= count, timeout_s=20, what="all requests")
+        assert counted() == count
+        entry = status()["networks"][key]
+        assert entry["over_share"] == [instance.instance_id]
+        said = box.agent.status().stdout
+        assert f"{count} requests over metadata_rate_limiting" in said
+        assert f"{count} rate limited requests" in said
 
 
 # -- agent-status itself ------------------------------------------------------
@@ -215,13 +277,17 @@ def test_status_for_a_user_who_may_not_read_the_secret(module_box, groups):
     """The default socket is asked; its mode decides who may ask."""
     box = module_box
     ids = [str(host.ids(name)[1]) for name in groups]
-    CONFIG.chmod(0o600)
     command = ["setpriv", "--reuid=65534", "--regid=65534"]
     command += [f"--groups={','.join(ids)}"] if ids else ["--clear-groups"]
     program = Path(sys.executable).with_name("agent-status")
     command += [str(program), *box.agent.config_arguments()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    CONFIG.chmod(0o640)
+    CONFIG.chmod(0o600)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False
+        )
+    finally:
+        CONFIG.chmod(0o640)
     if groups:
         assert (done.returncode, done.stderr) == (0, "")
         assert "gateway: serves" in done.stdout
