@@ -82,8 +82,8 @@ def start(agent: Agent, chassis: Chassis) -> None:
 
 
 def maps(folder: Path) -> list[Path]:
-    """Return the maps below FOLDER."""
-    return list(folder.rglob("*.map"))
+    """Return the networks' maps below FOLDER; the gateway has one, too."""
+    return [f for f in folder.rglob("*.map") if f.stem != "gateway"]
 
 
 def masters(chassis: Chassis) -> list[int]:
