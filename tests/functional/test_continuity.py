@@ -167,31 +167,39 @@ def test_control_plane_is_not_in_the_way_of_requests(chassis, measure, act):
     assert chassis.fleet() == before
 
 
-def test_privsep_daemon_killed_in_the_middle_of_a_call(chassis, measure):
-    """What it left half-made is made whole by the next one."""
+def kill_privsep_at_work(chassis: Chassis) -> bool:
+    """Kill it while it provisions a network; return whether that failed.
+
+    On a busy machine the daemon may be done before it is killed. Whatever
+    happened, the network is served and torn down.
+    """
     box = chassis.box
-    before = chassis.fleet()
     network = box.neutron.create_network("half")
     there = NETNS_FOLDER / network.namespace
-    what = "Kill the privsep daemon in the middle of a call"
-    with measure.load(what) as load:
-        pid = chassis.process("privsep").pid
-        (instance,) = box.plug([box.neutron.create_port(network)], wait=False)
-        wait_for(there.exists, timeout_s=20, what="half", interval_s=0)
-        send_signal(pid, SIGSTOP)
-        inner = f"tap{network.id[:10]}0"
-        assert network.id not in status()["networks"], inner
-        send_signal(pid, SIGKILL)
-        wait_served(instance)
-        chassis.wait_content()
-    assert load.failures == []
-    assert chassis.fleet() == before
-    assert status()["networks"][network.id]["failures"] == 1
+    pid = chassis.process("privsep").pid
+    (instance,) = box.plug([box.neutron.create_port(network)], wait=False)
+    wait_for(there.exists, timeout_s=20, what="half", interval_s=0)
+    send_signal(pid, SIGSTOP)
+    send_signal(pid, SIGKILL)
+    wait_served(instance)
+    chassis.wait_content()
+    failures = status()["networks"][network.id]["failures"]
     box.unplug([instance])
     box.neutron.delete_network(network)
     wait_for(
         lambda: not there.exists(), timeout_s=20, what="the network's end"
     )
+    return failures == 1
+
+
+def test_privsep_daemon_killed_in_the_middle_of_a_call(chassis, measure):
+    """What it left half-made is made whole by the next one."""
+    before = chassis.fleet()
+    what = "Kill the privsep daemon in the middle of a call"
+    with measure.load(what) as load:
+        assert any(kill_privsep_at_work(chassis) for _ in range(5))
+    assert load.failures == []
+    assert chassis.fleet() == before
 
 
 def test_privsep_daemons_that_are_killed_leave_nothing_open(chassis):
