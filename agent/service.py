@@ -57,7 +57,7 @@ class Service:
             nova_answers=lambda: site.haproxies.nova_answers(
                 site.settings().proxy_socket
             ),
-            # Many may be silent: networks that are new come first.
+            # Many networks may be silent at once; new networks come first.
             on_silence=lambda key: self._queues.reconcile.add(
                 key, routine=key != names.GATEWAY
             ),

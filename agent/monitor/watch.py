@@ -85,7 +85,7 @@ class Watch(Poller):
         at_once = -(-len(served) // _TURNS)
         asked, self._due = self._due[-at_once:], self._due[:-at_once]
         for network in [names.GATEWAY, *reversed(asked)]:
-            # Those that hang must not keep it from the gateway.
+            # Haproxies that hang must not delay the gateway's turn.
             if self._clock() - begun > _INTERVAL_S or self._stop.is_set():
                 break
             if network in served:

@@ -50,11 +50,11 @@ _PAUSE_S = 0.2
 _REPLACE_S = 60.0
 # What `Privileged.ensure_program` returns.
 Program: TypeAlias = Mapping[str, str]
-# Inode and time of a file.
+# Inode and time of the last change of a file.
 _Version: TypeAlias = tuple[int, int]
 # In bytes; an entry of a table of counters has about 150.
 _MAX_COUNTERS = 1 << 20
-# Short: then a reconcile finds out whether the haproxy hangs.
+# Short: the reconcile that follows decides whether the haproxy hangs.
 _COUNTERS_S = 1.5
 
 
@@ -110,7 +110,8 @@ class Haproxies:
         if before is not None:
             is_changed = before[1] != self._version(network)
         if is_changed and self._running(network) == rendered.digest:
-            # It may have read what another process wrote, with this digest.
+            # It may have read a configuration that somebody edited, with this
+            # digest still in it.
             self._privileged.reload_program(network)
             changes.append("reload")
         return changes, program
@@ -275,8 +276,9 @@ class Haproxies:
         clients that wait. Raises HaproxyError if the next gateway does not
         answer either.
         """
-        for pause_s in (0, *[_PAUSE_S] * (_TRIES - 1)):
-            time.sleep(pause_s)
+        for attempt in range(_TRIES):
+            if attempt > 0:
+                time.sleep(_PAUSE_S)
             try:
                 ask()
             except (TimeoutError, HaproxyError) as error:
