@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 14_700, ("privsep",): 4_180}
+BUDGETS = {("agent", "privsep"): 18_600, ("privsep",): 4_700}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,0 +1,31 @@
+"""The table of problems: its codes, causes and texts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ovn_metadata.agent.core.codes import KINDS
+
+
+@pytest.mark.parametrize("code", KINDS)
+def test_a_code_has_a_form_that_never_changes(code):
+    assert re.fullmatch(r"OVNMD-[1-6][0-9]{2}", code)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_cause_is_a_kind_too_and_no_kind_hides_itself(kind):
+    seen = set()
+    causes = set(kind.behind)
+    while causes:
+        seen |= causes
+        causes = {b for code in causes for b in KINDS[code].behind} - seen
+    assert kind.code not in seen
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_kind_has_a_title_and_a_remedy(kind):
+    assert kind.title
+    assert kind.remedy
+    assert not kind.remedy.endswith(".")
