@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from ovn_metadata.agent.commands import client
 from ovn_metadata.agent.commands import status as status_command
 from sandbox import Sandbox, host, peer, processes, wait_for
 
@@ -53,8 +54,8 @@ class Ours:
         def ready() -> bool:
             if not self._box.agent.running:
                 raise RuntimeError(self._box.agent.log()[-3000:])
-            status = status_command.ask(STATUS_SOCKET)
-            return status_command.exit_code(status) == status_command.OK
+            status = client.ask(STATUS_SOCKET)
+            return status_command.exit_code(status) == client.OK
 
         wait_for(ready, timeout_s=READY_TIMEOUT_S, what="agent's status")
 

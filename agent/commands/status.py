@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
-import os
 import re
-import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ...privsep import names
-from .. import unixsocket
-from ..config import options
 from ..errors import AgentError
 from ..haproxy.counters import LIMITED
 from ..monitor.status_socket import MAX_WAIT_S
+from .client import (
+    ABSENT,
+    DEGRADED,
+    NO_ANSWER,
+    NOT_READY,
+    OK,
+    Parser,
+    ask,
+    find_socket,
+    source_options,
+)
 
-_DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
-_TIMEOUT_S = 5.0
 _MARGIN_S = 1.0  # after the time that the agent was asked to wait
-_MAX_ANSWER = 64 * 1024 * 1024  # bytes
 
-OK = 0
-NO_ANSWER = 1
-NOT_READY = 2
-DEGRADED = 3
-ABSENT = 4
-USAGE = 64  # EX_USAGE, <sysexits.h>
+# Word -> a function of the agent's socket and the arguments after the word,
+# which returns the exit code.
+COMMANDS: dict[str, Callable[[Path, list[str]], int]] = {}
 
 _EPILOG = """\
 exit code: 0 every network is served; 1 the agent does not answer; 2 it is not
@@ -47,16 +47,17 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 def main(argv: list[str] | None = None) -> int:
     """Print the agent's status; return the exit code for a health check."""
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
-    closed = ""
+    given = sys.argv[1:] if argv is None else argv
+    source, rest = source_options().parse_known_args(given)
+    command = COMMANDS.get(rest[0]) if rest else None
+    arguments = _parse(given) if command is None else source
     try:
-        path = arguments.socket or _configured_socket(arguments)
+        path, closed = find_socket(arguments)
     except AgentError as error:
-        # A user who may not read the secret may still ask.
-        path, closed = _DEFAULT_SOCKET, f"; configuration: {error}"
-        if not closed.endswith(os.strerror(errno.EACCES)):
-            print(closed.removeprefix("; "), file=sys.stderr)
-            return NO_ANSWER
+        print(error, file=sys.stderr)
+        return NO_ANSWER
+    if command is not None:
+        return command(path, rest[1:])
     if arguments.wait:
         return _wait(path, arguments)
     try:
@@ -71,31 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     return exit_code(status)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Exit with a code that means no state of the agent."""
-        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
-
-
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="agent-status",
         description=__doc__,
         epilog=_EPILOG,
+        parents=[source_options()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--socket", type=Path, help="the agent's socket")
-    parser.add_argument(
-        "--config-file",
-        action="append",
-        default=[],
-        help="the agent's configuration file, if not in the usual place",
-    )
-    parser.add_argument(
-        "--config-dir",
-        action="append",
-        default=[],
-        help="the same for a folder of files",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -140,44 +123,6 @@ def _seconds(text: str) -> float:
     if _SECONDS.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r:.60} is not in seconds")
     return float(text)
-
-
-def _configured_socket(arguments: argparse.Namespace) -> Path:
-    argv = [f"--config-file={name}" for name in arguments.config_file]
-    argv += [f"--config-dir={name}" for name in arguments.config_dir]
-    return options.status_socket(argv, "ovn-metadata-agent")
-
-
-def ask(
-    path: Path,
-    question: Mapping[str, Any] | None = None,
-    *,
-    timeout_s: float = _TIMEOUT_S,
-) -> dict[str, Any]:
-    """Return the status of the agent at PATH, or its answer to QUESTION.
-
-    Raises OSError if it does not answer, ValueError if another program does.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT_S)
-        try:
-            unixsocket.connect(connection, path)
-        except OSError as error:
-            why = f"{path}: {error.strerror or error}"
-            if isinstance(error, PermissionError):
-                why += "; only root and the agent's group may ask: use sudo"
-            raise OSError(why) from None
-        if question is not None:
-            connection.sendall(json.dumps(question).encode() + b"\n")
-        connection.shutdown(socket.SHUT_WR)
-        answer = json.loads(
-            unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
-            )
-        )
-    if not isinstance(answer, dict) or "ready" not in answer:
-        raise ValueError(f"{path} is not the agent's socket")
-    return answer
 
 
 def _wait(path: Path, arguments: argparse.Namespace) -> int:

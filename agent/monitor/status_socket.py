@@ -10,30 +10,37 @@ import socketserver
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from ...privsep.errors import sentence
 from ..errors import StartError
 from .status import Status
 
 LOG = logging.getLogger(__name__)
 
+Handler: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
 _SEND_TIMEOUT_S = 5
 _ACCEPT_PAUSE_S = 0.2
 # A client has sent its question by then, or it has none.
 _QUESTION_S = 1.0
-_MAX_QUESTION = 512  # bytes
+_MAX_QUESTION = 4096  # bytes
 # A client that waits longer asks again: so a thread never waits for long for
 # one that is gone. Above this many, each is answered at once.
 MAX_WAIT_S = 10.0
 _MAX_WAITING = 100
+# Questions that handlers work on at a time; each may take seconds.
+_MAX_HANDLED = 8
 
 
 class _Handler(socketserver.StreamRequestHandler):
     """Answers each client with one line of JSON.
 
     A client that sends a line with "network", "instance" and "wait_s" gets
-    the answer of `Status.wait`. Any other gets the whole status.
+    the answer of `Status.wait`; one that sends a key of `handlers`, that
+    handler's. Any other gets the whole status.
     """
 
     timeout = _QUESTION_S
@@ -53,7 +60,11 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class StatusServer(socketserver.ThreadingUnixStreamServer):
-    """Serves the status on the unix socket PATH to the agent's group."""
+    """Serves the status on the unix socket PATH to the agent's group.
+
+    `handlers`: key of a question -> its handler, which runs on a thread of
+    the client's. What it raises is the answer, as {"error": a sentence}.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -61,7 +72,9 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path, status: Status) -> None:
         self._status = status
         self._path = path
+        self.handlers: dict[str, Handler] = {}
         self._may_wait = threading.BoundedSemaphore(_MAX_WAITING)
+        self._may_handle = threading.BoundedSemaphore(_MAX_HANDLED)
         try:
             self._make_way()
             super().__init__(str(path), _Handler)
@@ -88,9 +101,14 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         """Return the answer to the line QUESTION; it may have to wait."""
         try:
             asked = json.loads(question)
+            for key in self.handlers.keys() & asked.keys():
+                return self._handle(self.handlers[key], asked)
             network, instance = str(asked["network"]), str(asked["instance"])
             wait_s = min(MAX_WAIT_S, float(asked["wait_s"]))
-        except (ValueError, TypeError, LookupError, ArithmeticError):
+        except (
+            *(ValueError, TypeError, AttributeError),
+            *(LookupError, ArithmeticError, RecursionError),
+        ):
             return self._status.as_dict()
         if not self._may_wait.acquire(blocking=False):
             return self._status.wait(network, instance, 0)
@@ -98,6 +116,19 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
             return self._status.wait(network, instance, wait_s)
         finally:
             self._may_wait.release()
+
+    def _handle(
+        self, handler: Handler, asked: dict[str, Any]
+    ) -> dict[str, Any]:
+        if not self._may_handle.acquire(blocking=False):
+            return {"error": "too many such questions at a time; ask later"}
+        try:
+            return handler(asked)
+        except Exception as error:  # it is the answer
+            LOG.debug("question %s failed", [*asked], exc_info=True)
+            return {"error": sentence(error)}
+        finally:
+            self._may_handle.release()
 
     def start(self) -> None:
         """Serve in a thread of its own."""

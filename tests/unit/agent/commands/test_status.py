@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent.commands import client
 from ovn_metadata.agent.commands import status as command
 from ovn_metadata.agent.monitor import status_socket
 from ovn_metadata.agent.monitor.status import Status
@@ -40,7 +41,8 @@ def answer(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def serve(text: str) -> Path:
         def once() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, connection.makefile("rb") as stream:
+                stream.readline()  # unread, it would reset the connection
                 connection.sendall(text.encode())
 
         threading.Thread(target=once, daemon=True).start()
@@ -60,13 +62,13 @@ def answer(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     ],
 )
 def test_something_else_answers(answer, text, capsys):
-    assert command.main(["--socket", str(answer(text))]) == command.NO_ANSWER
+    assert command.main(["--socket", str(answer(text))]) == client.NO_ANSWER
     assert "does not answer" in capsys.readouterr().err
 
 
 def test_nobody_answers(tmp_path, capsys):
     path = tmp_path / "absent"
-    assert command.main(["--socket", str(path)]) == command.NO_ANSWER
+    assert command.main(["--socket", str(path)]) == client.NO_ANSWER
     assert capsys.readouterr().err == (
         f"the agent does not answer: {path}: No such file or directory\n"
     )
@@ -75,21 +77,21 @@ def test_nobody_answers(tmp_path, capsys):
 def test_a_configuration_that_cannot_be_read_is_no_answer(tmp_path, capsys):
     file = tmp_path / "agent.conf"
     file.write_text("no section\n")
-    assert command.main(["--config-file", str(file)]) == command.NO_ANSWER
+    assert command.main(["--config-file", str(file)]) == client.NO_ANSWER
     assert str(file) in capsys.readouterr().err
 
 
 def test_the_socket_is_the_configured_one(tmp_path, capsys):
     file = tmp_path / "agent.conf"
     file.write_text("[DEFAULT]\nstate_path = /nowhere\n")
-    assert command.main(["--config-file", str(file)]) == command.NO_ANSWER
+    assert command.main(["--config-file", str(file)]) == client.NO_ANSWER
     assert "/nowhere/ovn-metadata-agent.sock" in capsys.readouterr().err
 
 
 def test_json_is_the_status_itself(answer, capsys):
     told = json.dumps(ready_status().as_dict())
     path = answer(told)
-    assert command.main(["--socket", str(path), "--json"]) == command.OK
+    assert command.main(["--socket", str(path), "--json"]) == client.OK
     assert json.loads(capsys.readouterr().out) == json.loads(told)
 
 
@@ -117,23 +119,23 @@ def with_remarks(status: Status) -> None:
     [
         pytest.param(
             not_ready,
-            command.NOT_READY,
+            client.NOT_READY,
             "waiting: tcp:192.0.2.1:6642: refused",
             id="it waits for a database, whatever failed",
         ),
         pytest.param(
-            not_synced, command.NOT_READY, "not ready", id="it has no rows yet"
+            not_synced, client.NOT_READY, "not ready", id="it has no rows yet"
         ),
         pytest.param(
             degraded,
-            command.DEGRADED,
+            client.DEGRADED,
             "\n1 of 2 can't be served:\n"
             f"{NETWORK}: FAILED: disk full\ngateway: serves\n",
             id="a network fails and is named",
         ),
         pytest.param(
             with_remarks,
-            command.OK,
+            client.OK,
             "problem: port 'x' skipped\n"
             f"{NETWORK}: serves 0 instances on \n"
             "  left out: 10.10.0.5 claimed by ports a, b\n",
@@ -141,7 +143,7 @@ def with_remarks(status: Status) -> None:
         ),
         pytest.param(
             lambda _status: None,
-            command.OK,
+            client.OK,
             f"{NETWORK}: serves 2 instances on 10.10.0.1/24\n"
             "gateway: serves\n",
             id="all is served",
@@ -172,7 +174,7 @@ def test_who_is_over_a_share_is_named_and_all_is_well():
     status.shares(NETWORK, sums, over=["i-1"])
     status.shares("not there", sums, over=["i-1"])
     told = status.as_dict()
-    assert command.exit_code(told) == command.OK
+    assert command.exit_code(told) == client.OK
     lines = command.render(told).splitlines()
     assert lines[-3:-1] == [
         "  beyond a share: 7 refused connections",
@@ -219,7 +221,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             not_ready,
             [],
-            command.NOT_READY,
+            client.NOT_READY,
             "every network is not served after 0 s: the agent is not ready: "
             "tcp:192.0.2.1:6642: refused",
             id="it waits for a database",
@@ -227,7 +229,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             not_synced,
             ["--instance", "i-3"],
-            command.NOT_READY,
+            client.NOT_READY,
             "instance i-3 is not served after 0 s: the agent is not ready: it "
             "has no rows yet",
             id="it has no rows yet",
@@ -235,7 +237,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             degraded,
             NAMED,
-            command.DEGRADED,
+            client.DEGRADED,
             f"network {NETWORK} is not served after 0 s: {NETWORK} can't be "
             f"served: disk full",
             id="the network fails",
@@ -243,7 +245,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             degraded,
             VM,
-            command.DEGRADED,
+            client.DEGRADED,
             f"instance i-1 is not served after 0 s: {NETWORK} can't be "
             f"served: disk full",
             id="the instance's network fails",
@@ -251,7 +253,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             all_failed,
             [],
-            command.DEGRADED,
+            client.DEGRADED,
             f"every network is not served after 0 s: {NETWORK} can't be "
             f"served: disk full (and 1 more)",
             id="several fail",
@@ -259,7 +261,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             lambda status: status.gone(NETWORK),
             NAMED,
-            command.ABSENT,
+            client.ABSENT,
             f"network {NETWORK} is not served after 0 s: the agent is ready "
             f"and has no such port on this host",
             id="the network is not here",
@@ -267,7 +269,7 @@ VM = ["--instance", "i-1"]
         pytest.param(
             lambda _status: None,
             ["--instance", "i-3"],
-            command.ABSENT,
+            client.ABSENT,
             "instance i-3 is not served after 0 s: the agent is ready and has "
             "no such port on this host",
             id="the instance is not here",
@@ -292,7 +294,7 @@ def test_wait_reports_how_it_stands(agent, capsys, change, what, code, said):
 )
 def test_wait_returns_at_once_for_what_is_served(agent, capsys, what, said):
     _, wait = agent
-    assert command.main([*wait, *what, "--timeout", "0"]) == command.OK
+    assert command.main([*wait, *what, "--timeout", "0"]) == client.OK
     assert capsys.readouterr() == (said, "")
 
 
@@ -305,7 +307,7 @@ def test_wait_returns_when_it_is_served(agent):
     waiter.start()
     status.served(NETWORK, instances=["i-3"])
     waiter.join(20)
-    assert codes == [command.OK]
+    assert codes == [client.OK]
 
 
 def test_wait_asks_again_after_the_longest_time_of_the_agent(
@@ -321,7 +323,7 @@ def test_wait_for_an_agent_that_is_not_there(tmp_path, capsys):
     path = tmp_path / "absent"
     began = time.monotonic()
     arguments = ["--wait", "--timeout", "0.5", "--socket", str(path)]
-    assert command.main(arguments) == command.NO_ANSWER
+    assert command.main(arguments) == client.NO_ANSWER
     assert time.monotonic() - began >= 0.5
     assert capsys.readouterr().err == (
         f"every network is not served after 0.5 s: the agent does not answer: "
@@ -342,7 +344,7 @@ def test_wait_ends_when_the_agent_comes(tmp_path):
     server.start()
     waiter.join(20)
     server.stop()
-    assert codes == [command.OK]
+    assert codes == [client.OK]
 
 
 @pytest.mark.parametrize(
@@ -362,11 +364,46 @@ def test_wait_ends_when_the_agent_comes(tmp_path):
         (NAMED, "--network needs --wait"),
         (VM, "--instance needs --wait"),
         (["--timeout", "0"], "--timeout needs --wait"),
+        (["reboot"], "unrecognized arguments: reboot"),
+        (["--socket"], "expected one argument"),
     ],
 )
-def test_wrong_usage_is_one_line(capsys, arguments, reason):
+def test_wrong_usage_is_one_line_and_the_usage(capsys, arguments, reason):
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
-    assert caught.value.code == command.USAGE
-    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == client.USAGE
+    line, usage, *_ = capsys.readouterr().err.splitlines()
     assert reason in line
+    assert usage.startswith("usage: agent-status ")
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_a_word_is_a_command_with_the_socket_and_its_own_arguments(
+    tmp_path, monkeypatch
+):
+    calls = []
+
+    def run(path: Path, argv: list[str]) -> int:
+        calls.append((path, argv))
+        return 5
+
+    monkeypatch.setitem(command.COMMANDS, "why", run)
+    path = tmp_path / "agent.sock"
+    given = ["why", "--socket", str(path), "--json", "i-1", "i-2"]
+    assert command.main(given) == 5
+    assert calls == [(path, ["--json", "i-1", "i-2"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]", "is not the agent's socket"),
+        ('{"error": "no such port"}', "no such port"),
+        (json.dumps({"ready": True}), "older than this program"),
+    ],
+)
+def test_a_handler_that_did_not_answer(answer, text, reason):
+    with pytest.raises(ValueError, match=reason):
+        client.ask_handler(answer(text), {"why": "i-1"}, timeout_s=5)

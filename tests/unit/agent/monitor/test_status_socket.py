@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,17 @@ def status() -> Status:
 
 
 @pytest.fixture
-def path(tmp_path: Path, status: Status) -> Iterator[Path]:
-    path = tmp_path / "status.sock"
-    server = StatusServer(path, status)
+def server(tmp_path: Path, status: Status) -> Iterator[StatusServer]:
+    server = StatusServer(tmp_path / "status.sock", status)
     server.start()
-    yield path
+    yield server
     server.stop()
+
+
+@pytest.fixture
+def path(tmp_path: Path, server: StatusServer) -> Path:
+    """Provide the path on which SERVER listens."""
+    return tmp_path / "status.sock"
 
 
 def connected(path: Path) -> socket.socket:
@@ -120,3 +126,43 @@ def test_one_too_many_is_answered_at_once(tmp_path, status, monkeypatch):
     assert answer(first)["served"] is True
     assert server._may_wait.acquire(timeout=20)  # given back
     server.stop()
+
+
+def ask(path: Path, question: object) -> dict[str, Any]:
+    client = connected(path)
+    client.sendall(json.dumps(question).encode() + b"\n")
+    return answer(client)
+
+
+def test_a_handler_answers_the_questions_with_its_key(path, server, status):
+    server.handlers["why"] = lambda asked: {"hops": [asked["why"]]}
+    assert ask(path, {"why": "i-1"}) == {"hops": ["i-1"]}
+    assert ask(path, {"dump": ""}) == plain(status)
+
+
+def test_what_a_handler_raises_is_its_answer(path, server):
+    def broken(_asked: dict[str, Any]) -> dict[str, Any]:
+        raise PermissionError(13, "Permission denied", "/proc/1/root")
+
+    server.handlers["why"] = broken
+    told = ask(path, {"why": "i-1"})["error"]
+    assert told.startswith("/proc/1/root: Permission denied; ")
+
+
+def test_only_so_many_handlers_work_at_a_time(path, server):
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def slow(_asked: dict[str, Any]) -> dict[str, Any]:
+        begun.release()
+        go.wait(20)
+        return {"done": True}
+
+    server.handlers["why"] = slow
+    clients = [connected(path) for _ in range(8)]
+    for client in clients:
+        client.sendall(b'{"why": ""}\n')
+    assert all(begun.acquire(timeout=20) for _ in clients)
+    assert "at a time" in ask(path, {"why": ""})["error"]
+    go.set()
+    assert [answer(client) for client in clients] == [{"done": True}] * 8
+    assert ask(path, {"why": ""}) == {"done": True}

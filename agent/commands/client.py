@@ -1,0 +1,133 @@
+"""Ask the agent over its status socket: what `agent-status` builds on."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import unixsocket
+from ..config import options
+from ..errors import AgentError
+
+_DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
+_TIMEOUT_S = 5.0
+_MAX_ANSWER = 64 * 1024 * 1024  # bytes
+
+OK = 0
+NO_ANSWER = 1
+NOT_READY = 2
+DEGRADED = 3
+ABSENT = 4
+WITH_PROBLEMS = 5
+USAGE = 64  # EX_USAGE, <sysexits.h>
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong argument with one line, the usage and exit code 64."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with a code that means no state of the agent."""
+        line = " ".join(message.split())
+        self.exit(
+            USAGE, f"{self.prog}: {line}; see --help\n{self.format_usage()}"
+        )
+
+
+def source_options() -> Parser:
+    """Return a parser, for `parents=`, of the options that find the socket."""
+    parser = Parser("agent-status", add_help=False, allow_abbrev=False)
+    parser.add_argument("--socket", type=Path, help="the agent's socket")
+    parser.add_argument(
+        "--config-file",
+        action="append",
+        default=[],
+        help="the agent's configuration file, if not in the usual place",
+    )
+    parser.add_argument(
+        "--config-dir",
+        action="append",
+        default=[],
+        help="the same for a folder of files",
+    )
+    return parser
+
+
+def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
+    """Return the socket that ARGUMENTS name, and what to say if it is silent.
+
+    Raises AgentError if the configuration can't be used.
+    """
+    if arguments.socket is not None:
+        return arguments.socket, ""
+    argv = [f"--config-file={name}" for name in arguments.config_file]
+    argv += [f"--config-dir={name}" for name in arguments.config_dir]
+    try:
+        return options.status_socket(argv, "ovn-metadata-agent"), ""
+    except AgentError as error:
+        # A user who may not read the secret may still ask.
+        if not str(error).endswith(os.strerror(errno.EACCES)):
+            raise
+        return _DEFAULT_SOCKET, f"; configuration: {error}"
+
+
+def ask(
+    path: Path,
+    question: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = _TIMEOUT_S,
+) -> dict[str, Any]:
+    """Return the status of the agent at PATH, or its answer to QUESTION.
+
+    Raises OSError if it does not answer, ValueError if another program does.
+    """
+    answer = _ask(path, question, timeout_s)
+    if not isinstance(answer, dict) or "ready" not in answer:
+        raise ValueError(f"{path} is not the agent's socket")
+    return answer
+
+
+def ask_handler(
+    path: Path, question: Mapping[str, Any], *, timeout_s: float
+) -> dict[str, Any]:
+    """Return what a handler of the agent at PATH answers to QUESTION.
+
+    Raises OSError if the agent does not answer, ValueError with a sentence
+    if the handler failed or another program answers.
+    """
+    answer = _ask(path, question, timeout_s)
+    if not isinstance(answer, dict):
+        raise ValueError(f"{path} is not the agent's socket")
+    if isinstance(answer.get("error"), str):
+        raise ValueError(answer["error"])
+    if "ready" in answer:
+        raise ValueError("the agent is older than this program: restart it")
+    return answer
+
+
+def _ask(
+    path: Path, question: Mapping[str, Any] | None, timeout_s: float
+) -> object:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        try:
+            unixsocket.connect(connection, path)
+        except OSError as error:
+            why = f"{path}: {error.strerror or error}"
+            if isinstance(error, PermissionError):
+                why += "; only root and the agent's group may ask: use sudo"
+            raise OSError(why) from None
+        if question is not None:
+            connection.sendall(json.dumps(question).encode() + b"\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer: object = json.loads(
+            unixsocket.read_all(
+                connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
+            )
+        )
+        return answer
