@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...privsep import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import counters, limits, refusals, unknown
+from . import counters, inside, limits, refusals, unknown
 from .places import Places
 
 # Neutron's tag and facility: deployments sort their logs by them.
@@ -94,7 +94,10 @@ def render_network(
     listeners = [names.LISTENER_V4, names.LISTENER_V6]
     # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
     binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
-    connections = limits.connection_rules(share, places.map(network))
+    connections = [
+        *inside.connection_rules(),
+        *limits.connection_rules(share, places.map(network)),
+    ]
     identity = f"src,map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
     body = f"""
@@ -111,6 +114,7 @@ frontend metadata
     http-request set-var(txn.identity) {identity}
     http-request del-header ^[^a-z0-9]*x[^a-z0-9] -m reg
     http-request del-header forwarded
+{_block(inside.request_rules())}
 {_block(unknown.request_rules())}
     default_backend gateway
 
@@ -188,6 +192,7 @@ frontend metadata
     bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
 backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
+{_block(inside.gateway_rules())}
 {_block(unknown.gateway_rules(places.confirmed))}
     http-request return status 404 content-type text/plain string \
 "{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
@@ -300,11 +305,11 @@ def _limit_rules(limit: RateLimit) -> str:
     gets as many answers as one that does. The IP version of a request is
     that of the metadata address it was sent to.
     """
-    which = ""
+    which = f" if !{inside.CONDITION}"
     if limit.ip_versions == (4,):
-        which = f" if {{ dst {names.METADATA_ADDRESS_V4} }}"
+        which += f" {{ dst {names.METADATA_ADDRESS_V4} }}"
     if limit.ip_versions == (6,):
-        which = f" if {{ dst {names.METADATA_ADDRESS_V6} }}"
+        which += f" {{ dst {names.METADATA_ADDRESS_V6} }}"
     windows = list(enumerate(_windows(limit)))
     track = [
         f"track-sc{number} src table {table}{which}"

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import inside
+
 # How long requests are held. cloud-init before 25.1 waits 10 s.
 _HELD_MS = 8000
 _STEP_MS = 500
@@ -53,7 +55,8 @@ def request_rules() -> list[str]:
 
     They need the variable txn.identity. What can't be held, since it may not
     be repeated or since a bound is reached, is answered after a second
-    (`timeout tarpit`), so that a loop of it costs nothing.
+    (`timeout tarpit`), so that a loop of it costs nothing. From inside, the
+    answer comes at once: it is about the map as it is now.
     """
     stranger = "!{ var(txn.identity) -m found }"
     not_held = (
@@ -64,6 +67,8 @@ def request_rules() -> list[str]:
         f"{{ be_conn(hold) ge {_HELD} }}",
     )
     return [
+        f"http-request return status 404 content-type text/plain string "
+        f'"{_UNKNOWN_INSTANCE}\\n" if {stranger} {inside.CONDITION}',
         f"http-request track-sc0 src table strangers if {stranger}",
         f"http-request sc-set-gpt0(0) date() if {stranger} "
         "{ sc_get_gpt0(0) eq 0 }",

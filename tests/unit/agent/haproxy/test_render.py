@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.haproxy import inside
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import (
     NovaServer,
@@ -20,6 +21,7 @@ from ovn_metadata.agent.haproxy.render import (
 )
 from ovn_metadata.agent.haproxy.unknown import ASKED
 
+ALIVE = "X-OVN-Metadata-Alive"
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(Path("/var/x"), Path("/state"), Path("/var/pids"))
 TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
@@ -105,9 +107,11 @@ def test_what_can_be_forged_is_removed_before_anything_is_set():
     text = lines_of(network())
     headers = [line for line in text if "-header" in line]
     unknown = "if !{ var(txn.identity) -m found }"
-    assert headers[:3] == [
+    assert headers[:4] == [
         "http-request del-header ^[^a-z0-9]*x[^a-z0-9] -m reg",
         "http-request del-header forwarded",
+        f"http-request set-header {ALIVE} yes if {inside.CONDITION} "
+        f"{{ path {inside.ALIVE_PATH} }}",
         f"http-request set-header {ASKED} %[date(0,ms)] {unknown}",
     ]
     backend = text[text.index("backend gateway") :]
@@ -124,6 +128,18 @@ def test_what_can_be_forged_is_removed_before_anything_is_set():
             )
         ),
     ]
+
+
+def test_the_agents_own_requests_come_before_all_limits():
+    text = [line for line in lines_of(network()) if line.startswith("tcp-")]
+    source = "if { src 169.254.169.254 fe80::a9fe:a9fe }"
+    assert text[:3] == [
+        f"tcp-request connection set-var(sess.inside) bool(true) {source}",
+        f"tcp-request connection expect-proxy layer4 {source}",
+        f"tcp-request connection accept {source}",
+    ]
+    (alive,) = [line for line in lines_of(gateway()) if "status 200" in line]
+    assert alive.endswith(f" if {{ req.hdr({ALIVE}) -m found }}")
 
 
 def test_an_unknown_address_gets_no_further():
@@ -347,12 +363,13 @@ def test_only_what_has_a_rule_behind_it_is_logged():
 @pytest.mark.parametrize(
     ("versions", "condition"),
     [
-        ((4,), " if { dst 169.254.169.254 }"),
-        ((6,), " if { dst fe80::a9fe:a9fe }"),
+        ((4,), " { dst 169.254.169.254 }"),
+        ((6,), " { dst fe80::a9fe:a9fe }"),
         ((4, 6), ""),
     ],
 )
 def test_rate_limit_counts_in_two_windows(versions, condition):
+    condition = f" if !{inside.CONDITION}{condition}"
     limit = RateLimit(True, versions, 60, 20, 5, 7)
     text = network(limit=limit).text.split("\nbackend gateway\n")[1]
     lines = [line.strip() for line in text.splitlines()]
