@@ -1,11 +1,14 @@
-"""The documents: every link leads to a file and a heading that exist."""
+"""The documents: every link leads somewhere, every code has its section."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+from ovn_metadata.agent.core.codes import KINDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -16,13 +19,21 @@ PAGES = sorted(
     )
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+SPEC = importlib.util.spec_from_file_location(
+    "code_pages", ROOT / "packaging/code_pages.py"
+)
+assert SPEC is not None
+assert SPEC.loader is not None
+CODE_PAGES = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(CODE_PAGES)
 
 
 def anchors(page: Path) -> set[str]:
     """Return the anchors of PAGE's headings, as GitHub makes them."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
     return {
         re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-        for heading in re.findall(r"(?m)^#+ (.*)$", page.read_text())
+        for heading in re.findall(r"(?m)^#+ (.*)$", text)
     }
 
 
@@ -59,3 +70,31 @@ def test_tests_that_are_named_exist():
     for page in PAGES:
         named = re.findall(r"\b(test_\w+)", page.read_text())
         assert {*named} <= names, page
+
+
+@pytest.mark.parametrize(("path", "text"), CODE_PAGES.pages())
+def test_what_is_made_of_the_codes_is_not_stale(path: Path, text: str):
+    assert path.read_text() == text, "run `make options`"
+
+
+def test_each_code_has_a_section_and_each_section_a_code():
+    """In the same order: a reader finds the neighbours of a code."""
+    assert CODE_PAGES.codes(CODE_PAGES.SECTIONS.read_text()) == [*KINDS]
+
+
+@pytest.mark.parametrize("code", KINDS)
+def test_section_says_what_it_does_to_whom(code: str):
+    """Titles and remedies are the program's; these are written by hand."""
+    text = CODE_PAGES.SECTIONS.read_text().partition(f"### {code}\n")[2]
+    section = text.partition("\n### ")[0]
+    assert KINDS[code].link.endswith(f"#{code.lower()}")
+    for word in ("**Instances:**", "**Found by:**", "**Do:**"):
+        assert section.count(word) == 1, word
+
+
+@pytest.mark.parametrize("folder", ["agent", "privsep", "docs", "packaging"])
+def test_codes_that_are_named_exist(folder: str):
+    for file in (ROOT / folder).rglob("*"):
+        if file.suffix in {".py", ".md", ".scd", ".yml", ".yaml", ".json"}:
+            named = re.findall(r"OVNMD-\d+", file.read_text())
+            assert {*named} <= {*KINDS}, file
