@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
+from oslo_config import cfg
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from . import kernel, signals
@@ -149,6 +150,9 @@ default = _Context(
     capabilities=list(CAPABILITIES),
     timeout=CALL_TIMEOUT_S,
 )
+# The library's own is the number of CPUs. A request from inside a namespace
+# may wait for Nova, and must not delay the calls that provision networks.
+cfg.CONF.set_default("thread_pool_size", 4, group="privsep")
 
 
 _UMASK = 0o022

@@ -50,6 +50,10 @@ class LinkError(PrivilegedError):
     """A link has one of our names but is not ours."""
 
 
+class AskError(PrivilegedError):
+    """A question got no answer, or none that helps; the text says why."""
+
+
 class NoRootError(PrivilegedError):
     """No daemon can be started any more; only a restart of the agent helps."""
 

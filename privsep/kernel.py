@@ -122,19 +122,23 @@ def borrow_descriptor(pidfd: int, number: int) -> int:
     return descriptor
 
 
+def read_sysctl(path: str) -> str:
+    """Return /proc/sys/PATH of this thread's namespace; "" without one."""
+    try:
+        return Path("/proc/sys", path).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 def write_sysctl(path: str, value: str) -> bool:
     """Write VALUE to /proc/sys/PATH of this thread's namespace.
 
     Returns True if that changed the value; False also where the kernel has
     no such setting (IPv6 off).
     """
-    file = Path("/proc/sys", path)
-    try:
-        if file.read_text().strip() == value:
-            return False
-        file.write_text(value)
-    except FileNotFoundError:
+    if read_sysctl(path) in ("", value):
         return False
+    Path("/proc/sys", path).write_text(value)
     return True
 
 

@@ -12,6 +12,7 @@ NAMESPACE_PREFIX = "ovnmeta-"
 NAMESPACE_FOLDER = "/run/netns"
 METADATA_ADDRESS_V4 = "169.254.169.254"
 METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
+METADATA_PORT = 80
 GATEWAY = "gateway"
 # The version of the calls from the daemon to supervisord's extension.
 FLEET_PROTOCOL = 4

@@ -21,6 +21,8 @@ IPInterface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 # Linux's smallest IPv4 MTU and the largest a veth takes.
 MIN_MTU = 68
 MAX_MTU = 65535
+MAX_WAIT_S = 12
+MAX_OPENFLOW_PORT = 0xFEFF  # <openvswitch/ofp>, OFPP_MAX
 MAX_ID = 2**32 - 2  # the next one means "no change" to chown(2)
 # More than a /16 of instances on one host is a mistake or an attack.
 MAX_ITEMS = 65536
@@ -29,6 +31,8 @@ _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 # No blank, quote, backslash, '%' or '#', because it goes into an ini file.
 _PATH = re.compile(r"/[A-Za-z0-9_@+.,=:/-]*")
 _MAX_PATH = 4096
+_URL_PATH = re.compile(r"/[A-Za-z0-9_./-]{0,255}")
+_BRIDGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 
 def network(value: object) -> str:
@@ -59,11 +63,45 @@ def mtu(value: object) -> int:
     raise InvalidArgumentError(f"not an MTU: {value!r:.80}")
 
 
+def _number(value: object, low: int, high: int, what: str) -> int:
+    """Return VALUE if it is an integer from LOW to HIGH."""
+    if type(value) is int and low <= value <= high:
+        return value
+    raise InvalidArgumentError(f"not {what}: {value!r:.80}")
+
+
+def seconds(value: object) -> int:
+    """Return VALUE if it is how long a request may take."""
+    return _number(value, 1, MAX_WAIT_S, "a time limit")
+
+
+def openflow_port(value: object) -> int:
+    """Return VALUE if it is the number of a port of a bridge."""
+    return _number(value, 1, MAX_OPENFLOW_PORT, "an OpenFlow port")
+
+
+def vlan(value: object) -> int:
+    """Return VALUE if it is a VLAN's tag, or 0 for none."""
+    return _number(value, 0, 4094, "a VLAN")
+
+
+def url_path(value: object) -> str:
+    """Return VALUE if it is a path that a URL can have."""
+    if isinstance(value, str) and _URL_PATH.fullmatch(value):
+        return value
+    raise InvalidArgumentError(f"not a path: {value!r:.80}")
+
+
+def bridge(value: object) -> str:
+    """Return VALUE if it is a bridge's name."""
+    if isinstance(value, str) and _BRIDGE.fullmatch(value):
+        return value
+    raise InvalidArgumentError(f"not a bridge: {value!r:.80}")
+
+
 def gid(value: object) -> int:
     """Return VALUE if it is the id of a group."""
-    if type(value) is int and 0 <= value <= MAX_ID:
-        return value
-    raise InvalidArgumentError(f"not a group's id: {value!r:.80}")
+    return _number(value, 0, MAX_ID, "a group's id")
 
 
 def public_socket(value: object) -> str:
@@ -108,17 +146,16 @@ def neighbours(value: object) -> dict[str, str]:
     for pair in _items(value, "neighbours"):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise InvalidArgumentError(f"not a neighbour: {pair!r:.80}")
-        address, lladdr = pair
-        found[_address(address)] = mac(lladdr)
+        found[address(pair[0])] = mac(pair[1])
     return found
 
 
 def hosts(value: object) -> frozenset[str]:
     """Return the addresses in VALUE, a list of strings."""
-    return frozenset(_address(item) for item in _items(value, "addresses"))
+    return frozenset(address(item) for item in _items(value, "addresses"))
 
 
-def _address(value: object) -> str:
+def address(value: object) -> str:
     """Return VALUE in its canonical form if an instance can have it."""
     if isinstance(value, str) and "%" not in value:
         try:

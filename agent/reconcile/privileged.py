@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...privsep import names
+from ...privsep import names, vswitch
 from ...privsep.fleet import calls as fleet
 from ...privsep.fleet import shut_down
+from ...privsep.namespace import ask, look
 from ...privsep.namespace import calls as namespaces
 from ..model import MetadataNetwork
 
@@ -112,6 +113,28 @@ class Privileged:
     def shut_down(self) -> None:
         """Stop supervisord and remove what root owns of the fleet."""
         shut_down.shut_down(self._state_path)
+
+    @staticmethod
+    def inspect(network: str) -> Mapping[str, Any]:
+        """Return what the kernel has of NETWORK, as `look.look` does."""
+        return look.look(network)
+
+    @staticmethod
+    def ask(
+        network: str, *, source: str, path: str, timeout_s: int
+    ) -> Mapping[str, Any]:
+        """Get PATH as the instance SOURCE of NETWORK, as `ask.ask` does."""
+        return ask.ask(network, source=source, path=path, timeout_s=timeout_s)
+
+    @staticmethod
+    def daemons() -> Mapping[str, str]:
+        """Return a word on ovs-vswitchd and ovn-controller."""
+        return vswitch.daemons()
+
+    @staticmethod
+    def trace(bridge: str, packet: Mapping[str, Any]) -> str:
+        """Return where PACKET would go from BRIDGE, as `vswitch.trace`."""
+        return vswitch.trace(bridge, **packet)
 
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""

@@ -149,7 +149,7 @@ def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
         if (
             network is not None
             and link.get_attr("IFLA_IFNAME") == names.outer_veth(network)
-            and _kind(link) == "veth"
+            and kind(link) == "veth"
         ):
             found.add(network)
     return found
@@ -221,14 +221,15 @@ def _check_owner(link: Any, name: str, network: str) -> None:
     id may begin like this one's. A veth without an alias is Neutron's, which
     we take over.
     """
-    kind, alias = _kind(link), link.get_attr("IFLA_IFALIAS")
-    if kind != "veth":
-        raise LinkError(f"{name} is a {kind} device, not our veth")
+    is_a, alias = kind(link), link.get_attr("IFLA_IFALIAS")
+    if is_a != "veth":
+        raise LinkError(f"{name} is a {is_a} device, not our veth")
     if alias and alias != names.namespace_name(network):
         raise LinkError(f"{name} is the veth of {alias!r:.80}, not ours")
 
 
-def _kind(link: Any) -> str | None:
+def kind(link: Any) -> str | None:
+    """Return the kind of LINK, like "veth"; None for a plain one."""
     info = link.get_attr("IFLA_LINKINFO")
     return info.get_attr("IFLA_INFO_KIND") if info else None
 
@@ -237,14 +238,19 @@ def compare_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
 ) -> tuple[list[IPInterface], list[IPInterface]]:
     """Return which of WANTED the link INDEX lacks, and what else it has."""
-    present = {
+    present = addresses(ipr, index)
+    new, gone = wanted - present, present - wanted
+    return sorted(new, key=str), sorted(gone, key=str)
+
+
+def addresses(ipr: pyroute2.IPRoute, index: int) -> frozenset[IPInterface]:
+    """Return the addresses of the link INDEX."""
+    return frozenset(
         ipaddress.ip_interface(
             f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
         )
         for entry in dump(ipr.get_addr, index=index)
-    }
-    new, gone = wanted - present, present - wanted
-    return sorted(new, key=str), sorted(gone, key=str)
+    )
 
 
 def ensure_addresses(
@@ -281,12 +287,7 @@ def ensure_neighbours(
     ipr: pyroute2.IPRoute, index: int, wanted: dict[str, str]
 ) -> list[str]:
     """Make WANTED (address -> MAC) the only permanent neighbours."""
-    present = {}
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for entry in dump(ipr.get_neighbours, family=family, ifindex=index):
-            address = entry.get_attr("NDA_DST")
-            if address and entry["state"] & ndmsg.states["permanent"]:
-                present[address] = entry.get_attr("NDA_LLADDR")
+    present = neighbours(ipr, index)
     gone = sorted(present.keys() - wanted.keys())
     for address in gone:
         _neighbour(ipr.neigh, "del", index, address, present[address])
@@ -294,6 +295,17 @@ def ensure_neighbours(
     for address in new:
         _neighbour(ipr.neigh, "replace", index, address, wanted[address])
     return _counted("neighbours", new, gone)
+
+
+def neighbours(ipr: pyroute2.IPRoute, index: int) -> dict[str, str]:
+    """Return address -> MAC of the permanent neighbours on the link INDEX."""
+    present = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for entry in dump(ipr.get_neighbours, family=family, ifindex=index):
+            address = entry.get_attr("NDA_DST")
+            if address and entry["state"] & ndmsg.states["permanent"]:
+                present[address] = entry.get_attr("NDA_LLADDR")
+    return present
 
 
 def _neighbour(
@@ -315,7 +327,18 @@ def ensure_hosts(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[str]
 ) -> list[str]:
     """Make WANTED the only hosts with a route over the link INDEX."""
-    present = {
+    present = hosts(ipr, index)
+    gone, new = sorted(present - wanted), sorted(wanted - present)
+    for address in gone:
+        _host(ipr, "del", index, address)
+    for address in new:
+        _host(ipr, "add", index, address)
+    return _counted("hosts", new, gone)
+
+
+def hosts(ipr: pyroute2.IPRoute, index: int) -> set[str]:
+    """Return the hosts with a route of their own over the link INDEX."""
+    return {
         entry.get_attr("RTA_DST")
         for family in (socket.AF_INET, socket.AF_INET6)
         for entry in dump(ipr.get_routes, family=family)
@@ -323,12 +346,6 @@ def ensure_hosts(
         and entry["proto"] == rt_proto["static"]
         and entry["dst_len"] == _host_size(entry.get_attr("RTA_DST"))
     }
-    gone, new = sorted(present - wanted), sorted(wanted - present)
-    for address in gone:
-        _host(ipr, "del", index, address)
-    for address in new:
-        _host(ipr, "add", index, address)
-    return _counted("hosts", new, gone)
 
 
 def _counted(what: str, new: list[str], gone: list[str]) -> list[str]:

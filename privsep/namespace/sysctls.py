@@ -47,6 +47,17 @@ def ensure_link(link: str) -> set[str]:
     return _ensure(_of(link))
 
 
+def differing(link: str) -> dict[str, str]:
+    """Return path -> value of those here that differ; LINK's too."""
+    wanted = {**NAMESPACE, **_of("all"), **_of("default"), **_of(link)}
+    found = {path: kernel.read_sysctl(path) for path in wanted}
+    return {
+        path: value
+        for path, value in found.items()
+        if value not in ("", wanted[path])
+    }
+
+
 def _of(link: str) -> dict[str, str]:
     return {
         f"net/{family}/conf/{link}/{name}": value

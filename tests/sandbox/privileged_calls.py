@@ -4,6 +4,7 @@ A program by itself, `python -I -c`, fed with JSON:
 
     kept       as root, with the capabilities that were kept: make the calls
                that provision a network, tell what became of each
+    call       the same, for one call that only reads: tell what it returned
     hostile    as the agent's user: start a daemon, send it arguments that
                the agent never would, tell what was not refused
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ovn_metadata.privsep import context, settings
+from ovn_metadata.privsep import context, settings, vswitch
 from ovn_metadata.privsep.errors import (
     FleetError,
     InvalidArgumentError,
@@ -28,6 +29,7 @@ from ovn_metadata.privsep.errors import (
 )
 from ovn_metadata.privsep.fleet import calls as fleet
 from ovn_metadata.privsep.fleet import shut_down
+from ovn_metadata.privsep.namespace import ask, look
 from ovn_metadata.privsep.namespace import calls as network
 
 WITH_CAPABILITIES = "kept"
@@ -40,6 +42,15 @@ LINK: dict[str, Any] = {
     "neighbours": [["10.9.0.3", "fa:16:3e:00:00:02"]],
     "hosts": ["10.8.0.3"],
     "userspace_datapath": False,
+}
+PACKET: dict[str, Any] = {
+    "bridge": "br-int",
+    "in_port": 1,
+    "vlan": 0,
+    "to_mac": "fa:16:3e:00:00:02",
+    "source": "10.9.0.3",
+    "destination": "169.254.169.254",
+    "is_answer": False,
 }
 
 
@@ -65,6 +76,21 @@ def kept(key: str, config: str) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 told to the test
         said["make_folders"] = repr(error)
     return said
+
+
+def call(config: str, name: str, arguments: dict[str, Any]) -> Any:
+    """Return what the call NAME returns, or its error's class and text."""
+    cfg.CONF(args=["--config-file", config])
+    context.default.set_client_mode(False)
+    try:
+        return {
+            "ask": ask.ask,
+            "look": look.look,
+            "daemons": vswitch.daemons,
+            "trace": vswitch.trace,
+        }[name](**arguments)
+    except Exception as error:  # noqa: BLE001 told to the test
+        return f"{type(error).__name__}: {error}"
 
 
 # ----------------------------------------------------------------- hostile
@@ -155,6 +181,28 @@ _HOSTILE: dict[str, list[Any]] = {
     "hosts": _lists([*_CIDRS, "10.0.0.0/24"]),
     "userspace_datapath": [v for v in _ANY if not isinstance(v, bool)],
 }
+_ADDRESSES = [*_ANY, *_CIDRS, "10.0.0.0/24", "fe80::1%lo"]
+_HOSTILE |= {
+    "source": _ADDRESSES,
+    "destination": [*_ADDRESSES, "fe80::1"],
+    "path": [
+        *(v for v in _ANY if v not in ("/",)),
+        *(
+            "x",
+            "/ HTTP/1.1",
+            "/\r\nX-Instance-ID: x",
+            "/%0d",
+            "/?x",
+            "/\u00e4",
+        ),
+    ],
+    "timeout_s": [*_ANY, *_NUMBERS, 13, 3600],
+    "bridge": [*_ANY, *_FOLDERS[1:], "-h", "--ct-next", "br int", "b" * 16],
+    "in_port": [*_ANY, *_NUMBERS, 0xFF00, "1,actions=drop"],
+    "vlan": [*(v for v in _ANY if type(v) is not int or v != 0), 4095],
+    "to_mac": _HOSTILE["mac"],
+    "is_answer": _HOSTILE["userspace_datapath"],
+}
 _HOSTILE["gid"] = [*_HOSTILE["gid"], True, False]
 _REFUSALS = (InvalidArgumentError, SettingsError, TypeError)
 # What is no entrypoint, though the daemon could import it.
@@ -172,7 +220,7 @@ _NOT_EXPORTED = (
 
 
 def _entrypoints() -> Iterator[Callable[..., Any]]:
-    for module in (network, fleet, shut_down):
+    for module in (network, ask, look, vswitch, fleet, shut_down):
         for _, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and (
                 context.default.is_entrypoint(function)
@@ -189,6 +237,9 @@ def _good(state_path: str) -> dict[str, Any]:
         "users": settings.load().users,
         "name": next(settings.load().places.socket_folder.iterdir()).name,
         "gid": 0,
+        **PACKET,
+        "path": "/",
+        "timeout_s": 1,
     }
 
 
@@ -260,5 +311,9 @@ def hostile(
 
 
 if __name__ == "__main__":
-    act = {WITH_CAPABILITIES: kept, "hostile": hostile}[sys.argv[1]]
+    act = {
+        WITH_CAPABILITIES: kept,
+        "call": call,
+        "hostile": hostile,
+    }[sys.argv[1]]
     json.dump(act(*json.load(sys.stdin)), sys.stdout)

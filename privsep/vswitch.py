@@ -1,0 +1,156 @@
+"""Entrypoints: questions to Open vSwitch's and OVN's daemons of this host.
+
+Each listens on a unix socket for commands (ovs-appctl(8)); only root may
+connect. Where the sockets are, root's environment says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from . import names, validate
+from .context import entrypoint
+from .errors import AskError, InvalidArgumentError
+
+_SWITCH, _CONTROLLER = "ovs-vswitchd", "ovn-controller"
+_FOLDERS = {
+    _SWITCH: ("OVS_RUNDIR", "/run/openvswitch"),
+    _CONTROLLER: ("OVN_RUNDIR", "/run/ovn"),
+}
+_VERSION_S = 1.0
+_TRACE_S = 3.0
+_MAX_ANSWER = 1024 * 1024
+_MAX_TRACE = 64 * 1024
+# Of an instance's connection; no rule looks at it.
+_CLIENT_PORT = 40_000
+# A packet passes the connection tracker once in each zone.
+_ZONES = 8
+
+
+@entrypoint(subject=None)
+def daemons() -> Mapping[str, str]:
+    """Return a word on ovs-vswitchd and ovn-controller.
+
+    "answers"; "silent": it listens and does not answer; "dead": it has left
+    its socket; "unknown": it has no socket here, or not for us (it runs in
+    another container, or as another user).
+    """
+    return {name: _word(name) for name in _FOLDERS}
+
+
+def _word(name: str) -> str:
+    try:
+        _call(name, "version", [], timeout_s=_VERSION_S)
+    except ConnectionRefusedError:
+        return "dead"
+    except TimeoutError:
+        return "silent"
+    except (OSError, AskError):
+        return "unknown"
+    return "answers"
+
+
+@entrypoint(subject=None)
+def trace(
+    bridge: str,
+    *,
+    in_port: int,
+    vlan: int,
+    mac: str,
+    to_mac: str,
+    source: str,
+    destination: str,
+    is_answer: bool,
+) -> str:
+    """Return what ovs-vswitchd would do with a packet; nothing is sent.
+
+    It is a packet of HTTP that enters BRIDGE by the OpenFlow port IN_PORT,
+    with the tag VLAN (0: none). IS_ANSWER: it belongs to a connection, in the
+    direction of the answer. Raises AskError, OSError, InvalidArgumentError.
+    """
+    bridge = validate.bridge(bridge)
+    source = validate.address(source)
+    destination = validate.address(destination)
+    if (":" in source) != (":" in destination):
+        raise InvalidArgumentError("addresses of two families")
+    is_answer = validate.flag(is_answer)
+    ports = _CLIENT_PORT, names.METADATA_PORT
+    from_port, to_port = reversed(ports) if is_answer else ports
+    six, ip = ("6", "ipv6_") if ":" in source else ("", "nw_")
+    flow = [
+        f"in_port={validate.openflow_port(in_port)}",
+        f"tcp{six}",
+        f"dl_src={validate.mac(mac)}",
+        f"dl_dst={validate.mac(to_mac)}",
+        f"{ip}src={source}",
+        f"{ip}dst={destination}",
+        "nw_ttl=64",
+        f"tp_src={from_port}",
+        f"tp_dst={to_port}",
+    ]
+    if vlan := validate.vlan(vlan):
+        flow.insert(1, f"dl_vlan={vlan}")
+    words = [bridge, ",".join(flow)]
+    if is_answer:
+        words += ["--ct-next", "trk,est,rpl"] * _ZONES
+    answer = _call(_SWITCH, "ofproto/trace", words, timeout_s=_TRACE_S)
+    return answer[:_MAX_TRACE]
+
+
+def _call(
+    name: str, method: str, words: list[str], *, timeout_s: float
+) -> str:
+    """Return the answer of the daemon NAME to a command (JSON-RPC).
+
+    Raises AskError with what it says if it refuses, OSError.
+    """
+    deadline = time.monotonic() + timeout_s
+    request = {"id": 0, "method": method, "params": words}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout_s)
+        connection.connect(_control_socket(name))
+        connection.sendall(json.dumps(request).encode())
+        said = b""
+        while len(said) < _MAX_ANSWER:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            part = connection.recv(65536)
+            said += part
+            # One message; it ends with its last brace.
+            with contextlib.suppress(ValueError):
+                return _result(name, json.loads(said))
+            if not part:
+                break
+    raise AskError(f"{name} closed the connection")
+
+
+def _result(name: str, answer: Any) -> str:
+    if not isinstance(answer, dict) or answer.get("error") is not None:
+        error = answer.get("error") if isinstance(answer, dict) else answer
+        raise AskError(f"{name} refuses: {error!s:.300}")
+    return str(answer.get("result"))
+
+
+def _control_socket(name: str) -> str:
+    """Return the path of the socket of the daemon NAME.
+
+    It has the daemon's pid in it, and a daemon that was killed leaves its
+    own. Raises OSError.
+    """
+    variable, folder = _FOLDERS[name]
+    folder = os.environ.get(variable, folder)
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open(f"{folder}/{name}.pid") as file,
+    ):
+        pid = re.match("[0-9]{1,10}", file.read(20))
+        path = f"{folder}/{name}.{pid[0] if pid else ''}.ctl"
+        if os.path.exists(path):
+            return path
+    return f"{folder}/{name}.ctl"
