@@ -16,6 +16,7 @@ STORE ?= /var/tmp/ovn-metadata-agent-$(TAG)/containers
 IMAGE ?= localhost/ovn-metadata-agent
 KOLLA ?= /var/tmp/ovn-metadata-agent-$(TAG)/kolla
 KOLLA_IMAGE = localhost/kolla/ovn-metadata-agent:here
+SITE ?= /var/tmp/ovn-metadata-agent-$(TAG)/site
 # Roots for instances that boot; in `here`, this Debian's own cloud-init.
 GUESTS ?= /var/tmp/ovn-metadata-agent-$(TAG)/guests
 # How many instances of each release `make boots` boots, and the lottery's seed.
@@ -50,8 +51,8 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check options unit packaging functional continuity lottery soak bench \
-    upgrade boot boots ansible suite deb dist dist-check image container picture matrix \
+.PHONY: help demo test check options docs unit packaging functional continuity lottery soak bench \
+    upgrade boot boots ansible suite deb dist dist-check image container pictures matrix \
     packages peer guest venv clean
 
 help: ## this list
@@ -61,7 +62,7 @@ demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 	$(STEP) "demo: a chassis of its own, in private namespaces"
 	@KEEP=$(KEEP) $(SANDBOX) $(VENV)/bin/python -m sandbox.demo
 
-test: packages venv check unit packaging functional ## every check and every test
+test: packages venv check unit docs packaging functional ## every check and every test
 
 check: venv ## format, lint, types, layers
 	$(STEP) "ruff, mypy --strict, import-linter"
@@ -75,6 +76,13 @@ check: venv ## format, lint, types, layers
 options: venv ## the sample, and the options and codes in docs/, from the code
 	@$(VENV)/bin/python packaging/option_pages.py
 	@$(VENV)/bin/python packaging/code_pages.py
+
+docs: $(SITE)/.installed ## the documentation as a site, in dist/docs; a link that leads nowhere fails
+	$(STEP) "the documentation, into dist/docs"
+	@rm -rf dist/docs
+	@$(SITE)/bin/sphinx-build -nqW --keep-going -b html -j 2 \
+	    -c packaging/site -d $(SITE)/doctrees docs dist/docs
+	@cp dist/docs/README.html dist/docs/index.html
 
 unit: venv ## tests of pure code: seconds
 	$(STEP) "unit tests"
@@ -191,12 +199,9 @@ $(KOLLA)/.installed:
 	    ansible-core kolla kolla-ansible podman
 	@touch $@
 
-picture: ## the picture of README.md as dist/data-path.png, to look at it
+pictures: docs ## the site's pages and the pictures as PNGs in dist/pictures, to look at them
 	@tests/sandbox/install-packages "$(SUDO)" chromium
-	@mkdir -p dist
-	@chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
-	    --window-size=1000,560 --screenshot=dist/data-path.png \
-	    file://$(CURDIR)/docs/pictures/data-path.svg
+	@packaging/site/look dist/docs dist/pictures
 
 suite: ## unit and functional tests in another Debian: SUITE, LIBRARIES
 	$(STEP) "a Debian $(SUITE) in $(SUITE_ROOT)"
@@ -221,6 +226,13 @@ $(TOOLS)/.installed:
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/pip install --disable-pip-version-check --quiet \
 	    build twine 'setuptools>=77' wheel
+	@touch $@
+
+$(SITE)/.installed:
+	$(STEP) "Sphinx into $(SITE)"
+	@$(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/pip install --disable-pip-version-check --quiet \
+	    'sphinx>=8' 'myst-parser>=4' furo
 	@touch $@
 
 $(ANSIBLE)/.installed:

@@ -156,6 +156,14 @@ def test_each_unit_of_ours_is_installed(debs):
     assert units == {path.name for path in (ROOT / "etc/systemd").iterdir()}
 
 
+def test_documents_are_there_to_read(debs):
+    """Not compressed: they link to each other by name."""
+    found = contents(debs[AGENT])
+    for file in (ROOT / "docs").rglob("*.*"):
+        name = f"/usr/share/doc/{AGENT}/{file.relative_to(ROOT)}"
+        assert name in found
+
+
 def test_the_fleet_does_without_the_agents_package(debs):
     """A later restart of its service has all that it loads."""
     assert not [name for name in contents(debs[AGENT]) if "python" in name]

@@ -135,6 +135,14 @@ def test_every_module_is_there_and_compiled(released: Path):
     assert not [path for path in found if path.endswith("/RECORD")]
 
 
+def test_documents_are_there_to_read(released: Path):
+    documents = {
+        f"/usr/share/doc/{AGENT}/{file.relative_to(ROOT)}"
+        for file in (ROOT / "docs").rglob("*.*")
+    }
+    assert documents <= {*list_files(released, AGENT)}
+
+
 def test_packages_need_what_they_need(released: Path):
     needs = {
         name: rpm("-qp", "--requires", package(released, name)).splitlines()
