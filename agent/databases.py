@@ -10,6 +10,7 @@ from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from .config.settings import Settings
 from .model import ChassisSnapshot
+from .monitor.progress import Progress
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
@@ -19,6 +20,8 @@ LOG = logging.getLogger(__name__)
 
 VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
+# The thread of an IDL runs every few seconds, whatever the server does.
+_RUNS_S = 60.0
 
 
 class Databases:
@@ -33,11 +36,13 @@ class Databases:
         snapshots: Snapshots,
         status: Status,
         *,
+        progress: Progress,
         stop: threading.Event,
     ) -> None:
         self._settings = settings
         self._snapshots = snapshots
         self._status = status
+        self._progress = progress
         status.southbound_silent_s = self.southbound_silent_s
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
@@ -107,6 +112,9 @@ class Databases:
             idl = make()
             link = connect.start(idl, timeout_s)
             self._idls[name] = idl
+            self._progress.expect(
+                f"the thread of {name}", _RUNS_S, idl.stands_s
+            )
             return link
 
         return connect.wait_for_database(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import IO
@@ -14,6 +16,8 @@ from .commands import check
 from .config.options import version
 from .config.reload import Configuration
 from .errors import AgentError
+from .monitor.notify import Heart, Manager
+from .monitor.progress import Progress
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
 from .reconcile.haproxies import Haproxies
@@ -34,6 +38,8 @@ _END_S = 4.0
 def main() -> int:
     """Run the agent until a signal stops it; return its exit code."""
     signals = Signals()
+    # What hangs is in the log when the watchdog's SIGABRT ends the agent.
+    faulthandler.enable()
     argv = sys.argv[1:]
     if check.OPTION in argv:
         argv.remove(check.OPTION)
@@ -64,6 +70,11 @@ def _serve(
     lock: IO[str] | None,
 ) -> None:
     settings = configuration.settings()
+    status = Status(version())
+    progress = Progress()
+    status.progress = progress.ages
+    manager = Manager(os.environ)
+    Heart(manager, progress, status).start()
     privileged = Privileged(state_path=settings.state_path, users=fleet.users)
     daemon.start_daemon()
     if lock is None:
@@ -71,7 +82,6 @@ def _serve(
         lock = folders.claim(fleet.agent_lock)
     started = privileged.prepare()
     LOG.info("supervisord %s", "started" if started else "was running")
-    status = Status(version())
     server = StatusServer(settings.status_socket, status)
     places = folders.places(settings, fleet)
     haproxies = Haproxies(privileged, places, fleet=fleet)
@@ -83,8 +93,8 @@ def _serve(
     site = Site(
         configuration.settings, privileged, haproxies, status, has_ipv6
     )
-    service = Service(site)
-    _follow_signals(signals, service, configuration, status)
+    service = Service(site, progress)
+    _follow_signals(signals, service, configuration, status, manager)
     server.start()
     try:
         service.run()
@@ -98,12 +108,14 @@ def _follow_signals(
     service: Service,
     configuration: Configuration,
     status: Status,
+    manager: Manager,
 ) -> None:
     def reload() -> None:
         _reload(configuration, status)
         service.reconfigured()
 
     def stop() -> None:
+        manager.send("STOPPING=1")
         service.stop()
         if not service.has_ended(_END_S):
             context.stop_daemon()  # a call to it hangs

@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 
-from ..privsep import names
+from ..privsep import context, names
 from .databases import Databases
 from .errors import AgentError
+from .monitor.progress import Progress
 from .monitor.watch import Watch
 from .ovsdb import vswitch
 from .reconcile.confirmation import Confirmation
@@ -25,6 +26,9 @@ LOG = logging.getLogger(__name__)
 
 # How often supervisord is checked.
 FLEET_INTERVAL_S = 5.0
+# A step of the service makes a few privileged calls, each of which may take
+# its time. So does a reconcile, which waits for Open vSwitch too.
+_CALLS_S = 4 * context.CALL_TIMEOUT_S
 
 
 class Service:
@@ -34,8 +38,9 @@ class Service:
     networks into `Queues`. `Workers` take keys out and call `Reconciler`.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, progress: Progress) -> None:
         self._site = site
+        self._progress = progress
         self._status = site.status
         self._nova_addresses = NovaAddresses(
             lambda: site.settings().nova,
@@ -48,7 +53,11 @@ class Service:
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._databases = Databases(
-            site.settings, self._snapshots, site.status, stop=self._stop
+            site.settings,
+            self._snapshots,
+            site.status,
+            progress=progress,
+            stop=self._stop,
         )
         self._watch = Watch(
             site.status,
@@ -109,6 +118,10 @@ class Service:
             gateway=Gateway(self._site, self._nova_addresses),
         )
         workers.start(self._site.settings().reconcile_workers)
+        # A transaction waits for its turn, and then for its result.
+        most_s = _CALLS_S + 2 * self._site.settings().vswitch.timeout_s
+        for name, keys in self._queues.by_name().items():
+            self._progress.expect(name, most_s, keys.longest_s)
         self._nova_addresses.start(lambda: queue.add(names.GATEWAY))
         confirmation = Confirmation(
             self._site,
@@ -146,7 +159,9 @@ class Service:
         """Watch the databases and the host until we are stopped."""
         resync_due = self._queues.resync_due
         resync_at = 0.0
+        beat = self._progress.beats("the service", _CALLS_S)
         while not self._stop.is_set():
+            beat()
             self._queues.news.clear()
             self._databases.report_lost()
             if self._snapshots.vswitch.system_id != chassis_name:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ...privsep import names
 
+_MOST_SHORT = 400  # letters
+
 
 @dataclasses.dataclass(slots=True)
 class NetworkStatus:
@@ -25,6 +27,7 @@ class NetworkStatus:
     digest: str = ""
     reconciles: int = 0  # that succeeded
     failures: int = 0  # reconciles that did not
+    repairs: int = 0  # reconciles that found it broken
     error: str = ""
     conflicts: tuple[str, ...] = ()
     # Requests refused or not logged per limit since the agent started, and
@@ -52,6 +55,9 @@ class Status:
         # By network; not a part of `as_dict`, which is large enough.
         self._instances: dict[str, frozenset[str]] = {}
         self._reconciles = 0
+        self._repairs = 0
+        # Part of the agent -> seconds since its last progress.
+        self.progress: Callable[[], dict[str, float]] = dict
 
     def waits_for(self, what: str, reason: str) -> bool:
         """Note the REASON why WHAT is still missing; "" when it is there.
@@ -75,6 +81,21 @@ class Status:
             if problem:
                 self._troubles[what] = problem
             return problem not in ("", before)
+
+    def is_ready(self) -> bool:
+        """Return whether all rows and databases are there."""
+        with self._lock:
+            return self._is_ready()
+
+    def in_short(self) -> str:
+        """Return one line for the service manager."""
+        with self._lock:
+            networks = self._networks.keys() - {names.GATEWAY}
+            count = sum(map(self._serves, networks))
+            served = f"serves {count} of {len(networks)} networks"
+            waiting = [f"waits for {what}" for what in self._waiting]
+            problems = [*self._troubles.values(), *self._problems]
+            return "; ".join([served, *waiting, *problems])[:_MOST_SHORT]
 
     def chassis(self, name: str) -> None:
         """Note the chassis this agent works for."""
@@ -131,6 +152,12 @@ class Status:
             if entry is not None:
                 entry.shares = dict(sums)
                 entry.over_share = tuple(over)
+
+    def repaired(self, network: str) -> None:
+        """Count that NETWORK was broken though its rows had not changed."""
+        with self._lock:
+            self._repairs += 1
+            self._networks.setdefault(network, NetworkStatus()).repairs += 1
 
     def failed(self, network: str, reason: str) -> bool:
         """Note that NETWORK failed; return whether the reason is new."""
@@ -217,6 +244,8 @@ class Status:
             "waiting": dict(self._waiting),
             "problems": [*self._troubles.values(), *self._problems],
             "reconciles": self._reconciles,
+            "repairs": self._repairs,
+            "progress": self.progress(),
             "networks": {
                 network: dataclasses.asdict(self._networks[network])
                 for network in sorted(networks)

@@ -27,6 +27,8 @@ _STOP_POLL_S = 0.2
 _ANSWER_TIMEOUT_MS = 5000
 # The first copy of the rows may take this long over a slow link.
 _START_TIMEOUT_S = 180
+# How often an IDL's thread runs, should nothing arrive.
+_RUN_MS = 5000
 
 
 def wait_for_database(
@@ -190,6 +192,7 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         super().__init__(remote, helper, **options)
         # Remote -> why its last connection failed, until there are rows.
         self._problems: dict[str, str] = {}
+        self._ran_at = time.monotonic()
         reconnect = self._session.reconnect
         # The library calls it for each failure and keeps no reason.
         self._disconnected = reconnect.disconnected
@@ -210,7 +213,17 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         changed = super().run()
         if self._problems and self.is_connected():
             self._problems = {}
+        self._ran_at = time.monotonic()
         return changed
+
+    def wait(self, poller: Any) -> None:
+        """Wake up for the server, and to show that the thread runs."""
+        super().wait(poller)
+        poller.timer_wait(_RUN_MS)
+
+    def stands_s(self) -> float:
+        """Return for how long the IDL's thread has processed nothing."""
+        return time.monotonic() - self._ran_at
 
     def problem(self) -> str:
         """Return why it is disconnected; "" if it is connected."""

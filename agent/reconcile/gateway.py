@@ -13,6 +13,7 @@ from pathlib import Path
 from ...privsep import names
 from .. import unixsocket
 from ..config.settings import Nova, Settings
+from ..core.found import found
 from ..errors import AgentError
 from ..haproxy import files, render, stale_files
 from ..haproxy.public_socket import Access, public_access
@@ -33,6 +34,7 @@ class Gateway:
         self._haproxies = site.haproxies
         self._status = site.status
         self._nova_addresses = nova_addresses
+        self._digest = ""  # of the configuration that it was left with
 
     def ensure(self) -> bool:
         """Ensure the gateway runs with the settings in force.
@@ -75,10 +77,18 @@ class Gateway:
         changes = self._haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(access, settings)
-        self._status.served(names.GATEWAY, digest=rendered.digest)
-        if changes:
-            LOG.info("gateway serves changes=%s", ",".join(changes))
+        self._report_served(rendered.digest, changes)
         return is_published
+
+    def _report_served(self, digest: str, changes: list[str]) -> None:
+        self._status.served(names.GATEWAY, digest=digest)
+        was, self._digest = self._digest, digest
+        if changes and was == digest:
+            self._status.repaired(names.GATEWAY)
+            broken = ", ".join(found(changes))
+            LOG.warning("network=gateway found: %s; set up again", broken)
+        elif changes:
+            LOG.info("gateway serves changes=%s", ",".join(changes))
 
     def _run_as_it_was(self) -> bool:
         """Ensure the gateway runs on its files; return whether it has any."""

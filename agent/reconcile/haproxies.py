@@ -7,6 +7,7 @@ compare the running process with the files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import math
@@ -85,9 +86,12 @@ class Haproxies:
 
         Does what `listen` and `serve` do. Raises as they do.
         """
-        self.ask_or_replace(network, rights, lambda: self._running(network))
+        ask = functools.partial(self._running, network)
+        replaced = self.ask_or_replace(network, rights, ask)
         changes, program = self.listen(network, rendered, rights)
-        return changes + self.serve(network, rendered, rights, program)
+        return (
+            replaced + changes + self.serve(network, rendered, rights, program)
+        )
 
     def listen(
         self, network: str, rendered: Rendered, rights: Rights | None
@@ -269,12 +273,12 @@ class Haproxies:
         network: str,
         rights: Rights | None,
         ask: Callable[[], object],
-    ) -> None:
+    ) -> list[str]:
         """Do ASK; replace the haproxy of NETWORK if it does not answer.
 
         The next one has only RIGHTS (None for the gateway), and serves the
-        clients that wait. Raises HaproxyError if the next gateway does not
-        answer either.
+        clients that wait. Returns what changed. Raises HaproxyError if the
+        next gateway does not answer either.
         """
         for attempt in range(_TRIES):
             if attempt > 0:
@@ -284,7 +288,7 @@ class Haproxies:
             except (TimeoutError, HaproxyError) as error:
                 problem = error
             else:
-                return
+                return []
         if rights is not None:
             self.maps.write(network, rights)
         else:
@@ -296,6 +300,7 @@ class Haproxies:
             self._replaced = now
         LOG.warning("network=%s haproxy replaced: %s", network, problem)
         self._privileged.ensure_program(network, renew=True)
+        return ["hang"]
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; return whether there were any."""

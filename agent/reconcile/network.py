@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from ...privsep import names
+from ..config.settings import Settings
 from ..core.desired import desired_network
+from ..core.found import found
 from ..errors import AgentError, HaproxyError
 from ..haproxy import mapfile, render
 from ..model import (
@@ -29,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 # When Neutron deletes a network, the localport's row may go first.
 _LOST_S = 10.0
+# What a network was made from: its rows, the bridge and its datapath, options.
+_Cause: TypeAlias = tuple[MetadataNetwork, str, bool, Settings]
 
 
 class Reconciler:
@@ -55,6 +60,8 @@ class Reconciler:
         self._to_plug: set[str] = set()
         # Since when a network with ports has no localport.
         self._lost: dict[str, float] = {}
+        # What is there of a network was made from this.
+        self._causes: dict[str, _Cause] = {}
 
     def reconcile(self, network: str) -> bool:
         """Provision NETWORK, or tear it down.
@@ -148,14 +155,16 @@ class Reconciler:
 
         # This comes first: with the neighbour entries, which are set next,
         # the new owner of an address begins to receive answers.
-        self._haproxies.ask_or_replace(
+        changes = self._haproxies.ask_or_replace(
             network, rights, lambda: self._revoke(network, rights)
         )
         vswitch = self._snapshots.vswitch
-        changes = list(
-            self._privileged.apply(
-                desired, userspace_datapath=vswitch.is_userspace
-            )
+        cause = self._cause(desired, vswitch)
+        if (was := self._causes.get(network)) != cause:
+            # If a step fails, the next try finds what this one has left.
+            self._causes.pop(network, None)
+        changes += self._privileged.apply(
+            desired, userspace_datapath=vswitch.is_userspace
         )
         self._unplug_lost(network, vswitch, made="veth" in changes)
         # A client is refused at an address where nobody listens, and a boot
@@ -169,7 +178,21 @@ class Reconciler:
         # Last, since it fails if the haproxy can't start: clients then wait
         # in the sockets.
         changes += self._haproxies.serve(network, rendered, rights, program)
-        self._report_served(desired, rendered.digest, changes)
+        # Rows that came meanwhile are in the map already.
+        now = self._desired(self._snapshots.chassis, network)
+        self._causes[network] = cause
+        self._report_served(
+            desired,
+            rendered.digest,
+            changes,
+            is_explained=was != cause or now != desired,
+        )
+
+    def _cause(
+        self, desired: MetadataNetwork, vswitch: VswitchSnapshot
+    ) -> _Cause:
+        bridge = vswitch.bridge, vswitch.is_userspace
+        return desired, *bridge, self._settings()
 
     def _render(self, desired: MetadataNetwork) -> render.Rendered:
         settings = self._settings()
@@ -184,8 +207,17 @@ class Reconciler:
         )
 
     def _report_served(
-        self, desired: MetadataNetwork, digest: str, changes: list[str]
+        self,
+        desired: MetadataNetwork,
+        digest: str,
+        changes: list[str],
+        *,
+        is_explained: bool,
     ) -> None:
+        """Note that DESIRED is served after CHANGES.
+
+        If they are not explained by rows or options, it was broken.
+        """
         network = desired.network
         addresses = sorted(str(cidr) for cidr in desired.addresses)
         instances = {owner.instance for _, owner in desired.instances}
@@ -199,7 +231,11 @@ class Reconciler:
         )
         for conflict in new_conflicts:
             LOG.warning("network=%s left out: %s", network, conflict)
-        if changes:
+        if changes and not is_explained:
+            self._status.repaired(network)
+            broken = ", ".join(found(changes))
+            LOG.warning("network=%s found: %s; set up again", network, broken)
+        elif changes:
             LOG.info(
                 "provisioned network=%s instances=%d addresses=%s changes=%s",
                 network,
@@ -252,5 +288,6 @@ class Reconciler:
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
         changed = self._traces.remove(network)
         self._to_plug.discard(network)
+        self._causes.pop(network, None)
         if changed:
             LOG.info("removed network=%s", network)

@@ -30,7 +30,7 @@ class WorkQueue:
         self._jitter = jitter
         self._changed = threading.Condition()
         self._waiting: dict[str, None] = {}  # in order of arrival
-        self._held: set[str] = set()  # a worker has it
+        self._held: dict[str, float] = {}  # a worker has it, since
         self._dirty: set[str] = set()  # held, and added again since
         self._due: dict[str, float] = {}  # when to add it
         self._failures: dict[str, int] = {}
@@ -80,7 +80,7 @@ class WorkQueue:
                     changed = (k for k in self._waiting if k in self._since)
                     key = next(changed, next(iter(self._waiting)))
                     del self._waiting[key]
-                    self._held.add(key)
+                    self._held[key] = self._clock()
                     if key in self._since:
                         self._held_since[key] = self._since.pop(key)
                     # This run does what the later one was for.
@@ -109,7 +109,7 @@ class WorkQueue:
         it, since row changes come in bursts.
         """
         with self._changed:
-            self._held.discard(key)
+            self._held.pop(key, None)
             if key in self._dirty:
                 self._dirty.discard(key)
                 self._add(key)
@@ -135,6 +135,12 @@ class WorkQueue:
             now = self._clock()
             since = self._since | self._held_since
             return {key: now - began for key, began in since.items()}
+
+    def longest_s(self) -> float:
+        """Return for how long a worker has had the oldest key it has."""
+        with self._changed:
+            now = self._clock()
+            return now - min(self._held.values(), default=now)
 
     @property
     def closed(self) -> bool:
@@ -163,6 +169,10 @@ class Queues:
         self.news = threading.Event()
         # The service has to queue all networks once the rows are there.
         self.resync_due = threading.Event()
+
+    def by_name(self) -> dict[str, WorkQueue]:
+        """Return what the queues are for, and the queues."""
+        return {"a reconcile": self.reconcile, "a revoke": self.revoke}
 
     def resync(self) -> None:
         """Make the service queue all networks."""

@@ -276,3 +276,20 @@ def test_a_routine_run_waits_for_nothing(queue, clock):
     clock.now += FIRST_DELAY_S
     assert queue.get() == "a"
     assert queue.waiting() == {}
+
+
+def test_how_long_a_worker_has_had_a_key(queue, clock):
+    assert queue.longest_s() == 0
+    queue.add("a")
+    clock.now += 5
+    assert queue.longest_s() == 0  # no worker has it
+    queue.get()
+    clock.now += 3
+    queue.add("b")
+    queue.get()
+    clock.now += 4
+    assert queue.longest_s() == 7
+    queue.done("a", failed=False)
+    assert queue.longest_s() == 4
+    queue.done("b", failed=True)
+    assert queue.longest_s() == 0

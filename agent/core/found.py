@@ -1,0 +1,56 @@
+"""What a reconcile found broken, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+# What a reconcile reports as changed -> what had happened, if no row and no
+# option had changed. The first pattern that fits counts; "" is a consequence.
+_WORDS = (
+    (r"namespace", "namespace gone"),
+    (r"veth", "veth gone"),
+    (r"port", "port not on the bridge"),
+    (r"program", "haproxy not running under supervisord"),
+    (r"hang", "haproxy did not answer"),
+    (r"configuration", "haproxy's configuration changed"),
+    (r"map file", "map file changed"),
+    (r"map", "map in haproxy changed"),
+    (r"reload", ""),
+    (r"up lo", "lo down"),
+    (r"up .*", "veth down"),
+    (r"(mac|mtu|alias) (.*)", r"\1 of \2 changed"),
+    (r"sysctl (.*)", r"sysctl \1 changed"),
+    (r"transmit checksum", "checksum offload changed"),
+    (r"\+(\d+) (neighbours|hosts)", r"\1 \2 gone"),
+    (r"-(\d+) (neighbours|hosts)", r"\1 foreign \2"),
+    (r"\+(.*/.*)", r"address \1 gone"),
+    (r"-(.*/.*)", r"foreign address \1"),
+)
+# What is gone takes all with it that was in it, or that listened there.
+_WHOLE = ("namespace gone", "veth gone")
+_INSIDE = re.compile(
+    r"(mac|mtu|alias|up|sysctl|transmit|veth|program)\b|[+-]|port$"
+)
+
+
+def found(changes: Iterable[str]) -> list[str]:
+    """Return what was broken, if CHANGES were made to set it right."""
+    given = [*dict.fromkeys(changes)]
+    words = [_in_words(change) for change in given]
+    for whole in _WHOLE:
+        if whole in words:
+            words = [
+                word
+                for change, word in zip(given, words, strict=True)
+                if word == whole or not _INSIDE.match(change)
+            ]
+            break
+    return [word for word in words if word] or given
+
+
+def _in_words(change: str) -> str:
+    for pattern, words in _WORDS:
+        if match := re.fullmatch(pattern, change):
+            return match.expand(words)
+    return change

@@ -1,0 +1,95 @@
+"""Tell the service manager how the agent is doing: sd_notify(3).
+
+The unit's watchdog is fed while every part of the agent makes progress, and
+not by a part that only runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import MutableMapping
+
+from .poller import Poller
+from .progress import Progress
+from .status import Status
+
+LOG = logging.getLogger(__name__)
+
+_INTERVAL_S = 5.0
+# While it starts the agent may wait for a database as long as it takes.
+_EXTEND = f"EXTEND_TIMEOUT_USEC={60 * 1_000_000}"
+READY = "READY=1"
+FED = "WATCHDOG=1"
+
+
+class Manager:
+    """The service manager that ENVIRONMENT names; there may be none.
+
+    What names it is removed from ENVIRONMENT: it is not for the programs that
+    the agent starts.
+    """
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        address = environment.pop("NOTIFY_SOCKET", "")
+        # "@" stands for the NUL of an abstract name.
+        self._address = address.replace("@", "\0", 1 * (address[:1] == "@"))
+        usec = environment.pop("WATCHDOG_USEC", "")
+        pid = environment.pop("WATCHDOG_PID", "")
+        is_for_us = pid in ("", str(os.getpid()))
+        self.watchdog_s = (
+            int(usec) / 1e6 if usec.isdecimal() and is_for_us else 0.0
+        )
+
+    def send(self, *lines: str) -> None:
+        """Send LINES; a manager that takes none is not waited for."""
+        if not self._address or not lines:
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out,
+        ):
+            data = "\n".join(lines).encode()
+            out.sendto(data, socket.MSG_DONTWAIT, self._address)
+
+
+class Heart(Poller):
+    """Feeds the watchdog, and tells what the agent does, on its own thread."""
+
+    def __init__(
+        self, manager: Manager, progress: Progress, status: Status
+    ) -> None:
+        fed_s = manager.watchdog_s / 4 or _INTERVAL_S
+        super().__init__("heart", min(_INTERVAL_S, fed_s))
+        self._manager = manager
+        self._progress = progress
+        self._status = status
+        self._was_ready = False
+        self._line = ""
+
+    def poll(self) -> None:
+        """Feed the watchdog, unless a part of the agent hangs."""
+        lines = []
+        problem = describe(self._progress.late())
+        if self._status.trouble("progress", problem):
+            LOG.critical("%s", problem)
+        if not problem:
+            lines.append(FED)
+        if not self._was_ready:
+            self._was_ready = self._status.is_ready()
+            lines += [READY] if self._was_ready else [_EXTEND] * (not problem)
+        line = self._status.in_short()
+        if line != self._line:
+            self._line = line
+            lines.append(f"STATUS={line}")
+        self._manager.send(*lines)
+
+
+def describe(late: dict[str, float]) -> str:
+    """Return in words which parts are LATE; "" for none."""
+    return "; ".join(
+        f"{part} made no progress for {age_s:.0f} s"
+        for part, age_s in sorted(late.items())
+    )

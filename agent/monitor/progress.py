@@ -1,0 +1,48 @@
+"""Which parts of the agent have to make progress, and which do not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Progress:
+    """When each part made progress; safe for any number of threads.
+
+    A part is late if it has made none for longer than it may take.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # Part -> for how long it may make none, and for how long it has.
+        self._parts: dict[str, tuple[float, Callable[[], float]]] = {}
+
+    def expect(
+        self, part: str, most_s: float, age_s: Callable[[], float]
+    ) -> None:
+        """Expect progress of PART every MOST_S; AGE_S tells its last."""
+        self._parts[part] = most_s, age_s
+
+    def beats(self, part: str, most_s: float) -> Callable[[], None]:
+        """Return what PART has to call at least every MOST_S."""
+        last = self._clock()
+
+        def beat() -> None:
+            nonlocal last
+            last = self._clock()
+
+        self.expect(part, most_s, lambda: self._clock() - last)
+        return beat
+
+    def ages(self) -> dict[str, float]:
+        """Return part -> seconds since its last progress."""
+        return {part: age() for part, (_, age) in self._known().items()}
+
+    def late(self) -> dict[str, float]:
+        """Return the same for the parts that take longer than they may."""
+        known = self._known()
+        ages = {part: age() for part, (_, age) in known.items()}
+        return {part: s for part, s in ages.items() if s > known[part][0]}
+
+    def _known(self) -> dict[str, tuple[float, Callable[[], float]]]:
+        return self._parts.copy()  # parts are added by other threads

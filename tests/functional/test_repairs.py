@@ -1,0 +1,147 @@
+"""What is broken without a change of rows is repaired, named and counted."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from sandbox import Instance, Sandbox, wait_for
+from sandbox.case import Case, wait_served
+from sandbox.daemons import run
+from sandbox.hoststate import haproxies
+from sandbox.model import Network
+from sandbox.processes import send_signal
+from sandbox.sockets import stats, status
+
+
+@pytest.fixture(scope="module")
+def case(module_box: Sandbox) -> Case:
+    return Case(module_box)
+
+
+@pytest.fixture(scope="module")
+def instance(case: Case) -> Instance:
+    return case.instance(case.network())
+
+
+def inside(network: Network, *command: str) -> None:
+    run("ip", "netns", "exec", network.namespace, *command)
+
+
+def outer(network: Network) -> str:
+    return f"tap{network.id[:10]}0"
+
+
+def inner(network: Network) -> str:
+    return f"tap{network.id[:10]}1"
+
+
+def veth_down(box: Sandbox, instance: Instance) -> None:
+    run("ip", "link", "set", outer(instance.port.network), "down")
+
+
+def veth_gone(box: Sandbox, instance: Instance) -> None:
+    run("ip", "link", "delete", outer(instance.port.network))
+
+
+def namespace_gone(box: Sandbox, instance: Instance) -> None:
+    run("ip", "netns", "delete", instance.port.network.namespace)
+
+
+def address_gone(box: Sandbox, instance: Instance) -> None:
+    network = instance.port.network
+    command = ("ip", "address", "del", "169.254.169.254/32")
+    inside(network, *command, "dev", inner(network))
+
+
+def sysctl_changed(box: Sandbox, instance: Instance) -> None:
+    network = instance.port.network
+    inside(network, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8")
+
+
+def map_differs(box: Sandbox, instance: Instance) -> None:
+    network = instance.port.network.id
+    file = re.findall(r"[^\s(]+\.map", stats(network, "show map"))[0]
+    stats(network, f"del map {file} {instance.port.ip4}")
+
+
+def port_off(box: Sandbox, instance: Instance) -> None:
+    box.ovn.vsctl("del-port", outer(instance.port.network))
+
+
+def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
+    for pid in haproxies(box, instance.port.network.id)["workers"]:
+        send_signal(pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (veth_down, "veth down"),
+        (veth_gone, "veth gone"),
+        (namespace_gone, "namespace gone"),
+        (address_gone, "address 169.254.169.254/32 gone"),
+        (sysctl_changed, "sysctl arp_ignore changed"),
+        (map_differs, "map in haproxy changed"),
+        (port_off, "port not on the bridge"),
+        (haproxy_hangs, "haproxy did not answer"),
+    ],
+)
+def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
+    box, network = module_box, instance.port.network.id
+    wait_served(instance)
+    mark, before = box.agent.mark(), status()
+    damage(box, instance)
+    box.agent.reload()
+    line = re.compile(
+        rf" WARNING .*network={network} found: (.*); set up again"
+    )
+
+    def found() -> list[str]:
+        return line.findall(box.agent.log(mark))
+
+    wait_for(
+        lambda: any(words in each for each in found()),
+        timeout_s=30,
+        what="a word of it",
+    )
+    wait_served(instance)
+    # A pass that was under way may have found half of it.
+    after = status()
+    assert 1 <= len(found()) <= 2
+    assert after["repairs"] - before["repairs"] == len(found())
+    counts = [s["networks"][network]["repairs"] for s in (before, after)]
+    assert counts[1] - counts[0] == len(found())
+
+
+def test_what_rows_and_options_explain_is_no_repair(module_box, case: Case):
+    """Ports that come, go and change; options that change; a pass."""
+    box = module_box
+    mark, before = box.agent.mark(), status()["repairs"]
+    network = case.network("quiet", "10.30.0.0/24", "fd00:30::/64")
+    first = case.instance(network)
+    second = case.instance(network)
+    box.unplug([second])
+    seconds = ("metadata_haproxy", "timeout_client")
+    box.agent.configure({seconds: "31"})
+    box.agent.reload()
+    box.neutron.create_port(network)
+    digest = status()["networks"][network.id]["digest"]
+    wait_for(
+        lambda: status()["networks"][network.id]["digest"] != digest,
+        timeout_s=30,
+        what="the new option",
+    )
+    third = case.instance(network)
+    wait_served(first, third)
+    box.agent.reload()
+    done = status()["networks"][network.id]["reconciles"]
+    wait_for(
+        lambda: status()["networks"][network.id]["reconciles"] > done,
+        timeout_s=30,
+        what="another pass",
+    )
+    assert status()["repairs"] == before
+    assert " found: " not in box.agent.log(mark)
