@@ -22,6 +22,7 @@ VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
 # The thread of an IDL runs every few seconds, whatever the server does.
 _RUNS_S = 60.0
+_LOST = {VSWITCH: "OVNMD-102", SOUTHBOUND: "OVNMD-101"}
 
 
 class Databases:
@@ -92,7 +93,7 @@ class Databases:
             return False
         self._heartbeat = Heartbeat(
             southbound.Southbound(link),
-            report=lambda problem: self._status.trouble("heartbeat", problem),
+            report=lambda problem: self._status.note("OVNMD-108", problem),
             chassis_name=chassis_name,
             bridge=lambda: self._snapshots.vswitch.bridge,
             nb_cfg=lambda: self._snapshots.chassis.nb_cfg,
@@ -122,7 +123,7 @@ class Databases:
             remote,
             attempt,
             stop=self._stop,
-            report=lambda why: self._status.waits_for(name, why),
+            report=lambda why: self._status.waits_for(name, why, _LOST[name]),
         )
 
     def _take_chassis(self, rows: ChassisSnapshot) -> None:
@@ -162,7 +163,7 @@ class Databases:
             if idl.is_connected():
                 if self._outages.pop(name, ()):
                     LOG.info("%s is connected again", name)
-                    self._status.waits_for(name, "")
+                    self._status.waits_for(name, "", _LOST[name])
             elif name in self._outages:
                 self._report(name, idl.problem())
             else:
@@ -172,7 +173,7 @@ class Databases:
         """Report PROBLEM of the database NAME; log each once an outage."""
         lost = f"connection to {name} lost"
         reason = f"{lost}: {problem}" if problem else lost
-        self._status.waits_for(name, reason)
+        self._status.waits_for(name, reason, _LOST[name])
         if reason not in self._outages[name]:
             self._outages[name].add(reason)
             LOG.warning("%s; the networks are still served", reason)

@@ -17,5 +17,21 @@ class HaproxyError(AgentError):
     """A haproxy refused its configuration or a command; the text says why."""
 
 
+class NoBridgeError(AgentError):
+    """The integration bridge does not exist."""
+
+
+class NoLocalportError(AgentError):
+    """A network has no metadata port; the text says what follows."""
+
+
+class NotLookedUpError(AgentError):
+    """No name of Nova's has an address."""
+
+
+class RefusedConfigError(HaproxyError):
+    """haproxy refused a configuration; the text has what it printed."""
+
+
 class StartError(AgentError):
     """The agent can't start; the text is one line and names the remedy."""

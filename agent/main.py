@@ -139,4 +139,4 @@ def _reload(configuration: Configuration, status: Status) -> None:
             warnings.append(problem)
         for warning in warnings:
             LOG.warning("%s", warning)
-    status.trouble("configuration", problem)
+    status.note("OVNMD-406", problem)

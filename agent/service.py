@@ -29,6 +29,7 @@ FLEET_INTERVAL_S = 5.0
 # A step of the service makes a few privileged calls, each of which may take
 # its time. So does a reconcile, which waits for Open vSwitch too.
 _CALLS_S = 4 * context.CALL_TIMEOUT_S
+_NO_NAME = "OVNMD-103"
 
 
 class Service:
@@ -147,11 +148,12 @@ class Service:
         while not self._stop.is_set():
             news.clear()
             if chassis_name := self._snapshots.vswitch.system_id:
-                self._status.waits_for("system-id", "")
+                self._status.waits_for("system-id", "", _NO_NAME)
                 self._status.chassis(chassis_name)
                 return chassis_name
-            if self._status.waits_for("system-id", vswitch.NO_SYSTEM_ID):
-                LOG.warning("waiting for %s", vswitch.NO_SYSTEM_ID)
+            missing = vswitch.NO_SYSTEM_ID
+            if self._status.waits_for("system-id", missing, _NO_NAME):
+                LOG.warning("waiting for %s", missing)
             news.wait()
         return ""
 

@@ -21,7 +21,13 @@ from oslo_config import cfg
 from oslo_privsep import capabilities, comm, daemon, priv_context
 
 from . import kernel, signals
-from .errors import NoRootError, PrivilegedError, sendable
+from .errors import (
+    DaemonError,
+    NoRootError,
+    PrivilegedError,
+    sendable,
+    sentence,
+)
 from .keyed_locks import KeyedLocks
 
 # The agent gives up a call that takes longer than this, and its queue tries
@@ -31,6 +37,8 @@ _HANGS = (
     f"the privileged daemon did not answer within {CALL_TIMEOUT_S:.0f} s; if "
     f"this happens again, kill it: the next call starts another one"
 )
+_ENDED = "the privileged daemon has ended; the next call starts another one"
+_EOF = "eof"  # how the library says that
 _END_S = 2.0
 
 CAPABILITIES = (
@@ -83,11 +91,11 @@ class _Channel(daemon._ClientChannel):
         try:
             reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
         except OSError:
-            raise PrivilegedError(
+            raise DaemonError(
                 "the privileged daemon ended before it answered; see its log"
             ) from None
         if reply[0] != comm.Message.PONG:
-            raise PrivilegedError(_HANGS)
+            raise DaemonError(_HANGS)
 
 
 class _HelperChannel(_Channel, daemon.RootwrapClientChannel):
@@ -125,7 +133,7 @@ class _Context(priv_context.PrivContext):
             connection.settimeout(None)
             # We trust a daemon's answers, even the classes of exceptions.
             if kernel.peer_uid(connection) != 0:
-                raise PrivilegedError("the socket is not owned by root")
+                raise DaemonError("the socket is not owned by root")
         except BaseException:
             connection.close()
             raise
@@ -183,11 +191,15 @@ def entrypoint(
         @functools.wraps(func)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if default.client_mode:
+                _start_daemon()
                 try:
-                    ensure_daemon()
                     return remote(*args, **kwargs)
                 except comm.PrivsepTimeout:  # has no text
-                    raise PrivilegedError(_HANGS) from None
+                    raise DaemonError(_HANGS) from None
+                except OSError as error:
+                    if error.errno is None and _EOF in str(error):
+                        raise DaemonError(_ENDED) from None
+                    raise
             with contextlib.ExitStack() as stack:
                 stack.enter_context(_serving())
                 if subject is not None:
@@ -201,6 +213,18 @@ def entrypoint(
         return call
 
     return decorate
+
+
+def _start_daemon() -> None:
+    try:
+        ensure_daemon()
+    except (
+        *(ConnectionRefusedError, FileNotFoundError, TimeoutError),
+        daemon.FailedToDropPrivileges,
+    ) as error:
+        raise DaemonError(
+            f"the privileged daemon can't be started: {sentence(error)}"
+        ) from None
 
 
 @contextlib.contextmanager

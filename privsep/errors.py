@@ -54,6 +54,10 @@ class AskError(PrivilegedError):
     """A question got no answer, or none that helps; the text says why."""
 
 
+class DaemonError(PrivilegedError):
+    """The daemon does not run, or does not answer; the text says why."""
+
+
 class NoRootError(PrivilegedError):
     """No daemon can be started any more; only a restart of the agent helps."""
 
@@ -85,6 +89,9 @@ def sendable(error: Exception) -> Exception:
     (`subprocess`'s, `xmlrpc.client.Fault`), and an OSError keeps its file
     elsewhere.
     """
+    file = getattr(error, "filename", None)
+    if isinstance(error, OSError) and file is not None:
+        return OSError(error.errno, f"{file}: {error.strerror}")
     try:
         rebuilt = str(type(error)(*error.args))
     except Exception:  # noqa: BLE001 # its __init__ can raise anything

@@ -21,6 +21,7 @@ from .client import (
     NO_ANSWER,
     NOT_READY,
     OK,
+    WITH_PROBLEMS,
     Parser,
     ask,
     find_socket,
@@ -160,28 +161,27 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
         return NO_ANSWER, f"the agent does not answer: {error}"
     if status.get("served"):
         return OK, ""
-    code = exit_code(status)
-    if code == NOT_READY:
+    if not status["ready"]:
         reasons = [*status["waiting"].values()] or ["it has no rows yet"]
-        return code, f"the agent is not ready: {'; '.join(reasons)}"
-    if code == OK:
-        return ABSENT, "the agent is ready and has no such port on this host"
+        return NOT_READY, f"the agent is not ready: {'; '.join(reasons)}"
     failed = [
         f"{network} can't be served: {entry['error']}"
         for network, entry in status["networks"].items()
         if entry["error"]
     ]
+    if not failed:
+        return ABSENT, "the agent is ready and has no such port on this host"
     more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
-    return code, failed[0] + more
+    return DEGRADED, failed[0] + more
 
 
-def exit_code(status: dict[str, Any]) -> int:
+def exit_code(status: Mapping[str, Any]) -> int:
     """Return the exit code for STATUS."""
     if not status["ready"]:
         return NOT_READY
-    if any(entry["error"] for entry in status["networks"].values()):
+    if any(problem["cuts_service"] for problem in status["problems"]):
         return DEGRADED
-    return OK
+    return WITH_PROBLEMS if status["problems"] else OK
 
 
 def render(status: dict[str, Any]) -> str:
@@ -195,8 +195,10 @@ def render(status: dict[str, Any]) -> str:
         f"agent {status['version']} pid {status['pid']}: {word}, "
         f"chassis {status['chassis'] or 'not known yet'}{heard}"
     ]
-    lines += [f"waiting: {why}" for why in status["waiting"].values()]
-    lines += [f"problem: {text}" for text in status["problems"]]
+    reasons = {problem["reason"] for problem in status["problems"]}
+    waiting = status["waiting"].values()
+    lines += [f"waiting: {why}" for why in waiting if why not in reasons]
+    lines += [line for each in status["problems"] for line in _problem(each)]
     networks = status["networks"].items()
     shares = [entry.get("shares", {}) for _, entry in networks]
     if limited := sum(share.get(LIMITED, 0) for share in shares):
@@ -219,6 +221,16 @@ def render(status: dict[str, Any]) -> str:
         lines += [f"  left out: {text}" for text in entry["conflicts"]]
         lines += _shares(entry)
     return "\n".join(lines)
+
+
+def _problem(problem: Mapping[str, Any]) -> list[str]:
+    """Return the lines about PROBLEM: what is wrong, what to do."""
+    where = problem["network_name"] or problem["network"]
+    return [
+        f"{problem['severity']} {problem['code']}: {problem['title']}"
+        f"{f' (network {where})' if where else ''}: {problem['reason']}",
+        f"  do: {problem['remedy']}",
+    ]
 
 
 def _shares(entry: dict[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ class Kind:
     cuts_service: bool = True
     visible_after_s: float = 0.0
     behind: tuple[str, ...] = ()
+    is_hosts: bool = False
 
     @property
     def severity(self) -> str:
@@ -113,6 +114,7 @@ _KINDS = (
         "bridge that ovn-controller uses, or restart ovn-controller, which "
         "makes it",
         behind=("OVNMD-102",),
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-201",
@@ -201,6 +203,7 @@ _KINDS = (
         cuts_service=False,
         visible_after_s=5,
         behind=("OVNMD-401", "OVNMD-403", "OVNMD-404"),
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-303",
@@ -258,23 +261,27 @@ _KINDS = (
         "kill it: the next call starts another one; if it does not start, "
         "read its log and check helper_command or its socket",
         visible_after_s=5,
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-402",
         "the agent may not do what it has to",
         "give its user the right that the reason names; for SELinux and "
         "AppArmor see docs/how-to/confinement.md",
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-403",
         "a disk is full",
         "free space where the reason says",
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-404",
         "the host is out of descriptors, processes or memory",
         "raise LimitNOFILE, TasksMax or MemoryMax of the unit that the "
         "reason names",
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-405",
@@ -296,7 +303,6 @@ _KINDS = (
         "the agent makes no progress",
         "send it SIGUSR2, keep the report that it logs, and restart it: the "
         "networks are still served",
-        visible_after_s=30,
         behind=("OVNMD-401",),
     ),
     Kind(

@@ -43,6 +43,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}")
 _LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 # The text after it stays the same while ports of the datapath come and go.
 SKIPPED = " skipped: datapath "
+_ANOTHER = " has another"
 _MAX_MTU = 65535
 _MIN_MTU = 68
 
@@ -64,6 +65,11 @@ class PortRow:
     requested_additional_chassis: frozenset[uuid.UUID] = frozenset()
     port_security: Sequence[str] = ()
     virtual_parent: str = ""  # the logical port that uses it now
+
+
+def is_harmless(problem: str) -> bool:
+    """Tell whether PROBLEM of a snapshot keeps no instance from its data."""
+    return SKIPPED in problem or problem.endswith(_ANOTHER)
 
 
 def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
@@ -395,7 +401,7 @@ def _read_localports(
                 f"allowed_address_pairs of a port?"
             )
         elif entry.localport_name is not None:
-            problems.append(f"{name} skipped: network {network} has another")
+            problems.append(f"{name} skipped: network {network}{_ANOTHER}")
         else:
             entry.localport_name = row.logical_port
             entry.is_elsewhere = is_elsewhere

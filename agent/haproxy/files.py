@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...privsep import names
 from ...privsep.errors import sentence
-from ..errors import HaproxyError
+from ..errors import HaproxyError, RefusedConfigError
 
 # Only the fleet's group may read them (a file gets its folder's group): a map
 # holds signatures.
@@ -74,14 +74,16 @@ def check(path: Path, haproxy: str) -> None:
                 check=False,
             )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HaproxyError(f"{haproxy} -c: {sentence(error)}") from None
+        raise HaproxyError(f"{haproxy} -c: {sentence(error)}") from error
     if result.returncode != 0:
         text = re.sub(
             r"\s*\(\d+\) :", "", result.stdout.decode(errors="replace")
         )
         # Without haproxy's pid, the message is the same each time.
         words = " ".join(text.split())
-        raise HaproxyError(f"configuration refused by haproxy: {words:.500}")
+        raise RefusedConfigError(
+            f"configuration refused by haproxy: {words:.500}"
+        )
 
 
 def link(path: Path, target: Path) -> None:

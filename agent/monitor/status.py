@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ...privsep import names
+from ...privsep.errors import sentence
+from .problems import Problem, Problems, code_of
 
 _MOST_SHORT = 400  # letters
 
@@ -29,6 +31,7 @@ class NetworkStatus:
     failures: int = 0  # reconciles that did not
     repairs: int = 0  # reconciles that found it broken
     error: str = ""
+    code: str = ""  # of the error
     conflicts: tuple[str, ...] = ()
     # Requests refused or not logged per limit since the agent started, and
     # the instances (ids) that are over a limit now.
@@ -49,8 +52,7 @@ class Status:
         self._chassis = ""
         self._waiting: dict[str, str] = {}
         self._synced = False
-        self._problems: tuple[str, ...] = ()
-        self._troubles: dict[str, str] = {}
+        self._problems = Problems()
         self._networks: dict[str, NetworkStatus] = {}
         # By network; not a part of `as_dict`, which is large enough.
         self._instances: dict[str, frozenset[str]] = {}
@@ -59,11 +61,14 @@ class Status:
         # Part of the agent -> seconds since its last progress.
         self.progress: Callable[[], dict[str, float]] = dict
 
-    def waits_for(self, what: str, reason: str) -> bool:
+    def waits_for(self, what: str, reason: str, code: str = "") -> bool:
         """Note the REASON why WHAT is still missing; "" when it is there.
 
-        Returns whether that has changed.
+        It is the problem CODE, unless it is a matter of time. Returns
+        whether that has changed.
         """
+        if code:
+            self._problems.note(code, reason)
         with self._lock:
             before = self._waiting.pop(what, "")
             if reason:
@@ -71,16 +76,13 @@ class Status:
             self._lock.notify_all()
             return bool(before) != bool(reason)
 
-    def trouble(self, what: str, problem: str) -> bool:
-        """Note the PROBLEM of WHAT; "" when there is none.
+    def note(self, code: str, reason: str, *, about: str = "") -> bool:
+        """Note that ABOUT has the problem CODE; see `Problems.note`."""
+        return self._problems.note(code, reason, about=about)
 
-        Returns whether it is a new problem. The networks are served anyway.
-        """
-        with self._lock:
-            before = self._troubles.pop(what, "")
-            if problem:
-                self._troubles[what] = problem
-            return problem not in ("", before)
+    def problems(self) -> list[Problem]:
+        """Return the problems that are to be shown."""
+        return self._problems.shown()
 
     def is_ready(self) -> bool:
         """Return whether all rows and databases are there."""
@@ -94,7 +96,7 @@ class Status:
             count = sum(map(self._serves, networks))
             served = f"serves {count} of {len(networks)} networks"
             waiting = [f"waits for {what}" for what in self._waiting]
-            problems = [*self._troubles.values(), *self._problems]
+            problems = [each.reason for each in self.problems()]
             return "; ".join([served, *waiting, *problems])[:_MOST_SHORT]
 
     def chassis(self, name: str) -> None:
@@ -102,11 +104,22 @@ class Status:
         with self._lock:
             self._chassis = name
 
-    def rows(self, *, synced: bool, problems: Iterable[str]) -> None:
-        """Note the result of the last snapshot."""
+    def rows(
+        self,
+        *,
+        synced: bool,
+        problems: Mapping[str, str],
+        harmless: Collection[str] = (),
+    ) -> None:
+        """Note the result of the last snapshot.
+
+        PROBLEMS of rows: what stays the same of a text -> the text. Those
+        that are HARMLESS cut no service.
+        """
+        warnings = [key for key, text in problems.items() if text in harmless]
+        self._problems.replace("OVNMD-109", problems, warnings)
         with self._lock:
             self._synced = synced
-            self._problems = tuple(problems)
             self._lock.notify_all()
 
     def served(
@@ -134,13 +147,15 @@ class Status:
                 self._lock.notify_all()
             entry.reconciles += 1
             entry.served = True
-            entry.error = ""
+            self._recovered(network, entry)
             entry.addresses = tuple(addresses)
             self._instances[network] = ids
             entry.instances = len(ids)
             entry.spare = spare
             entry.digest = digest
             before, entry.conflicts = entry.conflicts, tuple(conflicts)
+            text = "; ".join(entry.conflicts)
+            self._problems.note("OVNMD-203", text, about=network)
             return [each for each in entry.conflicts if each not in before]
 
     def shares(
@@ -152,6 +167,9 @@ class Status:
             if entry is not None:
                 entry.shares = dict(sums)
                 entry.over_share = tuple(over)
+                text = ", ".join(entry.over_share)
+                text = f"over its share: {text}" if text else ""
+                self._problems.note("OVNMD-305", text, about=network)
 
     def repaired(self, network: str) -> None:
         """Count that NETWORK was broken though its rows had not changed."""
@@ -159,16 +177,27 @@ class Status:
             self._repairs += 1
             self._networks.setdefault(network, NetworkStatus()).repairs += 1
 
-    def failed(self, network: str, reason: str) -> bool:
+    def failed(self, network: str, error: Exception) -> bool:
         """Note that NETWORK failed; return whether the reason is new."""
+        reason, code = sentence(error), code_of(error, about=network)
         with self._lock:
             entry = self._networks.setdefault(network, NetworkStatus())
             is_new = entry.error != reason
             if not entry.error:
                 entry.since = time.time()
+            if code != entry.code:
+                self._recovered(network, entry)
             entry.failures += 1
-            entry.error = reason
+            entry.error, entry.code = reason, code
+            # One that has been served is served still, by its haproxy.
+            cuts = not entry.served
+            self._problems.note(code, reason, about=network, cuts=cuts)
             return is_new
+
+    def _recovered(self, network: str, entry: NetworkStatus) -> None:
+        if entry.code:
+            self._problems.note(entry.code, "", about=network)
+        entry.error = entry.code = ""
 
     def served_networks(self) -> list[str]:
         """Return the networks whose last reconcile succeeded."""
@@ -181,6 +210,7 @@ class Status:
             self._reconciles += 1
             self._networks.pop(network, None)
             self._instances.pop(network, None)
+            self._problems.forget(network)
             self._lock.notify_all()
 
     def networks(self) -> list[str]:
@@ -242,7 +272,7 @@ class Status:
             "southbound_silent_s": self.southbound_silent_s(),
             "ready": self._is_ready(),
             "waiting": dict(self._waiting),
-            "problems": [*self._troubles.values(), *self._problems],
+            "problems": [*map(dataclasses.asdict, self.problems())],
             "reconciles": self._reconciles,
             "repairs": self._repairs,
             "progress": self.progress(),

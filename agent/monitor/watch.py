@@ -26,14 +26,12 @@ _INTERVAL_S = 1.0
 _TURNS = 5  # polls in which each network is asked once, if none hangs
 # Without requests for this long, the problem may be over.
 _CALM_S = 60.0
-_NOVA_FAILS = (
-    "Nova's metadata API does not answer (nova_metadata_host): the "
-    "instances' requests get 503"
-)
-_NOVA_REFUSES = (
-    "Nova's metadata API refuses what this agent signs (403); is "
-    "metadata_proxy_shared_secret the one in nova.conf [neutron]?"
-)
+_NOVA = {
+    "OVNMD-501": "Nova's metadata API does not answer (nova_metadata_host): "
+    "the instances' requests get 503",
+    "OVNMD-504": "Nova's metadata API refuses what this agent signs (403); is "
+    "metadata_proxy_shared_secret the one in nova.conf [neutron]?",
+}
 _FEW_DESCRIPTORS = (
     "too few file descriptors: the gateway takes {} connections instead of "
     "{}, and the networks' haproxies may take fewer too; set LimitNOFILE= of "
@@ -72,7 +70,7 @@ class Watch(Poller):
         self._nova: NovaCounted | None = None
         self._turn = 0
         self._due: list[str] = []  # networks to ask in this round
-        self._seen: dict[str, float] = {}  # problem -> when it was last seen
+        self._seen: dict[str, float] = {}  # code -> when it was last seen
 
     def poll(self) -> None:
         """Read the counters of those whose turn it is, 0.3 ms each."""
@@ -115,7 +113,7 @@ class Watch(Poller):
         if network == names.GATEWAY:
             has, wanted = counted.connections, limits.GATEWAY_CONNECTIONS
             few = _FEW_DESCRIPTORS.format(has, wanted)
-            if self._status.trouble("descriptors", few * (0 < has < wanted)):
+            if self._status.note("OVNMD-303", few * (0 < has < wanted)):
                 LOG.warning("%s", few)
 
     def _poll_nova(self) -> None:
@@ -137,18 +135,20 @@ class Watch(Poller):
         # Nova lists its versions, and a server in front of it answers with an
         # error, without looking at the signature.
         refuses = 2 * refused > answered
-        self._report(_NOVA_FAILS, now=fails, over=answered > 0)
-        self._report(_NOVA_REFUSES, now=refuses, over=answered > 2 * refused)
+        self._report("OVNMD-501", now=fails, over=answered > 0)
+        self._report("OVNMD-504", now=refuses, over=answered > 2 * refused)
 
-    def _report(self, problem: str, *, now: bool, over: bool) -> None:
-        """Report PROBLEM if it exists NOW, until it is OVER or long ago."""
+    def _report(self, code: str, *, now: bool, over: bool) -> None:
+        """Report the problem CODE if it exists NOW, until it is OVER.
+
+        Also until it was seen long ago.
+        """
         clock = self._clock()
-        seen = self._seen.get(problem)
+        seen = self._seen.get(code)
         if now:
-            self._seen[problem] = clock
+            self._seen[code] = clock
         elif seen is not None and (over or clock - seen > _CALM_S):
-            del self._seen[problem]
-            LOG.info("over, or no request since: %s", problem)
-        current = problem if problem in self._seen else ""
-        if self._status.trouble(problem, current):
-            LOG.warning("%s", problem)
+            del self._seen[code]
+            LOG.info("over, or no request since: %s", _NOVA[code])
+        if self._status.note(code, _NOVA[code] if code in self._seen else ""):
+            LOG.warning("%s", _NOVA[code])

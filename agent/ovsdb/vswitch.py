@@ -11,7 +11,7 @@ from typing import Any
 from ovsdbapp.backend.ovs_idl import command
 
 from ...privsep import names
-from ..errors import AgentError
+from ..errors import AgentError, NoBridgeError
 from ..model import VswitchPort, VswitchSnapshot
 from . import schemas
 from .database import Database
@@ -142,7 +142,7 @@ class Vswitch(Database):
 
         It gets IFACE_ID, and IFINDEX is the index of its device.
 
-        Raises AgentError if the bridge does not exist; RuntimeError and
+        Raises NoBridgeError if the bridge does not exist; RuntimeError and
         ovsdbapp's TimeoutException if the database refuses or is gone.
         """
         ids = {
@@ -227,7 +227,7 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
         if self.bridge is None:
             return
         if target is None:
-            raise AgentError(
+            raise NoBridgeError(
                 f"bridge {self.bridge} not found; is ovn-bridge set in "
                 f"Open_vSwitch external_ids?"
             )

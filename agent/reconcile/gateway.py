@@ -14,7 +14,7 @@ from ...privsep import names
 from .. import unixsocket
 from ..config.settings import Nova, Settings
 from ..core.found import found
-from ..errors import AgentError
+from ..errors import AgentError, NotLookedUpError
 from ..haproxy import files, render, stale_files
 from ..haproxy.public_socket import Access, public_access
 from ..haproxy.render import NovaServer, Tls
@@ -56,7 +56,7 @@ class Gateway:
         if not (servers and complete) and self._run_as_it_was():
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
-                raise AgentError(
+                raise NotLookedUpError(
                     f"nova_metadata_host {hosts} can't be looked up"
                 )
             return True
@@ -166,7 +166,7 @@ class Gateway:
             raise AgentError(
                 f"{settings.proxy_socket} (metadata_proxy_socket) can't be "
                 f"made as uid {os.geteuid()}: {error.strerror}"
-            ) from None
+            ) from error
         for other in target.parent.iterdir():
             if other != target and other.is_socket():
                 other.unlink()
@@ -188,6 +188,6 @@ class Gateway:
             elif unixsocket.is_listening(name):
                 reason = "another process listens; stop Neutron's agent"
         problem = f"{name} (metadata_proxy_socket): {reason}" if reason else ""
-        if self._status.trouble("metadata_proxy_socket", problem):
+        if self._status.note("OVNMD-308", problem):
             LOG.info("not published: %s", problem)
         return not reason

@@ -15,7 +15,7 @@ from ...privsep import names
 from ..config.settings import Settings
 from ..core.desired import desired_network
 from ..core.found import found
-from ..errors import AgentError, HaproxyError
+from ..errors import HaproxyError, NoLocalportError
 from ..haproxy import mapfile, render
 from ..model import (
     ChassisSnapshot,
@@ -67,8 +67,8 @@ class Reconciler:
         """Provision NETWORK, or tear it down.
 
         Returns False if the rows may be incomplete: then it is left as it
-        is, and the caller tries again soon. Raises AgentError if it has ports
-        and, for some seconds, no localport.
+        is, and the caller tries again soon. Raises NoLocalportError if it has
+        ports and, for some seconds, no localport.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
@@ -89,7 +89,7 @@ class Reconciler:
             self._status.gone(network)
         if time.monotonic() - self._lost[network] < _LOST_S:
             return False
-        raise AgentError(
+        raise NoLocalportError(
             f"{len(known.ports)} ports here get no metadata: OVN Southbound "
             f"has no localport with a MAC address for the network; run "
             f"neutron-ovn-db-sync-util in repair mode to create it"

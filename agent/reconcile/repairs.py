@@ -26,13 +26,13 @@ class Repairs:
     def queue_all(self) -> bool:
         """Queue every network in the rows or here; return if that worked."""
         what = "this host could not be searched for networks"
-        done = self._try(self._workers.queue_all, what)
+        done = self._try(self._workers.queue_all, "OVNMD-405", what)
         kernel.trim_heap()  # such a pass needs much memory for a moment
         return done
 
     def check_fleet(self) -> None:
         """Ensure supervisord runs; queue the gateway if it was restarted."""
-        self._try(self._check_fleet, "the fleet does not answer")
+        self._try(self._check_fleet, "OVNMD-302", "the fleet does not answer")
 
     def _check_fleet(self) -> None:
         programs = self._site.privileged.list_programs()
@@ -42,8 +42,10 @@ class Repairs:
             self._gateway_pid = gateway_pid
             self._queue.add(names.GATEWAY)
 
-    def _try(self, work: Callable[[], None], what: str) -> bool:
-        """Do WORK; on failure log once that WHAT. The caller tries again.
+    def _try(self, work: Callable[[], None], code: str, what: str) -> bool:
+        """Do WORK; if it fails, note CODE and log once that WHAT.
+
+        The caller tries again.
 
         Raises NoRootError, because that would fail for ever: the agent ends,
         and whatever started it as root starts it again.
@@ -55,6 +57,6 @@ class Repairs:
             raise
         except Exception as error:  # noqa: BLE001
             problem = f"{what}: {sentence(error)}"
-        if self._site.status.trouble(what, problem):
+        if self._site.status.note(code, problem):
             LOG.warning("%s", problem)
         return not problem

@@ -127,15 +127,20 @@ class Snapshots:
         )
         if rows.chassis is not None:
             reason = ""
-        if status.waits_for("chassis", reason) and reason:
+        if status.waits_for("chassis", reason, "OVNMD-104") and reason:
             LOG.warning("%s. The networks are still served", reason)
         reason = "ovn-northd has written nothing to OVN Southbound yet"
-        status.waits_for("northd", "" if rows.is_filled else reason)
+        reason = "" if rows.is_filled else reason
+        status.waits_for("northd", reason, "OVNMD-105")
         known = {*map(_lasting, before.problems)}
         for problem in rows.problems:
             if _lasting(problem) not in known:
                 LOG.warning("%s", problem)
-        status.rows(synced=rows.synced, problems=rows.problems)
+        status.rows(
+            synced=rows.synced,
+            problems={_lasting(each): each for each in rows.problems},
+            harmless=[*filter(port_rows.is_harmless, rows.problems)],
+        )
 
     def take_vswitch(self, snapshot: VswitchSnapshot) -> None:
         """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""

@@ -85,24 +85,24 @@ class Workers:
     def _work(self) -> None:
         queue = self._queues.reconcile
         while (key := queue.get()) is not None:
-            reason = self._reconcile(key)
+            error = self._reconcile(key)
             LOG.debug("reconciled network=%s", key)
             # Note it before `done`. After that another worker may take the
             # key and succeed, and this failure would hide it.
-            news = bool(reason) and self._status.failed(key, reason)
-            delay = queue.done(key, failed=bool(reason))
+            news = error is not None and self._status.failed(key, error)
+            delay = queue.done(key, failed=error is not None)
             self._note_first_pass()
-            if news and not queue.closed:
+            if error is not None and news and not queue.closed:
                 LOG.error(
                     "network=%s is not as it should be, next try in %.1f s: "
                     "%s",
                     key,
                     delay,
-                    reason,
+                    sentence(error),
                 )
 
-    def _reconcile(self, key: str) -> str:
-        """Reconcile KEY; return why that failed, or ""."""
+    def _reconcile(self, key: str) -> Exception | None:
+        """Reconcile KEY; return why that failed, or None."""
         try:
             if key == names.GATEWAY:
                 done = self._gateway.ensure()
@@ -114,8 +114,8 @@ class Workers:
             LOG.debug("network=%s failed", key, exc_info=True)
             if isinstance(error, FleetError):
                 self._queues.news.set()  # the service then checks supervisord
-            return sentence(error)
-        return ""
+            return error
+        return None
 
     def _note_first_pass(self) -> None:
         """Report ready once every network was reconciled."""

@@ -16,7 +16,11 @@ import pytest
 from oslo_privsep import comm, daemon
 
 from ovn_metadata.privsep import context, signals
-from ovn_metadata.privsep.errors import InvalidArgumentError, PrivilegedError
+from ovn_metadata.privsep.errors import (
+    InvalidArgumentError,
+    PrivilegedError,
+    sentence,
+)
 from ovn_metadata.privsep.namespace import calls as network
 
 MODULE = f"{context.__package__}.of_a_test"
@@ -74,13 +78,21 @@ def test_an_error_arrives_as_it_was(channel, monkeypatch, error):
     assert str(raised.value) == str(error)
 
 
+def test_an_error_of_a_file_arrives_with_its_number(channel, monkeypatch):
+    error = PermissionError(13, "Permission denied", "/run/x")
+    name = failing(monkeypatch, error)
+    with pytest.raises(PermissionError) as raised:
+        channel.remote_call(name, (), {}, DEADLINE_S)
+    assert raised.value.args == (13, "/run/x: Permission denied")
+    assert sentence(raised.value) == sentence(error)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (subprocess.TimeoutExpired(["a"], 15), "timed out after 15 seconds"),
         (xmlrpc.client.Fault(10, "BAD_NAME: x"), "BAD_NAME: x"),
         (xmlrpc.client.ProtocolError("u", 500, "why", {}), "500 why"),
-        (PermissionError(13, "Permission denied", "/run/x"), "/run/x: Per"),
         (
             pyroute2.netlink.exceptions.NetlinkDecodeError(ValueError("bad")),
             "bad",

@@ -13,6 +13,7 @@ import pytest
 
 from ovn_metadata.agent.commands import client
 from ovn_metadata.agent.commands import status as command
+from ovn_metadata.agent.errors import AgentError
 from ovn_metadata.agent.monitor import status_socket
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.status_socket import StatusServer
@@ -23,7 +24,7 @@ NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 def ready_status() -> Status:
     status = Status("1.0")
     status.chassis("compute-1")
-    status.rows(synced=True, problems=())
+    status.rows(synced=True, problems={})
     status.served("gateway")
     status.served(
         NETWORK, addresses=("10.10.0.1/24",), instances=["i-1", "i-2"]
@@ -97,21 +98,21 @@ def test_json_is_the_status_itself(answer, capsys):
 
 def not_ready(status: Status) -> None:
     status.waits_for("southbound", "tcp:192.0.2.1:6642: refused")
-    status.failed(NETWORK, "disk full")
+    status.failed(NETWORK, AgentError("disk full"))
 
 
 def not_synced(status: Status) -> None:
-    status.rows(synced=False, problems=())
+    status.rows(synced=False, problems={})
 
 
 def degraded(status: Status) -> None:
-    status.failed(NETWORK, "disk full")
+    status.failed(NETWORK, AgentError("disk full"))
 
 
 def with_remarks(status: Status) -> None:
     status.served(NETWORK, conflicts=["10.10.0.5 claimed by ports a, b"])
     status.gone("gateway")
-    status.rows(synced=True, problems=["port 'x' skipped"])
+    status.rows(synced=True, problems={"x": "port 'x' skipped"})
 
 
 @pytest.mark.parametrize(
@@ -135,11 +136,11 @@ def with_remarks(status: Status) -> None:
         ),
         pytest.param(
             with_remarks,
-            client.OK,
-            "problem: port 'x' skipped\n"
-            f"{NETWORK}: serves 0 instances on \n"
-            "  left out: 10.10.0.5 claimed by ports a, b\n",
-            id="conflicts and problems are reported, the rest is served",
+            client.DEGRADED,
+            "error OVNMD-109: a row of OVN Southbound can't be used: port 'x' "
+            "skipped\n"
+            "  do: correct the port in Neutron, or run ",
+            id="rows and conflicts are reported, the rest is served",
         ),
         pytest.param(
             lambda _status: None,
@@ -160,21 +161,22 @@ def test_text_and_exit_code(answer, capsys, change, code, text):
 
 def test_what_fails_is_told_before_what_is_served():
     status = ready_status()
-    status.failed("ffff", "disk full")
-    status.rows(synced=True, problems=["port 'x' skipped"])
+    status.failed("ffff", AgentError("disk full"))
+    status.rows(synced=True, problems={"x": "port 'x' skipped"})
     lines = command.render(status.as_dict()).splitlines()
     assert [line.split(":")[0] for line in lines[1:]] == [
-        *("problem", "1 of 3 can't be served", "ffff", NETWORK, "gateway")
+        *("error OVNMD-109", "  do", "error OVNMD-202", "  do"),
+        *("1 of 3 can't be served", "ffff", NETWORK, "gateway"),
     ]
 
 
-def test_who_is_over_a_share_is_named_and_all_is_well():
+def test_who_is_over_a_share_is_named_and_the_networks_are_served():
     status = ready_status()
     sums = {"refused_connections": 7, "unlogged_requests": 0}
     status.shares(NETWORK, sums, over=["i-1"])
     status.shares("not there", sums, over=["i-1"])
     told = status.as_dict()
-    assert command.exit_code(told) == client.OK
+    assert command.exit_code(told) == client.WITH_PROBLEMS
     lines = command.render(told).splitlines()
     assert lines[-3:-1] == [
         "  beyond a share: 7 refused connections",
@@ -208,7 +210,7 @@ def agent(tmp_path: Path) -> Iterator[tuple[Status, list[str]]]:
 
 def all_failed(status: Status) -> None:
     degraded(status)
-    status.failed("gateway", "x")
+    status.failed("gateway", AgentError("x"))
 
 
 NAMED = ["--network", NETWORK]

@@ -75,7 +75,7 @@ def test_it_is_fed_while_there_is_progress_and_ready_once(manager):
     assert first[1].startswith("EXTEND_TIMEOUT_USEC=")
     assert first[2:] == ["STATUS=serves 0 of 0 networks"]
 
-    status.rows(synced=True, problems=())
+    status.rows(synced=True, problems={})
     for _ in range(2):
         heart.poll()
     assert told(manager) == ["WATCHDOG=1", "READY=1", "WATCHDOG=1"]

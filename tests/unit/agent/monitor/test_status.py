@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ovn_metadata.agent.errors import AgentError
 from ovn_metadata.agent.monitor.status import Status
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -17,7 +18,7 @@ ALL = ("", "")
 
 def served_status() -> Status:
     status = Status("1.0")
-    status.rows(synced=True, problems=())
+    status.rows(synced=True, problems={})
     status.served("gateway")
     status.served(NETWORK, instances=["i-1"])
     status.served(OTHER, instances=["i-1", "i-2"])
@@ -33,16 +34,16 @@ def without_gateway(status: Status) -> None:
 
 
 def failed_gateway(status: Status) -> None:
-    status.failed("gateway", "no name")
+    status.failed("gateway", AgentError("no name"))
 
 
 def failed_network(status: Status) -> None:
-    status.failed(NETWORK, "disk full")
+    status.failed(NETWORK, AgentError("disk full"))
 
 
 def failed_from_the_start(status: Status) -> None:
     status.gone(NETWORK)
-    status.failed(NETWORK, "disk full")
+    status.failed(NETWORK, AgentError("disk full"))
 
 
 def gone_network(status: Status) -> None:
@@ -113,9 +114,9 @@ def mended(status: Status) -> None:
             id="the agent is ready",
         ),
         pytest.param(
-            lambda status: status.rows(synced=False, problems=()),
+            lambda status: status.rows(synced=False, problems={}),
             ALL,
-            lambda status: status.rows(synced=True, problems=()),
+            lambda status: status.rows(synced=True, problems={}),
             id="the rows are there",
         ),
         pytest.param(failed_gateway, (NETWORK, ""), mended, id="a gateway"),

@@ -97,7 +97,7 @@ def test_a_client_waits_until_it_is_served(path, status):
     other = connected(path)
     other.shutdown(socket.SHUT_WR)
     assert answer(other)["ready"] is False
-    status.rows(synced=True, problems=())
+    status.rows(synced=True, problems={})
     assert answer(client)["served"] is True
 
 
@@ -122,7 +122,7 @@ def test_one_too_many_is_answered_at_once(tmp_path, status, monkeypatch):
     second = connected(tmp_path / "few.sock")
     second.sendall(json.dumps(QUESTION).encode() + b"\n")
     assert answer(second)["served"] is False
-    status.rows(synced=True, problems=())
+    status.rows(synced=True, problems={})
     assert answer(first)["served"] is True
     assert server._may_wait.acquire(timeout=20)  # given back
     server.stop()

@@ -42,7 +42,7 @@ def problems(polls, *, answers: bool = False) -> list[tuple[str, ...]]:
     for now, answer in polls:  # noqa: B007 # both are read by the watch
         for _ in range(TURNS):
             watch.poll()
-        texts = status.as_dict()["problems"]
+        texts = [each.reason for each in status.problems()]
         found.append(
             tuple(
                 word

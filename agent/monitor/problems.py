@@ -1,0 +1,262 @@
+"""The problems that exist now: each with its code, its reason and since when.
+
+Whoever finds one notes it here. `shown` leaves out those that an operator
+need not know of: too young ones, and consequences of others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeAlias
+
+from ...privsep import names
+from ...privsep.errors import (
+    DaemonError,
+    FleetError,
+    LinkError,
+    NoRootError,
+)
+from ..core.codes import KINDS
+from ..errors import (
+    HaproxyError,
+    NoBridgeError,
+    NoLocalportError,
+    NotLookedUpError,
+    RefusedConfigError,
+)
+
+# A problem that comes again within this time has not been away. From then on
+# it is shown until it has been away for this long.
+FLAP_S = 5.0
+
+# The first class that an exception is of decides.
+_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
+    (NoLocalportError, "OVNMD-201"),
+    (NoBridgeError, "OVNMD-110"),
+    (NotLookedUpError, "OVNMD-502"),
+    (RefusedConfigError, "OVNMD-304"),
+    (FleetError, "OVNMD-302"),
+    (DaemonError, "OVNMD-401"),
+    (NoRootError, "OVNMD-401"),
+    (LinkError, "OVNMD-204"),
+)
+_NUMBERS = {
+    errno.EACCES: "OVNMD-402",
+    errno.EPERM: "OVNMD-402",
+    errno.EROFS: "OVNMD-402",
+    errno.EDQUOT: "OVNMD-403",
+    errno.ENOSPC: "OVNMD-403",
+    errno.EAGAIN: "OVNMD-404",
+    errno.EMFILE: "OVNMD-404",
+    errno.ENFILE: "OVNMD-404",
+    errno.ENOMEM: "OVNMD-404",
+}
+
+
+def code_of(error: BaseException, *, about: str = "") -> str:
+    """Return the code of the problem that ERROR, raised for ABOUT, shows."""
+    for kind, code in _CLASSES:
+        if isinstance(error, kind):
+            return code
+    is_system = isinstance(error, OSError)
+    if is_system or type(error).__name__ == "NetlinkError":
+        number = error.args[0] if error.args else None
+        if number in _NUMBERS:
+            return _NUMBERS[number]
+    if isinstance(error, MemoryError):
+        return "OVNMD-404"
+    if error.__cause__ is not None:
+        return code_of(error.__cause__, about=about)
+    if about == names.GATEWAY:
+        return "OVNMD-307"
+    return "OVNMD-301" if isinstance(error, HaproxyError) else "OVNMD-202"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem as the operator sees it; see `core.codes.Kind`."""
+
+    code: str
+    severity: str  # "error" or "warning"
+    title: str
+    since: float  # seconds since the epoch
+    about: str  # what has it: a network, "gateway", ...; "" for the host
+    network: str  # its id, if it is a network's
+    network_name: str
+    cuts_service: bool
+    behind: tuple[str, ...]
+    reason: str
+    remedy: str
+    link: str
+
+
+_Key: TypeAlias = tuple[str, str]  # the code, and what has the problem
+
+
+@dataclasses.dataclass(slots=True)
+class _Entry:
+    reason: str
+    began: float  # by the clock
+    since: float  # the same, since the epoch
+    cuts: bool
+    ended: float | None = None
+    flaps: bool = False
+
+
+class Problems:
+    """What is wrong, safe for any number of threads.
+
+    NAME_OF gives the name of a network's id, or "".
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        name_of: Callable[[str], str] = lambda _network: "",
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._name_of = name_of
+        self._lock = threading.Lock()
+        self._entries: dict[_Key, _Entry] = {}
+
+    def note(
+        self, code: str, reason: str, *, about: str = "", cuts: bool = False
+    ) -> bool:
+        """Note that ABOUT has the problem CODE for REASON; "" if it is over.
+
+        CUTS: it cuts the service even if its kind need not. Returns whether
+        it is new, or has another reason.
+        """
+        with self._lock:
+            return self._note(code, reason, about, cuts)
+
+    def _note(self, code: str, reason: str, about: str, cuts: bool) -> bool:  # noqa: FBT001 # private
+        cuts = cuts or KINDS[code].cuts_service
+        now = self._clock()
+        entry = self._entries.get((code, about))
+        if entry is not None and self._is_past(entry, now):
+            entry = None
+        if not reason:
+            if entry is not None and entry.ended is None:
+                entry.ended = now
+            return False
+        if entry is None:
+            entry = _Entry(reason, now, self._wall_clock(), cuts)
+            self._entries[code, about] = entry
+            return True
+        if entry.ended is not None:
+            entry.ended, entry.flaps = None, True
+        is_new = entry.reason != reason
+        entry.reason, entry.cuts = reason, cuts
+        return is_new
+
+    @staticmethod
+    def _is_past(entry: _Entry, now: float) -> bool:
+        return entry.ended is not None and now - entry.ended > FLAP_S
+
+    def replace(
+        self, code: str, reasons: Mapping[str, str], warnings: Collection[str]
+    ) -> None:
+        """Note REASONS, by what has them, as all problems CODE that exist.
+
+        Those about WARNINGS cut no service, whatever their kind.
+        """
+        with self._lock:
+            for kind, about in [*self._entries]:
+                if kind == code and about not in reasons:
+                    self._note(code, "", about, False)  # noqa: FBT003
+            for about, reason in reasons.items():
+                self._note(code, reason, about, False)  # noqa: FBT003
+                if about in warnings:
+                    self._entries[code, about].cuts = False
+
+    def forget(self, about: str) -> None:
+        """Note that ABOUT, which has gone, has no problem."""
+        with self._lock:
+            for key in [key for key in self._entries if key[1] == about]:
+                del self._entries[key]
+
+    def shown(self) -> list[Problem]:
+        """Return those to show, the ones that cut the service first."""
+        with self._lock:
+            now = self._clock()
+            for key, entry in [*self._entries.items()]:
+                if self._is_past(entry, now):
+                    del self._entries[key]
+            exist = {
+                key: entry
+                for key, entry in self._entries.items()
+                if entry.ended is None or entry.flaps
+            }
+        due = {
+            key: entry
+            for key, entry in exist.items()
+            if now - entry.began >= KINDS[key[0]].visible_after_s
+        }
+        found: dict[_Key, _Entry] = {}
+        cutting: set[_Key] = set()
+        for key, entry in sorted(due.items()):
+            causes = {_line_of(cause) for cause in _causes(key, exist)}
+            line = _line_of(key)
+            if entry.cuts:  # so does what it follows from
+                cutting |= causes or {line}
+            first = found.get(line, entry)
+            if not causes:
+                since = min(first.since, entry.since)
+                found[line] = dataclasses.replace(first, since=since)
+        problems = [
+            self._problem(*line, entry, cuts=line in cutting)
+            for line, entry in found.items()
+        ]
+        return sorted(problems, key=lambda each: not each.cuts_service)
+
+    def _problem(
+        self, code: str, about: str, entry: _Entry, *, cuts: bool
+    ) -> Problem:
+        kind = KINDS[code]
+        network = about if names.is_network(about) else ""
+        return Problem(
+            code=code,
+            severity="error" if cuts else "warning",
+            title=kind.title,
+            since=entry.since,
+            about=about,
+            network=network,
+            network_name=self._name_of(network) if network else "",
+            cuts_service=cuts,
+            behind=kind.behind,
+            reason=entry.reason,
+            remedy=kind.remedy,
+            link=kind.link,
+        )
+
+
+def _line_of(key: _Key) -> _Key:
+    """Return what KEY is shown as: networks share a problem of the host."""
+    code, about = key
+    return code, "" if KINDS[code].is_hosts else about
+
+
+def _causes(key: _Key, exist: Iterable[_Key]) -> list[_Key]:
+    """Return those of EXIST that the problem KEY follows from.
+
+    They are about the same thing, or about the host.
+    """
+    code, about = key
+    return [
+        (cause, whose)
+        for cause, whose in exist
+        if cause in KINDS[code].behind
+        and (
+            whose == about
+            or KINDS[cause].is_hosts
+            or not names.is_network(whose)
+        )
+    ]
