@@ -15,7 +15,7 @@ from .. import unixsocket
 from ..config import options
 from ..errors import AgentError
 
-_DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
+DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
 _TIMEOUT_S = 5.0
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
 
@@ -73,7 +73,7 @@ def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
         # A user who may not read the secret may still ask.
         if not str(error).endswith(os.strerror(errno.EACCES)):
             raise
-        return _DEFAULT_SOCKET, f"; configuration: {error}"
+        return DEFAULT_SOCKET, f"; configuration: {error}"
 
 
 def ask(

@@ -50,6 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     """Print the agent's status; return the exit code for a health check."""
     given = sys.argv[1:] if argv is None else argv
     source, rest = source_options().parse_known_args(given)
+    if rest[:1] == ["dump"]:
+        # It needs no agent that answers, and no configuration without errors.
+        from . import dump  # noqa: PLC0415 # what it loads takes 0.1 s
+
+        return dump.run(source, rest[1:])
     command = COMMANDS.get(rest[0]) if rest else None
     arguments = _parse(given) if command is None else source
     try:

@@ -17,6 +17,7 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
+from ..core.masking import is_secret
 from ..errors import ConfigError
 from .settings import (
     BOOT_REQUESTS,
@@ -28,7 +29,7 @@ from .settings import (
     all_options,
     option_of,
 )
-from .sources import Sources, may_exist
+from .sources import Origin, Sources, may_exist
 from .values import is_address
 
 PROJECT = "neutron"
@@ -98,6 +99,25 @@ def status_socket(argv: Sequence[str], program: str) -> Path:
     files.read()
     path: Path = files.get(*_OPTIONS["[ovn_metadata_agent] status_socket"])
     return path
+
+
+def written(
+    argv: Sequence[str], program: str
+) -> tuple[list[tuple[cfg.Opt, str, Origin]], list[str]]:
+    """Return (option, section, origin) of all options, and the secrets.
+
+    As they are in the files; nothing is checked. The secrets are of any
+    program: all options in all files that ARGV names. Raises ConfigError.
+    """
+    sources = _Files(argv, program).sources
+    options = [(option, section) for section, option in _OPTIONS.values()]
+    options += [(option, "DEFAULT") for option in _log_options()]
+    found = [(o, section, sources.find(section, o)) for o, section in options]
+    secrets = [
+        *(text for name, text in sources.all() if is_secret(name, text)),
+        *(o.text for option, _, o in found if is_secret(option.name, o.text)),
+    ]
+    return found, secrets
 
 
 def unreadable(argv: Sequence[str], program: str) -> str:

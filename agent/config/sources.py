@@ -17,6 +17,7 @@ from pathlib import Path
 
 from oslo_config import cfg
 
+from ..core.masking import without_credentials
 from ..errors import ConfigError
 
 _FILE, _FOLDER = "--config-file", "--config-dir"
@@ -52,6 +53,13 @@ class Sources:
                 if _is_same(section, group):
                     yield from ((file, name) for name in options)
 
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Yield (name, value) for every option in all files."""
+        for _, sections in self._files:
+            for options in sections.values():
+                for name, texts in options.items():
+                    yield from ((name, text) for text in texts)
+
     def find(self, group: str, option: cfg.Opt) -> Origin:
         """Return where the value of OPTION in GROUP comes from."""
         variable = f"OS_{group}__{option.dest}".upper()
@@ -76,10 +84,12 @@ class Sources:
         origin = self.find(group, option)
         if option.secret:
             return ConfigError(f"{origin.place}: {reason}")
-        shown = origin.text
+        shown = without_credentials(origin.text)
         if len(shown) > _MAX_SHOWN:
             shown = shown[:_MAX_SHOWN] + "..."
         # As JSON: quoted, and on one line whatever is in it.
+        # The reason may quote a part of it.
+        reason = without_credentials(reason)
         return ConfigError(f"{origin.place} = {json.dumps(shown)}: {reason}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...privsep import names
 from ...privsep.errors import sentence
 from ..errors import HaproxyError, RefusedConfigError
+from .places import Places
 
 # Only the fleet's group may read them (a file gets its folder's group): a map
 # holds signatures.
@@ -33,6 +34,12 @@ def read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, PermissionError, UnicodeDecodeError):
         return ""
+
+
+def configurations(places: Places) -> dict[str, str]:
+    """Return the text of each configuration, which holds no secret."""
+    found = sorted(places.config_folder.glob("*.conf"))
+    return {path.name: read(path) for path in found}
 
 
 def write_checked(

@@ -138,3 +138,13 @@ def test_file_that_cannot_be_read(tmp_path: Path, name, reason):
     with pytest.raises(ConfigError) as error:
         read(file)
     assert str(error.value) == f"{file}: cannot be read: {reason}"
+
+
+@pytest.mark.parametrize("long", ["", "a" * 70])
+def test_a_refusal_quotes_no_password(tmp_path: Path, long):
+    """Cut off, it could not be recognised any more."""
+    text = f"[DEFAULT]\nhost = {long} tcp://me:s3cr3t@h:1\n"
+    found = read(write(tmp_path / "one", text))
+    error = found.error("DEFAULT", HOST, "tcp://me:s3cr3t@h:1 is bad")
+    assert "s3cr3t" not in str(error)
+    assert "tcp://***@h" in str(error)

@@ -1,0 +1,132 @@
+"""`agent-status dump DIR`: one archive for support, without a secret.
+
+This process makes it, as the user that calls it, so it needs no agent that
+answers. What this user can't read, or what takes too long, is listed in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import queue
+import re
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from ..core.masking import masker
+from .client import NO_ANSWER, OK, Parser
+from .dump_parts import Parts, parts
+
+PROGRAM = "agent-status dump"
+MISSING = "MISSING.txt"
+_LIMIT_S = 7.0
+_MAX_PART = 4 * 1024 * 1024  # characters
+
+
+def run(source: argparse.Namespace, argv: list[str]) -> int:
+    """Make the archive that ARGV asks for; return the exit code.
+
+    SOURCE has the options that find the agent's socket and configuration.
+    """
+    parser = Parser(prog=PROGRAM, description="Make an archive for support.")
+    parser.add_argument("dir", metavar="DIR", type=Path, help="its folder")
+    folder = parser.parse_args(argv).dir
+    try:
+        file, missing = _make(folder, source)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, NotADirectoryError):
+            reason = "is no folder; a link to one is not followed"
+        print(f"{PROGRAM}: {str(folder)!r:.200}: {reason}", file=sys.stderr)
+        return NO_ANSWER
+    print(file)
+    if missing:
+        print(f"not in it, see {MISSING} there: {', '.join(missing)}")
+    return OK
+
+
+def _make(folder: Path, source: argparse.Namespace) -> tuple[Path, list[str]]:
+    """Make the archive in FOLDER; return its path and what is missing."""
+    ends = time.monotonic() + _LIMIT_S
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(folder, os.O_RDONLY | flags)
+    wanted, secrets, chassis = parts(source)
+    date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    chassis = re.sub(r"[^A-Za-z0-9._-]", "_", chassis or platform.node())
+    name = f"ovn-metadata-{chassis[:64]}-{date}"
+    file = f"{name}.tar.gz"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    archive = os.open(file, flags, 0o600, dir_fd=opened)
+    try:
+        with open(archive, "wb") as target:
+            texts, missing = read(wanted, masker(secrets), ends)
+            _pack(target, name, texts)
+    except BaseException:
+        os.unlink(file, dir_fd=opened)
+        raise
+    return folder / file, missing
+
+
+def read(
+    wanted: Parts, mask: Callable[[str], str], ends: float
+) -> tuple[dict[str, str], list[str]]:
+    """Return the texts of the parts WANTED, masked, and those missing.
+
+    Each is read in a thread of its own. What is not there when the monotonic
+    clock is at ENDS is missing; its thread ends with the process.
+    """
+    done: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
+
+    def one(name: str, get: Callable[[], Any]) -> None:
+        try:
+            found = masked(get(), mask)
+            if not isinstance(found, str):
+                found = json.dumps(found, indent=1)
+            done.put((name, found[:_MAX_PART], ""))
+        except Exception as error:  # noqa: BLE001 # listed, with the reason
+            done.put((name, "", mask(" ".join(str(error).split())) or "?"))
+
+    for name, get in wanted.items():
+        threading.Thread(target=one, args=(name, get), daemon=True).start()
+    late = f"not there after {_LIMIT_S:.0f} s"
+    texts, missing = {}, dict.fromkeys(wanted, late)
+    for _ in wanted:
+        try:
+            left_s = max(0.0, ends - time.monotonic())
+            name, text, reason = done.get(timeout=left_s)
+        except queue.Empty:
+            break
+        if reason:
+            missing[name] = reason
+        else:
+            texts[name] = text
+            del missing[name]
+    texts[MISSING] = "".join(f"{n}: {why}\n" for n, why in missing.items())
+    return texts, [*missing]
+
+
+def masked(value: Any, mask: Callable[[str], str]) -> Any:
+    """Return VALUE, of the types of JSON, with each text in it masked."""
+    if isinstance(value, dict):
+        return {mask(key): masked(one, mask) for key, one in value.items()}
+    if isinstance(value, list):
+        return [masked(one, mask) for one in value]
+    return mask(value) if isinstance(value, str) else value
+
+
+def _pack(target: IO[bytes], folder: str, texts: dict[str, str]) -> None:
+    with tarfile.open(fileobj=target, mode="w:gz") as archive:
+        for name, text in texts.items():
+            content = text.encode(errors="replace")
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size, entry.mode = len(content), 0o600
+            entry.mtime = int(time.time())
+            archive.addfile(entry, io.BytesIO(content))

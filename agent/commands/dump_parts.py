@@ -1,0 +1,243 @@
+"""What `agent-status dump` puts into its archive, before it is masked.
+
+Never the maps, certificates and keys, nor the files of other programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from oslo_config import cfg
+
+from ...privsep import names
+from ...privsep import settings as fleet_settings
+from ...privsep.errors import PrivilegedError
+from ..config import options
+from ..config.sources import Origin
+from ..core.masking import MASK
+from ..errors import AgentError
+from .client import DEFAULT_SOCKET, ask, ask_handler, find_socket
+
+# Name of a file in the archive -> what reads it: text, or what JSON has.
+Parts = dict[str, Callable[[], Any]]
+Written = list[tuple[cfg.Opt, str, Origin]]
+
+_AGENT = "ovn-metadata-agent"
+_STATUS_S = 1.5
+_ANSWER_S = 6.0
+_MAX_FILE = 1024 * 1024  # bytes
+_LOG_FOLDER = Path("/var/log/ovn-metadata-agent")
+_RUN_DIR, _HAPROXY = Path("/run/ovn-metadata-fleet"), "/usr/sbin/haproxy"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UNITS = (_AGENT, "ovn-metadata-fleet", "ovn-metadata-privsep@*")
+_QUESTIONS: dict[str, dict[str, Any]] = {
+    "why.json": {"why": "", "all": True},
+    "asks.json": {"asks": ""},
+    "metrics.json": {"metrics": ""},
+}
+_COMMANDS = {
+    "journal.txt": ("journalctl", "-n2000", *(f"-u{u}" for u in _UNITS)),
+    "systemd.txt": ("systemctl", "status", "-n0", "-l", *_UNITS),
+    "units.txt": ("systemctl", "cat", *_UNITS),
+    "version-ovn.txt": ("ovn-controller", "--version"),
+    "version-ovs.txt": ("ovs-vswitchd", "--version"),
+}
+_IN_NAMESPACE = "address\nroute\n-6 route\nneighbour\n"
+_PROGRAMS = re.compile(r"ovn|ovs|haproxy|supervisord|neutron")
+_LIMITED = re.compile(rf"{_AGENT}|ovn-metadata-privsep|supervisord")
+_LIBRARIES = re.compile("ovn|ovs|oslo|psutil|pyroute2|supervisor|prometheus")
+
+
+def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
+    """Return what the archive has, the secrets, and the chassis' name."""
+    argv = [f"--config-file={name}" for name in source.config_file]
+    argv += [f"--config-dir={name}" for name in source.config_dir]
+    found: Parts = {
+        **{name: partial(_output, *c) for name, c in _COMMANDS.items()},
+        "versions.txt": _versions,
+        "processes.txt": _processes,
+        "namespaces.txt": _namespaces,
+    }
+    written: Written = []
+    secrets: list[str] = []
+    try:
+        written, secrets = options.written(argv, _AGENT)
+        path, _ = find_socket(source)
+    except AgentError as error:
+        path = source.socket or DEFAULT_SOCKET
+        found["refusal.txt"] = partial(str, error)
+    found["configuration.txt"] = partial(configuration, written)
+    given = {option.dest: origin.text for option, _, origin in written}
+    found["agent.log"] = partial(_texts, _log_files(given))
+    asked, chassis = _asked(path)
+    return {**found, **asked, **_fleet(given, path)}, secrets, chassis
+
+
+def configuration(written: Written) -> str:
+    """Return all options as they are WRITTEN, each with its place."""
+    lines = []
+    for option, section, origin in written:
+        text = MASK if option.secret and origin.text else origin.text
+        lines.append(f"# {origin.place}\n[{section}] {option.name} = {text}\n")
+    return "".join(lines)
+
+
+def _asked(path: Path) -> tuple[Parts, str]:
+    """Return what the agent at PATH answers, and the chassis' name."""
+    try:
+        status = ask(path, timeout_s=_STATUS_S)
+    except (OSError, ValueError) as error:
+        return {"status.json": partial(_raise, error)}, ""
+    answers = {
+        name: partial(ask_handler, path, question, timeout_s=_ANSWER_S)
+        for name, question in _QUESTIONS.items()
+    }
+    return {"status.json": lambda: status, **answers}, str(status["chassis"])
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _log_files(given: dict[str, str]) -> list[Path]:
+    """Return the agent's logs, as its options say and in the usual place."""
+    name, folder = given.get("log_file", ""), given.get("log_dir", "")
+    files = {*_LOG_FOLDER.glob("*.log")}
+    if name or folder:
+        files.add(Path(folder, name or f"{_AGENT}.log"))
+    return sorted(files)
+
+
+def _fleet(given: dict[str, str], path: Path) -> Parts:
+    """Return what is in the fleet's folder, and what supervisord answers."""
+    file = given.get("privileged_config") or fleet_settings.DEFAULT_FILE
+    run_dir, haproxy = _RUN_DIR, _HAPROXY
+    try:
+        fleet = fleet_settings.load(Path(file), runnable=False)
+        run_dir, haproxy = fleet.run_dir, fleet.haproxy
+    except (PrivilegedError, OSError):
+        pass  # the agent's log has the reason
+    socket = f"unix://{run_dir}/supervisord.sock"
+    return {
+        "haproxies.txt": partial(_haproxies, run_dir / "config", path),
+        "fleet.log": lambda: _texts(sorted((run_dir / "log").iterdir())),
+        "supervisord.txt": partial(
+            _output, "supervisorctl", "-s", socket, "status"
+        ),
+        "version-haproxy.txt": partial(_output, haproxy, "-vv"),
+    }
+
+
+def _haproxies(folder: Path, path: Path) -> str:
+    """Return the configurations in FOLDER; if it is closed, ask the agent."""
+    try:
+        files = [one for one in folder.iterdir() if one.suffix == ".conf"]
+        return _texts(sorted(files))
+    except OSError:
+        answer = ask_handler(path, {"haproxies": ""}, timeout_s=_ANSWER_S)
+        return "".join(
+            f"==> {name} <==\n{text}\n" for name, text in answer.items()
+        )
+
+
+def _texts(files: Iterable[Path]) -> str:
+    """Return the ends of FILES; raise OSError if none can be read."""
+    found, failure = [], OSError("there is none that this user can see")
+    for file in files:
+        try:
+            found.append(f"==> {file} <==\n{tail(file)}\n")
+        except OSError as error:
+            failure = error
+    if not found:
+        raise failure
+    return "".join(found)
+
+
+def tail(file: Path) -> str:
+    """Return the last lines of FILE; raise OSError if it is a link.
+
+    Another user may be able to write in its folder, and this may be root.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(file, flags), "rb") as opened:
+        entry = os.fstat(opened.fileno())
+        if not stat.S_ISREG(entry.st_mode) or entry.st_nlink != 1:
+            raise OSError(f"{file} is no file, or has other names")
+        opened.seek(max(0, entry.st_size - _MAX_FILE))
+        text = opened.read(_MAX_FILE).decode(errors="replace")
+    # A part of a secret could not be found.
+    return text if entry.st_size <= _MAX_FILE else text.partition("\n")[2]
+
+
+def _output(*command: str, stdin: str = "") -> str:
+    """Return what COMMAND prints, whatever its exit code."""
+    folder = os.path.dirname(sys.executable)  # noqa: PTH120 # not resolved
+    return subprocess.run(
+        command,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_ANSWER_S,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+        cwd="/",
+        env={"PATH": f"{folder}:{_PATH}", "LANG": "C"},
+    ).stdout
+
+
+def _versions() -> str:
+    libraries = sorted(
+        f"{one.metadata['Name']} {one.version}"
+        for one in importlib.metadata.distributions()
+        if _LIBRARIES.search(one.metadata["Name"] or "")
+    )
+    about = [sys.version, sys.executable, platform.platform(), *libraries]
+    return "\n".join([*about, tail(Path("/usr/lib/os-release"))])
+
+
+def _processes() -> str:
+    """Return the processes on the path, and the limits of the agent's."""
+    lines = []
+    fields = ["pid", "ppid", "username", "create_time", "cmdline"]
+    for process in psutil.process_iter(fields):
+        pid, parent, user, began, words = map(process.info.get, fields)
+        line = " ".join(words or ())
+        if _PROGRAMS.search(" ".join((words or ())[:3])):
+            since = time.strftime("%FT%TZ", time.gmtime(began))
+            lines.append(f"{pid} parent {parent} {user} since {since} {line}")
+        if _LIMITED.search(line) and "haproxy" not in line:
+            lines.append(_limits(process.pid))
+    return "\n".join(lines)
+
+
+def _limits(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/limits").read_text()
+    except OSError as error:
+        return f"limits: {error.strerror}"
+
+
+def _namespaces() -> str:
+    """Return addresses, routes and neighbours in the networks' namespaces."""
+    if os.geteuid() != 0:
+        raise PermissionError("only root can enter them; see why.json")
+    return "".join(
+        f"==> {name} <==\n"
+        + _output("ip", "-netns", name, "-batch", "-", stdin=_IN_NAMESPACE)
+        for name in sorted(os.listdir(names.NAMESPACE_FOLDER))  # noqa: PTH208 # names
+        if names.network_of_namespace(name)
+    )
