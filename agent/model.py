@@ -29,6 +29,7 @@ class VifPort:
     virtual: tuple[IPAddress, ...] = ()
     # False: it is requested here, and not plugged yet.
     bound: bool = True
+    name: str = ""  # as its project calls it in Neutron
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class NetworkSnapshot:
     ports: tuple[VifPort, ...]  # sorted by logical port
     complete: bool = True
     kept: bool = False
+    name: str = ""  # as its project calls it in Neutron
 
     @property
     def spare(self) -> str:

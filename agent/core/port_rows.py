@@ -44,6 +44,8 @@ _LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 # The text after it stays the same while ports of the datapath come and go.
 SKIPPED = " skipped: datapath "
 _ANOTHER = " has another"
+# Long enough to recognise a name.
+_MOST_NAME = 80
 _MAX_MTU = 65535
 _MIN_MTU = 68
 
@@ -126,6 +128,17 @@ def _identifier(text: str, what: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    """Return TEXT, which a project chose, as it may be printed."""
+    letters = (letter if letter.isprintable() else "?" for letter in text)
+    return "".join(letters)[:_MOST_NAME]
+
+
+def _network_name(row: PortRow) -> str:
+    # northd copies it from the switch's neutron:network_name.
+    return _name((row.datapath_ids or {}).get("name2", ""))
+
+
 def _logical_port(row: PortRow) -> str:
     if _LOGICAL_PORT.fullmatch(row.logical_port) is None:
         raise UnusableRowError("its name has blanks or control characters")
@@ -156,6 +169,7 @@ def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
         instance=_identifier(ids.get("neutron:device_id", ""), "device id"),
         project=_identifier(ids.get("neutron:project_id", ""), "project id"),
         parent=row.parent_port,
+        name=_name(ids.get("neutron:port_name", "")),
     )
     return port, left_out
 
@@ -192,6 +206,7 @@ def _mtu(text: str) -> int:
 class _Network:
     """What the rows have shown of one network so far."""
 
+    name: str = ""
     datapaths: set[uuid.UUID] = dataclasses.field(default_factory=set)
     ports: list[VifPort] = dataclasses.field(default_factory=list)
     localport: Localport | None = None
@@ -258,6 +273,7 @@ def _network_snapshots(
             ),
             complete=entry.localport_name is not None
             or localport_clause(network, None) in answered,
+            name=entry.name,
         )
         for network, entry in networks.items()
     }
@@ -325,7 +341,7 @@ def _read_ports(
                 f"{left_out[0]}{more}"
             )
         used = virtual.get((row.datapath, row.logical_port), ())
-        entry = networks.setdefault(network, _Network())
+        entry = networks.setdefault(network, _Network(_network_name(row)))
         entry.ports.append(
             dataclasses.replace(
                 port, virtual=tuple(used), bound=_is_bound(row, chassis)

@@ -523,3 +523,22 @@ def test_a_port_with_a_strange_instance_is_left_out_and_named(bad):
     snapshot, _ = snapshot_of(bad, good, LOCALPORT_ISO)
     assert [p.logical_port for p in snapshot.networks[ISO].ports] == ["good"]
     assert bad.logical_port in snapshot.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        ("blue", "blue"),
+        ("", ""),
+        ("größe 网络", "größe 网络"),
+        ("a\x1b[2Jb\nc\u202e", "a?[2Jb?c?"),
+        ("x" * 255, "x" * 80),
+    ],
+)
+def test_names_can_be_printed(written, printed):
+    """A project chooses them, and an operator's terminal shows them."""
+    datapath_ids = {**switch(ISO), "name2": written}
+    row = dataclasses.replace(VM_ISO, datapath_ids=datapath_ids)
+    snapshot, _ = snapshot_of(with_ids(row, port_name=written))
+    network = snapshot.networks[ISO]
+    assert network.name == network.ports[0].name == printed
