@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from .config.settings import Settings
-from .model import ChassisSnapshot
+from .model import ChassisSnapshot, VswitchSnapshot
 from .monitor.progress import Progress
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
@@ -136,10 +136,17 @@ class Databases:
         if self._heartbeat is not None:
             self._heartbeat.stop()
 
-    def is_southbound_connected(self) -> bool:
-        """Return whether the Southbound server is connected now."""
-        idl = self._idls.get(SOUTHBOUND)
+    def is_connected(self, name: str = SOUTHBOUND) -> bool:
+        """Return whether the server of the database NAME is connected now."""
+        idl = self._idls.get(name)
         return idl is not None and idl.is_connected()
+
+    def rows(self) -> tuple[ChassisSnapshot | None, VswitchSnapshot | None]:
+        """Return what to act on; None while its database is disconnected."""
+        return (
+            self._snapshots.chassis if self.is_connected() else None,
+            self._snapshots.vswitch if self.is_connected(VSWITCH) else None,
+        )
 
     def southbound_read_until_ms(self) -> int:
         """Return until when (since the epoch) the rows of Southbound are read.

@@ -30,6 +30,8 @@ class VifPort:
     # False: it is requested here, and not plugged yet.
     bound: bool = True
     name: str = ""  # as its project calls it in Neutron
+    # It is bound elsewhere too: here as one of its additional chassis.
+    moves_here: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class ChassisSnapshot:
     synced: bool = False
     is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
+    followed: int | None = None  # the same, as far as ovn-controller is
     # Set by `core.settling`. `settled`: a network that is not in `networks`
     # has left this chassis. `gone`: those that have left before `settled`;
     # some of them are requested. Then `core.spare` adds those that are kept.
@@ -135,6 +138,9 @@ class VswitchSnapshot:
     # By port name.
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
     plugged: frozenset[str] = frozenset()  # the iface-ids of all ports
+    installed: frozenset[str] = frozenset()  # of those with ovn-installed
+    # cur_cfg, while ovs-vswitchd has not applied all changes.
+    applied: int | None = None
 
     @property
     def is_userspace(self) -> bool:

@@ -9,6 +9,8 @@ import time
 from ..privsep import context, names
 from .databases import Databases
 from .errors import AgentError
+from .monitor.ovn_watch import OvnWatch
+from .monitor.poller import Poller
 from .monitor.progress import Progress
 from .monitor.watch import Watch
 from .ovsdb import vswitch
@@ -60,7 +62,12 @@ class Service:
             progress=progress,
             stop=self._stop,
         )
-        self._watch = Watch(
+        self._watches = self._make_watches()
+
+    def _make_watches(self) -> list[Poller]:
+        """Return what looks for problems, each on a thread of its own."""
+        site = self._site
+        watch = Watch(
             site.status,
             read=site.haproxies.counted,
             read_nova=site.haproxies.nova_counted,
@@ -72,6 +79,8 @@ class Service:
                 key, routine=key != names.GATEWAY
             ),
         )
+        daemons = site.privileged.daemons
+        return [watch, OvnWatch(site.status, self._databases.rows, daemons)]
 
     def stop(self) -> None:
         """Make `run` return soon."""
@@ -98,11 +107,13 @@ class Service:
         starts first, since it needs no database. Nothing is removed before
         both databases have been read.
         """
-        self._watch.start()
+        for watch in self._watches:
+            watch.start()
         try:
             self._run()
         finally:
-            self._watch.stop()
+            for watch in self._watches:
+                watch.stop()
             self._ended.set()
 
     def _run(self) -> None:
@@ -171,7 +182,7 @@ class Service:
                     f"system-id is no longer {chassis_name}; restarting"
                 )
             settles_s = self._snapshots.settle(
-                connected=self._databases.is_southbound_connected()
+                connected=self._databases.is_connected()
             )
             if time.monotonic() >= resync_at:
                 resync_due.set()

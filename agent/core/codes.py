@@ -145,14 +145,12 @@ _KINDS = (
         "a port is plugged here and OVN has not bound it",
         "look for the port in the log of ovn-controller; check its "
         "requested-chassis and its iface-id",
-        visible_after_s=30,
         behind=("OVNMD-101", "OVNMD-104", "OVNMD-106", "OVNMD-107"),
     ),
     Kind(
         "OVNMD-206",
         "Open vSwitch does not forward the network's packets",
         "restart ovn-controller: it installs the flows again",
-        visible_after_s=30,
         behind=("OVNMD-106", "OVNMD-107", "OVNMD-110"),
     ),
     Kind(

@@ -145,8 +145,10 @@ def _logical_port(row: PortRow) -> str:
     return row.logical_port
 
 
-def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
-    """Return ROW as an instance's port, and what is left out of it.
+def parse_vif_port(
+    row: PortRow, chassis: uuid.UUID | None
+) -> tuple[VifPort, list[str]]:
+    """Return ROW as an instance's port on CHASSIS, and what is left out.
 
     The `mac` column has the port's own MAC with its addresses, then the
     other MACs of its allowed address pairs. Raises UnusableRowError.
@@ -170,6 +172,8 @@ def parse_vif_port(row: PortRow) -> tuple[VifPort, list[str]]:
         project=_identifier(ids.get("neutron:project_id", ""), "project id"),
         parent=row.parent_port,
         name=_name(ids.get("neutron:port_name", "")),
+        bound=_is_bound(row, chassis),
+        moves_here=chassis in row.additional_chassis,
     )
     return port, left_out
 
@@ -226,6 +230,7 @@ def chassis_snapshot(
     chassis: uuid.UUID | None,
     answered: Collection[Clause],
     nb_cfg: int = 0,
+    followed: int | None = None,
     is_filled: bool = True,
 ) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
     """Return what ROWS say of CHASSIS, and which networks to ask for.
@@ -247,6 +252,7 @@ def chassis_snapshot(
         and chassis_clause(chassis) in answered,
         is_filled=is_filled,
         nb_cfg=nb_cfg,
+        followed=followed,
     )
     return snapshot, _to_ask_for(networks, unserved)
 
@@ -329,7 +335,7 @@ def _read_ports(
                 foreign.setdefault(row.datapath, []).append(row.logical_port)
             continue
         try:
-            port, left_out = parse_vif_port(row)
+            port, left_out = parse_vif_port(row, chassis)
         except UnusableRowError as error:
             unserved.append(row.datapath)
             problems.append(f"port {row.logical_port!r:.80} skipped: {error}")
@@ -340,11 +346,10 @@ def _read_ports(
                 f"port {row.logical_port!r:.80}, an address is left out: "
                 f"{left_out[0]}{more}"
             )
-        used = virtual.get((row.datapath, row.logical_port), ())
         entry = networks.setdefault(network, _Network(_network_name(row)))
         entry.ports.append(
             dataclasses.replace(
-                port, virtual=tuple(used), bound=_is_bound(row, chassis)
+                port, virtual=virtual.get((row.datapath, row.logical_port), ())
             )
         )
         if row.datapath is not None:
@@ -366,7 +371,7 @@ def _foreign(datapath: uuid.UUID | None, ports: list[str]) -> str:
 
 def _virtual_addresses(
     rows: Iterable[PortRow], chassis: uuid.UUID | None
-) -> dict[tuple[uuid.UUID | None, str], list[IPAddress]]:
+) -> dict[tuple[uuid.UUID | None, str], tuple[IPAddress, ...]]:
     """Return (datapath, port) -> the virtual addresses that it uses.
 
     The address of a `virtual` port belongs to the parent that announces it:
@@ -385,7 +390,7 @@ def _virtual_addresses(
         with contextlib.suppress(UnusableRowError):
             for own in parse_macs(row.mac)[0].values():
                 addresses += own
-    return used
+    return {port: tuple(addresses) for port, addresses in used.items()}
 
 
 def _read_localports(

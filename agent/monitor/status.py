@@ -96,8 +96,11 @@ class Status:
             count = sum(map(self._serves, networks))
             served = f"serves {count} of {len(networks)} networks"
             waiting = [f"waits for {what}" for what in self._waiting]
-            problems = [each.reason for each in self.problems()]
-            return "; ".join([served, *waiting, *problems])[:_MOST_SHORT]
+        found = self.problems()
+        number = f"{len(found)} problem{'s' * (len(found) > 1)}"
+        texts = [f"{each.code} {each.reason}" for each in found]
+        problems = [f"{number}: {', '.join(texts)}"] if found else waiting
+        return "; ".join([served, *problems])[:_MOST_SHORT]
 
     def chassis(self, name: str) -> None:
         """Note the chassis this agent works for."""

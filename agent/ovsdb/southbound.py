@@ -36,7 +36,7 @@ _READ_MS = 500
 _COLUMNS = {
     "SB_Global": ("nb_cfg", "options"),
     "Chassis": ("name",),
-    "Chassis_Private": ("name", "external_ids"),
+    "Chassis_Private": ("name", "external_ids", "nb_cfg"),
     "Datapath_Binding": ("external_ids",),
     "Port_Binding": (
         "logical_port",
@@ -177,6 +177,7 @@ class SouthboundIdl(schemas.FollowingIdl):
             chassis=chassis,
             answered=self._answered(),
             nb_cfg=self._nb_cfg(),
+            followed=self._followed(),
             is_filled=self._is_filled(),
         )
         wanted = monitoring.port_conditions(
@@ -215,6 +216,13 @@ class SouthboundIdl(schemas.FollowingIdl):
 
     def _nb_cfg(self) -> int:
         return max((row.nb_cfg for row in self._rows("SB_Global")), default=0)
+
+    def _followed(self) -> int | None:
+        """Return the nb_cfg that ovn-controller has followed, if known."""
+        for row in self._rows("Chassis_Private"):
+            if row.name == self._chassis_name:
+                return row.nb_cfg  # type: ignore[no-any-return]  # untyped
+        return None
 
     def _is_filled(self) -> bool:
         """Return whether ovn-northd has ever written this database.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class VswitchIdl(schemas.FollowingIdl):
         name = bridge_name(ids, chassis)
         bridge = next((b for b in tables["Bridge"] if b.name == name), None)
         ports = bridge.ports if bridge else ()
-        iface_ids = {_external_ids(port).get("iface-id") for port in ports}
+        external_ids = [*map(_external_ids, ports)]
         return VswitchSnapshot(
             system_id=chassis,
             bridge=name,
@@ -100,8 +100,25 @@ class VswitchIdl(schemas.FollowingIdl):
                 for port in row.ports
                 if names.is_outer_veth(port.name)
             },
-            plugged=frozenset(iface_id for iface_id in iface_ids if iface_id),
+            plugged=_iface_ids(external_ids),
+            installed=_iface_ids(
+                each for each in external_ids if "ovn-installed" in each
+            ),
+            applied=next(
+                (
+                    row.cur_cfg
+                    for row in tables["Open_vSwitch"]
+                    if row.cur_cfg < row.next_cfg
+                ),
+                None,
+            ),
         )
+
+
+def _iface_ids(external_ids: Iterable[Mapping[str, str]]) -> frozenset[str]:
+    return frozenset(
+        ids["iface-id"] for ids in external_ids if ids.get("iface-id")
+    )
 
 
 def bridge_name(ids: Mapping[str, str], chassis: str) -> str:

@@ -1,0 +1,118 @@
+"""Signs that OVN's daemons on this host make no progress.
+
+All of it is a function of the rows, of what the daemons answer, and of how
+long each sign has lasted: a port that comes, or a daemon that starts again,
+shows each of them for a moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+from ..model import ChassisSnapshot, VswitchSnapshot
+
+SWITCH, CONTROLLER = "ovs-vswitchd", "ovn-controller"
+_CODES = {CONTROLLER: "OVNMD-106", SWITCH: "OVNMD-107"}
+_NOT_BOUND, _NO_FLOWS = "OVNMD-205", "OVNMD-206"
+_WORDS = {
+    "dead": (3.0, "it was killed, or crashed"),
+    # A full computation of a large cloud takes seconds.
+    "silent": (12.0, "its control socket gives no answer"),
+}
+_BEHIND_S = 60.0
+_APPLY_S = 15.0
+_PORT_S = 30.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign of the problem CODE, if it lasts for LASTS_S."""
+
+    code: str
+    lasts_s: float
+    reason: str
+    about: str = ""  # a network; "" for the host
+
+
+def signs(
+    chassis: ChassisSnapshot | None,
+    vswitch: VswitchSnapshot | None,
+    daemons: Mapping[str, str],
+    *,
+    tells_installed: bool,
+) -> Iterator[Sign]:
+    """Yield the signs that there are now.
+
+    CHASSIS and VSWITCH are None while their database is disconnected.
+    DAEMONS has a word on each daemon, as `privsep.vswitch.daemons` has. With
+    TELLS_INSTALLED ovn-controller marks the ports whose flows are there.
+    """
+    for daemon, code in _CODES.items():
+        if (word := daemons.get(daemon, "")) in _WORDS:
+            lasts_s, reason = _WORDS[word]
+            yield Sign(code, lasts_s, reason)
+    if vswitch is not None and vswitch.applied is not None:
+        yield Sign(
+            _CODES[SWITCH],
+            _APPLY_S,
+            f"it applies no change of Open_vSwitch (cur_cfg stays at "
+            f"{vswitch.applied})",
+        )
+    if chassis is None:
+        return
+    if chassis.followed is not None and chassis.followed < chassis.nb_cfg:
+        yield Sign(
+            _CODES[CONTROLLER],
+            _BEHIND_S,
+            f"it follows no change of OVN Southbound (nb_cfg of "
+            f"Chassis_Private stays at {chassis.followed})",
+        )
+    if vswitch is not None and chassis.synced:
+        yield from _of_ports(chassis, vswitch, tells_installed=tells_installed)
+
+
+def _of_ports(
+    chassis: ChassisSnapshot,
+    vswitch: VswitchSnapshot,
+    *,
+    tells_installed: bool,
+) -> Iterator[Sign]:
+    for network in chassis.networks.values():
+        for port in () if network.kept else network.ports:
+            name = port.logical_port
+            if port.parent or port.moves_here or name not in vswitch.plugged:
+                continue
+            if not port.bound:
+                reason = f"port {name} is plugged here and not bound"
+                yield Sign(_NOT_BOUND, _PORT_S, reason, network.network)
+            elif tells_installed and name not in vswitch.installed:
+                reason = (
+                    f"port {name} is bound here and {CONTROLLER} has not "
+                    f"installed its flows (ovn-installed)"
+                )
+                yield Sign(_NO_FLOWS, _PORT_S, reason, network.network)
+
+
+def lasting(
+    since: Mapping[Sign, float], found: Iterable[Sign], *, now: float
+) -> dict[Sign, float]:
+    """Return since when each sign FOUND has lasted; SINCE is the last one."""
+    return {sign: since.get(sign, now) for sign in found}
+
+
+def problems(
+    since: Mapping[Sign, float], *, now: float
+) -> dict[tuple[str, str], str]:
+    """Return (code, what has it) -> the reason, of signs that last."""
+    shown = sorted(
+        (sign.code, sign.about, sign.reason)
+        for sign, began in since.items()
+        if now - began >= sign.lasts_s
+    )
+    found = {}
+    for key, group in itertools.groupby(shown, lambda each: each[:2]):
+        first, *rest = (reason for *_, reason in group)
+        found[key] = first + (f" (and {len(rest)} more)" if rest else "")
+    return found

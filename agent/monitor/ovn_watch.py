@@ -1,0 +1,68 @@
+"""Notice that ovn-controller or ovs-vswitchd makes no progress."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from ...privsep.errors import PrivilegedError
+from ..core import signs
+from ..core.codes import KINDS
+from ..model import ChassisSnapshot, VswitchSnapshot
+from .poller import Poller
+from .status import Status
+
+LOG = logging.getLogger(__name__)
+
+_INTERVAL_S = 5.0
+
+
+class OvnWatch(Poller):
+    """Looks for signs of it, on a thread of its own.
+
+    ROWS gives the snapshots, each None while its database is disconnected.
+    DAEMONS asks both daemons; it raises OSError and PrivilegedError.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        rows: Callable[
+            [], tuple[ChassisSnapshot | None, VswitchSnapshot | None]
+        ],
+        daemons: Callable[[], Mapping[str, str]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__("ovn-watch", _INTERVAL_S)
+        self._status = status
+        self._rows = rows
+        self._daemons = daemons
+        self._clock = clock
+        self._since: dict[signs.Sign, float] = {}
+        self._noted: set[tuple[str, str]] = set()
+        self._tells_installed = False
+
+    def poll(self) -> None:
+        """Note the problems that there are, and that others are over."""
+        words: Mapping[str, str] = {}
+        try:
+            words = self._daemons()
+        except (OSError, PrivilegedError) as error:
+            LOG.debug("OVN's daemons not asked: %s", error)
+        chassis, vswitch = self._rows()
+        if vswitch is not None and vswitch.installed:
+            self._tells_installed = True
+        found = signs.signs(
+            chassis, vswitch, words, tells_installed=self._tells_installed
+        )
+        now = self._clock()
+        self._since = signs.lasting(self._since, found, now=now)
+        problems = signs.problems(self._since, now=now)
+        for code, about in self._noted - problems.keys():
+            self._status.note(code, "", about=about)
+        for (code, about), reason in problems.items():
+            if self._status.note(code, reason, about=about):
+                LOG.warning("%s %s: %s", code, KINDS[code].title, reason)
+        self._noted = set(problems)

@@ -1,0 +1,103 @@
+"""OVN's daemons that make no progress are named; busy ones are not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import Sandbox, wait_for
+from sandbox.case import Case, wait_served
+from sandbox.sockets import status
+
+SILENT_S = float(os.environ.get("OVN_WATCH_S", "40"))
+
+
+@pytest.fixture
+def case(module_box: Sandbox) -> Case:
+    return Case(module_box)
+
+
+def codes() -> set[tuple[str, str]]:
+    return {(each["code"], each["about"]) for each in status()["problems"]}
+
+
+@contextlib.contextmanager
+def stopped(box: Sandbox, daemon: str) -> Iterator[None]:
+    box.ovn.freeze(daemon)
+    try:
+        yield
+    finally:
+        box.ovn.thaw(daemon)
+
+
+@contextlib.contextmanager
+def killed(box: Sandbox, daemon: str) -> Iterator[None]:
+    box.ovn.daemons[daemon].signal(signal.SIGKILL)
+    box.ovn.daemons[daemon].wait()
+    try:
+        yield
+    finally:
+        box.ovn.start(daemon)
+
+
+@pytest.mark.parametrize("done", [stopped, killed])
+@pytest.mark.parametrize(
+    ("daemon", "code"),
+    [("ovn-controller", "OVNMD-106"), ("ovs-vswitchd", "OVNMD-107")],
+)
+def test_a_daemon_without_progress_is_named(module_box, daemon, code, done):
+    begun = time.monotonic()
+    with done(module_box, daemon):
+        wait_for(
+            lambda: codes() == {(code, "")}, timeout_s=40, what=f"only {code}"
+        )
+        took_s = time.monotonic() - begun
+        print(f"{daemon} {done.__name__}: named after {took_s:.0f} s")
+        assert took_s < 35
+        found = module_box.agent.status()
+        assert found.returncode == 3
+        assert f"{code}: " in found.stdout
+    wait_for(lambda: not codes(), timeout_s=40, what="the end of it")
+
+
+def test_a_port_without_flows_is_named(module_box, case: Case):
+    box, network = module_box, case.network()
+    case.instance(network)
+    bad = case.instance(network)
+    where = ("Interface", bad.outer, "external_ids", "ovn-installed")
+    box.ovn.vsctl("--no-wait", "remove", *where)
+    wanted = {("OVNMD-206", network.id)}
+    wait_for(lambda: codes() == wanted, timeout_s=60, what="a word of it")
+    assert bad.port.id in box.agent.status().stdout
+    box.ovn.vsctl(
+        "--no-wait", "set", *where[:2], "external_ids:ovn-installed=true"
+    )
+    wait_for(lambda: not codes(), timeout_s=30, what="the end of it")
+    case.close()
+
+
+def test_busy_daemons_are_not_named(module_box, case: Case):
+    """Ports come and go, databases are restarted, all the time."""
+    box, network = module_box, case.network()
+    begun = time.monotonic()
+    seen: set[tuple[str, str]] = set()
+    rounds = 0
+    while time.monotonic() < begun + SILENT_S:
+        made = case.plug([box.neutron.create_port(network) for _ in "12"])
+        seen |= codes()
+        if rounds % 3 == 0:
+            box.ovn.restart("ovn-controller")
+        if rounds % 5 == 1:
+            box.ovn.restart("sb")
+        wait_served(*made)
+        seen |= codes()
+        box.unplug(made)
+        rounds += 1
+    print(f"{rounds} rounds")
+    assert {code for code, _ in seen} <= {"OVNMD-101", "OVNMD-104"}
+    case.close()
