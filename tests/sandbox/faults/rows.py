@@ -1,0 +1,159 @@
+"""Rows by Neutron that are wrong, and DHCP's route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .scene import Scene, renew
+from .table import fault
+
+_ELSEWHERE = "compute-2.example"
+
+
+@fault("201")
+def no_localport(scene: Scene) -> Iterator[None]:
+    """Neutron has lost the network's metadata port."""
+    scene.box.neutron.delete_port(scene.network.metadata)
+    yield
+    scene.box.neutron.restore_metadata_port(scene.network)
+
+
+@fault("201", "109")
+def localport_without_mac(scene: Scene) -> Iterator[None]:
+    """The metadata port has neither MAC nor addresses."""
+    metadata = scene.network.metadata
+    scene.box.ovn.nbctl("lsp-set-addresses", metadata.id)
+    yield
+    scene.box.neutron.update_port(metadata)
+
+
+@fault("201", "109")
+def localport_of_another_owner(scene: Scene) -> Iterator[None]:
+    """The metadata port's device owner is DHCP's, as before Neutron 2023."""
+    neutron, metadata = scene.box.neutron, scene.network.metadata
+    neutron.update_port(metadata, device_owner="network:dhcp")
+    yield
+    neutron.update_port(metadata, device_owner="network:distributed")
+
+
+@fault("109", "201", slow=True)
+def localport_is_virtual(scene: Scene) -> Iterator[None]:
+    """Its address became an allowed address pair of somebody's port."""
+    metadata = scene.network.metadata
+    metadata.kind = "virtual"
+    scene.box.ovn.nbctl("lsp-set-type", metadata.id, "virtual")
+    yield
+    metadata.kind = "localport"
+    scene.box.ovn.nbctl("lsp-set-type", metadata.id, "localport")
+
+
+@fault("207", "201", host=False)
+def localport_without_addresses(scene: Scene) -> Iterator[None]:
+    """The metadata port lost its fixed address: the route leads nowhere."""
+    neutron, metadata = scene.box.neutron, scene.network.metadata
+    before = [str(address) for address, _ in metadata.fixed]
+    neutron.update_port(metadata, addresses=[])
+    scene.box.ovn.sync()
+    scene.forget_neighbours()
+    yield
+    neutron.update_port(metadata, addresses=before)
+
+
+@fault("211", host=False)
+def port_without_device(scene: Scene) -> Iterator[None]:
+    """The port has no device id: it is nobody's."""
+    port = scene.subject.port
+    before = port.device_id
+    scene.box.neutron.update_port(port, instance_id="")
+    yield
+    scene.box.neutron.update_port(port, instance_id=before)
+
+
+@fault("203")
+def address_of_two_ports(scene: Scene) -> Iterator[None]:
+    """Another port of the network has the same address."""
+    box = scene.box
+    port = box.neutron.create_port(
+        scene.network, name="twin", addresses=[scene.address]
+    )
+    twins = box.plug([port], wait=False)
+    yield
+    box.unplug(twins)
+    box.neutron.delete_port(port)
+
+
+@fault("205", "208", "206")
+def port_requested_elsewhere(scene: Scene) -> Iterator[None]:
+    """Neutron has the port on another host, and its instance is here."""
+    port = scene.subject.port
+    scene.box.neutron.update_port(port, host=_ELSEWHERE)
+    yield
+    scene.box.neutron.update_port(port, host=True)
+
+
+@fault("208", "205", host=False, slow=True)
+def network_deleted(scene: Scene) -> Iterator[None]:
+    """The network was deleted while its instance ran."""
+    box = scene.box
+    scene.newcomer()
+    box.ovn.wait_installed([scene.subject.port.id])
+    box.neutron.delete_network(scene.network)
+    yield
+    box.unplug([scene.subject])
+    scene.subject = scene.neighbour
+
+
+@fault("212", "206", host=False)
+def port_disabled(scene: Scene) -> Iterator[None]:
+    """The port's administrative state is down."""
+    name = scene.subject.port.id
+    scene.box.ovn.nbctl("--wait=hv", "lsp-set-enabled", name, "disabled")
+    yield
+    scene.box.ovn.nbctl("--wait=hv", "lsp-set-enabled", name, "enabled")
+
+
+@fault("212", "206", host=False)
+def security_group_lets_nothing_out(scene: Scene) -> Iterator[None]:
+    """No rule of the security group allows what the instance asks."""
+    where = (scene.network.switch, "from-lport", "1002")
+    match = f'inport == "{scene.subject.port.id}" && ip4'
+    scene.box.ovn.nbctl("--wait=hv", "acl-add", *where, match, "drop")
+    yield
+    scene.box.ovn.nbctl("--wait=hv", "acl-del", *where, match)
+
+
+@fault("212", "206", host=False, slow=True)
+def security_group_lets_nothing_in(scene: Scene) -> Iterator[None]:
+    """A rule drops the answers."""
+    where = (scene.network.switch, "to-lport", "1002")
+    match = f'outport == "{scene.subject.port.id}" && ip4'
+    scene.box.ovn.nbctl("--wait=hv", "acl-add", *where, match, "drop")
+    yield
+    scene.box.ovn.nbctl("--wait=hv", "acl-del", *where, match)
+
+
+@fault("207", host=False)
+def dhcp_without_route(scene: Scene) -> Iterator[None]:
+    """The DHCP options have lost the route to the metadata address."""
+    nbctl, row = scene.box.ovn.nbctl, scene.network.subnets[0].options_id
+    column = "options:classless_static_route"
+    before = nbctl("get", "DHCP_Options", row, column).strip()
+    remove = ("remove", "DHCP_Options", row, "options")
+    nbctl("--wait=hv", *remove, "classless_static_route")
+    renew(scene.subject)
+    yield
+    nbctl("--wait=hv", "set", "DHCP_Options", row, f"{column}={before}")
+    renew(scene.subject)
+
+
+@fault("207", host=False)
+def dhcp_off(scene: Scene) -> Iterator[None]:
+    """The port has no DHCP: the guest set its address by itself."""
+    nbctl, port = scene.box.ovn.nbctl, scene.subject.port
+    nbctl("--wait=hv", "lsp-set-dhcpv4-options", port.id)
+    subject = scene.subject
+    subject.execute("ip", "route", "del", "169.254.169.254")
+    yield
+    row = scene.network.subnets[0].options_id
+    nbctl("--wait=hv", "lsp-set-dhcpv4-options", port.id, row)
+    renew(subject)
