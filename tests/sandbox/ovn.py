@@ -249,6 +249,7 @@ class Ovn:
                 "ovs-vswitchd",
                 "ovs-vswitchd",
                 f"--unixctl={switch_control}",
+                f"--pidfile={OVS_RUN / 'ovs-vswitchd.pid'}",
                 "--disable-system",
                 ovs,
                 ready=switch_control,

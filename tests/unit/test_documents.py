@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.core.codes import KINDS
+from sandbox import documented
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -98,3 +99,22 @@ def test_codes_that_are_named_exist(folder: str):
         if file.suffix in {".py", ".md", ".scd", ".yml", ".yaml", ".json"}:
             named = re.findall(r"OVNMD-\d+", file.read_text())
             assert {*named} <= {*KINDS}, file
+
+
+def test_commands_are_in_blocks_of_shell():
+    """Where a test finds and runs them: test_documented.py."""
+    programs = {each.text.split()[0] for each in documented.commands()}
+    assert {"agent-status", "curl", "ovs-vsctl"} <= programs
+    for page in documented.pages():
+        for line in documented.other_blocks(page):
+            # The demo prints it, and Ansible and systemd are given it.
+            first = f"{line} ".partition(" ")[0]
+            assert first not in programs, f"{page}: {line}: use ```sh"
+
+
+def test_commands_that_are_not_run_are_listed_for_a_reason():
+    texts = [f"{each.text}\n" for each in documented.commands()]
+    for start, reason in documented.NOT_RUN.items():
+        assert reason
+        assert any(text.startswith(start) for text in texts), start
+    assert sum(not each.why_not for each in documented.commands()) >= 58

@@ -1,0 +1,82 @@
+"""Each command of the documents runs, as it stands there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Sandbox, host
+from sandbox.agent import CONFIG
+from sandbox.case import Case, wait_served
+from sandbox.documented import IN_INSTANCE, Command, commands
+from sandbox.ovn import OVS_RUN
+
+# What stands for something of the reader's, in capitals.
+_NAME = re.compile(r"\b[A-Z]{3,}\b")
+
+
+@contextlib.contextmanager
+def packaged(box: Sandbox) -> Iterator[None]:
+    """Have ovs-vswitchd's control socket where packages have it."""
+    pid = box.ovn.daemons["ovs-vswitchd"].pid
+    link = OVS_RUN / f"ovs-vswitchd.{pid}.ctl"
+    link.symlink_to(OVS_RUN / "ovs-vswitchd.ctl")
+    yield
+    link.unlink()
+
+
+@pytest.fixture(scope="module")
+def names(box: Sandbox) -> Iterator[tuple[Instance, Mapping[str, str]]]:
+    """Provide an instance, and what stands for it in a command."""
+    config = shutil.copy(CONFIG, host.PRIVILEGE_FOLDER / "agent.conf")
+    shutil.chown(config, 0, host.SERVICE_USER)
+    with contextlib.closing(Case(box)) as case, packaged(box):
+        network = case.network(
+            "documented", "10.77.0.0/24", "fd00:77::/64", gateway=True
+        )
+        instance = case.instance(network)
+        wait_served(instance, ipv6=True)
+        yield (
+            instance,
+            {
+                "ADDRESS": str(instance.port.ip4),
+                "INSTANCE": instance.instance_id,
+                "NETWORK": network.id,
+                "NOVA": "127.0.0.1",
+                "PORT": instance.port.id,
+            },
+        )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [command for command in commands() if not command.why_not],
+    ids=lambda command: f"{Path(command.page).stem}: {command.text}",
+)
+def test_command_runs(
+    names: tuple[Instance, Mapping[str, str]], command: Command
+):
+    instance, words = names
+    text = _NAME.sub(lambda m: words.get(m[0], m[0]), command.text)
+    prefix: tuple[str, ...] = ()
+    if command.where == IN_INSTANCE:
+        prefix = ("ip", "netns", "exec", instance.namespace)
+    path = f"{Path(sys.prefix, 'bin')}:{os.environ['PATH']}"
+    done = subprocess.run(
+        (*prefix, "sh", "-c", text),
+        capture_output=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "PATH": path},
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
