@@ -118,3 +118,13 @@ def test_commands_that_are_not_run_are_listed_for_a_reason():
         assert reason
         assert any(text.startswith(start) for text in texts), start
     assert sum(not each.why_not for each in documented.commands()) >= 58
+
+
+def test_picture_has_each_code_at_its_step():
+    picture = (ROOT / "docs/pictures/where-it-breaks.svg").read_text()
+    shown = []
+    for text in re.findall(r'class="code"[^>]*>([^<]+)<', picture):
+        first, _, last = text.partition(" to ")
+        codes = range(int(first), int(last) + 1) if last else text.split()
+        shown += [f"OVNMD-{code}" for code in codes]
+    assert sorted(shown) == [*KINDS]
