@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 # The key is an instance's id. A haproxy that was broken into may answer
 # anything.
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
-_COUNT = re.compile(r" (gpc0|gpc1|gpt0)=(\d{1,10})\b")
+_COUNT = re.compile(r" (gpc[012])=(\d{1,10})\b")
 _NOTHING = (0, 0, 0)
 LIMITED = "rate_limited_requests"
 
@@ -48,7 +48,7 @@ NOVA_COMMAND = "; ".join(
 class Counted:
     """What one haproxy has counted since it started.
 
-    `sources`: instance -> (gpc0, gpc1, gpt0), as `limits` explains them.
+    `sources`: instance -> (gpc0, gpc1, gpc2), as `limits` explains them.
     """
 
     # Requests that were not HTTP, or not complete: their source is unknown.
@@ -127,7 +127,7 @@ def growth(before: int, after: int) -> int:
 def command(*, is_gateway: bool) -> str:
     """Return the command whose answer `parse` reads."""
     table = limits.INSTANCES if is_gateway else limits.SOURCES
-    used = ("gpc0", "gpc1") if is_gateway else ("gpc0", "gpc1", "gpt0")
+    used = ("gpc0", "gpc1") if is_gateway else ("gpt0",)
     shows = [f"show table {table} data.{name} gt 0" for name in used]
     return "; ".join([*shows, "show stat metadata 1 -1", "show info"])
 
@@ -139,7 +139,7 @@ def parse(answer: str) -> Counted:
         if match := _ENTRY.match(line):
             counts = {name: int(n) for name, n in _COUNT.findall(line)}
             sources[match[1]] = tuple(
-                counts.get(name, 0) for name in ("gpc0", "gpc1", "gpt0")
+                counts.get(name, 0) for name in ("gpc0", "gpc1", "gpc2")
             )
     frontends = [
         row for row in _stat_rows(answer) if row.get("svname") == "FRONTEND"

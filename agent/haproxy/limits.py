@@ -12,12 +12,13 @@ import dataclasses
 from pathlib import Path
 
 from ..config.settings import FairShare
-from . import refusals
+from . import answers, asks, refusals
 
 # The tables of the counters. In a network's haproxy, SOURCES: gpc0 is the
-# connections that were refused, gpc1 the requests that were not logged, gpt0
-# those over the rate limit. In the gateway, INSTANCES: gpc0 is the requests
-# that were sent to the greedy lane, gpc1 those that were refused.
+# connections that were refused, gpc1 the requests that were not logged, gpc2
+# those over the rate limit; gpt0 is 1 if one of them is not 0; the next gpc
+# are those of `asks`. In the gateway, INSTANCES: gpc0 is the requests that
+# were sent to the greedy lane, gpc1 those that were refused.
 SOURCES = "sources"
 INSTANCES = "instances"
 NOBODY = "unknown-addresses"  # the source of addresses of no instance
@@ -46,7 +47,7 @@ _QUEUE_S = 9
 # for known addresses.
 _SOURCE = 2
 _CALLER = 1
-COUNT_LIMITED = f"sc-set-gpt0({_SOURCE}) sc_get_gpt0({_SOURCE}),add(1)"
+COUNT_LIMITED = (f"sc-inc-gpc(2,{_SOURCE})", f"sc-set-gpt0({_SOURCE}) 1")
 # Addresses of no instance: all of them together may have so many times the
 # connections of an instance, and one of them this part of those.
 _CALLERS = "callers"
@@ -97,8 +98,12 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
             f"{{ sc_conn_cur({_CALLER}) gt {caller} }}",
         ):
             rules += [
-                f"tcp-request connection sc-inc-gpc0({_SOURCE}) if {over}",
-                f"tcp-request connection reject if {over}",
+                f"tcp-request connection {action} if {over}"
+                for action in (
+                    f"sc-inc-gpc0({_SOURCE})",
+                    f"sc-set-gpt0({_SOURCE}) 1",
+                    "reject",
+                )
             ]
     return rules
 
@@ -111,14 +116,17 @@ def request_rules(share: FairShare) -> list[str]:
     """
     return [
         "option http-buffer-request",
-        *_log_rules(share, _SOURCE),
+        *_log_rules(share, _SOURCE, counts=True),
         f"http-request set-priority-class sc_conn_cur({_SOURCE})",
+        *asks.rules(_SOURCE),
     ]
 
 
 def source_tables() -> str:
     """Return the tables of a network's sources."""
-    return f"""{_table(SOURCES, _SOURCE_COUNT)}
+    counted = f"{asks.STORED},gpt0"
+    table = _table(SOURCES, _SOURCE_COUNT, asks.EXPIRE_S, counted)
+    return f"""{table}
 backend {_CALLERS}
     stick-table type ipv6 size {_SOURCE_COUNT} expire {_WINDOW_S}s \
 store conn_cur
@@ -138,7 +146,7 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     rules = [
         f"http-request track-sc{_INSTANCE} req.hdr(X-Instance-ID) "
         f"table {INSTANCES}",
-        *_log_rules(share, _INSTANCE, counted=False),
+        *_log_rules(share, _INSTANCE, counts=False),
         f"http-request set-priority-class sc_conn_cur({_INSTANCE})",
     ]
     switches: list[str] = []
@@ -149,9 +157,9 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
             f"http-request track-sc{_UPLOAD} req.hdr(X-Instance-ID) "
             f"table {_UPLOAD_LANE} if upload",
             f"http-request sc-inc-gpc1({_INSTANCE}) {over}",
-            f"http-request return status 429 content-type text/plain string "
-            f'"{_TOO_MANY_UPLOADS}\\n" hdr Retry-After {_RETRY_AFTER_S} '
-            f"{over}",
+            answers.refuse(
+                429, _TOO_MANY_UPLOADS, over, retry_after_s=_RETRY_AFTER_S
+            ),
         ]
         switches.append(f"use_backend {_UPLOAD_LANE} if upload")
     if share.greedy_rate:
@@ -206,12 +214,10 @@ def lanes(share: FairShare) -> list[Lane]:
 
 def instance_table() -> str:
     """Return the table of the gateway's instances."""
-    return _table(INSTANCES, _INSTANCE_COUNT)
+    return _table(INSTANCES, _INSTANCE_COUNT, _EXPIRE_S, "gpc0,gpc1")
 
 
-def _log_rules(
-    share: FairShare, counter: int, *, counted: bool = True
-) -> list[str]:
+def _log_rules(share: FairShare, counter: int, *, counts: bool) -> list[str]:
     """Return the rules that keep one source from filling the log.
 
     haproxy logs a request that it can't parse before any rule, at level
@@ -221,15 +227,18 @@ def _log_rules(
     if share.logged_rate:
         requests = share.logged_rate * _WINDOW_S
         many = f"if {{ sc_http_req_rate({counter}) gt {requests} }}"
-        if counted:
-            rules.append(f"http-request sc-inc-gpc1({counter}) {many}")
+        if counts:
+            rules += [
+                f"http-request sc-inc-gpc1({counter}) {many}",
+                f"http-request sc-set-gpt0({counter}) 1 {many}",
+            ]
         rules.append(f"http-request set-log-level silent {many}")
     return rules
 
 
-def _table(name: str, size: str) -> str:
+def _table(name: str, size: str, expire_s: int, counted: str) -> str:
     return f"""
 backend {name}
-    stick-table type {_KEY} size {size} expire {_EXPIRE_S}s \
-store conn_cur,http_req_rate({_WINDOW_S}s),gpc0,gpc1,gpt0
+    stick-table type {_KEY} size {size} expire {expire_s}s \
+store conn_cur,http_req_rate({_WINDOW_S}s),{counted}
 """

@@ -9,6 +9,8 @@ pass it.
 
 from __future__ import annotations
 
+from . import answers, request_ids
+
 # haproxy 2.6 passes these on; some servers end a line at some of them.
 _CONTROL = r"req.hdrs -m reg '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'"
 # The origin form of any target: visible ASCII, no fragment.
@@ -36,8 +38,8 @@ _REFUSED = (
 )
 
 # Nova reads the first four, and no other: Neutron's agent sends these alone.
-# HTTP needs the last two. haproxy has no rule that removes all headers except
-# some, so the pattern matches all others.
+# HTTP needs the next two; the last two are of our own making. haproxy has no
+# rule that removes all headers except some, so the pattern matches all others.
 _KEPT = (
     "x-forwarded-for",
     "x-instance-id",
@@ -45,6 +47,8 @@ _KEPT = (
     "x-tenant-id",
     "content-length",
     "host",
+    request_ids.HEADER.lower(),
+    request_ids.TRACE,
 )
 _OTHERS = f"'^(?!({'|'.join(_KEPT)})$)'"
 
@@ -62,15 +66,11 @@ def rules(host: str) -> list[str]:
     where it can't write the new host into the target.
     """
     return [
-        *(_refuse(*refused) for refused in _REFUSED),
+        *(
+            answers.refuse(status, reason, f"if {condition}")
+            for status, reason, condition in _REFUSED
+        ),
         "http-request set-uri %[pathq]",
         f"http-request set-header Host {host}",
         f"http-request del-header {_OTHERS} -m reg",
     ]
-
-
-def _refuse(status: int, reason: str, condition: str) -> str:
-    return (
-        f"http-request return status {status} content-type text/plain "
-        f'string "{reason}\\n" if {condition}'
-    )

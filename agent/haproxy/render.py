@@ -15,7 +15,15 @@ from pathlib import Path
 
 from ...privsep import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import counters, inside, limits, refusals, unknown
+from . import (
+    answers,
+    counters,
+    inside,
+    limits,
+    refusals,
+    request_ids,
+    unknown,
+)
 from .places import Places
 
 # Neutron's tag and facility: deployments sort their logs by them.
@@ -25,6 +33,9 @@ _LOG_TARGET = "/dev/log local0 notice"
 # Timers, status, bytes and termination state, as in haproxy's own format for
 # HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
+# What an instance could forge. WSGI servers read "_" as "-".
+_FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{request_ids.TRACE}$)"
+_REASON = "%{+Q}[var(txn.why)]"
 # Besides two for each connection: listeners, checks, threads.
 _MORE_DESCRIPTORS = 600
 # Requests that it sends to the gateway at the same time; more wait.
@@ -40,7 +51,7 @@ _GATEWAY_RETRIES = 16
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _NO_IDENTITY = "The request has no identity."
-_NOVA_DOWN = "No Nova metadata API answers."
+_WITHOUT_IDENTITY = "unless { req.hdr(X-Instance-ID-Signature) -m found }"
 _NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
 _TOO_MANY = "Too many requests."
 _TRACK = "track nova/nova{}"
@@ -88,8 +99,8 @@ def render_network(
 
     It looks up the instance by the source address in the map, as a string:
     as addresses, haproxy would match 2002:0a00:0005::/48 with 10.0.0.5. It
-    removes headers that an instance could forge (WSGI servers read `_` as
-    `-`) and passes the rest on to the gateway unchanged.
+    removes headers that an instance could forge and passes the rest on to the
+    gateway unchanged.
     """
     listeners = [names.LISTENER_V4, names.LISTENER_V6]
     # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
@@ -103,24 +114,25 @@ def render_network(
     body = f"""
 {_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
+{_block(answers.pages(answers.NETWORK))}
     timeout tarpit {unknown.TARPIT_S}s
 
 frontend metadata
-    log-format "%ci:%cp [%tr] {_TIMES} %{{+Q}}r"
+    log-format "%ci:%cp [%tr] %ID {_TIMES} {_REASON} %{{+Q}}r"
     # At the metadata addresses; supervisord holds these sockets.
 {_block(binds)}
 {_block(connections)}
 {_block(limits.request_rules(share))}
     http-request set-var(txn.identity) {identity}
-    http-request del-header ^[^a-z0-9]*x[^a-z0-9] -m reg
-    http-request del-header forwarded
+    http-request del-header {_FORGED} -m reg
+{_block(request_ids.network_rules())}
+{_block(answers.rules())}
 {_block(inside.request_rules())}
 {_block(unknown.request_rules())}
     default_backend gateway
 
 backend gateway{_limit_rules(limit)}
     http-request del-header {unknown.ASKED}
-    http-request set-header X-OVN-Network-ID {network}
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Instance-ID %[var(txn.identity),field(1,|)]
     http-request set-header X-Tenant-ID %[var(txn.identity),field(2,|)]
@@ -180,11 +192,11 @@ def render_gateway(
     body = f"""
 {head}
 {_defaults(timeouts, connect_s=connect_s)}
-    log-format "%{{+Q}}[var(txn.who)] {_TIMES} %s %{{+Q}}r"
+{_block(answers.pages(answers.GATEWAY))}
+    log-format "%{{+Q}}[var(txn.id)] %{{+Q}}[var(txn.who)] {_TIMES} %s \
+{_REASON} %{{+Q}}r"
 
 frontend metadata
-    # The networks' haproxies log each request; the gateway logs errors only.
-    option dontlog-normal
     # supervisord connects to see if this accepts: not an incomplete request.
     option http-ignore-probes
     # The networks' haproxies connect here; supervisord holds this socket.
@@ -192,15 +204,16 @@ frontend metadata
     bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
 backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
+{_block(request_ids.gateway_rules())}
+{_block(answers.rules())}
 {_block(inside.gateway_rules())}
 {_block(unknown.gateway_rules(places.confirmed))}
-    http-request return status 404 content-type text/plain string \
-"{_NO_IDENTITY}\\n" unless {{ req.hdr(X-Instance-ID-Signature) -m found }}
+    {answers.refuse(404, _NO_IDENTITY, _WITHOUT_IDENTITY)}
 {_block(rules)}
 {_block(refusals.rules(host))}
+{_block(request_ids.trace_rules())}
+{_block(answers.nova_rules())}
     {counters.COUNT_REFUSED}
-    http-error status 503 content-type text/plain string \
-"{_NOVA_DOWN}\\n" hdr Retry-After {unknown.RETRY_AFTER_S}
 {_block(switches)}
     use_backend nova-alone unless {refusals.PLAIN}
     default_backend nova
@@ -318,11 +331,9 @@ def _limit_rules(limit: RateLimit) -> str:
     refuse = []
     for number, (table, seconds, requests) in windows:
         many = f"if {{ sc_gpc0_rate({number},{table}) ge {requests} }}"
-        refuse += [
-            f"{limits.COUNT_LIMITED} {many}",
-            f"return status 429 content-type text/plain string "
-            f'"{_TOO_MANY}\\n" hdr Retry-After {seconds} {many}',
-        ]
+        answer = answers.text(429, _TOO_MANY, retry_after_s=seconds)
+        refuse += [f"{count} {many}" for count in limits.COUNT_LIMITED]
+        refuse.append(f"return {answer} {many}")
     count = [f"sc-inc-gpc0({number})" for number, _ in windows]
     return "".join(
         f"\n    http-request {rule}" for rule in track + refuse + count
@@ -348,6 +359,7 @@ def _lane(
     lane: limits.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
     """Return the backend for LANE, with the servers NOVA."""
+    not_now = answers.text(503, _NOT_NOW, retry_after_s=unknown.RETRY_AFTER_S)
     limit = f"maxconn {max(1, lane.requests // max(1, len(nova)))}"
     check = f"{limit} {_TRACK}" if len(nova) > 1 else limit
     servers = "\n".join(
@@ -357,8 +369,7 @@ def _lane(
     return f"""
 backend {lane.name}
     balance leastconn
-    http-error status 503 content-type text/plain string \
-"{_NOT_NOW}\\n" hdr Retry-After {unknown.RETRY_AFTER_S}
+    http-error {not_now}
 {_block(lane.settings())}
 {_retries(_NOVA_RETRIES)}
 {servers}

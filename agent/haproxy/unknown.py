@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import inside
+from . import answers, inside
 
 # How long requests are held. cloud-init before 25.1 waits 10 s.
 _HELD_MS = 8000
@@ -42,6 +42,7 @@ _NOT_YET = "The agent does not know yet whose address this is."
 # When the request arrived, in ms since the epoch. No client can set it: what
 # begins with X- is removed before.
 ASKED = "X-OVN-Metadata-Asked"
+_LATER = answers.text(503, _NOT_YET, retry_after_s=RETRY_AFTER_S)
 _SOCKET = "again.sock"
 # The status that makes haproxy send a request to itself again.
 _AGAIN = 425
@@ -67,19 +68,20 @@ def request_rules() -> list[str]:
         f"{{ be_conn(hold) ge {_HELD} }}",
     )
     return [
-        f"http-request return status 404 content-type text/plain string "
-        f'"{_UNKNOWN_INSTANCE}\\n" if {stranger} {inside.CONDITION}',
+        answers.refuse(
+            404, _UNKNOWN_INSTANCE, f"if {stranger} {inside.CONDITION}"
+        ),
         f"http-request track-sc0 src table strangers if {stranger}",
         f"http-request sc-set-gpt0(0) date() if {stranger} "
         "{ sc_get_gpt0(0) eq 0 }",
         f"http-request set-var(txn.first) sc_get_gpt0(0) if {stranger}",
-        f"http-request return status 404 content-type text/plain string "
-        f'"{_UNKNOWN_INSTANCE}\\n" if {stranger} '
-        f"{{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
+        answers.refuse(
+            404,
+            _UNKNOWN_INSTANCE,
+            f"if {stranger} {{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
+        ),
         *(
-            f"http-request tarpit deny_status 503 content-type text/plain "
-            f'string "{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S} '
-            f"if {stranger} {condition}"
+            f"http-request tarpit deny_{_LATER} if {stranger} {condition}"
             for condition in not_held
         ),
         f"http-request set-header {ASKED} %[date(0,ms)] if {stranger}",
@@ -114,8 +116,7 @@ frontend again
 backend strangers
     stick-table type ipv6 size 10k expire {_PAUSE_S}s store gpt0,conn_cur
     http-request set-header X-OVN-Network-ID {network}
-    http-error status 503 content-type text/plain string \
-"{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S}
+    http-error {_LATER}
     retry-on conn-failure empty-response
     server gateway {gateway}
 """
@@ -135,14 +136,15 @@ def gateway_rules(map_file: Path) -> list[str]:
         f"str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
         f"http-request set-var(txn.confirmed) {network} if {asks} "
         f"{{ {network} -m found }}",
-        f"http-request return status 404 content-type text/plain string "
-        f'"{_UNKNOWN_INSTANCE}\\n" if {asks} '
-        f"{{ var(txn.confirmed),sub(txn.asked) ge {_ROWS_MS} }} "
-        # A clock that was set back. (haproxy reads "ge -5" as "le 5".)
-        f"{{ date(0,ms),add({_ROWS_MS}),sub(txn.confirmed) ge 0 }}",
-        f"http-request return status 503 content-type text/plain string "
-        f'"{_NOT_YET}\\n" hdr Retry-After {RETRY_AFTER_S} if {asks} '
+        answers.refuse(
+            404,
+            _UNKNOWN_INSTANCE,
+            f"if {asks} "
+            f"{{ var(txn.confirmed),sub(txn.asked) ge {_ROWS_MS} }} "
+            # A clock that was set back. (haproxy reads "ge -5" as "le 5".)
+            f"{{ date(0,ms),add({_ROWS_MS}),sub(txn.confirmed) ge 0 }}",
+        ),
+        f"http-request return {_LATER} if {asks} "
         f"{{ date(0,ms),sub(txn.asked) ge {_HELD_MS - _STEP_MS} }}",
-        f"http-request return status {_AGAIN} content-type text/plain "
-        f'string "{_NOT_YET}\\n" if {asks}',
+        answers.refuse(_AGAIN, _NOT_YET, f"if {asks}"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from typing import Any
@@ -30,3 +31,16 @@ def stats(network: str, command: str) -> str:
         link.sendall(command.encode() + b"\n")
         with link.makefile("rb") as stream:
             return stream.read().decode()
+
+
+def ask_gateway(*headers: str, path: str) -> int:
+    """Ask for PATH on metadata_proxy_socket; return the status."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        link.connect(str(host.HOME / "metadata_proxy"))
+        lines = [f"GET {path} HTTP/1.0", "Host: localhost", *headers, "", ""]
+        link.sendall("\r\n".join(lines).encode())
+        answer = http.client.HTTPResponse(link)
+        answer.begin()
+        answer.read()
+        return answer.status

@@ -16,8 +16,8 @@ STAT = "# pxname,svname,qcur,ereq,econ"
 TABLE = f"""\
 # table: sources, type: string, size:10240, used:2
 0x564bed50d7d8: key=de60d107-5179-47fd-94e1-9abbb1cf6ccf use=32 exp=59997 \
-gpc0=692151 conn_cur=32 gpt0=7 http_req_rate(10000)=1308 \
-gpc0_rate(1000)=3 gpc1=13975
+conn_cur=32 http_req_rate(10000)=1308 gpt0=1 \
+gpc0=692151 gpc1=13975 gpc2=7 gpc3=44 gpc10=8
 0x564bed5176e8: key=- use=0 exp=59482 gpc0=0 conn_cur=0 \
 http_req_rate(10000)=49 gpc0_rate(1000)=0 gpc1=1
 

@@ -39,7 +39,7 @@ def test_connection_is_counted_before_it_is_refused():
     ] == [
         f"{what} {condition}"
         for condition in over
-        for what in ("sc-inc-gpc0(2)", "reject")
+        for what in ("sc-inc-gpc0(2)", "sc-set-gpt0(2) 1", "reject")
     ]
 
 

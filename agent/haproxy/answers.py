@@ -1,0 +1,92 @@
+"""What haproxy answers itself: each answer says why, and so does the log.
+
+The reason is the body, and a header, which the other haproxy and the log
+take it from. A body of Nova's stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REASON = "X-OVN-Metadata-Reason"
+NO_ANSWER_FROM_NOVA = "No Nova metadata API answers."
+# haproxy's own pages name the status only. What it can't parse gets one of
+# those: they are fixed in its program.
+_OWN = {
+    400: "haproxy can't process this request.",
+    408: "The request did not arrive in time.",
+    500: "haproxy can't process this request, or its answer.",
+}
+NETWORK = {
+    **_OWN,
+    502: "The gateway of this host gave no complete answer.",
+    503: "The gateway of this host does not answer.",
+    504: "Nova, or the gateway of this host, did not answer in time.",
+}
+GATEWAY = {
+    **_OWN,
+    502: "Nova gave no complete answer.",
+    503: NO_ANSWER_FROM_NOVA,
+    504: "Nova did not answer in time.",
+}
+_RETRY_AFTER_S = 1
+# Leave out the rules that are about errors only.
+GOOD = "http-response allow if { status lt 400 }"
+# After an answer of Nova's; the last one that fits counts.
+_NOVAS = (
+    ("if { status ge 400 }", "Nova answered with an error."),
+    ("if { status 403 }", "Nova refused the signature."),
+    ("if { status 404 }", "Nova has nothing at this path for this instance."),
+)
+
+
+def text(status: int, reason: str, *, retry_after_s: int = 0) -> str:
+    """Return the arguments of a rule that answers with STATUS and REASON."""
+    retry = f" hdr Retry-After {retry_after_s}" if retry_after_s else ""
+    return (
+        f'status {status} content-type text/plain string "{reason}\\n" '
+        f'hdr {REASON} "{reason}"{retry}'
+    )
+
+
+def refuse(
+    status: int, reason: str, condition: str, *, retry_after_s: int = 0
+) -> str:
+    """Return the rule that answers with STATUS where CONDITION is so."""
+    answer = text(status, reason, retry_after_s=retry_after_s)
+    return f"http-request return {answer} {condition}"
+
+
+def pages(reasons: Mapping[int, str]) -> list[str]:
+    """Return the lines that replace haproxy's pages for errors."""
+    return [
+        "http-error "
+        + text(
+            status,
+            reason,
+            retry_after_s=_RETRY_AFTER_S if status == 503 else 0,
+        )
+        for status, reason in reasons.items()
+    ]
+
+
+def rules() -> list[str]:
+    """Return the rule that keeps the reason for the log, as txn.why."""
+    return [
+        f"http-after-response set-var(txn.why) res.fhdr({REASON}) "
+        "if { status ge 400 }"
+    ]
+
+
+def nova_rules() -> list[str]:
+    """Return the gateway's rules that give a reason to Nova's errors.
+
+    What comes behind them is about errors only.
+    """
+    return [
+        GOOD,
+        *(
+            f'http-response set-header {REASON} "{reason}" {condition}'
+            for condition, reason in _NOVAS
+        ),
+    ]

@@ -1,0 +1,45 @@
+"""A request's id: in the answer, in both haproxies' logs, and at Nova.
+
+The network's haproxy makes it, whatever an instance sends. The gateway takes
+it as it comes, and makes one only for a client of its socket that sends none.
+The same with "traceparent" (W3C), which has the same digits as the id; the
+gateway makes it, since only Nova reads it.
+"""
+
+from __future__ import annotations
+
+HEADER = "X-OpenStack-Request-ID"
+TRACE = "traceparent"
+_NEW = "req-%[uuid()]"
+_LENGTH = 40  # of "req-" and a uuid
+
+
+def network_rules() -> list[str]:
+    """Return the rules of a network's haproxy, after X- was removed."""
+    return [
+        f"unique-id-format {_NEW}",
+        f"http-request set-header {HEADER} %[unique-id]",
+        f"http-after-response set-header {HEADER} %[unique-id]",
+    ]
+
+
+def gateway_rules() -> list[str]:
+    """Return the gateway's rules; they come before all that answer.
+
+    They set the variable txn.id.
+    """
+    return [
+        f"http-request set-header {HEADER} {_NEW} "
+        f"unless {{ req.fhdr({HEADER}) -m len {_LENGTH} }}",
+        f"http-request set-var(txn.id) req.fhdr({HEADER})",
+    ]
+
+
+def trace_rules() -> list[str]:
+    """Return the gateway's rule for requests that it passes on."""
+    digits = [f"%[var(txn.id),field({number},-)]" for number in range(2, 7)]
+    trace = f"00-{''.join(digits)}-{digits[4]}{digits[1]}-01"
+    return [
+        f"http-request set-header {TRACE} {trace} "
+        f"unless {{ req.fhdr({TRACE}) -m found }}"
+    ]
