@@ -98,6 +98,8 @@ packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of h
 
 functional: packages venv peer guest ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
+	@tests/sandbox/install-packages "$(SUDO)" \
+	    $$(apt-cache search --names-only '^sos(report)?$$' | sed 's/ .*//;q')
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
 	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)

@@ -1,4 +1,7 @@
-"""Import every module below $PYTHONPATH, as %pyproject_check_import does."""
+"""Import each of our modules in $PYTHONPATH, as Fedora's macro does.
+
+The macro is %pyproject_check_import.
+"""
 
 import importlib
 import os
@@ -6,7 +9,7 @@ import sys
 from pathlib import Path
 
 root = Path(os.environ["PYTHONPATH"])
-for path in sorted(root.rglob("*.py")):
+for path in sorted(root.glob("ovn_metadata/**/*.py")):
     name = ".".join(path.relative_to(root).with_suffix("").parts)
     if not name.endswith("__main__"):
         module = importlib.import_module(name.removesuffix(".__init__"))

@@ -171,6 +171,12 @@ def test_the_fleet_does_without_the_agents_package(debs):
     assert AGENT not in fields
 
 
+def test_sos_finds_the_plugin(debs):
+    folder = "/usr/lib/python3/dist-packages/sos/report/plugins"
+    name = f"{folder}/ovn_metadata_agent.py"
+    assert contents(debs[FLEET])[name] == "-rw-r--r--"
+
+
 def test_dependencies_are_those_of_setup(debs):
     """Of each of Python's, the package that Debian 12 has it in."""
     setup = (ROOT / "setup.py").read_text()
@@ -241,6 +247,10 @@ def complete(tree: Path, *words: str) -> set[str]:
         ((AGENT, "--config-"), {"--config-dir", "--config-file"}),
         ((FLEET, "--c"), {"--check", "--config-file"}),
         (("agent-status", "--js"), {"--json"}),
+        (("agent-status", "du"), {"dump"}),
+        (("agent-status", "--json", "wh"), {"why"}),
+        (("agent-status", "dump", "/etc/debi"), set()),
+        (("agent-status", "dump", "/etc/cron.dai"), {"/etc/cron.daily"}),
         (("ovn-metadata-cleanup", "--dry"), {"--dry-run"}),
         (("ovn-metadata-cleanup", "--config-f"), {"--config-file"}),
         ((AGENT, "--config-file", "/etc/host.co"), {"/etc/host.conf"}),
