@@ -88,6 +88,16 @@ def why(network: Network) -> str:
     return str(status()["networks"][network.id]["spare"])
 
 
+def wait_spare(network: Network) -> None:
+    """Wait until NETWORK is reported as requested; its host may be earlier."""
+    wait_for(
+        lambda: status()["networks"].get(network.id, {}).get("spare")
+        == "requested",
+        timeout_s=10,
+        what="a report of the network",
+    )
+
+
 def namespace(network: Network) -> int:
     """Return the inode of NETWORK's namespace: a new one has another."""
     return (NETNS_FOLDER / network.namespace).stat().st_ino
@@ -104,7 +114,7 @@ def test_it_is_served_though_the_agent_stands_still_since_before(
     port = box.neutron.create_port(network)
     wait_host(box, network, port)
     assert requested(box, port) == (here(box), [])
-    assert why(network) == "requested"
+    wait_spare(network)
     assert "(requested)" in box.agent.status().stdout
     before = namespace(network), haproxies(box, network.id)
     with stopped(box):
@@ -178,7 +188,7 @@ def test_a_port_that_is_bound_elsewhere_and_requested_here_is_ready(
     with frozen(box, "ovn-controller"):
         box.neutron.update_port(port, host=True)
         wait_host(box, network, port)
-        assert why(network) == "requested"
+        wait_spare(network)
         bind(box, port, chassis=here(box))
         wait_for(lambda: not why(network), timeout_s=10, what="a bound port")
         bind(box, port, chassis=foreign)  # not plugged: it is not held

@@ -254,13 +254,13 @@ def bad_server(site: Site, kind: str) -> Iterator[str]:
             stack.enter_context(running(site.server(stranger)))
             yield verify + named
         elif kind == "expired":
-            old = site.good.issue("old", days=-1)
+            old = site.good.issue("old", expired=True)
             stack.enter_context(running(site.server(old)))
             yield f"{verify}certificate has expired{named}"
         elif kind.startswith("ours is"):
             stack.callback(site.put_right)
             stranger = site.other.issue("stranger")
-            old = site.good.issue("old", days=-1)
+            old = site.good.issue("old", expired=True)
             site.use(old if kind.endswith("expired") else stranger)
             stack.enter_context(running(site.server()))
             yield refuses + r"\w+_(EXPIRED|UNKNOWN_CA)"

@@ -17,6 +17,20 @@ _NEW = (
     *("openssl", "req", "-newkey", "ec", "-nodes", "-batch"),
     *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
 )
+_CONFIG = """\
+[ca]
+default_ca = sandbox
+[sandbox]
+database = {folder}/index.txt
+new_certs_dir = {folder}
+rand_serial = yes
+default_md = sha256
+default_days = 2
+policy = any
+[any]
+commonName = supplied
+"""
+_PAST, _LATER = "20200101000000Z", "20200102000000Z"
 
 
 class Identity(NamedTuple):
@@ -40,8 +54,8 @@ class Authority:
         )
         self.certificate.chmod(0o644)
 
-    def issue(self, name: str, *, days: int = 2) -> Identity:
-        """Return a new identity NAME; with negative DAYS one of the past."""
+    def issue(self, name: str, *, expired: bool = False) -> Identity:
+        """Return a new identity NAME, or one that has EXPIRED."""
         made = Identity(
             self._folder / f"{name}.key", self._folder / f"{name}.pem"
         )
@@ -50,11 +64,16 @@ class Authority:
             *(*_NEW, "-subj", f"/CN={name}"),
             *("-keyout", f"{made.key}", "-out", f"{request}"),
         )
+        # `openssl x509` takes no date in 3.0, and no negative days since 3.4.
+        (self._folder / "index.txt").write_text("")
+        config = self._folder / "ca.conf"
+        config.write_text(_CONFIG.format(folder=self._folder))
+        dates = ("-startdate", _PAST, "-enddate", _LATER) if expired else ()
         run(
-            *("openssl", "x509", "-req", "-days", f"{days}"),
-            *("-CA", f"{self.certificate}", "-CAkey", f"{self._key}"),
-            *("-CAcreateserial", "-in", f"{request}"),
-            *("-out", f"{made.certificate}"),
+            *("openssl", "ca", "-batch", "-notext"),
+            *("-config", f"{config}", "-cert", f"{self.certificate}"),
+            *("-keyfile", f"{self._key}", "-in", f"{request}"),
+            *("-out", f"{made.certificate}", *dates),
         )
         os.chown(made.key, 0, host.ids(host.SERVICE_USER)[1])
         made.key.chmod(0o640)
