@@ -91,8 +91,10 @@ def why(network: Network) -> str:
 def wait_spare(network: Network) -> None:
     """Wait until NETWORK is reported as requested; its host may be earlier."""
     wait_for(
-        lambda: status()["networks"].get(network.id, {}).get("spare")
-        == "requested",
+        lambda: (
+            status()["networks"].get(network.id, {}).get("spare")
+            == "requested"
+        ),
         timeout_s=10,
         what="a report of the network",
     )
