@@ -70,6 +70,8 @@ class Haproxies:
         self.fleet = fleet
         # network -> its digest, and the version of its configuration
         self._known: dict[str, tuple[str, _Version]] = {}
+        # The version that was found to have the text that was rendered.
+        self._written: dict[str, _Version] = {}
         # When the gateway was replaced, if it has not answered since.
         self._replaced = -math.inf
         # Digests of configurations that haproxy has accepted.
@@ -108,11 +110,12 @@ class Haproxies:
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self._privileged.make_folders(network)
         before = self._known.get(network)
-        changes = self._ensure_files(network, rendered, rights)
+        changes, version = self._ensure_files(network, rendered, rights)
         program = self._privileged.ensure_program(network)
         is_changed = "configuration" in changes
         if before is not None:
-            is_changed = before[1] != self._version(network)
+            is_changed = before[1] != version
+        self._written[network] = version
         if is_changed and self._running(network) == rendered.digest:
             # It may have read a configuration that somebody edited, with this
             # digest still in it.
@@ -135,7 +138,7 @@ class Haproxies:
         changes = self._ensure_program(network, rendered.digest, program)
         if network == names.GATEWAY:
             self._replaced = -math.inf
-        self._known[network] = rendered.digest, self._version(network)
+        self._known[network] = rendered.digest, self._written[network]
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
         if network != names.GATEWAY:  # `Gateway` publishes its socket first
@@ -239,19 +242,31 @@ class Haproxies:
         network: str,
         rendered: Rendered,
         rights: Rights | None,
-    ) -> list[str]:
+    ) -> tuple[list[str], _Version]:
+        """Return what changed, and the version of the configuration.
+
+        Another process may edit it at any moment. So it is compared with
+        RENDERED once more after its version was read.
+        """
         places = self.places
         changes = []
         if rights is not None and self.maps.write(network, rights):
             changes.append("map file")
-        if files.write_checked(
-            places.config(network),
-            rendered.text,
-            check=lambda path: self._check(network, rendered, path),
-        ):
+
+        def write() -> bool:
+            return files.write_checked(
+                places.config(network),
+                rendered.text,
+                check=lambda path: self._check(network, rendered, path),
+            )
+
+        if write():
             changes.append("configuration")
+        version = self._version(network)
+        while write():
+            version = self._version(network)
         files.link(places.pid_link(network), places.pid(network))
-        return changes
+        return changes, version
 
     def _check(self, network: str, rendered: Rendered, path: Path) -> None:
         """Let haproxy check PATH, unless it has accepted the same text before.
@@ -305,6 +320,7 @@ class Haproxies:
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; return whether there were any."""
         self._known.pop(network, None)
+        self._written.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))

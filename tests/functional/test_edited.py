@@ -90,3 +90,24 @@ def wait_wrong(
             wait_for(is_wrong, timeout_s=3, what="the edited file's effect")
             return
     raise AssertionError("it is as before")
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_it_is_edited_again_while_it_is_mended(module_box, instance, kind):
+    """After the file was written, and before haproxy has read it."""
+    key = kind if kind == "gateway" else instance.port.network.id
+    config = host.config_of(key)
+    text = config.read_text()
+    edited = text.replace(*EDITS[kind])
+    (supervisord,) = module_box.agent.processes("supervisord")
+    send_signal(supervisord.pid, signal.SIGSTOP)
+    try:
+        config.write_text(edited)
+        wait_for(
+            lambda: config.read_text() == text, timeout_s=20, what="the file"
+        )
+        config.write_text(edited)
+    finally:
+        send_signal(supervisord.pid, signal.SIGCONT)
+    wait_for(lambda: config.read_text() == text, timeout_s=30, what="again")
+    wait_served(instance, timeout_s=30)
