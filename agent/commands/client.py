@@ -17,6 +17,7 @@ from ..errors import AgentError
 
 DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
 _TIMEOUT_S = 5.0
+_MAX_SHOWN = 1000  # characters
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
 
 OK = 0
@@ -33,10 +34,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with a code that means no state of the agent."""
-        line = " ".join(message.split())
+        line = printable(message)
         self.exit(
             USAGE, f"{self.prog}: {line}; see --help\n{self.format_usage()}"
         )
+
+
+def printable(text: str) -> str:
+    """Return TEXT on one line that no terminal obeys, cut if it is long.
+
+    An argument may have anything in it, and may not be UTF-8.
+    """
+    line = " ".join(text[:_MAX_SHOWN].split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return f"{line}..." if len(text) > _MAX_SHOWN else line
 
 
 def source_options() -> Parser:
@@ -88,7 +99,7 @@ def ask(
     """
     answer = _ask(path, question, timeout_s)
     if not isinstance(answer, dict) or "ready" not in answer:
-        raise ValueError(f"{path} is not the agent's socket")
+        raise ValueError(f"{printable(str(path))} is not the agent's socket")
     return answer
 
 
@@ -102,7 +113,7 @@ def ask_handler(
     """
     answer = _ask(path, question, timeout_s)
     if not isinstance(answer, dict):
-        raise ValueError(f"{path} is not the agent's socket")
+        raise ValueError(f"{printable(str(path))} is not the agent's socket")
     if isinstance(answer.get("error"), str):
         raise ValueError(answer["error"])
     if "ready" in answer:
@@ -118,7 +129,7 @@ def _ask(
         try:
             unixsocket.connect(connection, path)
         except OSError as error:
-            why = f"{path}: {error.strerror or error}"
+            why = f"{printable(str(path))}: {error.strerror or error}"
             if isinstance(error, PermissionError):
                 why += "; only root and the agent's group may ask: use sudo"
             raise OSError(why) from None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.masking import masker
-from .client import NO_ANSWER, OK, Parser
+from .client import NO_ANSWER, OK, Parser, printable
 from .dump_parts import Parts, parts
 
 PROGRAM = "agent-status dump"
@@ -37,15 +37,18 @@ def run(source: argparse.Namespace, argv: list[str]) -> int:
     SOURCE has the options that find the agent's socket and configuration.
     """
     parser = Parser(prog=PROGRAM, description="Make an archive for support.")
-    parser.add_argument("dir", metavar="DIR", type=Path, help="its folder")
-    folder = parser.parse_args(argv).dir
+    parser.add_argument("dir", metavar="DIR", help="its folder")
+    name = parser.parse_args(argv).dir
+    if not name:
+        parser.error("DIR is empty")
+    folder = Path(name)
     try:
         file, missing = _make(folder, source)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if isinstance(error, NotADirectoryError):
             reason = "is no folder; a link to one is not followed"
-        print(f"{PROGRAM}: {str(folder)!r:.200}: {reason}", file=sys.stderr)
+        print(f"{PROGRAM}: {printable(name)}: {reason}", file=sys.stderr)
         return NO_ANSWER
     print(file)
     if missing:

@@ -25,6 +25,7 @@ from .client import (
     Parser,
     ask,
     find_socket,
+    printable,
     source_options,
 )
 
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         path, closed = find_socket(arguments)
     except AgentError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return NO_ANSWER
     if command is not None:
         return command(path, rest[1:])
