@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
-from ovn_metadata.agent.haproxy import inside
+from ovn_metadata.agent.core.codes import DOCS
+from ovn_metadata.agent.haproxy import answers, inside
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import (
     NovaServer,
@@ -405,3 +407,20 @@ def test_without_a_rate_limit_nothing_is_counted():
     tables = [line for line in lines if line.startswith("stick-table")]
     assert len(tables) == 3  # what instances and strangers hold
     assert not [line for line in lines if " return status 429 " in line]
+
+
+def test_each_reason_is_in_the_documents():
+    """An operator searches for the words that an instance was answered."""
+    text = (Path(__file__).parents[4] / DOCS).read_text()
+    limit = RateLimit(
+        enabled=True,
+        base_window_s=10,
+        base_requests=50,
+        burst_window_s=1,
+        burst_requests=5,
+        ip_versions=(4, 6),
+    )
+    for rendered in (network(limit=limit), gateway()):
+        reasons = re.findall(rf'{answers.REASON} "([^"]+)"', rendered.text)
+        assert len({*reasons}) > 5
+        assert not [each for each in {*reasons} if f"`{each}`" not in text]
