@@ -73,7 +73,7 @@ check: venv ## format, lint, types, layers
 	@cd /tmp && $(VENV)/bin/lint-imports --no-logo \
 	    --config $(CURDIR)/pyproject.toml
 
-options: venv ## the sample, and the options and codes in docs/, from the code
+options: venv ## the sample, and the options, metrics and codes in docs/, from the code
 	@$(VENV)/bin/python packaging/option_pages.py
 	@$(VENV)/bin/python packaging/code_pages.py
 

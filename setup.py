@@ -14,6 +14,7 @@ REQUIREMENTS = [
     "oslo.privsep>=3.0.1",
     "oslo.rootwrap>=6.3.1",
     "ovsdbapp>=2.1.0",
+    "prometheus-client>=0.16.0",
     "psutil>=5.9.4",
     "pyroute2>=0.7.2",
     "supervisor>=4.2.5",

@@ -9,6 +9,8 @@ import time
 from ..privsep import context, names
 from .databases import Databases
 from .errors import AgentError
+from .exported import make_exporter
+from .haproxy.counters import Counted
 from .monitor.ovn_watch import OvnWatch
 from .monitor.poller import Poller
 from .monitor.progress import Progress
@@ -69,7 +71,7 @@ class Service:
         site = self._site
         watch = Watch(
             site.status,
-            read=site.haproxies.counted,
+            read=self._counted,
             read_nova=site.haproxies.nova_counted,
             nova_answers=lambda: site.haproxies.nova_answers(
                 site.settings().proxy_socket
@@ -80,7 +82,18 @@ class Service:
             ),
         )
         daemons = site.privileged.daemons
-        return [watch, OvnWatch(site.status, self._databases.rows, daemons)]
+        return [
+            watch,
+            OvnWatch(site.status, self._databases.rows, daemons),
+            make_exporter(
+                site, self._queues, self._snapshots, self._databases
+            ),
+        ]
+
+    def _counted(self, network: str) -> Counted:
+        counted = self._site.haproxies.counted(network)
+        self._site.meter.counted(network, counted)
+        return counted
 
     def stop(self) -> None:
         """Make `run` return soon."""
@@ -128,6 +141,7 @@ class Service:
             self._status,
             reconciler=Reconciler(self._site, self._snapshots, vswitch_db),
             gateway=Gateway(self._site, self._nova_addresses),
+            meter=self._site.meter,
         )
         workers.start(self._site.settings().reconcile_workers)
         # A transaction waits for its turn, and then for its result.

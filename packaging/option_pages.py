@@ -1,7 +1,8 @@
-"""Write the sample configuration and the page of all options.
+"""Write the sample configuration, and the pages of options and metrics.
 
-Both are made of agent/config/settings.py, where every option is declared
-once. `make options` runs this; a unit test fails while a file is stale.
+They are made of agent/config/settings.py and agent/metrics/catalog.py, where
+each is declared once. `make options` runs this; a unit test fails while a
+file is stale.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from pathlib import Path
 
 from ovn_metadata.agent.config import settings
 from ovn_metadata.agent.config.settings import IGNORED, Option, all_options
+from ovn_metadata.agent.metrics.catalog import KINDS, PREFIX
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "etc/ovn-metadata-agent/agent.conf.sample"
 PAGE = ROOT / "docs/reference/options.md"
+METRICS = ROOT / "docs/reference/metrics.md"
+# Around the table in that page; the rest is written by hand.
+MARKS = "<!-- table -->\n", "<!-- end -->\n"
 WIDTH = 79
 
 HEAD = """\
@@ -178,13 +183,31 @@ def render_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def render_metrics() -> str:
+    """Return the text of the metrics' page, its table written again."""
+    before, _, rest = METRICS.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    lines = [_row("metric", "type", "labels", "what it is")]
+    lines += [_row(*["---"] * 4)]
+    for kind in KINDS.values():
+        labels = ", ".join(f"`{label}`" for label in kind.labels)
+        name = f"`{PREFIX}{kind.name}`"
+        lines += [_row(name, kind.type, labels, kind.help)]
+    table = "\n".join(lines) + "\n"
+    return f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}"
+
+
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
 
 def pages() -> Iterable[tuple[Path, str]]:
     """Return the files, each with its text."""
-    return (SAMPLE, render_sample()), (PAGE, render_page())
+    return (
+        (SAMPLE, render_sample()),
+        (PAGE, render_page()),
+        (METRICS, render_metrics()),
+    )
 
 
 if __name__ == "__main__":

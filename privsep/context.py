@@ -14,6 +14,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -46,6 +47,9 @@ CAPABILITIES = (
     capabilities.CAP_SYS_ADMIN,  # create, enter and mount namespaces
     capabilities.CAP_CHOWN,  # give folders to the agent and a haproxy
 )
+
+# Each gets how many seconds a call took, and whether it failed.
+observers: list[Callable[[float, bool], None]] = []
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -191,15 +195,8 @@ def entrypoint(
         @functools.wraps(func)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if default.client_mode:
-                _start_daemon()
-                try:
+                with _calling():
                     return remote(*args, **kwargs)
-                except comm.PrivsepTimeout:  # has no text
-                    raise DaemonError(_HANGS) from None
-                except OSError as error:
-                    if error.errno is None and _EOF in str(error):
-                        raise DaemonError(_ENDED) from None
-                    raise
             with contextlib.ExitStack() as stack:
                 stack.enter_context(_serving())
                 if subject is not None:
@@ -213,6 +210,25 @@ def entrypoint(
         return call
 
     return decorate
+
+
+@contextlib.contextmanager
+def _calling() -> Iterator[None]:
+    """Prepare the call to the daemon inside, and note how it went."""
+    began, failed = time.monotonic(), True
+    try:
+        _start_daemon()
+        yield
+        failed = False
+    except comm.PrivsepTimeout:  # has no text
+        raise DaemonError(_HANGS) from None
+    except OSError as error:
+        if error.errno is None and _EOF in str(error):
+            raise DaemonError(_ENDED) from None
+        raise
+    finally:
+        for observe in observers:
+            observe(time.monotonic() - began, failed)
 
 
 def _start_daemon() -> None:

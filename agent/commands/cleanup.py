@@ -22,6 +22,7 @@ from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
 from ..haproxy import stale_files
+from ..metrics import kept
 from ..model import VswitchSnapshot
 from ..ovsdb import connect, registration, vswitch
 from ..ovsdb.heartbeat import BRIDGE_KEY
@@ -201,13 +202,19 @@ class Cleanup:
         """Return the files and folders of no network; add to LEFT the rest."""
         places, public = self._places, self._settings.proxy_socket
         tmp = public.with_name(f".{public.name}.tmp")
+        settings = self._settings
+        sockets = [settings.status_socket]
+        sockets += filter(None, [settings.metrics_socket])
         found: dict[str, Callable[[], object]] = {
             f"file {path}": path.unlink
-            for path in (public, tmp, self._settings.status_socket)
+            for path in (public, tmp, *sockets)
             # Neutron's agent makes a socket where ours is a link.
             if places.is_link_of_ours(path)
             or (path.is_socket() and not path.is_symlink())
         }
+        counters = settings.state_path / kept.NAME
+        if counters.is_file():
+            found[f"file {counters}"] = counters.unlink
         top = places.old_folder
         others = [
             path

@@ -348,6 +348,20 @@ class Settings:
         restart=True,
     )
     """The socket from which agent-status reads the agent's status."""
+    metrics_socket: Path | None = _own(
+        "metrics_socket",
+        values.MAYBE_SOCKET,
+        "$state_path/ovn-metadata-agent-metrics.sock",
+        restart=True,
+    )
+    """The socket on which Prometheus gets the metrics: GET /metrics. The
+    agent's group may connect to it. Empty: there is none."""
+    metrics_address: tuple[str, int] | None = _own(
+        "metrics_address", values.MAYBE_LISTENER, restart=True
+    )
+    """An address and a port of this host on which Prometheus gets the metrics
+    too, like 192.0.2.7:9755. Everybody who can connect there can read them;
+    there is no TLS and no password. Empty: there is none."""
     reconcile_workers: int = _own(
         "reconcile_workers", values.whole(1, 256), "4", restart=True
     )

@@ -201,6 +201,13 @@ def _host_port(text: str) -> tuple[str, int | None]:
     return host, PORT.parse(port) if colon else None
 
 
+def _listener(text: str) -> tuple[str, int]:
+    host, port = _host_port(text.strip())
+    if port is None or not is_address(host):
+        raise ValueError
+    return host, port
+
+
 def _ipv6(text: str) -> str:
     address = ipaddress.IPv6Address(text)
     if address.scope_id is not None:
@@ -233,6 +240,8 @@ USER = Value(_user, "a user of this host, by name or number; or empty")
 GROUP = Value(_group, "a group of this host, by name, or a number; or empty")
 REMOTE = Value(_remote, "tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH")
 REMOTES = _several(_remote, REMOTE.allowed)
+MAYBE_SOCKET = optional(SOCKET)
+MAYBE_LISTENER = optional(Value(_listener, "ADDRESS:PORT or [IPv6]:PORT"))
 IP_VERSIONS = Value(_ip_versions, "4, 6 or 4,6")
 HOSTS = _several(
     _host_port,

@@ -304,6 +304,13 @@ _KINDS = (
         behind=("OVNMD-401",),
     ),
     Kind(
+        "OVNMD-408",
+        "the metrics can't be read, or their counters not kept",
+        "free the path or the port that the reason names; the agent tries "
+        "again by itself",
+        cuts_service=False,
+    ),
+    Kind(
         "OVNMD-501",
         "Nova's metadata API does not answer",
         "start it, or correct nova_metadata_host and nova_metadata_port; "

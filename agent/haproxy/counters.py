@@ -22,6 +22,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
 _COUNT = re.compile(r" (gpc[012])=(\d{1,10})\b")
 _NOTHING = (0, 0, 0)
+_INFO = re.compile(r"^(Version|Pid|Start_time_sec): ([\w.~+-]{1,40})$", re.M)
+_PROCESS = ("Pid", "Start_time_sec")
+_CLASSES = (("2xx",), ("3xx",), ("4xx",), ("5xx",), ("1xx", "other"))
 LIMITED = "rate_limited_requests"
 
 _NOVA_BACKENDS = ("nova", "nova-alone")
@@ -57,6 +60,13 @@ class Counted:
         default_factory=dict
     )
     connections: int = 0  # the most that it takes; 0: unknown
+    process: str = ""  # one that counts from 0 has another
+    version: str = ""
+    # Of a network's: answers by class (2xx, 3xx, 4xx, 5xx, other), those of
+    # them that were "not yet", and the mean time of the last ones.
+    answers: tuple[int, ...] = (0,) * 5
+    not_yet: int = 0
+    response_ms: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,7 +139,10 @@ def command(*, is_gateway: bool) -> str:
     table = limits.INSTANCES if is_gateway else limits.SOURCES
     used = ("gpc0", "gpc1") if is_gateway else ("gpt0",)
     shows = [f"show table {table} data.{name} gt 0" for name in used]
-    return "; ".join([*shows, "show stat metadata 1 -1", "show info"])
+    stats = ["show stat metadata 1 -1"]
+    if not is_gateway:
+        stats += [f"show stat {name} 2 -1" for name in ("gateway", "hold")]
+    return "; ".join([*shows, *stats, "show info"])
 
 
 def parse(answer: str) -> Counted:
@@ -141,13 +154,24 @@ def parse(answer: str) -> Counted:
             sources[match[1]] = tuple(
                 counts.get(name, 0) for name in ("gpc0", "gpc1", "gpc2")
             )
-    frontends = [
-        row for row in _stat_rows(answer) if row.get("svname") == "FRONTEND"
-    ]
+    rows = {row["pxname"]: row for row in _stat_rows(answer)}
+    front, hold = rows.get("metadata", {}), rows.get("hold", {})
+    if front.get("svname") != "FRONTEND":
+        front = {}
+    info = dict(_INFO.findall(answer))
     return Counted(
-        connections=sum(_number(row, "slim") for row in frontends),
-        incomplete=sum(_number(row, "ereq") for row in frontends),
+        connections=_number(front, "slim"),
+        incomplete=_number(front, "ereq"),
         sources=sources,
+        process=" ".join(info[name] for name in _PROCESS if name in info),
+        version=info.get("Version", ""),
+        answers=tuple(
+            sum(_number(front, f"hrsp_{kind}") for kind in kinds)
+            for kinds in _CLASSES
+        ),
+        # What can't be held is refused ("dreq").
+        not_yet=_number(hold, "hrsp_5xx") + _number(front, "dreq"),
+        response_ms=_number(rows.get("gateway", {}), "ttime"),
     )
 
 

@@ -118,6 +118,8 @@ class Heartbeat:
         self._agent_down_time_s = agent_down_time_s
         self._changed = threading.Event()
         self._stop = threading.Event()
+        # When the keys were last up to date, in Unix time.
+        self.written_at: float | None = None
         self._is_first = True
         self._sibling = "", math.inf  # see `behind_since`
 
@@ -199,15 +201,15 @@ class Heartbeat:
         missing = self._missing(present)
         gone = self._sibling_keys(present)
         ours = "Chassis_Private", row
-        if not missing and not gone:
-            return
-        with self._southbound.transaction(check_error=True) as txn:
-            if missing:
-                pair = "external_ids", missing
-                txn.add(self._southbound.db_set(*ours, pair))
-            if gone:
-                remove = self._southbound.db_remove
-                txn.add(remove(*ours, "external_ids", *gone))
+        if missing or gone:
+            with self._southbound.transaction(check_error=True) as txn:
+                if missing:
+                    pair = "external_ids", missing
+                    txn.add(self._southbound.db_set(*ours, pair))
+                if gone:
+                    remove = self._southbound.db_remove
+                    txn.add(remove(*ours, "external_ids", *gone))
+        self.written_at = time.time()
 
     def _sibling_keys(self, present: Mapping[str, str]) -> list[str]:
         """Return the keys in PRESENT of a sibling that has long been dead."""

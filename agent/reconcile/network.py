@@ -46,6 +46,7 @@ class Reconciler:
         self._privileged = site.privileged
         self._haproxies = site.haproxies
         self._status = site.status
+        self._meter = site.meter
         self._has_ipv6 = site.has_ipv6
         self._snapshots = snapshots
         self._vswitch_db = vswitch_db
@@ -231,8 +232,13 @@ class Reconciler:
         )
         for conflict in new_conflicts:
             LOG.warning("network=%s left out: %s", network, conflict)
+        if "program" in changes:
+            waited_s = self._snapshots.with_waiting()[1].get(network)
+            if waited_s is not None:  # else nobody waits for it
+                self._meter.observe("provision_duration_seconds", waited_s)
         if changes and not is_explained:
             self._status.repaired(network)
+            self._meter.add("repairs_total")
             broken = ", ".join(found(changes))
             LOG.warning("network=%s found: %s; set up again", network, broken)
         elif changes:

@@ -36,6 +36,7 @@ class Repairs:
 
     def _check_fleet(self) -> None:
         programs = self._site.privileged.list_programs()
+        self._site.meter.saw(programs)
         # A restarted gateway has a new socket, which must be published.
         gateway_pid = programs.get(names.GATEWAY, {}).get("pid")
         if gateway_pid != self._gateway_pid:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from ..config.settings import Settings
+from ..metrics.meter import Meter
 from ..monitor.status import Status
 from .haproxies import Haproxies
 from .privileged import Privileged
@@ -20,3 +21,4 @@ class Site:
     haproxies: Haproxies
     status: Status
     has_ipv6: bool  # in the kernel
+    meter: Meter = dataclasses.field(default_factory=Meter)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from ...privsep import names
 from ...privsep.errors import FleetError, sentence
+from ..metrics.meter import Meter
 from ..monitor.status import Status
 from .gateway import Gateway
 from .network import Reconciler
@@ -38,12 +40,14 @@ class Workers:
         *,
         reconciler: Reconciler,
         gateway: Gateway,
+        meter: Meter,
     ) -> None:
         self._queues = queues
         self._snapshots = snapshots
         self._status = status
         self._reconciler = reconciler
         self._gateway = gateway
+        self._meter = meter
         self._threads: list[threading.Thread] = []
         self._all_queued = False
 
@@ -85,7 +89,10 @@ class Workers:
     def _work(self) -> None:
         queue = self._queues.reconcile
         while (key := queue.get()) is not None:
+            began = time.monotonic()
             error = self._reconcile(key)
+            seconds = time.monotonic() - began
+            self._meter.observe("reconcile_duration_seconds", seconds)
             LOG.debug("reconciled network=%s", key)
             # Note it before `done`. After that another worker may take the
             # key and succeed, and this failure would hide it.

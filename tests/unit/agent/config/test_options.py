@@ -93,6 +93,8 @@ DEFAULTS = Settings(
     ),
     spare_networks=SpareNetworks(limit=64, keep_s=120),
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),
+    metrics_socket=Path("/var/lib/neutron/ovn-metadata-agent-metrics.sock"),
+    metrics_address=None,
     reconcile_workers=4,
     resync_interval_s=60,
     resolve_interval_s=30,
@@ -157,6 +159,9 @@ def test_file_of_neutrons_agent_is_understood(load: Load):
         proxy_socket=Path("/var/lib/neutron/kolla/metadata_proxy"),
         pids_path=Path("/var/lib/neutron/kolla/external/pids"),
         status_socket=Path("/var/lib/neutron/kolla/ovn-metadata-agent.sock"),
+        metrics_socket=Path(
+            "/var/lib/neutron/kolla/ovn-metadata-agent-metrics.sock"
+        ),
         nova=dataclasses.replace(DEFAULTS.nova, hosts=(("192.0.2.1", None),)),
         shared_secret=SECRET,
         workers=2,
@@ -221,6 +226,8 @@ burst_window_duration = 11
 burst_query_rate_limit = 12
 [ovn_metadata_agent]
 status_socket = /run/s.sock
+metrics_socket = /run/m.sock
+metrics_address = [::1]:9755
 reconcile_workers = 13
 instance_connections = 14
 instance_uploads = 15
@@ -269,6 +276,8 @@ def test_every_option_arrives_in_its_field(load: Load, pem: Path):
         fair_share=FairShare(14, 15, 16, 17, 18),
         spare_networks=SpareNetworks(21, 22),
         status_socket=Path("/run/s.sock"),
+        metrics_socket=Path("/run/m.sock"),
+        metrics_address=("::1", 9755),
         reconcile_workers=13,
         resync_interval_s=20,
         resolve_interval_s=19,

@@ -29,6 +29,11 @@ GOOD = [
     (values.FILE, "", None),
     (values.FILE, "/a.pem", Path("/a.pem")),
     (values.SOCKET, "/" + "a" * 106, Path("/" + "a" * 106)),
+    (values.MAYBE_SOCKET, "", None),
+    (values.MAYBE_SOCKET, "/m.sock", Path("/m.sock")),
+    (values.MAYBE_LISTENER, "", None),
+    (values.MAYBE_LISTENER, "127.0.0.1:9755", ("127.0.0.1", 9755)),
+    (values.MAYBE_LISTENER, "[2001:DB8::1]:9755", ("2001:db8::1", 9755)),
     (values.NAME, " compute-1 ", "compute-1"),
     (values.ROOT_HELPER, "sudo", None),
     (values.ROOT_HELPER, "doas", "doas"),
@@ -92,6 +97,15 @@ BAD = {
     values.FOLDER: ["/", "/.", *BAD_PATHS],
     values.STATE_PATH: ["/", *BAD_PATHS, "/" + "a" * 60],
     values.SOCKET: [*BAD_PATHS, "/" + "a" * 107],
+    values.MAYBE_SOCKET: [
+        *(path for path in BAD_PATHS if path),
+        "/" + "a" * 107,
+    ],
+    values.MAYBE_LISTENER: (
+        *("nova:80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", ":9755", "::1"),
+        *("127.0.0.1:65536", "[::1]", "::1:80", "http://127.0.0.1:80", "9755"),
+        *("[fe80::1%eth0]:1", "10.0.0.256:80", "1:2:3"),
+    ),
     values.USER: ("no-such-user", "a\x00b", "-1", "4294967294", "9" * 99),
     values.GROUP: ("no-such-group", "a\x00b", "-1", "4294967295", "9" * 99),
     values.REMOTE: (

@@ -1,0 +1,154 @@
+"""Everything that a scrape shows, as it is at that moment."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import platform
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from typing import Any
+
+from prometheus_client import registry
+from prometheus_client.core import Metric
+
+from ...privsep import names
+from .catalog import HOST_SERIES, KINDS, STATES, metrics
+from .meter import Meter
+
+_ENDPOINTS = 3  # more are not shown: see HOST_SERIES
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server of Nova's metadata API, and how it is doing."""
+
+    name: str  # HOST:PORT
+    up: bool
+    response_s: float | None  # None: unknown
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the rest comes from, besides `Meter`."""
+
+    status: Callable[[], Mapping[str, Any]]  # Status.as_dict
+    wanted: Callable[[], Collection[str]]  # the networks in the rows
+    waiting: Callable[[], Mapping[str, float]]  # WorkQueue.waiting
+    # Name of a metric without labels -> its value; None: unknown.
+    gauges: Mapping[str, Callable[[], float | None]]
+    endpoints: Callable[[], Collection[Endpoint]]
+    memory: Callable[[str], float | None]  # of a network's or the gateway's
+
+
+class Collector(registry.Collector):
+    """What prometheus-client asks for the metrics."""
+
+    def __init__(self, meter: Meter, sources: Sources) -> None:
+        self._meter = meter
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric with its samples."""
+        status = self._sources.status()
+        entries = dict(status["networks"])
+        entries.pop(names.GATEWAY, None)
+        networks = {*entries}
+        if not status["ready"]:  # those of the agent before, until then
+            networks |= self._meter.networks()
+        found = _Found()
+        for name, sums in self._meter.totals().items():
+            of_network = "network" in KINDS[name].labels
+            for labels, total in sums.items():
+                if not of_network or labels[0] in networks:
+                    found.set(name, total, *labels)
+        self._add_host(found, status, entries)
+        for network in networks:
+            self._add_network(found, network, entries.get(network))
+        found.add_problems(status["problems"])
+        yield from metrics(found.samples)
+
+    def _add_host(
+        self,
+        found: _Found,
+        status: Mapping[str, Any],
+        entries: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        sources = self._sources
+        states = dict.fromkeys(STATES, 0)
+        for entry in entries.values():
+            states[_state(entry)] += 1
+        states["pending"] += len({*sources.wanted()} - entries.keys())
+        for state, count in states.items():
+            found.set("networks", count, state)
+        waits_s = sources.waiting().values()
+        found.set("queue_length", len(waits_s))
+        found.set("queue_oldest_seconds", max(waits_s, default=0))
+        found.set("start_time_seconds", status["started"])
+        instances = sum(entry["instances"] for entry in entries.values())
+        found.set("instances", instances)
+        found.set("gateway_memory_bytes", sources.memory(names.GATEWAY))
+        for name, read in sources.gauges.items():
+            found.set(name, read())
+        python, haproxy = (
+            platform.python_version(),
+            self._meter.haproxy_version,
+        )
+        found.set("build_info", 1, status["version"], python, haproxy)
+        for endpoint in [*sources.endpoints()][:_ENDPOINTS]:
+            found.set("nova_up", endpoint.up, endpoint.name)
+            name = "nova_response_seconds"
+            found.set(name, endpoint.response_s, endpoint.name)
+
+    def _add_network(
+        self, found: _Found, network: str, entry: Mapping[str, Any] | None
+    ) -> None:
+        memory = self._sources.memory(network)
+        found.set("network_haproxy_memory_bytes", memory, network)
+        response_s = self._meter.response_s.get(network)
+        found.set("network_response_seconds", response_s, network)
+        if entry is not None:
+            is_up = _state(entry) in ("served", "spare")
+            found.set("network_up", is_up, network)
+            over = len(entry["over_share"])
+            found.set("network_over_share_instances", over, network)
+            found.set("network_info", 1, network, entry.get("name", ""))
+
+
+class _Found:
+    """Name of a metric -> its samples."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, dict[tuple[str, ...], float]] = {}
+
+    def set(self, name: str, value: float | None, *labels: str) -> None:
+        """Set the sample of NAME with LABELS, if VALUE is known."""
+        if value is not None:
+            self.samples.setdefault(name, {})[labels] = value
+
+    def add_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
+        """Add PROBLEMS, the worst of them if that is too many series."""
+        counts = collections.Counter(
+            (each["code"], each["severity"]) for each in problems
+        )
+        others = sum(
+            len(samples)
+            for name, samples in self.samples.items()
+            if "network" not in KINDS[name].labels
+        )
+        worst = sorted(counts, key=lambda key: (key[1] != "error", key))
+        shown = worst[: HOST_SERIES - others]
+        self.samples["problems"] = {key: counts[key] for key in shown}
+
+
+def _state(entry: Mapping[str, Any]) -> str:
+    if entry["error"]:
+        return "failing"
+    if not entry["served"]:
+        return "pending"
+    return "spare" if entry["spare"] else "served"

@@ -1,0 +1,217 @@
+"""Answer Prometheus, on a unix socket and, where wanted, on TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import re
+import socket
+import socketserver
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.exposition import generate_latest
+
+from .. import unixsocket
+from ..monitor.poller import Poller
+from . import kept
+from .collector import Collector
+from .meter import Meter
+
+LOG = logging.getLogger(__name__)
+
+_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_MAX_QUESTION = 8192  # bytes
+# Prometheus gives up after 10 s, by default.
+_CLIENT_S = 5.0  # for the question, and for the answer
+_CLIENTS = 16  # at the same time; more are closed
+# Clients that ask more often get the same answer.
+_FRESH_S = 1.0
+_RETRY_S = 5.0
+_ACCEPT_PAUSE_S = 0.2
+
+
+class Page:
+    """The text that is answered, and the file that keeps its counters."""
+
+    def __init__(self, collector: Collector, meter: Meter, file: Path) -> None:
+        self._collector = collector
+        self._meter = meter
+        self._file = file
+        self._lock = threading.Lock()
+        self._made_at = 0.0
+        self._text = b""
+        self.problem = ""  # why the counters can't be kept
+
+    def text(self) -> bytes:
+        """Return the metrics.
+
+        Their counters are in the file first: after a crash, the next agent
+        must not show less than this one did.
+        """
+        with self._lock:
+            if time.monotonic() - self._made_at >= _FRESH_S or not self._text:
+                self._text = generate_latest(self._collector)
+                self._made_at = time.monotonic()
+                self.save()
+            return self._text
+
+    def save(self) -> None:
+        """Keep the counters for the next agent."""
+        self.problem = ""
+        try:
+            kept.save(self._file, self._meter)
+        except OSError as error:
+            self.problem = f"counters not kept: {error}"
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    """Answers one GET of /metrics, and closes."""
+
+    def handle(self) -> None:
+        asked = re.match(rb"GET /metrics[? ]", self._question())
+        status, text = b"404 Not Found", b"try GET /metrics\n"
+        if asked and isinstance(self.server, _Server):
+            status, text = b"200 OK", self.server.page.text()
+        head = b"HTTP/1.0 %s\r\nContent-Type: %s\r\n"
+        head += b"Content-Length: %d\r\n\r\n"
+        self.request.settimeout(_CLIENT_S)
+        self.request.sendall(head % (status, _TYPE, len(text)) + text)
+
+    def _question(self) -> bytes:
+        """Return the head of the request; b"" if it does not come in time."""
+        ends_at = time.monotonic() + _CLIENT_S
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) < _MAX_QUESTION:
+            self.request.settimeout(max(0.001, ends_at - time.monotonic()))
+            part = self.request.recv(_MAX_QUESTION)
+            if not part:
+                break
+            head += part
+        return head
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """Answers a few clients at a time on ADDRESS, or on a unix socket's."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: Any, page: Page) -> None:
+        self.page = page
+        self._slots = threading.BoundedSemaphore(_CLIENTS)
+        if isinstance(address, str):
+            self.address_family = socket.AF_UNIX
+        elif ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept the next client; pause before an OSError is raised."""
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is free, and the client still waits
+            time.sleep(_ACCEPT_PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, if there are not too many."""
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(
+        self, request: Any, client_address: Any
+    ) -> None:
+        """Answer, then close."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong with a client."""
+        LOG.debug("a client of the metrics got no answer", exc_info=True)  # noqa: LOG014
+
+
+def _serve_unix(path: Path, page: Page) -> _Server:
+    """Return a server on PATH, in place of an earlier agent's; raise OSError.
+
+    Anything else that is there stays.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError("it is there and is not a socket")
+        if unixsocket.is_listening(path):
+            raise FileExistsError("another process listens there")
+        path.unlink()
+    server = _Server(str(path), page)
+    path.chmod(0o660)
+    return server
+
+
+class Exporter(Poller):
+    """Answers with PAGE on the unix socket PATH and the ADDRESS, if given.
+
+    REPORT gets why it can't, "" if it can. It tries until it can: an address
+    may come later.
+    """
+
+    def __init__(
+        self,
+        page: Page,
+        *,
+        path: Path | None,
+        address: tuple[str, int] | None,
+        report: Callable[[str], object],
+    ) -> None:
+        super().__init__("metrics", _RETRY_S)
+        self._page = page
+        self._report = report
+        self._servers: dict[str, _Server] = {}
+        # What can't be bound -> how to.
+        self._unbound: dict[str, Callable[[], _Server]] = {}
+        if path is not None:
+            what = f"{path} (metrics_socket)"
+            self._unbound[what] = functools.partial(_serve_unix, path, page)
+        if address is not None:
+            what = f"{address[0]} port {address[1]} (metrics_address)"
+            self._unbound[what] = functools.partial(_Server, address, page)
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self.poll()
+        super().start()
+
+    def poll(self) -> None:
+        """Bind what is not bound; report what does not work."""
+        problems = [self._page.problem] * bool(self._page.problem)
+        for what, bind in [*self._unbound.items()]:
+            try:
+                server = bind()
+            except OSError as error:
+                problems.append(f"{what}: {error.strerror or error}")
+                continue
+            del self._unbound[what]
+            self._servers[what] = server
+            threading.Thread(
+                target=server.serve_forever, name="metrics", daemon=True
+            ).start()
+        self._report("; ".join(problems))
+
+    def stop(self) -> None:
+        """Answer no more, and keep the counters."""
+        super().stop()
+        for server in self._servers.values():
+            server.shutdown()
+            server.server_close()
+            if isinstance(server.server_address, str):
+                Path(server.server_address).unlink(missing_ok=True)
+        self._page.save()
