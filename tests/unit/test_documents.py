@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_links_lead_somewhere(page: Path):
         assert target.exists(), link
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_the_world_have_the_form_of_one(page: Path):
+    """Nothing here connects to them."""
+    for link in _LINK.findall(page.read_text()):
+        if ":" in link:
+            parts = urllib.parse.urlsplit(link)
+            assert parts.scheme == "https", link
+            assert re.fullmatch(r"([\w-]+\.)+[a-z]+", parts.netloc), link
+            assert not link.endswith((".", ",")), link
 
 
 def test_index_has_every_page():
