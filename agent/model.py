@@ -88,6 +88,8 @@ class ChassisSnapshot:
     is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
     followed: int | None = None  # the same, as far as ovn-controller is
+    # Logical ports of all rows, of those that can't be served too.
+    names: frozenset[str] = frozenset()
     # Set by `core.settling`. `settled`: a network that is not in `networks`
     # has left this chassis. `gone`: those that have left before `settled`;
     # some of them are requested. Then `core.spare` adds those that are kept.

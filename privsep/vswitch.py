@@ -119,10 +119,7 @@ def _call(
         connection.sendall(json.dumps(request).encode())
         said = b""
         while len(said) < _MAX_ANSWER:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:  # it may send a byte at a time
-                raise TimeoutError
-            connection.settimeout(left_s)
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
             part = connection.recv(65536)
             said += part
             # One message; it ends with its last brace.

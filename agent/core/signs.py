@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
+from ...privsep import names
 from ..model import ChassisSnapshot, VswitchSnapshot
 
 SWITCH, CONTROLLER = "ovs-vswitchd", "ovn-controller"
@@ -93,6 +94,21 @@ def _of_ports(
                     f"installed its flows (ovn-installed)"
                 )
                 yield Sign(_NO_FLOWS, _PORT_S, reason, network.network)
+    for name in sorted(unknown_ports(chassis, vswitch)):
+        reason = f"an interface here has iface-id {name}: no port bound here"
+        yield Sign(_NOT_BOUND, _PORT_S, reason)
+
+
+def unknown_ports(
+    chassis: ChassisSnapshot, vswitch: VswitchSnapshot
+) -> frozenset[str]:
+    """Return the iface-ids on the bridge that no row of this chassis has.
+
+    Only those of Neutron's form: others may mean something else by it.
+    """
+    own = {port.iface_id for port in vswitch.ports.values()}
+    left = vswitch.plugged - chassis.names - own
+    return frozenset(filter(names.is_network, left))
 
 
 def lasting(

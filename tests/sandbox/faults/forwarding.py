@@ -31,7 +31,7 @@ def flows_deleted_and_controller_dead(scene: Scene) -> Iterator[None]:
     scene.box.ovn.start("ovn-controller")
 
 
-@fault("206", "212")
+@fault("206")
 def flow_that_drops(scene: Scene) -> Iterator[None]:
     """A flow of high priority drops what goes to the metadata address."""
     flow = "table=0,priority=65535,tcp,nw_dst=169.254.169.254,actions=drop"
@@ -40,7 +40,7 @@ def flow_that_drops(scene: Scene) -> Iterator[None]:
     scene.box.ovn.restart("ovn-controller")
 
 
-@fault("206", "212", slow=True)
+@fault("206", slow=True)
 def flow_that_drops_answers(scene: Scene) -> Iterator[None]:
     """A flow of high priority drops the answers."""
     flow = "table=0,priority=65535,tcp,nw_src=169.254.169.254,actions=drop"
@@ -130,7 +130,7 @@ def instance_with_a_wrong_iface_id(scene: Scene) -> Iterator[None]:
     vsctl("set", "Interface", name, f"external_ids:iface-id={right}")
 
 
-@fault("213", "205", "206", "601", host=False, slow=True)
+@fault("212", host=False, slow=True)
 def instance_device_down(scene: Scene) -> Iterator[None]:
     """The host's end of the instance's device is down."""
     run("ip", "link", "set", scene.subject.outer, "down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import signal
@@ -35,13 +36,14 @@ def disk_full(scene: Scene) -> Iterator[None]:
     scene.remove_newcomer()
 
 
-@fault("404", "303", "301", "306")
+@fault("404", "303", "301", "306", heals=True)
 def haproxy_out_of_descriptors(scene: Scene) -> Iterator[None]:
     """The network's haproxy may open no further descriptor."""
     (pid,) = haproxies(scene.box, scene.key)["workers"]
     limit_descriptors(pid, _FEW)
     yield
-    limit_descriptors(pid, 4096)
+    with contextlib.suppress(FileNotFoundError):  # it was replaced
+        limit_descriptors(pid, 4096)
 
 
 @fault("404", cuts=False)

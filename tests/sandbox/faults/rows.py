@@ -103,7 +103,7 @@ def network_deleted(scene: Scene) -> Iterator[None]:
     scene.subject = scene.neighbour
 
 
-@fault("212", "206", host=False)
+@fault("206", host=False)
 def port_disabled(scene: Scene) -> Iterator[None]:
     """The port's administrative state is down."""
     name = scene.subject.port.id
@@ -112,7 +112,7 @@ def port_disabled(scene: Scene) -> Iterator[None]:
     scene.box.ovn.nbctl("--wait=hv", "lsp-set-enabled", name, "enabled")
 
 
-@fault("212", "206", host=False)
+@fault("206", host=False)
 def security_group_lets_nothing_out(scene: Scene) -> Iterator[None]:
     """No rule of the security group allows what the instance asks."""
     where = (scene.network.switch, "from-lport", "1002")
@@ -122,7 +122,7 @@ def security_group_lets_nothing_out(scene: Scene) -> Iterator[None]:
     scene.box.ovn.nbctl("--wait=hv", "acl-del", *where, match)
 
 
-@fault("212", "206", host=False, slow=True)
+@fault("206", host=False, slow=True)
 def security_group_lets_nothing_in(scene: Scene) -> Iterator[None]:
     """A rule drops the answers."""
     where = (scene.network.switch, "to-lport", "1002")

@@ -124,11 +124,11 @@ class Scene:
             return is_served(self.subject, ipv6=ipv6, timeout_s=1.0)
         return False
 
-    def wait_cut(self, *, ipv6: bool = False) -> None:
+    def wait_cut(self, *, ipv6: bool = False, timeout_s: float = 15) -> None:
         """Wait until the subject gets no metadata."""
         wait_for(
             lambda: not self.is_served(ipv6=ipv6),
-            timeout_s=15,
+            timeout_s=timeout_s,
             interval_s=0.2,
             what="an instance without metadata",
         )

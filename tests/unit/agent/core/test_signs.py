@@ -76,6 +76,15 @@ def codes(
             chassis(PORT, kept=True), vswitch("port"), FINE, id="kept"
         ),
         pytest.param(
+            chassis(names=frozenset({NETWORK})),
+            vswitch(NETWORK),
+            FINE,
+            id="a port that can't be served is bound here",
+        ),
+        pytest.param(
+            chassis(), vswitch("o-hm0"), FINE, id="an iface-id of others"
+        ),
+        pytest.param(
             chassis(dataclasses.replace(PORT, bound=False), synced=False),
             vswitch("port"),
             FINE,
@@ -146,6 +155,14 @@ def test_no_sign_of_a_problem(chassis, vswitch, daemons):
             ("OVNMD-205", NETWORK),
             30,
             id="requested, plugged, not bound",
+        ),
+        pytest.param(
+            chassis(),
+            vswitch(NETWORK),
+            FINE,
+            ("OVNMD-205", ""),
+            30,
+            id="plugged, and no row has it",
         ),
         pytest.param(
             chassis(PORT),
