@@ -96,6 +96,7 @@ def _serve(
         configuration.settings, privileged, haproxies, status, has_ipv6
     )
     service = Service(site, progress)
+    server.handlers["asks"] = service.asks
     _follow_signals(signals, service, configuration, status, manager)
     server.start()
     try:

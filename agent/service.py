@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from ..privsep import context, names
 from .databases import Databases
@@ -16,6 +18,7 @@ from .monitor.poller import Poller
 from .monitor.progress import Progress
 from .monitor.watch import Watch
 from .ovsdb import vswitch
+from .reconcile import asked
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
@@ -99,6 +102,12 @@ class Service:
         """Make `run` return soon."""
         self._stop.set()
         self._queues.news.set()
+
+    def asks(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what instances ask for: all, or the one in QUESTION."""
+        networks = self._snapshots.chassis.networks
+        read = self._site.haproxies.read
+        return asked.answer(str(question["asks"]), networks, read)
 
     def has_ended(self, timeout_s: float) -> bool:
         """Wait until `run` has returned; return whether it has."""

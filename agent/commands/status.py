@@ -15,6 +15,7 @@ from ...privsep import names
 from ..errors import AgentError
 from ..haproxy.counters import LIMITED
 from ..monitor.status_socket import MAX_WAIT_S
+from . import asks
 from .client import (
     ABSENT,
     DEGRADED,
@@ -33,7 +34,7 @@ _MARGIN_S = 1.0  # after the time that the agent was asked to wait
 
 # Word -> a function of the agent's socket and the arguments after the word,
 # which returns the exit code.
-COMMANDS: dict[str, Callable[[Path, list[str]], int]] = {}
+COMMANDS: dict[str, Callable[[Path, list[str]], int]] = {"asks": asks.run}
 
 _EPILOG = """\
 exit code: 0 every network is served; 1 the agent does not answer; 2 it is not

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 REASON = "X-OVN-Metadata-Reason"
-NO_ANSWER_FROM_NOVA = "No Nova metadata API answers."
+# It keeps the reason for the log.
+RULE = (
+    f"http-after-response set-var(txn.why) res.fhdr({REASON}) "
+    "if { status ge 400 }"
+)
 # haproxy's own pages name the status only. What it can't parse gets one of
 # those: they are fixed in its program.
 _OWN = {
@@ -26,10 +30,9 @@ NETWORK = {
 GATEWAY = {
     **_OWN,
     502: "Nova gave no complete answer.",
-    503: NO_ANSWER_FROM_NOVA,
+    503: "No Nova metadata API answers.",
     504: "Nova did not answer in time.",
 }
-_RETRY_AFTER_S = 1
 # Leave out the rules that are about errors only.
 GOOD = "http-response allow if { status lt 400 }"
 # After an answer of Nova's; the last one that fits counts.
@@ -42,40 +45,21 @@ _NOVAS = (
 
 def text(status: int, reason: str, *, retry_after_s: int = 0) -> str:
     """Return the arguments of a rule that answers with STATUS and REASON."""
-    retry = f" hdr Retry-After {retry_after_s}" if retry_after_s else ""
+    retry = f" hdr Retry-After {retry_after_s or 1}"
     return (
         f'status {status} content-type text/plain string "{reason}\\n" '
-        f'hdr {REASON} "{reason}"{retry}'
+        f'hdr {REASON} "{reason}"{retry * (status in (429, 503))}'
     )
 
 
-def refuse(
-    status: int, reason: str, condition: str, *, retry_after_s: int = 0
-) -> str:
+def refuse(status: int, reason: str, condition: str) -> str:
     """Return the rule that answers with STATUS where CONDITION is so."""
-    answer = text(status, reason, retry_after_s=retry_after_s)
-    return f"http-request return {answer} {condition}"
+    return f"http-request return {text(status, reason)} {condition}"
 
 
 def pages(reasons: Mapping[int, str]) -> list[str]:
     """Return the lines that replace haproxy's pages for errors."""
-    return [
-        "http-error "
-        + text(
-            status,
-            reason,
-            retry_after_s=_RETRY_AFTER_S if status == 503 else 0,
-        )
-        for status, reason in reasons.items()
-    ]
-
-
-def rules() -> list[str]:
-    """Return the rule that keeps the reason for the log, as txn.why."""
-    return [
-        f"http-after-response set-var(txn.why) res.fhdr({REASON}) "
-        "if { status ge 400 }"
-    ]
+    return [f"http-error {text(*reason)}" for reason in reasons.items()]
 
 
 def nova_rules() -> list[str]:

@@ -1,17 +1,31 @@
 """Count what each instance asks for, in its entry of the table `sources`.
 
-Each condition has a counter of its own, `gpc` with a number.
+Each condition has a counter of its own, `gpc` with a number. haproxy itself
+counts requests, and answers with 4xx and 5xx that it did not give itself.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from . import answers
 
 # The first counters of the table are those of `limits`.
 _FIRST = 3
 EXPIRE_S = 24 * 60 * 60
+# The table, the key of all addresses that no instance has, and the command
+# whose answer `parse` reads.
+TABLE = "sources"
+COMMAND = f"show table {TABLE}"
+NOBODY = "unknown-addresses"
+
+# An instance's id, and what its entry has. A haproxy that was broken into may
+# answer anything.
+_ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
+_NUMBER = re.compile(r" (exp|http_[a-z]+_cnt|gpc\d{1,2})=(\d{1,10})\b")
 _AGENT = "req.fhdr(user-agent) -m beg -i"
 # Paths of OpenStack's metadata, and those of EC2's. A version is a date.
 PATHS = {
@@ -60,3 +74,55 @@ def rules(source: int) -> list[str]:
             for condition in STATUSES.values()
         ),
     ]
+
+
+def parse(answer: str, now: float) -> dict[str, dict[str, Any]]:
+    """Return what the instances in ANSWER, which came at NOW, asked for.
+
+    Instance -> "requests", "last_seen" (in s since the epoch), "forwarded",
+    and counts by "paths", "clients" and "answers". What can't be parsed is
+    ignored.
+    """
+    found = {}
+    for line in answer.splitlines():
+        match = _ENTRY.match(line)
+        numbers = {name: int(number) for name, number in _NUMBER.findall(line)}
+        if match and numbers.get("http_req_cnt"):
+            found[match[1]] = _counted(numbers, now)
+            if match[1] == NOBODY:  # the 404 of a rule is not counted
+                del found[NOBODY]["answers"]
+    return found
+
+
+def _counted(numbers: Mapping[str, int], now: float) -> dict[str, Any]:
+    counts = {
+        name: numbers.get(f"gpc{number}", 0)
+        for number, name in enumerate(NAMES, start=_FIRST)
+    }
+    requests = numbers["http_req_cnt"]
+    # An entry lives for EXPIRE_S after its last request.
+    idle_s = EXPIRE_S - numbers.get("exp", 0) / 1000
+    limited = numbers.get("gpc2", 0)
+    refused = numbers.get("http_err_cnt", 0)
+    refusals = {
+        "404": counts["404"],
+        "429": counts["429"] + limited,
+        "other 4xx": max(0, refused - counts["404"] - counts["429"]),
+        "5xx": numbers.get("http_fail_cnt", 0),
+    }
+    return {
+        "last_seen": int(now - max(0.0, idle_s)),
+        "requests": requests,
+        "paths": _with_rest("other", requests, PATHS, counts),
+        "clients": _with_rest("other", requests, AGENTS, counts),
+        "answers": _with_rest("good", requests, refusals, refusals),
+        "forwarded": counts["forwarded"],
+    }
+
+
+def _with_rest(
+    rest: str, total: int, names: Iterable[str], counts: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the COUNTS of NAMES, and what is missing to TOTAL as REST."""
+    found = {name: counts[name] for name in names}
+    return {**found, rest: max(0, total - sum(found.values()))}

@@ -19,9 +19,8 @@ from . import answers, asks, refusals
 # those over the rate limit; gpt0 is 1 if one of them is not 0; the next gpc
 # are those of `asks`. In the gateway, INSTANCES: gpc0 is the requests that
 # were sent to the greedy lane, gpc1 those that were refused.
-SOURCES = "sources"
+SOURCES = asks.TABLE
 INSTANCES = "instances"
-NOBODY = "unknown-addresses"  # the source of addresses of no instance
 
 # Connections to one network's haproxy, and to the gateway; more wait in the
 # kernel. An idle one costs 1 kB, a busy one two buffers of 16 kB.
@@ -72,7 +71,6 @@ SHARED = (
     f"|| {{ rand({_SHARED_REQUESTS}) eq 0 }}",
 )
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
-_RETRY_AFTER_S = 1
 
 
 def connection_rules(share: FairShare, map_file: Path) -> list[str]:
@@ -83,7 +81,7 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
     may be that of an instance that boots.
     """
     known = f"src,map_str({map_file})"
-    key = f"src,map_str({map_file},{NOBODY}),field(1,|)"
+    key = f"src,map_str({map_file},{asks.NOBODY}),field(1,|)"
     rules = [
         f"tcp-request connection track-sc{_SOURCE} {key} table {SOURCES}",
         f"tcp-request connection track-sc{_CALLER} src table {_CALLERS} "
@@ -157,9 +155,7 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
             f"http-request track-sc{_UPLOAD} req.hdr(X-Instance-ID) "
             f"table {_UPLOAD_LANE} if upload",
             f"http-request sc-inc-gpc1({_INSTANCE}) {over}",
-            answers.refuse(
-                429, _TOO_MANY_UPLOADS, over, retry_after_s=_RETRY_AFTER_S
-            ),
+            answers.refuse(429, _TOO_MANY_UPLOADS, over),
         ]
         switches.append(f"use_backend {_UPLOAD_LANE} if upload")
     if share.greedy_rate:

@@ -126,7 +126,7 @@ frontend metadata
     http-request set-var(txn.identity) {identity}
     http-request del-header {_FORGED} -m reg
 {_block(request_ids.network_rules())}
-{_block(answers.rules())}
+    {answers.RULE}
 {_block(inside.request_rules())}
 {_block(unknown.request_rules())}
     default_backend gateway
@@ -205,13 +205,13 @@ frontend metadata
 backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
 {_block(request_ids.gateway_rules())}
-{_block(answers.rules())}
+    {answers.RULE}
 {_block(inside.gateway_rules())}
 {_block(unknown.gateway_rules(places.confirmed))}
     {answers.refuse(404, _NO_IDENTITY, _WITHOUT_IDENTITY)}
 {_block(rules)}
 {_block(refusals.rules(host))}
-{_block(request_ids.trace_rules())}
+    {request_ids.trace_rule()}
 {_block(answers.nova_rules())}
     {counters.COUNT_REFUSED}
 {_block(switches)}
@@ -359,7 +359,6 @@ def _lane(
     lane: limits.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
     """Return the backend for LANE, with the servers NOVA."""
-    not_now = answers.text(503, _NOT_NOW, retry_after_s=unknown.RETRY_AFTER_S)
     limit = f"maxconn {max(1, lane.requests // max(1, len(nova)))}"
     check = f"{limit} {_TRACK}" if len(nova) > 1 else limit
     servers = "\n".join(
@@ -369,7 +368,7 @@ def _lane(
     return f"""
 backend {lane.name}
     balance leastconn
-    http-error {not_now}
+    http-error {answers.text(503, _NOT_NOW)}
 {_block(lane.settings())}
 {_retries(_NOVA_RETRIES)}
 {servers}

@@ -35,11 +35,9 @@ def gateway_rules() -> list[str]:
     ]
 
 
-def trace_rules() -> list[str]:
+def trace_rule() -> str:
     """Return the gateway's rule for requests that it passes on."""
     digits = [f"%[var(txn.id),field({number},-)]" for number in range(2, 7)]
     trace = f"00-{''.join(digits)}-{digits[4]}{digits[1]}-01"
-    return [
-        f"http-request set-header {TRACE} {trace} "
-        f"unless {{ req.fhdr({TRACE}) -m found }}"
-    ]
+    condition = f"unless {{ req.fhdr({TRACE}) -m found }}"
+    return f"http-request set-header {TRACE} {trace} {condition}"

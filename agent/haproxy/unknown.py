@@ -34,7 +34,6 @@ _HELD = 256
 _ASKS_FOR_S = 120
 # An address that has not asked for so long begins again.
 _PAUSE_S = 30
-RETRY_AFTER_S = 1
 TARPIT_S = 1
 
 _UNKNOWN_INSTANCE = "No instance of this network has your address."
@@ -42,7 +41,7 @@ _NOT_YET = "The agent does not know yet whose address this is."
 # When the request arrived, in ms since the epoch. No client can set it: what
 # begins with X- is removed before.
 ASKED = "X-OVN-Metadata-Asked"
-_LATER = answers.text(503, _NOT_YET, retry_after_s=RETRY_AFTER_S)
+_LATER = answers.text(503, _NOT_YET)
 _SOCKET = "again.sock"
 # The status that makes haproxy send a request to itself again.
 _AGAIN = 425

@@ -53,8 +53,8 @@ _REPLACE_S = 60.0
 Program: TypeAlias = Mapping[str, str]
 # Inode and time of the last change of a file.
 _Version: TypeAlias = tuple[int, int]
-# In bytes; an entry of a table of counters has about 150.
-_MAX_COUNTERS = 1 << 20
+# In bytes; an entry of a table of counters has about 400.
+_MAX_COUNTERS = 8 << 20
 # Short: the reconcile that follows decides whether the haproxy hangs.
 _COUNTERS_S = 1.5
 
@@ -195,17 +195,24 @@ class Haproxies:
         on its configuration.
         """
         command = counters.command(is_gateway=network == names.GATEWAY)
-        answer = runtime.ask(
-            self._stats(network),
-            command,
-            max_bytes=_MAX_COUNTERS,
-            timeout_s=_COUNTERS_S,
-        )
+        answer = self.read(network, command)
         digest = runtime.digest_in(answer, self.places.config(network))
         now = digest, self._version(network)
         if now != self._known.get(network, now):
             raise HaproxyError("its configuration was changed by others")
         return counters.parse(answer)
+
+    def read(self, network: str, command: str) -> str:
+        """Return what the haproxy of NETWORK answers to COMMAND.
+
+        Raises OSError and HaproxyError if it does not answer.
+        """
+        return runtime.ask(
+            self._stats(network),
+            command,
+            max_bytes=_MAX_COUNTERS,
+            timeout_s=_COUNTERS_S,
+        )
 
     def nova_counted(self) -> NovaCounted:
         """Return the gateway's counters of Nova's answers.

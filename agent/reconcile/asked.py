@@ -1,0 +1,52 @@
+"""Answer what instances ask for, from the counters of the haproxies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import HaproxyError
+from ..haproxy import asks
+from ..model import NetworkSnapshot
+
+# Haproxies that hang must not keep the operator waiting.
+_LIMIT_S = 3.0
+
+
+def answer(
+    wanted: str,
+    networks: Mapping[str, NetworkSnapshot],
+    read: Callable[[str, str], str],
+) -> dict[str, Any]:
+    """Return what the instance WANTED asked for; "" is all of NETWORKS.
+
+    WANTED is an instance's id, or a port's name. READ returns a network's
+    answer to a command, or raises OSError or HaproxyError: then the
+    network is "unknown".
+    """
+    asked: list[dict[str, Any]] = []
+    unknown = []
+    ends = time.monotonic() + _LIMIT_S
+    for network, snapshot in networks.items():
+        ports = {port.instance: port.name for port in snapshot.ports}
+        try:
+            if time.monotonic() > ends:
+                raise TimeoutError
+            found = asks.parse(read(network, asks.COMMAND), time.time())
+        except (OSError, HaproxyError):
+            unknown.append(network)
+            continue
+        asked += [
+            {
+                "instance": instance,
+                "port_name": ports.get(instance, ""),
+                "network": network,
+                "network_name": snapshot.name,
+                **counts,
+            }
+            for instance, counts in found.items()
+            if wanted in ("", instance, ports.get(instance))
+        ]
+    asked.sort(key=lambda entry: -entry["last_seen"])
+    return {"asks": asked, "unknown": unknown}

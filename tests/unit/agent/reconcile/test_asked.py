@@ -1,0 +1,73 @@
+"""What instances ask for, of all networks, by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovn_metadata.agent.errors import HaproxyError
+from ovn_metadata.agent.model import NetworkSnapshot, VifPort
+from ovn_metadata.agent.reconcile import asked
+
+WEB, DB = "11111111-1111-1111-1111-111111111111", "db-instance"
+TABLES = {
+    "blue": f"0x1: key={WEB} use=0 exp=86300000 http_req_cnt=3\n",
+    "green": f"0x1: key={DB} use=0 exp=86390000 http_req_cnt=4\n"
+    f"0x2: key=gone use=0 exp=1000 http_req_cnt=1\n",
+}
+
+
+def read(network: str, command: str) -> str:
+    assert command == "show table sources"
+    return TABLES[network]
+
+
+def port(name: str, instance: str) -> VifPort:
+    return VifPort(
+        logical_port=name,
+        mac="fa:16:3e:00:00:01",
+        macs=frozenset(),
+        addresses=(),
+        instance=instance,
+        project="p",
+        name=name,
+    )
+
+
+NETWORKS = {
+    network: NetworkSnapshot(network, None, None, ports, name=f"{network}-net")
+    for network, ports in (
+        ("blue", (port("web", WEB),)),
+        ("green", (port("db", DB),)),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "instances"),
+    [("", [DB, WEB, "gone"]), ("web", [WEB]), (DB, [DB]), ("other", [])],
+)
+def test_newest_first_by_id_or_name(wanted, instances):
+    found = asked.answer(wanted, NETWORKS, read)
+    assert [entry["instance"] for entry in found["asks"]] == instances
+    assert found["unknown"] == []
+
+
+def test_names_where_they_are_known():
+    found = asked.answer("", NETWORKS, read)["asks"]
+    assert [(e["port_name"], e["network_name"]) for e in found] == [
+        ("db", "green-net"),
+        ("web", "blue-net"),
+        ("", "green-net"),
+    ]
+
+
+@pytest.mark.parametrize("error", [TimeoutError, HaproxyError])
+def test_a_haproxy_that_does_not_answer_is_named(error):
+    def fails(network: str, command: str) -> str:
+        if network == "blue":
+            raise error("hangs")
+        return read(network, command)
+
+    found = asked.answer("", NETWORKS, fails)
+    assert found["unknown"] == ["blue"]
+    assert [entry["instance"] for entry in found["asks"]] == [DB, "gone"]
