@@ -13,12 +13,37 @@ from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent.core.codes import DOCS
 from sandbox import Instance, Sandbox, host
 from sandbox.agent import CONFIG
 from sandbox.case import Case, wait_served
 from sandbox.documented import IN_INSTANCE, Command, commands
 from sandbox.ovn import OVS_RUN
 
+SYMPTOMS = host.REPOSITORY / DOCS
+# Whole lines of its log, as far as they are constant.
+WORDS_OF_CONTROLLER = (
+    "Claiming lport PORT for this chassis.",
+    "Setting lport PORT ovn-installed in OVS",
+    "Setting lport PORT up in Southbound",
+    "Not claiming lport PORT, chassis A requested-chassis B pb->chassis C",
+    "Mismatch iface-id-ver for lport PORT",
+    "Changing chassis for lport PORT from A to B.",
+    "'system-id' in Open_vSwitch database is missing.",
+    "OVNSB commit failed, force recompute next time.",
+)
+WORDS_OF_CLOUD_INIT = (
+    "Timed out, no response from urls: ",
+    "Giving up on OpenStack md from ",
+    "No local datasource found",
+    "No instance datasource found! Likely bad things to come!",
+    "no datasource found! Likely bad ",
+    "DataSourceNone",
+    "Giving up on md from ",
+    "latest/api/token",
+    "no authorized SSH keys fingerprints found for user",
+    "No ds found [mode=",
+)
 # What stands for something of the reader's, in capitals.
 _NAME = re.compile(r"\b[A-Z]{3,}\b")
 
@@ -80,3 +105,26 @@ def test_command_runs(
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", WORDS_OF_CONTROLLER)
+def test_lines_of_ovn_controller_are_its_own(line: str):
+    program = shutil.which("ovn-controller")
+    assert program is not None
+    assert line in SYMPTOMS.read_text()
+    pattern = re.sub(r"\b(PORT|[ABC])\b", "%s", line)
+    assert pattern.encode() in Path(program).read_bytes()
+
+
+@pytest.mark.parametrize("words", WORDS_OF_CLOUD_INIT)
+def test_lines_of_cloud_init_are_its_own(words: str):
+    guest = os.environ.get("OVN_METADATA_GUEST")
+    if not guest:
+        pytest.skip("no cloud-init: OVN_METADATA_GUEST is not set")
+    folder = Path(guest, "usr/lib/python3/dist-packages/cloudinit")
+    files = [
+        *folder.rglob("*.py"),
+        Path(guest, "usr/lib/cloud-init/ds-identify"),
+    ]
+    assert words in SYMPTOMS.read_text()
+    assert any(words in file.read_text() for file in files)
