@@ -40,7 +40,7 @@ def main() -> int:
     """Run the agent until a signal stops it; return its exit code."""
     signals = Signals()
     # What hangs is in the log when the watchdog's SIGABRT ends the agent.
-    faulthandler.enable()
+    faulthandler.enable(file=2)  # sys.stderr is None if that is closed
     argv = sys.argv[1:]
     if check.OPTION in argv:
         argv.remove(check.OPTION)

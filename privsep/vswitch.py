@@ -119,7 +119,10 @@ def _call(
         connection.sendall(json.dumps(request).encode())
         said = b""
         while len(said) < _MAX_ANSWER:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:  # it may send a byte at a time
+                raise TimeoutError
+            connection.settimeout(left_s)
             part = connection.recv(65536)
             said += part
             # One message; it ends with its last brace.

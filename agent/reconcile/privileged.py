@@ -6,6 +6,7 @@ The model's values become the plain ones that can be sent to it.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ...privsep.fleet import shut_down
 from ...privsep.namespace import ask, look
 from ...privsep.namespace import calls as namespaces
 from ..model import MetadataNetwork
+
+_ASKING = threading.BoundedSemaphore(3)
 
 
 class Privileged:
@@ -123,8 +126,15 @@ class Privileged:
     def ask(
         network: str, *, source: str, path: str, timeout_s: int
     ) -> Mapping[str, Any]:
-        """Get PATH as the instance SOURCE of NETWORK, as `ask.ask` does."""
-        return ask.ask(network, source=source, path=path, timeout_s=timeout_s)
+        """Get PATH as the instance SOURCE of NETWORK, as `ask.ask` does.
+
+        At most three wait for an answer at a time: one of the daemon's four
+        threads is always there for the calls that provision networks.
+        """
+        with _ASKING:
+            return ask.ask(
+                network, source=source, path=path, timeout_s=timeout_s
+            )
 
     @staticmethod
     def daemons() -> Mapping[str, str]:

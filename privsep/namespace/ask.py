@@ -108,7 +108,10 @@ def _read(
     """Return the head, the size of the body, and when the answer began."""
     head, body, begun, in_body = b"", 0, 0.0, False
     while body < _MAX_BODY and len(head) <= _MAX_HEAD:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:  # it may send a byte at a time
+            raise TimeoutError
+        connection.settimeout(left_s)
         part = connection.recv(65536)
         begun = begun or time.monotonic()
         if not part:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +86,15 @@ def test_quit_stops_the_agent_as_term_does(own_box: Sandbox):
     own_box.agent._daemon.wait()
     assert "ends; the networks are still served" in own_box.agent.log()
     assert pids("haproxy") == haproxies
+
+
+def test_the_agent_starts_without_a_stderr():
+    """As some init scripts start it: a fault can then not be printed."""
+    program = Path(sys.prefix, "bin", "ovn-metadata-agent")
+    command = ("sh", "-c", f"exec {program} --help 2>&-")
+    assert (
+        "usage:"
+        in subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, timeout=30
+        ).stdout
+    )
