@@ -158,6 +158,15 @@ class Databases:
         """Return when Neutron's keys were last up to date, in Unix time."""
         return None if self._heartbeat is None else self._heartbeat.written_at
 
+    def problem(self, name: str) -> str:
+        """Return why the database NAME is disconnected; "" if it is not."""
+        idl = self._idls.get(name)
+        if idl is None:
+            return "it was never connected"
+        if idl.is_connected():
+            return ""
+        return idl.problem() or "it is being connected"
+
     def southbound_read_until_ms(self) -> int:
         """Return until when (since the epoch) the rows of Southbound are read.
 

@@ -97,6 +97,7 @@ def _serve(
     )
     service = Service(site, progress)
     server.handlers["asks"] = service.asks
+    server.handlers["why"] = service.why.answer
     _follow_signals(signals, service, configuration, status, manager)
     server.start()
     try:

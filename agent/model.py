@@ -32,6 +32,8 @@ class VifPort:
     name: str = ""  # as its project calls it in Neutron
     # It is bound elsewhere too: here as one of its additional chassis.
     moves_here: bool = False
+    tag: int = 0  # a subport's: its VLAN on the parent's interface
+    is_external: bool = False  # it has no interface on any chassis
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

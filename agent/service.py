@@ -28,6 +28,8 @@ from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
+from .why.answer import Why
+from .why.gather import Gather
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +99,18 @@ class Service:
         counted = self._site.haproxies.counted(network)
         self._site.meter.counted(network, counted)
         return counted
+
+    @property
+    def why(self) -> Why:
+        """What answers `agent-status why`."""
+        return Why(
+            Gather(
+                self._site,
+                self._snapshots,
+                self._databases,
+                self._nova_addresses,
+            )
+        )
 
     def stop(self) -> None:
         """Make `run` return soon."""

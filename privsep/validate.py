@@ -85,6 +85,13 @@ def vlan(value: object) -> int:
     return _number(value, 0, 4094, "a VLAN")
 
 
+def packet(value: object) -> str:
+    """Return VALUE if it is a kind of packet that is traced."""
+    if isinstance(value, str) and value in ("request", "answer", "dhcp"):
+        return value
+    raise InvalidArgumentError(f"not a kind of packet: {value!r:.80}")
+
+
 def url_path(value: object) -> str:
     """Return VALUE if it is a path that a URL can have."""
     if isinstance(value, str) and _URL_PATH.fullmatch(value):

@@ -61,47 +61,55 @@ def _word(name: str) -> str:
 def trace(
     bridge: str,
     *,
+    kind: str,
     in_port: int,
     vlan: int,
     mac: str,
     to_mac: str,
     source: str,
     destination: str,
-    is_answer: bool,
 ) -> str:
     """Return what ovs-vswitchd would do with a packet; nothing is sent.
 
-    It is a packet of HTTP that enters BRIDGE by the OpenFlow port IN_PORT,
-    with the tag VLAN (0: none). IS_ANSWER: it belongs to a connection, in the
-    direction of the answer. Raises AskError, OSError, InvalidArgumentError.
+    It enters BRIDGE by the OpenFlow port IN_PORT with the tag VLAN (0: none).
+    KIND: a "request" by HTTP, an "answer" to one, or "dhcp": the discovery
+    that an instance with MAC sends, whatever the other addresses are. Raises
+    AskError, OSError, InvalidArgumentError.
     """
-    bridge = validate.bridge(bridge)
-    source = validate.address(source)
-    destination = validate.address(destination)
-    if (":" in source) != (":" in destination):
-        raise InvalidArgumentError("addresses of two families")
-    is_answer = validate.flag(is_answer)
-    ports = _CLIENT_PORT, names.METADATA_PORT
-    from_port, to_port = reversed(ports) if is_answer else ports
-    six, ip = ("6", "ipv6_") if ":" in source else ("", "nw_")
-    flow = [
-        f"in_port={validate.openflow_port(in_port)}",
-        f"tcp{six}",
-        f"dl_src={validate.mac(mac)}",
-        f"dl_dst={validate.mac(to_mac)}",
-        f"{ip}src={source}",
-        f"{ip}dst={destination}",
-        "nw_ttl=64",
-        f"tp_src={from_port}",
-        f"tp_dst={to_port}",
-    ]
+    bridge, kind = validate.bridge(bridge), validate.packet(kind)
+    ends = validate.address(source), validate.address(destination)
+    macs = validate.mac(mac), validate.mac(to_mac)
+    flow = _dhcp(macs[0]) if kind == "dhcp" else _http(kind, macs, ends)
+    flow += f",nw_ttl=64,in_port={validate.openflow_port(in_port)}"
     if vlan := validate.vlan(vlan):
-        flow.insert(1, f"dl_vlan={vlan}")
-    words = [bridge, ",".join(flow)]
-    if is_answer:
+        flow += f",dl_vlan={vlan}"
+    words = [bridge, flow]
+    if kind == "answer":
         words += ["--ct-next", "trk,est,rpl"] * _ZONES
     answer = _call(_SWITCH, "ofproto/trace", words, timeout_s=_TRACE_S)
     return answer[:_MAX_TRACE]
+
+
+def _dhcp(mac: str) -> str:
+    """Return the discovery of DHCP that an instance with MAC sends."""
+    return (
+        f"udp,dl_src={mac},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=0.0.0.0,"
+        f"nw_dst=255.255.255.255,udp_src=68,udp_dst=67"
+    )
+
+
+def _http(kind: str, macs: tuple[str, str], ends: tuple[str, str]) -> str:
+    """Return a packet of a "request" or an "answer" by HTTP."""
+    version = {":" in address for address in ends}
+    if len(version) > 1:
+        raise InvalidArgumentError("addresses of two families")
+    six, ip = ("6", "ipv6_") if version.pop() else ("", "nw_")
+    ports = _CLIENT_PORT, names.METADATA_PORT
+    from_port, to_port = ports if kind == "request" else ports[::-1]
+    return (
+        f"tcp{six},dl_src={macs[0]},dl_dst={macs[1]},{ip}src={ends[0]},"
+        f"{ip}dst={ends[1]},tcp_src={from_port},tcp_dst={to_port}"
+    )
 
 
 def _call(

@@ -15,7 +15,7 @@ from ...privsep import names
 from ..errors import AgentError
 from ..haproxy.counters import LIMITED
 from ..monitor.status_socket import MAX_WAIT_S
-from . import asks
+from . import asks, why
 from .client import (
     ABSENT,
     DEGRADED,
@@ -34,7 +34,10 @@ _MARGIN_S = 1.0  # after the time that the agent was asked to wait
 
 # Word -> a function of the agent's socket and the arguments after the word,
 # which returns the exit code.
-COMMANDS: dict[str, Callable[[Path, list[str]], int]] = {"asks": asks.run}
+COMMANDS: dict[str, Callable[[Path, list[str]], int]] = {
+    "asks": asks.run,
+    "why": why.main,
+}
 
 _EPILOG = """\
 exit code: 0 every network is served; 1 the agent does not answer; 2 it is not

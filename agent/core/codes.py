@@ -187,6 +187,13 @@ _KINDS = (
         "only ports with a device id of Nova's get metadata",
     ),
     Kind(
+        "OVNMD-212",
+        "the instance's own interface can't pass packets",
+        "look at the interface with its iface-id (ovs-vsctl list Interface); "
+        "if it is gone, start the instance again",
+        behind=("OVNMD-107", "OVNMD-110"),
+    ),
+    Kind(
         "OVNMD-301",
         "a network's haproxy does not work",
         "read its log in the fleet's log folder; the agent starts it again "

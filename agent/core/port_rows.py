@@ -29,7 +29,8 @@ from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 # What an instance's port can be: a VIF, or "external", one behind SR-IOV or
 # baremetal (ovn-sb(5), Port_Binding type).
 _VIF = ""
-_VIF_TYPES = (_VIF, "external")
+_EXTERNAL = "external"
+_VIF_TYPES = (_VIF, _EXTERNAL)
 _LOCALPORT = "localport"
 # An address that ports may use one after the other (its virtual parents).
 _VIRTUAL = "virtual"
@@ -61,6 +62,7 @@ class PortRow:
     datapath: uuid.UUID | None
     datapath_ids: Mapping[str, str] | None  # None: not monitored yet
     parent_port: str = ""
+    tag: int = 0
     chassis: uuid.UUID | None = None
     additional_chassis: frozenset[uuid.UUID] = frozenset()
     requested_chassis: uuid.UUID | None = None
@@ -174,6 +176,8 @@ def parse_vif_port(
         name=_name(ids.get("neutron:port_name", "")),
         bound=_is_bound(row, chassis),
         moves_here=chassis in row.additional_chassis,
+        tag=row.tag,
+        is_external=row.type == _EXTERNAL,
     )
     return port, left_out
 

@@ -254,6 +254,14 @@ def _with_digest(body: str) -> Rendered:
     return Rendered(text=text, digest=digest)
 
 
+def digest_of(text: str) -> str:
+    """Return the digest in the configuration TEXT; "" if it is not right."""
+    digest = text.partition("description ")[2].partition("\n")[0].strip()
+    body = text.replace(f"    description {digest}\n", "", 1)
+    is_right = digest == hashlib.sha256(body.encode()).hexdigest()
+    return digest if is_right else ""
+
+
 def _global(
     network: str, places: Places, *, connections: int, threads: int
 ) -> str:

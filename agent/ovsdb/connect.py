@@ -48,7 +48,7 @@ def wait_for_database(
     logged = set()
     report(f"connecting to {name} at {remote}")
     while not stop.is_set():
-        outcome = _in_thread(attempt)
+        outcome = in_thread(attempt)
         while not outcome.done():
             futures.wait([outcome], _STOP_POLL_S)
             if stop.is_set():
@@ -67,7 +67,7 @@ def wait_for_database(
     return None
 
 
-def _in_thread(call: Callable[[], T]) -> futures.Future[T]:
+def in_thread(call: Callable[[], T]) -> futures.Future[T]:
     """Return what CALL will return or raise, in a thread of its own."""
     outcome: futures.Future[T] = futures.Future()
 

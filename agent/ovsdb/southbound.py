@@ -49,6 +49,7 @@ _COLUMNS = {
         "requested_chassis",
         "requested_additional_chassis",
         "parent_port",
+        "tag",
         "port_security",
         "virtual_parent",
     ),
@@ -245,6 +246,7 @@ class SouthboundIdl(schemas.FollowingIdl):
             datapath=datapath_id,
             datapath_ids=dict(known.external_ids) if known else None,
             parent_port=next(iter(row.parent_port), ""),
+            tag=next(iter(row.tag), 0),
             chassis=next(iter(_references(row, "chassis")), None),
             additional_chassis=_references(row, "additional_chassis"),
             requested_chassis=next(

@@ -222,6 +222,23 @@ class Haproxies:
         answer = runtime.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
 
+    def info(self, network: str) -> str:
+        """Return what the haproxy of NETWORK (or "gateway") says of itself.
+
+        Raises OSError and HaproxyError if it does not answer.
+        """
+        return runtime.ask(
+            self._stats(network), "show info", timeout_s=_COUNTERS_S
+        )
+
+    def read_map(self, network: str, *, entries: int) -> dict[str, str]:
+        """Return the map of NETWORK in its haproxy's memory; raise as `info`.
+
+        ENTRIES is about how many it has.
+        """
+        file = self.places.map(network)
+        return runtime.read_map(self._stats(network), file, entries=entries)
+
     def nova_answers(self, gateway: Path) -> bool:
         """Return whether Nova answers a request of our own.
 

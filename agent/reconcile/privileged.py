@@ -146,6 +146,11 @@ class Privileged:
         """Return where PACKET would go from BRIDGE, as `vswitch.trace`."""
         return vswitch.trace(bridge, **packet)
 
+    @staticmethod
+    def look_at_programs() -> dict[str, Mapping[str, Any]]:
+        """Return network -> state of its program; start nothing."""
+        return fleet.look_at_programs()
+
     def list_programs(self) -> dict[str, Mapping[str, object]]:
         """Return network -> state of its program."""
         return fleet.list_programs()

@@ -21,6 +21,7 @@ from .start import ensure_folders, ensure_supervisord
 from .supervisord import RefusedError, Supervisord
 
 _folders_lock = threading.Lock()
+_LOOK_S = 2.0
 
 
 @functools.cache
@@ -240,6 +241,17 @@ def list_programs() -> dict[str, Mapping[str, object]]:
         return programs(settings, rpc)
 
 
+@entrypoint(subject=None)
+def look_at_programs() -> dict[str, Mapping[str, object]]:
+    """Return what `list_programs` does; start nothing, and wait for little.
+
+    Raises FleetError if supervisord does not answer.
+    """
+    settings = read_settings(runnable=False)
+    with _supervisord(settings, timeout_s=_LOOK_S) as rpc:
+        return programs(settings, rpc)
+
+
 def programs(
     settings: FleetSettings, rpc: Supervisord | None
 ) -> dict[str, Mapping[str, object]]:
@@ -261,9 +273,11 @@ def programs(
 
 
 @contextlib.contextmanager
-def _supervisord(settings: FleetSettings) -> Iterator[Supervisord]:
+def _supervisord(
+    settings: FleetSettings, **options: float
+) -> Iterator[Supervisord]:
     """Give a connection to supervisord; raise FleetError without one."""
-    with Supervisord(settings) as rpc:
+    with Supervisord(settings, **options) as rpc:
         try:
             yield rpc
         except (ConnectionError, FileNotFoundError) as error:

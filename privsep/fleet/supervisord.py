@@ -38,26 +38,31 @@ class RefusedError(FleetError):
 class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
     """A connection that gives up on a supervisord that hangs."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost")
         self.socketfile = str(path)
+        self.timeout_s = timeout_s
 
     def connect(self) -> None:
         """Connect, with a time limit for this and each later operation."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT_S)
+        self.sock.settimeout(self.timeout_s)
         self.sock.connect(self.socketfile)
 
 
 class Supervisord:
     """One caller's connection to supervisord; not shared by threads."""
 
-    def __init__(self, settings: FleetSettings) -> None:
+    def __init__(
+        self, settings: FleetSettings, *, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         self._transport = SupervisorTransport(
             None, None, f"unix://{settings.socket}"
         )
         # The library has no other way to use our connection class.
-        self._transport._get_connection = lambda: _Connection(settings.socket)
+        self._transport._get_connection = lambda: _Connection(
+            settings.socket, timeout_s
+        )
         self._proxy = xmlrpc.client.ServerProxy(
             "http://127.0.0.1", transport=self._transport
         )

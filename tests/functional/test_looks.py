@@ -166,7 +166,7 @@ def test_packets_are_traced_both_ways(
         to_mac=metadata.mac,
         source=here,
         destination=there,
-        is_answer=False,
+        kind="request",
     )
     assert f"output:{by_name[metadata.id]}\n" in said
     said = call(
@@ -177,7 +177,7 @@ def test_packets_are_traced_both_ways(
         to_mac=port.mac,
         source=there,
         destination=here,
-        is_answer=True,
+        kind="answer",
     )
     assert f"output:{by_name[port.id]}\n" in said
 

@@ -50,7 +50,7 @@ PACKET: dict[str, Any] = {
     "to_mac": "fa:16:3e:00:00:02",
     "source": "10.9.0.3",
     "destination": "169.254.169.254",
-    "is_answer": False,
+    "kind": "request",
 }
 
 
@@ -201,7 +201,7 @@ _HOSTILE |= {
     "in_port": [*_ANY, *_NUMBERS, 0xFF00, "1,actions=drop"],
     "vlan": [*(v for v in _ANY if type(v) is not int or v != 0), 4095],
     "to_mac": _HOSTILE["mac"],
-    "is_answer": _HOSTILE["userspace_datapath"],
+    "kind": [*_ANY, "udp", "dhcp\n", "dhcp,dl_vlan=1"],
 }
 _HOSTILE["gid"] = [*_HOSTILE["gid"], True, False]
 _REFUSALS = (InvalidArgumentError, SettingsError, TypeError)

@@ -1,0 +1,80 @@
+"""Answer the question why: find the port, gather, walk, and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import report
+from .facts import Common, Seen, Target, Unseen
+from .gather import Gather
+from .hops import FAIL
+from .target import find
+from .walk import walk
+
+# As many as the privileged daemon serves at a time.
+_WORKERS = 4
+
+
+class Why:
+    """Answers the questions of `agent-status why`."""
+
+    def __init__(self, gather: Gather) -> None:
+        self._gather = gather
+
+    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to QUESTION, in the types of JSON.
+
+        Its "why" is a name, or "" for one port of each network.
+        """
+        begun = time.monotonic()
+        name, common = str(question["why"]), self._gather.common()
+        result = self._one(name, common) if name else self._all(common)
+        took_ms = round((time.monotonic() - begun) * 1000)
+        return {"version": report.VERSION, **result, "took_ms": took_ms}
+
+    def _one(self, name: str, common: Common) -> dict[str, Any]:
+        found = find(name, common.chassis)
+        seen: Seen = Unseen()
+        if not found:
+            # Southbound has names too, and what is on other hosts.
+            seen = self._gather.elsewhere(name)
+            found = _here(seen, common)
+        if not found:
+            return report.absent(name, seen, common)
+        networks = {each.network.network for each in found}
+        if len(networks) > 1 and found[0].port.instance != name:
+            return report.ambiguous(name, found)
+        result = self._walk(common, found[0], brief=False)
+        return {**result, **report.candidates(found[1:])}
+
+    def _walk(
+        self, common: Common, target: Target, *, brief: bool
+    ) -> dict[str, Any]:
+        facts = self._gather.path(common, target)
+        if not any(hop.state == FAIL for hop in walk(facts)[0]):
+            facts = self._gather.request(facts, brief=brief)
+        return report.of(facts)
+
+    def _all(self, common: Common) -> dict[str, Any]:
+        targets = [
+            found[0]
+            for network in sorted(common.chassis.networks)
+            if (found := find(network, common.chassis))
+        ]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            walks = pool.map(
+                lambda each: self._walk(common, each, brief=True), targets
+            )
+            return {"networks": [*walks]}
+
+
+def _here(seen: Seen, common: Common) -> list[Target]:
+    """Return the ports on this chassis among those SEEN in Southbound."""
+    if isinstance(seen, Unseen):
+        return []
+    ports = (row["logical_port"] for row in seen["ports"])
+    known = (*seen["networks"], *ports)
+    return [one for name in known for one in find(name, common.chassis)]

@@ -1,0 +1,192 @@
+"""Look at everything on the path of one port, each with a time limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+from ...privsep import names
+from ...privsep.errors import AskError, sentence
+from ..core.desired import desired_network
+from ..databases import SOUTHBOUND, VSWITCH, Databases
+from ..errors import HaproxyError
+from ..haproxy import files, mapfile, render, runtime
+from ..haproxy.inside import ALIVE_PATH
+from ..monitor.problems import code_of
+from ..ovsdb.connect import in_thread
+from ..reconcile.nova_addresses import NovaAddresses
+from ..reconcile.site import Site
+from ..reconcile.snapshots import Snapshots
+from . import nova, rows, serving
+from .facts import Common, Facts, Haproxy, Seen, Target, Unseen
+
+# A call to the privileged daemon may wait behind those that provision.
+_LIMIT_S = 8.0
+_NOVA_S = 12
+_ALIVE_S = 5
+
+
+class Gather:
+    """Looks at the host and both databases, and changes nothing."""
+
+    def __init__(
+        self,
+        site: Site,
+        snapshots: Snapshots,
+        databases: Databases,
+        nova_addresses: NovaAddresses,
+    ) -> None:
+        self._site = site
+        self._snapshots = snapshots
+        self._databases = databases
+        self._nova_addresses = nova_addresses
+
+    @property
+    def _southbound(self) -> str:
+        return ",".join(self._site.settings().southbound.remotes)
+
+    def common(self) -> Common:
+        """Return what all paths on this host share."""
+        site, settings = self._site, self._site.settings()
+        vswitch_db, fleet = settings.vswitch.connection, site.haproxies.fleet
+        status = site.status.as_dict()
+        digest = status["networks"].get(names.GATEWAY, {}).get("digest", "")
+        addresses = self._nova_addresses.addresses
+        found = _look(
+            daemons=site.privileged.daemons,
+            programs=site.privileged.look_at_programs,
+            interfaces=lambda: rows.interfaces(vswitch_db),
+            nova=lambda: nova.attempts(settings.nova, addresses),
+        )
+        if isinstance(found["nova"], Unseen):
+            found["nova"] = ()
+        read_s = self._databases.southbound_read_until_ms() / 1000
+        return Common(
+            status=status,
+            chassis=self._snapshots.chassis,
+            vswitch=self._snapshots.vswitch,
+            southbound=(self._southbound, self._databases.problem(SOUTHBOUND)),
+            vswitch_db=(vswitch_db, self._databases.problem(VSWITCH)),
+            read_age_s=max(0.0, time.time() - read_s),
+            gateway=self._haproxy(names.GATEWAY, digest),
+            gateway_socket=str(fleet.gateway_socket),
+            **found,
+        )
+
+    def path(self, common: Common, target: Target) -> Facts:
+        """Return all that concerns TARGET, except the request."""
+        key, haproxies = target.network.network, self._site.haproxies
+        file = haproxies.places.map(key)
+        desired = desired_network(target.network, ipv6=self._site.has_ipv6)
+        facts = Facts(common, target, desired, map_file=str(file))
+        entries = len(desired.instances) if desired else 0
+        calls: dict[str, Callable[[], Any]] = {
+            "map_memory": lambda: haproxies.read_map(key, entries=entries),
+            "map_text": lambda: mapfile.parse_file(files.read(file)),
+        }
+        call, bridge = self._site.privileged, common.vswitch.bridge
+        if not isinstance(common.daemons, Unseen):
+            calls["host"] = lambda: call.inspect(key)
+            for name, packet in packets(facts).items():
+                calls[name] = lambda p=packet: call.trace(bridge, p)  # type: ignore[misc]
+        haproxy = self._haproxy(key, common.entry(key).get("digest", ""))
+        found = _look(_LIMIT_S, **calls)
+        return dataclasses.replace(facts, haproxy=haproxy, **found)
+
+    def elsewhere(self, name: str) -> Seen:
+        """Return what Southbound has by NAME, on any chassis."""
+        remote = self._southbound
+        seen: Seen = _look(it=lambda: rows.elsewhere(remote, name))["it"]
+        return seen
+
+    def request(self, facts: Facts, *, brief: bool) -> Facts:
+        """Return FACTS with the answer to a request from inside.
+
+        Nova answers it; if BRIEF, the gateway.
+        """
+        path, limit_s = serving.PATH, _NOVA_S
+        if brief:
+            path, limit_s = ALIVE_PATH, _ALIVE_S
+        key, source = facts.key, facts.target.address
+        call = self._site.privileged.ask
+        seen = _look(
+            _LIMIT_S + limit_s,
+            answer=lambda: call(
+                key, source=source, path=path, timeout_s=limit_s
+            ),
+        )
+        return dataclasses.replace(facts, path=path, **seen)
+
+    def _haproxy(self, key: str, digest: str) -> Haproxy:
+        """Return how the haproxy of KEY (or "gateway") is.
+
+        DIGEST is that of the configuration which the agent has rendered.
+        """
+        config = self._site.haproxies.places.config(key)
+        text = config.read_text() if config.exists() else ""
+        seen = Haproxy(str(config), digest, render.digest_of(text))
+        try:
+            answer = self._site.haproxies.info(key)
+        except (OSError, HaproxyError) as error:
+            problem = sentence(error)
+            if isinstance(error, FileNotFoundError | ConnectionError):
+                problem = "no process listens on its stats socket"
+            return dataclasses.replace(seen, problem=problem)
+        info = dict(line.partition(": ")[::2] for line in answer.splitlines())
+        pid, running = info.get("Pid", ""), runtime.digest_in(answer, config)
+        number = int(pid) if pid.isdecimal() else 0
+        return dataclasses.replace(seen, running=running, pid=number)
+
+
+def packets(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Return the packets to trace, by the name of the fact; pure."""
+    target, own = facts.target, facts.target.port
+    found = target.network.localport
+    if found is None:
+        return {}
+    macs = {str(address): mac for address, mac in own.addresses}
+    mac = macs.get(target.address, own.mac)
+    there: dict[str, Any] = {
+        "kind": "request",
+        "in_port": facts.tap.get("ofport", 0),
+        "vlan": own.tag if own.parent else 0,
+        "mac": mac,
+        "to_mac": found.mac,
+        "source": target.address,
+        "destination": target.metadata_address,
+    }
+    back = {
+        "kind": "answer",
+        "in_port": facts.veth.get("ofport", 0),
+        "vlan": 0,
+        "mac": found.mac,
+        "to_mac": mac,
+        "source": target.metadata_address,
+        "destination": target.address,
+    }
+    made = {"there": there, "dhcp": {**there, "kind": "dhcp"}, "back": back}
+    return {name: each for name, each in made.items() if each["in_port"] > 0}
+
+
+def _look(
+    limit_s: float = _LIMIT_S, **calls: Callable[[], Any]
+) -> dict[str, Any]:
+    """Return what each of CALLS returns, or Unseen; all run at once."""
+    tasks = {name: in_thread(call) for name, call in calls.items()}
+    deadline = time.monotonic() + limit_s
+    return {name: _finish(task, deadline) for name, task in tasks.items()}
+
+
+def _finish(task: futures.Future[Any], deadline: float) -> Any:
+    try:
+        return task.result(max(0.0, deadline - time.monotonic()))
+    except AskError as error:
+        return Unseen(str(error), "OVNMD-306")
+    except futures.TimeoutError:
+        return Unseen(f"no answer within {_LIMIT_S:g} s")
+    except Exception as error:  # noqa: BLE001 # of all kinds of look-ups
+        code = code_of(error)
+        return Unseen(sentence(error), "" if code == "OVNMD-202" else code)

@@ -1,0 +1,205 @@
+"""The hops of OVN and Open vSwitch: the rows, the daemons, the flows."""
+
+from __future__ import annotations
+
+from ...privsep import names
+from . import traces
+from .facts import Facts, Unseen
+from .hops import Hop, Judge
+
+_ELSEWHERE = Unseen("it has no control socket here, or not for root")
+
+
+def southbound(facts: Facts) -> Hop:
+    """Judge the connection to Southbound; without it, rows stay as known."""
+    at, (remote, problem) = Judge("OVN Southbound"), facts.common.southbound
+    text = f"{remote} is disconnected: {problem}; changes are not seen"
+    at.warn(problem, "OVNMD-101", text)
+    is_empty = not facts.common.chassis.is_filled
+    at.fail(is_empty and not problem, "OVNMD-105", f"{remote} is empty")
+    age_s = facts.common.read_age_s
+    return at.ok(f"{remote} is connected, read {age_s:.1f} s ago")
+
+
+def vswitch_db(facts: Facts) -> Hop:
+    """Judge the connection to Open vSwitch's database, and the bridge."""
+    at, (remote, problem) = Judge("Open vSwitch"), facts.common.vswitch_db
+    at.warn(problem, "OVNMD-102", f"{remote} is disconnected: {problem}")
+    vswitch = facts.common.vswitch
+    is_lost = not vswitch.bridge_exists and not problem
+    at.fail(is_lost, "OVNMD-110", f"there is no bridge {vswitch.bridge}")
+    kind = "userspace" if vswitch.is_userspace else "kernel"
+    bridge = f"{vswitch.bridge} has the {kind} datapath"
+    return at.ok(f"{remote} is connected; {bridge}")
+
+
+def chassis(facts: Facts) -> Hop:
+    """Judge whether this host is a chassis."""
+    at, name = Judge("chassis"), facts.common.status["chassis"]
+    at.fail(not name, "OVNMD-103", "Open vSwitch has no system-id")
+    lost = facts.common.chassis.chassis is None
+    at.fail(lost, "OVNMD-104", f"no row Chassis has the name {name}")
+    return at.ok(f"this host is chassis {name}")
+
+
+def switch_daemon(facts: Facts) -> Hop:
+    """Judge whether ovs-vswitchd, which forwards the packets, works."""
+    return _daemon(facts, "ovs-vswitchd", "OVNMD-107")
+
+
+def controller(facts: Facts) -> Hop:
+    """Judge whether ovn-controller, which installs the flows, works."""
+    return _daemon(facts, "ovn-controller", "OVNMD-106")
+
+
+def _daemon(facts: Facts, name: str, code: str) -> Hop:
+    at, seen = Judge(name), facts.common.daemons
+    if isinstance(seen, Unseen) or seen[name] == "unknown":
+        lost = seen if isinstance(seen, Unseen) else _ELSEWHERE
+        return at.unknown("whether it works", lost)
+    # Without ovn-controller the flows that are installed stay.
+    note = at.fail if name == "ovs-vswitchd" else at.warn
+    note(seen[name] == "dead", code, "is dead: it has left its socket")
+    note(seen[name] == "silent", code, "hangs: it does not answer")
+    return at.ok("answers on its control socket")
+
+
+def port(facts: Facts) -> Hop:
+    """Judge whether the port is on this chassis, and whose it is."""
+    at, own, vswitch = Judge("port"), facts.target.port, facts.common.vswitch
+    listed = ", ".join(str(address) for address, _ in own.addresses)
+    name = f"{own.name} {own.logical_port}".strip()
+    where = f"port {name} ({listed}, MAC {own.mac})"
+    if not own.bound:
+        is_plugged = facts.iface_id in vswitch.plugged
+        text = f"{where} is plugged here and not bound by OVN"
+        at.fail(is_plugged, "OVNMD-205", text)
+        at.fail(
+            not is_plugged,
+            "OVNMD-205",
+            f"{where} is requested here; no interface on {vswitch.bridge} "
+            f"has its iface-id",
+            "wait until Nova has started the instance; if it runs, look at "
+            "the iface-id of its tap device: ovs-vsctl list Interface",
+        )
+    at.fail(not own.instance, "OVNMD-211", f"{where} has no device id")
+    return at.ok(
+        f"{where} of instance {own.instance} is bound to this chassis"
+    )
+
+
+def localport(facts: Facts) -> Hop:
+    """Judge whether the network has its metadata port."""
+    at, found = Judge("metadata port"), facts.target.network.localport
+    name = f"network {facts.network_name}"
+    if found is None:
+        rows = facts.common.chassis.problems
+        why = "; ".join(each for each in rows if facts.key in each)
+        at.fail(name, "OVNMD-201", f"{name} has no localport. {why}".strip())
+        return at.ok("")
+    own = ", ".join(sorted(map(str, found.cidrs))) or "no IPv4 address"
+    return at.ok(
+        f"{name} has the localport {found.logical_port}, MAC {found.mac}, "
+        f"{own}; OVN has it on every chassis: no packet leaves this host"
+    )
+
+
+def tap(facts: Facts) -> Hop | None:
+    """Judge the instance's interface; None for one that is not on a host."""
+    at, seen = Judge("instance's interface"), facts.common.interfaces
+    if isinstance(seen, Unseen):
+        return at.unknown("Open vSwitch's rows", seen)
+    if facts.target.port.is_external:
+        return None
+    row, iface_id, code = facts.tap, facts.iface_id, "OVNMD-212"
+    bridge = facts.common.vswitch
+    if not row:
+        at.fail(not row, code, f"no interface has iface-id={iface_id}")
+        return at.ok("")
+    device, ofport = row["name"], row["ofport"]
+    lost = iface_id not in bridge.plugged
+    at.fail(lost, code, f"{device} is not on {bridge.bridge}")
+    why = row["error"] or "it has no OpenFlow port"
+    at.fail(why == row["error"] or ofport < 1, code, f"{device}: {why}")
+    is_down = row["admin_state"] == "down"
+    do = f"ip link set {device} up"
+    at.fail(is_down, code, f"{device} is set down", do)
+    is_down = row["link_state"] == "down"
+    do = "look at the instance in Nova: does it run?"
+    at.fail(is_down, code, f"{device} has no carrier", do)
+    text = (
+        f"{device} has the port's iface-id, is up, and is OpenFlow port "
+        f"{ofport} of {bridge.bridge}"
+    )
+    lacks = "ovn-installed" not in row["external_ids"]
+    at.warn(lacks, "OVNMD-206", f"{text}; it lacks ovn-installed")
+    return at.ok(f"{text}; OVN has installed its flows (ovn-installed)")
+
+
+def dhcp(facts: Facts) -> Hop | None:
+    """Judge the route that OVN's DHCP gives; IPv6 needs none."""
+    at, found = Judge("route by DHCP"), facts.target.network.localport
+    if ":" in facts.target.address:
+        return at.ok(f"{names.METADATA_ADDRESS_V6} is on-link: none needed")
+    if facts.target.port.is_external:
+        return None
+    if isinstance(facts.dhcp, Unseen):
+        return at.unknown("what OVN answers", facts.dhcp)
+    options = traces.dhcp_options(facts.dhcp)
+    at.warn(not options, "OVNMD-207", "OVN answers no DHCP on this port")
+    via, router = traces.metadata_route(options), traces.router(options)
+    own = {str(cidr.ip) for cidr in found.cidrs} if found else set()
+    goes = f"{names.METADATA_ADDRESS_V4} by {via}"
+    told = f"OVN gives the instance {goes or 'no route'}"
+    at.fail(
+        options and via not in own,
+        "OVNMD-207",
+        f"{told}, not the metadata port ({', '.join(sorted(own))})"
+        if via
+        else "OVN's DHCP gives the instance no such route",
+        "correct classless_static_route in the subnet's DHCP_Options "
+        "(neutron-ovn-db-sync-util in repair mode); renew the lease in the "
+        "guest",
+    )
+    rest = "there is no router, and none is needed"
+    if router:
+        rest = f"the router {router} is not on the way"
+    return at.ok(f"{told}, which is the metadata port itself; {rest}")
+
+
+def flows_there(facts: Facts) -> Hop | None:
+    """Judge the flows from the instance to the metadata port."""
+    at, target = Judge("flows to the metadata port"), facts.target
+    packet = f"{target.address} to {target.metadata_address} port 80"
+    return _flows(facts, at, facts.there, packet, facts.veth)
+
+
+def flows_back(facts: Facts) -> Hop | None:
+    """Judge the flows from the metadata port to the instance."""
+    at, target = Judge("flows to the instance"), facts.target
+    packet = f"{target.metadata_address} to {target.address}"
+    return _flows(facts, at, facts.back, packet, facts.tap)
+
+
+def _flows(
+    facts: Facts,
+    at: Judge,
+    trace: str | Unseen,
+    packet: str,
+    out: dict[str, object],
+) -> Hop | None:
+    if facts.target.port.is_external:
+        return None
+    if isinstance(trace, Unseen):
+        return at.unknown("what ovs-vswitchd does", trace)
+    bridge, last = facts.common.vswitch.bridge, traces.dropped_at(trace)
+    at.fail(
+        not traces.delivers(trace, out.get("ofport")),
+        "OVNMD-206",
+        f"{bridge} drops TCP from {packet}; the last flow that matches is "
+        f"in OpenFlow table {last:.200}",
+        "run ovn-trace as below: if it drops the packet too, a security "
+        "group or an ACL does; else restart ovn-controller, which installs "
+        "the flows again",
+    )
+    return at.ok(f"TCP from {packet} leaves {bridge} at {out.get('name')}")

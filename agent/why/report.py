@@ -1,0 +1,120 @@
+"""What `why` answers, in the types of JSON (docs/reference/why.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...privsep import names
+from .facts import Common, Facts, Seen, Target, Unseen
+from .hops import Hop, Judge
+from .target import is_address
+from .walk import ABSENT, AMBIGUOUS, BROKEN, verdict, walk
+
+VERSION = 1
+
+
+def of(facts: Facts) -> dict[str, Any]:
+    """Return the walk over FACTS."""
+    hops, behind = walk(facts)
+    return {
+        "verdict": verdict(hops),
+        "name": facts.target.name,
+        **_candidate(facts.target),
+        "hops": [dataclasses.asdict(hop) for hop in hops],
+        "behind": behind,
+        "commands": commands(facts),
+    }
+
+
+def candidates(found: Sequence[Target]) -> dict[str, Any]:
+    """Return that the name means the ports FOUND."""
+    return {"candidates": [_candidate(each) for each in found]}
+
+
+def ambiguous(name: str, found: Sequence[Target]) -> dict[str, Any]:
+    """Return that NAME means a port on each of several networks."""
+    return {"verdict": AMBIGUOUS, "name": name, **candidates(found)}
+
+
+def _candidate(target: Target) -> dict[str, str]:
+    return {
+        "network": target.network.network,
+        "network_name": target.network.name,
+        "instance": target.port.instance,
+        "port": target.port.logical_port,
+        "port_name": target.port.name,
+        "address": target.address,
+    }
+
+
+def absent(name: str, seen: Seen, common: Common) -> dict[str, Any]:
+    """Return why NAME is not served here, by what is SEEN of it elsewhere."""
+    if isinstance(seen, Unseen):
+        hop = Judge("port").unknown(f"where {name} is", seen)
+    else:
+        hop = _absence(name, seen, common)
+    return {
+        "verdict": ABSENT if hop.code in ("", "OVNMD-208") else BROKEN,
+        "name": name,
+        "hops": [dataclasses.asdict(hop)],
+        "behind": [],
+    }
+
+
+def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
+    at, code = Judge("port"), "OVNMD-208"
+    row: Mapping[str, Any] = next(iter(seen["ports"]), {})
+    port, host = row.get("logical_port", name), row.get("hostname", "")
+    chassis = row.get("chassis_name", "")
+    named = f"{port!r:.80}"  # as `core.port_rows` names it
+    problems = [each for each in common.chassis.problems if named in each]
+    at.fail(problems, "OVNMD-109", "; ".join(problems))
+    is_here = chassis and chassis == common.status["chassis"]
+    kind = f"type {row.get('type')!r}, mac {row.get('mac')}"
+    text = f"port {port} is bound here; its row can't be used: {kind}"
+    at.fail(is_here, "OVNMD-109", text)
+    text = f"no port on this host has the address {name}"
+    do = "ask with the id of the instance or of its port"
+    at.fail(is_address(name), code, text, do)
+    text = f"port {port} is on host {host}, chassis {chassis}"
+    do = f"run agent-status why {name} on {host}"
+    at.fail(chassis, code, text, do)
+    text = f"port {port} is bound to no chassis"
+    do = "look at the instance in Nova: does it run, and on which host?"
+    at.fail(row, code, text, do)
+    text = f"no instance of network {name} is on this host"
+    at.fail(seen["networks"], code, text, "ask on a host that has one")
+    text = f"OVN Southbound has no port, instance or network {name}"
+    do = "check the id; neutron-ovn-db-sync-util in repair mode adds rows"
+    at.fail(name, code, text, do)
+    return at.ok("")
+
+
+def commands(facts: Facts) -> list[str]:
+    """Return commands for whoever wants to look deeper."""
+    target, own = facts.target, facts.target.port
+    found = target.network.localport
+    ip = "ip6" if ":" in target.address else "ip4"
+    made = []
+    if found is not None:
+        made.append(
+            f"ovn-trace --db={facts.common.southbound[0]} "
+            f'neutron-{facts.key} \'inport == "{own.logical_port}" && '
+            f"eth.src == {own.mac} && eth.dst == {found.mac} && "
+            f"{ip}.src == {target.address} && "
+            f"{ip}.dst == {target.metadata_address} && ip.ttl == 64 && "
+            f"tcp.src == 40000 && tcp.dst == 80'"
+        )
+    made.append(
+        f"ip netns exec {names.namespace_name(facts.key)} tcpdump -nei "
+        f"{names.inner_veth(facts.key)} 'host {target.address} and tcp port "
+        f"80 or arp or icmp6'"
+    )
+    if device := facts.tap.get("name"):
+        made.append(
+            f"tcpdump -nei {device} 'host {target.metadata_address} or arp "
+            f"or icmp6 or udp port 67'"
+        )
+    return made

@@ -1,0 +1,101 @@
+"""Ask both databases once, for what the agent does not monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..ovsdb import connect, southbound, vswitch
+
+_PORT = ("logical_port", "type", "mac", "chassis")
+_INTERFACE = (
+    *("name", "ofport", "error", "link_state", "admin_state"),
+    "external_ids",
+)
+
+
+def _plain(value: Any) -> Any:
+    """Return the VALUE of a column (RFC 7047, 5.1) in Python's types."""
+    if isinstance(value, list) and len(value) == 2:
+        kind, inner = value
+        if kind == "uuid":
+            return inner
+        if kind == "set":
+            return [_plain(each) for each in inner]
+        if kind == "map":
+            return {_plain(key): _plain(each) for key, each in inner}
+    return value
+
+
+def _rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {column: _plain(value) for column, value in row.items()}
+        for row in answer["rows"]
+    ]
+
+
+def _has(key: str, value: str) -> list[Any]:
+    return ["external_ids", "includes", ["map", [[key, value]]]]
+
+
+def elsewhere(remote: str, name: str) -> dict[str, Any]:
+    """Return the ports in Southbound that NAME may mean, and the networks.
+
+    `ports` are rows, each with `hostname` of its chassis ("" if unbound) and
+    `chassis_name`; `networks` the ids of networks with this name or id.
+    Raises OSError.
+    """
+    ports = [
+        connect.select("Port_Binding", _PORT, where=where)
+        for where in (
+            ["logical_port", "==", name],
+            _has("neutron:device_id", name),
+            _has("neutron:port_name", name),
+        )
+    ]
+    networks = [
+        connect.select("Datapath_Binding", ["external_ids"], where=where)
+        for where in (_has("name2", name), _has("name", f"neutron-{name}"))
+    ]
+    chassis = connect.select("Chassis", ["_uuid", "name", "hostname"])
+    *found, hosts = connect.transact(
+        remote, southbound.SCHEMA, [*ports, *networks, chassis]
+    )
+    by_id = {row["_uuid"]: row for row in _rows(hosts)}
+    rows = {
+        row["logical_port"]: row
+        for answer in found[: len(ports)]
+        for row in _rows(answer)
+    }
+    for row in rows.values():
+        where = by_id.get(row["chassis"] or "", {})
+        row["hostname"] = where.get("hostname", "")
+        row["chassis_name"] = where.get("name", "")
+    return {
+        "ports": [rows[key] for key in sorted(rows)],
+        "networks": sorted(
+            {
+                row["external_ids"].get("name", "").removeprefix("neutron-")
+                for answer in found[len(ports) :]
+                for row in _rows(answer)
+                if "logical-switch" in row["external_ids"]
+            }
+        ),
+    }
+
+
+def interfaces(remote: str) -> dict[str, Any]:
+    """Return iface-id -> interface of Open vSwitch; raise OSError.
+
+    Of two with the same iface-id, the later one by name.
+    """
+    select = connect.select("Interface", _INTERFACE)
+    (answer,) = connect.transact(remote, vswitch.SCHEMA, [select])
+    found = {}
+    for row in sorted(_rows(answer), key=lambda row: str(row["name"])):
+        ofport, error = row["ofport"], row["error"]
+        row["ofport"] = ofport if isinstance(ofport, int) else -1
+        row["error"] = error if isinstance(error, str) else ""
+        if iface_id := row["external_ids"].get("iface-id"):
+            found[iface_id] = row
+    return found

@@ -1,0 +1,134 @@
+"""The last hops: haproxy, the map, the gateway, Nova, a real request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...privsep import names
+from .facts import Facts, Haproxy, Unseen
+from .hops import Hop, Judge
+
+PATH = "/openstack/latest/meta_data.json"
+_SLOW_MS = 5000
+_CODES = {401: "504", 403: "504", 404: "506", 429: "305", 504: "508"}
+
+
+def supervisord(facts: Facts) -> Hop:
+    """Judge supervisord, which starts and watches the haproxies."""
+    at, seen = Judge("supervisord"), facts.common.programs
+    if isinstance(seen, Unseen):
+        at.warn(seen, "OVNMD-302", seen.reason)
+        return at.ok("")
+    found, name = seen.get(facts.key, {}), names.program_name(facts.key)
+    state = found.get("state", "GONE")
+    is_bad = state not in ("RUNNING", "STARTING")
+    at.fail(is_bad, "OVNMD-301", f"{name} does not run: it is {state}")
+    return at.ok(f"runs {name}, pid {found.get('pid')}")
+
+
+def haproxy(facts: Facts) -> Hop:
+    """Judge the network's haproxy and its configuration."""
+    at = Judge("haproxy of the network")
+    return at.ok(_haproxy(at, "OVNMD-301", facts.haproxy))
+
+
+def gateway(facts: Facts) -> Hop:
+    """Judge the gateway's haproxy and its configuration."""
+    at, entry = Judge("gateway"), facts.common.entry(names.GATEWAY)
+    text = _haproxy(at, "OVNMD-307", facts.common.gateway)
+    error, code = entry.get("error"), entry.get("code") or "OVNMD-307"
+    at.warn(error, code, f"{error}; it serves as before")
+    return at.ok(f"{text}; it listens at {facts.common.gateway_socket}")
+
+
+def _haproxy(at: Judge, code: str, found: Haproxy) -> str:
+    """Judge the haproxy FOUND; return how it works if it does."""
+    text = f"it does not answer: {found.problem}"
+    at.fail(not found.pid, code, text)
+    is_edited = found.wanted and found.in_file != found.wanted
+    text = f"{found.config} is not what the agent has written"
+    do = "do not edit it: the agent writes it again with its next pass"
+    at.fail(is_edited or not found.in_file, code, text, do)
+    is_old = found.running != found.in_file
+    text = f"it runs on another text than {found.config}"
+    at.fail(is_old, code, text, "the agent reloads it with its next pass")
+    return (
+        f"pid {found.pid} runs {found.config} as the agent wrote it (hash "
+        f"{found.running[:12]})"
+    )
+
+
+def identity(facts: Facts) -> Hop:
+    """Judge who the instance is for haproxy."""
+    at, address, desired = Judge("map"), facts.target.address, facts.desired
+    rivals = desired.conflicts if desired else ()
+    why = "; ".join(each for each in rivals if each.startswith(f"{address} "))
+    owners = {str(a): o for a, o in (desired.instances if desired else ())}
+    owner = owners.get(address)
+    text = why or f"no instance may use {address} alone"
+    at.fail(owner is None, "OVNMD-203", text)
+    mine = [owner.instance, owner.project] if owner else ["", ""]
+    for what, seen in (
+        (facts.map_file, facts.map_text),
+        ("haproxy's memory", facts.map_memory),
+    ):
+        if isinstance(seen, Unseen):
+            return at.unknown(what, seen)
+        known = seen.get(address, "").split("|")[:2]
+        text = f"{address} is {known[0] or 'nobody'} in {what}, not {mine[0]}"
+        at.fail(known != mine, "OVNMD-309", text)
+    return at.ok(
+        f"{address} is instance {mine[0]} of project {mine[1]} in "
+        f"{facts.map_file} and in haproxy's memory; no other port claims it"
+    )
+
+
+def nova(facts: Facts) -> Hop:
+    """Judge whether this host reaches Nova's metadata API."""
+    at, tried = Judge("Nova"), facts.common.nova
+    bad = [each for each in tried if each.problem]
+    told = "; ".join(f"{each.url}: {each.problem}" for each in bad)
+    good = ", ".join(
+        f"{each.url} ({each.address}, {each.took_ms:.1f} ms)"
+        for each in tried
+        if not each.problem
+    )
+    # The gateway is another process, and may reach what we do not.
+    answers = not isinstance(facts.answer, Unseen) and (
+        facts.answer["status"] < 500
+    )
+    if bad:
+        at.fail(not good and not answers, bad[0].code, told)
+        at.warn(bad, "OVNMD-507", f"{told}; connected: {good or 'none'}")
+    return at.ok(f"accepts connections: {good}")
+
+
+def request(facts: Facts) -> Hop:
+    """Judge the answer to a real request from inside the namespace."""
+    at, answer = Judge("request"), facts.answer
+    asked = f"GET {facts.path} from inside, as {facts.target.address}"
+    if isinstance(answer, Unseen):
+        if not answer.code:
+            return at.unknown("its answer", answer)
+        at.fail(answer, answer.code, f"{asked}: {answer.reason}")
+        return at.ok("")
+    who = "Nova" if facts.path == PATH else "the gateway"
+    code = refusal(answer)
+    text = (
+        f"{asked}: {answer['status']}, {answer['body_bytes']} bytes, "
+        f"connected in {answer['connect_ms']} ms, answered in "
+        f"{answer['answer_ms']} ms"
+    )
+    at.fail(code, code, text)
+    at.warn(answer["answer_ms"] > _SLOW_MS, "OVNMD-508", text)
+    return at.ok(f"{text} by {who}")
+
+
+def refusal(answer: Mapping[str, object]) -> str:
+    """Return the code of the problem behind ANSWER; "" if it is good."""
+    status = int(str(answer["status"]))
+    if status == 200:
+        return ""
+    if status == 503 and "retry-after" in str(answer["head"]).lower():
+        return "OVNMD-501"  # the gateway's
+    return f"OVNMD-{_CODES.get(status, '505')}"

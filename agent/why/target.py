@@ -1,0 +1,72 @@
+"""Find whose path is meant: by instance, port, address or network."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from ...privsep import names
+from ..core import identity
+from ..model import ChassisSnapshot, NetworkSnapshot, VifPort
+from .facts import Target
+
+
+def find(name: str, chassis: ChassisSnapshot) -> list[Target]:
+    """Return the ports on this chassis that NAME may mean, the best first.
+
+    NAME is a network's id, or an instance's, a port's, an address or a MAC.
+    A port that is bound is better than one that is requested.
+    """
+    wanted = name.lower() if names.is_network(name.lower()) else name
+    found = [
+        _target(name, network, port, wanted)
+        for network in chassis.networks.values()
+        if wanted and not network.kept
+        for port in network.ports
+        if wanted in (network.network, network.name)
+        or wanted in _names_of(port)
+    ]
+    return sorted(found, key=_rank)
+
+
+def is_address(name: str) -> bool:
+    """Return whether NAME is an address, which several networks may have."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _rank(target: Target) -> tuple[bool, bool, bool, str]:
+    port, is_ipv6 = target.port, ":" in target.address
+    return not port.bound, not port.instance, is_ipv6, port.logical_port
+
+
+def _names_of(port: VifPort) -> Iterator[str]:
+    """Yield what PORT is called: ids, MACs, addresses."""
+    yield from (port.logical_port, port.name)
+    if port.instance:
+        yield port.instance
+    yield from port.macs
+    for claims in identity.claimed_addresses(port):
+        yield from map(str, claims)
+
+
+def _target(
+    name: str, network: NetworkSnapshot, port: VifPort, wanted: str
+) -> Target:
+    """Return PORT, with the address that it asks from.
+
+    That is WANTED if it is one; else the first IPv4 address, else the
+    link-local one: both reach the metadata addresses.
+    """
+    own = [str(address) for address, _ in port.addresses]
+    link_local = str(identity.link_local_address(port.mac))
+    address = next((each for each in own if ":" not in each), link_local)
+    if is_address(wanted):
+        address = link_local if ":" in wanted else wanted
+    metadata = names.METADATA_ADDRESS_V4
+    if ":" in address:
+        metadata = names.METADATA_ADDRESS_V6
+    return Target(name, network, port, address, metadata)
