@@ -22,7 +22,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
 _COUNT = re.compile(r" (gpc[012])=(\d{1,10})\b")
 _NOTHING = (0, 0, 0)
-_INFO = re.compile(r"^(Version|Pid|Start_time_sec): ([\w.~+-]{1,40})$", re.M)
+_INFO = re.compile(
+    r"^(Version|Pid|Start_time_sec): ([\w.~+-]{1,40})$", re.M | re.ASCII
+)
 _PROCESS = ("Pid", "Start_time_sec")
 _CLASSES = (("2xx",), ("3xx",), ("4xx",), ("5xx",), ("1xx", "other"))
 LIMITED = "rate_limited_requests"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...privsep import names, vswitch
+from ...privsep.errors import AskError
 from ...privsep.fleet import calls as fleet
 from ...privsep.fleet import shut_down
 from ...privsep.namespace import ask, look
@@ -131,10 +132,14 @@ class Privileged:
         At most three wait for an answer at a time: one of the daemon's four
         threads is always there for the calls that provision networks.
         """
-        with _ASKING:
+        if not _ASKING.acquire(timeout=timeout_s):
+            raise AskError("too many requests wait for an answer; try again")
+        try:
             return ask.ask(
                 network, source=source, path=path, timeout_s=timeout_s
             )
+        finally:
+            _ASKING.release()
 
     @staticmethod
     def daemons() -> Mapping[str, str]:

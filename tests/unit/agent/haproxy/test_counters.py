@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ovn_metadata.agent.haproxy import counters
@@ -11,6 +13,7 @@ from ovn_metadata.agent.haproxy.counters import (
     NovaCounted,
     Sums,
 )
+from ovn_metadata.agent.metrics.meter import Meter
 
 STAT = "# pxname,svname,qcur,ereq,econ"
 TABLE = f"""\
@@ -156,3 +159,18 @@ def test_incomplete_requests_are_nobodys():
     assert sums.add(Counted(5000), 0.0) == []
     assert sums.add(Counted(5000 + 101), 1.0) == []
     assert sums.by_name(is_gateway=True)["incomplete_requests"] == 101
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "12é", "\u0661", "9" * 41, "$(x)"]
+)
+def test_the_next_agent_reads_what_a_hostile_haproxy_says_of_itself(text):
+    """Its counters go into a file, which is refused as a whole."""
+    said = f"Version: {text}\nPid: {text}\nStart_time_sec: {text}\n"
+    before, after = Meter(), Meter()
+    network = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
+    before.add("privsep_calls_total", 5)
+    before.counted(network, counters.parse(said + "Pid: 7\n"))
+    before.counted(network, counters.parse(said))
+    after.restore(json.loads(json.dumps(before.plain())))
+    assert after.totals() == before.totals()
