@@ -20,6 +20,8 @@ _NOT_BOUND, _NO_FLOWS = "OVNMD-205", "OVNMD-206"
 _WORDS = {
     "dead": (3.0, "it was killed, or crashed"),
     # A full computation of a large cloud takes seconds.
+    # It took its socket away; a restart makes a new one.
+    "stopped": (10.0, "it was stopped"),
     "silent": (12.0, "its control socket gives no answer"),
 }
 _BEHIND_S = 60.0
@@ -47,7 +49,8 @@ def signs(
     """Yield the signs that there are now.
 
     CHASSIS and VSWITCH are None while their database is disconnected.
-    DAEMONS has a word on each daemon, as `privsep.vswitch.daemons` has. With
+    DAEMONS has a word on each daemon, as `privsep.vswitch.daemons` has, or
+    "stopped": it answered before, and has no socket now. With
     TELLS_INSTALLED ovn-controller marks the ports whose flows are there.
     """
     for daemon, code in _CODES.items():

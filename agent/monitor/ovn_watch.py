@@ -43,14 +43,20 @@ class OvnWatch(Poller):
         self._since: dict[signs.Sign, float] = {}
         self._noted: set[tuple[str, str]] = set()
         self._tells_installed = False
+        self._answered: set[str] = set()  # daemons that have answered once
 
     def poll(self) -> None:
         """Note the problems that there are, and that others are over."""
-        words: Mapping[str, str] = {}
+        words: dict[str, str] = {}
         try:
-            words = self._daemons()
+            words.update(self._daemons())
         except (OSError, PrivilegedError) as error:
             LOG.debug("OVN's daemons not asked: %s", error)
+        for daemon, word in words.items():
+            if word == "answers":
+                self._answered.add(daemon)
+            elif word == "unknown" and daemon in self._answered:
+                words[daemon] = "stopped"
         chassis, vswitch = self._rows()
         if vswitch is not None and vswitch.installed:
             self._tells_installed = True

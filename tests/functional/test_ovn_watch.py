@@ -14,7 +14,7 @@ from sandbox import Sandbox, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.sockets import status
 
-SILENT_S = float(os.environ.get("OVN_WATCH_S", "40"))
+SILENT_S = float(os.environ.get("OVN_WATCH_S", "20"))
 
 
 @pytest.fixture
@@ -36,8 +36,10 @@ def stopped(box: Sandbox, daemon: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def killed(box: Sandbox, daemon: str) -> Iterator[None]:
-    box.ovn.daemons[daemon].signal(signal.SIGKILL)
+def killed(
+    box: Sandbox, daemon: str, number: signal.Signals = signal.SIGKILL
+) -> Iterator[None]:
+    box.ovn.daemons[daemon].signal(number)
     box.ovn.daemons[daemon].wait()
     try:
         yield
@@ -45,10 +47,21 @@ def killed(box: Sandbox, daemon: str) -> Iterator[None]:
         box.ovn.start(daemon)
 
 
-@pytest.mark.parametrize("done", [stopped, killed])
+def ended(
+    box: Sandbox, daemon: str
+) -> contextlib.AbstractContextManager[None]:
+    """End it; unlike a daemon that is killed, it takes its socket away."""
+    return killed(box, daemon, signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
-    ("daemon", "code"),
-    [("ovn-controller", "OVNMD-106"), ("ovs-vswitchd", "OVNMD-107")],
+    ("daemon", "code", "done"),
+    [
+        ("ovn-controller", "OVNMD-106", stopped),
+        ("ovn-controller", "OVNMD-106", ended),
+        ("ovs-vswitchd", "OVNMD-107", killed),
+        ("ovs-vswitchd", "OVNMD-107", ended),
+    ],
 )
 def test_a_daemon_without_progress_is_named(module_box, daemon, code, done):
     begun = time.monotonic()
