@@ -67,7 +67,6 @@ NOT_RUN = {
     "ps -eZ": "needs SELinux",
     "agent-status dump": "tests/functional/test_dump.py does",
     "sos report": "tests/functional/test_sos.py does",
-    "agent-status asks": "is being built",
     "openssl s_client": "tests/functional/test_tls.py has a Nova with TLS",
 }
 
