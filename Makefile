@@ -52,7 +52,7 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check options docs unit packaging functional continuity lottery soak bench \
-    upgrade boot boots ansible suite deb dist dist-check image container pictures matrix \
+    upgrade boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
     packages peer guest venv clean
 
 help: ## this list
@@ -200,6 +200,15 @@ $(KOLLA)/.installed:
 	@$(KOLLA)/bin/pip install --disable-pip-version-check --quiet \
 	    ansible-core kolla kolla-ansible podman
 	@touch $@
+
+dashboard: packages venv ## docs/pictures/dashboard.png, from a real run
+	$(STEP) "a chassis with faults, and a real Prometheus"
+	@tests/sandbox/install-packages "$(SUDO)" chromium
+	@mkdir -p dist
+	@$(SANDBOX) $(VENV)/bin/python -m sandbox.dashboard $(CURDIR)/dist/dashboard.html
+	@chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
+	    --window-size=1200,1370 --screenshot=docs/pictures/dashboard.png \
+	    file://$(CURDIR)/dist/dashboard.html
 
 pictures: docs ## the site's pages and the pictures as PNGs in dist/pictures, to look at them
 	@tests/sandbox/install-packages "$(SUDO)" chromium

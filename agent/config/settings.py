@@ -362,6 +362,10 @@ class Settings:
     """An address and a port of this host on which Prometheus gets the metrics
     too, like 192.0.2.7:9755. Everybody who can connect there can read them;
     there is no TLS and no password. Empty: there is none."""
+    gateway_metrics: bool = _own("gateway_metrics", FLAG, "false")
+    """Whether haproxy's own exporter answers in the gateway, on the socket
+    work/gateway/metrics.sock below the fleet's run folder. Only root and
+    haproxy's user may connect to it."""
     reconcile_workers: int = _own(
         "reconcile_workers", values.whole(1, 256), "4", restart=True
     )

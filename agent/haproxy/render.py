@@ -58,6 +58,13 @@ _TRACK = "track nova/nova{}"
 # Addresses that one network's haproxy counts at the same time.
 _COUNTED_ADDRESSES = "10k"
 
+_EXPORTER = """
+frontend metrics
+    no log
+    bind unix@metrics.sock mode 600
+    http-request use-service prometheus-exporter if { path /metrics }
+"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rendered:
@@ -158,6 +165,7 @@ def render_gateway(
     threads: int,
     backlog: int,
     socket_mode: str,
+    exports: bool,
 ) -> Rendered:
     """Return the configuration of the gateway's haproxy.
 
@@ -166,7 +174,8 @@ def render_gateway(
     all instances share connections at high rates (see `limits`). One that is
     not plain (see `refusals`) has a connection of its own, closed after it.
     HOST is what all servers get as Host: haproxy sets it before it chooses.
-    SOCKET_MODE is octal, as haproxy expects it.
+    SOCKET_MODE is octal, as haproxy expects it. EXPORTS: haproxy's own
+    exporter answers Prometheus on a socket in the working folder.
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
     public = places.public_socket(mode=socket_mode, backlog=backlog)
@@ -230,7 +239,7 @@ backend nova-alone
     http-reuse never
 {_retries(_NOVA_RETRIES)}
 {lone}
-{lanes}{limits.instance_table()}"""
+{lanes}{limits.instance_table()}{_EXPORTER if exports else ""}"""
     return _with_digest(body)
 
 

@@ -73,6 +73,7 @@ class Gateway:
             threads=settings.gateway_threads,
             backlog=settings.backlog,
             socket_mode=access.mode,
+            exports=settings.gateway_metrics,
         )
         changes = self._haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)

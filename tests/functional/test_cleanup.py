@@ -525,6 +525,7 @@ def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
         "gateway: files, haproxy, program",
         f"fleet in {FLEET}",
         f"file {host.HOME / 'metadata_proxy'}",
+        f"file {host.HOME / 'ovn-metadata-agent-counters.json'}",
         *(f"registration {key} in Chassis_Private" for key in KEYS),
     ]
 

@@ -265,6 +265,14 @@ def test_tcp_too_and_a_port_in_use_is_a_problem_only(own_box: Sandbox):
     assert value(parse(scrape(address)), "start_time_seconds") > 0
 
 
+def test_haproxys_own_exporter_answers_in_the_gateway(own_box: Sandbox):
+    own_box.agent.configure({("ovn_metadata_agent", "gateway_metrics"): "yes"})
+    ready(own_box)
+    path = Path("/run/ovn-metadata-fleet/work/gateway/metrics.sock")
+    assert "haproxy_frontend_http_requests_total" in scrape(path=path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_without_a_socket_there_is_none(own_box: Sandbox):
     own_box.agent.configure({("ovn_metadata_agent", "metrics_socket"): ""})
     ready(own_box)

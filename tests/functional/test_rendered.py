@@ -216,6 +216,7 @@ def test_gateway(
             threads=threads,
             backlog=backlog,
             socket_mode=mode,
+            exports=threads % 2 == 1,
         )
     )
 

@@ -64,6 +64,7 @@ def gateway(
     tls: Tls | None = None,
     timeouts: Timeouts = TIMEOUTS,
     share: FairShare = SHARE,
+    exports: bool = False,
 ) -> Rendered:
     return render_gateway(
         places=PLACES,
@@ -75,6 +76,7 @@ def gateway(
         threads=3,
         backlog=4096,
         socket_mode="666",
+        exports=exports,
     )
 
 
@@ -199,6 +201,14 @@ def test_listens_on_what_it_is_given_alone():
     ipv4 = lines_of(network(ipv6=False))
     binds.remove("bind fd@4 proto h1")
     assert [line for line in ipv4 if line.startswith("bind")] == binds
+
+
+def test_haproxys_own_exporter_is_in_the_gateway_if_wanted():
+    rule = "http-request use-service prometheus-exporter if { path /metrics }"
+    assert rule not in lines_of(gateway())
+    lines = lines_of(gateway(exports=True))
+    assert rule in lines
+    assert "bind unix@metrics.sock mode 600" in lines
 
 
 def test_both_meet_at_the_gateways_socket():
