@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
+import socketserver
 import stat
 import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+_ACCEPT_PAUSE_S = 0.2
 
 
 class TooLongError(OSError):
@@ -49,6 +56,41 @@ def _connect(connection: socket.socket, descriptor: int) -> None:
         raise TimeoutError(errno.ETIMEDOUT, text) from None
     finally:
         connection.settimeout(timeout_s)
+
+
+class PatientServer(socketserver.BaseServer):
+    """A server that pauses before it tries to accept a client again.
+
+    Without a free descriptor the client stays in the queue, and the server
+    would try as fast as it can.
+    """
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept the next client; raise OSError."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_ACCEPT_PAUSE_S)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log that a client closed before it had its answer."""
+        LOG.debug("a client closed too early: %s", self.server_address)
+
+
+def make_way(path: Path) -> None:
+    """Remove an earlier server's socket at PATH; raise OSError.
+
+    Anything else that is there stays, as does a socket with a server.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            text = "it is there and is not a socket; move it away"
+            raise FileExistsError(errno.EEXIST, text)
+        if is_listening(path):
+            raise FileExistsError(errno.EEXIST, "another process listens")
+        path.unlink()
 
 
 def is_listening(path: Path) -> bool:

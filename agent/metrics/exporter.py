@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import re
 import socket
 import socketserver
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +20,6 @@ from . import kept
 from .collector import Collector
 from .meter import Meter
 
-LOG = logging.getLogger(__name__)
-
 _TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _MAX_QUESTION = 8192  # bytes
 # Prometheus gives up after 10 s, by default.
@@ -33,7 +28,6 @@ _CLIENTS = 16  # at the same time; more are closed
 # Clients that ask more often get the same answer.
 _FRESH_S = 1.0
 _RETRY_S = 5.0
-_ACCEPT_PAUSE_S = 0.2
 
 
 class Page:
@@ -96,7 +90,7 @@ class _Handler(socketserver.BaseRequestHandler):
         return head
 
 
-class _Server(socketserver.ThreadingTCPServer):
+class _Server(unixsocket.PatientServer, socketserver.ThreadingTCPServer):
     """Answers a few clients at a time on ADDRESS, or on a unix socket's."""
 
     daemon_threads = True
@@ -110,14 +104,6 @@ class _Server(socketserver.ThreadingTCPServer):
         elif ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept the next client; pause before an OSError is raised."""
-        try:
-            return super().get_request()
-        except OSError:  # no descriptor is free, and the client still waits
-            time.sleep(_ACCEPT_PAUSE_S)
-            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, if there are not too many."""
@@ -135,23 +121,10 @@ class _Server(socketserver.ThreadingTCPServer):
         finally:
             self._slots.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with a client."""
-        LOG.debug("a client of the metrics got no answer", exc_info=True)  # noqa: LOG014
-
 
 def _serve_unix(path: Path, page: Page) -> _Server:
-    """Return a server on PATH, in place of an earlier agent's; raise OSError.
-
-    Anything else that is there stays.
-    """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError("it is there and is not a socket")
-        if unixsocket.is_listening(path):
-            raise FileExistsError("another process listens there")
-        path.unlink()
+    """Return a server on PATH; raise OSError."""
+    unixsocket.make_way(path)
     server = _Server(str(path), page)
     path.chmod(0o660)
     return server

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import socketserver
-import stat
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...privsep.errors import sentence
+from .. import unixsocket
 from ..errors import StartError
 from .status import Status
 
@@ -23,7 +21,6 @@ LOG = logging.getLogger(__name__)
 Handler: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 _SEND_TIMEOUT_S = 5
-_ACCEPT_PAUSE_S = 0.2
 # A client has sent its question by then, or it has none.
 _QUESTION_S = 1.0
 _MAX_QUESTION = 4096  # bytes
@@ -59,7 +56,9 @@ class _Handler(socketserver.StreamRequestHandler):
             return b""
 
 
-class StatusServer(socketserver.ThreadingUnixStreamServer):
+class StatusServer(
+    unixsocket.PatientServer, socketserver.ThreadingUnixStreamServer
+):
     """Serves the status on the unix socket PATH to the agent's group.
 
     `handlers`: key of a question -> its handler, which runs on a thread of
@@ -76,7 +75,7 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         self._may_wait = threading.BoundedSemaphore(_MAX_WAITING)
         self._may_handle = threading.BoundedSemaphore(_MAX_HANDLED)
         try:
-            self._make_way()
+            unixsocket.make_way(path)
             super().__init__(str(path), _Handler)
             path.chmod(0o660)
         except OSError as error:
@@ -84,18 +83,6 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
                 f"{path} (status_socket) can't be made as uid "
                 f"{os.geteuid()}: {error.strerror}"
             ) from None
-
-    def _make_way(self) -> None:
-        """Remove an earlier agent's socket, and nothing else."""
-        path = self._path
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise StartError(
-                    f"{path} (status_socket) is there and is not a socket; "
-                    f"move it away"
-                )
-            path.unlink()
 
     def answer(self, question: bytes) -> dict[str, Any]:
         """Return the answer to the line QUESTION; it may have to wait."""
@@ -135,22 +122,6 @@ class StatusServer(socketserver.ThreadingUnixStreamServer):
         threading.Thread(
             target=self.serve_forever, name="status", daemon=True
         ).start()
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept the next client; pause before an OSError is raised.
-
-        Without a free descriptor the client stays in the queue, and the
-        server would try again as fast as it can.
-        """
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(_ACCEPT_PAUSE_S)
-            raise
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log that a client closed before it had its answer."""
-        LOG.debug("a client of the status socket closed too early")
 
     def stop(self) -> None:
         """Stop serving and remove the socket."""
