@@ -12,6 +12,7 @@ REQUIREMENTS = [
     "oslo.config>=9.0.0",
     "oslo.log>=5.0.1",
     "oslo.privsep>=3.0.1",
+    "oslo.reports>=2.4.0",
     "oslo.rootwrap>=6.3.1",
     "ovsdbapp>=2.1.0",
     "prometheus-client>=0.16.0",

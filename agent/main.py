@@ -124,7 +124,12 @@ def _follow_signals(
         if not service.has_ended(_END_S):
             context.stop_daemon()  # a call to it hangs
 
-    signals.start(stop=stop, reload=reload)
+    def log_report() -> None:
+        from .startup import report  # noqa: PLC0415 # it loads for 0.2 s
+
+        report.log(configuration.conf, PROGRAM, version(), status.as_dict())
+
+    signals.start(stop=stop, reload=reload, report=log_report)
 
 
 def _reload(configuration: Configuration, status: Status) -> None:

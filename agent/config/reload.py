@@ -26,7 +26,7 @@ class Configuration:
     ) -> None:
         self._argv = argv
         self._program = program
-        self._conf = conf
+        self.conf = conf
         self._settings = settings
 
     def settings(self) -> Settings:
@@ -51,9 +51,9 @@ class Configuration:
         try:
             self._set_up_log(conf, settings)
         except StartError:
-            self._set_up_log(self._conf, self._settings)
+            self._set_up_log(self.conf, self._settings)
             raise
-        self._conf, self._settings = conf, settings
+        self.conf, self._settings = conf, settings
         return waiting
 
     def _set_up_log(self, conf: cfg.ConfigOpts, settings: Settings) -> None:

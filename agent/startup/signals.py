@@ -1,6 +1,7 @@
 """SIGTERM, SIGINT, SIGQUIT: stop. SIGHUP: read the configuration again.
 
-SIGUSR2 prints the stacks of all threads on stderr; others are ignored.
+SIGUSR2 prints the stacks of all threads on stderr, also if they hang, and has
+a report logged. Others are ignored.
 """
 
 from __future__ import annotations
@@ -32,16 +33,26 @@ class Signals:
         os.set_blocking(writer, False)
         # If the pipe is full, there are enough signals to act on.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, _note)
         survive()
-        signal.signal(signal.SIGHUP, _note)
 
     def start(
-        self, *, stop: Callable[[], None], reload: Callable[[], None]
+        self,
+        *,
+        stop: Callable[[], None],
+        reload: Callable[[], None],
+        report: Callable[[], None],
     ) -> None:
-        """Call STOP at a signal of _STOP, and RELOAD at SIGHUP."""
+        """Call STOP at a signal of _STOP, RELOAD at SIGHUP, REPORT at SIGUSR2.
+
+        REPORT has a thread of its own: it may wait for one that hangs.
+        """
 
         def follow() -> None:
             while _STOP.isdisjoint(numbers := os.read(self._reader, 4096)):
+                if signal.SIGUSR2 in numbers:
+                    threading.Thread(target=report, daemon=True).start()
                 try:
                     if signal.SIGHUP in numbers:
                         reload()

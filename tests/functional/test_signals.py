@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from sandbox import Instance, Sandbox, wait_for
 from sandbox.case import Case, is_served
 from sandbox.hoststate import haproxies
+from sandbox.nova import SECRET
 from sandbox.processes import processes, send_signal
 
 STRAY = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
@@ -76,6 +78,27 @@ def test_a_report_has_the_stacks_of_all_threads(
         what=f"the stack of {kind}",
     )
     assert "Thread 0x" in box.agent.log(mark)
+
+
+def test_the_agents_report_has_no_secret(box: Sandbox, case: Case):
+    """Nor a signature; and it has what one asks for first."""
+    instance = case.instance(case.network("reported"))
+    mark = box.agent.mark()
+    (process,) = processes("agent")
+    send_signal(process.pid, signal.SIGUSR2)
+    wait_for(
+        lambda: re.search(r"report: }$", box.agent.log(mark), re.MULTILINE),
+        timeout_s=20,
+        what="the end of the report",
+    )
+    said = box.agent.log(mark)
+    for section in ("Package", "Threads", "Processes", "Configuration"):
+        assert re.search(rf"report: ====\s+{section}\s+====", said)
+    assert re.search(r"report: +metadata.proxy.shared.secret = \*\*\*", said)
+    assert SECRET not in said
+    assert box.nova.signature(instance.instance_id) not in said
+    assert instance.port.network.id in said
+    assert is_served(instance)
 
 
 def test_quit_stops_the_agent_as_term_does(own_box: Sandbox):

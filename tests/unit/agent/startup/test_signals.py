@@ -16,7 +16,10 @@ from ovn_metadata.privsep.signals import IGNORED
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, *IGNORED)
+    numbers = (
+        *(signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2),
+        *IGNORED,
+    )
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     signal.set_wakeup_fd(-1)
@@ -37,11 +40,17 @@ def test_an_early_signal_counts_and_a_failed_reload_ends_nothing(end):
 
     signals = Signals()
     os.kill(os.getpid(), signal.SIGHUP)
-    signals.start(stop=lambda: done.put("stop"), reload=reload)
+    signals.start(
+        stop=lambda: done.put("stop"),
+        reload=reload,
+        report=lambda: done.put("report"),
+    )
     assert done.get(timeout=10) == "reload"
     os.kill(os.getpid(), signal.SIGHUP)
     assert done.get(timeout=10) == "reload"
-    for number in {*IGNORED, signal.SIGUSR2} - {end, signal.SIGQUIT}:
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert done.get(timeout=10) == "report"
+    for number in {*IGNORED} - {end, signal.SIGQUIT}:
         os.kill(os.getpid(), number)
     with pytest.raises(queue.Empty):
         done.get(timeout=0.1)
