@@ -7,6 +7,7 @@ answers. What this user can't read, or what takes too long, is listed in it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -47,7 +48,7 @@ def run(source: argparse.Namespace, argv: list[str]) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if isinstance(error, NotADirectoryError):
-            reason = "is no folder; a link to one is not followed"
+            reason = "is no folder; a link is not followed"
         print(f"{PROGRAM}: {printable(name)}: {reason}", file=sys.stderr)
         return NO_ANSWER
     print(file)
@@ -101,17 +102,13 @@ def read(
         threading.Thread(target=one, args=(name, get), daemon=True).start()
     late = f"not there after {_LIMIT_S:.0f} s"
     texts, missing = {}, dict.fromkeys(wanted, late)
-    for _ in wanted:
-        try:
+    with contextlib.suppress(queue.Empty):
+        for _ in wanted:
             left_s = max(0.0, ends - time.monotonic())
-            name, text, reason = done.get(timeout=left_s)
-        except queue.Empty:
-            break
-        if reason:
-            missing[name] = reason
-        else:
+            name, text, missing[name] = done.get(timeout=left_s)
             texts[name] = text
-            del missing[name]
+    missing = {name: why for name, why in missing.items() if why}
+    texts = {name: texts[name] for name in texts if name not in missing}
     texts[MISSING] = "".join(f"{n}: {why}\n" for n, why in missing.items())
     return texts, [*missing]
 

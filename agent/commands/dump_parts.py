@@ -6,10 +6,12 @@ Never the maps, certificates and keys, nor the files of other programs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import os
 import platform
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from oslo_config import cfg
 from ...privsep import names
 from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError
+from .. import unixsocket
 from ..config import options
 from ..config.sources import Origin
 from ..core.masking import MASK
@@ -40,14 +43,8 @@ _STATUS_S = 1.5
 _ANSWER_S = 6.0
 _MAX_FILE = 1024 * 1024  # bytes
 _LOG_FOLDER = Path("/var/log/ovn-metadata-agent")
-_RUN_DIR, _HAPROXY = Path("/run/ovn-metadata-fleet"), "/usr/sbin/haproxy"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNITS = (_AGENT, "ovn-metadata-fleet", "ovn-metadata-privsep@*")
-_QUESTIONS: dict[str, dict[str, Any]] = {
-    "why.json": {"why": "", "all": True},
-    "asks.json": {"asks": ""},
-    "metrics.json": {"metrics": ""},
-}
 _COMMANDS = {
     "journal.txt": ("journalctl", "-n2000", *(f"-u{u}" for u in _UNITS)),
     "systemd.txt": ("systemctl", "status", "-n0", "-l", *_UNITS),
@@ -82,6 +79,7 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     found["configuration.txt"] = partial(configuration, written)
     given = {option.dest: origin.text for option, _, origin in written}
     found["agent.log"] = partial(_texts, _log_files(given))
+    found["metrics.txt"] = partial(_metrics, given)
     asked, chassis = _asked(path)
     return {**found, **asked, **_fleet(given, path)}, secrets, chassis
 
@@ -97,19 +95,30 @@ def configuration(written: Written) -> str:
 
 def _asked(path: Path) -> tuple[Parts, str]:
     """Return what the agent at PATH answers, and the chassis' name."""
+    asked: Parts = {"status.json": partial(ask, path, timeout_s=_STATUS_S)}
     try:
-        status = ask(path, timeout_s=_STATUS_S)
-    except (OSError, ValueError) as error:
-        return {"status.json": partial(_raise, error)}, ""
-    answers = {
-        name: partial(ask_handler, path, question, timeout_s=_ANSWER_S)
-        for name, question in _QUESTIONS.items()
-    }
-    return {"status.json": lambda: status, **answers}, str(status["chassis"])
+        status = asked["status.json"]()
+    except (OSError, ValueError):
+        return asked, ""
+    for name in ("why", "asks"):
+        asked[f"{name}.json"] = partial(
+            ask_handler, path, {name: ""}, timeout_s=_ANSWER_S
+        )
+    return asked, str(status["chassis"])
 
 
-def _raise(error: Exception) -> None:
-    raise error
+def _metrics(given: dict[str, str]) -> str:
+    """Return what Prometheus gets on the socket that GIVEN names."""
+    name = given.get("metrics_socket", "")
+    name = name.replace("$state_path", given.get("state_path", ""))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_S)
+        unixsocket.connect(connection, Path(name))
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        answer = unixsocket.read_all(
+            connection, max_bytes=4 * _MAX_FILE, timeout_s=_ANSWER_S
+        )
+    return answer.decode(errors="replace").partition("\r\n\r\n")[2]
 
 
 def _log_files(given: dict[str, str]) -> list[Path]:
@@ -123,19 +132,18 @@ def _log_files(given: dict[str, str]) -> list[Path]:
 
 def _fleet(given: dict[str, str], path: Path) -> Parts:
     """Return what is in the fleet's folder, and what supervisord answers."""
+    run_dir, haproxy = Path("/run/ovn-metadata-fleet"), "haproxy"
     file = given.get("privileged_config") or fleet_settings.DEFAULT_FILE
-    run_dir, haproxy = _RUN_DIR, _HAPROXY
-    try:
+    # If that can't be used, the agent's log has the reason.
+    with contextlib.suppress(PrivilegedError, OSError):
         fleet = fleet_settings.load(Path(file), runnable=False)
         run_dir, haproxy = fleet.run_dir, fleet.haproxy
-    except (PrivilegedError, OSError):
-        pass  # the agent's log has the reason
-    socket = f"unix://{run_dir}/supervisord.sock"
+    server = ("-s", f"unix://{run_dir}/supervisord.sock")
     return {
         "haproxies.txt": partial(_haproxies, run_dir / "config", path),
         "fleet.log": lambda: _texts(sorted((run_dir / "log").iterdir())),
         "supervisord.txt": partial(
-            _output, "supervisorctl", "-s", socket, "status"
+            _output, "supervisorctl", *server, "status"
         ),
         "version-haproxy.txt": partial(_output, haproxy, "-vv"),
     }
@@ -220,15 +228,9 @@ def _processes() -> str:
             since = time.strftime("%FT%TZ", time.gmtime(began))
             lines.append(f"{pid} parent {parent} {user} since {since} {line}")
         if _LIMITED.search(line) and "haproxy" not in line:
-            lines.append(_limits(process.pid))
+            with contextlib.suppress(OSError):
+                lines.append(Path(f"/proc/{pid}/limits").read_text())
     return "\n".join(lines)
-
-
-def _limits(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/limits").read_text()
-    except OSError as error:
-        return f"limits: {error.strerror}"
 
 
 def _namespaces() -> str:

@@ -55,12 +55,8 @@ def _split(word: str) -> tuple[str, str, str]:
     A password may have any character in it, so it ends with the last @.
     """
     before, at, host = word.rpartition("@")
-    start, slashes, user = before.partition("://")
-    return (
-        (start + slashes, user, at + host)
-        if slashes
-        else ("", start, at + host)
-    )
+    start = before[: before.find("://") + 3] if "://" in before else ""
+    return start, before[len(start) :], at + host
 
 
 def masker(secrets: Iterable[str]) -> Callable[[str], str]:

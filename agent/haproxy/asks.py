@@ -21,6 +21,8 @@ EXPIRE_S = 24 * 60 * 60
 TABLE = "sources"
 COMMAND = f"show table {TABLE}"
 NOBODY = "unknown-addresses"
+# Entries that such a table has at most: 10k, in haproxy's units.
+MOST = 10 * 1024
 
 # An instance's id, and what its entry has. A haproxy that was broken into may
 # answer anything.
@@ -83,10 +85,12 @@ def parse(answer: str, now: float) -> dict[str, dict[str, Any]]:
     and counts by "paths", "clients" and "answers". What can't be parsed is
     ignored.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for line in answer.splitlines():
         match = _ENTRY.match(line)
         numbers = {name: int(number) for name, number in _NUMBER.findall(line)}
+        if len(found) == MOST:
+            break
         if match and numbers.get("http_req_cnt"):
             found[match[1]] = _counted(numbers, now)
             if match[1] == NOBODY:  # the 404 of a rule is not counted

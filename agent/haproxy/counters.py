@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Iterator, Mapping
 
-from . import limits
+from . import asks, limits
 
 # A client that went over its share this long ago is no longer reported.
 CALM_S = 60.0
@@ -149,9 +149,10 @@ def command(*, is_gateway: bool) -> str:
 
 def parse(answer: str) -> Counted:
     """Return the counters in ANSWER; ignore what can't be parsed."""
-    sources = {}
+    sources: dict[str, tuple[int, ...]] = {}
     for line in answer.splitlines():
-        if match := _ENTRY.match(line):
+        match = _ENTRY.match(line)
+        if match and len(sources) < asks.MOST:
             counts = {name: int(n) for name, n in _COUNT.findall(line)}
             sources[match[1]] = tuple(
                 counts.get(name, 0) for name in ("gpc0", "gpc1", "gpc2")

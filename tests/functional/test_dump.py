@@ -18,13 +18,11 @@ from sandbox import Instance, Sandbox, host
 from sandbox.case import Case
 from sandbox.processes import send_signal
 
-# Of other parts of the program.
-LATER = {"asks.json", "metrics.json", "why.json"}
 # Documented, with what the interpreter needs to start and gzip to end.
 MOST_S = 10.0
 ALL = {
     *("agent.log", "asks.json", "configuration.txt", "fleet.log"),
-    *("haproxies.txt", "journal.txt", "metrics.json", "namespaces.txt"),
+    *("haproxies.txt", "journal.txt", "metrics.txt", "namespaces.txt"),
     *("processes.txt", "status.json", "supervisord.txt", "systemd.txt"),
     *("units.txt", "version-haproxy.txt", "version-ovn.txt"),
     *("version-ovs.txt", "versions.txt", "why.json", "MISSING.txt"),
@@ -106,9 +104,10 @@ def test_root_gets_everything(own_box, instance, folder):
     missing = re.findall(r"(?m)^(\S+): ", texts["MISSING.txt"])
     # A sandbox has no systemd. The program says that, or is not installed.
     missing = [m for m in missing if m not in ("journal.txt", "systemd.txt")]
-    assert set(missing) <= {"units.txt", *LATER}
+    assert set(missing) <= {"units.txt"}
     assert {*texts, *missing} | {"journal.txt", "systemd.txt"} == ALL
-    assert network.id in texts["status.json"]
+    for name in ("status.json", "why.json", "asks.json", "metrics.txt"):
+        assert network.id in texts[name], name
     assert f"ovnmeta-{network.id}" in texts["namespaces.txt"]
     assert "169.254.169.254" in texts["namespaces.txt"]
     assert f"{network.id}.conf" in texts["haproxies.txt"]

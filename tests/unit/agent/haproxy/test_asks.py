@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
-from ovn_metadata.agent.haproxy import asks
+from ovn_metadata.agent.haproxy import asks, counters
 
 NOW = 1_800_000_000.0
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -100,3 +100,11 @@ def test_nonsense_is_no_negative_number():
 def test_answers_to_nobody_are_not_told():
     (counts,) = asks.parse(entry(key=asks.NOBODY), NOW).values()
     assert "answers" not in counts
+
+
+def test_a_hostile_haproxy_fills_no_memory():
+    """It answers with more entries than the table has."""
+    many = "".join(entry(key=f"i-{n}") for n in range(2 * asks.MOST))
+    assert len(asks.parse(many, NOW)) == asks.MOST
+    many = many.replace("http_req_cnt", "gpc1")
+    assert len(counters.parse(many).sources) == asks.MOST
