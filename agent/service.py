@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..privsep import context, names
+from .core.desired import desired_network
+from .core.selfcheck import sources
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
 from .haproxy.counters import Counted
+from .monitor.nova_watch import NovaWatch
 from .monitor.ovn_watch import OvnWatch
 from .monitor.poller import Poller
 from .monitor.progress import Progress
+from .monitor.selfcheck import SelfCheck
 from .monitor.watch import Watch
 from .ovsdb import vswitch
 from .reconcile import asked
@@ -23,6 +27,7 @@ from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
 from .reconcile.nova_addresses import NovaAddresses
+from .reconcile.nova_probe import NovaProbe
 from .reconcile.repairs import Repairs
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
@@ -30,6 +35,7 @@ from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
 from .why.answer import Why
 from .why.gather import Gather
+from .why.nova import attempts
 
 LOG = logging.getLogger(__name__)
 
@@ -73,27 +79,51 @@ class Service:
 
     def _make_watches(self) -> list[Poller]:
         """Return what looks for problems, each on a thread of its own."""
-        site = self._site
-        watch = Watch(
-            site.status,
-            read=self._counted,
-            read_nova=site.haproxies.nova_counted,
-            nova_answers=lambda: site.haproxies.nova_answers(
-                site.settings().proxy_socket
-            ),
+        site, status = self._site, self._site.status
+        probe = NovaProbe(site.haproxies, site.settings)
+        nova = NovaWatch(status, probe, self._attempts)
+
+        def visit(key: str) -> None:
             # Many networks may be silent at once; new networks come first.
-            on_silence=lambda key: self._queues.reconcile.add(
-                key, routine=key != names.GATEWAY
-            ),
-        )
-        daemons = site.privileged.daemons
+            self._queues.reconcile.add(key, routine=key != names.GATEWAY)
+
         return [
-            watch,
-            OvnWatch(site.status, self._databases.rows, daemons),
+            Watch(
+                status,
+                read=self._counted,
+                nova=nova,
+                on_silence=visit,
+            ),
+            OvnWatch(status, self._databases.rows, site.privileged.daemons),
+            SelfCheck(
+                status,
+                ask=site.privileged.status_of,
+                sources=self._sources,
+                on_failure=visit,
+                nova=nova,
+                interval_s=lambda: site.settings().selfcheck_interval_s,
+            ),
             make_exporter(
                 site, self._queues, self._snapshots, self._databases
             ),
         ]
+
+    def _attempts(self) -> list[tuple[str, str]]:
+        """Return what becomes of a connection to each address of Nova."""
+        nova, known = self._site.settings().nova, self._nova_addresses
+        return [
+            (each.code, each.problem or f"{each.url} gives no answer")
+            for each in attempts(nova, known.addresses)
+        ]
+
+    def _sources(self, network: str, number: int) -> list[str]:
+        """Return addresses of instances in NETWORK; see `sources`."""
+        known = self._snapshots.chassis.networks.get(network)
+        if known is None:
+            return []
+        return sources(
+            desired_network(known, ipv6=self._site.has_ipv6), number
+        )
 
     def _counted(self, network: str) -> Counted:
         counted = self._site.haproxies.counted(network)

@@ -375,6 +375,13 @@ class Settings:
     )
     """Seconds between two passes over all networks, which repair what another
     program changed."""
+    selfcheck_interval_s: int = _own(
+        "selfcheck_interval", values.whole(0, values.MAX_SECONDS), "30"
+    )
+    """Seconds between two rounds in which the agent asks for metadata itself,
+    as an instance would, in 8 networks in turn, and whether Nova answers. The
+    requests cost Nova nothing and are not counted as an instance's. 0:
+    never."""
     resolve_interval_s: int = _own("resolve_interval", SECONDS, "30")
     """Seconds between two look-ups of the names in nova_metadata_host."""
     privileged_config: Path = _own(

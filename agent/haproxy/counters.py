@@ -17,6 +17,8 @@ from . import asks, limits
 CALM_S = 60.0
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_UNPRINTABLE = re.compile(r"[^ -~]")
+_MOST_LETTERS = 80
 # The key is an instance's id. A haproxy that was broken into may answer
 # anything.
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
@@ -43,7 +45,8 @@ COUNT_REFUSED = (
 )
 NOVA_COMMAND = "; ".join(
     [
-        *(f"show stat {name} 2 -1" for name in _NOVA_BACKENDS),
+        # A backend and its servers.
+        *(f"show stat {name} 6 -1" for name in _NOVA_BACKENDS),
         f"get var {_REFUSED}",
     ]
 )
@@ -72,6 +75,16 @@ class Counted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address of Nova's, as the gateway sees it."""
+
+    address: str  # with the port
+    is_down: bool = False  # it does not pass haproxy's check
+    why: str = ""  # what the check found
+    check_ms: int | None = None  # None: it is not checked
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class NovaCounted:
     """Numbers of requests to Nova since the gateway started."""
 
@@ -82,6 +95,8 @@ class NovaCounted:
     failed: int = 0
     refused: int = 0  # 403
     is_down: bool = False  # no server passes haproxy's check
+    errors: int = 0  # answers with a status from 500
+    endpoints: tuple[Endpoint, ...] = ()
 
 
 class Sums:
@@ -183,9 +198,11 @@ def parse_nova(answer: str) -> NovaCounted:
 
     What can't be parsed is ignored.
     """
-    rows = [
+    of_nova = [
         row for row in _stat_rows(answer) if row["pxname"] in _NOVA_BACKENDS
     ]
+    rows = [row for row in of_nova if row.get("svname") == "BACKEND"]
+    servers = [row for row in of_nova if row not in rows]
     refused = _REFUSED_VALUE.search(answer)
     return NovaCounted(
         answered=sum(
@@ -195,6 +212,27 @@ def parse_nova(answer: str) -> NovaCounted:
         failed=sum(_number(row, "eresp") for row in rows),
         refused=int(refused[1]) if refused else 0,
         is_down=any(row.get("status") == "DOWN" for row in rows),
+        errors=sum(_number(row, "hrsp_5xx") for row in servers),
+        endpoints=tuple(
+            dict.fromkeys(
+                map(
+                    _endpoint,
+                    (r for r in servers if r["pxname"] == _NOVA_BACKENDS[0]),
+                )
+            )
+        ),
+    )
+
+
+def _endpoint(row: Mapping[str, str]) -> Endpoint:
+    why = row.get("last_chk", "") or row.get("check_status", "")
+    return Endpoint(
+        address=_UNPRINTABLE.sub("", row.get("addr", ""))[:_MOST_LETTERS],
+        is_down=row.get("status", "").startswith("DOWN"),
+        why=_UNPRINTABLE.sub("", why)[:_MOST_LETTERS],
+        check_ms=_number(row, "check_duration")
+        if row.get("check_status")
+        else None,
     )
 
 

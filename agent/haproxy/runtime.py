@@ -5,8 +5,10 @@ Commands and answers: haproxy's management guide, "Unix Socket commands".
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +23,9 @@ _MAX_ANSWER = 64 * 1024
 _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
 # Several commands go in one line; haproxy's buffer is 16 kB.
 _BATCH = 50
-# Nova lists its versions without looking for an instance or a signature, and
-# logs nothing.
-_PROBE = (
-    b"GET / HTTP/1.1\r\nHost: metadata\r\nConnection: close\r\n"
-    b"X-Instance-ID: agent\r\nX-Instance-ID-Signature: none\r\n\r\n"
-)
+# haproxy's own answers if no server gives one.
+_NOBODY = (502, 504)
+_NOBODY_TEXT = b"No Nova metadata API answers."
 
 
 class Stats(NamedTuple):
@@ -34,6 +33,14 @@ class Stats(NamedTuple):
 
     path: Path
     uid: int  # of that haproxy, which owns the socket
+
+
+class NovaAnswer(NamedTuple):
+    """An answer that came through the gateway."""
+
+    status: int  # 0: there was none
+    is_from_nova: bool  # not the gateway's own
+    took_s: float
 
 
 def ask(
@@ -62,19 +69,31 @@ def ask(
         return answer.decode(errors="replace")
 
 
-def nova_answers(gateway: Path) -> bool:
-    """Return whether Nova answers a request sent to the socket GATEWAY."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_NOVA_TIMEOUT_S)
-            unixsocket.connect(connection, gateway)
-            connection.sendall(_PROBE)
-            answer = unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=_NOVA_TIMEOUT_S
-            )
-    except OSError:
-        return False
-    return re.match(rb"HTTP/1\.[01] [234]", answer) is not None
+def ask_nova(
+    gateway: Path, path: str, instance: str, signature: str
+) -> NovaAnswer:
+    """Return what the socket GATEWAY answers to a request of INSTANCE."""
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: metadata\r\nConnection: close\r\n"
+        f"X-Instance-ID: {instance}\r\nX-Tenant-ID: {instance}\r\n"
+        f"X-Instance-ID-Signature: {signature}\r\n\r\n"
+    )
+    begun = time.monotonic()
+    answer = b""
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+    ):
+        connection.settimeout(_NOVA_TIMEOUT_S)
+        unixsocket.connect(connection, gateway)
+        connection.sendall(request.encode())
+        answer = unixsocket.read_all(
+            connection, max_bytes=_MAX_ANSWER, timeout_s=_NOVA_TIMEOUT_S
+        )
+    found = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ", answer)
+    status = int(found[1]) if found else 0
+    is_from_nova = status not in (0, *_NOBODY) and _NOBODY_TEXT not in answer
+    return NovaAnswer(status, is_from_nova, time.monotonic() - begun)
 
 
 def running_digest(stats: Stats, config: Path) -> str | None:

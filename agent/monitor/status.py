@@ -22,6 +22,8 @@ class NetworkStatus:
 
     served: bool = False
     since: float = 0.0  # seconds since the epoch, of the last change
+    # When the agent last got an answer there itself, as an instance.
+    seen: float = 0.0
     addresses: tuple[str, ...] = ()
     instances: int = 0
     # Why it is ready without a bound port: "requested", "kept" or "".
@@ -173,6 +175,13 @@ class Status:
                 text = ", ".join(entry.over_share)
                 text = f"over its share: {text}" if text else ""
                 self._problems.note("OVNMD-305", text, about=network)
+
+    def seen(self, network: str) -> None:
+        """Note that the agent itself got an answer in NETWORK just now."""
+        with self._lock:
+            entry = self._networks.get(network)
+            if entry is not None:
+                entry.seen = time.time()
 
     def repaired(self, network: str) -> None:
         """Count that NETWORK was broken though its rows had not changed."""

@@ -239,15 +239,6 @@ class Haproxies:
         file = self.places.map(network)
         return runtime.read_map(self._stats(network), file, entries=entries)
 
-    def nova_answers(self, gateway: Path) -> bool:
-        """Return whether Nova answers a request of our own.
-
-        It is sent to metadata_proxy_socket, GATEWAY. True while that belongs
-        to another agent: then nothing is known about Nova.
-        """
-        is_ours = self.places.is_link_of_ours(gateway)
-        return not is_ours or runtime.nova_answers(gateway)
-
     def _stats(self, network: str) -> Stats:
         uid = self.fleet.user_of(network).uid
         return Stats(self.places.stats(network), uid)

@@ -17,6 +17,7 @@ from ...privsep.fleet import calls as fleet
 from ...privsep.fleet import shut_down
 from ...privsep.namespace import ask, look
 from ...privsep.namespace import calls as namespaces
+from ..haproxy.inside import ALIVE_PATH
 from ..model import MetadataNetwork
 
 _ASKING = threading.BoundedSemaphore(3)
@@ -140,6 +141,11 @@ class Privileged:
             )
         finally:
             _ASKING.release()
+
+    def status_of(self, network: str, source: str) -> int:
+        """Return the status of what the gateway answers to SOURCE's ask."""
+        answer = self.ask(network, source=source, path=ALIVE_PATH, timeout_s=3)
+        return int(str(answer["status"]))
 
     @staticmethod
     def daemons() -> Mapping[str, str]:

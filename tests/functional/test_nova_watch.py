@@ -1,41 +1,92 @@
-"""agent-status has a word about a Nova that fails, and about the secret."""
+"""A Nova that fails is named by its code, and so is the wrong secret."""
 
 from __future__ import annotations
 
 import sys
+import time
+
+import pytest
 
 from sandbox import Sandbox, wait_for
 from sandbox.case import Case
+from sandbox.nova import Nova
+from sandbox.sockets import status
 
 WAIT_S = 60
+# The self-check's interval, and what it needs.
+QUIET_S = 40
 
 
-def has_problem(box: Sandbox, word: str) -> bool:
-    """Tell whether agent-status names it."""
-    lines = box.agent.status().stdout.splitlines()
-    return any(line.startswith("problem: ") and word in line for line in lines)
+def codes() -> set[str]:
+    """Return the codes that agent-status shows."""
+    return {each["code"] for each in status()["problems"]}
 
 
-def test_a_nova_that_does_not_answer_is_named_until_it_does(
-    box: Sandbox, case: Case
+def wait_code(code: str, *, timeout_s: float = WAIT_S) -> None:
+    wait_for(
+        lambda: codes() == {code}, timeout_s=timeout_s, what=f"only {code}"
+    )
+
+
+def wait_well() -> None:
+    wait_for(lambda: not codes(), timeout_s=WAIT_S, what="the end of it")
+
+
+def test_a_nova_that_does_not_answer_is_named_though_nobody_asks(
+    box: Sandbox,
 ):
-    vm = case.instance(case.network())
-    word = "nova_metadata_host"
+    begun = time.monotonic()
     box.nova.stop()
     try:
-        wait_for(
-            lambda: vm.fetch().status == 503 and has_problem(box, word),
-            timeout_s=WAIT_S,
-            what="word of it",
-        )
-        assert box.agent.status().returncode == 0
+        wait_code("OVNMD-501", timeout_s=QUIET_S)
+        print(f"named after {time.monotonic() - begun:.0f} s")
+        (problem,) = status()["problems"]
+        assert "127.0.0.1 port 8775: Connection refused" in problem["reason"]
+    finally:
+        box.nova.start()
+    wait_well()
+
+
+def test_a_request_that_fails_names_it_at_once(box: Sandbox, case: Case):
+    vm = case.instance(case.network())
+    box.nova.stop()
+    try:
+        assert vm.fetch().status == 503
+        wait_code("OVNMD-501", timeout_s=12)
     finally:
         box.nova.start()
     wait_for(
-        lambda: vm.fetch().status == 200 and not has_problem(box, word),
+        lambda: vm.fetch().status == 200 and not codes(),
         timeout_s=WAIT_S,
         what="the end of it",
     )
+
+
+def test_a_nova_that_hangs_is_named(box: Sandbox):
+    box.nova.freeze()
+    try:
+        wait_code("OVNMD-501", timeout_s=QUIET_S + 5)
+        (problem,) = status()["problems"]
+        assert "gives no answer" in problem["reason"]
+    finally:
+        box.nova.thaw()
+    wait_well()
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "answer", "code"),
+    [(3.5, 0, "OVNMD-508"), (0, 500, "OVNMD-505")],
+    ids=["slow", "errors"],
+)
+def test_a_nova_that_is_not_well_is_named(box: Sandbox, delay_s, answer, code):
+    box.nova.set_delay(delay_s)
+    box.nova.set_status(answer)
+    try:
+        wait_code(code, timeout_s=2 * QUIET_S)
+    finally:
+        box.nova.set_delay(0)
+        box.nova.set_status(0)
+    wait_well()
 
 
 def test_what_one_instance_sends_is_not_nova_s_silence(
@@ -44,25 +95,22 @@ def test_what_one_instance_sends_is_not_nova_s_silence(
     """Its URL is too long for Nova's server, which closes the connection."""
     network = case.network()
     bad, good = (case.instance(network, name) for name in ("bad", "good"))
-    word = "nova_metadata_host"
     box.nova.limit_head(4096)
     try:
-        before, asked = box.nova.requests, 0
+        before = box.nova.probes
 
         def is_probed() -> bool:
             """Send a bad and a good request; see if the agent sent two."""
-            nonlocal asked
             assert bad.fetch(f"/{'x' * 5000}").status == 502
             assert good.fetch().status == 200
-            asked += 1
-            assert not has_problem(box, word)
-            return box.nova.requests - before >= asked + 2
+            assert not codes()
+            return box.nova.probes - before >= 2
 
         wait_for(is_probed, timeout_s=WAIT_S, interval_s=1, what="two probes")
         # Now it closes every connection, and only one instance asks.
         box.nova.limit_head(1)
         wait_for(
-            lambda: bad.fetch().status == 502 and has_problem(box, word),
+            lambda: bad.fetch().status == 502 and "OVNMD-501" in codes(),
             timeout_s=WAIT_S,
             interval_s=1,  # a greedy instance's requests go another way
             what="word of it",
@@ -70,27 +118,65 @@ def test_what_one_instance_sends_is_not_nova_s_silence(
     finally:
         box.nova.limit_head(sys.maxsize)
     wait_for(
-        lambda: good.fetch().status == 200 and not has_problem(box, word),
+        lambda: good.fetch().status == 200 and not codes(),
         timeout_s=WAIT_S,
         what="the end of it",
     )
 
 
 def test_a_nova_with_another_secret_is_named(box: Sandbox, case: Case):
+    """Once an instance is refused, and until Nova accepts the secret."""
     vm = case.instance(case.network())
-    word = "metadata_proxy_shared_secret"
     box.nova.accept("another secret")
     try:
         wait_for(
-            lambda: vm.fetch().status == 403 and has_problem(box, word),
-            timeout_s=WAIT_S,
+            lambda: vm.fetch().status == 403 and codes() == {"OVNMD-504"},
+            timeout_s=2 * WAIT_S,
+            interval_s=1,
             what="word of it",
         )
-        assert box.agent.status().returncode == 0
     finally:
         box.nova.accept("sandbox-secret")
+    wait_well()
+
+
+def test_the_secret_is_tried_at_the_start_though_nobody_asks(
+    own_box: Sandbox,
+):
+    own_box.nova.accept("another secret")
+    own_box.agent.start()
     wait_for(
-        lambda: vm.fetch().status == 200 and not has_problem(box, word),
+        lambda: own_box.agent.status().returncode == 3,
         timeout_s=WAIT_S,
-        what="the end of it",
+        what="a word of it",
     )
+    assert codes() == {"OVNMD-504"}
+
+
+def test_one_of_two_servers_is_named(own_box: Sandbox):
+    agent = own_box.agent
+    with Nova(own_box.folder / "second", port=8776):
+        two = ("DEFAULT", "nova_metadata_host")
+        agent.configure({two: "127.0.0.1:8775,127.0.0.1:8776"})
+        agent.start()
+        agent.wait_ready()
+        assert codes() == set()
+    wait_code("OVNMD-507", timeout_s=QUIET_S)
+    (problem,) = status()["problems"]
+    assert problem["reason"].startswith("127.0.0.1:8776: ")
+    assert agent.status().returncode == 5
+    own_box.nova.stop()
+    wait_code("OVNMD-501", timeout_s=QUIET_S)
+
+
+def test_nova_is_asked_for_nothing_that_costs(own_box: Sandbox):
+    """Only its root, and one signed request at the start."""
+    (option,) = [("ovn_metadata_agent", "selfcheck_interval")]
+    own_box.agent.configure({option: "1"})
+    own_box.nova.record()
+    own_box.agent.start()
+    own_box.agent.wait_ready()
+    wait_for(
+        lambda: own_box.nova.probes > 20, timeout_s=60, what="many rounds"
+    )
+    assert own_box.nova.recorded() == []

@@ -77,6 +77,11 @@ class Nova:
             return self._past_requests
         return self._past_requests + int(self._tell()["requests"])
 
+    @property
+    def probes(self) -> int:
+        """How many requests of the agent's own came since the last start."""
+        return int(self._tell()["probes"])
+
     def start(self) -> None:
         """Start it with the instances and settings it had."""
         if self._daemon.running:

@@ -19,6 +19,8 @@ REASONS = {
     500: "Internal Server Error",
 }
 TEXT = "text/plain; charset=UTF-8"
+# The X-Instance-ID of the agent's own requests.
+AGENTS = ("agent", "6f766e2d-6d65-7461-6461-74612d000000")
 LISTING = b"1.0\n2009-04-04\nlatest"
 
 Headers = list[tuple[str, str]]
@@ -42,6 +44,7 @@ class Nova:
     delay_s: float = 0.0
     status: int = 0  # answered to everything when set
     requests: int = 0
+    probes: int = 0  # the agent's own requests
     # Close the connection for a longer head, as uWSGI does beyond 4096.
     longest_head: int = sys.maxsize
     # Leave a body unread, as some WSGI servers do with one that the
@@ -110,6 +113,11 @@ class Request:
         self._last = not chunked
         self.length = 0
         self._digest = hashlib.sha256()
+
+    @property
+    def is_agents(self) -> bool:
+        """Whether it is the agent's own, to see if Nova answers."""
+        return self.headers.get("x-instance-id") in AGENTS
 
     @property
     def delay_s(self) -> float:

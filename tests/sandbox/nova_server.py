@@ -10,14 +10,22 @@ import asyncio
 import base64
 import itertools
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nova_request import Nova, Request, Server
+from nova_request import AGENTS, Nova, Request, Server
 
 _numbers = itertools.count()
+# The agent's own requests, to see if Nova answers: not what a test records.
+PROBES = re.compile(
+    rb"GET [^\r]*\r\n(?:[^\r]+\r\n)*?x-instance-id: (?:"
+    + "|".join(AGENTS).encode()
+    + rb")\r\n(?:[^\r]+\r\n)*\r\n",
+    re.IGNORECASE,
+)
 
 
 class Connection(asyncio.Protocol):
@@ -65,7 +73,10 @@ class Connection(asyncio.Protocol):
             if not unread and not self._request.feed(self._buffer):
                 return
             request, self._request = self._request, None
-            self._nova.requests += 1
+            if request.is_agents:
+                self._nova.probes += 1
+            else:
+                self._nova.requests += 1
             delay_s = self._nova.delay_s + request.delay_s
             if delay_s:
                 self._busy = True
@@ -122,7 +133,12 @@ def obey(nova: Nova, command: dict[str, Any]) -> dict[str, Any]:
         nova.tape = {} if command["record"] else None
     return {
         "requests": nova.requests,
-        "tape": [bytes(part).decode("latin-1") for part in tape.values()],
+        "probes": nova.probes,
+        "tape": [
+            text
+            for part in tape.values()
+            if (text := PROBES.sub(b"", part).decode("latin-1"))
+        ],
     }
 
 

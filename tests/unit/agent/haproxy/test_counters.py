@@ -10,6 +10,7 @@ from ovn_metadata.agent.haproxy import counters
 from ovn_metadata.agent.haproxy.counters import (
     CALM_S,
     Counted,
+    Endpoint,
     NovaCounted,
     Sums,
 )
@@ -31,13 +32,15 @@ NOVA_COLUMNS = (
     *("pxname", "svname", "econ", "eresp", "status"),
     *(f"hrsp_{kind}xx" for kind in "12345"),
 )
-HEAD = f"# {','.join(NOVA_COLUMNS)}"
+CHECKS = ("addr", "check_status", "check_duration", "last_chk")
+HEAD = f"# {','.join([*NOVA_COLUMNS, *CHECKS])}"
 VALUE = "proc.nova_refused: type=sint value=<{}>"
 
 
 def nova(name: str, **numbers: object) -> str:
     values = {"pxname": name, "svname": "BACKEND", "status": "UP", **numbers}
-    return ",".join(str(values.get(column, 0)) for column in NOVA_COLUMNS)
+    cells = [str(values.get(column, 0)) for column in NOVA_COLUMNS]
+    return ",".join([*cells, *(str(values.get(name, "")) for name in CHECKS)])
 
 
 def test_tables_and_errors_are_read():
@@ -89,6 +92,31 @@ def test_what_is_not_understood_counts_as_nothing(answer):
             ],
             NovaCounted(answered=8, unconnected=4, refused=3),
             id="both backends, and 403 among them",
+        ),
+        pytest.param(
+            [
+                HEAD,
+                nova("nova", svname="nova0", addr="[fd00::1]:8775"),
+                nova(
+                    "nova",
+                    svname="nova1",
+                    addr="192.0.2.1:8775",
+                    status="DOWN 1/2",
+                    check_status="L4CON",
+                    check_duration="7",
+                    last_chk="Connection\x1b refused",
+                    hrsp_5xx="3",
+                ),
+                nova("nova-alone", svname="nova0", hrsp_5xx="1"),
+            ],
+            NovaCounted(
+                errors=4,
+                endpoints=(
+                    Endpoint("[fd00::1]:8775"),
+                    Endpoint("192.0.2.1:8775", True, "Connection refused", 7),
+                ),
+            ),
+            id="servers",
         ),
         pytest.param(
             [HEAD, nova("nova", status="DOWN")],

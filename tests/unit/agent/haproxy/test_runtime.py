@@ -172,20 +172,25 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
 
 
 @pytest.mark.parametrize(
-    ("answer", "answers"),
+    ("answer", "status", "is_from_nova"),
     [
-        ("HTTP/1.1 200 OK\r\n\r\n1.0\n", True),
-        ("HTTP/1.1 404 Not Found\r\n\r\n", True),
-        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
-        ("", False),
-        ("x" * 100_000, False),
+        ("HTTP/1.1 200 OK\r\n\r\n1.0\n", 200, True),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", 404, True),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", 503, True),
+        ("HTTP/1.1 503 X\r\n\r\nNo Nova metadata API answers.\n", 503, False),
+        ("HTTP/1.1 504 Gateway Time-out\r\n\r\n", 504, False),
+        ("", 0, False),
+        ("nonsense", 0, False),
+        ("x" * 100_000, 0, False),
     ],
 )
-def test_nova_answers_if_it_does_not_fail(haproxy, answer, answers):
+def test_what_nova_answers_to_the_agent(haproxy, answer, status, is_from_nova):
     haproxy.answer = answer
-    assert runtime.nova_answers(haproxy.path) is answers
+    found = runtime.ask_nova(haproxy.path, "/", "agent", "none")
+    assert found[:2] == (status, is_from_nova)
     assert haproxy.asked == ["GET / HTTP/1.1\r"]
 
 
 def test_a_gateway_that_is_not_there_is_no_answer(tmp_path):
-    assert not runtime.nova_answers(tmp_path / "nothing.sock")
+    answer = runtime.ask_nova(tmp_path / "nothing.sock", "/", "agent", "none")
+    assert answer[:2] == (0, False)

@@ -1,139 +1,48 @@
-"""When a problem of Nova's or of a client is reported, and when it is over."""
+"""When a client over its share is reported; that Nova's counters are read."""
 
 from __future__ import annotations
 
 import logging
 
-import pytest
-
-from ovn_metadata.agent.errors import HaproxyError
-from ovn_metadata.agent.haproxy.counters import Counted
-from ovn_metadata.agent.haproxy.counters import NovaCounted as Nova
+from ovn_metadata.agent.haproxy.counters import Counted, NovaCounted
+from ovn_metadata.agent.haproxy.runtime import NovaAnswer
+from ovn_metadata.agent.monitor.nova_watch import NovaWatch
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.watch import _TURNS as TURNS
 from ovn_metadata.agent.monitor.watch import Watch
 
-FAILS, REFUSES = "does not answer", "metadata_proxy_shared_secret"
+
+class Nova:
+    """A Nova that is well."""
+
+    def __init__(self) -> None:
+        self.polls = 0
+
+    def nova_counted(self) -> NovaCounted:
+        self.polls += 1
+        return NovaCounted()
+
+    def ask(self) -> NovaAnswer:
+        return NovaAnswer(200, True, 0.01)
+
+    def ask_signed(self) -> NovaAnswer:
+        return NovaAnswer(404, True, 0.01)
+
+    def secret(self) -> str:
+        return "secret"
 
 
-def problems(polls, *, answers: bool = False) -> list[tuple[str, ...]]:
-    """Return what is reported after each of POLLS: (seconds, counters).
-
-    ANSWERS tells whether Nova answers the agent.
-    """
-    status = Status("1")
-    now = 0.0
-    answer: Nova | Exception = Nova()
-
-    def counted() -> Nova:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
+def test_nova_has_its_turn():
+    status, nova = Status("1"), Nova()
     watch = Watch(
         status,
-        read=lambda network: Counted(),
-        read_nova=counted,
-        nova_answers=lambda: answers,
-        on_silence=lambda network: None,
-        clock=lambda: now,
+        read=lambda _: Counted(),
+        nova=NovaWatch(status, nova, list),
+        on_silence=lambda _: None,
     )
-    found = []
-    for now, answer in polls:  # noqa: B007 # both are read by the watch
-        for _ in range(TURNS):
-            watch.poll()
-        texts = [each.reason for each in status.problems()]
-        found.append(
-            tuple(
-                word
-                for word in (FAILS, REFUSES)
-                if any(word in text for text in texts)
-            )
-        )
-    return found
-
-
-@pytest.mark.parametrize(
-    ("polls", "reported"),
-    [
-        pytest.param(
-            [(0, Nova(failed=9, refused=9))], [()], id="before our time"
-        ),
-        pytest.param(
-            [
-                (0, Nova(answered=5)),
-                (5, Nova(answered=5, failed=1)),
-                (10, Nova(answered=6, failed=1)),
-            ],
-            [(), (FAILS,), ()],
-            id="fails, then answers",
-        ),
-        pytest.param(
-            [
-                (0, Nova()),
-                (5, Nova(failed=1)),
-                (60, Nova(failed=1)),
-                (66, Nova(failed=1)),
-            ],
-            [(), (FAILS,), (FAILS,), ()],
-            id="no request any more",
-        ),
-        pytest.param(
-            [
-                (0, Nova()),
-                (5, Nova(refused=1, answered=1)),
-                (10, Nova(refused=1, answered=2)),
-            ],
-            [(), (REFUSES,), ()],
-            id="refuses, then accepts",
-        ),
-        pytest.param(
-            [(0, Nova()), (5, Nova(refused=2, answered=5))],
-            [(), ()],
-            id="accepts another instance's signature",
-        ),
-        pytest.param(
-            [(0, Nova()), (5, Nova(refused=9, answered=10))],
-            [(), (REFUSES,)],
-            id="lists its versions, for which no signature is needed",
-        ),
-        pytest.param(
-            [(0, Nova()), (5, Nova(failed=1)), (9, Nova(1, 0, 1, 1))],
-            [(), (FAILS,), (REFUSES,)],
-            id="is back, with another secret",
-        ),
-        pytest.param(
-            [(0, Nova(is_down=True)), (9, Nova(is_down=True))],
-            [(FAILS,), (FAILS,)],
-            id="no server is up",
-        ),
-        pytest.param(
-            [(0, Nova(failed=7)), (5, Nova(failed=2))],
-            [(), (FAILS,)],
-            id="a gateway that was started again counts from 0",
-        ),
-        pytest.param(
-            [
-                (0, Nova()),
-                (5, Nova(failed=1)),
-                (9, HaproxyError("x")),
-                (14, OSError("y")),
-            ],
-            [(), (FAILS,), (FAILS,), (FAILS,)],
-            id="a gateway that does not answer",
-        ),
-    ],
-)
-def test_a_problem_of_nova_is_reported_until_it_is_over(polls, reported):
-    assert problems(polls) == reported
-
-
-def test_what_one_instance_sends_is_no_problem_of_nova():
-    """Its server closed the connection, and answers us."""
-    polls = [(0, Nova()), (5, Nova(failed=5)), (10, Nova(failed=9))]
-    assert problems(polls, answers=True) == [(), (), ()]
-    polls = [(0, Nova()), (5, Nova(unconnected=1))]
-    assert problems(polls, answers=True) == [(), (FAILS,)]
+    for _ in range(2 * TURNS):
+        watch.poll()
+    assert nova.polls == 2
 
 
 def test_clients_over_their_share_are_named_once(caplog):
@@ -150,8 +59,7 @@ def test_clients_over_their_share_are_named_once(caplog):
     watch = Watch(
         status,
         read=read,
-        read_nova=Nova,
-        nova_answers=lambda: True,
+        nova=NovaWatch(status, Nova(), list),
         on_silence=silent.append,
     )
     with caplog.at_level(logging.WARNING):
@@ -170,11 +78,11 @@ def test_clients_over_their_share_are_named_once(caplog):
 
 
 def test_it_ends_at_once():
+    status = Status("1")
     watch = Watch(
-        Status("1"),
+        status,
         read=lambda _: Counted(),
-        read_nova=Nova,
-        nova_answers=lambda: True,
+        nova=NovaWatch(status, Nova(), list),
         on_silence=lambda _: None,
     )
     watch.start()

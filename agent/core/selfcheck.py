@@ -1,0 +1,66 @@
+"""Which networks the agent asks in, as whom, and what an answer means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+from ..model import MetadataNetwork
+
+NO_ANSWER, WRONG_MAP, NO_GATEWAY = "OVNMD-306", "OVNMD-309", "OVNMD-307"
+CODES = (NO_ANSWER, WRONG_MAP, NO_GATEWAY)
+
+
+def turn(
+    networks: Iterable[str],
+    asked: Mapping[str, float],
+    failing: Collection[str],
+    *,
+    most: int,
+) -> list[str]:
+    """Return the MOST of NETWORKS to ask in next.
+
+    ASKED is when each was asked in. Half of the places are for those that
+    are FAILING; new ones come before all others.
+    """
+    order = sorted(
+        networks, key=lambda each: (asked.get(each, -math.inf), each)
+    )
+    first = [each for each in order if each in failing][: most // 2]
+    rest = [each for each in order if each not in first]
+    return (first + rest)[:most]
+
+
+def sources(desired: MetadataNetwork | None, number: int) -> list[str]:
+    """Return an instance's address of each IP version that is served.
+
+    It is another one for another NUMBER.
+    """
+    if desired is None:
+        return []
+    found = []
+    for version in (4, 6)[: 1 + desired.has_ipv6]:
+        of_version = [
+            str(address)
+            for address, _ in desired.instances
+            if address.version == version
+        ]
+        if of_version:
+            found.append(of_version[number % len(of_version)])
+    return found
+
+
+def verdict(source: str, status: int, failure: str) -> tuple[str, str]:
+    """Return the code and the reason of what SOURCE would get; "" for none.
+
+    It is an answer with STATUS, or a FAILURE.
+    """
+    if failure:
+        return NO_ANSWER, f"asked as {source}: {failure}"
+    if status == 200:
+        return "", ""
+    if status == 404:
+        return WRONG_MAP, f"the map in haproxy has no {source}"
+    if status in (502, 503, 504):
+        return NO_GATEWAY, f"a network's haproxy gets no answer: {status}"
+    return NO_ANSWER, f"asked as {source}: answered {status}"

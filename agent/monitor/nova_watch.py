@@ -1,0 +1,196 @@
+"""Notice that Nova does not answer, or refuses what the agent signs.
+
+The gateway's counters tell that something may be wrong with Nova, but not
+what: a server may close a connection, or answer an error, because of what one
+instance sends. So the agent asks as well. It asks for Nova's root, which costs
+Nova nothing, and only with a reason for something that has to be signed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from ..errors import HaproxyError
+from ..haproxy.counters import NovaCounted, growth
+from ..haproxy.runtime import NovaAnswer
+from .status import Status
+from .tell import tell
+
+LOG = logging.getLogger(__name__)
+
+SILENT, TLS, REFUSES = "OVNMD-501", "OVNMD-503", "OVNMD-504"
+ERRORS, SOME, SLOW = "OVNMD-505", "OVNMD-507", "OVNMD-508"
+# cloud-init waits 10 s for an answer, and its requests cost Nova more.
+_SLOW_S = 3.0
+# Without requests for this long, a problem of instances' requests is over.
+_CALM_S = 60.0
+# Between two signed requests: while some are refused, and while Nova gives no
+# answer that settles it.
+_SIGN_AGAIN_S = 60.0
+_MAX_SIGN_S = 600.0
+_FEW = 3  # errors of Nova that one instance may cause
+_REFUSED = (
+    "it answers 403 to a request of the agent's own; is "
+    "metadata_proxy_shared_secret the one in nova.conf [neutron]?"
+)
+
+
+class Nova(Protocol):
+    """The ways to Nova; those with an answer return None without a gateway."""
+
+    def nova_counted(self) -> NovaCounted:
+        """Return the gateway's counters; raise OSError and HaproxyError."""
+
+    def ask(self) -> NovaAnswer | None:
+        """Ask for Nova's root, through the gateway."""
+
+    def ask_signed(self) -> NovaAnswer | None:
+        """Ask for the metadata of an instance that does not exist."""
+
+    def secret(self) -> str:
+        """Return what is signed with."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Signing:
+    """What is known of the secret."""
+
+    secret: str
+    settled: bool = False  # Nova has accepted or refused it
+    last: float = -math.inf
+    due: float = -math.inf
+    wait_s: float = _SIGN_AGAIN_S
+    refused: bool = False
+
+
+class NovaWatch:
+    """Reports the problems of Nova; any thread may call it.
+
+    ATTEMPTS connects to each address without the gateway, and returns the code
+    of the problem, if any, and a text.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        nova: Nova,
+        attempts: Callable[[], Iterable[tuple[str, str]]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._status = status
+        self._nova = nova
+        self._attempts = attempts
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counted: NovaCounted | None = None
+        self._found: dict[str, str] = {}  # by our own request
+        self._erring: tuple[str, float] | None = None  # seen when
+        self._signing = _Signing(nova.secret())
+
+    def poll(self) -> None:
+        """Read the counters; ask if they give a reason to."""
+        with self._lock:
+            self._poll(is_round=False)
+
+    def ask(self) -> None:
+        """Do the same, and ask in any case."""
+        with self._lock:
+            self._poll(is_round=True)
+
+    def _poll(self, *, is_round: bool) -> None:
+        try:
+            counted = self._nova.nova_counted()
+        except (OSError, HaproxyError) as error:
+            LOG.debug("counters of Nova not read: %s", error)
+            return
+        # Counters from before the first poll report nothing new.
+        before, self._counted = self._counted or counted, counted
+        answered = growth(before.answered, counted.answered)
+        refused = growth(before.refused, counted.refused)
+        errors = growth(before.errors, counted.errors)
+        self._note_errors(errors, answered)
+        failed = growth(before.failed, counted.failed)
+        failed += growth(before.unconnected, counted.unconnected)
+        if is_round or failed or counted.is_down or (self._found and answered):
+            self._ask(counted)
+        was_refused = self._signing.refused
+        self._sign(
+            refused=refused > 0,
+            again=was_refused and (is_round or answered > 0),
+            may_begin=is_round,
+        )
+        self._report()
+
+    def _ask(self, counted: NovaCounted) -> None:
+        answer = self._nova.ask()
+        if answer is None:
+            return
+        self._found = found = {}
+        down = [each for each in counted.endpoints if each.is_down]
+        if answer.is_from_nova:
+            if answer.status >= 500:
+                found[ERRORS] = f"it answers {answer.status} to GET /"
+            elif answer.took_s > _SLOW_S:
+                found[SLOW] = f"it took {answer.took_s:.1f} s for GET /"
+            if down:
+                texts = [f"{each.address}: {each.why}" for each in down]
+                found[SOME] = "; ".join(texts)
+            return
+        tried = list(self._attempts())
+        code = TLS if any(code == TLS for code, _ in tried) else SILENT
+        found[code] = "; ".join(text for _, text in tried) or "no address yet"
+
+    def _note_errors(self, errors: int, answered: int) -> None:
+        """Note that most of the answers to instances are errors."""
+        now = self._clock()
+        if errors >= _FEW and errors > answered:
+            text = f"{errors} of {errors + answered} answers were errors"
+            self._erring = text, now
+        elif self._erring and (answered or now > self._erring[1] + _CALM_S):
+            self._erring = None
+
+    def _sign(self, *, refused: bool, again: bool, may_begin: bool) -> None:
+        """Find out whether Nova accepts the secret, if there is a reason to.
+
+        It is a secret that was never tried, if this MAY_BEGIN; an instance's
+        request that was REFUSED, perhaps by a firewall; or that it has to be
+        tried AGAIN, since it was refused: that costs Nova's database nothing.
+        """
+        signing, now = self._signing, self._clock()
+        if signing.secret != self._nova.secret():
+            refused_before = signing.refused
+            signing = _Signing(self._nova.secret(), refused=refused_before)
+            self._signing = signing
+        is_new = not signing.settled and may_begin and now >= signing.due
+        is_doubtful = refused and now >= signing.last + _SIGN_AGAIN_S
+        if not (is_new or is_doubtful or again) or self._is_silent():
+            return
+        answer = self._nova.ask_signed()
+        if answer is None:
+            return
+        signing.last = now
+        if answer.is_from_nova and answer.status < 500:
+            signing.settled = True
+            signing.refused = answer.status == 403
+        else:
+            signing.due = now + signing.wait_s
+            signing.wait_s = min(2 * signing.wait_s, _MAX_SIGN_S)
+
+    def _is_silent(self) -> bool:
+        return SILENT in self._found or TLS in self._found
+
+    def _report(self) -> None:
+        found = dict(self._found)
+        if self._erring and not found:
+            found[ERRORS] = self._erring[0]
+        if self._signing.refused:
+            found[REFUSES] = _REFUSED
+        for code in (SILENT, TLS, REFUSES, ERRORS, SOME, SLOW):
+            tell(self._status, code, found.get(code, ""))

@@ -1,0 +1,117 @@
+"""Ask for metadata from inside the namespaces, as an instance would.
+
+So a network that is served is one in which an answer was seen. The gateway
+answers these requests itself: they cost Nova nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from ...privsep import names
+from ...privsep.errors import AskError, PrivilegedError
+from ..core.selfcheck import CODES, turn, verdict
+from .nova_watch import NovaWatch
+from .poller import Poller
+from .status import Status
+from .tell import tell
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_S = 5.0
+# What is broken is asked again soon: it may be mended.
+_FAILING_S = 10.0
+# Networks in a round, and for how long one may last.
+_MOST = 8
+_ROUND_S = 20.0
+# Who gets no answer is asked once more after this: rows, and the map with
+# them, may have changed while it was asked.
+_AGAIN_S = 2.0
+
+
+class SelfCheck(Poller):
+    """Asks in a few networks in turn, and Nova, every INTERVAL_S (0: never).
+
+    ASK returns the status of an answer in a network to an address; SOURCES
+    returns addresses of instances there. ON_FAILURE may mend a network.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        *,
+        ask: Callable[[str, str], int],
+        sources: Callable[[str, int], Sequence[str]],
+        on_failure: Callable[[str], None],
+        nova: NovaWatch,
+        interval_s: Callable[[], int],
+    ) -> None:
+        super().__init__("self-check", _FIRST_S)
+        self._status = status
+        self._ask = ask
+        self._sources = sources
+        self._on_failure = on_failure
+        self._nova = nova
+        self._every_s = interval_s
+        self._asked: dict[str, float] = {}
+        self._failing: set[str] = set()
+        self._number = 0
+
+    def poll(self) -> None:
+        """Do a round."""
+        every_s = self._every_s()
+        self._number += 1
+        begun = time.monotonic()
+        served = {*self._status.served_networks()} - {names.GATEWAY}
+        self._asked = {n: at for n, at in self._asked.items() if n in served}
+        self._failing &= served
+        if not every_s:
+            served = set()
+            self._failing.clear()
+        for network in turn(served, self._asked, self._failing, most=_MOST):
+            if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
+                break
+            self._asked[network] = time.monotonic()
+            self._check(network)
+        if every_s:
+            self._nova.ask()
+        self._interval_s = every_s or _FIRST_S
+        if self._failing:
+            self._interval_s = min(self._interval_s, _FAILING_S)
+
+    def _check(self, network: str) -> None:
+        problems = self._problems(network)
+        if problems:
+            self._on_failure(network)
+            if self._stop.wait(_AGAIN_S):
+                return
+            problems = self._problems(network)
+        if network not in self._status.served_networks():
+            return  # it was removed, or a reconcile reports it
+        for code in CODES:
+            tell(self._status, code, problems.get(code, ""), about=network)
+        if problems:
+            self._failing.add(network)
+        else:
+            self._failing.discard(network)
+            self._status.seen(network)
+
+    def _problems(self, network: str) -> dict[str, str]:
+        """Return code -> reason of what instances of NETWORK would get."""
+        found = {}
+        for source in self._sources(network, self._number):
+            status, failure = 0, ""
+            try:
+                status = self._ask(network, source)
+            except AskError as error:
+                failure = str(error)
+            except (OSError, PrivilegedError) as error:
+                # Of the privileged daemon: nothing is known of the network.
+                LOG.debug("network=%s not asked: %s", network, error)
+                continue
+            code, reason = verdict(source, status, failure)
+            if code:
+                found[code] = reason
+        return found

@@ -1,0 +1,59 @@
+"""The agent's own requests to Nova."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from ..config.settings import Settings
+from ..core import identity
+from ..haproxy import runtime
+from ..haproxy.counters import NovaCounted
+from ..haproxy.runtime import NovaAnswer
+from .haproxies import Haproxies
+
+# No instance has it. Nova's log shows who asked.
+NOBODY = str(uuid.UUID(bytes=b"ovn-metadata-\0\0\0"))
+_SIGNED_PATH = "/latest/meta-data/instance-id"
+
+
+class NovaProbe:
+    """Asks Nova through the gateway, on metadata_proxy_socket."""
+
+    def __init__(
+        self,
+        haproxies: Haproxies,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._haproxies = haproxies
+        self._settings = settings
+
+    def nova_counted(self) -> NovaCounted:
+        """Return the gateway's counters; raise OSError and HaproxyError."""
+        return self._haproxies.nova_counted()
+
+    def ask(self) -> NovaAnswer | None:
+        """Ask for Nova's root; None if the socket is another agent's.
+
+        Nova lists its versions there, without looking for an instance or a
+        signature, and logs nothing.
+        """
+        return self._ask("/", "agent", "none")
+
+    def ask_signed(self) -> NovaAnswer | None:
+        """Ask for an instance that does not exist; None as `ask` does.
+
+        Nova looks at the signature first: 403 or 404.
+        """
+        signature = identity.signature(self.secret(), NOBODY)
+        return self._ask(_SIGNED_PATH, NOBODY, signature)
+
+    def _ask(self, path: str, who: str, signature: str) -> NovaAnswer | None:
+        gateway = self._settings().proxy_socket
+        if not self._haproxies.places.is_link_of_ours(gateway):
+            return None
+        return runtime.ask_nova(gateway, path, who, signature)
+
+    def secret(self) -> str:
+        """Return metadata_proxy_shared_secret."""
+        return self._settings().shared_secret

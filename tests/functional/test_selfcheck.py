@@ -1,0 +1,137 @@
+"""The agent asks from inside the namespaces, as an instance would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import Instance, Network, Sandbox, wait_for
+from sandbox.case import Case, ready, wait_served
+from sandbox.daemons import run
+from sandbox.processes import cpu_s, sole
+from sandbox.sockets import stats, status
+
+NETWORKS = int(os.environ.get("SELFCHECK_NETWORKS", "20"))
+
+
+@pytest.fixture(scope="module")
+def box(host) -> Sandbox:
+    """Provide an agent that finds what is broken by asking, and not else."""
+    options = {
+        ("ovn_metadata_agent", "selfcheck_interval"): "2",
+        ("ovn_metadata_agent", "resync_interval"): "3600",
+    }
+    return ready(host.sandbox(options))
+
+
+@pytest.fixture(scope="module")
+def case(box: Sandbox) -> Case:
+    return Case(box)
+
+
+@pytest.fixture(scope="module")
+def instance(case: Case) -> Instance:
+    return case.instance(case.network("n", "10.10.0.0/24", "fd00:10::/64"))
+
+
+def problems() -> dict[str, str]:
+    """Return code -> what has it, of the problems shown."""
+    return {each["code"]: each["about"] for each in status()["problems"]}
+
+
+def inside(network: Network, *command: str) -> None:
+    run("ip", "netns", "exec", network.namespace, *command)
+
+
+def address_gone(network: Network, instance: Instance) -> None:
+    where = ("169.254.169.254/32", "dev", f"tap{network.id[:10]}1")
+    inside(network, "ip", "address", "del", *where)
+
+
+def address6_gone(network: Network, instance: Instance) -> None:
+    where = ("fe80::a9fe:a9fe/128", "dev", f"tap{network.id[:10]}1")
+    inside(network, "ip", "address", "del", *where)
+
+
+def namespace_gone(network: Network, instance: Instance) -> None:
+    run("ip", "netns", "delete", network.namespace)
+
+
+def entry_gone(network: Network, instance: Instance) -> None:
+    file = re.findall(r"[^\s(]+\.map", stats(network.id, "show map"))[0]
+    stats(network.id, f"del map {file} {instance.port.ip4}")
+
+
+@pytest.mark.parametrize(
+    "damage", [address_gone, address6_gone, namespace_gone, entry_gone]
+)
+def test_what_is_broken_is_found_and_mended(box, instance, damage):
+    network = instance.port.network
+    wait_served(instance)
+    mark = box.agent.mark()
+    damage(network, instance)
+    wait_for(
+        lambda: f"network={network.id} found: " in box.agent.log(mark),
+        timeout_s=20,
+        what="the repair",
+    )
+    wait_served(instance)
+    wait_for(lambda: not problems(), timeout_s=20, what="the end of it")
+
+
+@contextlib.contextmanager
+def prohibited(network: Network) -> Iterator[None]:
+    """Let nobody in NETWORK's namespace connect to the metadata address."""
+    local = ("table", "local")
+    rule = ("pref", "50", "to", "169.254.169.254", "prohibit")
+    inside(network, "ip", "rule", "add", "pref", "100", *local)
+    inside(network, "ip", "rule", "add", *rule)
+    inside(network, "ip", "rule", "del", "pref", "0", *local)
+    try:
+        yield
+    finally:
+        inside(network, "ip", "rule", "add", "pref", "0", *local)
+        inside(network, "ip", "rule", "del", *rule)
+        inside(network, "ip", "rule", "del", "pref", "100", *local)
+
+
+def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
+    network = instance.port.network
+    with prohibited(network):
+        wait_for(
+            lambda: problems() == {"OVNMD-306": network.id},
+            timeout_s=30,
+            what="only OVNMD-306",
+        )
+        found = box.agent.status()
+        assert found.returncode == 3
+        assert "OVNMD-306" in found.stdout
+        seen = status()["networks"][network.id]["seen"]
+        assert time.time() - seen > 3
+    wait_for(lambda: not problems(), timeout_s=30, what="the end of it")
+    assert status()["networks"][network.id]["seen"] > seen
+
+
+def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
+    """All of it: the agent, its privileged daemon, for a round of all."""
+    made = [case.network(f"n{number}") for number in range(NETWORKS)]
+    case.plug([box.neutron.create_port(network) for network in made])
+
+    def oldest() -> float:
+        networks = status()["networks"]
+        return min(networks[network.id]["seen"] for network in made)
+
+    wait_for(oldest, timeout_s=60, what="an answer in each")
+    pids = [sole("agent").pid, sole("privsep").pid]
+    before, begun = oldest(), sum(map(cpu_s, pids))
+    at = time.monotonic()
+    wait_for(lambda: oldest() > before + 8, timeout_s=60, what="more rounds")
+    used_s = (sum(map(cpu_s, pids)) - begun) / (time.monotonic() - at)
+    # A round of eight every 2 s here, and every 30 s by default.
+    print(f"{100 * used_s:.1f} % of a core, all of it, at a round every 2 s")
+    assert problems() == {}

@@ -1,0 +1,94 @@
+"""In which networks the agent asks, as whom, and what an answer means."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from ovn_metadata.agent.core.selfcheck import sources, turn, verdict
+from ovn_metadata.agent.model import Instance, IPAddress, MetadataNetwork
+
+
+def test_each_network_has_its_turn_new_ones_first():
+    networks = {f"n{number:03}" for number in range(200)}
+    asked: dict[str, float] = {}
+    for now in range(25):
+        for network in turn(networks, asked, (), most=8):
+            asked[network] = now
+    assert asked.keys() == networks
+    assert turn(networks | {"new"}, asked, (), most=8)[0] == "new"
+    assert turn(networks, asked, (), most=8) == sorted(networks)[:8]
+
+
+def test_those_that_fail_have_half_of_the_places():
+    asked = {f"n{number}": float(number) for number in range(9)}
+    failing = {"n5", "n6", "n7", "n8"}
+    assert turn(asked, asked, failing, most=4) == ["n5", "n6", "n0", "n1"]
+    assert turn({"n8", "n0"}, asked, failing, most=4) == ["n8", "n0"]
+
+
+def desired(*addresses: str, ipv6: bool = True) -> MetadataNetwork:
+    owner = Instance("vm", "p")
+    instances: list[tuple[IPAddress, Instance]] = [
+        (ipaddress.ip_address(address), owner) for address in addresses
+    ]
+    cidrs = ["169.254.169.254/32", *["fe80::a9fe:a9fe/128"] * ipv6]
+    return MetadataNetwork(
+        network="n",
+        localport="l",
+        mac="fa:16:3e:00:00:01",
+        mtu=1500,
+        addresses=frozenset(map(ipaddress.ip_interface, cidrs)),
+        neighbours=(),
+        onlink=(),
+        instances=tuple(instances),
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "number", "expected"),
+    [
+        pytest.param(None, 0, [], id="not here"),
+        pytest.param(desired(), 0, [], id="no instance"),
+        pytest.param(
+            desired("10.0.0.5", "10.0.0.6", "fe80::1"),
+            0,
+            ["10.0.0.5", "fe80::1"],
+            id="one of each version",
+        ),
+        pytest.param(
+            desired("10.0.0.5", "10.0.0.6", "fe80::1"),
+            7,
+            ["10.0.0.6", "fe80::1"],
+            id="another one next time",
+        ),
+        pytest.param(
+            desired("10.0.0.5", "fe80::1", ipv6=False),
+            0,
+            ["10.0.0.5"],
+            id="no IPv6 listener",
+        ),
+        pytest.param(desired("fe80::1"), 3, ["fe80::1"], id="IPv6 only"),
+    ],
+)
+def test_as_whom(network, number, expected):
+    assert sources(network, number) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "failure", "code"),
+    [
+        (200, "", ""),
+        (404, "", "OVNMD-309"),
+        (503, "", "OVNMD-307"),
+        (504, "", "OVNMD-307"),
+        (400, "", "OVNMD-306"),
+        (0, "no answer within 3 s", "OVNMD-306"),
+    ],
+)
+def test_what_an_answer_means(status, failure, code):
+    found, reason = verdict("10.0.0.5", status, failure)
+    assert found == code
+    assert bool(reason) == bool(code)
+    assert failure in reason

@@ -1,0 +1,212 @@
+"""When a problem of Nova is reported, and when it is over."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ovn_metadata.agent.errors import HaproxyError
+from ovn_metadata.agent.haproxy.counters import Endpoint, NovaCounted
+from ovn_metadata.agent.haproxy.runtime import NovaAnswer
+from ovn_metadata.agent.monitor.nova_watch import NovaWatch
+from ovn_metadata.agent.monitor.status import Status
+
+FINE = NovaAnswer(200, True, 0.01)
+NONE = NovaAnswer(503, False, 0.01)
+UNKNOWN = NovaAnswer(404, True, 0.01)
+REFUSED = NovaAnswer(403, True, 0.01)
+
+
+class Nova:
+    """A Nova and a gateway that behave as their attributes have it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.counted: NovaCounted | Exception = NovaCounted()
+        self.answer: NovaAnswer | None = FINE
+        self.signed: NovaAnswer | None = UNKNOWN
+        self.tried: list[tuple[str, str]] = []
+        self.key = "secret"
+        self.asked = self.signatures = 0
+        self.status = Status("1")
+        self.watch = NovaWatch(
+            self.status, self, lambda: self.tried, clock=lambda: self.now
+        )
+
+    def nova_counted(self) -> NovaCounted:
+        if isinstance(self.counted, Exception):
+            raise self.counted
+        return self.counted
+
+    def ask(self) -> NovaAnswer | None:
+        self.asked += 1
+        return self.answer
+
+    def ask_signed(self) -> NovaAnswer | None:
+        self.signatures += 1
+        return self.signed
+
+    def secret(self) -> str:
+        return self.key
+
+    def count(self, **more: int) -> None:
+        """Count MORE."""
+        assert isinstance(self.counted, NovaCounted)
+        grown = {k: getattr(self.counted, k) + n for k, n in more.items()}
+        self.counted = dataclasses.replace(self.counted, **grown)
+
+    def poll(self, s: float = 5.0) -> dict[str, str]:
+        self.now += s
+        self.watch.poll()
+        return self.codes()
+
+    def round(self, s: float = 30.0) -> dict[str, str]:
+        self.now += s
+        self.watch.ask()
+        return self.codes()
+
+    def codes(self) -> dict[str, str]:
+        """Return the problems that are noted, however young."""
+        entries = self.status._problems._entries
+        return {
+            code: entry.reason
+            for (code, _), entry in entries.items()
+            if entry.ended is None
+        }
+
+
+@pytest.fixture
+def nova() -> Nova:
+    return Nova()
+
+
+def test_counters_from_before_our_time_are_no_reason_to_ask(nova):
+    nova.counted = NovaCounted(failed=9, refused=9, errors=9, unconnected=3)
+    assert nova.poll() == {}
+    assert (nova.asked, nova.signatures) == (0, 0)
+
+
+def test_a_single_server_that_is_down_is_noticed_though_nobody_asks(nova):
+    nova.round()
+    nova.answer = NONE
+    reason = "192.0.2.1 port 8775: Connection refused"
+    nova.tried = [("OVNMD-501", reason)]
+    assert nova.round() == {"OVNMD-501": reason}
+    assert nova.poll() == {"OVNMD-501": reason}
+    nova.answer = FINE
+    assert nova.round() == {}
+
+
+def test_requests_that_fail_are_a_reason_to_ask_at_once(nova):
+    nova.poll()
+    nova.answer = NONE
+    nova.count(failed=1)
+    assert nova.poll().keys() == {"OVNMD-501"}
+    nova.answer = FINE
+    assert nova.poll().keys() == {"OVNMD-501"}  # nobody asked since
+    nova.count(answered=1)
+    assert nova.poll() == {}
+
+
+def test_what_one_instance_sends_is_no_problem_of_nova(nova):
+    """Its server closed the connection, and answers us."""
+    nova.poll()
+    nova.count(failed=5)
+    assert nova.poll() == {}
+    assert nova.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "tried", "code"),
+    [
+        (NONE, [("", "it gives no answer")], "OVNMD-501"),
+        (NONE, [("OVNMD-503", "TLS: self-signed")], "OVNMD-503"),
+        (NONE, [("OVNMD-502", "unknown")], "OVNMD-501"),
+        (NONE, [], "OVNMD-501"),
+        (NovaAnswer(0, False, 5.0), [], "OVNMD-501"),
+        (NovaAnswer(500, True, 0.1), [], "OVNMD-505"),
+        (NovaAnswer(200, True, 4.0), [], "OVNMD-508"),
+        (NovaAnswer(300, True, 0.1), [], None),
+        (None, [], None),
+    ],
+)
+def test_what_an_answer_means(nova, answer, tried, code):
+    nova.answer, nova.tried = answer, tried
+    assert nova.round().keys() == ({code} if code else set())
+
+
+def test_one_of_several_servers_is_down(nova):
+    down = Endpoint("192.0.2.2:8775", True, "Connection refused", 1)
+    endpoints = (Endpoint("192.0.2.1:8775", check_ms=1), down)
+    nova.counted = NovaCounted(endpoints=endpoints)
+    assert nova.round() == {"OVNMD-507": "192.0.2.2:8775: Connection refused"}
+
+
+def test_most_answers_are_errors(nova):
+    nova.poll()
+    nova.count(errors=5, answered=4)
+    assert nova.poll() == {"OVNMD-505": "5 of 9 answers were errors"}
+    assert nova.poll().keys() == {"OVNMD-505"}
+    nova.count(answered=1)
+    assert nova.poll() == {}
+    nova.count(errors=2)
+    assert nova.poll() == {}  # one instance may cause a few
+    nova.count(errors=9)
+    assert nova.poll().keys() == {"OVNMD-505"}
+    assert nova.poll(61) == {}  # nobody asks any more
+
+
+def test_a_gateway_that_does_not_answer_says_nothing_new(nova):
+    nova.answer = NONE
+    nova.round()
+    for error in (HaproxyError("x"), OSError("y")):
+        nova.counted = error
+        assert nova.poll().keys() == {"OVNMD-501"}
+
+
+def test_the_secret_is_tried_once(nova):
+    for _ in range(100):
+        assert nova.round() == {}
+        assert nova.poll() == {}
+    assert nova.signatures == 1
+    nova.key = "another"
+    nova.round()
+    assert nova.signatures == 2
+
+
+def test_a_secret_that_is_refused_is_tried_until_it_is_accepted(nova):
+    nova.signed = REFUSED
+    assert nova.round().keys() == {"OVNMD-504"}
+    assert nova.round().keys() == {"OVNMD-504"}
+    nova.signed = UNKNOWN
+    assert nova.round() == {}
+    nova.round()
+    assert nova.signatures == 3
+
+
+def test_an_instance_that_is_refused_is_a_reason_to_try(nova):
+    """A firewall may refuse what it asks for: then all is well."""
+    nova.round()
+    for _ in range(12):  # a minute
+        nova.count(refused=3)
+        assert nova.poll() == {}
+    assert nova.signatures == 2
+    nova.signed = REFUSED
+    nova.count(refused=1)
+    assert nova.poll(61).keys() == {"OVNMD-504"}
+    nova.signed = UNKNOWN
+    nova.count(answered=1)
+    assert nova.poll() == {}
+
+
+def test_a_nova_that_fails_is_not_asked_for_more_and_more(nova):
+    """Each of thousands of agents would cost its database a look-up."""
+    nova.signed = NovaAnswer(500, True, 0.1)
+    for _ in range(120):  # an hour
+        nova.round()
+    assert 5 < nova.signatures < 12
+    nova.answer = NONE
+    before = nova.signatures
+    nova.round(10_000)
+    assert nova.signatures == before

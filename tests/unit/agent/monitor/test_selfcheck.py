@@ -1,0 +1,115 @@
+"""What the agent reports of its own requests in the namespaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ovn_metadata.agent.monitor.nova_watch import NovaWatch
+from ovn_metadata.agent.monitor.selfcheck import SelfCheck
+from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.privsep.errors import AskError, PrivilegedError
+
+NETWORK = "11111111-1111-4111-8111-111111111111"
+
+
+class Nova(NovaWatch):
+    """Counts the rounds."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    def ask(self) -> None:
+        self.rounds += 1
+
+
+class World:
+    """A host whose network answers what `answers` has, the last for ever."""
+
+    def __init__(self, monkeypatch, *answers: Any) -> None:
+        monkeypatch.setattr(
+            "ovn_metadata.agent.monitor.selfcheck._AGAIN_S", 0.0
+        )
+        self.answers = [*answers]
+        self.status = Status("1")
+        self.status.served(NETWORK)
+        self.visited: list[str] = []
+        self.every_s = 30
+        self.nova = Nova()
+        self.check = SelfCheck(
+            self.status,
+            ask=self.ask,
+            sources=lambda _network, _number: ["10.0.0.5"],
+            on_failure=self.visited.append,
+            nova=self.nova,
+            interval_s=lambda: self.every_s,
+        )
+
+    def ask(self, _network: str, _source: str) -> int:
+        answer = self.answers[0]
+        if len(self.answers) > 1:
+            del self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer)
+
+    def codes(self) -> list[str]:
+        """Return the codes that are noted, however young."""
+        return sorted(code for code, _ in self.status._problems._entries)
+
+    def seen(self) -> float:
+        return float(self.status.as_dict()["networks"][NETWORK]["seen"])
+
+
+def test_an_answer_is_seen(monkeypatch):
+    world = World(monkeypatch, 200)
+    world.check.poll()
+    assert world.seen() > 0
+    assert world.nova.rounds == 1
+    assert (world.codes(), world.visited) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (AskError("no answer within 3 s"), "OVNMD-306"),
+        (404, "OVNMD-309"),
+        (503, "OVNMD-307"),
+    ],
+)
+def test_a_failure_is_reported_and_visited(monkeypatch, answer, code):
+    world = World(monkeypatch, answer)
+    world.check.poll()
+    assert world.codes() == [code]
+    assert world.visited == [NETWORK]
+    assert world.seen() == 0
+    assert world.check._interval_s < 30  # it is asked again soon
+
+
+def test_what_is_over_when_it_is_asked_again_is_no_problem(monkeypatch):
+    """A port was removed from the map while it was asked for."""
+    world = World(monkeypatch, 404, 200)
+    world.check.poll()
+    assert world.codes() == []
+
+
+def test_a_privileged_daemon_that_hangs_says_nothing(monkeypatch):
+    world = World(monkeypatch, PrivilegedError("it hangs"))
+    world.check.poll()
+    assert world.codes() == []
+
+
+def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
+    world = World(monkeypatch, AskError("No such file or directory"))
+    world.check._on_failure = world.status.gone
+    world.check.poll()
+    assert world.codes() == []
+
+
+def test_it_is_never_done_if_it_is_switched_off(monkeypatch):
+    world = World(monkeypatch, 503)
+    world.every_s = 0
+    world.check.poll()
+    assert world.nova.rounds == 0
+    assert (world.codes(), world.visited) == ([], [])
