@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ...privsep import names
 from . import report
-from .facts import Common, Seen, Target, Unseen
+from .facts import Common, Facts, Seen, Target, Unseen
 from .gather import Gather
 from .hops import FAIL
 from .target import find
@@ -31,6 +33,8 @@ class Why:
         """
         begun = time.monotonic()
         name, common = str(question["why"]), self._gather.common()
+        if names.is_network(name.lower()):
+            name = name.lower()
         result = self._one(name, common) if name else self._all(common)
         took_ms = round((time.monotonic() - begun) * 1000)
         return {"version": report.VERSION, **result, "took_ms": took_ms}
@@ -55,8 +59,20 @@ class Why:
     ) -> dict[str, Any]:
         facts = self._gather.path(common, target)
         if not any(hop.state == FAIL for hop in walk(facts)[0]):
-            facts = self._gather.request(facts, brief=brief)
+            facts = self._request(facts, brief=brief)
         return report.of(facts)
+
+    def _request(self, facts: Facts, *, brief: bool) -> Facts:
+        """Return FACTS with an answer; if Nova gives none, the gateway may."""
+        facts = self._gather.request(facts, brief=brief)
+        if brief or not isinstance(facts.answer, Unseen):
+            return facts
+        alive = self._gather.request(facts, brief=True)
+        if isinstance(alive.answer, Unseen):
+            return facts
+        reason = f"{facts.answer.reason}, and the gateway answers by itself"
+        answer = Unseen(f"Nova: {reason}", "OVNMD-501")
+        return dataclasses.replace(facts, answer=answer)
 
     def _all(self, common: Common) -> dict[str, Any]:
         targets = [

@@ -77,6 +77,7 @@ class Common:
     programs: Seen = NOT_TRIED
     gateway: Haproxy = Haproxy()
     gateway_socket: str = ""
+    foreign_socket: str = ""  # metadata_proxy_socket, if it is not ours
     nova: tuple[Endpoint, ...] = ()
 
     def interface(self, iface_id: str) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Gather:
         )
         if isinstance(found["nova"], Unseen):
             found["nova"] = ()
+        public = settings.proxy_socket
+        is_ours = site.haproxies.places.is_link_of_ours(public)
         read_s = self._databases.southbound_read_until_ms() / 1000
         return Common(
             status=status,
@@ -73,6 +75,7 @@ class Gather:
             read_age_s=max(0.0, time.time() - read_s),
             gateway=self._haproxy(names.GATEWAY, digest),
             gateway_socket=str(fleet.gateway_socket),
+            foreign_socket="" if is_ours else str(public),
             **found,
         )
 

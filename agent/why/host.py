@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...privsep import names
-from .facts import Facts, Unseen
+from .facts import Common, Facts, Unseen
 from .hops import Hop, Judge
 
 # Of the sysctls that we set, those with which packets are lost.
@@ -15,9 +15,9 @@ _SELF = (
 _MADE = "OVNMD-209"
 
 
-def privileged(facts: Facts) -> Hop:
+def privileged(common: Common) -> Hop:
     """Judge whether the privileged daemon answers the agent."""
-    at, seen = Judge("privileged daemon"), facts.common.daemons
+    at, seen = Judge("privileged daemon"), common.daemons
     if isinstance(seen, Unseen):
         at.fail(seen, seen.code or "OVNMD-401", seen.reason)
     return at.ok("answers the agent")
@@ -67,6 +67,10 @@ def veth(facts: Facts) -> Hop | None:
         is_wrong = mtu and end.get("mtu") != mtu
         text = f"{name} has MTU {end.get('mtu')}, not {mtu}"
         at.fail(is_wrong, _MADE, text, _SELF)
+        queue = end.get("qdisc")  # a veth has none of its own
+        text = f"{name} has a queue {queue} of somebody's, which may drop"
+        do = f"tc qdisc del dev {name} root"
+        at.fail(queue not in ("", "noqueue"), _MADE, text, do)
     text = f"{other} has MAC {inner.get('mac')}, not {mac}"
     at.fail(inner.get("mac") != mac, _MADE, text, _SELF)
     return at.ok(
@@ -141,6 +145,9 @@ def neighbour(facts: Facts) -> Hop | None:
     onlink = {str(each) for each in facts.desired.onlink}
     lost = address in onlink - {*facts.host.get("hosts", ())}
     at.fail(lost, _MADE, f"there is no route to {address}", _SELF)
+    strays = ", ".join(facts.host.get("strays", ()))
+    text = f"others have made: {strays}; answers may be lost"
+    at.fail(strays, _MADE, text, "remove them: ip -n NAMESPACE route, rule")
     text = f"{address} has no entry; the kernel asks by itself"
     at.warn(not known, _MADE, text, _SELF)
     return at.ok(f"answers to {address} go to MAC {wanted}")

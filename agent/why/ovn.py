@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from ...privsep import names
 from . import traces
-from .facts import Facts, Unseen
+from .facts import Common, Facts, Unseen
 from .hops import Hop, Judge
 
 _ELSEWHERE = Unseen("it has no control socket here, or not for root")
 
 
-def southbound(facts: Facts) -> Hop:
+def southbound(common: Common) -> Hop:
     """Judge the connection to Southbound; without it, rows stay as known."""
-    at, (remote, problem) = Judge("OVN Southbound"), facts.common.southbound
+    at, (remote, problem) = Judge("OVN Southbound"), common.southbound
     text = f"{remote} is disconnected: {problem}; changes are not seen"
     at.warn(problem, "OVNMD-101", text)
-    is_empty = not facts.common.chassis.is_filled
+    is_empty = not common.chassis.is_filled
     at.fail(is_empty and not problem, "OVNMD-105", f"{remote} is empty")
-    age_s = facts.common.read_age_s
+    age_s = common.read_age_s
     return at.ok(f"{remote} is connected, read {age_s:.1f} s ago")
 
 
-def vswitch_db(facts: Facts) -> Hop:
+def vswitch_db(common: Common) -> Hop:
     """Judge the connection to Open vSwitch's database, and the bridge."""
-    at, (remote, problem) = Judge("Open vSwitch"), facts.common.vswitch_db
+    at, (remote, problem) = Judge("Open vSwitch"), common.vswitch_db
     at.warn(problem, "OVNMD-102", f"{remote} is disconnected: {problem}")
-    vswitch = facts.common.vswitch
+    vswitch = common.vswitch
     is_lost = not vswitch.bridge_exists and not problem
     at.fail(is_lost, "OVNMD-110", f"there is no bridge {vswitch.bridge}")
     kind = "userspace" if vswitch.is_userspace else "kernel"
@@ -33,27 +33,27 @@ def vswitch_db(facts: Facts) -> Hop:
     return at.ok(f"{remote} is connected; {bridge}")
 
 
-def chassis(facts: Facts) -> Hop:
+def chassis(common: Common) -> Hop:
     """Judge whether this host is a chassis."""
-    at, name = Judge("chassis"), facts.common.status["chassis"]
+    at, name = Judge("chassis"), common.status["chassis"]
     at.fail(not name, "OVNMD-103", "Open vSwitch has no system-id")
-    lost = facts.common.chassis.chassis is None
+    lost = common.chassis.chassis is None
     at.fail(lost, "OVNMD-104", f"no row Chassis has the name {name}")
     return at.ok(f"this host is chassis {name}")
 
 
-def switch_daemon(facts: Facts) -> Hop:
+def switch_daemon(common: Common) -> Hop:
     """Judge whether ovs-vswitchd, which forwards the packets, works."""
-    return _daemon(facts, "ovs-vswitchd", "OVNMD-107")
+    return _daemon(common, "ovs-vswitchd", "OVNMD-107")
 
 
-def controller(facts: Facts) -> Hop:
+def controller(common: Common) -> Hop:
     """Judge whether ovn-controller, which installs the flows, works."""
-    return _daemon(facts, "ovn-controller", "OVNMD-106")
+    return _daemon(common, "ovn-controller", "OVNMD-106")
 
 
-def _daemon(facts: Facts, name: str, code: str) -> Hop:
-    at, seen = Judge(name), facts.common.daemons
+def _daemon(common: Common, name: str, code: str) -> Hop:
+    at, seen = Judge(name), common.daemons
     if isinstance(seen, Unseen) or seen[name] == "unknown":
         lost = seen if isinstance(seen, Unseen) else _ELSEWHERE
         return at.unknown("whether it works", lost)

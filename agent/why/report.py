@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...privsep import names
+from ..core.codes import KINDS
 from .facts import Common, Facts, Seen, Target, Unseen
 from .hops import Hop, Judge
 from .target import is_address
-from .walk import ABSENT, AMBIGUOUS, BROKEN, verdict, walk
+from .walk import ABSENT, AMBIGUOUS, BROKEN, verdict, walk, walk_to
 
 VERSION = 1
+_ABSENT = "OVNMD-208"
 
 
 def of(facts: Facts) -> dict[str, Any]:
@@ -24,8 +26,21 @@ def of(facts: Facts) -> dict[str, Any]:
         **_candidate(facts.target),
         "hops": [dataclasses.asdict(hop) for hop in hops],
         "behind": behind,
+        "hint": {} if behind else _hint(facts),
         "commands": commands(facts),
     }
+
+
+def _hint(facts: Facts) -> dict[str, str]:
+    """Return where to look if the path is whole and nothing is asked for."""
+    kind, target = KINDS["OVNMD-601"], facts.target
+    text = (
+        f"without metadata all the same, look inside the guest: does it run, "
+        f"has it the address {target.address} and the route to "
+        f"{target.metadata_address}, does its firewall let it ask, is "
+        f"OpenStack in cloud-init's datasource_list?"
+    )
+    return {"code": kind.code, "text": text, "remedy": kind.remedy}
 
 
 def candidates(found: Sequence[Target]) -> dict[str, Any]:
@@ -55,16 +70,17 @@ def absent(name: str, seen: Seen, common: Common) -> dict[str, Any]:
         hop = Judge("port").unknown(f"where {name} is", seen)
     else:
         hop = _absence(name, seen, common)
+    hops = walk_to(common, hop)
     return {
-        "verdict": ABSENT if hop.code in ("", "OVNMD-208") else BROKEN,
+        "verdict": ABSENT if hops[-1].code in ("", _ABSENT) else BROKEN,
         "name": name,
-        "hops": [dataclasses.asdict(hop)],
+        "hops": [dataclasses.asdict(each) for each in hops],
         "behind": [],
     }
 
 
 def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
-    at, code = Judge("port"), "OVNMD-208"
+    at, code = Judge("port"), _ABSENT
     row: Mapping[str, Any] = next(iter(seen["ports"]), {})
     port, host = row.get("logical_port", name), row.get("hostname", "")
     chassis = row.get("chassis_name", "")
@@ -81,6 +97,10 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
     text = f"port {port} is on host {host}, chassis {chassis}"
     do = f"run agent-status why {name} on {host}"
     at.fail(chassis, code, text, do)
+    bridge, device = common.vswitch.bridge, common.interface(port).get("name")
+    where = "is" if port in common.vswitch.plugged else "should be"
+    text = f"port {port} is bound to no chassis, and {device} {where} on"
+    at.fail(row and device, "OVNMD-205", f"{text} {bridge}")
     text = f"port {port} is bound to no chassis"
     do = "look at the instance in Nova: does it run, and on which host?"
     at.fail(row, code, text, do)

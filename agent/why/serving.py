@@ -9,7 +9,7 @@ from .facts import Facts, Haproxy, Unseen
 from .hops import Hop, Judge
 
 PATH = "/openstack/latest/meta_data.json"
-_SLOW_MS = 5000
+_SLOW_MS = 2000
 _CODES = {401: "504", 403: "504", 404: "506", 429: "305", 504: "508"}
 
 
@@ -38,6 +38,8 @@ def gateway(facts: Facts) -> Hop:
     text = _haproxy(at, "OVNMD-307", facts.common.gateway)
     error, code = entry.get("error"), entry.get("code") or "OVNMD-307"
     at.warn(error, code, f"{error}; it serves as before")
+    taken = facts.common.foreign_socket
+    at.warn(taken, "OVNMD-308", f"{taken} leads to another agent's socket")
     return at.ok(f"{text}; it listens at {facts.common.gateway_socket}")
 
 

@@ -17,14 +17,12 @@ def find(name: str, chassis: ChassisSnapshot) -> list[Target]:
     NAME is a network's id, or an instance's, a port's, an address or a MAC.
     A port that is bound is better than one that is requested.
     """
-    wanted = name.lower() if names.is_network(name.lower()) else name
     found = [
-        _target(name, network, port, wanted)
+        _target(name, network, port)
         for network in chassis.networks.values()
-        if wanted and not network.kept
+        if name and not network.kept
         for port in network.ports
-        if wanted in (network.network, network.name)
-        or wanted in _names_of(port)
+        if name in (network.network, network.name, *_names_of(port))
     ]
     return sorted(found, key=_rank)
 
@@ -53,19 +51,17 @@ def _names_of(port: VifPort) -> Iterator[str]:
         yield from map(str, claims)
 
 
-def _target(
-    name: str, network: NetworkSnapshot, port: VifPort, wanted: str
-) -> Target:
+def _target(name: str, network: NetworkSnapshot, port: VifPort) -> Target:
     """Return PORT, with the address that it asks from.
 
-    That is WANTED if it is one; else the first IPv4 address, else the
+    That is NAME if it is one; else the first IPv4 address, else the
     link-local one: both reach the metadata addresses.
     """
     own = [str(address) for address, _ in port.addresses]
     link_local = str(identity.link_local_address(port.mac))
     address = next((each for each in own if ":" not in each), link_local)
-    if is_address(wanted):
-        address = link_local if ":" in wanted else wanted
+    if is_address(name):
+        address = link_local if ":" in name else name
     metadata = names.METADATA_ADDRESS_V4
     if ":" in address:
         metadata = names.METADATA_ADDRESS_V6

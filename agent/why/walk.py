@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from ..core.codes import KINDS
 from . import host, ovn, serving
-from .facts import Facts
+from .facts import Common, Facts
 from .hops import FAIL, UNKNOWN, WARN, Hop
 
 WHOLE, BROKEN, WARNINGS = "whole", "broken", "warnings"
 UNSEEN, ABSENT, AMBIGUOUS = "unseen", "not here", "ambiguous"
 
-# In the order of the path, with what lies behind each.
-STEPS: Sequence[tuple[str, Callable[[Facts], Hop | None]]] = (
+Steps: TypeAlias = Sequence[tuple[str, Callable[[], Hop | None]]]
+
+# In the order of the path: what all paths of a host share, and the rest.
+HOST: Sequence[tuple[str, Callable[[Common], Hop]]] = (
     ("OVN Southbound", ovn.southbound),
     ("Open vSwitch", ovn.vswitch_db),
     ("chassis", ovn.chassis),
     ("privileged daemon", host.privileged),
     ("ovs-vswitchd", ovn.switch_daemon),
     ("ovn-controller", ovn.controller),
+)
+PATH: Sequence[tuple[str, Callable[[Facts], Hop | None]]] = (
     ("port", ovn.port),
     ("metadata port", ovn.localport),
     ("instance's interface", ovn.tap),
@@ -45,19 +51,34 @@ STEPS: Sequence[tuple[str, Callable[[Facts], Hop | None]]] = (
 
 
 def walk(facts: Facts) -> tuple[list[Hop], list[str]]:
-    """Return the hops up to the first broken one, and what is behind it.
+    """Return the hops up to the first broken one, and what is behind it."""
+    path = [(step, partial(judge, facts)) for step, judge in PATH]
+    return _walk([*_host(facts.common), *path])
+
+
+def walk_to(common: Common, hop: Hop) -> list[Hop]:
+    """Return the hops of a path that ends with HOP, on this host."""
+    return _walk([*_host(common), (hop.step, lambda: hop)])[0]
+
+
+def _host(common: Common) -> Steps:
+    return [(step, partial(judge, common)) for step, judge in HOST]
+
+
+def _walk(steps: Steps) -> tuple[list[Hop], list[str]]:
+    """Walk STEPS.
 
     A hop with a warning that the broken one may be the consequence of
     (`Kind.behind`) is the broken one itself.
     """
     hops: list[Hop] = []
-    for number, (_, judge) in enumerate(STEPS):
-        hop = judge(facts)
+    for number, (_, judge) in enumerate(steps):
+        hop = judge()
         if hop is None:
             continue
         hops.append(hop)
         if hop.state == FAIL:
-            behind = [step for step, _ in STEPS[number + 1 :]]
+            behind = [step for step, _ in steps[number + 1 :]]
             return _with_cause(hops), behind
     return hops, []
 

@@ -25,6 +25,8 @@ from ..validate import IPInterface
 # <linux/if_addr.h>: use the address at once, without detection of
 # duplicates. A localport never leaves its chassis.
 _IFA_F_NODAD = 0x02
+_MAIN = 254  # <linux/rtnetlink.h>, RT_TABLE_MAIN
+_KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
 # The first namespace makes a mount of the folder: one is enough.
@@ -346,6 +348,24 @@ def hosts(ipr: pyroute2.IPRoute, index: int) -> set[str]:
         and entry["proto"] == rt_proto["static"]
         and entry["dst_len"] == _host_size(entry.get_attr("RTA_DST"))
     }
+
+
+def strays(ipr: pyroute2.IPRoute) -> list[str]:
+    """Return the routing rules, and the main table's routes, of others.
+
+    The kernel's own are those of addresses; ours are static.
+    """
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for entry in dump(ipr.get_routes, family=family, table=_MAIN):
+            if entry["proto"] not in (rt_proto["kernel"], rt_proto["static"]):
+                target = entry.get_attr("RTA_DST") or "default"
+                found.append(f"route {target}/{entry['dst_len']}")
+        for entry in dump(ipr.get_rules, family=family):
+            priority = entry.get_attr("FRA_PRIORITY") or 0
+            if priority not in _KERNELS_RULES:
+                found.append(f"rule {priority}")
+    return sorted(found)
 
 
 def _counted(what: str, new: list[str], gone: list[str]) -> list[str]:

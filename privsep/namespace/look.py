@@ -23,12 +23,13 @@ def look(network: str) -> Mapping[str, object]:
     """Return what there is of NETWORK in the kernel; change nothing.
 
     `namespace`: "there", "missing" or "lost" (a file without a namespace);
-    `outer`, `inner`: the ends of the veth, each empty or with `index`,
-    `mac`, `mtu`, `up`, `carrier`, `kind`, `alias`. Of a namespace also
+    `outer`, `inner`: the ends of the veth, each empty or with `index`, `mac`,
+    `mtu`, `up`, `carrier`, `kind`, `alias`, `qdisc`. Of a namespace also
     `loopback` (as `inner`), `sysctls` (name -> value of those that are not
     as we set them), `listeners` (addresses where a socket listens on port
     80); of an inner end `addresses` (CIDRs), `neighbours` (address, MAC of
-    the permanent ones), `hosts` (addresses with a route of their own).
+    the permanent ones), `hosts` (addresses with a route of their own),
+    `strays` (routes and rules that are neither ours nor the kernel's).
     Raises InvalidArgumentError, OSError, NetlinkError.
     """
     network = validate.network(network)
@@ -72,6 +73,7 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             "addresses": sorted(map(str, links.addresses(ipr, index))),
             "neighbours": sorted(links.neighbours(ipr, index).items()),
             "hosts": sorted(links.hosts(ipr, index)),
+            "strays": links.strays(ipr),
         }
 
 
@@ -86,6 +88,7 @@ def _link(link: Any | None) -> dict[str, object]:
         "carrier": bool(link["flags"] & _CARRIER),
         "kind": links.kind(link) or "",
         "alias": link.get_attr("IFLA_IFALIAS") or "",
+        "qdisc": link.get_attr("IFLA_QDISC") or "",
     }
 
 

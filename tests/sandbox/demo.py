@@ -73,6 +73,7 @@ def main() -> int:
         show_routes(instances)
         show_processes(box)
         print("\n" + box.agent.status().stdout)
+        correct &= show_why(box, instances[0], instances[2])
         if os.environ.get("KEEP", "") not in ("", "0"):
             keep(box, instances)
     print(
@@ -205,6 +206,18 @@ def describe(process: Process) -> str:
         "privsep": "privsep daemon: namespaces, veths, the fleet's programs",
         "supervisord": "supervisord: keeps the haproxies running",
     }.get(process.kind, process.kind)
+
+
+def show_why(box: Sandbox, *instances: Instance) -> bool:
+    """Let the agent explain the path of INSTANCES; tell if each is whole."""
+    whole = True
+    for instance in instances:
+        name = instance.instance_id
+        answer = box.agent.status("why", name)
+        print(f"$ agent-status why {name}    # {instance.port.name}")
+        print(answer.stdout)
+        whole &= answer.returncode == 0
+    return whole
 
 
 def keep(box: Sandbox, instances: list[Instance]) -> None:

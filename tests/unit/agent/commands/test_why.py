@@ -37,6 +37,9 @@ def said(verdict: str, *hops: dict[str, str], behind: tuple[str, ...] = ()):
         **PORT,
         "hops": list(hops),
         "behind": list(behind),
+        "hint": {"code": "OVNMD-601", "text": "datasource_list"}
+        if verdict == "whole"
+        else {},
         "commands": ["ovn-trace x"],
         "candidates": [],
     }
@@ -116,7 +119,16 @@ def test_agent_that_does_not_answer_is_the_first_broken_hop(
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["a", "b"], ["a", "--all"], [""], ["a\nb"], ["--al"], ["x" * 300]],
+    [
+        [],
+        ["a", "b"],
+        ["a", "--all"],
+        [""],
+        [" "],
+        ["a\nb"],
+        ["--al"],
+        ["x" * 300],
+    ],
     ids=repr,
 )
 def test_wrong_argument_gets_one_line_and_the_usage(argv, tmp_path, capsys):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import uuid
 from typing import Any
 
 import pytest
 
-from ovn_metadata.agent.model import ChassisSnapshot, NetworkSnapshot, VifPort
+from ovn_metadata.agent.model import (
+    ChassisSnapshot,
+    NetworkSnapshot,
+    VifPort,
+    VswitchSnapshot,
+)
 from ovn_metadata.agent.why import report
 from ovn_metadata.agent.why.facts import Common, Unseen
 from ovn_metadata.agent.why.target import find
@@ -52,9 +58,11 @@ CHASSIS = ChassisSnapshot(
 COMMON = Common(
     {"chassis": "c1", "networks": {}},
     CHASSIS,
-    vswitch=None,  # type: ignore[arg-type]  # nothing here looks at it
+    VswitchSnapshot("c1", bridge_exists=True, plugged=frozenset(("port-6",))),
     southbound=("", ""),
     vswitch_db=("", ""),
+    interfaces={"port-6": {"name": "tap6"}, "port-7": {"name": "tap7"}},
+    daemons={"ovs-vswitchd": "answers", "ovn-controller": "answers"},
 )
 
 
@@ -68,7 +76,6 @@ COMMON = Common(
         ("10.0.0.5", ["port-1", "port-2"]),
         ("10.0.0.9", ["port-4"]),
         (NETS[0], ["port-1", "port-4"]),
-        (NETS[0].upper(), ["port-1", "port-4"]),
         ("blue", ["port-1", "port-4"]),
         ("fe80::f816:3eff:fe00:3", ["port-3"]),
         (NETS[2], []),
@@ -125,6 +132,16 @@ THERE = {"hostname": "other", "chassis_name": "c2"}
             id="unbound",
         ),
         pytest.param(
+            *("vm-9", [row(logical_port="port-6")], []),
+            *("broken", "tap6 is on br-int"),
+            id="plugged and unbound",
+        ),
+        pytest.param(
+            *("vm-9", [row(logical_port="port-7")], []),
+            *("broken", "tap7 should be on br-int"),
+            id="plugged elsewhere",
+        ),
+        pytest.param(
             *("vm-9", [row(logical_port="p", **HERE)], []),
             *("broken", "can't be used"),
             id="a row of ours that is not in use",
@@ -145,14 +162,23 @@ def test_absence_is_explained(name, ports, networks, verdict, words):
     seen = {"ports": ports, "networks": networks}
     said = report.absent(name, seen, COMMON)
     assert said["verdict"] == verdict
-    (hop,) = said["hops"]
+    hop = said["hops"][-1]
     assert words in hop["text"]
     assert hop["remedy"]
 
 
+def test_absence_has_the_hosts_fault_as_its_cause():
+    daemons = {"ovs-vswitchd": "answers", "ovn-controller": "silent"}
+    common = dataclasses.replace(COMMON, daemons=daemons)
+    seen = {"ports": [row(logical_port="port-6")], "networks": []}
+    said = report.absent("vm-9", seen, common)
+    assert said["verdict"] == "broken"
+    assert said["hops"][-1]["code"] == "OVNMD-106"
+
+
 def test_absence_without_southbound_is_no_claim():
     said = report.absent("vm-9", Unseen("refused"), COMMON)
-    (hop,) = said["hops"]
+    hop = said["hops"][-1]
     assert (said["verdict"], hop["state"]) == ("not here", "unknown")
     assert "refused" in hop["text"]
 

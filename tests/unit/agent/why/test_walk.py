@@ -30,6 +30,7 @@ from ovn_metadata.agent.why.facts import (
 from ovn_metadata.agent.why.gather import packets
 from ovn_metadata.agent.why.hops import FAIL, OK, UNKNOWN, WARN
 
+STEPS = (*walk.HOST, *walk.PATH)
 NET = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 SPACE = f"ovnmeta-{NET}"
 PORT, LOCAL, VM = "port-1", "local-1", "vm-1"
@@ -73,6 +74,7 @@ END: dict[str, Any] = {
     "up": True,
     "kind": "veth",
     "alias": "",
+    "qdisc": "noqueue",
 }
 HOST: dict[str, Any] = {
     "namespace": "there",
@@ -328,6 +330,10 @@ BROKEN = {
         with_host(inner={**END, "mtu": 1500}),
         *("OVNMD-209", "veth", "MTU 1500, not 1442"),
     ),
+    "a queue of somebody's": (
+        with_host(inner={**END, "qdisc": "tbf"}),
+        *("OVNMD-209", "veth", "queue tbf"),
+    ),
     "another MAC": (
         with_host(inner={**END, "mac": MAC}),
         *("OVNMD-209", "veth", MAC),
@@ -379,6 +385,10 @@ BROKEN = {
     "wrong neighbour": (
         with_host(neighbours=[("10.0.0.5", LOCAL_MAC)]),
         *("OVNMD-209", "neighbour", LOCAL_MAC),
+    ),
+    "a route of somebody's": (
+        with_host(strays=["route 10.0.0.5/32"]),
+        *("OVNMD-209", "neighbour", "route 10.0.0.5/32"),
     ),
     "nobody listens": (
         with_host(listeners=["fe80::a9fe:a9fe"]),
@@ -475,6 +485,10 @@ WARNINGS = {
         having(programs=Unseen("supervisord hangs")),
         *("OVNMD-302", "supervisord"),
     ),
+    "public socket taken": (
+        having(foreign_socket="/metadata_proxy"),
+        *("OVNMD-308", "gateway"),
+    ),
     "one Nova of two": (
         having(nova=(DOWN, *COMMON.nova)),
         *("OVNMD-507", "Nova"),
@@ -489,7 +503,7 @@ WARNINGS = {
 
 def test_healthy_path_is_whole():
     hops, behind = walk.walk(HEALTHY)
-    assert [hop.step for hop in hops] == [step for step, _ in walk.STEPS]
+    assert [hop.step for hop in hops] == [step for step, _ in STEPS]
     assert {hop.state for hop in hops} == {OK}
     assert walk.verdict(hops) == walk.WHOLE
     assert not behind
@@ -517,7 +531,7 @@ def test_first_broken_hop_is_named(name: str):
     assert words in last.text
     assert last.remedy
     assert [hop for hop in hops if hop.state == FAIL] == [last]
-    order = [each for each, _ in walk.STEPS]
+    order = [each for each, _ in STEPS]
     assert not {*behind} & {*order[: order.index(step) + 1]}
     assert walk.verdict(hops) == walk.BROKEN
 
