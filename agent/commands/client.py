@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,6 +48,25 @@ def printable(text: str) -> str:
     line = " ".join(text[:_MAX_SHOWN].split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return f"{line}..." if len(text) > _MAX_SHOWN else line
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Return VALUE, of the types of JSON, with CHANGE made to each text."""
+    if isinstance(value, dict):
+        return {change(k): each_text(v, change) for k, v in value.items()}
+    if isinstance(value, list):
+        return [each_text(one, change) for one in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _visible(text: str) -> str:
+    """Return TEXT without what a terminal would obey.
+
+    Other hosts and projects write names into OVN's databases.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def source_options() -> Parser:
@@ -97,7 +116,7 @@ def ask(
 
     Raises OSError if it does not answer, ValueError if another program does.
     """
-    answer = _ask(path, question, timeout_s)
+    answer = each_text(_ask(path, question, timeout_s), _visible)
     if not isinstance(answer, dict) or "ready" not in answer:
         raise ValueError(f"{printable(str(path))} is not the agent's socket")
     return answer
@@ -111,7 +130,7 @@ def ask_handler(
     Raises OSError if the agent does not answer, ValueError with a sentence
     if the handler failed or another program answers.
     """
-    answer = _ask(path, question, timeout_s)
+    answer = each_text(_ask(path, question, timeout_s), _visible)
     if not isinstance(answer, dict):
         raise ValueError(f"{printable(str(path))} is not the agent's socket")
     if isinstance(answer.get("error"), str):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.masking import masker
-from .client import NO_ANSWER, OK, Parser, printable
+from .client import NO_ANSWER, OK, Parser, each_text, printable
 from .dump_parts import Parts, parts
 
 PROGRAM = "agent-status dump"
@@ -91,7 +91,7 @@ def read(
 
     def one(name: str, get: Callable[[], Any]) -> None:
         try:
-            found = masked(get(), mask)
+            found = each_text(get(), mask)
             if not isinstance(found, str):
                 found = json.dumps(found, indent=1)
             done.put((name, found[:_MAX_PART], ""))
@@ -111,15 +111,6 @@ def read(
     texts = {name: texts[name] for name in texts if name not in missing}
     texts[MISSING] = "".join(f"{n}: {why}\n" for n, why in missing.items())
     return texts, [*missing]
-
-
-def masked(value: Any, mask: Callable[[str], str]) -> Any:
-    """Return VALUE, of the types of JSON, with each text in it masked."""
-    if isinstance(value, dict):
-        return {mask(key): masked(one, mask) for key, one in value.items()}
-    if isinstance(value, list):
-        return [masked(one, mask) for one in value]
-    return mask(value) if isinstance(value, str) else value
 
 
 def _pack(target: IO[bytes], folder: str, texts: dict[str, str]) -> None:

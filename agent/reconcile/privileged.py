@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...privsep import names, vswitch
-from ...privsep.errors import AskError
+from ...privsep.errors import PrivilegedError
 from ...privsep.fleet import calls as fleet
 from ...privsep.fleet import shut_down
 from ...privsep.namespace import ask, look
@@ -134,7 +134,8 @@ class Privileged:
         threads is always there for the calls that provision networks.
         """
         if not _ASKING.acquire(timeout=timeout_s):
-            raise AskError("too many requests wait for an answer; try again")
+            # Not AskError: it says nothing about the network.
+            raise PrivilegedError("too many requests wait; ask again later")
         try:
             return ask.ask(
                 network, source=source, path=path, timeout_s=timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,20 +114,25 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
 
 
 def commands(facts: Facts) -> list[str]:
-    """Return commands for whoever wants to look deeper."""
+    """Return commands for whoever wants to look deeper, to be copied.
+
+    Names of the databases are quoted for a shell.
+    """
     target, own = facts.target, facts.target.port
     found = target.network.localport
     ip = "ip6" if ":" in target.address else "ip4"
     made = []
     if found is not None:
-        made.append(
-            f"ovn-trace --db={facts.common.southbound[0]} "
-            f'neutron-{facts.key} \'inport == "{own.logical_port}" && '
+        flow = (
+            f'inport == "{own.logical_port}" && '
             f"eth.src == {own.mac} && eth.dst == {found.mac} && "
             f"{ip}.src == {target.address} && "
             f"{ip}.dst == {target.metadata_address} && ip.ttl == 64 && "
-            f"tcp.src == 40000 && tcp.dst == 80'"
+            f"tcp.src == 40000 && tcp.dst == 80"
         )
+        remote, network = facts.common.southbound[0], f"neutron-{facts.key}"
+        words = ("ovn-trace", f"--db={remote}", network, flow)
+        made.append(shlex.join(words))
     made.append(
         f"ip netns exec {names.namespace_name(facts.key)} tcpdump -nei "
         f"{names.inner_veth(facts.key)} 'host {target.address} and tcp port "
@@ -134,7 +140,7 @@ def commands(facts: Facts) -> list[str]:
     )
     if device := facts.tap.get("name"):
         made.append(
-            f"tcpdump -nei {device} 'host {target.metadata_address} or arp "
-            f"or icmp6 or udp port 67'"
+            f"tcpdump -nei {shlex.quote(device)} 'host "
+            f"{target.metadata_address} or arp or icmp6 or udp port 67'"
         )
     return made

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ovn_metadata.agent.commands import status
+from ovn_metadata.agent.commands import client, status
 from ovn_metadata.agent.commands.client import USAGE, printable
 
 COMMANDS = ((), ("dump",), *((word,) for word in sorted(status.COMMANDS)))
@@ -102,3 +102,11 @@ def test_what_is_shown_of_an_argument_is_short_and_printable():
         r"a \x1b[2J\udcff é \u202e"
     )
     assert len(printable("x" * 100_000)) < 1010
+
+
+def test_no_text_of_an_answer_is_obeyed_by_the_terminal():
+    """A host that was broken into chooses its name in Southbound."""
+    answer = {"\x1b[2J": ["a\x9b\u202e\r", {"b": "é\nc"}, 1, None]}
+    assert client.each_text(answer, client._visible) == {
+        "?[2J": ["a???", {"b": "é\nc"}, 1, None]
+    }

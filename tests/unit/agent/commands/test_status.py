@@ -409,3 +409,12 @@ def test_a_word_is_a_command_with_the_socket_and_its_own_arguments(
 def test_a_handler_that_did_not_answer(answer, text, reason):
     with pytest.raises(ValueError, match=reason):
         client.ask_handler(answer(text), {"why": "i-1"}, timeout_s=5)
+
+
+def test_an_answer_with_an_escape_sequence_is_printed_without_it(
+    answer, capsys
+):
+    told = ready_status().as_dict()
+    told["networks"][NETWORK]["conflicts"] = ["10.0.0.5 \x1b[2J"]
+    command.main(["--socket", str(answer(json.dumps(told)))])
+    assert "10.0.0.5 ?[2J" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import shlex
 import uuid
 from typing import Any
 
@@ -18,7 +19,7 @@ from ovn_metadata.agent.model import (
     VswitchPort,
     VswitchSnapshot,
 )
-from ovn_metadata.agent.why import serving, walk
+from ovn_metadata.agent.why import report, serving, walk
 from ovn_metadata.agent.why.facts import (
     Common,
     Endpoint,
@@ -591,3 +592,18 @@ def test_packets_of_a_subport_have_its_tag():
     target = dataclasses.replace(HEALTHY.target, port=port)
     facts = having(target=target, interfaces={"trunk": TAP, LOCAL: VETH})
     assert packets(facts)["there"]["vlan"] == 7
+
+
+def test_what_is_to_be_copied_into_a_shell_is_quoted():
+    """Whatever the databases call a port or a device."""
+    evil = "x'$(reboot)'`id`;"
+    facts = having(
+        with_port(logical_port=evil),
+        interfaces={evil: {**TAP, "name": evil}, LOCAL: VETH},
+    )
+    made = report.commands(facts)
+    assert len(made) == 3
+    for line in made:
+        words = shlex.split(line)
+        assert words[0] in ("ovn-trace", "ip", "tcpdump")
+        assert not [w for w in words if "reboot" in w and evil not in w]
