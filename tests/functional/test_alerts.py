@@ -33,6 +33,14 @@ NOVA = "OvnMetadataNovaFails"
 ONLY_WHY = ("OVNMD-601",)
 # Cut no service, and yet somebody has to do something.
 WARNINGS = ("OVNMD-101", "OVNMD-102", "OVNMD-108", "OVNMD-302", "OVNMD-405")
+# Besides those that begin with 2.
+OF_A_NETWORK = (
+    "OVNMD-109",
+    "OVNMD-301",
+    "OVNMD-304",
+    "OVNMD-306",
+    "OVNMD-309",
+)
 FIRES_S = 60.0
 OTHERS_S = 20.0  # another would fire by then
 
@@ -44,7 +52,7 @@ def alert_of(code: str) -> str:
         return ""
     if code in ("OVNMD-101", "OVNMD-108"):
         return SOUTHBOUND
-    if code == "OVNMD-109":
+    if code in OF_A_NETWORK:
         return NETWORK
     by_part = {"1": OVN, "2": NETWORK, "3": HOST, "4": HOST, "5": NOVA}
     return by_part[code.removeprefix("OVNMD-")[0]]
