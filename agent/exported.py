@@ -6,6 +6,8 @@ import functools
 
 from ..privsep import context
 from .databases import Databases
+from .errors import HaproxyError
+from .haproxy.counters import Endpoint
 from .metrics import kept, memory
 from .metrics.collector import Collector, Sources
 from .metrics.exporter import Exporter, Page
@@ -27,6 +29,12 @@ def make_exporter(
         config = site.haproxies.places.config(network)
         return memory.of_program(meter.pid(network), config)
 
+    def endpoints() -> tuple[Endpoint, ...]:
+        try:
+            return site.haproxies.nova_counted().endpoints
+        except (OSError, HaproxyError):
+            return ()
+
     sources = Sources(
         status=site.status.as_dict,
         wanted=lambda: snapshots.chassis.networks,
@@ -39,7 +47,7 @@ def make_exporter(
             ),
             "heartbeat_timestamp_seconds": databases.heartbeat_at,
         },
-        endpoints=lambda: (),
+        endpoints=endpoints,
         memory=program_memory,
     )
     return Exporter(

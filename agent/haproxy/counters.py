@@ -82,6 +82,7 @@ class Endpoint:
     is_down: bool = False  # it does not pass haproxy's check
     why: str = ""  # what the check found
     check_ms: int | None = None  # None: it is not checked
+    response_ms: int = 0  # on average over the last 1024 answers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -233,6 +234,7 @@ def _endpoint(row: Mapping[str, str]) -> Endpoint:
         check_ms=_number(row, "check_duration")
         if row.get("check_status")
         else None,
+        response_ms=_number(row, "rtime"),
     )
 
 

@@ -18,19 +18,14 @@ from prometheus_client import registry
 from prometheus_client.core import Metric
 
 from ...privsep import names
+from ..haproxy.counters import Endpoint
 from .catalog import HOST_SERIES, KINDS, STATES, metrics
 from .meter import Meter
 
 _ENDPOINTS = 3  # more are not shown: see HOST_SERIES
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A server of Nova's metadata API, and how it is doing."""
-
-    name: str  # HOST:PORT
-    up: bool
-    response_s: float | None  # None: unknown
+# No endpoint answers then, whatever haproxy's checks find.
+_ALL_DOWN = {"OVNMD-501", "OVNMD-502", "OVNMD-503"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,10 +95,14 @@ class Collector(registry.Collector):
             self._meter.haproxy_version,
         )
         found.set("build_info", 1, status["version"], python, haproxy)
-        for endpoint in [*sources.endpoints()][:_ENDPOINTS]:
-            found.set("nova_up", endpoint.up, endpoint.name)
-            name = "nova_response_seconds"
-            found.set(name, endpoint.response_s, endpoint.name)
+        all_down = _ALL_DOWN & {each["code"] for each in status["problems"]}
+        # One that is alone is listed twice.
+        endpoints = {each.address: each for each in sources.endpoints()}
+        for address, endpoint in [*endpoints.items()][:_ENDPOINTS]:
+            is_up = not endpoint.is_down and not all_down
+            found.set("nova_up", is_up, address)
+            response_s = endpoint.response_ms / 1000
+            found.set("nova_response_seconds", response_s, address)
 
     def _add_network(
         self, found: _Found, network: str, entry: Mapping[str, Any] | None

@@ -79,6 +79,8 @@ def test_requests_are_counted_by_network_and_class(box: Sandbox, case: Case):
     )
     assert pss / 3 < memory < pss * 3
     assert value(samples, "gateway_memory_bytes") > 1 << 20
+    assert value(samples, "nova_up") == 1
+    assert 0 < value(samples, "nova_response_seconds") < 1
     assert value(samples, "instances") == len(
         {vm.instance_id for vm in box.instances}
     )

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from ovn_metadata.agent.haproxy.counters import Counted
+from ovn_metadata.agent.haproxy.counters import Counted, Endpoint
 from ovn_metadata.agent.metrics.catalog import (
     HOST_SERIES,
     KINDS,
     NETWORK_SERIES,
     PREFIX,
 )
-from ovn_metadata.agent.metrics.collector import Collector, Endpoint, Sources
+from ovn_metadata.agent.metrics.collector import Collector, Sources
 from ovn_metadata.agent.metrics.meter import Meter
 
 GAUGES = (
@@ -79,7 +79,7 @@ def test_no_host_and_no_network_has_more_series_than_promised():
     for each in networks:
         meter.counted(each, Counted(process="1 1", answers=(1, 2, 3, 4, 5)))
     codes = [(f"OVNMD-{number}", "error") for number in range(101, 150)]
-    endpoints = [Endpoint(f"nova{n}:8775", True, 0.1) for n in range(9)]
+    endpoints = [Endpoint(f"192.0.2.{n}:8775") for n in range(9)]
     lines = scrape(
         meter,
         sources(
@@ -154,12 +154,32 @@ def test_what_is_not_known_has_no_sample():
     found = dataclasses.replace(
         found,
         gauges={"heartbeat_timestamp_seconds": lambda: None},
-        endpoints=lambda: [Endpoint("nova:8775", False, None)],
     )
     lines = scrape(Meter(), found)
     assert not [x for x in lines if "memory" in x or "heartbeat" in x]
-    assert not [x for x in lines if "nova_response" in x]
-    assert f'{PREFIX}nova_up{{endpoint="nova:8775"}} 0.0' in lines
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "code", "up"),
+    [
+        ([Endpoint("a:1"), Endpoint("a:1", response_ms=250)], "", {"a": 1}),
+        ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-501", {"a": 0, "b": 0}),
+        ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-508", {"a": 1, "b": 1}),
+        (
+            [Endpoint("a:1", is_down=True), Endpoint("b:1")],
+            "",
+            {"a": 0, "b": 1},
+        ),
+    ],
+)
+def test_an_endpoint_of_nova_s_is_up_or_down(endpoints, code, up):
+    problems = [(code, "error")] * bool(code)
+    found = sources({}, problems=problems, endpoints=lambda: endpoints)
+    lines = scrape(Meter(), found)
+    for name, value in up.items():
+        line = f'{PREFIX}nova_up{{endpoint="{name}:1"}} {float(value)}'
+        assert lines.count(line) == 1
+    assert len([x for x in lines if "nova_response" in x]) == len(up)
 
 
 def test_a_name_with_quotes_is_escaped():
