@@ -29,7 +29,7 @@ EXAMPLES = {
     "bool": ("true",),
     "int": ("7", "4"),
     "path": ("/srv/x",),
-    "str": ("tcp:x:1", "root"),
+    "str": ("tcp:x:1", "root", "192.0.2.7:9755"),
 }
 NO_EXAMPLES = {"bool": "7", "int": "true"}
 
