@@ -96,8 +96,9 @@ class Collector(registry.Collector):
         )
         found.set("build_info", 1, status["version"], python, haproxy)
         all_down = _ALL_DOWN & {each["code"] for each in status["problems"]}
-        # One that is alone is listed twice.
-        endpoints = {each.address: each for each in sources.endpoints()}
+        # One that is alone is listed twice, and either may have no answer yet.
+        order = sorted(sources.endpoints(), key=lambda each: each.response_ms)
+        endpoints = {each.address: each for each in order}
         for address, endpoint in [*endpoints.items()][:_ENDPOINTS]:
             is_up = not endpoint.is_down and not all_down
             found.set("nova_up", is_up, address)

@@ -162,7 +162,7 @@ def test_what_is_not_known_has_no_sample():
 @pytest.mark.parametrize(
     ("endpoints", "code", "up"),
     [
-        ([Endpoint("a:1"), Endpoint("a:1", response_ms=250)], "", {"a": 1}),
+        ([Endpoint("a:1", response_ms=250), Endpoint("a:1")], "", {"a": 1}),
         ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-501", {"a": 0, "b": 0}),
         ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-508", {"a": 1, "b": 1}),
         (
@@ -179,7 +179,10 @@ def test_an_endpoint_of_nova_s_is_up_or_down(endpoints, code, up):
     for name, value in up.items():
         line = f'{PREFIX}nova_up{{endpoint="{name}:1"}} {float(value)}'
         assert lines.count(line) == 1
-    assert len([x for x in lines if "nova_response" in x]) == len(up)
+    times = [x for x in lines if "nova_response" in x]
+    assert len(times) == len(up)
+    most = max(each.response_ms for each in endpoints)
+    assert times[-1].endswith(f" {most / 1000}")
 
 
 def test_a_name_with_quotes_is_escaped():
