@@ -51,7 +51,7 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check options docs unit packaging functional continuity lottery soak bench \
+.PHONY: help demo test check options docs unit packaging functional continuity faults lottery soak bench \
     upgrade boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
     packages peer guest venv clean
 
@@ -110,6 +110,11 @@ continuity: packages venv ## the table of docs/explanation/continuity.md, measur
 	    tests/functional/test_continuity.py \
 	    tests/functional/test_starved.py \
 	    tests/functional/test_clock_and_pids.py $(ARGS)
+
+faults: packages venv ## all of tests/sandbox/faults, one by one: minutes
+	$(STEP) "faults along the whole path, and their remedies"
+	@FAULTS=1 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
+	    tests/functional/test_faults.py $(ARGS)
 
 upgrade: packages venv ## from the commit FROM to this checkout under load, and back
 	@[ '$(FROM)' ] || { echo 'usage: make upgrade FROM=COMMIT' >&2; exit 1; }

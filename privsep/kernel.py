@@ -157,6 +157,12 @@ def set_transmit_checksum(interface: str, *, on: bool) -> bool:
         return _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0) != before
 
 
+def has_transmit_checksum(interface: str) -> bool:
+    """Return whether the transmit checksum offload of INTERFACE is on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return bool(_ethtool(control, interface, _ETHTOOL_GTXCSUM, 0))
+
+
 def _ethtool(
     control: socket.socket, interface: str, command: int, value: int
 ) -> int:

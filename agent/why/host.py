@@ -148,6 +148,13 @@ def neighbour(facts: Facts) -> Hop | None:
     strays = ", ".join(facts.host.get("strays", ()))
     text = f"others have made: {strays}; answers may be lost"
     at.fail(strays, _MADE, text, "remove them: ip -n NAMESPACE route, rule")
+    is_on = facts.host.get("checksum") and facts.common.vswitch.is_userspace
+    text = "the inner veth leaves checksums open; OVS drops such packets"
+    at.fail(is_on, _MADE, text, _SELF)
+    count, space = facts.host.get("rules"), names.namespace_name(facts.key)
+    text = f"others have made {count} rules of nftables in {space}"
+    do = f"ip netns exec {space} nft flush ruleset, or the same by iptables"
+    at.warn(count, _MADE, text, do)
     text = f"{address} has no entry; the kernel asks by itself"
     at.warn(not known, _MADE, text, _SELF)
     return at.ok(f"answers to {address} go to MAC {wanted}")

@@ -102,6 +102,13 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
     where = "is" if port in common.vswitch.plugged else "should be"
     text = f"port {port} is bound to no chassis, and {device} {where} on"
     at.fail(row and device, "OVNMD-205", f"{text} {bridge}")
+    text = f"{device} has iface-id={port}; OVN Southbound has no such port"
+    do = "is it in Northbound (ovn-nbctl show)? then look at ovn-northd"
+    at.fail(device and not row, "OVNMD-205", text, do)
+    other = _by_mac(row.get("mac", ""), common)
+    text = f"{other} has the port's MAC and another iface-id than {port}"
+    do = f"ovs-vsctl set Interface {other} external_ids:iface-id={port}"
+    at.fail(other, "OVNMD-205", text, do)
     text = f"port {port} is bound to no chassis"
     do = "look at the instance in Nova: does it run, and on which host?"
     at.fail(row, code, text, do)
@@ -111,6 +118,17 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
     do = "check the id; neutron-ovn-db-sync-util in repair mode adds rows"
     at.fail(name, code, text, do)
     return at.ok("")
+
+
+def _by_mac(column: str, common: Common) -> str:
+    """Return the interface whose MAC COLUMN of a port has; "" for none."""
+    if isinstance(common.interfaces, Unseen):
+        return ""
+    for row in common.interfaces.values():
+        mac = row.get("external_ids", {}).get("attached-mac", "")
+        if mac and mac in column.split():
+            return str(row["name"])
+    return ""
 
 
 def commands(facts: Facts) -> list[str]:

@@ -112,7 +112,10 @@ def request(facts: Facts) -> Hop:
     if isinstance(answer, Unseen):
         if not answer.code:
             return at.unknown("its answer", answer)
-        at.fail(answer, answer.code, f"{asked}: {answer.reason}")
+        space = names.namespace_name(facts.key)
+        do = f"look for a firewall: ip netns exec {space} nft list ruleset"
+        do = do if answer.code == "OVNMD-306" else ""
+        at.fail(answer, answer.code, f"{asked}: {answer.reason}", do)
         return at.ok("")
     who = "Nova" if facts.path == PATH else "the gateway"
     code = refusal(answer)

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping
 
 from .. import kernel, names, validate
 from ..context import entrypoint
-from ..errors import AskError
+from ..errors import AskError, NoAnswerError
 
 _MAX_HEAD = 8 * 1024
 _MAX_BODY = 4 * 1024 * 1024
+# On one host; longer means that packets are lost.
+_CONNECT_S = 2
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 
@@ -42,12 +44,12 @@ def ask(
         target = names.METADATA_ADDRESS_V6
     begun = time.monotonic()
     try:
-        with _connected(network, target, timeout_s) as connection:
+        with _connected(network, target) as connection:
             connected = time.monotonic()
             connection.sendall(_request(source, target, path))
             head, body, answered = _read(connection, begun + timeout_s)
     except TimeoutError:
-        raise AskError(f"no answer within {timeout_s} s") from None
+        raise AskError(f"no connection within {_CONNECT_S} s") from None
     except OSError as error:
         raise AskError(error.strerror or str(error)) from None
     found = _STATUS.match(head)
@@ -63,9 +65,7 @@ def ask(
 
 
 @contextlib.contextmanager
-def _connected(
-    network: str, target: str, timeout_s: float
-) -> Iterator[socket.socket]:
+def _connected(network: str, target: str) -> Iterator[socket.socket]:
     """Give a connection from TARGET to TARGET in NETWORK's namespace."""
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     scope: tuple[int, ...] = ()
@@ -80,7 +80,7 @@ def _connected(
     finally:
         os.close(namespace)
     with connection:
-        connection.settimeout(timeout_s)
+        connection.settimeout(_CONNECT_S)
         connection.bind((target, 0, *scope))
         connection.connect((target, names.METADATA_PORT, *scope))
         yield connection
@@ -109,10 +109,13 @@ def _read(
     head, body, begun, in_body = b"", 0, 0.0, False
     while body < _MAX_BODY and len(head) <= _MAX_HEAD:
         left_s = deadline - time.monotonic()
-        if left_s <= 0:  # it may send a byte at a time
-            raise TimeoutError
-        connection.settimeout(left_s)
-        part = connection.recv(65536)
+        try:
+            if left_s <= 0:  # it may send a byte at a time
+                raise TimeoutError
+            connection.settimeout(left_s)
+            part = connection.recv(65536)
+        except TimeoutError:
+            raise NoAnswerError("no answer in time") from None
         begun = begun or time.monotonic()
         if not part:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from ..context import entrypoint
 from . import links, sysctls
 
 _LISTEN = "0A"  # <net/tcp_states.h>
+# <linux/netlink.h>, <linux/netfilter/nfnetlink.h>: subsystem 10 is nftables.
+_NETLINK_NETFILTER = 12
+_HEAD, _ERROR, _DONE = 16, 2, 3
+_NEWRULE, _GETRULE = 10 << 8 | 6, 10 << 8 | 7
 _UP, _CARRIER = 0x1, 0x10000  # IFF_UP, IFF_LOWER_UP, <linux/if.h>
 
 
@@ -29,7 +34,9 @@ def look(network: str) -> Mapping[str, object]:
     as we set them), `listeners` (addresses where a socket listens on port
     80); of an inner end `addresses` (CIDRs), `neighbours` (address, MAC of
     the permanent ones), `hosts` (addresses with a route of their own),
-    `strays` (routes and rules that are neither ours nor the kernel's).
+    `strays` (routes and rules that are neither ours nor the kernel's),
+    `checksum` (whether the transmit checksum offload is on), `rules` (how
+    many of nftables there are).
     Raises InvalidArgumentError, OSError, NetlinkError.
     """
     network = validate.network(network)
@@ -57,6 +64,7 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             for file in ("tcp", "tcp6")
             for address in _listeners(f"/proc/thread-self/net/{file}")
         ]
+        rules = _nftables_rules()
     with links.open_inside(namespace) as ipr:
         found = links.link_by_name(ipr, inner)
         state = {
@@ -64,17 +72,44 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             "inner": _link(found),
             "sysctls": differ,
             "listeners": sorted(set(listeners)),
+            "rules": rules,
         }
         if found is None:
             return state
         index = int(found["index"])
+        with kernel.entered(namespace):
+            checksum = kernel.has_transmit_checksum(inner)
         return {
             **state,
             "addresses": sorted(map(str, links.addresses(ipr, index))),
             "neighbours": sorted(links.neighbours(ipr, index).items()),
             "hosts": sorted(links.hosts(ipr, index)),
             "strays": links.strays(ipr),
+            "checksum": checksum,
         }
+
+
+def _nftables_rules() -> int:
+    """Return how many rules of nftables this thread's namespace has.
+
+    iptables makes such rules, too, except its old form. Zero if the kernel
+    has no nftables.
+    """
+    family = socket.AF_NETLINK, socket.SOCK_RAW
+    count = 0
+    with socket.socket(*family, _NETLINK_NETFILTER) as link:
+        link.settimeout(1)
+        # <linux/netlink.h>: NLM_F_REQUEST | NLM_F_DUMP; then an nfgenmsg.
+        head = struct.pack("=IHHII", 20, _GETRULE, 0x301, 1, 0)
+        link.send(head + bytes(4))
+        while True:
+            parts = link.recv(1 << 16)
+            while len(parts) >= _HEAD:
+                size, kind = struct.unpack_from("=IH", parts)
+                if kind in (_ERROR, _DONE) or size < _HEAD:
+                    return count
+                count += kind == _NEWRULE
+                parts = parts[(size + 3) & ~3 :]
 
 
 def _link(link: Any | None) -> dict[str, object]:

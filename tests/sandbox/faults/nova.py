@@ -171,7 +171,7 @@ def _authority(scene: Scene, name: str = "ca") -> Authority:
 def nova_certificate_expired(scene: Scene) -> Iterator[None]:
     """Nova's certificate is of the past."""
     ca = _authority(scene)
-    bad, good = ca.issue("127.0.0.1", days=-1), ca.issue("good")
+    bad, good = ca.issue("127.0.0.1", expired=True), ca.issue("good")
     yield from _badly(scene, ca.certificate, bad, good)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from .. import host, wait_for
 from ..continuity import hanging
-from ..daemons import run
 from ..hoststate import haproxies
 from ..processes import limit_descriptors, processes, send_signal, sole
 from .scene import Scene
@@ -106,16 +105,6 @@ def _wait_another(pid: int) -> None:
         timeout_s=30,
         what="another supervisord",
     )
-
-
-@fault("402", "403", "202", slow=True)
-def state_path_read_only(scene: Scene) -> Iterator[None]:
-    """The folder of haproxy's files takes nothing after an I/O error."""
-    run("mount", "-o", "remount,ro", str(host.FLEET))
-    scene.newcomer()
-    yield
-    run("mount", "-o", "remount,rw", str(host.FLEET))
-    scene.remove_newcomer()
 
 
 @fault("407", cuts=False)

@@ -61,7 +61,10 @@ COMMON = Common(
     VswitchSnapshot("c1", bridge_exists=True, plugged=frozenset(("port-6",))),
     southbound=("", ""),
     vswitch_db=("", ""),
-    interfaces={"port-6": {"name": "tap6"}, "port-7": {"name": "tap7"}},
+    interfaces={
+        "port-6": {"name": "tap6", "external_ids": {"attached-mac": "m6"}},
+        "port-7": {"name": "tap7"},
+    },
     daemons={"ovs-vswitchd": "answers", "ovn-controller": "answers"},
 )
 
@@ -140,6 +143,15 @@ THERE = {"hostname": "other", "chassis_name": "c2"}
             *("vm-9", [row(logical_port="port-7")], []),
             *("broken", "tap7 should be on br-int"),
             id="plugged elsewhere",
+        ),
+        pytest.param(
+            *("port-6", [], [], "broken", "tap6 has iface-id=port-6; OVN"),
+            id="plugged, and no row",
+        ),
+        pytest.param(
+            *("vm-9", [row(logical_port="p", mac="m6 10.0.0.9")], []),
+            *("broken", "tap6 has the port's MAC and another iface-id"),
+            id="plugged with another iface-id",
         ),
         pytest.param(
             *("vm-9", [row(logical_port="p", **HERE)], []),

@@ -561,6 +561,29 @@ def test_what_can_not_be_seen_is_not_called_broken():
     assert walk.verdict(hops) == walk.UNSEEN
 
 
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"rules": 2}, WARN),
+        ({"checksum": True}, OK),  # the kernel datapath fills them in
+    ],
+)
+def test_what_others_put_into_the_namespace(changes, state):
+    hops, _ = walk.walk(having(host={**HOST, **changes}))
+    found = {hop.state: hop.code for hop in hops}
+    assert state == OK or found[state] == "OVNMD-209"
+    assert FAIL not in found
+
+
+def test_refused_connection_is_looked_for_in_the_firewall():
+    lost = Unseen("no connection within 2 s", "OVNMD-306")
+    hops, _ = walk.walk(having(answer=lost))
+    assert hops[-1].code == "OVNMD-306"
+    assert "nft list ruleset" in hops[-1].remedy
+    hops, _ = walk.walk(having(answer=lost, host={**HOST, "rules": 1}))
+    assert (hops[-1].step, hops[-1].code) == ("neighbour", "OVNMD-209")
+
+
 def test_external_port_has_no_interface_here():
     target = dataclasses.replace(
         HEALTHY.target, port=dataclasses.replace(VIF, is_external=True)
