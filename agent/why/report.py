@@ -105,7 +105,7 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
     text = f"{device} has iface-id={port}; OVN Southbound has no such port"
     do = "is it in Northbound (ovn-nbctl show)? then look at ovn-northd"
     at.fail(device and not row, "OVNMD-205", text, do)
-    other = _by_mac(row.get("mac", ""), common)
+    other = _by_mac(str(row.get("mac", "")), common)
     text = f"{other} has the port's MAC and another iface-id than {port}"
     do = f"ovs-vsctl set Interface {other} external_ids:iface-id={port}"
     at.fail(other, "OVNMD-205", text, do)
@@ -126,7 +126,7 @@ def _by_mac(column: str, common: Common) -> str:
         return ""
     for row in common.interfaces.values():
         mac = row.get("external_ids", {}).get("attached-mac", "")
-        if mac and mac in column.split():
+        if mac and mac in column:
             return str(row["name"])
     return ""
 

@@ -149,7 +149,7 @@ THERE = {"hostname": "other", "chassis_name": "c2"}
             id="plugged, and no row",
         ),
         pytest.param(
-            *("vm-9", [row(logical_port="p", mac="m6 10.0.0.9")], []),
+            *("vm-9", [row(logical_port="p", mac=["m6 10.0.0.9"])], []),
             *("broken", "tap6 has the port's MAC and another iface-id"),
             id="plugged with another iface-id",
         ),
