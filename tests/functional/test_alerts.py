@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from ovn_metadata.agent.core.codes import KINDS
-from sandbox import Instance, Sandbox, host, wait_for
+from sandbox import Instance, Sandbox, faults, host, wait_for
 from sandbox.case import Case, ready, wait_served
 from sandbox.daemons import run
 from sandbox.processes import processes, send_signal
@@ -274,3 +275,45 @@ def test_an_alert_fires_in_its_own_fault_and_no_other_does(watched, alert):
         interval_s=1,
         what="its end",
     )
+
+
+# ---- the table of faults, by `make faults`
+
+ROWS = [fault for fault in faults.TABLE if fault.host and not fault.slow]
+
+
+@pytest.fixture(scope="module")
+def staged(
+    host: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[faults.Scene, Prometheus]]:
+    """Provide the scene of the faults, watched by a real Prometheus."""
+    target = free_address()
+    options = {("ovn_metadata_agent", "metrics_address"): target}
+    folder = tmp_path_factory.mktemp("prometheus")
+    with (
+        faults.scene(host, options) as scene,
+        Prometheus(folder, target) as prometheus,
+    ):
+        yield scene, prometheus
+
+
+@pytest.mark.skipif("FAULTS" not in os.environ, reason="slow: make faults")
+@pytest.mark.parametrize("fault", ROWS, ids=lambda fault: fault.name)
+def test_no_fault_fires_the_alert_of_another(staged, fault):
+    scene, prometheus = staged
+    wait_for(
+        lambda: not prometheus.firing(), timeout_s=2 * FIRES_S, what="calm"
+    )
+    seen: set[str] = set()
+    with faults.injected(scene, fault) as broken:
+        ends = time.monotonic() + (OTHERS_S if fault.heals else FIRES_S)
+        while time.monotonic() < ends:
+            broken.is_served()
+            fired = {name for name, _ in prometheus.firing()}
+            if fired - seen:
+                ends = min(ends, time.monotonic() + OTHERS_S)
+            seen |= fired
+            time.sleep(1)
+    scene.box.agent.wait_ready(timeout_s=2 * FIRES_S)
+    print(fault.name, *seen)
+    assert seen <= {alert_of(code) for code in fault.codes}
