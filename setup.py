@@ -26,10 +26,12 @@ TEST_REQUIREMENTS = [
     "hypothesis",
     "import-linter",
     "jinja2",
+    "jsonschema",
     "mypy",
     "pytest",
     "pytest-xdist",
     "ruff",
+    "types-jsonschema",
     "types-psutil",
     "uvicorn",
 ]

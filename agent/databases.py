@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
@@ -44,7 +45,11 @@ class Databases:
         self._snapshots = snapshots
         self._status = status
         self._progress = progress
-        status.southbound_silent_s = self.southbound_silent_s
+        status.parts |= {
+            "southbound": lambda: self._report_of(SOUTHBOUND),
+            "vswitch": lambda: self._report_of(VSWITCH),
+            "registration": self._registration,
+        }
         self._stop = stop
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
@@ -175,10 +180,13 @@ class Databases:
         idl = self._idls.get(SOUTHBOUND)
         return getattr(idl, "read_until_ms", 0)
 
-    def southbound_silent_s(self) -> float | None:
-        """Return for how long Southbound is silent; None: never connected."""
-        idl = self._idls.get(SOUTHBOUND)
-        return None if idl is None else idl.silent_s()
+    def _report_of(self, name: str) -> dict[str, Any] | None:
+        """Return how the database NAME is; None before the first contact."""
+        idl = self._idls.get(name)
+        return None if idl is None else idl.report()
+
+    def _registration(self) -> dict[str, Any] | None:
+        return None if self._heartbeat is None else self._heartbeat.report()
 
     def report_lost(self) -> None:
         """Report lost connections; to be called every few seconds.

@@ -73,7 +73,8 @@ def _serve(
     settings = configuration.settings()
     status = Status(version())
     progress = Progress()
-    status.progress = progress.ages
+    status.parts["progress"] = progress.ages
+    status.late = progress.late
     manager = Manager(os.environ)
     Heart(manager, progress, status).start()
     privileged = Privileged(state_path=settings.state_path, users=fleet.users)

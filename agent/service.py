@@ -63,6 +63,7 @@ class Service:
             interval_s=lambda: site.settings().resolve_interval_s,
         )
         self._queues = Queues()
+        site.status.queue = self._queues.reconcile.waiting
         self._snapshots = Snapshots(
             self._queues, site.status, lambda: site.settings().spare_networks
         )

@@ -48,7 +48,8 @@ def _connect(connection: socket.socket, descriptor: int) -> None:
     connection.settimeout(None)
     try:
         if timeout_s is not None:
-            limit = struct.pack("@ll", int(timeout_s), 1)  # s, us; 0 is none
+            parts = int(timeout_s), int(timeout_s % 1 * 1e6) or 1  # 0 is none
+            limit = struct.pack("@ll", *parts)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.connect(f"/proc/self/fd/{descriptor}")
     except BlockingIOError:

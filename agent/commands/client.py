@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from .. import unixsocket
 from ..config import options
 from ..errors import AgentError
+from ..monitor.status import SCHEMA
 
 DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
 _TIMEOUT_S = 5.0
@@ -119,6 +120,8 @@ def ask(
     answer = each_text(_ask(path, question, timeout_s), _visible)
     if not isinstance(answer, dict) or "ready" not in answer:
         raise ValueError(f"{printable(str(path))} is not the agent's socket")
+    if answer.get("schema") != SCHEMA:
+        raise ValueError("it has another version: restart it")
     return answer
 
 
@@ -144,20 +147,22 @@ def _ask(
     path: Path, question: Mapping[str, Any] | None, timeout_s: float
 ) -> object:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT_S)
+        connection.settimeout(min(timeout_s, _TIMEOUT_S))
         try:
             unixsocket.connect(connection, path)
         except OSError as error:
             why = f"{printable(str(path))}: {error.strerror or error}"
             if isinstance(error, PermissionError):
                 why += "; only root and the agent's group may ask: use sudo"
-            raise OSError(why) from None
+            raise type(error)(why) from None
         if question is not None:
             connection.sendall(json.dumps(question).encode() + b"\n")
         connection.shutdown(socket.SHUT_WR)
-        answer: object = json.loads(
-            unixsocket.read_all(
+        try:
+            text = unixsocket.read_all(
                 connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
             )
-        )
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {timeout_s:g} s") from None
+        answer: object = json.loads(text)
         return answer

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
 import sys
 import time
@@ -12,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ...privsep import names
+from ..core import health
+from ..core.codes import KINDS
 from ..errors import AgentError
-from ..haproxy.counters import LIMITED
 from ..monitor.status_socket import MAX_WAIT_S
 from . import asks, why
 from .client import (
@@ -25,11 +28,15 @@ from .client import (
     WITH_PROBLEMS,
     Parser,
     ask,
+    ask_handler,
     find_socket,
     printable,
     source_options,
 )
+from .status_text import headline, render
 
+# It takes 0.2 s to start; one second is promised for all of it.
+_PATIENCE_S = 0.7
 _MARGIN_S = 1.0  # after the time that the agent was asked to wait
 
 # Word -> a function of the agent's socket and the arguments after the word,
@@ -39,11 +46,30 @@ COMMANDS: dict[str, Callable[[Path, list[str]], int]] = {
     "why": why.main,
 }
 
+_USAGE = """agent-status [OPTION]...
+       agent-status --wait [--network ID | --instance ID] [--timeout SECONDS]
+       agent-status (why | asks | dump) ...; see there: --help"""
 _EPILOG = """\
-exit code: 0 every network is served; 1 the agent does not answer; 2 it is not
-ready or waits for a database; 3 a network (it is named) can't be served; 4 the
-agent is ready, and what --wait waits for is not on this host; 64 wrong usage
+exit code: 0 all is served; 1 the agent does not answer, or hangs; 2 it is not
+ready, or waits for a database; 3 a problem keeps an instance from its
+metadata; 4 the agent is ready, and what --wait waits for is not on this host;
+5 all is served, and there are problems; 64 wrong usage
 """
+_FLAGS = {
+    "json": "everything, for programs (docs/reference/status.md)",
+    "wide": "more of each network",
+    "watch": "print it again on each change; with --json a line for each",
+    "ready": "exit with 0 if all is served: for readiness probes",
+    "live": "exit with 0 if the agent makes progress: for liveness probes",
+    "wait": "until it is served: all, or what the next options name",
+}
+_TOGETHER = ({"json", "watch"}, {"wide", "watch"})
+_CODES = {
+    health.HEALTHY: OK,
+    health.WITH_PROBLEMS: WITH_PROBLEMS,
+    health.DEGRADED: DEGRADED,
+    health.NOT_READY: NOT_READY,
+}
 _DEFAULT_WAIT_S = 60.0
 # Between two attempts to ask an agent that does not answer.
 _PAUSE_S = 0.2
@@ -69,37 +95,60 @@ def main(argv: list[str] | None = None) -> int:
         return NO_ANSWER
     if command is not None:
         return command(path, rest[1:])
+    try:
+        return _run(path, arguments)
+    except (OSError, ValueError) as error:
+        print(f"{_silence(error)}{closed}", file=sys.stderr)
+        return NO_ANSWER
+
+
+def _run(path: Path, arguments: argparse.Namespace) -> int:
     if arguments.wait:
         return _wait(path, arguments)
-    try:
-        status = ask(path)
-    except (OSError, ValueError) as error:
-        print(f"the agent does not answer: {error}{closed}", file=sys.stderr)
-        return NO_ANSWER
+    if arguments.watch:
+        return _watch(path, arguments)
+    if arguments.live:
+        return _live(path)
+    status = ask(path, timeout_s=_PATIENCE_S)
+    code = exit_code(status)
+    if arguments.ready:
+        print(headline(status))
+        return OK if code == WITH_PROBLEMS else code
+    print(_shown(status, arguments))
+    return code
+
+
+def _silence(error: Exception) -> str:
+    """Return what ERROR says of an agent that gave no good answer."""
+    if isinstance(error, TimeoutError):
+        kind = KINDS["OVNMD-407"]
+        return f"the agent hangs ({kind.code}): {error}; {kind.remedy}"
+    return f"the agent does not answer: {error}"
+
+
+def _shown(status: Mapping[str, Any], arguments: argparse.Namespace) -> str:
     if arguments.json:
-        print(json.dumps(status, indent=2))
-    else:
-        print(render(status))
-    return exit_code(status)
+        return json.dumps(status, indent=None if arguments.watch else 2)
+    dumb = {"NO_COLOR": "", "TERM": ""} | os.environ
+    colour = not dumb["NO_COLOR"] and dumb["TERM"] not in ("", "dumb")
+    return render(
+        status,
+        wide=arguments.wide,
+        colour=colour and sys.stdout.isatty(),
+    )
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="agent-status",
+        usage=_USAGE,
         description=__doc__,
         epilog=_EPILOG,
         parents=[source_options()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--json", action="store_true", help="everything, for programs"
-    )
-    how.add_argument(
-        "--wait",
-        action="store_true",
-        help="until it is served: all, or what the next options name",
-    )
+    for name, help_ in _FLAGS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=help_)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--network", type=_network, help="a network's id")
     what.add_argument("--instance", type=_instance, help="an instance's id")
@@ -110,6 +159,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help=f"how long --wait waits (default: {_DEFAULT_WAIT_S:.0f})",
     )
     arguments = parser.parse_args(argv)
+    flags = {name for name in _FLAGS if getattr(arguments, name)}
+    if len(flags) > 1 and flags not in _TOGETHER:
+        one, other, *_ = sorted(flags)
+        parser.error(f"--{one}: not allowed with --{other}")
     for name in ("network", "instance", "timeout"):
         if getattr(arguments, name) is not None and not arguments.wait:
             parser.error(f"--{name} needs --wait")
@@ -134,6 +187,43 @@ def _seconds(text: str) -> float:
     if _SECONDS.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r:.60} is not in seconds")
     return float(text)
+
+
+def _live(path: Path) -> int:
+    """Report whether the agent makes progress: what a restart would mend."""
+    answer = ask_handler(path, {"live": True}, timeout_s=_PATIENCE_S)
+    if answer["live"]:
+        print("the agent makes progress")
+        return OK
+    late = [f"{part} for {age:.0f} s" for part, age in answer["late"].items()]
+    print(f"the agent hangs: {', '.join(late)}", file=sys.stderr)
+    return NO_ANSWER
+
+
+def _watch(path: Path, arguments: argparse.Namespace) -> int:
+    """Print the status again whenever it changes, until interrupted."""
+    seen, code = "", NO_ANSWER
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        while True:
+            began = time.monotonic()
+            question = {"seen": seen, "wait_s": MAX_WAIT_S}
+            try:
+                status = ask(path, question, timeout_s=MAX_WAIT_S + _MARGIN_S)
+            except (OSError, ValueError) as error:
+                change, code = _silence(error), NO_ANSWER
+                text = json.dumps({"error": change})
+                text = text if arguments.json else change
+            else:
+                change, code = status["change"], exit_code(status)
+                text = _shown(status, arguments)
+            if change != seen:
+                seen = change
+                if not arguments.json:
+                    print(time.strftime("---- %H:%M:%S"))
+                print(text, flush=True)
+            # An agent with too many clients that wait answers at once.
+            time.sleep(max(0.0, began + _PAUSE_S - time.monotonic()))
+    return code
 
 
 def _wait(path: Path, arguments: argparse.Namespace) -> int:
@@ -168,7 +258,7 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
     try:
         status = ask(path, question, timeout_s=question["wait_s"] + _MARGIN_S)
     except (OSError, ValueError) as error:
-        return NO_ANSWER, f"the agent does not answer: {error}"
+        return NO_ANSWER, _silence(error)
     if status.get("served"):
         return OK, ""
     if not status["ready"]:
@@ -187,76 +277,7 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
 
 def exit_code(status: Mapping[str, Any]) -> int:
     """Return the exit code for STATUS."""
-    if not status["ready"]:
-        return NOT_READY
-    if any(problem["cuts_service"] for problem in status["problems"]):
-        return DEGRADED
-    return WITH_PROBLEMS if status["problems"] else OK
-
-
-def render(status: dict[str, Any]) -> str:
-    """Return STATUS as text for an operator."""
-    word = "ready" if status["ready"] else "not ready"
-    silent_s = status.get("southbound_silent_s")
-    heard = ""
-    if silent_s is not None:
-        heard = f", heard from Southbound {silent_s:.0f} s ago"
-    lines = [
-        f"agent {status['version']} pid {status['pid']}: {word}, "
-        f"chassis {status['chassis'] or 'not known yet'}{heard}"
-    ]
-    reasons = {problem["reason"] for problem in status["problems"]}
-    waiting = status["waiting"].values()
-    lines += [f"waiting: {why}" for why in waiting if why not in reasons]
-    lines += [line for each in status["problems"] for line in _problem(each)]
-    networks = status["networks"].items()
-    shares = [entry.get("shares", {}) for _, entry in networks]
-    if limited := sum(share.get(LIMITED, 0) for share in shares):
-        lines.append(f"{limited} requests over metadata_rate_limiting (429)")
-    failed = sum(bool(entry["error"]) for _, entry in networks)
-    if failed:
-        lines.append(f"{failed} of {len(networks)} can't be served:")
-    # Failed ones first: a chassis may serve hundreds of networks.
-    for network, entry in sorted(networks, key=lambda n: not n[1]["error"]):
-        if entry["error"]:
-            lines.append(f"{network}: FAILED: {entry['error']}")
-        elif network == "gateway":
-            lines.append("gateway: serves")
-        else:
-            why = f" ({entry['spare']})" if entry.get("spare") else ""
-            lines.append(
-                f"{network}: serves {entry['instances']} instances on "
-                f"{', '.join(entry['addresses'])}{why}"
-            )
-        lines += [f"  left out: {text}" for text in entry["conflicts"]]
-        lines += _shares(entry)
-    return "\n".join(lines)
-
-
-def _problem(problem: Mapping[str, Any]) -> list[str]:
-    """Return the lines about PROBLEM: what is wrong, what to do."""
-    where = problem["network_name"] or problem["network"]
-    return [
-        f"{problem['severity']} {problem['code']}: {problem['title']}"
-        f"{f' (network {where})' if where else ''}: {problem['reason']}",
-        f"  do: {problem['remedy']}",
-    ]
-
-
-def _shares(entry: dict[str, Any]) -> list[str]:
-    """Return the lines about the clients that are over their share."""
-    sums = {what: n for what, n in entry.get("shares", {}).items() if n}
-    lines = []
-    if sums:
-        counts = ", ".join(
-            f"{number} {what.replace('_', ' ')}"
-            for what, number in sums.items()
-        )
-        lines.append(f"  beyond a share: {counts}")
-    lines += [
-        f"  over its share: {source}" for source in entry.get("over_share", ())
-    ]
-    return lines
+    return _CODES[status["health"]]
 
 
 if __name__ == "__main__":

@@ -296,6 +296,7 @@ _KINDS = (
         cuts_service=False,
         visible_after_s=5,
         behind=("OVNMD-302", "OVNMD-401", "OVNMD-404"),
+        is_hosts=True,
     ),
     Kind(
         "OVNMD-406",

@@ -14,10 +14,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import HaproxyError
-from ..haproxy.counters import NovaCounted, growth
+from ..haproxy.counters import Endpoint, NovaCounted, growth
 from ..haproxy.runtime import NovaAnswer
 from .status import Status
 from .tell import tell
@@ -69,6 +69,14 @@ class _Signing:
     refused: bool = False
 
 
+def _in_json(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "address": endpoint.address,
+        "state": "down" if endpoint.is_down else "up",
+        "latency_ms": endpoint.response_ms or endpoint.check_ms,
+    }
+
+
 class NovaWatch:
     """Reports the problems of Nova; any thread may call it.
 
@@ -110,6 +118,8 @@ class NovaWatch:
         except (OSError, HaproxyError) as error:
             LOG.debug("counters of Nova not read: %s", error)
             return
+        endpoints = [*map(_in_json, counted.endpoints)]
+        self._status.parts["nova"] = lambda: endpoints
         # Counters from before the first poll report nothing new.
         before, self._counted = self._counted or counted, counted
         answered = growth(before.answered, counted.answered)

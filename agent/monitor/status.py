@@ -1,4 +1,7 @@
-"""What the agent reports about itself; `status_socket` serves it."""
+"""What the agent reports about itself; `status_socket` serves it.
+
+docs/reference/status.md describes the report.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,14 @@ from typing import Any
 
 from ...privsep import names
 from ...privsep.errors import sentence
+from ..core.health import health, version_of
 from .problems import Problem, Problems, code_of
 
+# Of the report: higher if a field goes, or means something else.
+SCHEMA = 1
 _MOST_SHORT = 400  # letters
+# How soon `watch` finds what only time changes.
+_WATCH_S = 1.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -49,19 +57,27 @@ class Status:
         # pass over all networks finds each as it was.
         self._lock = threading.Condition()
         self._version = version
-        self.southbound_silent_s: Callable[[], float | None] = lambda: None
         self._started = time.time()
         self._chassis = ""
         self._waiting: dict[str, str] = {}
         self._synced = False
-        self._problems = Problems()
+        # Id of a network or an instance -> its name, or its port's.
+        self._names: Mapping[str, str] = {}
+        self._problems = Problems(
+            name_of=lambda network: self._names.get(network, "")
+        )
         self._networks: dict[str, NetworkStatus] = {}
-        # By network; not a part of `as_dict`, which is large enough.
         self._instances: dict[str, frozenset[str]] = {}
         self._reconciles = 0
         self._repairs = 0
-        # Part of the agent -> seconds since its last progress.
-        self.progress: Callable[[], dict[str, float]] = dict
+        # Part of the report -> what it is now; it must not block.
+        self.parts: dict[str, Callable[[], Any]] = {}
+        # Of a network (or "gateway"): its haproxy's process.
+        self.process: Callable[[str], dict[str, Any]] = lambda _network: {}
+        # Key -> for how many seconds it has waited for a reconcile.
+        self.queue: Callable[[], Mapping[str, float]] = dict
+        # Part of the agent that hangs -> for how many seconds.
+        self.late: Callable[[], Mapping[str, float]] = dict
 
     def waits_for(self, what: str, reason: str, code: str = "") -> bool:
         """Note the REASON why WHAT is still missing; "" when it is there.
@@ -108,6 +124,10 @@ class Status:
         """Note the chassis this agent works for."""
         with self._lock:
             self._chassis = name
+
+    def names(self, known: Mapping[str, str]) -> None:
+        """Note the names of networks and instances, by their ids."""
+        self._names = known
 
     def rows(
         self,
@@ -233,7 +253,19 @@ class Status:
     def as_dict(self) -> dict[str, Any]:
         """Return everything in the types of JSON."""
         with self._lock:
-            return self._report(self._networks)
+            report = self._report(self._networks)
+        return {**report, "change": version_of(report)}
+
+    def watch(self, seen: str, timeout_s: float) -> dict[str, Any]:
+        """Return everything, once its "change" is not SEEN."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            report = self.as_dict()
+            left_s = deadline - time.monotonic()
+            if report["change"] != seen or left_s <= 0:
+                return report
+            with self._lock:
+                self._lock.wait(min(_WATCH_S, left_s))
 
     def wait(
         self, network: str, instance: str, timeout_s: float
@@ -276,20 +308,60 @@ class Status:
         return self._synced and not self._waiting
 
     def _report(self, networks: Iterable[str]) -> dict[str, Any]:
+        problems = self.problems()
+        waiting = self.queue()
+        serves = [*map(self._serves, self._networks.keys() - {names.GATEWAY})]
         return {
+            "schema": SCHEMA,
+            "health": health(
+                ready=self._is_ready(),
+                cutting=[problem.cuts_service for problem in problems],
+            ),
+            "now": time.time(),
             "version": self._version,
             "pid": os.getpid(),
             "started": self._started,
+            "pace": self._pace(waiting),
             "chassis": self._chassis,
-            "southbound_silent_s": self.southbound_silent_s(),
             "ready": self._is_ready(),
             "waiting": dict(self._waiting),
-            "problems": [*map(dataclasses.asdict, self.problems())],
+            "problems": [*map(dataclasses.asdict, problems)],
+            "queue": {
+                "length": len(waiting),
+                "oldest_s": max(waiting.values(), default=0.0),
+            },
+            "counts": {
+                "wanted": len(serves),
+                "served": sum(serves),
+                "failing": len(serves) - sum(serves),
+            },
             "reconciles": self._reconciles,
             "repairs": self._repairs,
-            "progress": self.progress(),
+            **{part: tell() for part, tell in self.parts.items()},
             "networks": {
-                network: dataclasses.asdict(self._networks[network])
-                for network in sorted(networks)
+                each: self._network(each) for each in sorted(networks)
             },
+        }
+
+    def _pace(self, waiting: Iterable[str]) -> str:
+        """Return whether the agent has done what it knows of.
+
+        Networks that fail are tried again and again.
+        """
+        if self.late():
+            return "stuck"
+        failing = {key for key, each in self._networks.items() if each.error}
+        if not self._is_ready() or {*waiting} - failing:
+            return "catching up"
+        return "caught up"
+
+    def _network(self, network: str) -> dict[str, Any]:
+        ids = sorted(self._instances.get(network, ()))
+        return {
+            "name": self._names.get(network, ""),
+            **dataclasses.asdict(self._networks[network]),
+            "instance_names": {
+                each: self._names.get(each, "") for each in ids
+            },
+            "process": self.process(network),
         }

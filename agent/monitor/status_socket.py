@@ -8,6 +8,7 @@ import os
 import socketserver
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,8 +37,9 @@ class _Handler(socketserver.StreamRequestHandler):
     """Answers each client with one line of JSON.
 
     A client that sends a line with "network", "instance" and "wait_s" gets
-    the answer of `Status.wait`; one that sends a key of `handlers`, that
-    handler's. Any other gets the whole status.
+    the answer of `Status.wait`; with "seen" and "wait_s", that of
+    `Status.watch`; with "live", whether the agent makes progress; with a key
+    of `handlers`, that handler's. Any other gets the whole status.
     """
 
     timeout = _QUESTION_S
@@ -88,19 +90,26 @@ class StatusServer(
         """Return the answer to the line QUESTION; it may have to wait."""
         try:
             asked = json.loads(question)
+            if "live" in asked:  # also if a thread holds the status' lock
+                late = self._status.late()
+                return {"live": not late, "late": dict(late)}
             for key in self.handlers.keys() & asked.keys():
                 return self._handle(self.handlers[key], asked)
-            network, instance = str(asked["network"]), str(asked["instance"])
             wait_s = min(MAX_WAIT_S, float(asked["wait_s"]))
+            if "seen" in asked:
+                wait = partial(self._status.watch, str(asked["seen"]))
+            else:
+                what = str(asked["network"]), str(asked["instance"])
+                wait = partial(self._status.wait, *what)
         except (
             *(ValueError, TypeError, AttributeError),
             *(LookupError, ArithmeticError, RecursionError),
         ):
             return self._status.as_dict()
         if not self._may_wait.acquire(blocking=False):
-            return self._status.wait(network, instance, 0)
+            return wait(0)
         try:
-            return self._status.wait(network, instance, wait_s)
+            return wait(wait_s)
         finally:
             self._may_wait.release()
 

@@ -193,6 +193,9 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         # Remote -> why its last connection failed, until there are rows.
         self._problems: dict[str, str] = {}
         self._ran_at = time.monotonic()
+        # Since the epoch: the last change of `is_connected`, and of a row.
+        self._was_connected = False
+        self._since = self._changed = time.time()
         reconnect = self._session.reconnect
         # The library calls it for each failure and keeps no reason.
         self._disconnected = reconnect.disconnected
@@ -210,7 +213,13 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def run(self) -> Any:
         """Process what arrived."""
+        before = self.change_seqno
         changed = super().run()
+        if self.change_seqno != before:
+            self._changed = time.time()
+        if self.is_connected() is not self._was_connected:
+            self._was_connected = not self._was_connected
+            self._since = time.time()
         if self._problems and self.is_connected():
             self._problems = {}
         self._ran_at = time.monotonic()
@@ -224,6 +233,17 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
     def stands_s(self) -> float:
         """Return for how long the IDL's thread has processed nothing."""
         return time.monotonic() - self._ran_at
+
+    def report(self) -> dict[str, Any]:
+        """Return how it is, in the types of JSON."""
+        return {
+            "remote": self._session.get_name(),
+            "connected": self.is_connected(),
+            "since": self._since,
+            "changed": self._changed,
+            "silent_s": self.silent_s(),
+            "rows": sum(len(table.rows) for table in self.tables.values()),
+        }
 
     def problem(self) -> str:
         """Return why it is disconnected; "" if it is connected."""

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from ...privsep.errors import sentence
 from .southbound import Southbound
@@ -132,6 +133,13 @@ class Heartbeat:
     def note(self) -> None:
         """Compare again (to be called after any change of the database)."""
         self._changed.set()
+
+    def report(self) -> dict[str, Any]:
+        """Return our id, and when the keys were last written."""
+        return {
+            "agent_id": agent_id(self._chassis_name),
+            "heartbeat": self.written_at,
+        }
 
     def stop(self) -> None:
         """End the thread."""

@@ -72,6 +72,7 @@ class Haproxies:
         self._known: dict[str, tuple[str, _Version]] = {}
         # The version that was found to have the text that was rendered.
         self._written: dict[str, _Version] = {}
+        self.running: dict[str, str] = {}  # network -> digest, last time read
         # When the gateway was replaced, if it has not answered since.
         self._replaced = -math.inf
         # Digests of configurations that haproxy has accepted.
@@ -197,6 +198,7 @@ class Haproxies:
         command = counters.command(is_gateway=network == names.GATEWAY)
         answer = self.read(network, command)
         digest = runtime.digest_in(answer, self.places.config(network))
+        self.running[network] = digest or ""
         now = digest, self._version(network)
         if now != self._known.get(network, now):
             raise HaproxyError("its configuration was changed by others")
@@ -336,6 +338,7 @@ class Haproxies:
         """Remove the files of NETWORK; return whether there were any."""
         self._known.pop(network, None)
         self._written.pop(network, None)
+        self.running.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ...privsep import kernel, names
 from ...privsep.errors import NoRootError, sentence
+from ..core.codes import KINDS
+from ..monitor.fleet import Fleet
+from ..monitor.problems import code_of
 from .site import Site
 from .workers import Workers
 from .workqueue import Queues
@@ -22,6 +26,10 @@ class Repairs:
         self._queue = queues.reconcile
         self._workers = workers
         self._gateway_pid: object = None  # of its master process
+        self._codes: dict[str, str] = {}  # of what fails
+        self._fleet = Fleet(site.haproxies.fleet.run_dir / "supervisord.pid")
+        site.status.parts["fleet"] = self._fleet.as_dict
+        site.status.process = self._process
 
     def queue_all(self) -> bool:
         """Queue every network in the rows or here; return if that worked."""
@@ -37,19 +45,23 @@ class Repairs:
     def _check_fleet(self) -> None:
         programs = self._site.privileged.list_programs()
         self._site.meter.saw(programs)
+        self._fleet.note(programs)
         # A restarted gateway has a new socket, which must be published.
         gateway_pid = programs.get(names.GATEWAY, {}).get("pid")
         if gateway_pid != self._gateway_pid:
             self._gateway_pid = gateway_pid
             self._queue.add(names.GATEWAY)
 
+    def _process(self, network: str) -> dict[str, Any]:
+        running = self._site.haproxies.running.get(network, "")
+        return {**self._fleet.of(network), "digest": running}
+
     def _try(self, work: Callable[[], None], code: str, what: str) -> bool:
-        """Do WORK; if it fails, note CODE and log once that WHAT.
+        """Do WORK; if it fails, note and log once that WHAT.
 
-        The caller tries again.
-
-        Raises NoRootError, because that would fail for ever: the agent ends,
-        and whatever started it as root starts it again.
+        CODE is the problem's, unless the error shows one of the host. The
+        caller tries again. Raises NoRootError, because that would fail for
+        ever: the agent ends, and whatever started it as root starts it again.
         """
         problem = ""
         try:
@@ -58,6 +70,12 @@ class Repairs:
             raise
         except Exception as error:  # noqa: BLE001
             problem = f"{what}: {sentence(error)}"
-        if self._site.status.note(code, problem):
+            found = code_of(error)
+            code = found if KINDS[found].is_hosts else code
+        before = self._codes.get(what, code)
+        if before != code:
+            self._site.status.note(before, "", about=what)
+        self._codes[what] = code
+        if self._site.status.note(code, problem, about=what):
             LOG.warning("%s", problem)
         return not problem

@@ -70,6 +70,7 @@ class Snapshots:
             if self._settled.due_at < due_at:
                 self._queues.news.set()  # for `settle`, in time
         self._report(before, rows)
+        self._status.names(_names(self.chassis.networks.values()))
         if rows.synced != before.synced:
             # While it was False nothing was removed from the host.
             self._queues.resync()
@@ -153,6 +154,17 @@ class Snapshots:
         renamed = snapshot.system_id != before.system_id
         if renamed or (self._settled.flapping and snapshot != before):
             self._queues.news.set()
+
+
+def _names(networks: Iterable[NetworkSnapshot]) -> dict[str, str]:
+    """Return id -> name of NETWORKS; of an instance, one of its ports'."""
+    found = {}
+    for network in networks:
+        found[network.network] = network.name
+        found |= {
+            port.instance: port.name for port in network.ports if port.name
+        }
+    return found
 
 
 def _lasting(problem: str) -> str:

@@ -16,7 +16,7 @@ from sandbox.case import ready, wait_served
 from sandbox.processes import processes
 
 WARNING = re.compile(
-    r"problem: too few file descriptors: the gateway takes (\d+) connections "
+    r"too few file descriptors: the gateway takes (\d+) connections "
     r"instead of 8192,"
 )
 

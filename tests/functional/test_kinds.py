@@ -607,9 +607,7 @@ def test_many_ports_of_another_cms_are_one_line(box, case: Case):
     box.ovn.nbctl(*words)
     try:
         wait_for(
-            lambda: (
-                f"problem: {pods} ports skipped" in box.agent.status().stdout
-            ),
+            lambda: f"  {pods} ports skipped" in box.agent.status().stdout,
             timeout_s=20,
             what="the pods in agent-status",
         )

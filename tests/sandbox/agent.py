@@ -188,14 +188,14 @@ class Agent:
         def ready() -> bool:
             if not self.running:
                 raise RuntimeError(f"the agent ended: {self.log()[-3000:]}")
-            return self.status().returncode == 0
+            return self.status().returncode in (0, 5)  # 5: with problems
 
         try:
             wait_for(
                 ready,
                 timeout_s=timeout_s,
                 interval_s=0.05,
-                what="agent-status with exit code 0",
+                what="agent-status with exit code 0 or 5",
             )
         except TimeoutError as error:
             said = self.status()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
-from ovn_metadata.agent.commands import client
+from ovn_metadata.agent.commands import client, status_text
 from ovn_metadata.agent.commands import status as command
-from ovn_metadata.agent.errors import AgentError
+from ovn_metadata.agent.errors import AgentError, HaproxyError
 from ovn_metadata.agent.monitor import status_socket
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.status_socket import StatusServer
@@ -130,16 +134,14 @@ def with_remarks(status: Status) -> None:
         pytest.param(
             degraded,
             client.DEGRADED,
-            "\n1 of 2 can't be served:\n"
-            f"{NETWORK}: FAILED: disk full\ngateway: serves\n",
+            f"\n{NETWORK}: FAILED for 0 s, OVNMD-202: disk full\n"
+            "gateway: serves\n",
             id="a network fails and is named",
         ),
         pytest.param(
             with_remarks,
             client.DEGRADED,
-            "error OVNMD-109: a row of OVN Southbound can't be used: port 'x' "
-            "skipped\n"
-            "  do: correct the port in Neutron, or run ",
+            "  port 'x' skipped\n  do: correct the port in Neutron, or run ",
             id="rows and conflicts are reported, the rest is served",
         ),
         pytest.param(
@@ -163,10 +165,12 @@ def test_what_fails_is_told_before_what_is_served():
     status = ready_status()
     status.failed("ffff", AgentError("disk full"))
     status.rows(synced=True, problems={"x": "port 'x' skipped"})
-    lines = command.render(status.as_dict()).splitlines()
-    assert [line.split(":")[0] for line in lines[1:]] == [
-        *("error OVNMD-109", "  do", "error OVNMD-202", "  do"),
-        *("1 of 3 can't be served", "ffff", NETWORK, "gateway"),
+    lines = status_text.render(status.as_dict()).splitlines()
+    firsts = [line.partition(" ")[0] for line in lines if line[:1] != " "]
+    assert firsts == [
+        *("degraded:", "ERROR", "ERROR"),
+        *("", "agent:", "OVN", "Open", ""),
+        *("ffff:", f"{NETWORK}:", "gateway:"),
     ]
 
 
@@ -177,7 +181,7 @@ def test_who_is_over_a_share_is_named_and_the_networks_are_served():
     status.shares("not there", sums, over=["i-1"])
     told = status.as_dict()
     assert command.exit_code(told) == client.WITH_PROBLEMS
-    lines = command.render(told).splitlines()
+    lines = status_text.render(told).splitlines()
     assert lines[-3:-1] == [
         "  beyond a share: 7 refused connections",
         "  over its share: i-1",
@@ -190,9 +194,159 @@ def test_requests_over_the_rate_limit_are_summed_for_the_host():
     status.served("another")
     for network in (NETWORK, "another"):
         status.shares(network, {"rate_limited_requests": 3}, over=[])
-    lines = command.render(status.as_dict()).splitlines()
+    lines = status_text.render(status.as_dict()).splitlines()
     assert "6 requests over metadata_rate_limiting (429)" in lines
     assert lines.count("  beyond a share: 3 rate limited requests") == 2
+
+
+# ---------------------------------------------------------------- the text
+
+
+def full_status() -> Status:
+    """Return a status of which every part is known."""
+    status = ready_status()
+    status.names({NETWORK: "blue", "i-1": "web-0", "i-2": ""})
+    idl = {
+        "remote": "tcp:192.0.2.1:6642",
+        "connected": True,
+        "since": time.time() - 7300,
+        "changed": time.time() - 125,
+        "silent_s": 3.2,
+        "rows": 812,
+    }
+    process = {
+        "state": "running",
+        "pid": 7,
+        "since": time.time() - 90,
+        "restarts": 2,
+    }
+    nova = {
+        "address": "192.0.2.7:8775",
+        "state": "up",
+        "latency_ms": 12.4,
+    }
+    registration = {"agent_id": "a-1", "heartbeat": time.time() - 12}
+    status.parts |= {
+        "southbound": lambda: idl,
+        "vswitch": lambda: {**idl, "connected": False},
+        "registration": lambda: registration,
+        "fleet": lambda: {"supervisord": process, "polled": time.time()},
+        "nova": lambda: [nova],
+        "progress": lambda: {"the service": 1.0},
+    }
+    status.process = lambda _network: {**process, "digest": "abc"}
+    status.queue = lambda: {NETWORK: 2.0}
+    return status
+
+
+def test_the_text_of_a_healthy_agent():
+    report = {**full_status().as_dict(), "version": "1.0", "pid": 32}
+    assert status_text.render(report).splitlines() == [
+        "healthy: 1 of 1 networks are served",
+        "",
+        "agent: 1.0, pid 32, up 0 s, catching up, chassis compute-1",
+        "registration: a-1, heartbeat 12 s ago",
+        "OVN Southbound: tcp:192.0.2.1:6642 connected for 2 h, heard 3 s ago, "
+        "changed 2 min ago, 812 rows",
+        "Open vSwitch: tcp:192.0.2.1:6642 DISCONNECTED for 2 h, heard 3 s "
+        "ago, changed 2 min ago, 812 rows",
+        "queue: 1 networks, the oldest for 2 s",
+        "supervisord: running, pid 7, up 90 s, 2 restarts",
+        "Nova: 192.0.2.7:8775 up, answers in 12 ms",
+        "",
+        f"{NETWORK} (blue): serves 2 instances on 10.10.0.1/24",
+        "gateway: serves",
+    ]
+
+
+def test_the_wide_text_has_processes_and_instances():
+    text = status_text.render(full_status().as_dict(), wide=True)
+    assert text.splitlines()[-9:-4] == [
+        "  haproxy: running, pid 7, up 90 s, 2 restarts",
+        "  configuration: abc, wanted ",
+        "  reconciled 1 times, failed 0, repaired 0",
+        "  instance i-1 (port web-0)",
+        "  instance i-2",
+    ]
+
+
+def test_a_problem_says_what_is_wrong_where_and_what_to_do():
+    status = full_status()
+    status.failed(NETWORK, HaproxyError("its haproxy ends at once"))
+    lines = status_text.render(status.as_dict(), colour=True).splitlines()
+    assert lines[0] == "\x1b[31mdegraded: 0 of 1 networks are served\x1b[0m"
+    began = time.strftime("%d %b %H:%M")
+    assert lines[1].startswith(
+        f"\x1b[31mERROR OVNMD-301\x1b[0m a network's haproxy does not work, "
+        f"network {NETWORK} (blue) (since {began}"
+    )
+    assert lines[2] == "  its haproxy ends at once"
+    assert lines[3].startswith("  do: read its log")
+    assert lines[4] == "  see: docs/how-to/troubleshoot.md#ovnmd-301"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0.4, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h"),
+        (200000, "2 d"),
+    ],
+)
+def test_a_span_of_time(seconds, text):
+    assert status_text.span(seconds) == text
+
+
+# ---------------------------------------------------------------- the schema
+
+SCHEMA = json.loads(
+    (
+        Path(__file__).parents[4] / "docs/reference/status.schema.json"
+    ).read_text()
+)
+
+
+def closed(schema: Any) -> Any:
+    """Return SCHEMA such that it refuses what it does not describe."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(each) for key, each in schema.items()}
+    if "properties" in schema:
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(Status("1.0"), id="just started"),
+        pytest.param(ready_status(), id="ready"),
+        pytest.param(full_status(), id="all is known"),
+    ],
+)
+def test_the_report_is_as_the_schema_describes_it(status):
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    check = jsonschema.Draft202012Validator(closed(SCHEMA)).validate
+    report = json.loads(json.dumps(status.as_dict()))
+    report["networks"].get(NETWORK, {}).setdefault("process", {})
+    for entry in report["networks"].values():
+        entry["process"] = entry["process"] or {
+            **dict.fromkeys(("pid", "since", "restarts"), 0),
+            **dict.fromkeys(("state", "digest"), ""),
+        }
+    check(report)
+    status.failed(NETWORK, HaproxyError("x"))
+    status.note("OVNMD-305", "i-1", about=NETWORK)
+    report = json.loads(json.dumps(status.as_dict()))
+    jsonschema.Draft202012Validator(
+        closed(SCHEMA["properties"]["problems"])
+    ).validate(report["problems"])
 
 
 # ---------------------------------------------------------------- --wait
@@ -358,7 +512,10 @@ def test_wait_ends_when_the_agent_comes(tmp_path):
         (["--wait", "--instance", "a/b"], "'a/b' is not an id"),
         (["--wait", "--instance", "a" * 256], "is not an id"),
         (["--wait", *NAMED, *VM], "not allowed with"),
-        (["--wait", "--json"], "not allowed with"),
+        (["--wait", "--json"], "--json: not allowed with --wait"),
+        (["--live", "--json"], "not allowed with"),
+        (["--wide", "--json"], "not allowed with"),
+        (["--watch", "--wide", "--json"], "not allowed with"),
         (["--wait", "--timeout", "nan"], "'nan' is not in seconds"),
         (["--wait", "--timeout", "-1"], "'-1' is not in seconds"),
         (["--wait", "--timeout", "1e3"], "'1e3' is not in seconds"),
@@ -418,3 +575,140 @@ def test_an_answer_with_an_escape_sequence_is_printed_without_it(
     told["networks"][NETWORK]["conflicts"] = ["10.0.0.5 \x1b[2J"]
     command.main(["--socket", str(answer(json.dumps(told)))])
     assert "10.0.0.5 ?[2J" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- a hang
+
+
+def test_an_agent_that_hangs_is_reported_within_a_second(tmp_path, capsys):
+    """It is stopped, say: the kernel takes its clients for it."""
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        for arguments in ([], ["--json"], ["--live"], [], ["--live"]):
+            began = time.monotonic()
+            given = ["--socket", str(path), *arguments]
+            assert command.main(given) == client.NO_ANSWER
+            assert time.monotonic() - began < 1
+            said = capsys.readouterr().err
+            assert said.startswith("the agent hangs (OVNMD-407): ")
+            assert "restart it: the networks are still served" in said
+
+
+def test_a_locked_status_is_a_hang(agent, capsys):
+    status, (_, *source) = agent
+    with status._lock:
+        assert command.main(source) == client.NO_ANSWER
+        assert "the agent hangs" in capsys.readouterr().err
+
+
+def test_live_is_whether_the_parts_make_progress(agent, capsys):
+    status, (_, *source) = agent
+    with status._lock:  # other threads find out if it lasts
+        assert command.main([*source, "--live"]) == client.OK
+    status.late = lambda: {"the service": 61.2}
+    assert command.main([*source, "--live"]) == client.NO_ANSWER
+    assert capsys.readouterr().err == "the agent hangs: the service for 61 s\n"
+    status.failed(NETWORK, AgentError("x"))
+    status.late = dict
+    assert command.main([*source, "--live"]) == client.OK
+
+
+def test_200_networks_take_less_than_0_3_s(agent, capsys):
+    status, (_, *source) = agent
+    for number in range(200):
+        network = NETWORK[:-4] + f"{number:04d}"
+        addresses = [f"10.{number}.0.1/24", "169.254.169.254/32"]
+        ids = [f"{network[:-1]}{each}" for each in range(9)]
+        status.served(network, addresses=addresses, instances=ids)
+        if number % 2:
+            status.failed(network, HaproxyError("its haproxy ends at once"))
+    began = time.process_time()
+    assert command.main([*source, "--wide"]) == client.DEGRADED
+    assert time.process_time() - began < 0.3
+    assert len(capsys.readouterr().out.splitlines()) > 400
+
+
+def test_ready_is_whether_all_is_served(agent, capsys):
+    status, (_, *source) = agent
+    assert command.main([*source, "--ready"]) == client.OK
+    status.note("OVNMD-305", "i-1", about=NETWORK)
+    assert command.main([*source, "--ready"]) == client.OK
+    assert capsys.readouterr().out == (
+        "healthy: 1 of 1 networks are served\n"
+        "served, with problems: 1 of 1 networks are served\n"
+    )
+    degraded(status)
+    assert command.main([*source, "--ready"]) == client.DEGRADED
+    not_synced(status)
+    assert command.main([*source, "--ready"]) == client.NOT_READY
+
+
+# ---------------------------------------------------------------- --watch
+
+
+class Pipe:
+    """Standard output to a reader that leaves when it has seen ENOUGH."""
+
+    def __init__(self, on_state: Callable[[str], bool]) -> None:
+        self._on_state = on_state
+        self.is_enough = False
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
+
+    def flush(self) -> None:
+        if self.is_enough:
+            raise BrokenPipeError
+
+    def write(self, text: str) -> None:
+        if text.startswith("{"):
+            assert "\n" not in text
+            self.is_enough = self._on_state(json.loads(text)["health"])
+        elif "networks are served" in text:
+            self.is_enough = self._on_state(text.partition(":")[0])
+
+
+@pytest.mark.parametrize("how", [["--json"], []])
+def test_watch_prints_each_change_once(agent, monkeypatch, how):
+    status, (_, *source) = agent
+    states = []
+
+    def on_state(state: str) -> bool:
+        states.append(state)
+        if len(states) == 1:
+            ids = ["i-1", "i-2"]
+            status.served(NETWORK, addresses=["10.10.0.1/24"], instances=ids)
+            status.failed(NETWORK, HaproxyError("x"))
+        elif len(states) == 2:
+            status.served(NETWORK, instances=["i-1"])
+        return len(states) == 3
+
+    monkeypatch.setattr(sys, "stdout", Pipe(on_state))
+    assert command.main(["--watch", *source, *how]) == client.OK
+    assert states == ["healthy", "degraded", "healthy"]
+
+
+def test_colour_is_for_terminals_that_want_it(answer, monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for terminal, no_colour, coloured in (
+        (True, "", True),
+        (True, "1", False),
+        (False, "", False),
+    ):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)  # noqa: B023
+        monkeypatch.setenv("NO_COLOR", no_colour)
+        path = answer(json.dumps(ready_status().as_dict()))
+        command.main(["--socket", str(path)])
+        assert ("\x1b[" in capsys.readouterr().out) is coloured
+
+
+def test_an_agent_of_another_version_is_no_answer(answer, capsys):
+    path = answer('{"ready": true, "problems": []}')
+    assert command.main(["--socket", str(path)]) == client.NO_ANSWER
+    assert "another version: restart it" in capsys.readouterr().err

@@ -1,0 +1,48 @@
+"""How the agent is, in a word: for exit codes, probes and `--watch`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HEALTHY = "healthy"
+WITH_PROBLEMS = "with problems"
+DEGRADED = "degraded"
+NOT_READY = "not ready"
+
+# What differs from second to second, and is no news.
+_VOLATILE = frozenset(
+    {
+        *("now", "queue", "registration", "progress", "reconciles"),
+        *("failures", "shares", "changed", "silent_s", "rows", "polled"),
+        *("latency_ms", "repairs", "pace"),
+    }
+)
+
+
+def health(*, ready: bool, cutting: Iterable[bool]) -> str:
+    """Return the word; CUTTING is, of each problem, if it cuts the service."""
+    cuts = [*cutting]
+    if not ready:
+        return NOT_READY
+    if any(cuts):
+        return DEGRADED
+    return WITH_PROBLEMS if cuts else HEALTHY
+
+
+def version_of(report: Mapping[str, Any]) -> str:
+    """Return what changes with REPORT, unless only its numbers move."""
+    text = json.dumps(_lasting(report), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: _lasting(each)
+            for key, each in value.items()
+            if key not in _VOLATILE
+        }
+    return [*map(_lasting, value)] if isinstance(value, list) else value
