@@ -329,7 +329,7 @@ def ensure_hosts(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[str]
 ) -> list[str]:
     """Make WANTED the only hosts with a route over the link INDEX."""
-    present = hosts(ipr, index)
+    present = hosts(routes(ipr), index)
     gone, new = sorted(present - wanted), sorted(wanted - present)
     for address in gone:
         _host(ipr, "del", index, address)
@@ -338,29 +338,38 @@ def ensure_hosts(
     return _counted("hosts", new, gone)
 
 
-def hosts(ipr: pyroute2.IPRoute, index: int) -> set[str]:
-    """Return the hosts with a route of their own over the link INDEX."""
-    return {
-        entry.get_attr("RTA_DST")
+def routes(ipr: pyroute2.IPRoute) -> list[Any]:
+    """Return all routes."""
+    return [
+        entry
         for family in (socket.AF_INET, socket.AF_INET6)
         for entry in dump(ipr.get_routes, family=family)
+    ]
+
+
+def hosts(entries: list[Any], index: int) -> set[str]:
+    """Return the hosts of the routes ENTRIES that lead over the link INDEX."""
+    return {
+        entry.get_attr("RTA_DST")
+        for entry in entries
         if entry.get_attr("RTA_OIF") == index
         and entry["proto"] == rt_proto["static"]
         and entry["dst_len"] == _host_size(entry.get_attr("RTA_DST"))
     }
 
 
-def strays(ipr: pyroute2.IPRoute) -> list[str]:
-    """Return the routing rules, and the main table's routes, of others.
+def strays(ipr: pyroute2.IPRoute, entries: list[Any]) -> list[str]:
+    """Return the routing rules, and of ENTRIES the routes, of others.
 
     The kernel's own are those of addresses; ours are static.
     """
-    found = []
+    usual = rt_proto["kernel"], rt_proto["static"]
+    found = [
+        f"route {entry.get_attr('RTA_DST') or 'default'}/{entry['dst_len']}"
+        for entry in entries
+        if entry["proto"] not in usual and entry["table"] == _MAIN
+    ]
     for family in (socket.AF_INET, socket.AF_INET6):
-        for entry in dump(ipr.get_routes, family=family, table=_MAIN):
-            if entry["proto"] not in (rt_proto["kernel"], rt_proto["static"]):
-                target = entry.get_attr("RTA_DST") or "default"
-                found.append(f"route {target}/{entry['dst_len']}")
         for entry in dump(ipr.get_rules, family=family):
             priority = entry.get_attr("FRA_PRIORITY") or 0
             if priority not in _KERNELS_RULES:

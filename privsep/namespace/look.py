@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -65,7 +66,11 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             for address in _listeners(f"/proc/thread-self/net/{file}")
         ]
         rules = _nftables_rules()
-    with links.open_inside(namespace) as ipr:
+        checksum = None
+        with contextlib.suppress(OSError):  # it is gone
+            checksum = kernel.has_transmit_checksum(inner)
+        ipr = pyroute2.IPRoute()  # it stays there
+    with ipr:
         found = links.link_by_name(ipr, inner)
         state = {
             "loopback": _link(links.link_by_name(ipr, "lo")),
@@ -76,15 +81,13 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
         }
         if found is None:
             return state
-        index = int(found["index"])
-        with kernel.entered(namespace):
-            checksum = kernel.has_transmit_checksum(inner)
+        index, routes = int(found["index"]), links.routes(ipr)
         return {
             **state,
             "addresses": sorted(map(str, links.addresses(ipr, index))),
             "neighbours": sorted(links.neighbours(ipr, index).items()),
-            "hosts": sorted(links.hosts(ipr, index)),
-            "strays": links.strays(ipr),
+            "hosts": sorted(links.hosts(routes, index)),
+            "strays": links.strays(ipr, routes),
             "checksum": checksum,
         }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ovn_metadata.agent.commands import client
 from sandbox import Instance, Sandbox, host, subnet, wait_for
 from sandbox.case import Case
 from sandbox.daemons import CommandError, run
@@ -284,7 +285,8 @@ def test_nova_that_is_down(own_box: Sandbox):
 
 
 # WHY_RUNS=1000 for the number that the project promises.
-RUNS = int(os.environ.get("WHY_RUNS", "60"))
+RUNS = int(os.environ.get("WHY_RUNS", "200"))
+SOCKET = host.HOME / "ovn-metadata-agent.sock"
 
 
 def test_no_false_word_on_a_busy_host(box: Sandbox, case: Case):
@@ -299,5 +301,10 @@ def test_no_false_word_on_a_busy_host(box: Sandbox, case: Case):
             box.unplug([made])
             box.neutron.delete_port(moving)
         assert steady.fetch("/openstack").status == 200
-        code, said = why(box, steady.instance_id)
-        assert (code, said["verdict"]) == (0, "whole"), said["hops"][-1]
+        said = client.ask_handler(
+            SOCKET, {"why": steady.instance_id}, timeout_s=30
+        )
+        assert said["verdict"] == "whole", [
+            hop for hop in said["hops"] if hop["state"] != "ok"
+        ]
+        assert said["took_ms"] < MOST_S * 1000
