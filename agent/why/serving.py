@@ -88,6 +88,8 @@ def identity(facts: Facts) -> Hop:
 def nova(facts: Facts) -> Hop:
     """Judge whether this host reaches Nova's metadata API."""
     at, tried = Judge("Nova"), facts.common.nova
+    if not tried:
+        return at.unknown("whether it accepts connections", Unseen())
     bad = [each for each in tried if each.problem]
     told = "; ".join(f"{each.url}: {each.problem}" for each in bad)
     good = ", ".join(

@@ -558,6 +558,8 @@ def test_what_can_not_be_seen_is_not_called_broken():
     )
     hops, _ = walk.walk(facts)
     assert {hop.state for hop in hops} <= {OK, UNKNOWN}
+    states = {hop.step: hop.state for hop in hops}
+    assert {states["Nova"], states["request"]} == {UNKNOWN}
     assert walk.verdict(hops) == walk.UNSEEN
 
 
