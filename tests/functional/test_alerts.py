@@ -316,4 +316,8 @@ def test_no_fault_fires_the_alert_of_another(staged, fault):
             time.sleep(1)
     scene.box.agent.wait_ready(timeout_s=2 * FIRES_S)
     print(fault.name, *seen)
-    assert seen <= {alert_of(code) for code in fault.codes}
+    own = {alert_of(code) for code in fault.codes}
+    # An agent that hangs, or has no descriptor left, can't answer.
+    if {"OVNMD-404", "OVNMD-407"}.intersection(fault.codes):
+        own.add(DOWN)
+    assert seen <= own
