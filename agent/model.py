@@ -143,6 +143,8 @@ class VswitchSnapshot:
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
     plugged: frozenset[str] = frozenset()  # the iface-ids of all ports
     installed: frozenset[str] = frozenset()  # of those with ovn-installed
+    # OpenFlow port of each in `ports` that has one.
+    ofports: dict[str, int] = dataclasses.field(default_factory=dict)
     # cur_cfg, while ovs-vswitchd has not applied all changes.
     applied: int | None = None
 

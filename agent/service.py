@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..privsep import context, names
+from ..privsep.errors import AskError
 from .core.desired import desired_network
-from .core.selfcheck import sources
+from .core.selfcheck import has_flows, packet, sources
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
 from .haproxy.counters import Counted
+from .model import MetadataNetwork
 from .monitor.nova_watch import NovaWatch
 from .monitor.ovn_watch import OvnWatch
 from .monitor.poller import Poller
@@ -98,7 +100,7 @@ class Service:
             OvnWatch(status, self._databases.rows, site.privileged.daemons),
             SelfCheck(
                 status,
-                ask=site.privileged.status_of,
+                ask=self._ask,
                 sources=self._sources,
                 on_failure=visit,
                 nova=nova,
@@ -119,12 +121,31 @@ class Service:
 
     def _sources(self, network: str, number: int) -> list[str]:
         """Return addresses of instances in NETWORK; see `sources`."""
+        return sources(self._desired(network), number)
+
+    def _desired(self, network: str) -> MetadataNetwork | None:
         known = self._snapshots.chassis.networks.get(network)
         if known is None:
-            return []
-        return sources(
-            desired_network(known, ipv6=self._site.has_ipv6), number
-        )
+            return None
+        return desired_network(known, ipv6=self._site.has_ipv6)
+
+    def _ask(self, network: str, source: str) -> tuple[int, bool]:
+        """Return the status of an answer, and if it would reach SOURCE."""
+        status = self._site.privileged.status_of(network, source)
+        return status, self._has_flows(network, source)
+
+    def _has_flows(self, network: str, source: str) -> bool:
+        """Return whether flows take the answer to SOURCE, as far as known."""
+        vswitch_db, desired = self._snapshots.vswitch, self._desired(network)
+        ofport = vswitch_db.ofports.get(names.outer_veth(network), 0)
+        if desired is None or ofport < 1:
+            return True
+        call = self._site.privileged.trace
+        try:
+            answer = call(vswitch_db.bridge, packet(desired, source, ofport))
+        except AskError:  # ovs-vswitchd runs elsewhere, or hangs
+            return True
+        return has_flows(answer)
 
     def _counted(self, network: str) -> Counted:
         counted = self._site.haproxies.counted(network)

@@ -35,7 +35,11 @@ _INSIDE = re.compile(
 
 
 def found(changes: Iterable[str]) -> list[str]:
-    """Return what was broken, if CHANGES were made to set it right."""
+    """Return what was broken, if CHANGES were made to set it right.
+
+    A reload alone is nothing: a haproxy that is being reloaded looks like one
+    that has to be.
+    """
     given = [*dict.fromkeys(changes)]
     words = [_in_words(change) for change in given]
     for whole in _WHOLE:
@@ -46,7 +50,7 @@ def found(changes: Iterable[str]) -> list[str]:
                 if word == whole or not _INSIDE.match(change)
             ]
             break
-    return [word for word in words if word] or given
+    return [word for word in words if word]
 
 
 def _in_words(change: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from ...privsep import names
 from ..model import MetadataNetwork
 
 NO_ANSWER, WRONG_MAP, NO_GATEWAY = "OVNMD-306", "OVNMD-309", "OVNMD-307"
-CODES = (NO_ANSWER, WRONG_MAP, NO_GATEWAY)
+NO_FLOWS = "OVNMD-206"
+CODES = (NO_ANSWER, WRONG_MAP, NO_GATEWAY, NO_FLOWS)
 
 
 def turn(
@@ -48,6 +52,32 @@ def sources(desired: MetadataNetwork | None, number: int) -> list[str]:
         if of_version:
             found.append(of_version[number % len(of_version)])
     return found
+
+
+def packet(
+    desired: MetadataNetwork, source: str, ofport: int
+) -> dict[str, Any]:
+    """Return the answer to SOURCE, as it enters the bridge by OFPORT."""
+    return {
+        "kind": "answer",
+        "in_port": ofport,
+        "vlan": 0,
+        "mac": desired.mac,
+        "to_mac": desired.mac,
+        "source": names.METADATA_ADDRESS_V6
+        if ":" in source
+        else names.METADATA_ADDRESS_V4,
+        "destination": source,
+    }
+
+
+def has_flows(trace: str) -> bool:
+    """Return whether the packet of TRACE left OpenFlow's first table.
+
+    A later table may drop it because of a security group.
+    """
+    tables = re.findall(r"^ ?(\d+)\. ", trace, re.MULTILINE)
+    return {*tables} != {"0"}
 
 
 def verdict(source: str, status: int, failure: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ...privsep import names
 from ...privsep.errors import AskError, PrivilegedError
-from ..core.selfcheck import CODES, turn, verdict
+from ..core.selfcheck import CODES, NO_FLOWS, turn, verdict
 from .nova_watch import NovaWatch
 from .poller import Poller
 from .status import Status
@@ -34,7 +34,8 @@ _AGAIN_S = 2.0
 class SelfCheck(Poller):
     """Asks in a few networks in turn, and Nova, every INTERVAL_S (0: never).
 
-    ASK returns the status of an answer in a network to an address; SOURCES
+    ASK returns the status of an answer in a network to an address, and whether
+    Open vSwitch has flows that would take it there; SOURCES
     returns addresses of instances there. ON_FAILURE may mend a network.
     """
 
@@ -42,7 +43,7 @@ class SelfCheck(Poller):
         self,
         status: Status,
         *,
-        ask: Callable[[str, str], int],
+        ask: Callable[[str, str], tuple[int, bool]],
         sources: Callable[[str, int], Sequence[str]],
         on_failure: Callable[[str], None],
         nova: NovaWatch,
@@ -57,6 +58,7 @@ class SelfCheck(Poller):
         self._every_s = interval_s
         self._asked: dict[str, float] = {}
         self._failing: set[str] = set()
+        self._noted: set[tuple[str, str]] = set()
         self._number = 0
 
     def poll(self) -> None:
@@ -70,6 +72,9 @@ class SelfCheck(Poller):
         if not every_s:
             served = set()
             self._failing.clear()
+            for network, code in self._noted:
+                tell(self._status, code, "", about=network)
+            self._noted.clear()
         for network in turn(served, self._asked, self._failing, most=_MOST):
             if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
                 break
@@ -91,7 +96,11 @@ class SelfCheck(Poller):
         if network not in self._status.served_networks():
             return  # it was removed, or a reconcile reports it
         for code in CODES:
-            tell(self._status, code, problems.get(code, ""), about=network)
+            reason = problems.get(code, "")
+            if reason or (network, code) in self._noted:
+                tell(self._status, code, reason, about=network)
+        self._noted -= {(network, code) for code in CODES}
+        self._noted |= {(network, code) for code in problems}
         if problems:
             self._failing.add(network)
         else:
@@ -104,7 +113,9 @@ class SelfCheck(Poller):
         for source in self._sources(network, self._number):
             status, failure = 0, ""
             try:
-                status = self._ask(network, source)
+                status, has_flows = self._ask(network, source)
+                if not has_flows:
+                    found[NO_FLOWS] = "no flow takes the localport's packets"
             except AskError as error:
                 failure = str(error)
             except (OSError, PrivilegedError) as error:

@@ -38,7 +38,7 @@ _COLUMNS = {
     "Open_vSwitch": ("external_ids", "bridges", "next_cfg", "cur_cfg"),
     "Bridge": ("name", "datapath_type", "ports"),
     "Port": ("name", "interfaces"),
-    "Interface": ("name", "external_ids"),
+    "Interface": ("name", "external_ids", "ofport"),
 }
 
 
@@ -99,6 +99,11 @@ class VswitchIdl(schemas.FollowingIdl):
                 for row in tables["Bridge"]
                 for port in row.ports
                 if names.is_outer_veth(port.name)
+            },
+            ofports={
+                row.name: row.ofport[0]
+                for row in tables["Interface"]
+                if row.ofport and names.is_outer_veth(row.name)
             },
             plugged=_iface_ids(external_ids),
             installed=_iface_ids(

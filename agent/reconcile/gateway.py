@@ -84,9 +84,9 @@ class Gateway:
     def _report_served(self, digest: str, changes: list[str]) -> None:
         self._status.served(names.GATEWAY, digest=digest)
         was, self._digest = self._digest, digest
-        if changes and was == digest:
+        broken = ", ".join(found(changes))
+        if broken and was == digest:
             self._status.repaired(names.GATEWAY)
-            broken = ", ".join(found(changes))
             LOG.warning("network=gateway found: %s; set up again", broken)
         elif changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))

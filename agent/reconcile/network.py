@@ -236,10 +236,10 @@ class Reconciler:
             waited_s = self._snapshots.with_waiting()[1].get(network)
             if waited_s is not None:  # else nobody waits for it
                 self._meter.observe("provision_duration_seconds", waited_s)
-        if changes and not is_explained:
+        broken = ", ".join(found(changes))
+        if broken and not is_explained:
             self._status.repaired(network)
             self._meter.add("repairs_total")
-            broken = ", ".join(found(changes))
             LOG.warning("network=%s found: %s; set up again", network, broken)
         elif changes:
             LOG.info(

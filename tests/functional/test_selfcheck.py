@@ -117,6 +117,17 @@ def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
     assert status()["networks"][network.id]["seen"] > seen
 
 
+def test_flows_that_are_gone_are_named(box, instance):
+    """ovn-controller does not notice; what it does then is its restart."""
+    run("ovs-ofctl", "del-flows", box.ovn.bridge)
+    wait_for(
+        lambda: "OVNMD-206" in problems(), timeout_s=30, what="a word of it"
+    )
+    box.ovn.restart("ovn-controller")
+    wait_served(instance)
+    wait_for(lambda: not problems(), timeout_s=60, what="the end of it")
+
+
 def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
     """All of it: the agent, its privileged daemon, for a round of all."""
     made = [case.network(f"n{number}") for number in range(NETWORKS)]

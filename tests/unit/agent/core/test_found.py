@@ -34,7 +34,7 @@ from ovn_metadata.agent.core.found import found
             ["haproxy's configuration changed"],
             id="a reload is only a consequence",
         ),
-        pytest.param(["reload"], ["reload"], id="unless nothing else was"),
+        pytest.param(["reload"], [], id="and of a reload, nothing"),
         pytest.param(
             ["namespace", "up lo", "veth", "up tap1", "+10.0.0.1/24", "port"],
             ["namespace gone"],

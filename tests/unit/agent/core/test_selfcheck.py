@@ -6,7 +6,13 @@ import ipaddress
 
 import pytest
 
-from ovn_metadata.agent.core.selfcheck import sources, turn, verdict
+from ovn_metadata.agent.core.selfcheck import (
+    has_flows,
+    packet,
+    sources,
+    turn,
+    verdict,
+)
 from ovn_metadata.agent.model import Instance, IPAddress, MetadataNetwork
 
 
@@ -92,3 +98,26 @@ def test_what_an_answer_means(status, failure, code):
     assert found == code
     assert bool(reason) == bool(code)
     assert failure in reason
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (" 0. No match.\n    drop\n", False),
+        (" 0. in_port=3, priority 100\n 8. No match\n", True),
+        (" 0. x\n10. x\n", True),
+        ("", True),
+    ],
+)
+def test_a_packet_without_flows_leaves_no_table(tables, expected):
+    assert has_flows(f'bridge("br-int")\n--------\n{tables}') is expected
+
+
+def test_the_packet_is_of_one_family():
+    for source, metadata in (
+        ("10.0.0.5", "169.254.169.254"),
+        ("fe80::1", "fe80::a9fe:a9fe"),
+    ):
+        made = packet(desired(source), source, 7)
+        assert (made["source"], made["destination"]) == (metadata, source)
+        assert made["in_port"] == 7

@@ -36,6 +36,7 @@ class World:
         self.status.served(NETWORK)
         self.visited: list[str] = []
         self.every_s = 30
+        self.has_flows = True
         self.nova = Nova()
         self.check = SelfCheck(
             self.status,
@@ -46,13 +47,13 @@ class World:
             interval_s=lambda: self.every_s,
         )
 
-    def ask(self, _network: str, _source: str) -> int:
+    def ask(self, _network: str, _source: str) -> tuple[int, bool]:
         answer = self.answers[0]
         if len(self.answers) > 1:
             del self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return int(answer)
+        return int(answer), self.has_flows
 
     def codes(self) -> list[str]:
         """Return the codes that are noted, however young."""
@@ -87,6 +88,17 @@ def test_a_failure_is_reported_and_visited(monkeypatch, answer, code):
     assert world.check._interval_s < 30  # it is asked again soon
 
 
+def test_missing_flows_are_reported(monkeypatch):
+    world = World(monkeypatch, 200)
+    world.has_flows = False
+    world.check.poll()
+    assert world.codes() == ["OVNMD-206"]
+    world.has_flows = True
+    world.check.poll()
+    (entry,) = world.status._problems._entries.values()
+    assert entry.ended is not None
+
+
 def test_what_is_over_when_it_is_asked_again_is_no_problem(monkeypatch):
     """A port was removed from the map while it was asked for."""
     world = World(monkeypatch, 404, 200)
@@ -105,6 +117,15 @@ def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
     world.check._on_failure = world.status.gone
     world.check.poll()
     assert world.codes() == []
+
+
+def test_what_it_reported_is_over_when_it_is_switched_off(monkeypatch):
+    world = World(monkeypatch, 503)
+    world.check.poll()
+    world.every_s = 0
+    world.check.poll()
+    (entry,) = world.status._problems._entries.values()
+    assert entry.ended is not None
 
 
 def test_it_is_never_done_if_it_is_switched_off(monkeypatch):
