@@ -63,6 +63,11 @@ class Places:
     run_dir: Path
 
     @property
+    def request_log(self) -> Path:
+        """Socket that takes the haproxies' log where there is no /dev/log."""
+        return self.run_dir / names.REQUEST_LOG
+
+    @property
     def config_folder(self) -> Path:
         """Folder of the configurations."""
         return self.run_dir / "config"

@@ -14,6 +14,7 @@ class Places(places.Places):
 
     state_path: Path
     pids_folder: Path  # of links to the PID files
+    log: Path = Path("/dev/log")  # takes the haproxies' log
 
     def pid_link(self, network: str) -> Path:
         """Return the path of the link to NETWORK's (or gateway's) PID file."""

@@ -28,8 +28,6 @@ from .places import Places
 
 # Neutron's tag and facility: deployments sort their logs by them.
 _LOG_TAG = "haproxy-metadata-proxy"
-# Nothing below "notice" is logged: see limits.
-_LOG_TARGET = "/dev/log local0 notice"
 # Timers, status, bytes and termination state, as in haproxy's own format for
 # HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
@@ -277,11 +275,12 @@ def _global(
     """Return the global section of a haproxy that takes CONNECTIONS.
 
     haproxy takes fewer where it may not open as many descriptors. With a
-    `maxconn` it would not start there.
+    `maxconn` it would not start there. Nothing below "notice" is logged: see
+    `limits`.
     """
     return f"""\
 global
-    log {_LOG_TARGET}
+    log {places.log} local0 notice
     log-tag {_LOG_TAG}-{network}
     fd-hard-limit {2 * connections + _MORE_DESCRIPTORS}
     nbthread {threads}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import os
@@ -15,8 +16,11 @@ from ..haproxy.places import Places
 
 
 def places(settings: Settings, fleet: FleetSettings) -> Places:
-    """Return where the haproxies' files are."""
-    return Places(fleet.run_dir, settings.state_path, settings.pids_path)
+    """Return where the haproxies' files are; their log, as it is now."""
+    found = Places(fleet.run_dir, settings.state_path, settings.pids_path)
+    if found.request_log.exists():
+        found = dataclasses.replace(found, log=found.request_log)
+    return found
 
 
 def ensure(

@@ -24,6 +24,7 @@ _OWN_FILES = (
     "start.lock",
     "agent.lock",
     names.GATEWAY_SOCKET,
+    names.REQUEST_LOG,
     # Left by a process that was killed while it wrote them.
     f".{names.GATEWAY_SOCKET}.new",
     ".supervisord.conf.new",

@@ -27,6 +27,7 @@ from ..fleet import stale
 from ..settings import FLEET_DESCRIPTORS
 from .held import HeldSockets
 from .programs import Program
+from .request_log import RequestLog
 from .takeover import Takeover
 
 _ALL = 4096  # bytes: one for each signal since the last poll
@@ -42,6 +43,9 @@ class FleetInterface:
         self._programs = folder / "programs"
         self._takeover = Takeover(supervisord)
         self._held = HeldSockets(folder / names.GATEWAY_SOCKET, self._takeover)
+        self._log = RequestLog(
+            folder / names.REQUEST_LOG, foreground=supervisord.options.nodaemon
+        )
         self._subscribe()
         self._hook_into_main_loop()
 
@@ -167,11 +171,16 @@ class FleetInterface:
             timeout = _SOON_S
         if self._ended:
             self._ended, timeout = False, 0
-        poller.register_readable(self._woken)
+        own = [self._woken]
+        if self._log.socket is not None:
+            own.append(self._log.socket.fileno())
+        for descriptor in own:
+            poller.register_readable(descriptor)
         readable, writable = poll(timeout)
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, _ALL)
-        return [fd for fd in readable if fd != self._woken], writable
+        self._safely(self._log.print)
+        return [fd for fd in readable if fd not in own], writable
 
     def _safely(self, act: Callable[..., object], *args: object) -> None:
         """Call ACT; an error is logged and does not end supervisord."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from sandbox import Instance, wait_for
 from sandbox.attempts import send
 from sandbox.case import Case, wait_served
+from sandbox.syslog import leave, listen
 
-LOG = Path("/dev/log")
 _TIME = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\]"
 # What haproxy is told to say of a request: nothing of it can be mistaken for
 # something else, for the quoted text has no quote in it. A long line is cut.
@@ -64,14 +63,12 @@ def vm(module_case: Case) -> Instance:
 @pytest.fixture
 def syslog() -> Iterator[socket.socket]:
     """Take what is sent to the host's log."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-        link.bind(str(LOG))
-        LOG.chmod(0o666)
+    with listen() as link:
         link.settimeout(5)
         try:
             yield link
         finally:
-            LOG.unlink()
+            leave()
 
 
 @pytest.mark.parametrize("name", REQUESTS)

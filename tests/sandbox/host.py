@@ -1,8 +1,8 @@
 """The sandbox's "host": users, folders and privileges of its own.
 
-/etc is a copy, /run, /var/log and /var/lib/neutron are empty, /dev has no
-log, all of it in memory and in this mount namespace only: an agent, a sudo
-rule or a user that a test makes never reaches the machine that runs it.
+/etc is a copy, /run, /var/log and /var/lib/neutron are empty, nobody reads
+/dev/log, all of it in memory and in this mount namespace only: an agent, a
+sudo rule or a user that a test makes never reaches the machine that runs it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import namespaces
+from . import namespaces, syslog
 
 ENVIRONMENT_MARK = "OVN_METADATA_SANDBOX"
 SERVICE_USER = "ovn-metadata"
@@ -207,7 +207,7 @@ def _private_var() -> None:
 
 
 def _private_dev() -> None:
-    """Have all of /dev but the machine's log, in a folder of our own."""
+    """Have all of /dev in a folder of our own, and a log nobody reads."""
     copy = _STAGING / "dev"
     copy.mkdir(mode=0o755)
     for entry in Path("/dev").iterdir():
@@ -223,3 +223,4 @@ def _private_dev() -> None:
             target.touch()
         namespaces.bind(str(entry), str(target))
     namespaces.bind(str(copy), "/dev")
+    syslog.leave()

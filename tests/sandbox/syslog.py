@@ -16,15 +16,29 @@ _QUEUE = Path("/proc/sys/net/unix/max_dgram_qlen")
 _TAG = re.compile(rb"haproxy-metadata-proxy-([0-9a-z-]+)\[\d+\]: ")
 
 
+def listen() -> socket.socket:
+    """Take the place of the host's log, which nobody reads."""
+    LOG.unlink()
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    link.bind(str(LOG))
+    LOG.chmod(0o666)
+    return link
+
+
+def leave() -> None:
+    """Have a log that nobody reads."""
+    LOG.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        link.bind(str(LOG))
+
+
 class Syslog:
     """Keeps the lines by the end of their tag: a network, or "gateway"."""
 
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = defaultdict(list)
         _QUEUE.write_text("100000")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(LOG))
-        LOG.chmod(0o666)
+        self._socket = listen()
         self._socket.settimeout(0.2)
         self._stopped = False
         self._thread = threading.Thread(target=self._run)
@@ -39,8 +53,8 @@ class Syslog:
                     self.lines[match[1].decode()].append(text)
 
     def close(self) -> None:
-        """Have no /dev/log any more."""
+        """Read no more."""
         self._stopped = True
         self._thread.join()
         self._socket.close()
-        LOG.unlink()
+        leave()
