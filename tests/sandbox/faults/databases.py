@@ -101,14 +101,14 @@ def _restarted(scene: Scene, *vsctl: str) -> Iterator[None]:
     wait_for(ready, timeout_s=60, interval_s=0.3, what="the agent, ready")
 
 
-@fault("103", "104", cuts=False)
+@fault("103", "104", cuts=False, slow=True)
 def system_id_removed(scene: Scene) -> Iterator[None]:
     """The chassis has no name any more."""
     what = ("remove", "Open_vSwitch", ".", "external_ids", "system-id")
     yield from _restarted(scene, *what)
 
 
-@fault("104", "106", cuts=False)
+@fault("104", "106", cuts=False, slow=True)
 def system_id_changed(scene: Scene) -> Iterator[None]:
     """The chassis' name is not the one that ovn-controller has."""
     what = ("set", "Open_vSwitch", ".", "external_ids:system-id=new")

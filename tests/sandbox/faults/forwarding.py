@@ -14,7 +14,7 @@ from .table import fault
 BRIDGE = "br-int"
 
 
-@fault("206")
+@fault("206", host=False)
 def flows_deleted(scene: Scene) -> Iterator[None]:
     """Somebody deleted all flows; ovn-controller does not see it."""
     run("ovs-ofctl", "del-flows", BRIDGE)
@@ -31,7 +31,7 @@ def flows_deleted_and_controller_dead(scene: Scene) -> Iterator[None]:
     scene.box.ovn.start("ovn-controller")
 
 
-@fault("206")
+@fault("206", host=False)
 def flow_that_drops(scene: Scene) -> Iterator[None]:
     """A flow of high priority drops what goes to the metadata address."""
     flow = "table=0,priority=65535,tcp,nw_dst=169.254.169.254,actions=drop"
@@ -40,7 +40,7 @@ def flow_that_drops(scene: Scene) -> Iterator[None]:
     scene.box.ovn.restart("ovn-controller")
 
 
-@fault("206", slow=True)
+@fault("206", slow=True, host=False)
 def flow_that_drops_answers(scene: Scene) -> Iterator[None]:
     """A flow of high priority drops the answers."""
     flow = "table=0,priority=65535,tcp,nw_src=169.254.169.254,actions=drop"
@@ -59,7 +59,7 @@ def controller_dead(scene: Scene) -> Iterator[None]:
     scene.remove_newcomer()
 
 
-@fault("106")
+@fault("106", slow=True)
 def controller_hangs(scene: Scene) -> Iterator[None]:
     """ovn-controller hangs: what is here is served, and nothing new."""
     scene.box.ovn.freeze("ovn-controller")
@@ -70,7 +70,7 @@ def controller_hangs(scene: Scene) -> Iterator[None]:
     scene.remove_newcomer()
 
 
-@fault("107")
+@fault("107", slow=True)
 def vswitchd_hangs(scene: Scene) -> Iterator[None]:
     """ovs-vswitchd hangs, and every packet of the host is lost."""
     scene.box.ovn.freeze("ovs-vswitchd")
@@ -99,7 +99,7 @@ def bridge_missing(scene: Scene) -> Iterator[None]:
     attach_all(box.instances)
 
 
-@fault("110", "205", "210")
+@fault("110", "205", "210", slow=True)
 def bridge_renamed(scene: Scene) -> Iterator[None]:
     """ovn-bridge names another bridge than the one of the instances."""
     vsctl = scene.box.ovn.vsctl
@@ -119,7 +119,7 @@ def instance_not_plugged(scene: Scene) -> Iterator[None]:
     attach_all([scene.subject])
 
 
-@fault("205", "208")
+@fault("205", "208", slow=True)
 def instance_with_a_wrong_iface_id(scene: Scene) -> Iterator[None]:
     """The instance's device has a name that no port has."""
     name, vsctl = scene.subject.outer, scene.box.ovn.vsctl

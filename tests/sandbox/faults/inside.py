@@ -112,7 +112,7 @@ def firewall_drops_answers(scene: Scene) -> Iterator[None]:
     scene.inside("iptables", "-D", *rule)
 
 
-@fault("209", "306")
+@fault("209", "306", host=False)
 def route_that_swallows_answers(scene: Scene) -> Iterator[None]:
     """A route in the namespace leads answers nowhere."""
     scene.ip("route", "add", "blackhole", f"{scene.address}/32")
@@ -120,7 +120,7 @@ def route_that_swallows_answers(scene: Scene) -> Iterator[None]:
     scene.ip("route", "del", "blackhole", f"{scene.address}/32")
 
 
-@fault("209", "306", slow=True)
+@fault("209", "306", slow=True, host=False)
 def rule_that_prohibits_answers(scene: Scene) -> Iterator[None]:
     """A routing rule in the namespace prohibits answers."""
     rule = ("to", f"{scene.address}/32", "prohibit", "priority", "10")

@@ -35,7 +35,7 @@ def nova_down(scene: Scene) -> Iterator[None]:
     scene.box.nova.start()
 
 
-@fault("501")
+@fault("501", slow=True)
 def nova_hangs(scene: Scene) -> Iterator[None]:
     """Nova takes connections and answers nothing."""
     scene.box.nova.freeze()
@@ -68,7 +68,7 @@ def nova_slow(scene: Scene) -> Iterator[None]:
     scene.box.nova.set_delay(0.0)
 
 
-@fault("502", cuts=False)
+@fault("502", cuts=False, slow=True)
 def nova_has_no_address(scene: Scene) -> Iterator[None]:
     """Nova's name can't be looked up; its last addresses are used."""
     before = scene.box.nova.address
@@ -77,7 +77,7 @@ def nova_has_no_address(scene: Scene) -> Iterator[None]:
     scene.configure(nova_metadata_host=before)
 
 
-@fault("501", "505")
+@fault("501", "505", slow=True)
 def nova_at_another_port(scene: Scene) -> Iterator[None]:
     """nova_metadata_port is the port of something that is no web server."""
 
@@ -183,7 +183,7 @@ def nova_certificate_of_a_stranger(scene: Scene) -> Iterator[None]:
     yield from _badly(scene, ca.certificate, bad, good)
 
 
-@fault("503")
+@fault("503", slow=True)
 def nova_certificate_of_another_name(scene: Scene) -> Iterator[None]:
     """Nova's certificate is for another name than nova_metadata_host."""
     ca = _authority(scene)

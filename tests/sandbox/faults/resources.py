@@ -35,7 +35,7 @@ def disk_full(scene: Scene) -> Iterator[None]:
     scene.remove_newcomer()
 
 
-@fault("404", "303", "301", "306", heals=True)
+@fault("404", "303", "301", "306", heals=True, slow=True)
 def haproxy_out_of_descriptors(scene: Scene) -> Iterator[None]:
     """The network's haproxy may open no further descriptor."""
     (pid,) = haproxies(scene.box, scene.key)["workers"]
@@ -45,7 +45,7 @@ def haproxy_out_of_descriptors(scene: Scene) -> Iterator[None]:
         limit_descriptors(pid, 4096)
 
 
-@fault("404", cuts=False)
+@fault("404", cuts=False, slow=True)
 def agent_out_of_descriptors(scene: Scene) -> Iterator[None]:
     """The agent may open no further descriptor."""
     pid = scene.box.agent.pid
@@ -54,7 +54,7 @@ def agent_out_of_descriptors(scene: Scene) -> Iterator[None]:
     limit_descriptors(pid, 1024)
 
 
-@fault("401")
+@fault("401", slow=True)
 def privileged_daemon_hangs(scene: Scene) -> Iterator[None]:
     """The privileged daemon hangs: nothing new is served."""
     pid = sole("privsep").pid

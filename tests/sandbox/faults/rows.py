@@ -82,7 +82,7 @@ def address_of_two_ports(scene: Scene) -> Iterator[None]:
     box.neutron.delete_port(port)
 
 
-@fault("205", "208", "206")
+@fault("205", "208", "206", slow=True)
 def port_requested_elsewhere(scene: Scene) -> Iterator[None]:
     """Neutron has the port on another host, and its instance is here."""
     port = scene.subject.port

@@ -17,6 +17,7 @@ _SMALL = "size=8m,mode=0711"
 OPTIONS = {
     # So that nothing is mended before it was asked for.
     ("ovn_metadata_agent", "resync_interval"): "600",
+    ("ovn_metadata_agent", "selfcheck_interval"): "10",
 }
 
 

@@ -17,7 +17,7 @@ from .table import Fault
 
 # The host's problems are to be seen within a minute.
 SHOWN_S = 60.0
-ASKED_S = 10.0
+ASKED_S = 20.0
 BACK_S = 60.0
 # All is well again: a haproxy that was killed is started with back-off.
 CONTENT_S = 90.0

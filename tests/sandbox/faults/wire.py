@@ -62,7 +62,7 @@ def veth_on_another_bridge(scene: Scene) -> Iterator[None]:
     vsctl("--if-exists", "del-br", "br-x")
 
 
-@fault("209", "306")
+@fault("209", "306", host=False)
 def packets_lost_on_the_veth(scene: Scene) -> Iterator[None]:
     """Traffic control drops what leaves the namespace."""
     where = ("dev", scene.inner, "root")
