@@ -18,7 +18,7 @@ from container.engine import QUADLET, capabilities, read_unit
 from oslo_privsep.capabilities import CAPS_BYVALUE
 
 from ovn_metadata.agent.config import options
-from ovn_metadata.agent.haproxy import render
+from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.privsep import names, settings
 from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import host, units
@@ -184,7 +184,7 @@ def test_both_share_what_they_must(name):
 
 
 def test_the_fleet_has_the_hosts_log():
-    path = render._LOG_TARGET.split()[0]
+    path = Places.__dataclass_fields__["log"].default
     unit = read_unit(QUADLET / f"{FLEET}.container")
     assert f"{path}:{path}" in unit["Volume"]
     volumes = read_role("defaults")["ovn_metadata_fleet_default_volumes"]
