@@ -45,9 +45,13 @@ def headline(status: Mapping[str, Any]) -> str:
     """Return the health of STATUS in one line."""
     word, counts = status["health"], status["counts"]
     return (
-        f"{_WORDS.get(word, word)}: {counts['served']} of {counts['wanted']} "
-        f"networks are served"
+        f"{_WORDS.get(word, word)}: {counts['served']} of "
+        f"{_count(counts['wanted'], 'network')} served"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def span(seconds: float) -> str:
@@ -107,7 +111,7 @@ def _agent(status: Mapping[str, Any]) -> Iterator[str]:
     queue = status["queue"]
     if queue["length"]:
         yield (
-            f"queue: {queue['length']} networks, the oldest for "
+            f"queue: {_count(queue['length'], 'network')}, the oldest for "
             f"{span(queue['oldest_s'])}"
         )
     if fleet := status.get("fleet"):
@@ -155,7 +159,7 @@ def _network(
     else:
         why = f" ({entry['spare']})" if entry["spare"] else ""
         yield (
-            f"{called}: serves {entry['instances']} instances on "
+            f"{called}: serves {_count(entry['instances'], 'instance')} on "
             f"{', '.join(entry['addresses'])}{why}"
         )
     yield from (f"  left out: {text}" for text in entry["conflicts"])

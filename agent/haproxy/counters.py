@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from . import asks, limits
 
@@ -214,15 +214,19 @@ def parse_nova(answer: str) -> NovaCounted:
         refused=int(refused[1]) if refused else 0,
         is_down=any(row.get("status") == "DOWN" for row in rows),
         errors=sum(_number(row, "hrsp_5xx") for row in servers),
-        endpoints=tuple(
-            dict.fromkeys(
-                map(
-                    _endpoint,
-                    (r for r in servers if r["pxname"] == _NOVA_BACKENDS[0]),
-                )
-            )
+        endpoints=_endpoints(
+            row for row in servers if row["pxname"] == _NOVA_BACKENDS[0]
         ),
     )
+
+
+def _endpoints(rows: Iterable[Mapping[str, str]]) -> tuple[Endpoint, ...]:
+    """Return each address once: one that is alone is listed twice.
+
+    Either of the two may have had no answer yet.
+    """
+    found = sorted(map(_endpoint, rows), key=lambda each: each.response_ms)
+    return tuple({each.address: each for each in found}.values())
 
 
 def _endpoint(row: Mapping[str, str]) -> Endpoint:

@@ -96,14 +96,11 @@ class Collector(registry.Collector):
         )
         found.set("build_info", 1, status["version"], python, haproxy)
         all_down = _ALL_DOWN & {each["code"] for each in status["problems"]}
-        # One that is alone is listed twice, and either may have no answer yet.
-        order = sorted(sources.endpoints(), key=lambda each: each.response_ms)
-        endpoints = {each.address: each for each in order}
-        for address, endpoint in [*endpoints.items()][:_ENDPOINTS]:
+        for endpoint in [*sources.endpoints()][:_ENDPOINTS]:
             is_up = not endpoint.is_down and not all_down
-            found.set("nova_up", is_up, address)
+            found.set("nova_up", is_up, endpoint.address)
             response_s = endpoint.response_ms / 1000
-            found.set("nova_response_seconds", response_s, address)
+            found.set("nova_response_seconds", response_s, endpoint.address)
 
     def _add_network(
         self, found: _Found, network: str, entry: Mapping[str, Any] | None

@@ -242,7 +242,7 @@ def full_status() -> Status:
 def test_the_text_of_a_healthy_agent():
     report = {**full_status().as_dict(), "version": "1.0", "pid": 32}
     assert status_text.render(report).splitlines() == [
-        "healthy: 1 of 1 networks are served",
+        "healthy: 1 of 1 network served",
         "",
         "agent: 1.0, pid 32, up 0 s, catching up, chassis compute-1",
         "registration: a-1, heartbeat 12 s ago",
@@ -250,7 +250,7 @@ def test_the_text_of_a_healthy_agent():
         "changed 2 min ago, 812 rows",
         "Open vSwitch: tcp:192.0.2.1:6642 DISCONNECTED for 2 h, heard 3 s "
         "ago, changed 2 min ago, 812 rows",
-        "queue: 1 networks, the oldest for 2 s",
+        "queue: 1 network, the oldest for 2 s",
         "supervisord: running, pid 7, up 90 s, 2 restarts",
         "Nova: 192.0.2.7:8775 up, answers in 12 ms",
         "",
@@ -274,7 +274,7 @@ def test_a_problem_says_what_is_wrong_where_and_what_to_do():
     status = full_status()
     status.failed(NETWORK, HaproxyError("its haproxy ends at once"))
     lines = status_text.render(status.as_dict(), colour=True).splitlines()
-    assert lines[0] == "\x1b[31mdegraded: 0 of 1 networks are served\x1b[0m"
+    assert lines[0] == "\x1b[31mdegraded: 0 of 1 network served\x1b[0m"
     began = time.strftime("%d %b %H:%M")
     assert lines[1].startswith(
         f"\x1b[31mERROR OVNMD-301\x1b[0m a network's haproxy does not work, "
@@ -636,8 +636,8 @@ def test_ready_is_whether_all_is_served(agent, capsys):
     status.note("OVNMD-305", "i-1", about=NETWORK)
     assert command.main([*source, "--ready"]) == client.OK
     assert capsys.readouterr().out == (
-        "healthy: 1 of 1 networks are served\n"
-        "served, with problems: 1 of 1 networks are served\n"
+        "healthy: 1 of 1 network served\n"
+        "served, with problems: 1 of 1 network served\n"
     )
     degraded(status)
     assert command.main([*source, "--ready"]) == client.DEGRADED
@@ -669,7 +669,7 @@ class Pipe:
         if text.startswith("{"):
             assert "\n" not in text
             self.is_enough = self._on_state(json.loads(text)["health"])
-        elif "networks are served" in text:
+        elif " served" in text:
             self.is_enough = self._on_state(text.partition(":")[0])
 
 

@@ -147,6 +147,16 @@ def test_answers_of_nova_are_read(lines, expected):
     assert counters.parse_nova("\n".join(lines) + "\n") == expected
 
 
+def test_an_address_that_is_listed_twice_is_one():
+    """A single address of Nova's is: haproxy then tries it again at once."""
+    columns = "# pxname,svname,status,addr,rtime"
+    rows = [f"nova,nova{n},no check,192.0.2.1:8775,{n * 7}" for n in (1, 0)]
+    found = counters.parse_nova("\n".join([columns, *rows]) + "\n").endpoints
+    assert [(each.address, each.response_ms) for each in found] == [
+        ("192.0.2.1:8775", 7)
+    ]
+
+
 def test_sums_go_on_when_haproxy_starts_again():
     sums = Sums()
     for counted in (

@@ -162,7 +162,7 @@ def test_what_is_not_known_has_no_sample():
 @pytest.mark.parametrize(
     ("endpoints", "code", "up"),
     [
-        ([Endpoint("a:1", response_ms=250), Endpoint("a:1")], "", {"a": 1}),
+        ([Endpoint("a:1", response_ms=250)], "", {"a": 1}),
         ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-501", {"a": 0, "b": 0}),
         ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-508", {"a": 1, "b": 1}),
         (
