@@ -159,9 +159,11 @@ class Haproxies:
             raise _ends_at_once(program)
         is_new = program["state"] == "started"
         if running != digest:
-            if running == "":
-                # After a clock went back, files seem to be newer than it.
-                self.places.config(network).touch()
+            config = self.places.config(network)
+            if running == "" and config.stat().st_mtime > time.time():
+                # The clock went back: the file would seem to be newer than
+                # any process.
+                config.touch()
             # A process that was started just now reads the new files.
             self._wait_for(network, digest, reload=not is_new)
         if is_new:
