@@ -343,7 +343,7 @@ def test_upgrade_of_agent_then_fleet(chassis, measure):
             newer.start()
             newer.wait_ready()
         assert load.failures == []
-        assert f"agent {release.VERSION} " in newer.status().stdout
+        assert f"agent: {release.VERSION}, " in newer.status().stdout
         assert chassis.fleet() == before
         what = "Upgrade the fleet's supervisord, then end its service"
         with measure.load(what) as load:

@@ -196,6 +196,7 @@ def test_root_reads_and_runs_nothing_that_others_can_write(traced: Traced):
 TABLE = """
 drwxr-xr-x agent   agent    STATE
 srw-rw---- agent   agent    STATE/ovn-metadata-agent.sock
+srw-rw---- agent   agent    STATE/ovn-metadata-agent-metrics.sock
 lrwxrwxrwx agent   agent    STATE/metadata_proxy
 drwxr-xr-x agent   agent    STATE/external
 drwxr-xr-x agent   agent    STATE/external/pids
