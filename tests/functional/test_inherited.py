@@ -121,10 +121,10 @@ def test_sysctls_that_are_changed_later_are_set_again(
     said = [
         line
         for line in box.agent.log(mark).splitlines()
-        if f"provisioned network={network.id}" in line
+        if f" network={network.id} found: " in line
     ]
-    assert any("sysctl arp_ignore" in line for line in said), said
-    assert any("sysctl disable_ipv6" in line for line in said), said
+    assert any("sysctl arp_ignore changed" in line for line in said), said
+    assert any("sysctl disable_ipv6 changed" in line for line in said), said
     mark, reconciled = box.agent.mark(), reconciles(network)
     box.agent.reload()
     wait_for(
@@ -138,4 +138,4 @@ def test_sysctls_that_are_changed_later_are_set_again(
         what="the pass over all networks",
     )
     box.agent.wait_ready()
-    assert f"provisioned network={network.id}" not in box.agent.log(mark)
+    assert f"network={network.id}" not in box.agent.log(mark)
