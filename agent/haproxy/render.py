@@ -58,8 +58,9 @@ _COUNTED_ADDRESSES = "10k"
 
 _EXPORTER = """
 frontend metrics
-    no log
     bind unix@metrics.sock mode 600
+    # With "no log" haproxy would warn that it has no use for the log-format.
+    http-request set-log-level silent
     http-request use-service prometheus-exporter if { path /metrics }
 """
 

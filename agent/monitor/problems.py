@@ -202,7 +202,7 @@ class Problems:
         }
         found: dict[_Key, _Entry] = {}
         cutting: set[_Key] = set()
-        for key, entry in sorted(due.items()):
+        for key, entry in sorted(due.items(), key=_order):
             causes = {_line_of(cause) for cause in _causes(key, exist)}
             line = _line_of(key)
             if entry.cuts:  # so does what it follows from
@@ -236,6 +236,15 @@ class Problems:
             remedy=kind.remedy,
             link=kind.link,
         )
+
+
+def _order(item: tuple[_Key, _Entry]) -> tuple[bool, _Key]:
+    """Order problems: what networks share has the host's own reason."""
+    code, about = key = item[0]
+    is_shared = KINDS[code].is_hosts and (
+        about == names.GATEWAY or names.is_network(about)
+    )
+    return is_shared, key
 
 
 def _line_of(key: _Key) -> _Key:

@@ -142,6 +142,14 @@ def test_networks_with_the_hosts_problem_are_one_line(machine):
     assert machine.codes() == []
 
 
+def test_of_the_hosts_problem_the_hosts_own_reason_is_shown(machine):
+    machine.note("OVNMD-403", "a file of a network", about=NETWORK)
+    machine.note("OVNMD-403", "the gateway's", about="gateway")
+    machine.note("OVNMD-403", "the host's", about="this host")
+    (problem,) = machine.problems.shown()
+    assert problem.reason == "the host's"
+
+
 def test_what_cuts_the_service_is_first(machine):
     machine.note("OVNMD-305", "i-1", about=NETWORK)
     machine.note("OVNMD-502", "nova.example")
