@@ -9,6 +9,7 @@ import pytest
 
 from sandbox import Instance, Sandbox, wait_for
 from sandbox.case import Case, wait_served
+from sandbox.strict import MADE
 
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
 ROUTED, ISOLATED = "routed", "isolated"
@@ -208,11 +209,16 @@ NAMES = (
 
 
 def seen_by_nova(instance: Instance, headers) -> list[tuple[str, str]]:
+    """Return the headers of a request at Nova, without the ids made for it."""
     answer = instance.fetch("/echo", headers=headers)
     assert answer.status == 200, answer.text
-    return [
+    pairs = [
         (name, value) for name, value in json.loads(answer.body)["headers"]
     ]
+    made = [pair for pair in pairs if pair[0].lower() in MADE]
+    assert sorted(name.lower() for name, _ in made) == sorted(MADE)
+    assert all(MADE[name.lower()].fullmatch(value) for name, value in made)
+    return [pair for pair in pairs if pair not in made]
 
 
 def clean(instance: Instance, box: Sandbox) -> dict[str, str]:

@@ -18,7 +18,14 @@ IDENTITY = (
     "x-instance-id-signature",
     "x-tenant-id",
 )
-_HEADERS = {*IDENTITY, "connection", "content-length", "host"}
+# What our haproxies make anew for each request.
+MADE = {
+    "traceparent": re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-01"),
+    "x-openstack-request-id": re.compile(
+        "req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    ),
+}
+_HEADERS = {*IDENTITY, *MADE, "connection", "content-length", "host"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +72,9 @@ def read_strictly(stream: bytes, host: str) -> Iterator[Message]:
         message = Message(line, fields)
         assert {name for name, _ in fields} <= _HEADERS, fields
         assert message.values("host") == [host], fields
+        for name, shape in MADE.items():
+            (value,) = message.values(name)
+            assert shape.fullmatch(value), fields
         lengths = message.values("content-length")
         if lengths or not line.startswith(b"GET "):
             # Whatever a server makes of the rest, nobody comes behind it.
