@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import urllib.parse
@@ -25,17 +26,30 @@ def free_address() -> str:
 
 
 class Prometheus:
-    """Scrapes TARGET every few seconds; its files are in FOLDER."""
+    """Scrapes TARGET every INTERVAL_S; its files are in FOLDER.
 
-    def __init__(self, folder: Path, target: str) -> None:
+    It evaluates the rules as often as that, not as often as they say.
+    """
+
+    def __init__(
+        self, folder: Path, target: str, *, interval_s: int = INTERVAL_S
+    ) -> None:
         self.address = free_address()
-        interval = f"{INTERVAL_S}s"
+        interval = f"{interval_s}s"
+        rules = folder / "rules.yml"
+        text = RULES.read_text()
+        assert text.count("\n    interval: ") == 1
+        rules.write_text(
+            re.sub(
+                r"(?m)^    interval: .*$", f"    interval: {interval}", text
+            )
+        )
         config = {
             "global": {
                 "scrape_interval": interval,
                 "evaluation_interval": interval,
             },
-            "rule_files": [str(RULES)],
+            "rule_files": [str(rules)],
             "scrape_configs": [
                 {"job_name": JOB, "static_configs": [{"targets": [target]}]}
             ],
