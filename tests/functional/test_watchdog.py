@@ -23,7 +23,7 @@ from sandbox.processes import send_signal, sole
 
 WATCHDOG_S = 6.0
 ROUNDS = int(os.environ.get("WATCHDOG_HANGS", "1"))
-CHAOS_S = float(os.environ.get("WATCHDOG_CHAOS_S", "60"))
+CHAOS_S = float(os.environ.get("WATCHDOG_CHAOS_S", "40"))
 # What is loaded into the agent's Python: it makes the limits short, and makes
 # a method block for ever once a file names it.
 _HANGS = """
@@ -109,8 +109,14 @@ def test_a_hang_is_not_fed(own_box: Sandbox, manager, what):
     asked = own_box.folder / "hang"
     for _ in range(ROUNDS):
         manager.manages(agent, PYTHONPATH=str(hooks))
+        started = time.monotonic()
         agent.start()
         agent.wait_ready()
+        wait_for(
+            lambda since=started: FED in manager.told(since),
+            timeout_s=30,
+            what="food",
+        )
         begun = time.monotonic()
         if what == "the process":
             send_signal(agent.pid, signal.SIGSTOP)
@@ -135,7 +141,7 @@ def test_chaos_is_fed(own_box: Sandbox, manager):
     box.agent.wait_ready()
     network = box.neutron.create_network("n")
     begun = time.monotonic()
-    dice = random.Random(13)
+    dice = random.Random(17)  # each is disturbed, and once for 40 s
     while time.monotonic() < begun + CHAOS_S:
         with contextlib.ExitStack() as stack:
             for name in dice.sample(DISTURBED, 2):
