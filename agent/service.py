@@ -102,7 +102,7 @@ class Service:
                 status,
                 ask=self._ask,
                 sources=self._sources,
-                on_failure=visit,
+                on_visit=visit,
                 nova=nova,
                 interval_s=lambda: site.settings().selfcheck_interval_s,
             ),

@@ -120,10 +120,13 @@ def _run(path: Path, arguments: argparse.Namespace) -> int:
 
 def _silence(error: Exception) -> str:
     """Return what ERROR says of an agent that gave no good answer."""
+    kind = KINDS["OVNMD-407"]
     if isinstance(error, TimeoutError):
-        kind = KINDS["OVNMD-407"]
         return f"the agent hangs ({kind.code}): {error}; {kind.remedy}"
-    return f"the agent does not answer: {error}"
+    said = f"the agent does not answer: {error}"
+    if isinstance(error, OSError):
+        said += f"; start it: the networks are still served ({kind.code})"
+    return said
 
 
 def _shown(status: Mapping[str, Any], arguments: argparse.Namespace) -> str:

@@ -168,8 +168,8 @@ _KINDS = (
     Kind(
         "OVNMD-209",
         "the network's namespace is not as the agent made it",
-        "find out who changes it; the agent repairs it with its next pass "
-        "over all networks, or at once on SIGHUP",
+        "find out who changes it; the agent repairs it when it checks "
+        "the network (selfcheck_interval), or at once on SIGHUP",
         visible_after_s=5,
         behind=("OVNMD-202", "OVNMD-401"),
     ),
@@ -256,8 +256,8 @@ _KINDS = (
     Kind(
         "OVNMD-309",
         "haproxy has other addresses than the network's ports",
-        "do not change haproxy's map by hand; the agent corrects it with "
-        "its next pass over all networks, or at once on SIGHUP",
+        "do not change haproxy's map by hand; the agent corrects it when it "
+        "checks the network (selfcheck_interval), or at once on SIGHUP",
         behind=("OVNMD-301", "OVNMD-302"),
     ),
     Kind(

@@ -128,7 +128,8 @@ class NovaWatch:
         self._note_errors(errors, answered)
         failed = growth(before.failed, counted.failed)
         failed += growth(before.unconnected, counted.unconnected)
-        if is_round or failed or counted.is_down or (self._found and answered):
+        doubts = failed or counted.is_down or (self._found and answered)
+        if is_round or doubts or self._is_silent():
             self._ask(counted)
         was_refused = self._signing.refused
         self._sign(
@@ -140,9 +141,9 @@ class NovaWatch:
 
     def _ask(self, counted: NovaCounted) -> None:
         answer = self._nova.ask()
-        if answer is None:
-            return
         self._found = found = {}
+        if answer is None:
+            return  # nothing is known
         down = [each for each in counted.endpoints if each.is_down]
         if answer.is_from_nova:
             if answer.status >= 500:

@@ -36,7 +36,8 @@ class SelfCheck(Poller):
 
     ASK returns the status of an answer in a network to an address, and whether
     Open vSwitch has flows that would take it there; SOURCES
-    returns addresses of instances there. ON_FAILURE may mend a network.
+    returns addresses of instances there. ON_VISIT mends a network, whatever
+    the answer: each round is a part of a pass over all networks.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class SelfCheck(Poller):
         *,
         ask: Callable[[str, str], tuple[int, bool]],
         sources: Callable[[str, int], Sequence[str]],
-        on_failure: Callable[[str], None],
+        on_visit: Callable[[str], None],
         nova: NovaWatch,
         interval_s: Callable[[], int],
     ) -> None:
@@ -53,7 +54,7 @@ class SelfCheck(Poller):
         self._status = status
         self._ask = ask
         self._sources = sources
-        self._on_failure = on_failure
+        self._on_visit = on_visit
         self._nova = nova
         self._every_s = interval_s
         self._asked: dict[str, float] = {}
@@ -80,6 +81,8 @@ class SelfCheck(Poller):
                 break
             self._asked[network] = time.monotonic()
             self._check(network)
+            # What it does not see: addresses, neighbours, the veth, the map.
+            self._on_visit(network)
         if every_s:
             self._nova.ask()
         self._interval_s = every_s or _FIRST_S
@@ -89,7 +92,7 @@ class SelfCheck(Poller):
     def _check(self, network: str) -> None:
         problems = self._problems(network)
         if problems:
-            self._on_failure(network)
+            self._on_visit(network)
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)

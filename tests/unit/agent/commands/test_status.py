@@ -75,7 +75,8 @@ def test_nobody_answers(tmp_path, capsys):
     path = tmp_path / "absent"
     assert command.main(["--socket", str(path)]) == client.NO_ANSWER
     assert capsys.readouterr().err == (
-        f"the agent does not answer: {path}: No such file or directory\n"
+        f"the agent does not answer: {path}: No such file or directory; "
+        f"start it: the networks are still served (OVNMD-407)\n"
     )
 
 
@@ -483,7 +484,8 @@ def test_wait_for_an_agent_that_is_not_there(tmp_path, capsys):
     assert time.monotonic() - began >= 0.5
     assert capsys.readouterr().err == (
         f"every network is not served after 0.5 s: the agent does not answer: "
-        f"{path}: No such file or directory\n"
+        f"{path}: No such file or directory; start it: the networks are still "
+        f"served (OVNMD-407)\n"
     )
 
 

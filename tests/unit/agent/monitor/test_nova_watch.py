@@ -103,9 +103,16 @@ def test_requests_that_fail_are_a_reason_to_ask_at_once(nova):
     nova.answer = NONE
     nova.count(failed=1)
     assert nova.poll().keys() == {"OVNMD-501"}
-    nova.answer = FINE
-    assert nova.poll().keys() == {"OVNMD-501"}  # nobody asked since
-    nova.count(answered=1)
+    nova.answer = FINE  # it is asked as long as it is silent
+    assert nova.poll() == {}
+
+
+def test_a_socket_that_is_another_agents_tells_nothing(nova):
+    nova.poll()
+    nova.answer = NONE
+    nova.count(failed=1)
+    assert nova.poll().keys() == {"OVNMD-501"}
+    nova.answer = None
     assert nova.poll() == {}
 
 

@@ -42,7 +42,7 @@ class World:
             self.status,
             ask=self.ask,
             sources=lambda _network, _number: ["10.0.0.5"],
-            on_failure=self.visited.append,
+            on_visit=self.visited.append,
             nova=self.nova,
             interval_s=lambda: self.every_s,
         )
@@ -68,7 +68,8 @@ def test_an_answer_is_seen(monkeypatch):
     world.check.poll()
     assert world.seen() > 0
     assert world.nova.rounds == 1
-    assert (world.codes(), world.visited) == ([], [])
+    # For what is not seen so: addresses, neighbours, the map.
+    assert (world.codes(), world.visited) == ([], [NETWORK])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_failure_is_reported_and_visited(monkeypatch, answer, code):
     world = World(monkeypatch, answer)
     world.check.poll()
     assert world.codes() == [code]
-    assert world.visited == [NETWORK]
+    assert world.visited == [NETWORK, NETWORK]
     assert world.seen() == 0
     assert world.check._interval_s < 30  # it is asked again soon
 
@@ -114,7 +115,7 @@ def test_a_privileged_daemon_that_hangs_says_nothing(monkeypatch):
 
 def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
     world = World(monkeypatch, AskError("No such file or directory"))
-    world.check._on_failure = world.status.gone
+    world.check._on_visit = world.status.gone
     world.check.poll()
     assert world.codes() == []
 
