@@ -25,7 +25,7 @@ OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "600",
     ("ovn", "ovsdb_probe_interval"): "5000",
 }
-AWAY_S = 130.0  # minutes: whoever tries again waits as long as he may
+AWAY_S = 70.0  # whoever tries again waits for half a minute by then
 BACK_S = 60.0
 SETTLED_S = 30.0  # after a Chassis row came anew, nothing is removed
 OLD_CLUSTER_CHANGES = 500  # far more than a new one has made at its start

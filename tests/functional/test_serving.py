@@ -132,7 +132,7 @@ def test_registration_is_kept_true(own_box):
     """A dead sibling's keys go; an id stays; a new row gets all again."""
     box = own_box
     # The sibling's keys go after four times this.
-    box.agent.configure({("DEFAULT", "agent_down_time"): "9"})
+    box.agent.configure({("DEFAULT", "agent_down_time"): "5"})
     row = ("Chassis_Private", box.ovn.system_id)
     pairs = [f"external_ids:{k}={v}" for k, v in SIBLINGS.items()]
     quoted = [pair.replace("neutron:", "neutron\\:") for pair in pairs]
