@@ -19,6 +19,7 @@ from .status import Status
 LOG = logging.getLogger(__name__)
 
 _INTERVAL_S = 5.0
+_HANGS = "OVNMD-407"
 # While it starts the agent may wait for a database as long as it takes.
 _EXTEND = f"EXTEND_TIMEOUT_USEC={60 * 1_000_000}"
 READY = "READY=1"
@@ -73,14 +74,15 @@ class Heart(Poller):
         """Feed the watchdog, unless a part of the agent hangs."""
         lines = []
         problem = describe(self._progress.late())
-        if self._status.note("OVNMD-407", problem):
+        if self._status.note(_HANGS, problem):
             LOG.critical("%s", problem)
         if not problem:
             lines.append(FED)
         if not self._was_ready:
             self._was_ready = self._status.is_ready()
             lines += [READY] if self._was_ready else [_EXTEND] * (not problem)
-        line = self._status.in_short()
+        # The status may be long, and is cut.
+        line = f"{_HANGS} {problem}" if problem else self._status.in_short()
         if line != self._line:
             self._line = line
             lines.append(f"STATUS={line}")
