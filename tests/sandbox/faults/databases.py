@@ -15,7 +15,7 @@ from .table import fault
 _SSL = "ssl:127.0.0.1:6651"
 
 
-@fault("101", cuts=False)
+@fault("101", cuts=False, slow=True)
 def southbound_down(scene: Scene) -> Iterator[None]:
     """OVN Southbound does not run: what is here is served on."""
     scene.box.ovn.kill("sb")
@@ -61,7 +61,7 @@ def southbound_certificate_of_a_stranger(scene: Scene) -> Iterator[None]:
         ready(box)
 
 
-@fault("102")
+@fault("102", slow=True)
 def vswitch_database_down(scene: Scene) -> Iterator[None]:
     """Open vSwitch's database does not run.
 

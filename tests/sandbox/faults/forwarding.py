@@ -22,7 +22,7 @@ def flows_deleted(scene: Scene) -> Iterator[None]:
     scene.box.ovn.restart("ovn-controller")
 
 
-@fault("106", "206")
+@fault("106", "206", slow=True)
 def flows_deleted_and_controller_dead(scene: Scene) -> Iterator[None]:
     """There is nobody who would install the flows again."""
     scene.box.ovn.kill("ovn-controller")
@@ -49,7 +49,7 @@ def flow_that_drops_answers(scene: Scene) -> Iterator[None]:
     scene.box.ovn.restart("ovn-controller")
 
 
-@fault("106")
+@fault("106", slow=True)
 def controller_dead(scene: Scene) -> Iterator[None]:
     """ovn-controller has died: what is here is served, and nothing new."""
     scene.box.ovn.kill("ovn-controller")

@@ -51,7 +51,7 @@ def map_file_edited(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
-@fault("301", heals=True)
+@fault("301", heals=True, slow=True)
 def haproxy_hangs(scene: Scene) -> Iterator[None]:
     """The network's haproxy hangs; it is replaced."""
     pids = scene.signal(scene.key, signal.SIGSTOP)
@@ -85,7 +85,7 @@ def haproxy_killed_again_and_again(scene: Scene) -> Iterator[None]:
         yield
 
 
-@fault("301", "304")
+@fault("301", "304", slow=True)
 def binary_missing(scene: Scene) -> Iterator[None]:
     """haproxy's binary is gone, and the network's haproxy has died."""
     run("mount", "--bind", "/dev/null", _BINARY)
@@ -129,7 +129,7 @@ def program_stopped(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
-@fault("307", heals=True)
+@fault("307", heals=True, slow=True)
 def gateway_hangs(scene: Scene) -> Iterator[None]:
     """The gateway hangs; it is replaced."""
     pids = scene.signal(_GATEWAY, signal.SIGSTOP)

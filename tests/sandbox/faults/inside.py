@@ -25,7 +25,7 @@ def namespace_deleted(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
-@fault("209", heals=True)
+@fault("209", heals=True, slow=True)
 def metadata_address_removed(scene: Scene) -> Iterator[None]:
     """169.254.169.254 is no address of the namespace."""
     scene.ip("address", "del", "169.254.169.254/32", "dev", scene.inner)
@@ -94,7 +94,7 @@ def neighbour_removed(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
-@fault("209", "306")
+@fault("209", "306", slow=True)
 def firewall_in_the_namespace(scene: Scene) -> Iterator[None]:
     """A rule in the namespace drops requests."""
     rule = ("INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP")

@@ -60,7 +60,7 @@ def nova_does_not_know_the_instance(scene: Scene) -> Iterator[None]:
     nova.register(port.device_id, port.project_id, port.name)
 
 
-@fault("508", cuts=False)
+@fault("508", cuts=False, slow=True)
 def nova_slow(scene: Scene) -> Iterator[None]:
     """Nova has too few workers: an answer takes seconds."""
     scene.box.nova.set_delay(4.0)
@@ -175,7 +175,7 @@ def nova_certificate_expired(scene: Scene) -> Iterator[None]:
     yield from _badly(scene, ca.certificate, bad, good)
 
 
-@fault("503")
+@fault("503", slow=True)
 def nova_certificate_of_a_stranger(scene: Scene) -> Iterator[None]:
     """The authority that signed Nova's certificate is not auth_ca_cert."""
     ca, other = _authority(scene), _authority(scene, "other")

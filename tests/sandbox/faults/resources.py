@@ -107,7 +107,7 @@ def _wait_another(pid: int) -> None:
     )
 
 
-@fault("407", cuts=False)
+@fault("407", cuts=False, slow=True)
 def agent_hangs(scene: Scene) -> Iterator[None]:
     """The agent hangs: agent-status can't ask it."""
     with hanging("agent"):
