@@ -68,14 +68,17 @@ class Heart(Poller):
         self._progress = progress
         self._status = status
         self._was_ready = False
+        self._hung = False
         self._line = ""
 
     def poll(self) -> None:
         """Feed the watchdog, unless a part of the agent hangs."""
         lines = []
         problem = describe(self._progress.late())
-        if self._status.note(_HANGS, problem):
+        self._status.note(_HANGS, problem)
+        if problem and not self._hung:  # once: the seconds in it grow
             LOG.critical("%s", problem)
+        self._hung = bool(problem)
         if not problem:
             lines.append(FED)
         if not self._was_ready:

@@ -53,7 +53,7 @@ def test_all_is_served_and_the_limit_is_reported(few, instance):
         what="the warning in agent-status",
     )
     assert number / 2 - 100 < int(said[1]) < number / 2
-    assert box.agent.status().returncode == 0
+    assert box.agent.status().returncode == 5  # served, with a problem
     assert box.agent.log().count("too few file descriptors") == 1
 
 

@@ -246,12 +246,12 @@ def test_supervisord_that_hangs_is_told_and_holds_nothing_up(own_box):
     with stopped(box, "supervisord"):
         other = box.neutron.create_network("other")
         box.instance(box.neutron.create_port(other))
-        wait_for(
-            lambda: "supervisord hangs" in box.agent.status().stdout,
-            timeout_s=40,
-            what="the reason in agent-status",
+        said = wait_for(
+            lambda: (done := box.agent.status()).returncode == 3 and done,
+            timeout_s=60,
+            what="agent-status with exit code 3",
         )
-        assert box.agent.status().returncode == 3
+        assert "supervisord hangs" in said.stdout
         assert served(instance)
         begun = time.monotonic()
         box.agent.stop()

@@ -539,7 +539,7 @@ def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
         interval_s=0.2,
         what="agent-status with exit code 3",
     )
-    assert f"{network.id}: FAILED" in said.stdout
+    assert f"{network.id} ({network.name}): FAILED" in said.stdout
     assert said.stdout.count("FAILED") == 1
     before, since = starts_of(network.id), time.monotonic()
     deadline = since + CRASH_LOOP_S

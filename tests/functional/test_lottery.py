@@ -23,7 +23,8 @@ SEED = int(os.environ.get("LOTTERY_SEED", "12"))
 SERVERS = ("strict", "gunicorn", "uvicorn")
 BATCH = 500  # requests between two looks at what the server got
 HONEST = "/honest/instance-id"
-HEADERS = {*IDENTITY, "connection", "content-length", "host"}
+IDS = {"traceparent", "x-openstack-request-id"}  # our haproxies make them
+HEADERS = {*IDENTITY, *IDS, "connection", "content-length", "host"}
 
 Claims = list[tuple[str, str]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -146,9 +147,12 @@ def test_a_network_without_its_localport_is_named(module_box, lose, restore):
         instance = case.instance(network)
         mark = box.agent.mark()
         lose(box, network)
-        failed = f"{network.id}: FAILED: 1 ports here get no metadata"
+        failed = re.compile(
+            rf"{network.id} \(lost\): FAILED for .*, OVNMD-201: 1 ports here "
+            rf"get no metadata"
+        )
         wait_for(
-            lambda: failed in box.agent.status().stdout,
+            lambda: failed.search(box.agent.status().stdout),
             timeout_s=40,
             what="a network that is not served",
         )

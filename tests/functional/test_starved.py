@@ -107,7 +107,8 @@ def network_with_instance(
 def said(chassis: Chassis, network: Network, folder: Path, code: int) -> bool:
     """Tell whether agent-status names NETWORK, FOLDER and error CODE."""
     status = chassis.box.agent.status()
-    lines = [line for line in status.stdout.splitlines() if network.id in line]
+    failed = f"{network.id} ({network.name}): FAILED"
+    lines = [line for line in status.stdout.splitlines() if failed in line]
     return (
         status.returncode == 3
         and len(lines) == 1
