@@ -74,7 +74,7 @@ def test_a_daemon_without_progress_is_named(module_box, daemon, code, done):
         assert took_s < 35
         found = module_box.agent.status()
         assert found.returncode == 3
-        assert f"{code}: " in found.stdout
+        assert f"ERROR {code} " in found.stdout
     wait_for(lambda: not codes(), timeout_s=40, what="the end of it")
 
 
