@@ -41,8 +41,9 @@ class Gateway:
 
         It runs as before until every name of Nova's is looked up, and if
         none has an address. If it never ran, it starts, and answers 503.
-        Returns False if the public socket is not ours yet: call again soon.
-        Raises AgentError and OSError; then the gateway runs as before.
+        Returns False if the public socket is not ours yet, or haproxy is not
+        settled: call again soon. Raises AgentError and OSError; then the
+        gateway runs as before.
         """
         settings = self._settings()
         access = public_access(
@@ -79,7 +80,7 @@ class Gateway:
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(access, settings)
         self._report_served(rendered.digest, changes)
-        return is_published
+        return is_published and self._haproxies.is_settled(names.GATEWAY)
 
     def _report_served(self, digest: str, changes: list[str]) -> None:
         self._status.served(names.GATEWAY, digest=digest)

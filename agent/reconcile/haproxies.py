@@ -70,6 +70,9 @@ class Haproxies:
         self.fleet = fleet
         # network -> its digest, and the version of its configuration
         self._known: dict[str, tuple[str, _Version]] = {}
+        # Reloaded because of an edit, perhaps while it still reloaded for
+        # another process: then haproxy ignores it, and is reloaded once more.
+        self._doubtful: set[str] = set()
         # The version that was found to have the text that was rendered.
         self._written: dict[str, _Version] = {}
         self.running: dict[str, str] = {}  # network -> digest, last time read
@@ -117,11 +120,16 @@ class Haproxies:
         if before is not None:
             is_changed = before[1] != version
         self._written[network] = version
-        if is_changed and self._running(network) == rendered.digest:
+        is_due = is_changed or network in self._doubtful
+        if is_due and self._running(network) == rendered.digest:
             # It may have read a configuration that somebody edited, with this
             # digest still in it.
             self._privileged.reload_program(network)
             changes.append("reload")
+            if is_changed:
+                self._doubtful.add(network)
+        if not is_changed:
+            self._doubtful.discard(network)
         return changes, program
 
     def serve(
@@ -169,6 +177,10 @@ class Haproxies:
         if is_new:
             return ["program"]
         return ["reload"] if running not in (None, digest) else []
+
+    def is_settled(self, network: str) -> bool:
+        """Return whether NETWORK's haproxy needs no other call soon."""
+        return network not in self._doubtful
 
     def run_as_it_is(self, network: str) -> None:
         """Ensure the haproxy of NETWORK runs on its files as they are."""
@@ -340,6 +352,7 @@ class Haproxies:
         """Remove the files of NETWORK; return whether there were any."""
         self._known.pop(network, None)
         self._written.pop(network, None)
+        self._doubtful.discard(network)
         self.running.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]

@@ -67,9 +67,9 @@ class Reconciler:
     def reconcile(self, network: str) -> bool:
         """Provision NETWORK, or tear it down.
 
-        Returns False if the rows may be incomplete: then it is left as it
-        is, and the caller tries again soon. Raises NoLocalportError if it has
-        ports and, for some seconds, no localport.
+        Returns False if the rows may be incomplete (then it is left as it
+        is) or its haproxy is not settled: the caller tries again soon. Raises
+        NoLocalportError if it has ports and, for some seconds, no localport.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
@@ -78,7 +78,7 @@ class Reconciler:
         if desired is not None:
             self._provision(desired)
             self._lost.pop(network, None)
-            return True
+            return self._haproxies.is_settled(network)
         self._teardown(network)
         known = snapshot.networks.get(network)
         if known is None or known.spare:
