@@ -472,7 +472,11 @@ def test_nonsense_done_by_hand_is_repaired(ready):
             differ = set(now) ^ set(places[name])
             problems[name].append(f"differs: {differ}")
     assert not problems, json.dumps(problems, indent=1)
-    assert ready.agent.status().returncode == 0
+    wait_for(  # what the self-check saw of it is asked again after 10 s
+        lambda: ready.agent.status().returncode == 0,
+        timeout_s=40,
+        what="content agent-status",
+    )
 
 
 def test_veth_made_anew_under_its_name_is_plugged_anew(ready):
