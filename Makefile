@@ -114,7 +114,7 @@ continuity: packages venv ## the table of docs/explanation/continuity.md, measur
 faults: packages venv ## all of tests/sandbox/faults, one by one: minutes
 	$(STEP) "faults along the whole path, and their remedies"
 	@FAULTS=1 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
-	    tests/functional/test_faults.py $(ARGS)
+	    tests/functional/test_faults.py tests/functional/test_alerts.py $(ARGS)
 
 upgrade: packages venv ## from the commit FROM to this checkout under load, and back
 	@[ '$(FROM)' ] || { echo 'usage: make upgrade FROM=COMMIT' >&2; exit 1; }

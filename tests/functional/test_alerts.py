@@ -246,7 +246,23 @@ def test_prometheus_has_loaded_all_alerts_and_each_has_a_fault(watched):
     assert prometheus.rules() == {*alerts()} == {*FAULTS}
 
 
-@pytest.mark.parametrize("alert", FAULTS)
+# The others take minutes: `make faults` tries them.
+QUICK = {DOWN, NOVA}
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        pytest.param(
+            alert,
+            marks=pytest.mark.skipif(
+                alert not in QUICK and "FAULTS" not in os.environ,
+                reason="slow: make faults",
+            ),
+        )
+        for alert in FAULTS
+    ],
+)
 def test_an_alert_fires_in_its_own_fault_and_no_other_does(watched, alert):
     box, prometheus, instance = watched
     wait_for(lambda: not prometheus.firing(), timeout_s=FIRES_S, what="calm")
