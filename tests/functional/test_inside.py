@@ -112,9 +112,14 @@ def test_no_instance_connects_from_the_metadata_address(instances, ipv6, port):
     metadata = str(METADATA_V6 if ipv6 else METADATA_V4)
     own = source_of(evil, ipv6=ipv6)
     assert syn_is_answered(evil, own, port=port)
-    before = connections(evil)
-    assert not syn_is_answered(evil, metadata, port=port)
-    assert connections(evil) == before
+
+    def accepts_none() -> bool:
+        before = connections(evil)
+        assert not syn_is_answered(evil, metadata, port=port)
+        return connections(evil) == before
+
+    # The agent's own check, every 30 s, may have connected meanwhile.
+    assert any(accepts_none() for _ in range(3))
 
 
 def connections(instance: Instance) -> str:
