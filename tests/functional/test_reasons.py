@@ -44,7 +44,8 @@ def kill(box: Sandbox, key: str) -> None:
         begun = [psutil.Process(pid).create_time() for pid in masters]
         return bool(begun) and time.time() - max(begun) > 3
 
-    wait_for(has_run, timeout_s=20, what="one that has run for a while")
+    # supervisord may still wait before the next start.
+    wait_for(has_run, timeout_s=60, what="one that has run for a while")
     for pids in haproxies(box, key).values():
         for pid in pids:
             send_signal(pid, signal.SIGKILL)

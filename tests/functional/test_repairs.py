@@ -108,12 +108,19 @@ def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
         what="a word of it",
     )
     wait_served(instance)
+
+    def counts() -> tuple[int, int]:
+        now = status()
+        ours = [s["networks"][network]["repairs"] for s in (before, now)]
+        return now["repairs"] - before["repairs"], ours[1] - ours[0]
+
     # A pass that was under way may have found half of it.
-    after = status()
+    wait_for(
+        lambda: counts() == (len(found()), len(found())),
+        timeout_s=10,
+        what="as many repairs as lines",
+    )
     assert 1 <= len(found()) <= 2
-    assert after["repairs"] - before["repairs"] == len(found())
-    counts = [s["networks"][network]["repairs"] for s in (before, after)]
-    assert counts[1] - counts[0] == len(found())
 
 
 def test_what_rows_and_options_explain_is_no_repair(module_box, case: Case):
