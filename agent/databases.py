@@ -153,16 +153,6 @@ class Databases:
             self._snapshots.vswitch if self.is_connected(VSWITCH) else None,
         )
 
-    def southbound_rows(self) -> int:
-        """Return how many rows of Southbound are held."""
-        idl = self._idls.get(SOUTHBOUND)
-        tables = () if idl is None else idl.tables.values()
-        return sum(len(table.rows) for table in tables)
-
-    def heartbeat_at(self) -> float | None:
-        """Return when Neutron's keys were last up to date, in Unix time."""
-        return None if self._heartbeat is None else self._heartbeat.written_at
-
     def problem(self, name: str) -> str:
         """Return why the database NAME is disconnected; "" if it is not."""
         idl = self._idls.get(name)

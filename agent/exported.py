@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 from ..privsep import context
-from .databases import Databases
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
 from .metrics import kept, memory
@@ -13,12 +12,9 @@ from .metrics.collector import Collector, Sources
 from .metrics.exporter import Exporter, Page
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
-from .reconcile.workqueue import Queues
 
 
-def make_exporter(
-    site: Site, queues: Queues, snapshots: Snapshots, databases: Databases
-) -> Exporter:
+def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
     """Return the exporter, to be started; let the agent count for it."""
     settings, meter = site.settings(), site.meter
     file = settings.state_path / kept.NAME
@@ -38,15 +34,6 @@ def make_exporter(
     sources = Sources(
         status=site.status.as_dict,
         wanted=lambda: snapshots.chassis.networks,
-        waiting=queues.reconcile.waiting,
-        gauges={
-            "southbound_connected": databases.is_connected,
-            "southbound_rows": databases.southbound_rows,
-            "southbound_change_timestamp_seconds": lambda: (
-                snapshots.changed_at
-            ),
-            "heartbeat_timestamp_seconds": databases.heartbeat_at,
-        },
         endpoints=endpoints,
         memory=program_memory,
     )

@@ -106,9 +106,7 @@ class Service:
                 nova=nova,
                 interval_s=lambda: site.settings().selfcheck_interval_s,
             ),
-            make_exporter(
-                site, self._queues, self._snapshots, self._databases
-            ),
+            make_exporter(site, self._snapshots),
         ]
 
     def _attempts(self) -> list[tuple[str, str]]:

@@ -34,9 +34,6 @@ class Sources:
 
     status: Callable[[], Mapping[str, Any]]  # Status.as_dict
     wanted: Callable[[], Collection[str]]  # the networks in the rows
-    waiting: Callable[[], Mapping[str, float]]  # WorkQueue.waiting
-    # Name of a metric without labels -> its value; None: unknown.
-    gauges: Mapping[str, Callable[[], float | None]]
     endpoints: Callable[[], Collection[Endpoint]]
     memory: Callable[[str], float | None]  # of a network's or the gateway's
 
@@ -81,15 +78,20 @@ class Collector(registry.Collector):
         states["pending"] += len({*sources.wanted()} - entries.keys())
         for state, count in states.items():
             found.set("networks", count, state)
-        waits_s = sources.waiting().values()
-        found.set("queue_length", len(waits_s))
-        found.set("queue_oldest_seconds", max(waits_s, default=0))
+        found.set("queue_length", status["queue"]["length"])
+        found.set("queue_oldest_seconds", status["queue"]["oldest_s"])
         found.set("start_time_seconds", status["started"])
         instances = sum(entry["instances"] for entry in entries.values())
         found.set("instances", instances)
         found.set("gateway_memory_bytes", sources.memory(names.GATEWAY))
-        for name, read in sources.gauges.items():
-            found.set(name, read())
+        southbound = status["southbound"] or {}
+        connected = southbound.get("connected", False)
+        found.set("southbound_connected", connected)
+        found.set("southbound_rows", southbound.get("rows", 0))
+        changed = southbound.get("changed")
+        found.set("southbound_change_timestamp_seconds", changed)
+        heartbeat = (status["registration"] or {}).get("heartbeat")
+        found.set("heartbeat_timestamp_seconds", heartbeat)
         python, haproxy = (
             platform.python_version(),
             self._meter.haproxy_version,

@@ -120,7 +120,7 @@ class Heartbeat:
         self._changed = threading.Event()
         self._stop = threading.Event()
         # When the keys were last up to date, in Unix time.
-        self.written_at: float | None = None
+        self._written_at: float | None = None
         self._is_first = True
         self._sibling = "", math.inf  # see `behind_since`
 
@@ -138,7 +138,7 @@ class Heartbeat:
         """Return our id, and when the keys were last written."""
         return {
             "agent_id": agent_id(self._chassis_name),
-            "heartbeat": self.written_at,
+            "heartbeat": self._written_at,
         }
 
     def stop(self) -> None:
@@ -217,7 +217,7 @@ class Heartbeat:
                 if gone:
                     remove = self._southbound.db_remove
                     txn.add(remove(*ours, "external_ids", *gone))
-        self.written_at = time.time()
+        self._written_at = time.time()
 
     def _sibling_keys(self, present: Mapping[str, str]) -> list[str]:
         """Return the keys in PRESENT of a sibling that has long been dead."""

@@ -44,7 +44,6 @@ class Snapshots:
     ) -> None:
         self.chassis = ChassisSnapshot(None, {})
         self.vswitch = VswitchSnapshot()
-        self.changed_at: float | None = None  # Southbound's, in Unix time
         self._queues = queues
         self._status = status
         self._spare_networks = spare_networks
@@ -63,7 +62,6 @@ class Snapshots:
     def take_chassis(self, rows: ChassisSnapshot) -> None:
         """Take ROWS of Southbound (on its IDL's thread)."""
         with self._lock:
-            self.changed_at = time.time()
             before, self._rows = self._rows, rows
             due_at = self._settled.due_at
             self._settle(connected=True)

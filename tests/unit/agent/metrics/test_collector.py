@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -19,12 +19,8 @@ from ovn_metadata.agent.metrics.catalog import (
 from ovn_metadata.agent.metrics.collector import Collector, Sources
 from ovn_metadata.agent.metrics.meter import Meter
 
-GAUGES = (
-    "southbound_connected",
-    "southbound_rows",
-    "southbound_change_timestamp_seconds",
-    "heartbeat_timestamp_seconds",
-)
+SOUTHBOUND = {"connected": True, "rows": 7, "changed": 7.0}
+REGISTRATION = {"heartbeat": 7.0}
 
 
 def network(number: int) -> str:
@@ -47,6 +43,8 @@ def sources(
     *,
     ready: bool = True,
     problems: Iterable[tuple[str, str]] = (),
+    southbound: Mapping[str, float] | None = SOUTHBOUND,
+    registration: Mapping[str, float | None] | None = REGISTRATION,
     **more: Any,
 ) -> Sources:
     status: dict[str, Any] = {"networks": entries, "ready": ready}
@@ -54,12 +52,12 @@ def sources(
         {"code": code, "severity": severity} for code, severity in problems
     ]
     status |= {"started": 1.5, "version": "1.0"}
+    status["queue"] = {"length": 0, "oldest_s": 0.0}
+    status |= {"southbound": southbound, "registration": registration}
     return dataclasses.replace(
         Sources(
             status=lambda: status,
             wanted=lambda: (),
-            waiting=dict,
-            gauges={name: lambda: 7.0 for name in GAUGES},
             endpoints=lambda: (),
             memory=lambda _network: 4096,
         ),
@@ -150,13 +148,21 @@ def test_the_worst_problems_are_shown_with_their_number():
 
 
 def test_what_is_not_known_has_no_sample():
-    found = sources({network(1): entry()}, memory=lambda _network: None)
-    found = dataclasses.replace(
-        found,
-        gauges={"heartbeat_timestamp_seconds": lambda: None},
+    found = sources(
+        {network(1): entry()},
+        registration={"heartbeat": None},
+        memory=lambda _network: None,
     )
     lines = scrape(Meter(), found)
     assert not [x for x in lines if "memory" in x or "heartbeat" in x]
+
+
+def test_a_database_that_was_never_there_is_not_connected():
+    found = sources({}, southbound=None, registration=None)
+    lines = scrape(Meter(), found)
+    assert f"{PREFIX}southbound_connected 0.0" in lines
+    assert f"{PREFIX}southbound_rows 0.0" in lines
+    assert not [x for x in lines if "change_timestamp" in x]
 
 
 @pytest.mark.parametrize(
