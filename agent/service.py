@@ -11,7 +11,8 @@ from typing import Any
 from ..privsep import context, names
 from ..privsep.errors import AskError
 from .core.desired import desired_network
-from .core.selfcheck import has_flows, packet, sources
+from .core.selfcheck import packet, sources
+from .core.traces import has_flows
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter

@@ -40,6 +40,11 @@ _PUBLIC_SOCKET = re.compile("metadata_proxy-[0-7]{3}-[0-9]{1,10}")
 _OUTER_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
 
 
+def metadata_address(client: str) -> str:
+    """Return the metadata address of the same IP version as CLIENT."""
+    return METADATA_ADDRESS_V6 if ":" in client else METADATA_ADDRESS_V4
+
+
 def is_network(text: str) -> bool:
     """Return whether TEXT is a network's id in its canonical form."""
     return _NETWORK.fullmatch(text) is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -64,20 +63,9 @@ def packet(
         "vlan": 0,
         "mac": desired.mac,
         "to_mac": desired.mac,
-        "source": names.METADATA_ADDRESS_V6
-        if ":" in source
-        else names.METADATA_ADDRESS_V4,
+        "source": names.metadata_address(source),
         "destination": source,
     }
-
-
-def has_flows(trace: str) -> bool:
-    """Return whether the packet of TRACE left OpenFlow's first table.
-
-    A later table may drop it because of a security group.
-    """
-    tables = re.findall(r"^ ?(\d+)\. ", trace, re.MULTILINE)
-    return {*tables} != {"0"}
 
 
 def verdict(source: str, status: int, failure: str) -> tuple[str, str]:

@@ -109,6 +109,11 @@ def running_digest(stats: Stats, config: Path) -> str | None:
         return None
 
 
+def parse_info(answer: str) -> dict[str, str]:
+    """Return the ANSWER to "show info" as name -> value."""
+    return dict(line.partition(": ")[::2] for line in answer.splitlines())
+
+
 def digest_in(answer: str, config: Path) -> str:
     """Return the digest in the ANSWER to "show info".
 
@@ -116,7 +121,7 @@ def digest_in(answer: str, config: Path) -> str:
     CONFIG has changed since it started: then it may have read something else
     with the same digest in it.
     """
-    found = dict(line.partition(": ")[::2] for line in answer.splitlines())
+    found = parse_info(answer)
     started = found.get("Start_time_sec", "")
     try:
         # Start_time_sec is rounded down.

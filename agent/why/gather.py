@@ -138,8 +138,8 @@ class Gather:
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
             return dataclasses.replace(seen, problem=problem)
-        info = dict(line.partition(": ")[::2] for line in answer.splitlines())
-        pid, running = info.get("Pid", ""), runtime.digest_in(answer, config)
+        pid = runtime.parse_info(answer).get("Pid", "")
+        running = runtime.digest_in(answer, config)
         number = int(pid) if pid.isdecimal() else 0
         return dataclasses.replace(seen, running=running, pid=number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...privsep import names
-from . import traces
+from ..core import traces
 from .facts import Common, Facts, Unseen
 from .hops import Hop, Judge
 

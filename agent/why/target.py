@@ -62,7 +62,5 @@ def _target(name: str, network: NetworkSnapshot, port: VifPort) -> Target:
     address = next((each for each in own if ":" not in each), link_local)
     if is_address(name):
         address = link_local if ":" in name else name
-    metadata = names.METADATA_ADDRESS_V4
-    if ":" in address:
-        metadata = names.METADATA_ADDRESS_V6
+    metadata = names.metadata_address(address)
     return Target(name, network, port, address, metadata)

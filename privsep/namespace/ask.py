@@ -39,9 +39,7 @@ def ask(
     source = validate.address(source)
     path = validate.url_path(path)
     timeout_s = validate.seconds(timeout_s)
-    target = names.METADATA_ADDRESS_V4
-    if ":" in source:
-        target = names.METADATA_ADDRESS_V6
+    target = names.metadata_address(source)
     begun = time.monotonic()
     try:
         with _connected(network, target) as connection:

@@ -7,12 +7,12 @@ import ipaddress
 import pytest
 
 from ovn_metadata.agent.core.selfcheck import (
-    has_flows,
     packet,
     sources,
     turn,
     verdict,
 )
+from ovn_metadata.agent.core.traces import has_flows
 from ovn_metadata.agent.model import Instance, IPAddress, MetadataNetwork
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovn_metadata.agent.why import traces
+from ovn_metadata.agent.core import traces
 
 DELIVERED = """\
 Flow: tcp,in_port=1,vlan_tci=0x0000

@@ -7,7 +7,7 @@ import re
 
 from ...privsep import names
 
-_TABLE = re.compile(r" ?\d{1,3}\. ")
+_TABLE = re.compile(r" ?(\d{1,3})\. ")
 # ovn-controller's action for a DHCP discovery: opcode, where to store the
 # result, the address to offer, then the options (RFC 2132) one by one.
 _DHCP = re.compile(r"controller\(userdata=(00\.00\.00\.02\.[0-9a-f.]+)")
@@ -19,6 +19,15 @@ def delivers(trace: str, port: object) -> bool:
     """Return whether the packet of TRACE leaves by the OpenFlow PORT."""
     lines = {line.strip() for line in trace.splitlines()}
     return f"output:{port}" in lines
+
+
+def has_flows(trace: str) -> bool:
+    """Return whether the packet of TRACE left OpenFlow's first table.
+
+    A later table may drop it because of a security group.
+    """
+    found = map(_TABLE.match, trace.splitlines())
+    return {match[1] for match in found if match} != {"0"}
 
 
 def dropped_at(trace: str) -> str:
