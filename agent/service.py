@@ -250,9 +250,9 @@ class Service:
                 self._status.waits_for("system-id", "", _NO_NAME)
                 self._status.chassis(chassis_name)
                 return chassis_name
-            missing = vswitch.NO_SYSTEM_ID
-            if self._status.waits_for("system-id", missing, _NO_NAME):
-                LOG.warning("waiting for %s", missing)
+            reason = f"the agent waits for {vswitch.NO_SYSTEM_ID}"
+            if self._status.waits_for("system-id", reason, _NO_NAME):
+                LOG.warning("%s", reason)
             news.wait()
         return ""
 

@@ -186,7 +186,7 @@ def tail(file: Path) -> str:
             raise OSError(f"{file} is no file, or has other names")
         opened.seek(max(0, entry.st_size - _MAX_FILE))
         text = opened.read(_MAX_FILE).decode(errors="replace")
-    # A part of a secret could not be found.
+    # The first line may begin inside a secret, which would not be found.
     return text if entry.st_size <= _MAX_FILE else text.partition("\n")[2]
 
 

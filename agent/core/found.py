@@ -27,7 +27,7 @@ _WORDS = (
     (r"\+(.*/.*)", r"address \1 gone"),
     (r"-(.*/.*)", r"foreign address \1"),
 )
-# What is gone takes all with it that was in it, or that listened there.
+# If one of these is gone, all that was in it or listened there is gone too.
 _WHOLE = ("namespace gone", "veth gone")
 _INSIDE = re.compile(
     r"(mac|mtu|alias|up|sysctl|transmit|veth|program)\b|[+-]|port$"

@@ -12,7 +12,7 @@ WITH_PROBLEMS = "with problems"
 DEGRADED = "degraded"
 NOT_READY = "not ready"
 
-# What differs from second to second, and is no news.
+# What changes from second to second: that alone is no change of the report.
 _VOLATILE = frozenset(
     {
         *("now", "queue", "registration", "progress", "reconciles"),

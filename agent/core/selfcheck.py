@@ -80,5 +80,5 @@ def verdict(source: str, status: int, failure: str) -> tuple[str, str]:
     if status == 404:
         return WRONG_MAP, f"the map in haproxy has no {source}"
     if status in (502, 503, 504):
-        return NO_GATEWAY, f"a network's haproxy gets no answer: {status}"
+        return NO_GATEWAY, f"the network's haproxy gets no answer: {status}"
     return NO_ANSWER, f"asked as {source}: answered {status}"

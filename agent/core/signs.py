@@ -20,7 +20,7 @@ _NOT_BOUND, _NO_FLOWS = "OVNMD-205", "OVNMD-206"
 _WORDS = {
     "dead": (3.0, "it was killed, or crashed"),
     # A full computation of a large cloud takes seconds.
-    # It took its socket away; a restart makes a new one.
+    # It has removed its socket. A restart makes a new one.
     "stopped": (10.0, "it was stopped"),
     "silent": (12.0, "its control socket gives no answer"),
 }

@@ -76,7 +76,8 @@ class Heart(Poller):
         lines = []
         problem = describe(self._progress.late())
         self._status.note(_HANGS, problem)
-        if problem and not self._hung:  # once: the seconds in it grow
+        # It is logged once: its number of seconds grows with each poll.
+        if problem and not self._hung:
             LOG.critical("%s", problem)
         self._hung = bool(problem)
         if not problem:

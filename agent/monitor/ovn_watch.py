@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 
 from ...privsep.errors import PrivilegedError
 from ..core import signs
-from ..core.codes import KINDS
 from ..model import ChassisSnapshot, VswitchSnapshot
 from .poller import Poller
 from .status import Status
+from .tell import tell
 
 LOG = logging.getLogger(__name__)
 
@@ -69,6 +69,5 @@ class OvnWatch(Poller):
         for code, about in self._noted - problems.keys():
             self._status.note(code, "", about=about)
         for (code, about), reason in problems.items():
-            if self._status.note(code, reason, about=about):
-                LOG.warning("%s %s: %s", code, KINDS[code].title, reason)
+            tell(self._status, code, reason, about=about)
         self._noted = set(problems)

@@ -29,11 +29,11 @@ from ..errors import (
     RefusedConfigError,
 )
 
-# A problem that comes again within this time has not been away. From then on
-# it is shown until it has been away for this long.
+# A problem that ends and begins again within this time is one problem. From
+# then on it is shown until it has been over for this long.
 FLAP_S = 5.0
 
-# The first class that an exception is of decides.
+# The first entry with a class of the exception gives the code.
 _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (NoLocalportError, "OVNMD-201"),
     (NoBridgeError, "OVNMD-110"),

@@ -14,7 +14,8 @@ class Progress:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Part -> for how long it may make none, and for how long it has.
+        # Part -> for how long it may make no progress, and a function that
+        # returns for how long it has made none.
         self._parts: dict[str, tuple[float, Callable[[], float]]] = {}
 
     def expect(

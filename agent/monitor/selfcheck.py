@@ -21,13 +21,13 @@ from .tell import tell
 LOG = logging.getLogger(__name__)
 
 _FIRST_S = 5.0
-# What is broken is asked again soon: it may be mended.
+# A network that fails is asked again soon, because it may be repaired.
 _FAILING_S = 10.0
 # Networks in a round, and for how long one may last.
 _MOST = 8
 _ROUND_S = 20.0
-# Who gets no answer is asked once more after this: rows, and the map with
-# them, may have changed while it was asked.
+# A network without a good answer is asked once more after this time: its rows
+# and its map may have changed meanwhile.
 _AGAIN_S = 2.0
 
 
@@ -36,8 +36,8 @@ class SelfCheck(Poller):
 
     ASK returns the status of an answer in a network to an address, and whether
     Open vSwitch has flows that would take it there; SOURCES
-    returns addresses of instances there. ON_VISIT mends a network, whatever
-    the answer: each round is a part of a pass over all networks.
+    returns addresses of instances there. ON_VISIT has a network reconciled.
+    It is called whatever the answer is, so that all are repaired in turn.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class SelfCheck(Poller):
                 break
             self._asked[network] = time.monotonic()
             self._check(network)
-            # What it does not see: addresses, neighbours, the veth, the map.
+            # The request does not show whether addresses, neighbours, the
+            # veth and the map are right.
             self._on_visit(network)
         if every_s:
             self._nova.ask()

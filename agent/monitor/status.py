@@ -17,7 +17,8 @@ from ...privsep.errors import sentence
 from ..core.health import health, version_of
 from .problems import Problem, Problems, code_of
 
-# Of the report: higher if a field goes, or means something else.
+# The version of the report: raise it if a field is removed or gets another
+# meaning.
 SCHEMA = 1
 _MOST_SHORT = 400  # letters
 # How soon `watch` finds what only time changes.
@@ -221,7 +222,7 @@ class Status:
                 self._recovered(network, entry)
             entry.failures += 1
             entry.error, entry.code = reason, code
-            # One that has been served is served still, by its haproxy.
+            # The haproxy of a network that was served before still runs.
             cuts = not entry.served
             self._problems.note(code, reason, about=network, cuts=cuts)
             return is_new

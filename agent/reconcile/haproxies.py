@@ -70,10 +70,11 @@ class Haproxies:
         self.fleet = fleet
         # network -> its digest, and the version of its configuration
         self._known: dict[str, tuple[str, _Version]] = {}
-        # Reloaded because of an edit, perhaps while it still reloaded for
-        # another process: then haproxy ignores it, and is reloaded once more.
+        # Networks whose haproxy was reloaded because somebody edited its file.
+        # haproxy ignores a SIGHUP while it still handles another one, so each
+        # of them is reloaded once more.
         self._doubtful: set[str] = set()
-        # The version that was found to have the text that was rendered.
+        # network -> the version of its configuration that has our text
         self._written: dict[str, _Version] = {}
         self.running: dict[str, str] = {}  # network -> digest, last time read
         # When the gateway was replaced, if it has not answered since.

@@ -61,7 +61,7 @@ class Reconciler:
         self._to_plug: set[str] = set()
         # Since when a network with ports has no localport.
         self._lost: dict[str, float] = {}
-        # What is there of a network was made from this.
+        # What each network here was made from.
         self._causes: dict[str, _Cause] = {}
 
     def reconcile(self, network: str) -> bool:

@@ -42,7 +42,8 @@ def log(
         ("Status", lambda: json.dumps(status, indent=1)),
     ):
         text.add_section(title, generator)
-    # What the options' own marks leave: a password in a URL.
+    # oslo.config masks the options that are marked as secret. A password in
+    # a URL is masked here.
     masked = masker([conf.metadata_proxy_shared_secret or ""])(text.run())
     for line in masked.splitlines():
         LOG.warning("report: %s", line)
