@@ -36,8 +36,9 @@ class SelfCheck(Poller):
 
     ASK returns the status of an answer in a network to an address, and whether
     Open vSwitch has flows that would take it there; SOURCES
-    returns addresses of instances there. ON_VISIT has a network reconciled.
-    It is called whatever the answer is, so that all are repaired in turn.
+    returns addresses of instances there. ON_VISIT has a network reconciled,
+    or the gateway. It is called whatever the answer is, so that all are
+    repaired in turn.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SelfCheck(Poller):
             # veth and the map are right.
             self._on_visit(network)
         if every_s:
+            self._on_visit(names.GATEWAY)
             self._nova.ask()
         self._interval_s = every_s or _FIRST_S
         if self._failing:

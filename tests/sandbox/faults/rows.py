@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..waiting import wait_for
 from .scene import Scene, renew
 from .table import fault
 
@@ -54,6 +55,11 @@ def localport_without_addresses(scene: Scene) -> Iterator[None]:
     before = [str(address) for address, _ in metadata.fixed]
     neutron.update_port(metadata, addresses=[])
     scene.box.ovn.sync()
+    wait_for(  # a namespace that has the address still answers for it
+        lambda: not any(a in scene.ip("address") for a in before),
+        timeout_s=10,
+        what="a namespace without the address",
+    )
     scene.forget_neighbours()
     yield
     neutron.update_port(metadata, addresses=before)

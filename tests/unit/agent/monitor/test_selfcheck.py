@@ -10,6 +10,7 @@ from ovn_metadata.agent.monitor.nova_watch import NovaWatch
 from ovn_metadata.agent.monitor.selfcheck import SelfCheck
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.privsep.errors import AskError, PrivilegedError
+from ovn_metadata.privsep.names import GATEWAY
 
 NETWORK = "11111111-1111-4111-8111-111111111111"
 
@@ -69,7 +70,7 @@ def test_an_answer_is_seen(monkeypatch):
     assert world.seen() > 0
     assert world.nova.rounds == 1
     # For what is not seen so: addresses, neighbours, the map.
-    assert (world.codes(), world.visited) == ([], [NETWORK])
+    assert (world.codes(), world.visited) == ([], [NETWORK, GATEWAY])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_failure_is_reported_and_visited(monkeypatch, answer, code):
     world = World(monkeypatch, answer)
     world.check.poll()
     assert world.codes() == [code]
-    assert world.visited == [NETWORK, NETWORK]
+    assert world.visited == [NETWORK, NETWORK, GATEWAY]
     assert world.seen() == 0
     assert world.check._interval_s < 30  # it is asked again soon
 
