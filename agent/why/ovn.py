@@ -149,12 +149,13 @@ def dhcp(facts: Facts) -> Hop | None:
     at.warn(not options, "OVNMD-207", "OVN answers no DHCP on this port")
     via, router = traces.metadata_route(options), traces.router(options)
     own = {str(cidr.ip) for cidr in found.cidrs} if found else set()
+    its = ", ".join(sorted(own)) or "it has no address"
     goes = f"{names.METADATA_ADDRESS_V4} by {via}"
     told = f"OVN gives the instance {goes or 'no route'}"
     at.fail(
         options and via not in own,
         "OVNMD-207",
-        f"{told}, not the metadata port ({', '.join(sorted(own))})"
+        f"{told}, not the metadata port ({its})"
         if via
         else "OVN's DHCP gives the instance no such route",
         "correct classless_static_route in the subnet's DHCP_Options "
