@@ -41,11 +41,10 @@ def run(argv: Sequence[str], program: str) -> int:
     for warning in (*settings.warnings, *fleet_settings.warnings()):
         print(f"{program}: warning: {warning}", file=sys.stderr)
     print(f"{program}: the configuration is good")
-    code = GOOD
-    for missing in _missing(settings, haproxy):
-        print(f"{program}: missing: {missing}", file=sys.stderr)
-        code = MISSING
-    return code
+    missing = [*_missing(settings, haproxy)]
+    for each in missing:
+        print(f"{program}: missing: {each}", file=sys.stderr)
+    return MISSING if missing else GOOD
 
 
 def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:

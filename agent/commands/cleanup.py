@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import functools
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Set
@@ -66,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
     finally:
         context.stop_daemon()
+    if argv is None:  # a reader of its output that leaves, `head`, ends it
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     print("\n".join(lines))
     return code
 

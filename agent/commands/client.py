@@ -156,7 +156,8 @@ def _ask(
                 why += "; only root and the agent's group may ask: use sudo"
             raise type(error)(why) from None
         if question is not None:
-            connection.sendall(json.dumps(question).encode() + b"\n")
+            line = json.dumps(question).encode() + b"\n"
+            connection.sendall(line, socket.MSG_NOSIGNAL)
         connection.shutdown(socket.SHUT_WR)
         try:
             text = unixsocket.read_all(
@@ -164,5 +165,4 @@ def _ask(
             )
         except TimeoutError:
             raise TimeoutError(f"no answer within {timeout_s:g} s") from None
-        answer: object = json.loads(text)
-        return answer
+        return json.loads(text)

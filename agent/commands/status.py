@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -86,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         from . import dump  # noqa: PLC0415 # what it loads takes 0.1 s
 
         return dump.run(source, rest[1:])
+    if argv is None:  # a reader of its output that leaves, `head`, ends it
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     command = COMMANDS.get(rest[0]) if rest else None
     arguments = _parse(given) if command is None else source
     try:

@@ -35,10 +35,9 @@ class SelfCheck(Poller):
     """Asks in a few networks in turn, and Nova, every INTERVAL_S (0: never).
 
     ASK returns the status of an answer in a network to an address, and whether
-    Open vSwitch has flows that would take it there; SOURCES
-    returns addresses of instances there. ON_VISIT has a network reconciled,
-    or the gateway. It is called whatever the answer is, so that all are
-    repaired in turn.
+    Open vSwitch has flows that would take it there; SOURCES returns addresses
+    of instances there. ON_VISIT has a network, or the gateway, reconciled,
+    whatever the answer is, so that all are repaired in turn.
     """
 
     def __init__(

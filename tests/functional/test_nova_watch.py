@@ -189,7 +189,5 @@ def test_nova_is_asked_for_nothing_that_costs(own_box: Sandbox):
     own_box.nova.record()
     own_box.agent.start()
     own_box.agent.wait_ready()
-    wait_for(
-        lambda: own_box.nova.probes > 8, timeout_s=60, what="many rounds"
-    )
+    wait_for(lambda: own_box.nova.probes > 8, timeout_s=60, what="many rounds")
     assert own_box.nova.recorded() == []

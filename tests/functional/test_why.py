@@ -125,6 +125,16 @@ def test_routed_and_isolated(box: Sandbox, case: Case):
     assert len(said["candidates"]) == 2
 
 
+@pytest.mark.parametrize("words", [[], ["--json"], ["why", "--json"]])
+def test_a_reader_that_leaves_is_no_fault(box: Sandbox, instance, words):
+    """As `head` does: the program ends without a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [*words, instance.port.id] if "why" in words else words
+    done = box.agent.status_to(writer, *words)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
 def test_what_is_not_here(box: Sandbox, case: Case, instance: Instance):
     network = instance.port.network
     unbound = box.neutron.create_port(network)

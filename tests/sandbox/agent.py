@@ -171,16 +171,29 @@ class Agent:
         Without ARGS in this process: tests wait for what it prints, and to
         start Python each time was a fifth of their CPU time.
         """
-        command = (
-            str(self._prefix / "bin" / "agent-status"),
-            *self.config_arguments(),
-            *args,
-        )
+        command = self._status_command(*args)
         if not args and self._prefix == Path(sys.prefix):
             return _call(command)
         return subprocess.run(
             command, capture_output=True, text=True, timeout=30, check=False
         )
+
+    def status_to(
+        self, output: int, *args: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run agent-status with ARGS; it writes to the descriptor OUTPUT."""
+        return subprocess.run(
+            self._status_command(*args),
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def _status_command(self, *args: str) -> tuple[str, ...]:
+        program = str(self._prefix / "bin" / "agent-status")
+        return (program, *self.config_arguments(), *args)
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> None:
         """Wait until agent-status is content; tell the log if it never is."""
