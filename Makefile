@@ -17,6 +17,9 @@ IMAGE ?= localhost/ovn-metadata-agent
 KOLLA ?= /var/tmp/ovn-metadata-agent-$(TAG)/kolla
 KOLLA_IMAGE = localhost/kolla/ovn-metadata-agent:here
 SITE ?= /var/tmp/ovn-metadata-agent-$(TAG)/site
+PLOTS ?= /var/tmp/ovn-metadata-agent-$(TAG)/plots
+# Where `make bench` leaves what it measured; QUICK=1 measures less.
+RESULTS ?= dist/bench
 # Roots for instances that boot; in `here`, this Debian's own cloud-init.
 GUESTS ?= /var/tmp/ovn-metadata-agent-$(TAG)/guests
 # How many instances of each release `make boots` boots, and the lottery's seed.
@@ -144,9 +147,11 @@ boots: packages venv peer ## cloud-init of three Debians boots while the agent i
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) $(VENV)/bin/python -m boots \
 	    --boots $(BOOTS) --seed $(SEED) $(GUESTS) $(ARGS)
 
-bench: packages venv ## figures, beside Neutron's own agent
-	$(STEP) "benchmarks"
-	@PYTHONPATH=tests:. $(VENV)/bin/python -m bench --peer $(PEER) $(ARGS)
+bench: packages venv $(PLOTS)/.installed ## figures, beside Neutron's agent, and plots: QUICK=1, ARGS=memory
+	$(STEP) "benchmarks, into $(RESULTS)"
+	@code=0; PYTHONPATH=tests:. QUICK=$(QUICK) $(VENV)/bin/python -m bench \
+	    --peer $(PEER) --results $(RESULTS) $(ARGS) || code=1; \
+	    $(PLOTS)/bin/python -m bench.plots $(RESULTS) && exit $$code
 
 boot: venv ## the packages, by apt in a Debian that is booted for them
 	$(STEP) "a Debian in $(ROOT)"
@@ -249,6 +254,12 @@ $(SITE)/.installed:
 	@$(PYTHON) -m venv $(SITE)
 	@$(SITE)/bin/pip install --disable-pip-version-check --quiet \
 	    'sphinx>=8' 'myst-parser>=4' furo
+	@touch $@
+
+$(PLOTS)/.installed:
+	$(STEP) "matplotlib into $(PLOTS)"
+	@$(PYTHON) -m venv $(PLOTS)
+	@$(PLOTS)/bin/pip install --disable-pip-version-check --quiet matplotlib
 	@touch $@
 
 $(ANSIBLE)/.installed:

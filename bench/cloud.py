@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import re
 import statistics
 import sys
@@ -14,13 +13,13 @@ from sandbox import Instance, Sandbox, ovsdb, processes
 from sandbox.daemons import run
 from sandbox.rows_held import rows_held
 
-from . import binding, load, sides
-from .report import Report, progress
+from . import binding, load, memory, sides
+from .report import Report, progress, sized
 
-PORTS = 20_000
-ROUNDS = 3
+PORTS = sized(20_000, 2_000)
+ROUNDS = sized(3, 1)
 CHASSIS = "foreign-1"
-SECONDS = 4.0
+SECONDS = sized(4.0, 1.0)
 SB_PORT = 6642
 # "The same" on a shared machine: memory hardly moves, the rest does.
 MEMORY_TOLERANCE = 0.05
@@ -87,7 +86,7 @@ def once(side: sides.Side, instance: Instance) -> Seen:
         return Seen(
             start_s=start_s,
             rss_mib=rss_mib(agent.pid),
-            cpu_s=cpu_s(agent.pid),
+            cpu_s=memory.cpu_s({agent.pid}),
             rate=seen.good_rate,
             received_kib=received_kib(agent.pid),
         )
@@ -139,14 +138,6 @@ def rss_mib(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise ProcessLookupError(pid)
-
-
-def cpu_s(pid: int) -> float:
-    """Return the seconds of CPU that PID has used."""
-    # After the name, which ends with the last ")": proc(5), from field 3.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def received_kib(pid: int) -> float:

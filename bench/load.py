@@ -13,13 +13,21 @@ URL = "http://169.254.169.254/latest/meta-data/instance-id"
 # Runs once, when all is over: requests themselves are wrk's own.
 _SCRIPT = """\
 done = function(summary, latency, requests)
-  local e = summary.errors
+  local e, seen = summary.errors, {}
+  for i = 1, 999 do
+    local p = i / 10
+    if i % 10 == 0 or p > 99 then
+      seen[#seen + 1] = string.format('[%g, %.3f]',
+        p, latency:percentile(p) / 1e3)
+    end
+  end
   io.write(string.format(
     '\\n{"requests": %d, "seconds": %.6f, "refused": %d, ' ..
-    '"failed": %d, "p50_ms": %.3f, "p99_ms": %.3f}\\n',
+    '"failed": %d, "p50_ms": %.3f, "p99_ms": %.3f, "percentiles": [%s]}\\n',
     summary.requests, summary.duration / 1e6,
     e.status, e.connect + e.read + e.write + e.timeout,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    table.concat(seen, ', ')))
 end
 """
 
@@ -34,6 +42,7 @@ class Load:
     failed: int  # not answered: connection lost, timeout
     p50_ms: float
     p99_ms: float
+    percentiles: list[tuple[float, float]]  # percent, ms
 
     @property
     def rate(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import sys
 import time
@@ -11,63 +12,103 @@ from collections.abc import Sequence
 from sandbox import Instance, Sandbox, wait_for
 
 from . import binding, sides
-from .report import Report, progress
+from .report import Report, progress, sized
 
-NETWORKS = 40
-ROUNDS = 3
-TIMEOUT_S = 120.0
-RATIO_BOUND = 0.3  # of Neutron's time until all answer
+# Networks at once, and how often.
+ROUNDS = sized({40: 3, 200: 1, 400: 1}, {4: 1, 16: 1})
+TIMEOUT_S = 600.0
+RATIO_BOUND = sized(0.3, 0.5)  # of Neutron's time until all answer
+EXPONENT_BOUND = 1.4  # of time over networks
 REMOVAL_BOUND_S = 5.0
+
+Seconds = dict[tuple[str, int], list[float]]  # side, networks -> rounds
 
 
 def main() -> int:
     """Measure, print, return the exit code."""
-    bound: dict[str, list[float]] = {}
-    first: dict[str, list[float]] = {}
-    gone: dict[str, list[float]] = {}
+    bound: Seconds = {}
+    first: Seconds = {}
+    gone: Seconds = {}
+    alone: dict[int, float] = {}
     with Sandbox() as box:
-        instances = binding.make_instances(box, NETWORKS)
-        unbind_all(box, instances)
-        alone = ovn_alone(box, instances)
-        for number in range(ROUNDS):
-            for side in sides.both(box):
+        most = binding.make_instances(box, max(ROUNDS))
+        unbind_all(box, most)
+        for count, rounds in ROUNDS.items():
+            instances = most[:count]
+            alone[count] = ovn_alone(box, instances)
+            for side in sides.both(box) * rounds:
                 with sides.running(side):
                     times, removal = once(box, side, instances)
-                bound.setdefault(side.name, []).append(max(times))
-                first.setdefault(side.name, []).append(min(times))
-                gone.setdefault(side.name, []).append(removal)
+                key = side.name, count
+                bound.setdefault(key, []).append(max(times))
+                first.setdefault(key, []).append(min(times))
+                gone.setdefault(key, []).append(removal)
                 progress(
-                    f"round {number + 1} {side.name}: all answer after "
+                    f"{count} networks {side.name}: all answer after "
                     f"{max(times):.2f} s, removed after {removal:.2f} s"
                 )
+    return summarize(bound, first, gone, alone).finish()
+
+
+def summarize(
+    bound: Seconds, first: Seconds, gone: Seconds, alone: dict[int, float]
+) -> Report:
+    """Return the table, the bounds and the plot."""
     report = Report("provisioning", ("ours", "theirs", "ratio"))
-    for what, results in (
-        (f"{NETWORKS} networks bound until the first answers, s", first),
-        (f"{NETWORKS} networks bound until all answer, s", bound),
-        ("all unbound until nothing is left, s", gone),
-    ):
-        report.row(
-            what,
-            statistics.median(results[sides.OURS]),
-            statistics.median(results[sides.THEIRS]),
-            ratio(results),
+    for count in ROUNDS:
+        for what, results in (
+            ("bound until the first answers, s", first),
+            ("bound until all answer, s", bound),
+            ("unbound until nothing is left, s", gone),
+        ):
+            report.row(
+                f"{count} networks {what}",
+                statistics.median(results[sides.OURS, count]),
+                statistics.median(results[sides.THEIRS, count]),
+                ratio(results, count),
+            )
+        part = alone[count]
+        report.row(f"{count} networks, OVN's own part, s", part, part, "")
+        report.bound(
+            f"time until all of {count} answer, of Neutron's",
+            ratio(bound, count),
+            "<=",
+            RATIO_BOUND,
         )
-    report.row("OVN's own part of binding, s", alone, alone, "")
     report.bound(
-        "time until all answer, of Neutron's", ratio(bound), "<=", RATIO_BOUND
-    )
-    report.bound(
-        "seconds until nothing of ours is left",
-        max(gone[sides.OURS]),
+        f"seconds until nothing of {min(ROUNDS)} is left",
+        max(gone[sides.OURS, min(ROUNDS)]),
         "<=",
         REMOVAL_BOUND_S,
     )
-    return report.finish()
+    curves = {
+        name: [(n, statistics.median(bound[name, n])) for n in ROUNDS]
+        for name in (sides.OURS, sides.THEIRS)
+    }
+    report.bound(
+        "exponent of our time over the networks",
+        exponent(curves[sides.OURS][0], curves[sides.OURS][-1]),
+        "<=",
+        EXPONENT_BOUND,
+    )
+    report.plot(
+        "Networks bound at once, until all answer",
+        curves,
+        axes=("networks", "s"),
+    )
+    return report
 
 
-def ratio(results: dict[str, list[float]]) -> float:
+def exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
+    """Return e where the time grows as the networks to the power of e."""
+    return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
+
+
+def ratio(results: Seconds, count: int) -> float:
     """Return the median of the rounds' ratios, ours to theirs."""
-    pairs = zip(results[sides.OURS], results[sides.THEIRS], strict=True)
+    pairs = zip(
+        results[sides.OURS, count], results[sides.THEIRS, count], strict=True
+    )
     return statistics.median(ours / theirs for ours, theirs in pairs)
 
 

@@ -1,14 +1,33 @@
-"""What a benchmark says: a table, one JSON line, an exit code."""
+"""What a benchmark says: a table, one JSON line, an exit code.
+
+In the folder that RESULTS names it leaves the JSON as a file, from which
+`bench.markdown` and `bench.plots` make the rest.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import operator
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
+from .about import about
+from .markdown import cell
+
+RESULTS = "BENCH_RESULTS"  # in the environment: the folder
+QUICK = "QUICK"  # in the environment: "1" for less of everything
+Number = TypeVar("Number")
+Points = Sequence[Sequence[float]]  # x, y
 _COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge}
+
+
+def sized(full: Number, quick: Number) -> Number:
+    """Return FULL, or QUICK where there is little time."""
+    return quick if os.environ.get(QUICK) else full
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +63,7 @@ class Report:
         default_factory=list
     )
     bounds: list[Bound] = dataclasses.field(default_factory=list)
+    plots: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def row(self, label: str, *values: float | str) -> None:
         """Add a line to the table; "" for what was not measured."""
@@ -55,11 +75,29 @@ class Report:
         """Add a bound of the issue."""
         self.bounds.append(Bound(what, value, relation, limit))
 
+    def plot(
+        self,
+        title: str,
+        series: Mapping[str, Points],
+        *,
+        axes: tuple[str, str],
+        log: str = "",
+    ) -> None:
+        """Add a picture of SERIES, a line each, over AXES (x and y).
+
+        LOG names the axes that are logarithmic: "x", "y" or "xy".
+        """
+        names = dict(zip("xy", axes, strict=True))
+        given = {name: list(points) for name, points in series.items()}
+        self.plots.append(
+            {"title": title, **names, "log": log, "series": given}
+        )
+
     def text(self) -> str:
         """Return the table and the bounds."""
         cells = [["", *self.columns]]
         for label, values in self.rows:
-            cells.append([label, *(_cell(value) for value in values)])
+            cells.append([label, *(cell(value) for value in values)])
         widths = [
             max(len(line[i]) for line in cells) for i in range(len(cells[0]))
         ]
@@ -85,24 +123,22 @@ class Report:
                     for bound in self.bounds
                 ],
                 "met": all(bound.met for bound in self.bounds),
+                "plots": self.plots,
+                "quick": bool(os.environ.get(QUICK)),
+                "about": about(),
             }
         )
 
     def finish(self) -> int:
-        """Print it; return the exit code, 1 if a bound was missed."""
+        """Print and keep it; return the exit code, 1 for a missed bound."""
+        text = self.json()
         print(self.text())
-        print(self.json(), flush=True)
+        print(text, flush=True)
+        if folder := os.environ.get(RESULTS):
+            Path(folder, f"{self.name}.json").write_text(f"{text}\n")
         return 0 if all(bound.met for bound in self.bounds) else 1
 
 
 def progress(text: str) -> None:
     """Tell whoever watches what is going on."""
     print(f"# {text}", file=sys.stderr, flush=True)
-
-
-def _cell(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    if value == int(value) or abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.3g}"

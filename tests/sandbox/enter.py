@@ -31,6 +31,7 @@ _KEPT = (
     *("CHAOS_SEEDS", "CHAOS_STEPS", "SOAK_CYCLES", "CRASH_LOOP_S"),
     "FAULTS",
     "WHY_RUNS",
+    *("QUICK", "BENCH_RESULTS"),
 )
 
 
