@@ -22,9 +22,9 @@ from . import answers, asks, refusals
 SOURCES = asks.TABLE
 INSTANCES = "instances"
 
-# Connections to one network's haproxy, and to the gateway; more wait in the
-# kernel. An idle one costs 1 kB, a busy one two buffers of 16 kB.
-NETWORK_CONNECTIONS = 4096
+# Connections at a time; more wait in the kernel. An idle one costs 1 kB, one
+# that is busy two buffers of 16 kB, and one that never comes 160 bytes.
+NETWORK_CONNECTIONS = 2048
 GATEWAY_CONNECTIONS = 8192
 
 # Rates are counted over this long: a boot sends its requests in a burst.

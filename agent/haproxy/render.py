@@ -191,14 +191,9 @@ def render_gateway(
     )
     lanes = "".join(_lane(lane, nova, tls) for lane in limits.lanes(share))
     rules, switches = limits.gateway_rules(share)
-    head = _global(
-        names.GATEWAY,
-        places,
-        connections=limits.GATEWAY_CONNECTIONS,
-        threads=threads,
-    )
+    connections = limits.GATEWAY_CONNECTIONS
     body = f"""
-{head}
+{_global(names.GATEWAY, places, connections=connections, threads=threads)}
 {_defaults(timeouts, connect_s=connect_s)}
 {_block(answers.pages(answers.GATEWAY))}
     log-format "%{{+Q}}[var(txn.id)] %{{+Q}}[var(txn.who)] {_TIMES} %s \
@@ -287,6 +282,8 @@ global
     nbthread {threads}
     stats socket unix@{places.stats(network).name} mode 666 level admin
     stats timeout 10s
+    # It makes no request of its own: no need to load all authorities for that.
+    httpclient.ssl.verify none
     # After a reload or a takeover the old process still has the old map.
     hard-stop-after {_HARD_STOP_S}s
 """
