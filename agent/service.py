@@ -39,6 +39,7 @@ from .reconcile.workqueue import Queues
 from .why.answer import Why
 from .why.gather import Gather
 from .why.nova import attempts
+from .why.target import find
 
 LOG = logging.getLogger(__name__)
 
@@ -170,9 +171,10 @@ class Service:
 
     def asks(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return what instances ask for: all, or the one in QUESTION."""
-        networks = self._snapshots.chassis.networks
+        chassis, name = self._snapshots.chassis, str(question["asks"])
+        found = {target.port.instance for target in find(name, chassis)}
         read = self._site.haproxies.read
-        return asked.answer(str(question["asks"]), networks, read)
+        return asked.answer(name, found, chassis.networks, read)
 
     def has_ended(self, timeout_s: float) -> bool:
         """Wait until `run` has returned; return whether it has."""

@@ -28,7 +28,7 @@ def run(path: Path, argv: list[str]) -> int:
         metavar="INSTANCE",
         nargs="?",
         default="",
-        help="an instance's id, or its port's name; all without it",
+        help="its id, or a name, port or address; all without it",
     )
     arguments = parser.parse_args(argv)
     if len(arguments.instance) > _MOST_NAME:
@@ -56,7 +56,8 @@ def render(answer: Mapping[str, Any], now: float) -> str:
             f"{entry['network']}{f' ({network})' * bool(network)}"
         )
         idle_s = max(0, int(now - entry["last_seen"]))
-        lines.append(f"  {entry['requests']} requests, last {idle_s} s ago")
+        count, plural = entry["requests"], "s" * (entry["requests"] != 1)
+        lines.append(f"  {count} request{plural}, last {idle_s} s ago")
         lines += [
             f"  {what}: {', '.join(_counts(entry[what]))}"
             for what in ("paths", "clients", "answers")
@@ -70,6 +71,10 @@ def render(answer: Mapping[str, Any], now: float) -> str:
         f"{network}: its haproxy does not answer"
         for network in answer["unknown"]
     ]
+    if not answer["is_known"]:
+        lines.append(
+            "no instance, port, address or network here has this name"
+        )
     return "\n".join(lines or ["nothing asked since the haproxies started"])
 
 

@@ -89,6 +89,12 @@ def source_options() -> Parser:
     return parser
 
 
+def config_arguments(arguments: argparse.Namespace) -> list[str]:
+    """Return those of ARGUMENTS that name configuration files."""
+    files = [f"--config-file={name}" for name in arguments.config_file]
+    return files + [f"--config-dir={name}" for name in arguments.config_dir]
+
+
 def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
     """Return the socket that ARGUMENTS name, and what to say if it is silent.
 
@@ -96,8 +102,7 @@ def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
     """
     if arguments.socket is not None:
         return arguments.socket, ""
-    argv = [f"--config-file={name}" for name in arguments.config_file]
-    argv += [f"--config-dir={name}" for name in arguments.config_dir]
+    argv = config_arguments(arguments)
     try:
         return options.status_socket(argv, "ovn-metadata-agent"), ""
     except AgentError as error:

@@ -32,7 +32,7 @@ from ..config import options
 from ..config.sources import Origin
 from ..core.masking import MASK
 from ..errors import AgentError
-from .client import DEFAULT_SOCKET, ask, ask_handler, find_socket
+from . import client
 
 # Name of a file in the archive -> what reads it: text, or what JSON has.
 Parts = dict[str, Callable[[], Any]]
@@ -60,8 +60,7 @@ _LIBRARIES = re.compile("ovn|ovs|oslo|psutil|pyroute2|supervisor|prometheus")
 
 def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     """Return what the archive has, the secrets, and the chassis' name."""
-    argv = [f"--config-file={name}" for name in source.config_file]
-    argv += [f"--config-dir={name}" for name in source.config_dir]
+    argv = client.config_arguments(source) or _running(source)
     found: Parts = {
         **{name: partial(_output, *c) for name, c in _COMMANDS.items()},
         "versions.txt": _versions,
@@ -72,9 +71,9 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     secrets: list[str] = []
     try:
         written, secrets = options.written(argv, _AGENT)
-        path, _ = find_socket(source)
+        path, _ = client.find_socket(source)
     except AgentError as error:
-        path = source.socket or DEFAULT_SOCKET
+        path = source.socket or client.DEFAULT_SOCKET
         found["refusal.txt"] = partial(str, error)
     found["configuration.txt"] = partial(configuration, written)
     given = {option.dest: origin.text for option, _, origin in written}
@@ -82,6 +81,17 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     found["metrics.txt"] = partial(_metrics, given)
     asked, chassis = _asked(path)
     return {**found, **asked, **_fleet(given, path)}, secrets, chassis
+
+
+def _running(source: argparse.Namespace) -> list[str]:
+    """Return the arguments of the running agent that name its files."""
+    with contextlib.suppress(OSError, ValueError, AgentError, psutil.Error):
+        status = client.ask(client.find_socket(source)[0], timeout_s=_STATUS_S)
+        words = psutil.Process(status["pid"]).cmdline()
+        if _AGENT in " ".join(words):  # else it is in a container
+            known, _ = client.source_options().parse_known_args(words)
+            return client.config_arguments(known)
+    return []
 
 
 def configuration(written: Written) -> str:
@@ -95,14 +105,16 @@ def configuration(written: Written) -> str:
 
 def _asked(path: Path) -> tuple[Parts, str]:
     """Return what the agent at PATH answers, and the chassis' name."""
-    asked: Parts = {"status.json": partial(ask, path, timeout_s=_STATUS_S)}
+    asked: Parts = {
+        "status.json": partial(client.ask, path, timeout_s=_STATUS_S)
+    }
     try:
         status = asked["status.json"]()
     except (OSError, ValueError):
         return asked, ""
     for name in ("why", "asks"):
         asked[f"{name}.json"] = partial(
-            ask_handler, path, {name: ""}, timeout_s=_ANSWER_S
+            client.ask_handler, path, {name: ""}, timeout_s=_ANSWER_S
         )
     return asked, str(status["chassis"])
 
@@ -155,7 +167,9 @@ def _haproxies(folder: Path, path: Path) -> str:
         files = [one for one in folder.iterdir() if one.suffix == ".conf"]
         return _texts(sorted(files))
     except OSError:
-        answer = ask_handler(path, {"haproxies": ""}, timeout_s=_ANSWER_S)
+        answer = client.ask_handler(
+            path, {"haproxies": ""}, timeout_s=_ANSWER_S
+        )
         return "".join(
             f"==> {name} <==\n{text}\n" for name, text in answer.items()
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...privsep import names
 from ..core import health
+from ..core.codes import KINDS
 from ..haproxy.counters import LIMITED
 
 _RED, _GREEN, _YELLOW = 31, 32, 33
@@ -80,6 +81,8 @@ def _problem(
         f"(since {began}, {span(now - problem['since'])})"
     )
     yield f"  {problem['reason']}"
+    for caused in problem["explains"]:
+        yield f"  because of it: {caused} {KINDS[caused].title}"
     yield f"  do: {problem['remedy']}"
     yield f"  see: {problem['link']}"
 

@@ -111,15 +111,18 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
         yield from _hops(each, ("warn",))
     yield (
         f"{len(verdicts)} networks, {verdicts.count('broken')} broken, "
-        f"{verdicts.count('warnings')} with warnings"
+        f"{verdicts.count('warnings')} with warnings; one port of each, and "
+        f"the gateway answered in Nova's place"
     )
 
 
 def _render_one(one: Mapping[str, Any]) -> Iterator[str]:
     if "network" in one:
+        who = f"instance {one['instance']}"
+        who = who if one["instance"] else f"port {one['port']}"
         yield (
-            f"How instance {one['instance']} at {one['address']} on network "
-            f"{one['network']} gets its metadata:"
+            f"How {who} at {one['address']} on network {one['network']} gets "
+            f"its metadata:"
         )
     yield from _hops(one, _WORDS)
     if one.get("behind"):

@@ -156,14 +156,14 @@ _KINDS = (
     Kind(
         "OVNMD-207",
         "DHCP gives the instance no route to 169.254.169.254",
-        "enable DHCP on the subnet, or set the route by hand in the guest "
-        "or with config drive",
+        "enable DHCP on the subnet; if it is, neutron-ovn-db-sync-util in "
+        "repair mode sets the route; renew the lease in the guest",
         behind=("OVNMD-201",),
     ),
     Kind(
         "OVNMD-208",
         "the port is not on this host",
-        "ask the agent of the host that has it",
+        "ask the agent of the host that has it; check the name",
     ),
     Kind(
         "OVNMD-209",
@@ -184,7 +184,8 @@ _KINDS = (
     Kind(
         "OVNMD-211",
         "the port belongs to no instance",
-        "only ports with a device id of Nova's get metadata",
+        "a server's port needs the server's id as its device_id; others "
+        "get no metadata",
     ),
     Kind(
         "OVNMD-212",
@@ -376,8 +377,8 @@ _KINDS = (
     ),
     Kind(
         "OVNMD-601",
-        "the path is whole and the instance asks for nothing",
-        "look inside the guest: its datasource list, its routes, its firewall",
+        "the path is whole: look inside the guest",
+        "look at its datasource list, its routes, its firewall",
         cuts_service=False,
     ),
 )

@@ -89,6 +89,7 @@ class Problem:
     network_name: str
     cuts_service: bool
     behind: tuple[str, ...]
+    explains: tuple[str, ...]  # codes that are not shown: it causes them
     reason: str
     remedy: str
     link: str
@@ -202,24 +203,32 @@ class Problems:
         }
         found: dict[_Key, _Entry] = {}
         cutting: set[_Key] = set()
+        caused: dict[_Key, set[str]] = {}
         for key, entry in sorted(due.items(), key=_order):
             causes = {_line_of(cause) for cause in _causes(key, exist)}
             line = _line_of(key)
             if entry.cuts:  # so does what it follows from
                 cutting |= causes or {line}
+            for cause in causes:
+                caused.setdefault(cause, set()).add(key[0])
             first = found.get(line, entry)
             if not causes:
                 since = min(first.since, entry.since)
                 found[line] = dataclasses.replace(first, since=since)
         problems = [
-            self._problem(*line, entry, cuts=line in cutting)
+            self._problem(line, entry, cutting, caused.get(line, ()))
             for line, entry in found.items()
         ]
         return sorted(problems, key=lambda each: not each.cuts_service)
 
     def _problem(
-        self, code: str, about: str, entry: _Entry, *, cuts: bool
+        self,
+        line: _Key,
+        entry: _Entry,
+        cutting: Collection[_Key],
+        caused: Iterable[str],
     ) -> Problem:
+        (code, about), cuts = line, line in cutting
         kind = KINDS[code]
         network = about if names.is_network(about) else ""
         return Problem(
@@ -232,6 +241,7 @@ class Problems:
             network_name=self._name_of(network) if network else "",
             cuts_service=cuts,
             behind=kind.behind,
+            explains=(*sorted(caused),),
             reason=entry.reason,
             remedy=kind.remedy,
             link=kind.link,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..errors import HaproxyError
@@ -16,14 +16,15 @@ _LIMIT_S = 3.0
 
 def answer(
     wanted: str,
+    instances: Collection[str],
     networks: Mapping[str, NetworkSnapshot],
     read: Callable[[str, str], str],
 ) -> dict[str, Any]:
-    """Return what the instance WANTED asked for; "" is all of NETWORKS.
+    """Return what WANTED asked for; "" is all of NETWORKS.
 
-    WANTED is an instance's id, or a port's name. READ returns a network's
-    answer to a command, or raises OSError or HaproxyError: then the
-    network is "unknown".
+    WANTED is an instance, perhaps one that has gone, or means the INSTANCES.
+    READ returns a network's answer to a command, or raises OSError or
+    HaproxyError: then the network is "unknown".
     """
     asked: list[dict[str, Any]] = []
     unknown = []
@@ -46,7 +47,8 @@ def answer(
                 **counts,
             }
             for instance, counts in found.items()
-            if wanted in ("", instance, ports.get(instance))
+            if wanted in ("", instance) or instance in instances
         ]
     asked.sort(key=lambda entry: -entry["last_seen"])
-    return {"asks": asked, "unknown": unknown}
+    is_known = bool(not wanted or instances or asked)
+    return {"asks": asked, "unknown": unknown, "is_known": is_known}

@@ -65,7 +65,7 @@ def claim(path: Path) -> IO[str]:
         with lock:
             holder = _holder(os.fstat(lock.fileno()))
         raise StartError(
-            f"another agent runs here, pid {holder}; stop it first"
+            f"an agent runs here, pid {holder}; stop it first"
         ) from None
     return lock
 

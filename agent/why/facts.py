@@ -108,6 +108,7 @@ class Facts:
     map_memory: Mapping[str, str] | Unseen = NOT_TRIED
     path: str = ""  # of the request
     answer: Seen = NOT_TRIED
+    asked: Seen = NOT_TRIED  # as `haproxy.asks.parse` has an instance
 
     @property
     def key(self) -> str:

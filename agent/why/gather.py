@@ -13,7 +13,7 @@ from ...privsep.errors import AskError, sentence
 from ..core.desired import desired_network
 from ..databases import SOUTHBOUND, VSWITCH, Databases
 from ..errors import HaproxyError
-from ..haproxy import files, mapfile, render, runtime
+from ..haproxy import asks, files, mapfile, render, runtime
 from ..haproxy.inside import ALIVE_PATH
 from ..monitor.problems import code_of
 from ..ovsdb.connect import in_thread
@@ -89,6 +89,9 @@ class Gather:
         calls: dict[str, Callable[[], Any]] = {
             "map_memory": lambda: haproxies.read_map(key, entries=entries),
             "map_text": lambda: mapfile.parse_file(files.read(file)),
+            "asked": lambda: asks.parse(
+                haproxies.read(key, asks.COMMAND), time.time()
+            ).get(target.port.instance, {}),
         }
         call, bridge = self._site.privileged, common.vswitch.bridge
         if not isinstance(common.daemons, Unseen):

@@ -59,7 +59,7 @@ def _daemon(common: Common, name: str, code: str) -> Hop:
         return at.unknown("whether it works", lost)
     # Without ovn-controller the flows that are installed stay.
     note = at.fail if name == "ovs-vswitchd" else at.warn
-    note(seen[name] == "dead", code, "is dead: it has left its socket")
+    note(seen[name] == "dead", code, "is dead: only its socket is still there")
     note(seen[name] == "silent", code, "hangs: it does not answer")
     return at.ok("answers on its control socket")
 
@@ -157,7 +157,7 @@ def dhcp(facts: Facts) -> Hop | None:
         "OVNMD-207",
         f"{told}, not the metadata port ({its})"
         if via
-        else "OVN's DHCP gives the instance no such route",
+        else "OVN's DHCP gives no route to 169.254.169.254",
         "correct classless_static_route in the subnet's DHCP_Options "
         "(neutron-ovn-db-sync-util in repair mode); renew the lease in the "
         "guest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,21 +28,30 @@ def of(facts: Facts) -> dict[str, Any]:
         **_candidate(facts.target),
         "hops": [dataclasses.asdict(hop) for hop in hops],
         "behind": behind,
-        "hint": {} if behind else _hint(facts),
+        "hint": _hint(facts) if verdict(hops) != BROKEN else {},
         "commands": commands(facts),
     }
 
 
 def _hint(facts: Facts) -> dict[str, str]:
-    """Return where to look if the path is whole and nothing is asked for."""
+    """Return where to look if the path is whole."""
     kind, target = KINDS["OVNMD-601"], facts.target
     text = (
-        f"without metadata all the same, look inside the guest: does it run, "
-        f"has it the address {target.address} and the route to "
-        f"{target.metadata_address}, does its firewall let it ask, is "
-        f"OpenStack in cloud-init's datasource_list?"
+        f"{_asked(facts.asked)}without metadata all the same, look inside the "
+        f"guest: does it run, has it the address {target.address} and the "
+        f"route to {target.metadata_address}, does its firewall let it ask, "
+        f"is OpenStack in cloud-init's datasource_list?"
     )
     return {"code": kind.code, "text": text, "remedy": kind.remedy}
+
+
+def _asked(seen: Seen) -> str:
+    if isinstance(seen, Unseen):
+        return ""
+    if not seen:
+        return "it has asked for nothing since its haproxy started; "
+    ago_s = max(0, int(time.time() - seen["last_seen"]))
+    return f"it has asked {seen['requests']} times, last {ago_s} s ago; "
 
 
 def candidates(found: Sequence[Target]) -> dict[str, Any]:

@@ -115,15 +115,15 @@ def test_what_it_asks_for_is_counted(box, vm):
 
 
 def test_an_operator_reads_it(vm):
-    """By the port's name, too; another one asked for nothing."""
+    """By whatever it is called, as for `why`."""
     vm.fetch(headers=CLOUD_INIT)
-    for name in (vm.instance_id, "web-1"):
+    for name in (vm.instance_id, "web-1", vm.port.id):
         said = asks(name).stdout.splitlines()
         network = vm.port.network
         assert said[0] == (
             f"{vm.instance_id} (web-1), network {network.id} (asked)"
         )
-        assert said[1].startswith("  1 requests, last ")
+        assert said[1].startswith("  1 request, last ")
         assert said[2:] == [
             "  paths: 1 ec2",
             "  clients: 1 cloud-init",
@@ -132,7 +132,7 @@ def test_an_operator_reads_it(vm):
     assert vm.instance_id in asks().stdout
     done = asks("nobody")
     assert done.returncode == 4
-    assert "nothing asked" in done.stdout
+    assert "has this name" in done.stdout
 
 
 def test_429_is_counted(own_box):

@@ -318,7 +318,7 @@ def test_command_refuses_while_an_agent_runs(littered):
     """
     litter, foreign = littered
     box = litter.box
-    text = f"another agent runs here, pid {box.agent.pid}"
+    text = f"an agent runs here, pid {box.agent.pid}"
     check_refusal(box, text)
     check_refusal(box, text, "--dry-run")
     box.agent.stop()
@@ -369,7 +369,7 @@ def test_an_agent_is_refused_while_the_command_runs(own_box):
     finally:
         command.kill()
     assert done.returncode == 1
-    assert f"another agent runs here, pid {command.pid};" in done.stderr
+    assert f"an agent runs here, pid {command.pid};" in done.stderr
 
 
 def is_locked() -> bool:
@@ -387,7 +387,7 @@ def test_a_host_has_one_agent_whatever_its_configuration(littered):
     more = host.CONFIG_FOLDER / "elsewhere.conf"
     write_ini(more, {("DEFAULT", "state_path"): str(elsewhere)})
     arguments = ("--config-file", str(more))
-    text = f"another agent runs here, pid {box.agent.pid}"
+    text = f"an agent runs here, pid {box.agent.pid}"
     before = inventory(box)
     done = cleanup(box, *arguments)
     assert (done.returncode, done.stdout) == (1, "")

@@ -64,7 +64,8 @@ def dump(
         [
             *(become if as_user else ()),
             str(Path(sys.prefix, "bin", "agent-status")),
-            *box.agent.config_arguments(),
+            # The running agent's own are used if none are given.
+            *(box.agent.config_arguments() if as_user else ()),
             *("dump", str(folder)),
         ],
         capture_output=True,

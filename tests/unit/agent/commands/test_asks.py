@@ -36,14 +36,17 @@ TEXT = """\
 
 
 def test_text():
-    answer = {"asks": [ENTRY], "unknown": ["n-2"]}
+    answer = {"asks": [ENTRY], "unknown": ["n-2"], "is_known": True}
     said = asks.render(answer, 1000.0)
     assert said == f"{TEXT}\nn-2: its haproxy does not answer"
-    forwarded = {"asks": [{**ENTRY, "forwarded": 3}], "unknown": []}
-    said = asks.render(forwarded, 1000.0)
+    forwarded = {**ENTRY, "forwarded": 3}
+    said = asks.render({**answer, "asks": [forwarded], "unknown": []}, 1000.0)
     assert said == f"{TEXT}\n  forwarded for somebody else: 3"
-    nothing: dict[str, list[str]] = {"asks": [], "unknown": []}
+    said = asks.render({**answer, "asks": [{**ENTRY, "requests": 1}]}, 1000.0)
+    assert "  1 request, last" in said
+    nothing = {"asks": [], "unknown": [], "is_known": True}
     assert asks.render(nothing, 0).startswith("nothing asked")
+    assert "has this name" in asks.render({**nothing, "is_known": False}, 0)
 
 
 @pytest.mark.parametrize(("found", "code"), [([ENTRY], OK), ([], ABSENT)])

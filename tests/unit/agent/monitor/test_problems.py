@@ -113,6 +113,20 @@ def test_a_consequence_is_not_shown_beside_its_cause(
     assert machine.codes() == shown
 
 
+def test_a_cause_names_what_it_hides(machine):
+    """Else nobody sees that the flows are gone, too."""
+    machine.note("OVNMD-106", "it is dead")
+    for network in (NETWORK, OTHER):
+        machine.note("OVNMD-206", "no flows", about=network)
+    machine.now += 60
+    (problem,) = machine.problems.shown()
+    assert (problem.code, problem.explains) == ("OVNMD-106", ("OVNMD-206",))
+    for network in (NETWORK, OTHER):
+        machine.note("OVNMD-206", "", about=network)
+    (problem,) = machine.problems.shown()
+    assert problem.explains == ()
+
+
 def test_a_cause_that_is_not_shown_yet_hides_its_consequence(machine):
     """Or the words would change while nothing does."""
     machine.note("OVNMD-301", "no answer", about=NETWORK)

@@ -43,17 +43,24 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(
-    ("wanted", "instances"),
-    [("", [DB, WEB, "gone"]), ("web", [WEB]), (DB, [DB]), ("other", [])],
+    ("wanted", "meant", "instances", "is_known"),
+    [
+        ("", [], [DB, WEB, "gone"], True),
+        ("10.0.0.5", [WEB], [WEB], True),
+        (DB, [DB], [DB], True),
+        ("gone", [], ["gone"], True),  # its haproxy still knows it
+        ("silent", ["x"], [], True),
+        ("other", [], [], False),
+    ],
 )
-def test_newest_first_by_id_or_name(wanted, instances):
-    found = asked.answer(wanted, NETWORKS, read)
+def test_newest_first_by_id_or_name(wanted, meant, instances, is_known):
+    found = asked.answer(wanted, meant, NETWORKS, read)
     assert [entry["instance"] for entry in found["asks"]] == instances
-    assert found["unknown"] == []
+    assert (found["unknown"], found["is_known"]) == ([], is_known)
 
 
 def test_names_where_they_are_known():
-    found = asked.answer("", NETWORKS, read)["asks"]
+    found = asked.answer("", (), NETWORKS, read)["asks"]
     assert [(e["port_name"], e["network_name"]) for e in found] == [
         ("db", "green-net"),
         ("web", "blue-net"),
@@ -68,6 +75,6 @@ def test_a_haproxy_that_does_not_answer_is_named(error):
             raise error("hangs")
         return read(network, command)
 
-    found = asked.answer("", NETWORKS, fails)
+    found = asked.answer("", (), NETWORKS, fails)
     assert found["unknown"] == ["blue"]
     assert [entry["instance"] for entry in found["asks"]] == [DB, "gone"]

@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_second_one_is_refused_with_the_pid_of_the_first(path):
-    own = f"another agent runs here, pid {os.getpid()}; stop it first"
+    own = f"an agent runs here, pid {os.getpid()}; stop it first"
     with folders.claim(path):
         for _ in range(2):
             with pytest.raises(StartError) as caught:

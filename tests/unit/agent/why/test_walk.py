@@ -361,7 +361,7 @@ BROKEN = {
     ),
     "DHCP without the route": (
         having(dhcp=NO_ROUTE),
-        *("OVNMD-207", "route by DHCP", "no such route"),
+        *("OVNMD-207", "route by DHCP", "no route to 169"),
     ),
     "DHCP with another hop": (
         having(dhcp=DHCP.replace("fe.0a.00.00.02", "fe.0a.00.00.09")),
