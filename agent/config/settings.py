@@ -177,9 +177,9 @@ class FairShare:
     of more than 8 KiB. More are answered 429. All instances together may send
     four times as many. 0: no limit."""
     greedy_rate: int = _own("greedy_rate", SHARE, "50")
-    """An instance that sends more requests per second than this, for 10 s, is
-    greedy. greedy_requests limits it while other instances send requests too
-    (in the last minute). 0: no instance is greedy."""
+    """An instance is greedy if it sends more requests per second than this for
+    10 s, or has more open than half of greedy_requests, which limits it while
+    others send some too (in the last minute). 0: no instance is greedy."""
     greedy_requests: int = _own(
         "greedy_requests", values.whole(1, values.MAX_SHARE), "16"
     )

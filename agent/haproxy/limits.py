@@ -35,15 +35,14 @@ _EXPIRE_S = 60
 _KEY = "string len 255"  # as long as an instance's id may be
 _SOURCE_COUNT = "10k"
 _INSTANCE_COUNT = "100k"
-# More than the password that Windows sends. Less than a buffer of haproxy, so
-# haproxy has the whole body before it connects to Nova.
+# More than Windows' password; less than a buffer of haproxy: haproxy has the
+# whole body before it connects to Nova.
 _SMALL_BODY = 8192
 # So many instances can upload at the same time, each up to its limit.
 _UPLOADERS = 4
 # cloud-init gives up after 10 s.
 _QUEUE_S = 9
-# haproxy's stick counters; 0 and 1 of a network are the rate limit's, which is
-# for known addresses.
+# haproxy's stick counters; 0 and 1 of a network are the rate limit's.
 _SOURCE = 2
 _CALLER = 1
 COUNT_LIMITED = (f"sc-inc-gpc(2,{_SOURCE})", f"sc-set-gpt0({_SOURCE}) 1")
@@ -51,8 +50,7 @@ COUNT_LIMITED = (f"sc-inc-gpc(2,{_SOURCE})", f"sc-set-gpt0({_SOURCE}) 1")
 # connections of an instance, and one of them this part of those.
 _CALLERS = "callers"
 _CALLERS_PER_INSTANCE = 2
-_INSTANCE = 0
-_UPLOAD = 1
+_INSTANCE, _UPLOAD = 0, 1
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"
 # The lines of a backend whose requests share connections to Nova. A server
@@ -134,12 +132,12 @@ store conn_cur
 def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     """Return the gateway's rules for requests, and those that choose a lane.
 
-    An instance is greedy if its rate of requests is over the limit. While
-    it is the only one, nothing slows it down. Otherwise all greedy instances
-    share a backend with few slots; the one with the fewest open requests is
-    served first. A body too long for a buffer occupies a worker of Nova for
-    as long as its sender likes, so uploads have a lane of their own, of
-    which each instance gets a part.
+    An instance is greedy if its rate of requests is over the limit; where Nova
+    is slow, if it has many open ones. The only one is not slowed down. Else
+    all greedy instances share a backend with few slots; the one with the
+    fewest open requests is served first. A body too long for a buffer occupies
+    a worker of Nova as long as its sender likes, so uploads have a lane of
+    their own, of which each instance gets a part.
     """
     rules = [
         f"http-request track-sc{_INSTANCE} req.hdr(X-Instance-ID) "
@@ -160,8 +158,10 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
         switches.append(f"use_backend {_UPLOAD_LANE} if upload")
     if share.greedy_rate:
         requests = share.greedy_rate * _WINDOW_S
+        opened = max(1, share.greedy_requests // 2)
         rules += [
             f"acl greedy sc_http_req_rate({_INSTANCE}) gt {requests}",
+            f"acl greedy sc_conn_cur({_INSTANCE}) gt {opened}",
             f"acl others table_cnt({INSTANCES}) gt 1",
             f"http-request sc-inc-gpc0({_INSTANCE}) if greedy others",
         ]

@@ -65,6 +65,8 @@ def test_without_limits_nothing_is_refused_or_left_out():
     [
         ({"logged_rate": 7}, "silent if { sc_http_req_rate(0) gt 70 }"),
         ({"greedy_rate": 7}, "acl greedy sc_http_req_rate(0) gt 70"),
+        ({"greedy_requests": 9}, "acl greedy sc_conn_cur(0) gt 4"),
+        ({"greedy_requests": 1}, "acl greedy sc_conn_cur(0) gt 1"),
         ({"uploads": 7}, "if upload { sc_conn_cur(1) gt 7 }"),
     ],
 )
