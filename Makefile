@@ -54,7 +54,7 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check options docs unit packaging functional continuity faults lottery soak bench \
+.PHONY: help demo test check options docs unit packaging functional continuity faults lottery soak bench figures \
     upgrade boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
     packages peer guest venv clean
 
@@ -147,11 +147,15 @@ boots: packages venv peer ## cloud-init of three Debians boots while the agent i
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) $(VENV)/bin/python -m boots \
 	    --boots $(BOOTS) --seed $(SEED) $(GUESTS) $(ARGS)
 
-bench: packages venv $(PLOTS)/.installed ## figures, beside Neutron's agent, and plots: QUICK=1, ARGS=memory
+bench: packages venv $(PLOTS)/.installed ## figures, beside Neutron's agent, and plots: QUICK=1, ARGS=storm
 	$(STEP) "benchmarks, into $(RESULTS)"
 	@code=0; PYTHONPATH=tests:. QUICK=$(QUICK) $(VENV)/bin/python -m bench \
 	    --peer $(PEER) --results $(RESULTS) $(ARGS) || code=1; \
 	    $(PLOTS)/bin/python -m bench.plots $(RESULTS) && exit $$code
+
+figures: $(PLOTS)/.installed ## docs/explanation/performance.md and its plots, from $(RESULTS)
+	@$(PLOTS)/bin/python -m bench.plots $(RESULTS)
+	@$(PYTHON) -m bench.figures $(RESULTS)
 
 boot: venv ## the packages, by apt in a Debian that is booted for them
 	$(STEP) "a Debian in $(ROOT)"

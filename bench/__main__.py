@@ -28,6 +28,7 @@ NAMES = (
     "memory",
     "first_answer",
     "binds",
+    "storm",
 )
 # What the quick form runs: beside Neutron's agent, in three minutes.
 QUICK_NAMES = ("throughput", "provisioning", "cloud", "memory")
@@ -84,7 +85,7 @@ def main() -> int:
             missed.append(name)
         progress(f"{name} took {time.monotonic() - begun:.0f} s")
         page = markdown.render(markdown.read(results))
-        (results / "README.md").write_text(page)
+        (results / "README.md").write_text(f"# Benchmarks\n\n{page}")
     if missed:
         progress(f"failed, or missed a bound: {', '.join(missed)}")
     return 1 if missed else 0

@@ -23,8 +23,8 @@ SECONDS = sized(4.0, 1.0)
 SB_PORT = 6642
 # "The same" on a shared machine: memory hardly moves, the rest does.
 MEMORY_TOLERANCE = 0.05
-START_TOLERANCE = 1.25
-RATE_TOLERANCE = 0.8
+START_TOLERANCE = sized(1.25, 2.0)
+RATE_TOLERANCE = sized(0.8, 0.4)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ docs/explanation/boots.md.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from boots.asked import REQUESTS
 from boots.lottery import Round, Ticket
 from boots.outages import OURS, Side
 from boots.rounds import Chassis, make_chassis
@@ -20,6 +22,7 @@ from sandbox.case import Host
 GUEST = os.environ.get("OVN_METADATA_GUEST", "")
 # Of a network that is served, and the first port of one; at once.
 TICKETS = (Ticket(False, False, 0.0), Ticket(True, False, 0.0))
+ASKED = re.compile(r"GET (\S+) HTTP.*?x-instance-id: (\S+)\r", re.DOTALL)
 LONGEST_S = 5.0  # Debian 12's cloud-init asks once in each of two stages
 
 pytestmark = pytest.mark.skipif(
@@ -41,5 +44,13 @@ def chassis(host: Host) -> Chassis:
 @pytest.mark.parametrize("outage", ["none", "killed"])
 def test_a_boot_finds_its_key(chassis, outage):
     """The owner's key is the default user's, and OpenStack is the source."""
+    nova = chassis.box.nova
+    nova.record()
     for ticket, outcome in chassis.play(Round(outage, TICKETS)):
         assert outcome.found, f"{ticket}: {outcome.log[-5000:]}"
+    asked: dict[str, list[str]] = {}
+    for connection in nova.recorded():
+        for path, who in ASKED.findall(connection.decode()):
+            asked.setdefault(who, []).append(path)
+    if outage == "none":  # what `make bench ARGS=storm` has clients ask
+        assert [*asked.values()] == [[*REQUESTS]] * len(TICKETS)

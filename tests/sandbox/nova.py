@@ -109,6 +109,11 @@ class Nova:
         self._settings["delay_s"] = delay_s
         self._tell(delay_s=delay_s)
 
+    def set_rate(self, rate: float) -> None:
+        """Begin RATE requests a second at most, in order; 0: all at once."""
+        self._settings["rate"] = rate
+        self._tell(rate=rate)
+
     def set_status(self, status: int) -> None:
         """Answer STATUS to everything; 0 means as usual."""
         self._settings["status"] = status

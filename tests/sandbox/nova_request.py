@@ -42,6 +42,8 @@ class Nova:
 
     secrets: list[bytes]  # any of them is good
     delay_s: float = 0.0
+    rate: float = 0.0  # requests a second at most; 0: any number
+    free_at: float = 0.0  # when the next one may be begun
     status: int = 0  # answered to everything when set
     requests: int = 0
     probes: int = 0  # the agent's own requests
@@ -53,6 +55,14 @@ class Nova:
     # What came, byte for byte, by the number of its connection; None: lost.
     tape: dict[int, bytearray] | None = None
     servers: dict[str, Server] = dataclasses.field(default_factory=dict)
+
+    def wait_s(self, now: float) -> float:
+        """Return how long a request that comes NOW waits for its turn."""
+        if not self.rate:
+            return 0.0
+        turn = max(now, self.free_at)
+        self.free_at = turn + 1 / self.rate
+        return turn - now
 
     def judge(self, headers: dict[str, str]) -> Server | tuple[int, str]:
         """Return who asks, or Nova's status and reason for refusing."""

@@ -77,10 +77,11 @@ class Connection(asyncio.Protocol):
                 self._nova.probes += 1
             else:
                 self._nova.requests += 1
+            loop = asyncio.get_running_loop()
             delay_s = self._nova.delay_s + request.delay_s
+            delay_s += self._nova.wait_s(loop.time())
             if delay_s:
                 self._busy = True
-                loop = asyncio.get_running_loop()
                 loop.call_later(delay_s, self._late, request)
             else:
                 self._transport.write(request.answer(self._nova))
@@ -123,6 +124,7 @@ def obey(nova: Nova, command: dict[str, Any]) -> dict[str, Any]:
     for instance in command.get("forget", ()):
         nova.servers.pop(instance, None)
     nova.delay_s = command.get("delay_s", nova.delay_s)
+    nova.rate = command.get("rate", nova.rate)
     nova.status = command.get("status", nova.status)
     nova.longest_head = command.get("longest_head", nova.longest_head)
     if "secrets" in command:
