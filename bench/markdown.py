@@ -24,36 +24,48 @@ def plot_name(title: str) -> str:
     return f"{words}.svg"
 
 
-def render(results: list[Result]) -> str:
-    """Return the page of RESULTS."""
-    return "\n".join(["# Benchmarks", *_lines(results), ""])
+def render(results: list[Result], *, pictures: str = "") -> str:
+    """Return RESULTS as text; plots are where PICTURES begins to say."""
+    return "\n".join(
+        [
+            *_about(results),
+            *(line for r in results for line in _of(r, pictures)),
+        ]
+    )
 
 
-def _lines(results: list[Result]) -> Iterator[str]:
+def _about(results: list[Result]) -> Iterator[str]:
+    """Yield what was measured on what; once if all were on the same."""
     abouts: list[dict[str, str]] = []
     for result in results:
         if result["about"] not in abouts:
             abouts.append(result["about"])
     for about in abouts:
         names = [r["benchmark"] for r in results if r["about"] == about]
-        yield f"\n{', '.join(names)} measured with:\n"
+        yield f"Measured with, for {', '.join(names)}:\n"
         yield from (f"- {name}: {value}" for name, value in about.items())
-    for result in results:
-        quick = " (the quick form)" if result["quick"] else ""
-        yield f"\n## {result['benchmark']}{quick}\n"
-        yield _row("", *result["columns"])
-        yield "|---" * (1 + len(result["columns"])) + "|"
-        for label, values in result["rows"].items():
-            yield _row(label, *map(cell, values))
         yield ""
-        for bound in result["bounds"]:
-            word = "ok" if bound["met"] else "**MISSED**"
-            yield (
-                f"- {word}: {bound['what']}: {bound['value']:.3g} "
-                f"(bound {bound['relation']} {bound['limit']:g})"
-            )
-        for plot in result["plots"]:
-            yield f"\n![{plot['title']}]({plot_name(plot['title'])})"
+
+
+def _of(result: Result, pictures: str) -> Iterator[str]:
+    """Yield the section of RESULT."""
+    quick = ", the quick form" if result["quick"] else ""
+    yield f"### {result['benchmark']}{quick}\n"
+    yield _row("", *result["columns"])
+    yield "|---" * (1 + len(result["columns"])) + "|"
+    for label, values in result["rows"].items():
+        yield _row(label, *map(cell, values))
+    yield ""
+    for bound in result["bounds"]:
+        word = "ok" if bound["met"] else "**MISSED**"
+        yield (
+            f"- {word}: {bound['what']}: {bound['value']:.3g} "
+            f"(bound {bound['relation']} {bound['limit']:g})"
+        )
+    yield ""
+    for plot in result["plots"]:
+        name = plot_name(plot["title"])
+        yield f"![{plot['title']}]({pictures}{name})\n"
 
 
 def _row(*cells: str) -> str:

@@ -1,7 +1,8 @@
 """Memory (PSS) over networks, both agents; and CPU while nothing happens.
 
 The networks are there when the agent starts, as after a reboot of the host:
-the time from that to the last first answer is measured too.
+the time from that to the last first answer is measured too. And how long the
+operator waits for agent-status, `agent-status why` and a scrape.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from sandbox import Instance, Sandbox
+from sandbox import Instance, Sandbox, metrics
 from sandbox.processes import processes
 
 from . import binding, sides
@@ -28,6 +30,8 @@ KINDS = (*BOUNDS, "haproxy")
 # PSS of all, of Neutron's.
 RATIO_BOUNDS = {1: 0.5, 16: 0.7, 50: 1.0, 200: 1.25, 400: 1.25}
 START_BOUND = sized(0.5, 0.8)  # until all answer, of Neutron's time
+TOOL_BOUND_S = sized(2.0, 5.0)
+IDLE_BOUND = sized(5.0, 50.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Seen:
     start_s: float  # until all answer
     sizes: dict[str, float]  # kind, or "total" -> MiB
     idle_percent: float  # of a core, all processes
+    tools: dict[str, float]  # of ours -> seconds
 
 
 Results = dict[tuple[str, int], Seen]
@@ -53,14 +58,14 @@ def main() -> int:
                 box, count - there, offset=there
             )
             for side in sides.both(box):
-                seen[side.name, count] = once(side, instances)
+                seen[side.name, count] = once(box, side, instances)
                 progress(
                     f"{count} networks {side.name}: {seen[side.name, count]}"
                 )
     return summarize(seen).finish()
 
 
-def once(side: sides.Side, instances: list[Instance]) -> Seen:
+def once(box: Sandbox, side: sides.Side, instances: list[Instance]) -> Seen:
     """Start SIDE, wait until INSTANCES are answered, measure, end it."""
     before = pids()
     begun = time.monotonic()
@@ -73,7 +78,25 @@ def once(side: sides.Side, instances: list[Instance]) -> Seen:
         used_s = cpu_s(ours)
         time.sleep(IDLE_S)
         idle = 100 * (cpu_s(ours) - used_s) / IDLE_S
-        return Seen(start_s, sizes, idle)
+        ask = side.name == sides.OURS
+        tools = tool_seconds(box, instances[0]) if ask else {}
+        return Seen(start_s, sizes, idle, tools)
+
+
+def tool_seconds(box: Sandbox, instance: Instance) -> dict[str, float]:
+    """Return how long what an operator asks takes, the program's start too."""
+    name = instance.instance_id
+    tools: dict[str, Callable[[], object]] = {
+        "agent-status --json": lambda: box.agent.status("--json"),
+        "agent-status why": lambda: box.agent.status("why", name),
+        "a scrape": metrics.scrape,
+    }
+    seconds = {}
+    for what, run in tools.items():
+        begun = time.monotonic()
+        run()
+        seconds[what] = time.monotonic() - begun
+    return seconds
 
 
 def summarize(seen: Results) -> Report:
@@ -81,28 +104,7 @@ def summarize(seen: Results) -> Report:
     report = Report("memory", ("ours", "theirs", "ratio"))
     for count in NETWORKS:
         ours, theirs = seen[sides.OURS, count], seen[sides.THEIRS, count]
-        for kind in (*KINDS, "total"):
-            a, b = ours.sizes[kind], theirs.sizes[kind]
-            row = f"{count} networks, {kind}, MiB"
-            report.row(row, a, b, a / b if b else "")
-        report.row(
-            f"{count} networks, haproxy each, MiB",
-            ours.sizes["haproxy"] / count,
-            theirs.sizes["haproxy"] / count,
-            "",
-        )
-        report.row(
-            f"{count} networks, start until all answer, s",
-            ours.start_s,
-            theirs.start_s,
-            ours.start_s / theirs.start_s,
-        )
-        report.row(
-            f"{count} networks, CPU when idle, % of a core",
-            ours.idle_percent,
-            theirs.idle_percent,
-            "",
-        )
+        add_rows(report, f"{count} networks", count, ours, theirs)
         report.bound(
             f"MiB of all with {count} networks, of Neutron's",
             ours.sizes["total"] / theirs.sizes["total"],
@@ -118,24 +120,51 @@ def summarize(seen: Results) -> Report:
         "<=",
         START_BOUND,
     )
-    for title, unit, what in (
-        (
-            "Memory (PSS) of all processes",
-            "MiB",
-            lambda one: one.sizes["total"],
-        ),
-        (
-            "Start of the agent until all networks answer",
-            "s",
-            lambda one: one.start_s,
-        ),
-    ):
+    report.bound(
+        f"seconds of the slowest tool with {count} networks",
+        max(ours.tools.values()),
+        "<=",
+        TOOL_BOUND_S,
+    )
+    report.bound(
+        f"% of a core when idle with {count} networks",
+        ours.idle_percent,
+        "<=",
+        IDLE_BOUND,
+    )
+    add_plots(report, seen)
+    return report
+
+
+def add_rows(
+    report: Report, what: str, count: int, ours: Seen, theirs: Seen
+) -> None:
+    """Add to REPORT what both took with so many networks."""
+    for kind in (*KINDS, "total"):
+        a, b = ours.sizes[kind], theirs.sizes[kind]
+        report.row(f"{what}, {kind}, MiB", a, b, a / b if b else "")
+    each = (one.sizes["haproxy"] / count for one in (ours, theirs))
+    report.row(f"{what}, haproxy each, MiB", *each, "")
+    a, b = ours.start_s, theirs.start_s
+    report.row(f"{what}, start until all answer, s", a, b, a / b)
+    a, b = ours.idle_percent, theirs.idle_percent
+    report.row(f"{what}, CPU when idle, % of a core", a, b, "")
+    for tool, seconds in ours.tools.items():
+        report.row(f"{what}, {tool}, s", seconds, "", "")
+
+
+def add_plots(report: Report, seen: Results) -> None:
+    """Add the plots over the networks to REPORT."""
+    plots: dict[tuple[str, str], Callable[[Seen], float]] = {
+        ("Memory (PSS) of all processes", "MiB"): lambda s: s.sizes["total"],
+        ("From the start until all networks answer", "s"): lambda s: s.start_s,
+    }
+    for (title, unit), figure in plots.items():
         curves = {
-            name: [(n, what(seen[name, n])) for n in NETWORKS]
+            name: [(n, figure(seen[name, n])) for n in NETWORKS]
             for name in (sides.OURS, sides.THEIRS)
         }
         report.plot(title, curves, axes=("networks", unit))
-    return report
 
 
 def cpu_s(given: set[int]) -> float:
