@@ -295,27 +295,19 @@ def _to_ask_for(
 ) -> list[LocalNetwork]:
     """Return which rows to monitor for NETWORKS.
 
-    The datapaths of UNSERVED ports, too: without its clause the row would
-    go, and come back with the next look at the port.
+    UNSERVED datapaths, too: without a clause the row would go and come back.
     """
+    # Asked for by its name, one in a better place would not be seen.
     asked = [
         LocalNetwork(
             network,
-            entry.datapath,
-            # Asked for by its name, a better one would not be seen.
+            datapath,
             None if entry.is_elsewhere else entry.localport_name,
         )
         for network, entry in networks.items()
+        for datapath in entry.datapaths or (None,)
     ]
-    others = [
-        datapath
-        for entry in networks.values()
-        for datapath in entry.datapaths - {entry.datapath}
-    ]
-    asked += [
-        LocalNetwork(None, datapath, None) for datapath in (*unserved, *others)
-    ]
-    return asked
+    return asked + [LocalNetwork(None, each, None) for each in unserved]
 
 
 def _read_ports(

@@ -22,9 +22,12 @@ from .database import Database
 LOG = logging.getLogger(__name__)
 
 SCHEMA = "OVN_Southbound"
-# A changed condition costs the server a pass over every row, so changes are
+# A changed condition has the server pass over every row, so changes are
 # collected for this long after one was sent.
 CONDITION_INTERVAL_S = 0.1
+# What brings no row that is missing (a localport's name in place of its device
+# id, less) waits this long for what does: it gains a pass in about that time.
+TIDY_S = 300.0
 # A server that accepts the connection and sends nothing is probed after this
 # long and given up after twice that. The next server gets twice the time, and
 # so on, so that one that is only busy gets enough.
@@ -77,8 +80,8 @@ class SouthboundIdl(schemas.FollowingIdl):
         **options: Any,
     ) -> None:
         super().__init__(remote, helper, leader_only=False, **options)
-        # The IDL has no parameter for it. All agents of a cloud may lose their
-        # server at once; they connect to the next one at different times.
+        # No parameter of the IDL. All agents of a cloud may lose their server
+        # at once; they connect to the next one at different times.
         reconnect = self._session.reconnect
         first_ms = random.randint(1000, 2000)  # noqa: S311 # no secret
         reconnect.set_backoff(first_ms, max(first_ms, max_backoff_ms))
@@ -88,8 +91,8 @@ class SouthboundIdl(schemas.FollowingIdl):
         self.read_until_ms = 0
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
-        self._condition_due = 0.0
-        self._wanted: dict[str, list[monitoring.Clause]] = {}
+        self._differs_since = 0.0
+        self._is_missing_rows = False
         self._cluster: uuid.UUID | None = None
         self._published = self.change_seqno, self.cond_seqno
         if monitoring.REQUESTED not in self.tables["Port_Binding"].columns:
@@ -99,8 +102,13 @@ class SouthboundIdl(schemas.FollowingIdl):
                 SCHEMA,
                 monitoring.REQUESTED,
             )
-        self._apply(monitoring.chassis_conditions(chassis_name))
-        self._apply({"Port_Binding": [], "Datapath_Binding": []})
+        self._wanted: dict[str, list[monitoring.Clause]] = {
+            **monitoring.chassis_conditions(chassis_name),
+            "Port_Binding": [],
+            "Datapath_Binding": [],
+        }
+        self._send_conditions()
+        self._sent_at = 0.0  # the next ones need not wait
         # The IDL sends them when it connects. Until then this flag would
         # keep it from sleeping.
         self.cond_changed = False
@@ -130,7 +138,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         is_silent = self._session.reconnect.state.name == "IDLE"
         if self._has_read_all and self.is_connected() and not is_silent:
             self.read_until_ms = begun_ms
-        if self._can_send() and time.monotonic() >= self._condition_due:
+        if self._can_send() and time.monotonic() >= self._due_at():
             self._send_conditions()
         return changed
 
@@ -168,62 +176,61 @@ class SouthboundIdl(schemas.FollowingIdl):
         super().wait(poller)
         poller.timer_wait(_READ_MS)
         if self._can_send():
-            seconds = max(0.0, self._condition_due - time.monotonic())
+            seconds = max(0.0, self._due_at() - time.monotonic())
             poller.timer_wait(int(seconds * 1000) + 1)
 
     def _publish(self) -> None:
-        chassis = self._chassis()
+        chassis = self._own("Chassis", "uuid")
         snapshot, asked = port_rows.chassis_snapshot(
             [self._port_row(row) for row in self._rows("Port_Binding")],
             chassis=chassis,
-            answered=self._answered(),
+            answered=self.tables["Port_Binding"].condition_state.acked,
             nb_cfg=self._nb_cfg(),
-            followed=self._followed(),
+            followed=self._own("Chassis_Private", "nb_cfg"),
             is_filled=self._is_filled(),
         )
         wanted = monitoring.port_conditions(
             chassis, asked, columns=self.tables["Port_Binding"].columns
         )
+        if not self._wanted:
+            self._differs_since = time.monotonic()
         current = {table: self.tables[table].condition for table in wanted}
-        current = {
-            table: [] if clauses == [False] else clauses
-            for table, clauses in current.items()
+        # For no clause the IDL has [False].
+        self._wanted = {
+            table: clauses
+            for table, clauses in wanted.items()
+            if clauses != [each for each in current[table] if each]
         }
-        self._wanted = monitoring.changed(current, wanted)
+        self._is_missing_rows = not monitoring.brings(
+            current, self._wanted, asked
+        )
         self.snapshot = snapshot
         self._on_snapshot(snapshot)
 
+    def _due_at(self) -> float:
+        """Return when to send the conditions that are wanted."""
+        if self._is_missing_rows:
+            return self._sent_at + CONDITION_INTERVAL_S
+        return self._differs_since + TIDY_S
+
     def _send_conditions(self) -> None:
-        self._apply(self._wanted)
+        for condition in self._wanted.items():
+            self.cond_change(*condition)
         self._wanted = {}
-        self._condition_due = time.monotonic() + CONDITION_INTERVAL_S
-
-    def _apply(self, wanted: dict[str, list[monitoring.Clause]]) -> None:
-        for table, clauses in wanted.items():
-            self.cond_change(table, clauses)
-
-    def _answered(self) -> list[monitoring.Clause]:
-        acked = self.tables["Port_Binding"].condition_state.acked
-        return [clause for clause in acked if isinstance(clause, list)]
+        self._sent_at = time.monotonic()
 
     def _rows(self, table: str) -> list[Any]:
         return list(self.tables[table].rows.values())
 
-    def _chassis(self) -> uuid.UUID | None:
-        for row in self._rows("Chassis"):
+    def _own(self, table: str, column: str) -> Any:
+        """Return COLUMN of this chassis' row in TABLE; None without one."""
+        for row in self._rows(table):
             if row.name == self._chassis_name:
-                return row.uuid  # type: ignore[no-any-return]  # untyped
+                return getattr(row, column)
         return None
 
     def _nb_cfg(self) -> int:
         return max((row.nb_cfg for row in self._rows("SB_Global")), default=0)
-
-    def _followed(self) -> int | None:
-        """Return the nb_cfg that ovn-controller has followed, if known."""
-        for row in self._rows("Chassis_Private"):
-            if row.name == self._chassis_name:
-                return row.nb_cfg  # type: ignore[no-any-return]  # untyped
-        return None
 
     def _is_filled(self) -> bool:
         """Return whether ovn-northd has ever written this database.
