@@ -30,8 +30,8 @@ NAMES = (
     "binds",
     "storm",
 )
-# What the quick form runs: beside Neutron's agent, in three minutes.
-QUICK_NAMES = ("throughput", "provisioning", "cloud", "memory")
+# What the quick form runs, as tests/functional/test_figures.py does.
+QUICK_NAMES = ("throughput", "provisioning", "cloud")
 
 
 def main() -> int:

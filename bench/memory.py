@@ -23,7 +23,7 @@ from .report import Report, progress, sized
 NETWORKS = sized((1, 50, 200, 400), (16,))
 IDLE_S = sized(20.0, 3.0)  # measured for so long
 SETTLED_S = sized(10.0, 1.0)  # after so long
-TIMEOUT_S = 600.0
+TIMEOUT_S = 1200.0
 # Of ours, with the fewest networks, in MiB.
 BOUNDS = {"agent": 60.0, "privsep": 50.0, "supervisord": 40.0}
 KINDS = (*BOUNDS, "haproxy")

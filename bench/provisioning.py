@@ -1,8 +1,13 @@
-"""Many networks bound at once until all answer; unbound, until nothing is."""
+"""Many networks bound at once until all answer; unbound, until nothing is.
+
+What all processes take when all answer is measured, too: `bench.memory` does
+that for networks that are there when the agent starts.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import statistics
 import sys
@@ -11,92 +16,120 @@ from collections.abc import Sequence
 
 from sandbox import Instance, Sandbox, wait_for
 
-from . import binding, sides
+from . import binding, memory, sides
 from .report import Report, progress, sized
 
 # Networks at once, and how often.
 ROUNDS = sized({40: 3, 200: 1, 400: 1}, {4: 1, 16: 1})
-TIMEOUT_S = 600.0
+TIMEOUT_S = 1200.0
 RATIO_BOUND = sized(0.3, 0.5)  # of Neutron's time until all answer
+MEMORY_BOUND = sized(1.25, 0.6)  # of Neutron's PSS
 EXPONENT_BOUND = 1.4  # of time over networks
 REMOVAL_BOUND_S = 5.0
 
-Seconds = dict[tuple[str, int], list[float]]  # side, networks -> rounds
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """One round."""
+
+    first_s: float  # until the first answers
+    bound_s: float  # until all do
+    gone_s: float  # from there to nothing; infinite if that never came
+    mib: float  # PSS of all processes, when all answer
+
+
+Rounds = dict[tuple[str, int], list[Seen]]  # side, networks
 
 
 def main() -> int:
     """Measure, print, return the exit code."""
-    bound: Seconds = {}
-    first: Seconds = {}
-    gone: Seconds = {}
+    rounds: Rounds = {}
     alone: dict[int, float] = {}
     with Sandbox() as box:
         most = binding.make_instances(box, max(ROUNDS))
         unbind_all(box, most)
-        for count, rounds in ROUNDS.items():
+        for count, times in ROUNDS.items():
             instances = most[:count]
             alone[count] = ovn_alone(box, instances)
-            for side in sides.both(box) * rounds:
+            for side in sides.both(box) * times:
+                before = memory.pids()
                 with sides.running(side):
-                    times, removal = once(box, side, instances)
-                key = side.name, count
-                bound.setdefault(key, []).append(max(times))
-                first.setdefault(key, []).append(min(times))
-                gone.setdefault(key, []).append(removal)
-                progress(
-                    f"{count} networks {side.name}: all answer after "
-                    f"{max(times):.2f} s, removed after {removal:.2f} s"
-                )
-    return summarize(bound, first, gone, alone).finish()
+                    seen = once(box, side, instances, before)
+                rounds.setdefault((side.name, count), []).append(seen)
+                progress(f"{count} networks {side.name}: {seen}")
+    return summarize(rounds, alone).finish()
 
 
-def summarize(
-    bound: Seconds, first: Seconds, gone: Seconds, alone: dict[int, float]
-) -> Report:
-    """Return the table, the bounds and the plot."""
+def summarize(rounds: Rounds, alone: dict[int, float]) -> Report:
+    """Return the table, the bounds and the plots."""
     report = Report("provisioning", ("ours", "theirs", "ratio"))
     for count in ROUNDS:
-        for what, results in (
-            ("bound until the first answers, s", first),
-            ("bound until all answer, s", bound),
-            ("unbound until nothing is left, s", gone),
+        for what, name in (
+            ("bound until the first answers, s", "first_s"),
+            ("bound until all answer, s", "bound_s"),
+            ("unbound until nothing is left, s", "gone_s"),
+            ("memory (PSS), MiB", "mib"),
         ):
             report.row(
                 f"{count} networks {what}",
-                statistics.median(results[sides.OURS, count]),
-                statistics.median(results[sides.THEIRS, count]),
-                ratio(results, count),
+                middle(rounds, sides.OURS, count, name),
+                middle(rounds, sides.THEIRS, count, name),
+                ratio(rounds, count, name),
             )
         part = alone[count]
         report.row(f"{count} networks, OVN's own part, s", part, part, "")
+    add_bounds(report, rounds)
+    for title, name, unit in (
+        ("Networks bound at once, until all answer", "bound_s", "s"),
+        ("Memory (PSS) when all networks answer", "mib", "MiB"),
+    ):
+        curves = {
+            side: curve(rounds, side, name)
+            for side in (sides.OURS, sides.THEIRS)
+        }
+        report.plot(title, curves, axes=("networks", unit))
+    return report
+
+
+def add_bounds(report: Report, rounds: Rounds) -> None:
+    """Add to REPORT what ROUNDS have to keep."""
+    for count in ROUNDS:
         report.bound(
             f"time until all of {count} answer, of Neutron's",
-            ratio(bound, count),
+            ratio(rounds, count, "bound_s"),
             "<=",
             RATIO_BOUND,
         )
+    most = max(ROUNDS)
+    report.bound(
+        f"MiB of all with {most} networks, of Neutron's",
+        ratio(rounds, most, "mib"),
+        "<=",
+        MEMORY_BOUND,
+    )
     report.bound(
         f"seconds until nothing of {min(ROUNDS)} is left",
-        max(gone[sides.OURS, min(ROUNDS)]),
+        max(one.gone_s for one in rounds[sides.OURS, min(ROUNDS)]),
         "<=",
         REMOVAL_BOUND_S,
     )
-    curves = {
-        name: [(n, statistics.median(bound[name, n])) for n in ROUNDS]
-        for name in (sides.OURS, sides.THEIRS)
-    }
+    few, *_, many = curve(rounds, sides.OURS, "bound_s")
     report.bound(
         "exponent of our time over the networks",
-        exponent(curves[sides.OURS][0], curves[sides.OURS][-1]),
+        exponent(few, many),
         "<=",
         EXPONENT_BOUND,
     )
-    report.plot(
-        "Networks bound at once, until all answer",
-        curves,
-        axes=("networks", "s"),
-    )
-    return report
+
+
+def curve(rounds: Rounds, side: str, name: str) -> list[tuple[int, float]]:
+    """Return NAME of SIDE over the networks."""
+    return [(count, middle(rounds, side, count, name)) for count in ROUNDS]
+
+
+def middle(rounds: Rounds, side: str, count: int, name: str) -> float:
+    """Return the median of NAME of SIDE with COUNT networks."""
+    return statistics.median(getattr(r, name) for r in rounds[side, count])
 
 
 def exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
@@ -104,29 +137,31 @@ def exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
     return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
 
 
-def ratio(results: Seconds, count: int) -> float:
-    """Return the median of the rounds' ratios, ours to theirs."""
+def ratio(rounds: Rounds, count: int, name: str) -> float:
+    """Return the median of the rounds' ratios of NAME, ours to theirs."""
     pairs = zip(
-        results[sides.OURS, count], results[sides.THEIRS, count], strict=True
+        rounds[sides.OURS, count], rounds[sides.THEIRS, count], strict=True
     )
-    return statistics.median(ours / theirs for ours, theirs in pairs)
+    return statistics.median(
+        getattr(ours, name) / getattr(theirs, name) for ours, theirs in pairs
+    )
 
 
 def once(
-    box: Sandbox, side: sides.Side, instances: Sequence[Instance]
-) -> tuple[list[float], float]:
-    """Bind all and unbind all.
-
-    Return each instance's seconds to its answer, and the seconds until
-    nothing of any network was left; infinite if that never came.
-    """
+    box: Sandbox,
+    side: sides.Side,
+    instances: Sequence[Instance],
+    before: set[int],
+) -> Seen:
+    """Bind all and unbind all; BEFORE are the processes without SIDE's."""
     begun = time.monotonic()
     binding.bind(instances)
     sent_s = time.monotonic() - begun
     times = binding.seconds_to_answers(instances, timeout_s=TIMEOUT_S)
+    mib = memory.measure(before)["total"]
     begun = time.monotonic()
     binding.unbind(instances)
-    removal = float("inf")
+    gone_s = float("inf")
     with contextlib.suppress(TimeoutError):
         wait_for(
             lambda: not side.leftovers(),
@@ -134,9 +169,9 @@ def once(
             interval_s=0.05,
             what="end of all networks",
         )
-        removal = time.monotonic() - begun
+        gone_s = time.monotonic() - begun
     unbind_all(box, instances)
-    return [sent_s + seconds for seconds in times], removal
+    return Seen(sent_s + min(times), sent_s + max(times), gone_s, mib)
 
 
 def unbind_all(box: Sandbox, instances: Sequence[Instance]) -> None:

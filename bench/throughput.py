@@ -17,7 +17,7 @@ SECONDS = sized(4.0, 2.0)  # whole ones, for wrk
 WARM_UP_S = 1.0
 # Times Neutron's rate, and of its p99, at 16 connections. A round that
 # something else disturbed is one of two in the quick form.
-BOUND = sized(15.0, 4.0)
+BOUND = sized(15.0, 3.0)
 P99_BOUND = sized(0.5, 0.7)
 
 _ROWS = (
