@@ -15,10 +15,8 @@ METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
 METADATA_PORT = 80
 GATEWAY = "gateway"
 # The version of the calls from the daemon to supervisord's extension.
-FLEET_PROTOCOL = 4
-# In the environment of a network's program if supervisord holds its listening
-# sockets, and the descriptors of those in the haproxy.
-LISTENERS_MARK = "LISTEN_FDS"
+FLEET_PROTOCOL = 5
+# The descriptors of a network's listening sockets in its haproxy.
 LISTENER_V4 = 3
 LISTENER_V6 = 4
 # A line in the log of each haproxy, before what it prints.
@@ -36,7 +34,6 @@ _FILE = re.compile(
     rf"\.?({_UUID}|{GATEWAY})\.(?:conf|map|new|sock|pid\.haproxy)"
     r"(?:\.tmp|\.[0-9]+\.(?:tmp|bak))?"
 )
-_PUBLIC_SOCKET = re.compile("metadata_proxy-[0-7]{3}-[0-9]{1,10}")
 _OUTER_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
 
 
@@ -84,6 +81,11 @@ def config_file(network: str) -> str:
     return f"{network}.conf"
 
 
+def program_file(network: str) -> str:
+    """Return the name of a program's file, which no older version reads."""
+    return f"{network}.ini"
+
+
 def map_file(network: str) -> str:
     """Return the file name of a network's map of instances."""
     return f"{network}.map"
@@ -92,20 +94,6 @@ def map_file(network: str) -> str:
 def pid_file(network: str) -> str:
     """Return the name that Neutron gives to a haproxy's PID file."""
     return f"{network}.pid.haproxy"
-
-
-def public_socket(*, mode: str, backlog: int) -> str:
-    """Return the name of the gateway's socket for everybody.
-
-    A reload passes listening sockets on as they are, so a socket with
-    another mode (octal) or backlog needs another name.
-    """
-    return f"metadata_proxy-{mode}-{backlog}"
-
-
-def is_public_socket(name: str) -> bool:
-    """Return whether NAME is such a socket's name."""
-    return _PUBLIC_SOCKET.fullmatch(name) is not None
 
 
 def network_of_file(name: str) -> str | None:

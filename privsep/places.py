@@ -9,9 +9,9 @@ folder that root owns, and gives it to the agent's user and to a group:
     config/<network>.conf, gateway.conf  all haproxies   reads
     read/<network>/<network>.map         that network's  reads
     read/gateway/nova-*.pem              the gateway     reads
-    work/<network>/                      that network's  makes stats, PID file
-    work/gateway/                        the gateway     makes stats, PID file
-    socket/metadata_proxy-...            the gateway     makes it, for others
+    work/<network>/                      that network's  makes its stats socket
+    work/gateway/                        the gateway     makes its stats socket
+    socket/metadata_proxy                the gateway     makes it, for others
 
 A haproxy that was broken into can read the configurations, which hold no
 secret, and its own files. Other users can only pass through the folders.
@@ -113,18 +113,17 @@ class Places:
         return self.read_folder(names.GATEWAY) / f"nova-{kind}-{digest}.pem"
 
     def pid(self, network: str) -> Path:
-        """Path of the PID file of NETWORK (or gateway)."""
-        return self.work_folder(network) / "haproxy.pid"
+        """Path of the PID file, owned by root, of NETWORK (or gateway)."""
+        return self.network_parents[1] / f"{network}.pid"
 
     def stats(self, network: str) -> Path:
         """Path of the stats socket of NETWORK (or gateway)."""
         return self.work_folder(network) / "stats.sock"
 
-    def public_socket(self, *, mode: str, backlog: int) -> Path:
+    @property
+    def public_socket(self) -> Path:
         """Path of the gateway's socket that metadata_proxy_socket links to."""
-        return self.socket_folder / names.public_socket(
-            mode=mode, backlog=backlog
-        )
+        return self.socket_folder / "metadata_proxy"
 
     def folders(
         self, network: str, *, own: int, common: int

@@ -111,13 +111,6 @@ def gid(value: object) -> int:
     return _number(value, 0, MAX_ID, "a group's id")
 
 
-def public_socket(value: object) -> str:
-    """Return VALUE if it is a name of the gateway's public socket."""
-    if isinstance(value, str) and names.is_public_socket(value):
-        return value
-    raise InvalidArgumentError(f"not the gateway's socket: {value!r:.80}")
-
-
 def flag(value: object) -> bool:
     """Return VALUE if it is a boolean."""
     if isinstance(value, bool):

@@ -201,7 +201,7 @@ class SpareNetworks:
     """At most this many networks are ready on this host without a bound port,
     the newest ones. Either Neutron wants a port to be bound here (for up to 10
     minutes), or the last one has gone (see network_keep_time). Each of them
-    needs 5 MiB of memory. 0: a network is ready only after its first port is
+    needs 3 MiB of memory. 0: a network is ready only after its first port is
     bound, and is removed with its last one."""
     keep_s: int = _own(
         "network_keep_time", values.whole(0, values.MAX_SECONDS), "120"

@@ -177,7 +177,9 @@ def render_gateway(
     exporter answers Prometheus on a socket in the working folder.
     """
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
-    public = places.public_socket(mode=socket_mode, backlog=backlog)
+    # Linux accepts no more than 107 bytes as a socket's path.
+    work = places.work_folder(names.GATEWAY)
+    public = os.path.relpath(places.public_socket, work)
     several = len(nova) > 1
     # haproxy waits for a second before it tries the same server again. A
     # single server is listed twice, so that haproxy tries it again at once.
@@ -204,7 +206,7 @@ frontend metadata
     option http-ignore-probes
     # The networks' haproxies connect here; supervisord holds this socket.
     bind fd@0 proto h1
-    bind unix@{_relative(places, public)} proto h1 mode {socket_mode} \
+    bind unix@{public} proto h1 mode {socket_mode} \
 backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
 {_block(request_ids.gateway_rules())}
@@ -235,14 +237,6 @@ backend nova-alone
 {lone}
 {lanes}{limits.instance_table()}{_EXPORTER if exports else ""}"""
     return _with_digest(body)
-
-
-def _relative(places: Places, path: Path) -> str:
-    """Return PATH relative to the gateway's working folder.
-
-    Linux accepts no more than 107 bytes as a socket's path.
-    """
-    return os.path.relpath(path, places.work_folder(names.GATEWAY))
 
 
 def _block(lines: Iterable[str]) -> str:

@@ -55,7 +55,7 @@ privsep_seconds_total counter
 repairs_total counter
     Things that others had broken on this host and the agent repaired.
 gateway_restarts_total counter
-    How often the gateway was started again.
+    How often the gateway was started again, also by a reload.
 gateway_memory_bytes gauge
     Memory of the gateway that is not from files.
 nova_up gauge endpoint
@@ -71,9 +71,9 @@ network_not_yet_total counter network
 network_response_seconds gauge network
     From a request to the end of its answer, on average over the last 1024.
 network_haproxy_restarts_total counter network
-    How often the haproxy of the network was started again.
+    How often the haproxy of the network was started again, also by a reload.
 network_haproxy_memory_bytes gauge network
-    Memory of its processes that is not from files.
+    Memory of its process that is not from files.
 network_over_share_instances gauge network
     Instances that asked for more than their share in the last minute.
 network_up gauge network

@@ -9,21 +9,16 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def of_program(pid: int, config: Path) -> int | None:
-    """Return the bytes of haproxy's master PID and its workers.
+    """Return the bytes of the haproxy PID, without those from files.
 
-    Only what is not from files: they share the program's. None if PID is not
-    the haproxy that runs on CONFIG, as in another PID namespace.
+    All haproxies share the program's file. None if PID is not the haproxy
+    that runs on CONFIG, as in another PID namespace.
     """
     process = Path(f"/proc/{pid}")
     try:
         if str(config).encode() not in (process / "cmdline").read_bytes():
             return None
-        workers = (process / f"task/{pid}/children").read_text().split()
-        return sum(_own(each) for each in [str(pid), *workers])
+        _, resident, shared, *_ = (process / "statm").read_text().split()
     except OSError:  # it has ended meanwhile
         return None
-
-
-def _own(pid: str) -> int:
-    _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
     return (int(resident) - int(shared)) * _PAGE

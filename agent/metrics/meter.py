@@ -108,7 +108,7 @@ class Meter:
                     self._add(key, before is not None)
 
     def pid(self, network: str) -> int:
-        """Return the pid of NETWORK's master process; 0 if unknown."""
+        """Return the pid of NETWORK's haproxy; 0 if unknown."""
         return int(self._programs.get(network, "0").split()[0])
 
     def networks(self) -> set[str]:

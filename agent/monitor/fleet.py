@@ -15,7 +15,7 @@ _SUPERVISORD = "supervisord"  # no network has this key
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Process:
-    """A haproxy's master process, or supervisord."""
+    """A haproxy, or supervisord."""
 
     state: str = "unknown"  # supervisord's word, in small letters
     pid: int = 0

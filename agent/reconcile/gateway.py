@@ -41,8 +41,8 @@ class Gateway:
 
         It runs as before until every name of Nova's is looked up, and if
         none has an address. If it never ran, it starts, and answers 503.
-        Returns False if the public socket is not ours yet, or haproxy is not
-        settled: call again soon. Raises AgentError and OSError; then the
+        Returns False if the public socket is not ours yet: call again soon.
+        Raises AgentError and OSError; then the
         gateway runs as before.
         """
         settings = self._settings()
@@ -80,7 +80,7 @@ class Gateway:
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(access, settings)
         self._report_served(rendered.digest, changes)
-        return is_published and self._haproxies.is_settled(names.GATEWAY)
+        return is_published
 
     def _report_served(self, digest: str, changes: list[str]) -> None:
         self._status.served(names.GATEWAY, digest=digest)
@@ -153,11 +153,9 @@ class Gateway:
         It is a link because the fleet may not write to the folder in which
         Neutron has its socket. Returns whether the name was free.
         """
-        target = self._places.public_socket(
-            mode=access.mode, backlog=settings.backlog
-        )
+        target = self._places.public_socket
         if target.lstat().st_gid != access.gid:
-            self._privileged.share_socket(target.name, access.gid)
+            self._privileged.share_socket(access.gid)
         if not self._may_take(settings.proxy_socket):
             return False
         try:
@@ -169,7 +167,7 @@ class Gateway:
                 f"{settings.proxy_socket} (metadata_proxy_socket) can't be "
                 f"made as uid {os.geteuid()}: {error.strerror}"
             ) from error
-        for other in target.parent.iterdir():
+        for other in target.parent.iterdir():  # an older version's
             if other != target and other.is_socket():
                 other.unlink()
         stale_files.remove_old(self._places, names.GATEWAY)

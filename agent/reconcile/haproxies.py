@@ -12,7 +12,6 @@ import hashlib
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ from .privileged import Privileged
 
 LOG = logging.getLogger(__name__)
 
-# From a start or a SIGHUP to an answer on the stats socket. It is about 50 ms,
+# From a start to an answer on the stats socket. It is about 50 ms,
 # and far more only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
@@ -70,10 +69,6 @@ class Haproxies:
         self.fleet = fleet
         # network -> its digest, and the version of its configuration
         self._known: dict[str, tuple[str, _Version]] = {}
-        # Networks whose haproxy was reloaded because somebody edited its file.
-        # haproxy ignores a SIGHUP while it still handles another one, so each
-        # of them is reloaded once more.
-        self._doubtful: set[str] = set()
         # network -> the version of its configuration that has our text
         self._written: dict[str, _Version] = {}
         self.running: dict[str, str] = {}  # network -> digest, last time read
@@ -121,16 +116,11 @@ class Haproxies:
         if before is not None:
             is_changed = before[1] != version
         self._written[network] = version
-        is_due = is_changed or network in self._doubtful
-        if is_due and self._running(network) == rendered.digest:
+        if is_changed and self._running(network) == rendered.digest:
             # It may have read a configuration that somebody edited, with this
             # digest still in it.
             self._privileged.reload_program(network)
             changes.append("reload")
-            if is_changed:
-                self._doubtful.add(network)
-        if not is_changed:
-            self._doubtful.discard(network)
         return changes, program
 
     def serve(
@@ -178,10 +168,6 @@ class Haproxies:
         if is_new:
             return ["program"]
         return ["reload"] if running not in (None, digest) else []
-
-    def is_settled(self, network: str) -> bool:
-        """Return whether NETWORK's haproxy needs no other call soon."""
-        return network not in self._doubtful
 
     def run_as_it_is(self, network: str) -> None:
         """Ensure the haproxy of NETWORK runs on its files as they are."""
@@ -353,7 +339,6 @@ class Haproxies:
         """Remove the files of NETWORK; return whether there were any."""
         self._known.pop(network, None)
         self._written.pop(network, None)
-        self._doubtful.discard(network)
         self.running.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
@@ -373,21 +358,16 @@ class Haproxies:
     def _wait_for(self, network: str, digest: str, *, reload: bool) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.
 
-        There is no event to wait for: haproxy 2.6 does not report the end
-        of a reload. With RELOAD, a process that answers with another digest
-        is reloaded, once: it has the old file, or supervisord adopted it. If
-        its master does not do that, it is replaced.
+        There is no event to wait for. With RELOAD, a process that answers
+        with another digest is reloaded, once: it has the old file.
         """
-        is_asked = False
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         while (running := self._answer(network)) != digest:
             if running is not None and reload:
                 self._privileged.reload_program(network)
-                reload, is_asked = False, True
+                reload = False
             if time.monotonic() > deadline:
-                program = self._privileged.ensure_program(
-                    network, renew=is_asked and self._ignores_signals(network)
-                )
+                program = self._privileged.ensure_program(network)
                 if program["complaint"]:
                     raise _ends_at_once(program)
                 raise HaproxyError(
@@ -400,17 +380,6 @@ class Haproxies:
         with contextlib.suppress(TimeoutError):
             return self._running(network)
         return None
-
-    def _ignores_signals(self, network: str) -> bool:
-        """Return whether the master of NETWORK has left SIGHUP pending.
-
-        A master that could not load its new configuration has read the signal,
-        and its old worker still serves.
-        """
-        pid = self._privileged.list_programs()[network]["pid"]
-        text = Path(f"/proc/{pid}/status").read_text()
-        pending = text.partition("ShdPnd:")[2].split(maxsplit=1)[0]
-        return bool(int(pending, 16) & 1 << signal.SIGHUP - 1)
 
 
 def _ends_at_once(program: Program) -> HaproxyError:

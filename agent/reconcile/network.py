@@ -68,7 +68,7 @@ class Reconciler:
         """Provision NETWORK, or tear it down.
 
         Returns False if the rows may be incomplete (then it is left as it
-        is) or its haproxy is not settled: the caller tries again soon. Raises
+        is): the caller tries again soon. Raises
         NoLocalportError if it has ports and, for some seconds, no localport.
         """
         snapshot = self._snapshots.chassis
@@ -78,7 +78,7 @@ class Reconciler:
         if desired is not None:
             self._provision(desired)
             self._lost.pop(network, None)
-            return self._haproxies.is_settled(network)
+            return True
         self._teardown(network)
         known = snapshot.networks.get(network)
         if known is None or known.spare:

@@ -99,9 +99,9 @@ class Privileged:
         """Make the haproxy of NETWORK read its files again."""
         fleet.reload(network)
 
-    def share_socket(self, name: str, gid: int) -> None:
-        """Give NAME, the gateway's public socket, to the group GID."""
-        fleet.share_socket(name, gid)
+    def share_socket(self, gid: int) -> None:
+        """Give the gateway's public socket to the group GID."""
+        fleet.share_socket(gid)
 
     def remove_program(self, network: str) -> bool:
         """Stop the haproxy of NETWORK; return whether it was there."""

@@ -25,7 +25,7 @@ class Repairs:
         self._site = site
         self._queue = queues.reconcile
         self._workers = workers
-        self._gateway_pid: object = None  # of its master process
+        self._gateway_pid: object = None
         self._codes: dict[str, str] = {}  # of what fails
         self._fleet = Fleet(site.haproxies.fleet.run_dir / "supervisord.pid")
         site.status.parts["fleet"] = self._fleet.as_dict

@@ -35,7 +35,7 @@ class Haproxy:
     wanted: str = ""  # digest that the agent has rendered; "" if unknown
     in_file: str = ""  # digest of the file; "" if its text is another
     running: str = ""  # digest
-    pid: int = 0  # of its worker; 0: nothing answers
+    pid: int = 0  # 0: nothing answers
     problem: str = "not looked at"  # why it did not answer
 
 

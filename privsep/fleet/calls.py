@@ -135,9 +135,9 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     text = program.render_program(network, settings)
     name = names.program_name(network)
     renew = validate.flag(renew)
-    rootfiles.write_if_different(
-        settings.programs / names.config_file(network), text
-    )
+    file = settings.programs / names.program_file(network)
+    rootfiles.write_if_different(file, text)
+    file.with_suffix(".conf").unlink(missing_ok=True)  # an older version's
     with _supervisord(settings) as rpc:
         info = rpc.info(name)
         if info is None or renew or not rpc.call("fleet.is_as_written", name):
@@ -167,22 +167,25 @@ def _start(rpc: Supervisord, name: str) -> None:
 
 @entrypoint(subject="network")
 def reload(network: str) -> None:
-    """Make the haproxy of NETWORK (or "gateway") read its files again."""
-    name = names.program_name(validate.program(network))
+    """Make the haproxy of NETWORK (or "gateway") read its files again.
+
+    A successor does: when it serves, the one that runs finishes.
+    """
+    name, kill = names.program_name(validate.program(network)), False
     with _supervisord(read_settings()) as rpc:
-        rpc.call("supervisor.signalProcess", name, "HUP")
+        rpc.call("fleet.start", name, kill)
 
 
-@entrypoint(subject="name")
-def share_socket(name: str, gid: int) -> None:
-    """Give the gateway's socket NAME for everybody to the group GID.
+@entrypoint(subject=None)
+def share_socket(gid: int) -> None:
+    """Give the gateway's socket for everybody to the group GID.
 
     haproxy may not, because it is in no group except its own. Raises
     InvalidArgumentError; SettingsError if haproxy has made no such socket.
     """
     settings = read_settings()
     rootfiles.share_socket(
-        f"{settings.places.socket_folder}/{validate.public_socket(name)}",
+        str(settings.places.public_socket),
         uid=settings.uid,
         gid=validate.gid(gid),
     )
@@ -199,18 +202,19 @@ def remove(network: str, state_path: str) -> bool:
     network = validate.program(network)
     folders = config_folders(state_path, settings)
     name = names.program_name(network)
-    file = settings.programs / names.config_file(network)
-    existed = file.exists()
+    files = [*settings.programs.glob(f"{network}.*")]
     # First: a supervisord that is started meanwhile would run it.
-    file.unlink(missing_ok=True)
+    for file in files:
+        file.unlink(missing_ok=True)
     with _supervisord(settings) as rpc:
         ended = rpc.call("fleet.end_stale", name, folders, settings.haproxy)
         known = rpc.info(name) is not None
         if known:
             rpc.stop_and_forget(name)
-    for log in settings.logs.glob(f"{network}.log*"):
-        log.unlink(missing_ok=True)
-    return known or existed or bool(ended)
+    pid = settings.places.pid(network)
+    for left in (pid, *settings.logs.glob(f"{network}.log*")):
+        left.unlink(missing_ok=True)
+    return known or bool(files or ended)
 
 
 @entrypoint(subject="state_path")
@@ -257,7 +261,7 @@ def programs(
 ) -> dict[str, Mapping[str, object]]:
     """Return the states of programs that have a file or that RPC knows."""
     found: dict[str, Mapping[str, object]] = {}
-    for file in settings.programs.glob("*.conf"):
+    for file in settings.programs.glob("*.*"):
         network = names.network_of_program(names.program_name(file.stem))
         if network is not None:
             found[network] = {"state": "GONE", "pid": 0, "start": 0}

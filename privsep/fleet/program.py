@@ -35,7 +35,7 @@ def command(network: str, settings: FleetSettings) -> list[str]:
     """Return the command line of the haproxy of NETWORK (or gateway).
 
     nsenter and setpriv exec, so the process that supervisord starts becomes
-    haproxy's master: in the network's namespace, as that network's user,
+    haproxy: in the network's namespace, as that network's user,
     without any capability or a way to get one back.
     """
     user, places = settings.user_of(network), settings.places
@@ -56,14 +56,11 @@ def command(network: str, settings: FleetSettings) -> list[str]:
         "--bounding-set=-all",
         "--inh-caps=-all",
         settings.haproxy,
-        "-W",
         "-db",
         # haproxy changes to it: supervisord, as root, would follow links
         # of the agent.
         "-C",
         str(places.work_folder(network)),
-        "-p",
-        str(places.pid(network)),
         "-f",
         str(places.config(network)),
     ]
@@ -72,23 +69,15 @@ def command(network: str, settings: FleetSettings) -> list[str]:
 def render_program(network: str, settings: FleetSettings) -> str:
     """Return the supervisord program file of NETWORK (or gateway)."""
     line = " ".join(command(network, settings))
-    name = names.program_name(network)
-    environment = ""
-    if network != names.GATEWAY:
-        environment = f'environment={names.LISTENERS_MARK}="2"\n'
     return f"""\
-[program:{name}]
+[program:{names.program_name(network)}]
 command={line}
-{environment}directory=/
+directory=/
 umask=027
-autostart=true
 autorestart=true
 startsecs={START_S}
 startretries={START_RETRIES}
-stopsignal=TERM
 stopwaitsecs={STOP_S}
-stopasgroup=false
-killasgroup=true
 redirect_stderr=true
 stdout_logfile={settings.logs}/{network}.log
 stdout_logfile_maxbytes=256KB
@@ -124,7 +113,7 @@ supervisor.rpcinterface_factory={_MAIN_INTERFACE}
 supervisor.rpcinterface_factory={_OUR_INTERFACE}
 
 [include]
-files={settings.programs}/*.conf
+files={settings.programs}/*.conf {settings.programs}/*.ini
 """
 
 

@@ -109,7 +109,8 @@ def _remove_own_files(settings: FleetSettings) -> None:
     By name: root may have set a folder in which others have files too.
     """
     for file in (
-        *settings.programs.glob("*.conf"),
+        *settings.programs.glob("*.*"),
+        *settings.places.pid("").parent.glob("*.*"),
         *settings.logs.glob("*.log*"),
         *(settings.run_dir / name for name in _OWN_FILES),
         settings.socket,

@@ -5,13 +5,11 @@ agent runs them. Before a signal we check that the process is a haproxy on our
 file: by start time, executable, command line, and network namespace or the
 place of its file. The signal goes through a pidfd that is opened before the
 check, so it can't hit a later process with the same number. PID files are not
-used: the haproxy's user can write anything into them, and after two crashes
-they name one process of two.
+used: after two crashes they name one process of two.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -32,7 +30,7 @@ _LAST_S = 70.0  # then SIGKILL, for one that ignores END
 
 @dataclasses.dataclass
 class Stale:
-    """A stale haproxy: a master, or one without (Neutron's)."""
+    """A stale haproxy; an older version's has workers."""
 
     process: psutil.Process  # detects by itself if the number is reused
     network: str  # or "gateway"
@@ -82,11 +80,6 @@ class Stale:
                 self.process.is_running() and self.is_ours(haproxy, folders)
             ):
                 return False
-            # A worker that hangs does not see that its master has ended.
-            kills = number == signal.SIGKILL
-            for worker in self.process.children() if kills else ():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.kill()
             signal.pidfd_send_signal(pidfd, number)
         except (OSError, psutil.Error):
             return False

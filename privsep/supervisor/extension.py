@@ -2,8 +2,8 @@
 
 supervisord's own `reloadConfig` reads every program file again; `start` reads
 one. This also makes supervisord hold the programs' sockets (`held`), take over
-from stale haproxies (`takeover`), restart a program at once, and report to
-systemd that it is ready.
+from stale haproxies (`takeover`), reload a program by SIGHUP, restart it at
+once, and report to systemd that it is ready.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from .. import names, signals
 from ..fleet import stale
+from ..places import Places
 from ..settings import FLEET_DESCRIPTORS
 from .held import HeldSockets
 from .programs import Program
@@ -31,7 +32,7 @@ from .request_log import RequestLog
 from .takeover import Takeover
 
 _ALL = 4096  # bytes: one for each signal since the last poll
-_SOON_S = 0.1
+_SOON_S = 0.05
 
 
 class FleetInterface:
@@ -41,7 +42,7 @@ class FleetInterface:
         self._supervisord = supervisord
         folder = Path(supervisord.options.configfile).parent
         self._programs = folder / "programs"
-        self._takeover = Takeover(supervisord)
+        self._takeover = Takeover(supervisord, Places(folder))
         self._held = HeldSockets(folder / names.GATEWAY_SOCKET, self._takeover)
         self._log = RequestLog(
             folder / names.REQUEST_LOG, foreground=supervisord.options.nodaemon
@@ -98,11 +99,12 @@ class FleetInterface:
         network = names.network_of_program(name)
         if network is None:
             raise RPCError(Faults.BAD_NAME, name)
-        file = self._programs / names.config_file(network)
+        file = self._programs / names.program_file(network)
         options = self._supervisord.options
         parser = UnhosedConfigParser()
         parser.expansions = options.environ_expansions
-        if not parser.read([str(file)]):
+        older = self._programs / names.config_file(network)
+        if not parser.read([str(older), str(file)]):
             raise RPCError(Faults.NO_FILE, str(file))
         for config in options.process_groups_from_parser(parser):
             if config.name == name:
@@ -130,12 +132,25 @@ class FleetInterface:
         held = self._held
         for kind, act in (
             (events.ProcessStateStartingEvent, held.start),
+            (events.ProcessStateStartingEvent, self._reload_by_signal),
             (events.ProcessStateBackoffEvent, held.fail),
             (events.ProcessStateFatalEvent, held.fail),
             (events.ProcessGroupRemovedEvent, held.forget),
             (events.SupervisorStoppingEvent, held.stop),
         ):
             events.subscribe(kind, functools.partial(self._safely, act))
+
+    def _reload_by_signal(self, event: Any) -> None:
+        """Have a successor read the files at supervisord's SIGHUP."""
+        process = event.process
+
+        def send(number: int) -> Any:
+            if number != signal.SIGHUP:
+                return type(process).signal(process, number)
+            self.start(process.config.name, kill=False)
+            return None
+
+        process.signal = send
 
     def _hook_into_main_loop(self) -> None:
         """Make the main loop poll again at once after a program ended.

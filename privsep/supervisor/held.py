@@ -32,8 +32,6 @@ from . import listeners
 from .programs import Program
 from .takeover import Takeover
 
-_GATEWAYS_LISTENER = 0
-
 
 class HeldSockets:
     """The sockets, by program; PATH is the gateway's."""
@@ -78,13 +76,32 @@ class HeldSockets:
             raise OSError(error.errno, what) from None
         finally:
             process._prepare_child_fds = functools.partial(
-                _prepare_descriptors,
-                process,
-                self._held.get(program.network, []),
-                first=_GATEWAYS_LISTENER
-                if program.is_gateway
-                else names.LISTENER_V4,
+                self._prepare_child, process, program
             )
+
+    def _prepare_child(self, process: Any, program: Program) -> None:
+        """Set the descriptors of PROGRAM's PROCESS, in the forked child.
+
+        The listeners get fixed numbers. All others except the first three are
+        closed.
+        """
+        options = process.config.options
+        options.minfds = 0  # it would close them one by one
+        type(process)._prepare_child_fds(process)
+        os.write(1, f"{names.STARTS}\n".encode())
+        if not self._takeover.is_awaited(program):
+            self._takeover.note_pid(program.network, os.getpid())
+        first = 0 if program.is_gateway else names.LISTENER_V4
+        # First to higher numbers, so that none overwrites another one.
+        free = names.LISTENER_V6 + 1
+        moved = [
+            fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, free)
+            for one in self._held.get(program.network, [])
+        ]
+        for number, descriptor in enumerate(moved, first):
+            os.dup2(descriptor, number)
+        last = os.sysconf("SC_OPEN_MAX")
+        os.closerange(max(names.LISTENER_V4, first + len(moved)), last)
 
     def _ensure(self, program: Program) -> None:
         """Hold the sockets of PROGRAM: kept, borrowed or made."""
@@ -122,7 +139,7 @@ class HeldSockets:
         """Give the listeners that PROGRAM needs, inside its namespace."""
         if program.is_gateway:
             yield [listeners.UnixListener(self._path, program.group)]
-        elif program.has_listeners:
+        else:
             name = names.namespace_name(program.network)
             namespace = kernel.open_namespace(name)
             try:
@@ -130,8 +147,6 @@ class HeldSockets:
                     yield listeners.of_network(program.network, program.owner)
             finally:
                 os.close(namespace)
-        else:
-            yield []
 
     def fail(self, event: Any) -> None:
         """Restart a process at once if it ended early for the first time.
@@ -143,10 +158,7 @@ class HeldSockets:
         program = Program.of(process.config)
         if process.backoff == 1:
             process.delay = 0
-        elif program.is_gateway and not any(
-            one.finishing_since is None
-            for one in self._takeover.before(program)
-        ):
+        elif program.is_gateway and not self._takeover.is_awaited(program):
             if self._held.get(program.network):
                 self._path.unlink(missing_ok=True)
             self._close(program.network)
@@ -156,34 +168,15 @@ class HeldSockets:
         self._close(str(names.network_of_program(event.group)))
 
     def stop(self, _event: Any) -> None:
-        """Close all sockets: supervisord is about to close descriptors."""
+        """Close all sockets: supervisord is about to close descriptors.
+
+        It ends its programs then, and we those that they have replaced.
+        """
         for network in [*self._held]:
             self._close(network)
+        self._takeover.stop()
 
     def _close(self, network: str) -> None:
         """Close the sockets of NETWORK; a haproxy may still have them."""
         for one in self._held.pop(network, []):
             one.close()
-
-
-def _prepare_descriptors(
-    process: Any, held: list[socket.socket], *, first: int
-) -> None:
-    """Set the descriptors of PROCESS; runs in the forked child.
-
-    HELD gets the numbers from FIRST on. All others except the first three
-    are closed.
-    """
-    options = process.config.options
-    options.minfds = 0  # it would close them one by one
-    type(process)._prepare_child_fds(process)
-    os.write(1, f"{names.STARTS}\n".encode())
-    # First to higher numbers, so that none overwrites another one.
-    after = names.LISTENER_V6 + 1
-    moved = [
-        fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, after) for one in held
-    ]
-    for number, descriptor in enumerate(moved, first):
-        os.dup2(descriptor, number)
-    last = os.sysconf("SC_OPEN_MAX")
-    os.closerange(max(names.LISTENER_V4, first + len(held)), last)

@@ -13,13 +13,12 @@ import contextlib
 import dataclasses
 import errno
 import os
+import re
 import select
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeAlias
-
-import psutil
 
 from .. import kernel, names
 
@@ -37,6 +36,7 @@ _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
 # A haproxy opens its listeners before any connection: they are among its first
 # descriptors.
 _FIRST = 64
+_STATS = re.compile(rb"(.*/)?stats\.sock(\.[0-9]+\.tmp)?$", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,18 +171,18 @@ def _is_here(found: socket.socket) -> bool:
             return any(line.split()[9] == inode for line in lines)
 
 
-def has_come_up(master: int, *, if_unseen: bool) -> bool:
-    """Return whether a worker of the haproxy MASTER serves.
+def has_come_up(pid: int, *, if_unseen: bool) -> bool:
+    """Return whether the haproxy PID serves.
 
     One that serves has a listener of its own, the stats socket. Before Linux
     5.6 that can't be seen: then the result is IF_UNSEEN.
     """
     try:
         return any(
-            number != 0  # the gateway got this one from supervisord
-            and found.family == socket.AF_UNIX
-            for worker in _workers(master)
-            for number, found in _listening(worker)
+            found.family == socket.AF_UNIX
+            # haproxy binds it under a temporary name.
+            and _STATS.match(os.fsencode(found.getsockname()))
+            for found in _all_listening(pid)
         )
     except (ProcessLookupError, FileNotFoundError):  # it ended
         return False
@@ -190,32 +190,34 @@ def has_come_up(master: int, *, if_unseen: bool) -> bool:
         return if_unseen
 
 
-def borrow(master: int) -> Generator[socket.socket, None, None]:
-    """Yield the sockets on which the haproxy MASTER listens.
+def borrow(pid: int) -> Generator[socket.socket, None, None]:
+    """Yield the sockets on which the haproxy PID listens.
 
-    The master itself has them, or its workers. Each is closed when the next
-    one is taken. None before Linux 5.6, without CAP_SYS_PTRACE, or if it has
-    ended.
+    Each is closed when the next one is taken. None before Linux 5.6, without
+    CAP_SYS_PTRACE, or if it has ended.
     """
     with contextlib.suppress(OSError):
-        for pid in (master, *_workers(master)):
-            for _, found in _listening(pid):
-                yield found
+        yield from _all_listening(pid)
+
+
+def _all_listening(pid: int) -> Iterator[socket.socket]:
+    """Yield the listening sockets of the haproxy PID.
+
+    Those of older versions, masters, may have them in their workers.
+    """
+    for one in (pid, *_workers(pid)):
+        yield from _listening(one)
 
 
 def _workers(master: int) -> list[int]:
     """Return the children of MASTER; none if it has ended."""
-    try:
-        with open(f"/proc/{master}/task/{master}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except FileNotFoundError:  # or a kernel that has no such file
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [c.pid for c in psutil.Process(master).children()]
-        return []
+    children = Path(f"/proc/{master}/task/{master}/children")
+    with contextlib.suppress(FileNotFoundError):
+        return [int(word) for word in children.read_text().split()]
+    return []
 
 
-def _listening(pid: int) -> Iterator[tuple[int, socket.socket]]:
-    """Yield the listening sockets of PID with their descriptors there."""
+def _listening(pid: int) -> Iterator[socket.socket]:
     pidfd = os.pidfd_open(pid)
     try:
         numbers = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -233,6 +235,6 @@ def _listening(pid: int) -> Iterator[tuple[int, socket.socket]]:
                 continue
             with found:  # closes our descriptor only
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    yield number, found
+                    yield found
     finally:
         os.close(pidfd)

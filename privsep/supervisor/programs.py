@@ -13,6 +13,8 @@ from typing import Any
 
 from .. import names
 
+_LAST_OF_SETPRIV = "--inh-caps=-all"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Program:
@@ -25,26 +27,20 @@ class Program:
     namespace: str  # path; "" for the gateway
     owner: int  # user id
     group: int  # of all haproxies
-    # Whether supervisord holds its listeners. Programs of older versions
-    # listen themselves: a listener of ours would take their connections.
-    has_listeners: bool
 
     @classmethod
     def of(cls, config: Any) -> Program:
         """Return the program that supervisord's CONFIG describes."""
         network = names.network_of_program(config.name) or ""
         words = shlex.split(config.command)
-        environment = config.environment or {}
         return cls(
             command=config.command,
             network=network,
-            haproxy=words[words.index("-W") - 1],
+            haproxy=words[words.index(_LAST_OF_SETPRIV) + 1],
             config=words[words.index("-f") + 1],
             namespace=_value_of(words, "--net="),
             owner=int(_value_of(words, "--reuid=")),
             group=int(_value_of(words, "--groups=")),
-            has_listeners=network == names.GATEWAY
-            or names.LISTENERS_MARK in environment,
         )
 
     @property

@@ -19,6 +19,7 @@ from supervisor.states import ProcessStates
 from .. import names
 from ..fleet import stale
 from ..fleet.stale import Stale
+from ..places import Places
 from . import listeners
 from .programs import Program
 
@@ -29,8 +30,9 @@ _ROUND_S = 0.1
 class Takeover:
     """The stale haproxies, until each has ended."""
 
-    def __init__(self, supervisord: Any) -> None:
+    def __init__(self, supervisord: Any, places: Places) -> None:
         self._supervisord = supervisord
+        self._places = places
         self.folders: set[str] = set()  # of configurations of ours
         # We have no children at the start: all that run are stale.
         self._stale = stale.scan()
@@ -46,6 +48,18 @@ class Takeover:
         ]
         return sorted(found, key=lambda one: -one.process.create_time())
 
+    def is_awaited(self, program: Program) -> bool:
+        """Return whether a predecessor serves until PROGRAM does."""
+        return any(one.finishing_since is None for one in self.before(program))
+
+    def note_pid(self, network: str, pid: int) -> None:
+        """Write into its PID file that PID serves NETWORK (or "gateway")."""
+        file = self._places.pid(network)
+        fresh = file.with_suffix(".new")
+        with contextlib.suppress(OSError):  # a full disk stops no haproxy
+            fresh.write_text(f"{pid}\n")
+            fresh.replace(file)
+
     def adopt(self, process: Any, *, kill: bool) -> None:
         """Make PROCESS of supervisord a stale one, which still runs.
 
@@ -56,8 +70,10 @@ class Takeover:
             program = Program.of(process.config)
             self.folders.add(program.folder)
             found = psutil.Process(process.pid)
-            self._stale.append(Stale(found, program.network, program.config))
-            if kill:  # its workers as well
+            one = Stale(found, program.network, program.config)
+            one.haproxy = program.haproxy
+            self._stale.append(one)
+            if kill:  # an older version's workers as well
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
             options.pidhistory.pop(process.pid, None)
@@ -111,6 +127,12 @@ class Takeover:
             one.haproxy, one.finishing_since = haproxy, since
         return sum(one.send(number, haproxy, self.folders) for one in mine)
 
+    def stop(self) -> None:
+        """End those that programs of ours have replaced: supervisord ends."""
+        for one in self._stale:
+            if one.haproxy:
+                one.send(stale.END, one.haproxy, self.folders)
+
     def _is_left(self, one: Stale) -> bool:
         """Make ONE finish if its successor serves; return if it is left.
 
@@ -123,6 +145,7 @@ class Takeover:
                 return True
             one.finishing_since = now
             one.haproxy = Program.of(process.config).haproxy
+            self.note_pid(one.network, process.pid)
         number = stale.signal_after(now - one.finishing_since)
         if number == one.signalled:
             return bool(one.process.is_running())

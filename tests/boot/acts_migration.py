@@ -126,7 +126,7 @@ def _migrate(chassis: Chassis, control: Control) -> None:
     assert not _neutrons(chassis)
     assert chassis.property(UNIT, "LoadState") == "masked"
     assert not chassis.main_pid(UNIT)
-    assert len(chassis.haproxies()) == 4  # of the network and the gateway
+    assert len(chassis.haproxies()) == 2  # the network's and the gateway's
     status = chassis.status()
     assert status["problems"] == [], status
 

@@ -74,9 +74,9 @@ def agent_stopped(chassis: Chassis) -> None:
     with chassis.undisturbed("agent stopped"):
         chassis.machine.run("systemctl", "stop", AGENT)
         chassis.machine.wait_for(lambda: not chassis.daemon(), "daemon's end")
-        # A master and a worker of each; older ones finish and go.
+        # Older ones finish and go.
         chassis.machine.wait_for(
-            lambda: len(chassis.haproxies()) == 4,
+            lambda: len(chassis.haproxies()) == 2,
             "the haproxies of the network and of the gateway, and no others",
         )
         chassis.machine.run("systemctl", "start", AGENT)
@@ -93,7 +93,7 @@ def fleet_stopped(chassis: Chassis) -> None:
         )
         assert "supervisord" not in chassis.processes(DAEMONS)
         haproxies = chassis.haproxies()
-        assert len(haproxies) == 4
+        assert len(haproxies) == 2
         chassis.machine.run("systemctl", "start", FLEET)
         chassis.wait_taken_over(haproxies)
 

@@ -67,5 +67,5 @@ def from_neutrons_container(c: Containers) -> None:
 
 
 def neutrons() -> list[Process]:
-    """Return Neutron's haproxies, which have no master."""
-    return [one for one in processes("haproxy") if "-W" not in one.cmdline]
+    """Return Neutron's haproxies, which go into the background."""
+    return [one for one in processes("haproxy") if "-db" not in one.cmdline]

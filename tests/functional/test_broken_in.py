@@ -39,14 +39,14 @@ class Site:
     box: Sandbox
     own: str
     other: str
-    pids: dict[str, int]  # the masters', and the other processes'
+    pids: dict[str, int]  # the haproxies', and the other processes'
 
     def probe(
         self, attempts: Sequence[tuple[str, object]], *, key: str = ""
     ) -> list[str]:
         """Return what became of ATTEMPTS by the haproxy of KEY."""
         parser = RawConfigParser()
-        parser.read(FLEET / "programs" / f"{key or self.own}.conf")
+        parser.read(FLEET / "programs" / f"{key or self.own}.ini")
         (section,) = parser.sections()
         command = parser[section]["command"].split()
         start = command.index("/usr/sbin/haproxy")
@@ -85,12 +85,8 @@ def site(host: Host) -> Site:
     for kind in ("supervisord", "privsep"):
         (found,) = box.agent.processes(kind)
         pids[kind] = found.pid
-    haproxies = box.agent.processes("haproxy")
-    workers = {one.parent: one.pid for one in haproxies}
-    for one in haproxies:
-        if one.pid in workers:
-            key = Path(one.cmdline[-1]).stem
-            pids |= {key: one.pid, f"{key} worker": workers[one.pid]}
+    for one in box.agent.processes("haproxy"):
+        pids[Path(one.cmdline[-1]).stem] = one.pid
     own, other = (network.id for network in networks)
     return Site(box, own, other, pids)
 
@@ -153,7 +149,7 @@ def by_user(site: Site) -> dict[tuple[str, object], set[str]]:
     """Return what a process of another user's refuses."""
     attempts: dict[tuple[str, object], set[str]] = {}
     for name, pid in site.pids.items():
-        if name in (site.own, f"{site.own} worker"):
+        if name == site.own:
             continue
         attempts |= {
             ("signal", pid): {"EPERM"},
@@ -349,12 +345,12 @@ def test_haproxy_that_shuts_its_sockets_is_replaced(
     box = own_box
     (instance,) = served_networks(box, "n")
     key = which if which == "gateway" else instance.port.network.id
-    masters = [
+    pids = [
         process.pid
         for process in box.agent.processes("haproxy")
         if process.cmdline[-1] == str(host.config_of(key))
     ]
-    pidfd = os.pidfd_open(masters[0])
+    pidfd = os.pidfd_open(pids[0])
     for descriptor in (0,) if which == "gateway" else (3, 4):
         number = kernel.borrow_descriptor(pidfd, descriptor)
         with socket.socket(fileno=number) as shared:
@@ -364,13 +360,13 @@ def test_haproxy_that_shuts_its_sockets_is_replaced(
             shared.shutdown(socket.SHUT_RDWR)
     os.close(pidfd)
     if which == "gateway":  # with the connections that it has
-        for pid in masters:
+        for pid in pids:
             send_signal(pid, signal.SIGKILL)
     wait_served(instance)
 
 
 def test_ids_that_change_with_the_fleets_restart(own_box: Sandbox):
-    """The old haproxies have workers and another user; they go."""
+    """The old haproxies have another user; they go."""
     box = own_box
     instance = served_without_ids(box)
     before = {p.pid for p in box.agent.processes("haproxy")}

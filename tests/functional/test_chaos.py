@@ -237,7 +237,7 @@ class Chaos:
         print("  over")
 
     def kill_haproxy(self) -> None:
-        """Kill one, a network's or the gateway's, master or worker."""
+        """Kill one, a network's or the gateway's."""
         found = self.box.agent.processes("haproxy")
         if found:
             send_signal(self.lot.choice(found).pid, SIGKILL)

@@ -587,7 +587,7 @@ def test_agent_cleans_a_littered_host_and_serves(littered):
     # With its program file gone too, nothing would take it over.
     for process in processes("supervisord"):
         send_signal(process.pid, SIGKILL)
-    (FLEET / "programs" / f"{gone.port.network.id}.conf").unlink()
+    (FLEET / "programs" / f"{gone.port.network.id}.ini").unlink()
     box.unplug([gone])
     stuck = CONFIG / f"{uuid.uuid4()}.conf"
     stuck.mkdir()

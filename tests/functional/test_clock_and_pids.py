@@ -80,7 +80,7 @@ def test_clock_jumps(chassis, measure, what, days):
     # haproxy's clock is right: what the agent confirms is no time of its.
     with measure.load(what, stranger=days == 0) as load:
         shifted_clock.SHIFT.write_text(str(days * DAY_S))
-        for pid in chassis.haproxies(network.id)[0]:
+        for pid in chassis.haproxies(network.id):
             send_signal(pid, SIGKILL)
         wait_served(instance, timeout_s=BACK_S)
         late = box.neutron.create_network("late")
@@ -141,14 +141,12 @@ def impostor(pid: int, network: str) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def impostor_of(chassis: Chassis, key: str) -> Iterator[Callable[[], bool]]:
-    """Have an impostor with the number of KEY's master, which ends.
+    """Have an impostor with the number of KEY's haproxy, which ends.
 
     Gives a way to tell whether it runs.
     """
-    masters, workers = chassis.haproxies(key)
-    for pid in (*masters, *workers):
-        send_signal(pid, SIGKILL)
-    (pid,) = masters
+    (pid,) = chassis.haproxies(key)
+    send_signal(pid, SIGKILL)
     wait_for(
         lambda: not Path(f"/proc/{pid}").exists(), timeout_s=10, what="its end"
     )
@@ -187,11 +185,11 @@ def test_process_that_has_an_orphans_number_now(chassis, measure, looked):
                 what="the network's own haproxy",
             )
             wait_for(
-                lambda: len(chassis.haproxies(chassis.keys[-2])[0]) == 1,
+                lambda: len(chassis.haproxies(chassis.keys[-2])) == 1,
                 timeout_s=30,
                 what="end of the other orphans",
             )
             chassis.wait_content()
             assert runs()
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
     assert load.failures == []

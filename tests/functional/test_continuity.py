@@ -310,7 +310,7 @@ def test_supervisord_killed_hands_its_haproxies_over(chassis, measure, act):
     before = chassis.fleet()
     with measure.load(words(act)) as load:
         act(chassis)
-        chassis.wait_one_pair_each()
+        chassis.wait_one_each()
         chassis.wait_content()
     assert load.failures == []
     check_handed_over(chassis, before)
@@ -318,11 +318,9 @@ def test_supervisord_killed_hands_its_haproxies_over(chassis, measure, act):
 
 def check_handed_over(chassis: Chassis, before: dict) -> None:
     """See that each haproxy is another than BEFORE, and known as such."""
-    for key, (masters, _) in chassis.fleet().items():
-        assert masters != before[key][0]
-        assert (PIDS / f"{key}.pid.haproxy").read_text().split() == [
-            str(masters[0])
-        ]
+    for key, (pid,) in chassis.fleet().items():
+        assert [pid] != before[key]
+        assert (PIDS / f"{key}.pid.haproxy").read_text() == f"{pid}\n"
         assert digest(key), key
 
 
@@ -349,7 +347,7 @@ def test_upgrade_of_agent_then_fleet(chassis, measure):
         with measure.load(what) as load:
             with fleet_service(chassis, prefix) as service:
                 served_by = service.pid
-                chassis.wait_one_pair_each()
+                chassis.wait_one_each()
                 chassis.wait_content(newer)
                 (ours,) = box.agent.processes("supervisord")
                 assert ours.pid == served_by
@@ -357,7 +355,7 @@ def test_upgrade_of_agent_then_fleet(chassis, measure):
                 check_handed_over(chassis, before)
                 before = chassis.fleet()
             chassis.wait_other("supervisord", served_by)
-            chassis.wait_one_pair_each()
+            chassis.wait_one_each()
             chassis.wait_content(newer)
         assert load.failures == []
         check_handed_over(chassis, before)
@@ -374,18 +372,15 @@ def test_upgrade_of_agent_then_fleet(chassis, measure):
 # -- the data plane ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["master", "worker", "both"])
-def test_haproxy_killed_is_back_within_a_second(chassis, measure, which):
+def test_haproxy_killed_is_back_within_a_second(chassis, measure):
     """It is started again at once; other networks see nothing."""
     instances = chassis.instances[:2]
     victim, other = (instance.port.network.id for instance in instances)
     before = chassis.haproxies(other)
-    masters, workers = chassis.haproxies(victim)
-    chosen = {"master": masters, "worker": workers, "both": masters + workers}
-    what = f"Kill a network's haproxy ({which})"
+    (pid,) = chassis.haproxies(victim)
+    what = "Kill a network's haproxy"
     with measure.load(what, instances=instances, timeout_s=2) as load:
-        for pid in chosen[which]:
-            send_signal(pid, SIGKILL)
+        send_signal(pid, SIGKILL)
         requests(load, 200)
     assert load.gaps_s[instances[0].instance_id] < BACK_S
     # Those that it had in its hands; nobody is refused or waits in vain.
@@ -394,44 +389,40 @@ def test_haproxy_killed_is_back_within_a_second(chassis, measure, which):
     untouched = instances[1].instance_id
     assert [f for f in load.failures if f.instance_id == untouched] == []
     assert chassis.haproxies(other) == before
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
 
 
 def test_supervisord_sees_every_end_when_it_comes(chassis):
     """Not a second later: it looks before the process can be reaped, too."""
     took_s = []
     for network in chassis.networks:
-        (master,), workers = chassis.haproxies(network.id)
+        (pid,) = chassis.haproxies(network.id)
         begun = time.monotonic()
-        for pid in [master, *workers]:
-            send_signal(pid, SIGKILL)
+        send_signal(pid, SIGKILL)
         wait_for(
-            lambda key=network.id, was=master: (
-                chassis.haproxies(key)[0] not in ([], [was])
+            lambda key=network.id, was=pid: (
+                chassis.haproxies(key) not in ([], [was])
             ),
             timeout_s=10,
             interval_s=0.02,
-            what="another master",
+            what="another haproxy",
         )
         took_s.append(time.monotonic() - begun)
     # Half a second more if it looked every second, and then the start. Not
     # the slowest: this machine may have been busy.
     assert statistics.median(took_s) < 0.4
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
 
 
-@pytest.mark.parametrize("which", ["master", "worker", "both"])
-def test_gateway_killed_is_not_noticed(chassis, measure, which):
+def test_gateway_killed_is_not_noticed(chassis, measure):
     """Who asks waits for the next one, which has the old one's socket."""
-    masters, workers = chassis.haproxies("gateway")
-    chosen = {"master": masters, "worker": workers, "both": masters + workers}
-    with measure.load(f"Kill the gateway ({which})") as load:
-        for pid in chosen[which]:
-            send_signal(pid, SIGKILL)
+    (pid,) = chassis.haproxies("gateway")
+    with measure.load("Kill the gateway") as load:
+        send_signal(pid, SIGKILL)
         requests(load, 200)
     assert load.failures == []
     assert load.longest_gap_s < BACK_S
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
 
 
 def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
@@ -443,13 +434,12 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
             ran = log.read_text().count(_GATEWAY_RUNS)
             for _ in range(2):
                 before = log.read_text().count("spawned: 'haproxy-gateway'")
-                masters, workers = chassis.haproxies("gateway")
-                for pid in masters + workers:
+                for pid in chassis.haproxies("gateway"):
                     send_signal(pid, SIGKILL)
                 wait_for(
                     lambda n=before: (
                         log.read_text().count("spawned: 'haproxy-gateway'") > n
-                        and len(chassis.haproxies("gateway")[0]) == 1
+                        and len(chassis.haproxies("gateway")) == 1
                     ),
                     timeout_s=10,
                     interval_s=0.01,
@@ -462,22 +452,22 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
         requests(load, 200)
     assert load.failures == []
     assert load.longest_gap_s < BACK_S
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
 
 
 def test_gateway_that_hangs_is_replaced(chassis, measure):
     """Clients wait in the queue of the socket that supervisord holds."""
-    masters, workers = chassis.haproxies("gateway")
+    pids = chassis.haproxies("gateway")
     with measure.load("Have the gateway hang") as load:
-        send_signal(workers[0], SIGSTOP)
+        send_signal(pids[0], SIGSTOP)
         wait_for(
-            lambda: chassis.haproxies("gateway")[0] != masters,
+            lambda: chassis.haproxies("gateway") != pids,
             timeout_s=30,
             what="the next one",
         )
         requests(load, 200)
     assert load.failures == []
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
 
 
 def test_gateway_that_cannot_start_is_503_at_once(chassis):
@@ -485,11 +475,11 @@ def test_gateway_that_cannot_start_is_503_at_once(chassis):
     config = host.config_of("gateway")
     text = config.read_text()
     instance = chassis.instances[0]
-    masters, _ = chassis.haproxies("gateway")
+    (pid,) = chassis.haproxies("gateway")
     agent = chassis.box.agent
     agent.stop()
     config.write_text("nonsense\n")
-    send_signal(masters[0], SIGKILL)
+    send_signal(pid, SIGKILL)
     wait_for(
         lambda: (
             (answer := instance.fetch(timeout=15)).status == 503 and answer
@@ -507,7 +497,7 @@ def test_gateway_that_cannot_start_is_503_at_once(chassis):
     agent.start()
     agent.wait_ready()
     wait_served(instance)
-    chassis.wait_one_pair_each()
+    chassis.wait_one_each()
 
 
 @dataclasses.dataclass
@@ -552,7 +542,7 @@ GATEWAY = Reload(
 def test_reload_reaches_the_haproxies_without_a_loss(
     chassis, measure, what, change
 ):
-    """The masters stay, the digests change, no request fails."""
+    """Those with another digest are other processes; no request fails."""
     before = chassis.fleet()
     digests = {key: digest(key) for key in chassis.keys}
     changed = change.keys(chassis)
@@ -566,10 +556,10 @@ def test_reload_reaches_the_haproxies_without_a_loss(
         )
         requests(load, 150)
     assert load.failures == []
-    chassis.wait_one_pair_each()
-    for key, (masters, workers) in chassis.fleet().items():
-        assert masters == before[key][0], key
-        assert (workers != before[key][1]) == (key in changed), key
+    chassis.wait_one_each()
+    for key, pids in chassis.fleet().items():
+        assert (pids != before[key]) == (key in changed), key
+        assert (PIDS / f"{key}.pid.haproxy").read_text() == f"{pids[0]}\n"
     chassis.wait_content()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sandbox import Instance, Sandbox, host, namespaces, wait_for
+from sandbox import Instance, Sandbox, host, hoststate, namespaces, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.hoststate import haproxies
 from sandbox.processes import send_signal
@@ -33,13 +33,12 @@ def instance(module_box: Sandbox) -> Instance:
 
 
 def kill(box: Sandbox, key: str) -> None:
-    for pid in haproxies(box, key)["masters"]:
+    for pid in haproxies(box, key):
         send_signal(pid, signal.SIGKILL)
 
 
-def reload(box: Sandbox, key: str) -> None:
-    for pid in haproxies(box, key)["masters"]:
-        send_signal(pid, signal.SIGHUP)
+def reload(_box: Sandbox, key: str) -> None:
+    hoststate.reload(key)
 
 
 @pytest.mark.parametrize("act", [kill, reload])
@@ -71,9 +70,8 @@ def wait_wrong(
 ) -> None:
     """Do BREAK_IT until haproxy runs on the edited file.
 
-    The agent may be quicker, and haproxy ignores a SIGHUP while it still
-    handles another one. That INSTANCE gets no answer would tell nothing: the
-    machine may be slow.
+    The agent may be quicker. That INSTANCE gets no answer would tell nothing:
+    the machine may be slow.
     """
 
     def is_wrong() -> bool:

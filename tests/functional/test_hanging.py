@@ -28,26 +28,21 @@ def instance(case: Case) -> Instance:
     return case.instance(case.network())
 
 
-def pair(box: Sandbox, key: str) -> tuple[int, int]:
-    """Return the pids of KEY's haproxy: the master's, the worker's.
-
-    After a reload the old worker is there for a moment, too.
-    """
-    found: dict[str, list[int]] = {}
-
-    def one_each() -> bool:
-        found.update(haproxies(box, key))
-        return [*map(len, found.values())] == [1, 1]
-
-    wait_for(one_each, timeout_s=60, what="one master and one worker")
-    return found["masters"][0], found["workers"][0]
-
-
-def wait_gone(*pids: int, timeout_s: float = 30.0) -> None:
+def sole(box: Sandbox, key: str) -> int:
+    """Return the pid of KEY's haproxy, once no older one finishes."""
     wait_for(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids),
-        timeout_s=timeout_s,
-        what=f"the end of {pids}",
+        lambda: len(haproxies(box, key)) == 1,
+        timeout_s=60,
+        what="one haproxy",
+    )
+    return haproxies(box, key)[0]
+
+
+def wait_gone(pid: int) -> None:
+    wait_for(
+        lambda: not Path(f"/proc/{pid}").exists(),
+        timeout_s=30,
+        what=f"the end of {pid}",
     )
 
 
@@ -57,10 +52,10 @@ def test_one_that_hangs_is_replaced(module_box, instance, key):
     box = module_box
     key = key.replace("network", instance.port.network.id)
     mark = box.agent.mark()
-    pids = pair(box, key)
+    pid = sole(box, key)
     with Loader([instance], rate=10, timeout_s=30, workers=256) as load:
-        send_signal(pids[1], signal.SIGSTOP)
-        wait_gone(*pids)
+        send_signal(pid, signal.SIGSTOP)
+        wait_gone(pid)
         wait_served(instance)
     print(f"{key}: {load.requests} requests, gap {load.longest_gap_s:.1f} s")
     # A network's own requests that it had accepted are lost with it.
@@ -74,42 +69,15 @@ def test_one_that_hangs_is_replaced(module_box, instance, key):
     box.agent.wait_ready()
 
 
-@pytest.mark.parametrize("key", ["gateway", "network"])
-def test_a_master_that_hangs_is_replaced_when_it_is_to_reload(
-    module_box, instance, key
-):
-    """Its worker serves until then."""
-    box = module_box
-    key = key.replace("network", instance.port.network.id)
-    pids = pair(box, key)
-    before = status()["networks"][key]["digest"]
-    with Loader([instance], rate=10, timeout_s=30, workers=256) as load:
-        send_signal(pids[0], signal.SIGSTOP)
-        seconds = str(int(box.agent.options.get(TIMEOUT, "32")) + 1)
-        box.agent.configure({TIMEOUT: seconds})
-        box.agent.reload()
-        wait_gone(*pids)
-        wait_for(
-            lambda: status()["networks"][key]["digest"] != before,
-            timeout_s=30,
-            what="the new configuration",
-        )
-        wait_served(instance)
-    print(f"{key}: {load.requests} requests, gap {load.longest_gap_s:.1f} s")
-    assert len(load.failures) <= (0 if key == "gateway" else 1)
-    assert load.longest_gap_s < MOST_S
-    box.agent.wait_ready()
-
-
 TIMEOUT = ("metadata_haproxy", "timeout_server")
 
 
 @pytest.mark.parametrize("key", ["gateway", "network"])
 def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
-    """Its worker serves all the time, and the next try is a reload."""
+    """It serves all the time, and the next try is a reload."""
     box = module_box
     key = key.replace("network", instance.port.network.id)
-    pids, file = pair(box, key), host.map_of(key)
+    pid, file = sole(box, key), host.map_of(key)
     before = status()["networks"][key]["digest"]
 
     def digest() -> str:
@@ -127,7 +95,7 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
             timeout_s=30,
             what="the failure in agent-status",
         )
-        assert pair_alive(pids)
+        assert Path(f"/proc/{pid}").exists()
         assert digest() == before
         file.chmod(readable)
         wait_for(lambda: digest() != before, timeout_s=60, what="a reload")
@@ -136,21 +104,16 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
     box.agent.wait_ready()
 
 
-def pair_alive(pids: tuple[int, int]) -> bool:
-    return all(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
 def test_one_that_hangs_and_is_stale_is_killed_at_a_teardown(module_box, case):
     """SIGTERM reaches a stopped process only when it is continued."""
     box = module_box
     network = case.network("stale")
     instance = case.instance(network)
-    stale = pair(box, network.id)
-    for pid in stale:
-        send_signal(pid, signal.SIGSTOP)
+    stale = sole(box, network.id)
+    send_signal(stale, signal.SIGSTOP)
     (supervisord,) = box.agent.processes("supervisord")
     send_signal(supervisord.pid, signal.SIGKILL)
     wait_served(instance)  # by the next one
     box.unplug([instance])
-    wait_gone(*stale)
+    wait_gone(stale)
     box.agent.wait_ready()

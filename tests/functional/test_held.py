@@ -18,7 +18,7 @@ import pytest
 from ovn_metadata.agent.service import FLEET_INTERVAL_S
 from sandbox import Loader, Sandbox, host, wait_for
 from sandbox.daemons import Daemon, run
-from sandbox.hoststate import wait_host, written_map
+from sandbox.hoststate import haproxies, wait_host, written_map
 from sandbox.peer import idle_haproxy
 from sandbox.processes import cpu_s
 
@@ -128,9 +128,7 @@ def test_a_haproxy_that_starts_now_reads_no_right_that_is_gone(own_box):
     with stopped(box, "supervisord"), stopped(box, "privsep"):
         for process in box.agent.processes("haproxy"):
             if network.id in " ".join(process.cmdline):
-                # A worker may end by itself once its master is killed.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
         box.neutron.update_port(ports[0], instance_id=str(uuid.uuid4()))
         wait_for(
             lambda: gone not in written_map(network),
@@ -150,13 +148,8 @@ def test_a_haproxy_that_hangs_is_ended(own_box, ends):
     network = box.neutron.create_network("n")
     instance = box.instance(box.neutron.create_port(network))
     wait_for(lambda: served(instance), timeout_s=20, what="metadata")
-    mine = {
-        process.pid: process.parent
-        for process in box.agent.processes("haproxy")
-        if network.id in " ".join(process.cmdline)
-    }
-    (worker,) = [pid for pid, parent in mine.items() if parent in mine]
-    os.kill(worker, signal.SIGSTOP)
+    (pid,) = haproxies(box, network.id)
+    os.kill(pid, signal.SIGSTOP)
     if ends:
         box.unplug([instance])
         wait_host(box, network, timeout_s=40)
@@ -164,7 +157,7 @@ def test_a_haproxy_that_hangs_is_ended(own_box, ends):
         wait_for(
             lambda: is_answered(instance), timeout_s=60, what="metadata again"
         )
-    assert not Path(f"/proc/{worker}").exists()
+    assert not Path(f"/proc/{pid}").exists()
     box.agent.wait_ready()
 
 

@@ -178,7 +178,7 @@ def test_root_reads_and_runs_nothing_that_others_can_write(traced: Traced):
     assert {"privsep-helper", "nsenter", "setpriv"} <= ran
     read = {use.path for use in uses}
     assert Path("/etc/ovn-metadata-agent/privileged.conf") in read
-    assert FLEET / "programs" / f"{traced.network}.conf" in read
+    assert FLEET / "programs" / f"{traced.network}.ini" in read
     bad = {
         f"{use.call} {use.path} {use.flags}: {found}"
         for use in uses
@@ -213,14 +213,14 @@ drwxr-s--- agent   gateway  FLEET/read/gateway
 -rw-r----- agent   gateway  FLEET/read/gateway/gateway.map
 drwxr-xr-x root    root     FLEET/work
 drwxrws--- agent   own      FLEET/work/NET
--rw-r----- own     own      FLEET/work/NET/haproxy.pid
+-rw-r--r-- root    root     FLEET/work/NET.pid
 srw------- own     own      FLEET/work/NET/again.sock
 srw-rw-rw- own     own      FLEET/work/NET/stats.sock
 drwxrws--- agent   gateway  FLEET/work/gateway
--rw-r----- gateway gateway  FLEET/work/gateway/haproxy.pid
+-rw-r--r-- root    root     FLEET/work/gateway.pid
 srw-rw-rw- gateway gateway  FLEET/work/gateway/stats.sock
 drwxrws--x agent   gateway  FLEET/socket
-srw-rw-r-- gateway agent    FLEET/socket/metadata_proxy-*
+srw-rw-r-- gateway agent    FLEET/socket/metadata_proxy
 -rw------- agent   root     FLEET/agent.lock
 srw-rw---- root    all      FLEET/gateway.sock
 -rw------- root    root     FLEET/start.lock
@@ -228,8 +228,8 @@ srw-rw---- root    all      FLEET/gateway.sock
 -rw-r--r-- root    root     FLEET/supervisord.pid
 srwx------ root    root     FLEET/supervisord.sock
 drwx------ root    root     FLEET/programs
--rw------- root    root     FLEET/programs/NET.conf
--rw------- root    root     FLEET/programs/gateway.conf
+-rw------- root    root     FLEET/programs/NET.ini
+-rw------- root    root     FLEET/programs/gateway.ini
 drwx------ root    root     FLEET/log
 -rw-r--r-- root    root     FLEET/log/NET.log
 -rw-r--r-- root    root     FLEET/log/gateway.log

@@ -103,7 +103,7 @@ def test_first_answer_comes_within_two_seconds_of_the_port_being_up(ready):
     delay_s = answered_at - up_at[0]
     print(f"first answer {delay_s:.3f} s after up")
     assert delay_s < 2
-    assert haproxies(ready, network.id)["masters"]
+    assert haproxies(ready, network.id)
 
 
 def test_last_port_takes_everything_with_it(ready):
@@ -211,7 +211,7 @@ def wait_for_pass(box: Sandbox, *, count: int = 1) -> None:
 
 
 def test_ports_come_and_go_without_a_reload(ready):
-    """A port is served, or refused, at once; the same worker goes on."""
+    """A port is served, or refused, at once; the same haproxy goes on."""
     network, first = plugged(ready)
     before = haproxies(ready, network.id)
     port = ready.neutron.create_port(network)
@@ -412,7 +412,7 @@ DAMAGES: Mapping[str, Damage] = {
     "configuration deleted": lambda _, n: host.config_of(n.id).unlink(),
     "program stopped": lambda _, n: stop_program(n),
     "program file deleted": lambda _, n: (
-        FLEET / "programs" / f"{n.id}.conf"
+        FLEET / "programs" / f"{n.id}.ini"
     ).unlink(),
     "stats socket deleted": lambda _, n: host.stats_of(n.id).unlink(),
     "folder of the map deleted": lambda _, n: shutil.rmtree(
@@ -568,8 +568,7 @@ def test_crash_loop_is_backed_off_reported_and_heals(ready, occupied):
         timeout_s=70,
         what="content agent-status",
     )
-    pair = haproxies(ready, network.id)
-    assert (len(pair["masters"]), len(pair["workers"])) == (1, 1)
+    assert len(haproxies(ready, network.id)) == 1
 
 
 def test_new_network_that_fails_is_tried_less_and_less_often(ready):
@@ -599,7 +598,7 @@ def test_refused_map_leaves_others_served(ready):
     network, instance = plugged(ready)
     _, other = plugged(ready, "other")
     host.map_of(network.id).chmod(0)
-    for pid in haproxies(ready, network.id)["masters"]:
+    for pid in haproxies(ready, network.id):
         send_signal(pid, SIGKILL)
     wait_both(other)
     wait_both(instance, timeout_s=30)

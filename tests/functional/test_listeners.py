@@ -8,13 +8,15 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ovn_metadata.privsep import names
-from ovn_metadata.privsep.supervisor import held as supervisors
 from ovn_metadata.privsep.supervisor import listeners
+from ovn_metadata.privsep.supervisor.held import HeldSockets
 from sandbox.daemons import run
 from sandbox.namespaces import inside
 
@@ -135,12 +137,11 @@ def test_a_haproxy_gets_its_sockets_once():
         while last < Process.config.options.minfds:
             last = os.open("/dev/null", os.O_RDONLY)
             stack.callback(os.close, last)
-        prepare = functools.partial(
-            supervisors._prepare_descriptors,
-            Process(),
-            sockets,
-            first=names.LISTENER_V4,
-        )
+        takeover: Any = SimpleNamespace(is_awaited=lambda _program: True)
+        held = HeldSockets(Path("gateway.sock"), takeover)
+        held._held[NETWORK] = sockets
+        program: Any = SimpleNamespace(network=NETWORK, is_gateway=False)
+        prepare = functools.partial(held._prepare_child, Process(), program)
         listed = subprocess.run(
             ["ls", "-l", "/proc/self/fd"],
             stdin=subprocess.DEVNULL,

@@ -213,9 +213,7 @@ def test_socket_has_its_mode_and_group(own_box, running, access):
     before = SOCKET.stat().st_ino
     for process in agent.processes("haproxy"):
         if "gateway" in " ".join(process.cmdline):
-            send_signal(
-                process.pid, signal.SIGKILL
-            )  # a worker may be gone by now
+            send_signal(process.pid, signal.SIGKILL)
     wait_for(
         lambda: seen() and SOCKET.stat().st_ino != before,
         timeout_s=20,
@@ -284,14 +282,11 @@ def restart(agent: Agent, options, *, running: bool) -> None:
 
 
 def gateway_threads(agent: Agent) -> set[int]:
-    """Return the numbers of threads of the gateway's worker(s)."""
-    found = agent.processes("haproxy")
-    masters = {process.parent for process in found}
+    """Return the numbers of threads of the gateway."""
     return {
         len(list(Path(f"/proc/{process.pid}/task").iterdir()))
-        for process in found
-        if process.pid not in masters
-        and any("gateway" in word for word in process.cmdline)
+        for process in agent.processes("haproxy")
+        if any("gateway" in word for word in process.cmdline)
     }
 
 

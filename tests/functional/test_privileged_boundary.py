@@ -398,7 +398,6 @@ def test_hostile_arguments_touch_nothing(box: Sandbox, case: Case, place):
     """Through a daemon of the real kind, called as the agent calls it."""
     network = case.network("fuzz")
     case.instance(network)
-    (place / "ovn-metadata-proxy").symlink_to("/etc")
     wanted = {network.id, "gateway"}
     wait_for(
         lambda: known_to_the_host() == wanted,
@@ -411,9 +410,7 @@ def test_hostile_arguments_touch_nothing(box: Sandbox, case: Case, place):
     said = execute(
         *as_user(host.SERVICE_USER),
         *(sys.executable, "-I", "-c", CALLS, "hostile"),
-        stdin=json.dumps(
-            [network.id, str(host.HOME), " ".join(helper), str(place)]
-        ),
+        stdin=json.dumps([network.id, str(host.HOME), " ".join(helper)]),
     )
     assert said.returncode == 0, said.stderr
     result = json.loads(said.stdout)

@@ -72,9 +72,9 @@ def test_agent_has_a_user_and_no_capability(served):
 
 
 def test_every_haproxy_has_nothing_and_no_way_to_get_it(served):
-    """Masters and workers of network and gateway alike."""
+    """The network's and the gateway's."""
     found = served.agent.processes("haproxy")
-    assert len(found) == 4
+    assert len(found) == 2
     for process in found:
         for status in status_of(process.pid):
             assert uids(status) == {haproxy_ids(process)[0]}

@@ -40,15 +40,14 @@ def kill(box: Sandbox, key: str) -> None:
     """Kill KEY's haproxy once supervisord counts its start as good."""
 
     def has_run() -> bool:
-        masters = haproxies(box, key)["masters"]
-        begun = [psutil.Process(pid).create_time() for pid in masters]
+        pids = haproxies(box, key)
+        begun = [psutil.Process(pid).create_time() for pid in pids]
         return bool(begun) and time.time() - max(begun) > 3
 
     # supervisord may still wait before the next start.
     wait_for(has_run, timeout_s=60, what="one that has run for a while")
-    for pids in haproxies(box, key).values():
-        for pid in pids:
-            send_signal(pid, signal.SIGKILL)
+    for pid in haproxies(box, key):
+        send_signal(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -244,6 +243,10 @@ def limited(box: Sandbox, instance: Instance) -> Iterator[None]:
             lambda: status()["networks"][key]["digest"] != before,
             timeout_s=30,
             what="the limit",
+        )
+        # Until it finishes, the one before takes some, and limits nothing.
+        wait_for(
+            lambda: len(haproxies(box, key)) == 1, timeout_s=30, what="one"
         )
         yield
     finally:

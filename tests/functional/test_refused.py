@@ -146,7 +146,7 @@ def test_clients_are_taken_while_a_haproxy_fails(chassis, network):
     socket_.mkdir()  # haproxy can't listen there, and ends
     chassis.ovn.vsctl("del-port", outer(network))
     with nobody_refused(instance) as knockers:
-        for pid in haproxies(chassis, network.id)["masters"]:
+        for pid in haproxies(chassis, network.id):
             send_signal(pid, SIGKILL)
         chassis.agent.start()
         wait_for(

@@ -75,16 +75,13 @@ class Chassis:
         """The secret that the agent signs with."""
         return self.box.agent.options.get(SECRET, self.box.nova.secret)
 
-    def workers(self) -> dict[str, set[int]]:
-        """Return the workers of each haproxy, by network or gateway."""
+    def haproxies(self) -> dict[str, set[int]]:
+        """Return the PIDs of each haproxy, by network or gateway."""
         found: dict[str, set[int]] = {}
-        everyone = self.box.agent.processes("haproxy")
-        masters = {p.pid for p in everyone} & {p.parent for p in everyone}
-        for process in everyone:
-            if process.pid not in masters:
-                key = re.search(r"([\w-]+)\.conf", " ".join(process.cmdline))
-                assert key is not None
-                found.setdefault(key[1], set()).add(process.pid)
+        for process in self.box.agent.processes("haproxy"):
+            key = re.search(r"([\w-]+)\.conf", " ".join(process.cmdline))
+            assert key is not None
+            found.setdefault(key[1], set()).add(process.pid)
         return found
 
 
@@ -115,11 +112,11 @@ def unlimited(chassis):
         wait_served(instance)
 
 
-def _wait_one_worker_each(chassis: Chassis) -> None:
+def _wait_one_each(chassis: Chassis) -> None:
     wait_for(
-        lambda: all(len(pids) == 1 for pids in chassis.workers().values()),
+        lambda: all(len(pids) == 1 for pids in chassis.haproxies().values()),
         timeout_s=70,
-        what="end of the old workers",
+        what="end of the old ones",
     )
 
 
@@ -132,8 +129,8 @@ def limit(chassis: Chassis, **options: object) -> None:
     for key in chassis.keys:
         window = f"gpc0_rate({options['base_window_duration']}s)"
         assert window in host.config_of(key).read_text()
-    # An old worker takes a connection yet before it hears that it ends.
-    _wait_one_worker_each(chassis)
+    # An old one takes a connection yet before it hears that it ends.
+    _wait_one_each(chassis)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +186,7 @@ def test_secret_is_rotated_without_a_failed_request(chassis):
         hmac.digest(new.encode(), i.instance_id.encode(), "sha256").hex()
         for i in chassis.instances
     }
-    before = chassis.workers()
+    before = chassis.haproxies()
     box.nova.accept(old, new)
     with Loader(chassis.instances, rate=200) as load:
         chassis.reload({SECRET: new})
@@ -206,14 +203,14 @@ def test_secret_is_rotated_without_a_failed_request(chassis):
         line.rpartition("|")[2] for line in "".join(maps).splitlines()
     }
     assert load.failures == []
-    assert chassis.workers() == before
+    assert chassis.haproxies() == before
     assert new not in box.agent.log()
 
 
 def test_novas_address_changes_without_a_failed_request(chassis):
     """The gateway is reloaded, the networks' haproxies are not."""
     box = chassis.box
-    before = chassis.workers()
+    before = chassis.haproxies()
     with Nova(box.folder, port=8777) as other:
         other.accept(chassis.secret)
         for instance in chassis.instances:
@@ -231,7 +228,7 @@ def test_novas_address_changes_without_a_failed_request(chassis):
                 what="requests at the first one again",
             )
         assert load.failures == []
-    after = chassis.workers()
+    after = chassis.haproxies()
     for key in chassis.keys:
         assert after[key] == before[key], key
 
@@ -354,26 +351,26 @@ def test_log_level_changes(chassis):
 
 def test_only_what_differs_is_reloaded(chassis):
     """The same files again change nothing; a timeout changes all."""
-    before = chassis.workers()
+    before = chassis.haproxies()
     chassis.reload({})
     chassis.reload({})
-    assert chassis.workers() == before
+    assert chassis.haproxies() == before
     with Loader(chassis.instances, rate=100) as load:
         chassis.reload({("metadata_haproxy", "timeout_client"): "37"})
         wait_for(
             lambda: all(
                 "timeout client 37s" in host.config_of(key).read_text()
-                and not before[key] & chassis.workers().get(key, before[key])
+                and not before[key] & chassis.haproxies().get(key, before[key])
                 for key in chassis.keys
             ),
             timeout_s=20,
-            what="new workers",
+            what="new ones",
         )
     assert load.failures == []
-    _wait_one_worker_each(chassis)
-    after = chassis.workers()
+    _wait_one_each(chassis)
+    after = chassis.haproxies()
     chassis.reload({})
-    assert chassis.workers() == after
+    assert chassis.haproxies() == after
 
 
 BAD = [
@@ -388,7 +385,7 @@ BAD = [
 def test_bad_value_keeps_the_old_and_says_so(chassis):
     """In the log and in agent-status, until the next good reload."""
     agent = chassis.box.agent
-    before = chassis.workers()
+    before = chassis.haproxies()
     good = dict(agent.options)
     for option, bad, words in BAD:
         log = chassis.reload({option: bad})
@@ -404,7 +401,7 @@ def test_bad_value_keeps_the_old_and_says_so(chassis):
     told = agent.status()
     assert "not reloaded" not in told.stdout
     assert told.returncode == 0
-    assert chassis.workers() == before
+    assert chassis.haproxies() == before
 
 
 def test_what_needs_a_restart_is_named(chassis):

@@ -72,7 +72,7 @@ def port_off(box: Sandbox, instance: Instance) -> None:
 
 
 def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
-    for pid in haproxies(box, instance.port.network.id)["workers"]:
+    for pid in haproxies(box, instance.port.network.id):
         send_signal(pid, signal.SIGSTOP)
 
 

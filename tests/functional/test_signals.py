@@ -27,14 +27,12 @@ def needed(box: Sandbox, instance: Instance) -> set[int]:
     """Return the processes that INSTANCE needs.
 
     Not those of a network that an earlier test left, which may end at any
-    time, and not the gateway's worker, which may change.
+    time.
     """
-    own = haproxies(box, instance.port.network.id)
     return {
         *pids("agent", "privsep", "supervisord"),
-        *own["masters"],
-        *own["workers"],
-        *haproxies(box, "gateway")["masters"],
+        *haproxies(box, instance.port.network.id),
+        *haproxies(box, "gateway"),
     }
 
 

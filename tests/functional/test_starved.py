@@ -325,6 +325,4 @@ def test_out_of_memory(chassis, measure):
         box.agent.start()
         box.agent.wait_ready()
     assert load.failures == []
-    assert {k: m for k, (m, _) in chassis.fleet().items()} == {
-        k: m for k, (m, _) in before.items()
-    }
+    assert chassis.fleet() == before

@@ -29,7 +29,7 @@ CHECKOUT = os.environ.get("OVN_METADATA_FROM", "")
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 HERE = Path(sys.prefix)
 # The newer haproxies' command lines, in docs/how-to/upgrade.md too.
-NEWER = "^/[^ ]*haproxy -W .*/ovn-metadata-fleet/config/"
+NEWER = "^/[^ ]*haproxy -.*/ovn-metadata-fleet/config/"
 PROGRAMS = host.FLEET / "programs"
 FOLDERS = ("config", "read", "work", "socket")  # of the newer version
 
@@ -86,15 +86,15 @@ def maps(folder: Path) -> list[Path]:
     return [f for f in folder.rglob("*.map") if f.stem != "gateway"]
 
 
-def masters(chassis: Chassis) -> list[int]:
-    """Return the PIDs of all haproxies' masters."""
-    return [pid for pids, _ in chassis.fleet().values() for pid in pids]
+def haproxies(chassis: Chassis) -> list[int]:
+    """Return the PIDs of all haproxies."""
+    return [pid for pids in chassis.fleet().values() for pid in pids]
 
 
 def check_upgraded(chassis: Chassis, before: list[int]) -> None:
-    """See that none of the masters BEFORE runs, and where the maps are."""
-    chassis.wait_one_pair_each()
-    assert not set(before) & set(masters(chassis))
+    """See that none of those BEFORE runs, and where the maps are."""
+    chassis.wait_one_each()
+    assert not set(before) & set(haproxies(chassis))
     count = len(chassis.networks)
     wait_for(
         lambda: not maps(host.HOME),
@@ -107,15 +107,15 @@ def check_upgraded(chassis: Chassis, before: list[int]) -> None:
 def test_upgrade_and_back_without_a_loss(chassis, older, newer, measure):
     """Packages restart the fleet, then the agent; no request fails."""
     agent = chassis.box.agent
-    old, moved = masters(chassis), bool(maps(host.HOME))
+    old, moved = haproxies(chassis), bool(maps(host.HOME))
     with measure.load("Upgrade: the fleet, then the agent") as load:
         service = replace_fleet(chassis, HERE)
-        chassis.wait_one_pair_each()
+        chassis.wait_one_each()
         agent.stop()
         start(newer, chassis)
         check_upgraded(chassis, old)
     assert load.failures == []
-    new = masters(chassis)
+    new = haproxies(chassis)
     with measure.load("Go back while the haproxies serve") as load:
         newer.stop()
         service.kill()
@@ -126,11 +126,11 @@ def test_upgrade_and_back_without_a_loss(chassis, older, newer, measure):
         start(agent, chassis)
         if moved:
             run("pkill", "-USR1", "-f", NEWER)
-        chassis.wait_one_pair_each()
+        chassis.wait_one_each()
         for name in FOLDERS if moved else ():
             shutil.rmtree(host.FLEET / name)
     assert load.failures == []
-    assert not set(new) & set(masters(chassis))
+    assert not set(new) & set(haproxies(chassis))
     chassis.wait_content(agent)
 
 
@@ -140,7 +140,7 @@ def test_agent_first_and_back_by_an_end(chassis, older, newer, measure):
     To end the haproxies before going back is simpler, and an outage.
     """
     agent = chassis.box.agent
-    old = masters(chassis)
+    old = haproxies(chassis)
     with measure.load("Start the newer agent before the fleet") as load:
         agent.stop()
         newer.start()
@@ -163,4 +163,4 @@ def test_agent_first_and_back_by_an_end(chassis, older, newer, measure):
         shutil.rmtree(host.FLEET)
         start_fleet(chassis, older)
         start(agent, chassis)
-        chassis.wait_one_pair_each()
+        chassis.wait_one_each()

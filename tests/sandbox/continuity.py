@@ -53,11 +53,11 @@ class Chassis:
         """What has a haproxy here."""
         return [*(network.id for network in self.networks), "gateway"]
 
-    def haproxies(self, key: str) -> tuple[list[int], list[int]]:
-        """Return the PIDs of KEY's masters and of its workers."""
+    def haproxies(self, key: str) -> list[int]:
+        """Return the PIDs of KEY's haproxies."""
         return _of_key(key, self.box.agent.processes("haproxy"))
 
-    def fleet(self) -> dict[str, tuple[list[int], list[int]]]:
+    def fleet(self) -> dict[str, list[int]]:
         """Return all that `haproxies` says."""
         found = self.box.agent.processes("haproxy")
         return {key: _of_key(key, found) for key in self.keys}
@@ -97,8 +97,11 @@ class Chassis:
 
         wait_for(one_other, timeout_s=30, what=f"another {kind}")
 
-    def wait_one_pair_each(self) -> None:
-        """Wait until each haproxy is supervisord's master and a worker."""
+    def wait_one_each(self) -> None:
+        """Wait until one haproxy runs of each, a child of supervisord.
+
+        Those of older versions have a worker each.
+        """
 
         def in_order() -> bool:
             daemons = self.box.agent.processes("supervisord")
@@ -108,28 +111,28 @@ class Chassis:
                 for process in self.box.agent.processes("haproxy")
                 if not any(g in w for g in guests for w in process.cmdline)
             ]
-            parents = {process.pid: process.parent for process in found}
+            pids = {process.pid for process in found}
+            tops = [one for one in found if one.parent not in pids]
+            workers = len(found) - len(tops)
             return (
                 len(daemons) == 1
-                and len(found) == 2 * len(self.keys)
-                and all(
-                    (len(masters), len(workers)) == (1, 1)
-                    and parents.get(masters[0]) == daemons[0].pid
-                    for masters, workers in self.fleet().values()
-                )
+                and {one.parent for one in tops} == {daemons[0].pid}
+                and all(len(_of_key(key, tops)) == 1 for key in self.keys)
+                and len(tops) == len(self.keys)
+                and workers in (0, len(tops))
             )
 
         wait_for(
             in_order,
             timeout_s=60,
             interval_s=0.2,
-            what="one master and one worker each",
+            what="one haproxy each",
         )
 
     def has_one_of_each(self) -> bool:
         """Tell whether all that is to run does, and nothing else."""
         found = self.box.agent.processes()
-        wanted = {**ONE_OF_EACH, "haproxy": 2 * len(self.keys)}
+        wanted = {**ONE_OF_EACH, "haproxy": len(self.keys)}
         return Counter(process.kind for process in found) == wanted
 
     def is_well(self) -> bool:
@@ -174,21 +177,14 @@ class Chassis:
         self.box.neutron.delete_port(port)
 
 
-def _of_key(
-    key: str, haproxies: Sequence[Process]
-) -> tuple[list[int], list[int]]:
-    found = [
-        process
+def _of_key(key: str, haproxies: Sequence[Process]) -> list[int]:
+    return [
+        process.pid
         for process in haproxies
         if any(
             key in word and word.endswith(".conf") for word in process.cmdline
         )
     ]
-    pids = {process.pid for process in found}
-    return (
-        [one.pid for one in found if one.parent not in pids],
-        [one.pid for one in found if one.parent in pids],
-    )
 
 
 def make_chassis(box: Sandbox, count: int = NETWORKS) -> Chassis:
@@ -204,7 +200,7 @@ def make_chassis(box: Sandbox, count: int = NETWORKS) -> Chassis:
     made = Chassis(box, networks, instances, stranger)
     for instance in made.instances:
         wait_served(instance, timeout_s=60)
-    made.wait_one_pair_each()
+    made.wait_one_each()
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,7 +11,7 @@ import socket
 import time
 import xmlrpc.client
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ class Everything:
             self.programs.union(*(one.programs for one in added)),
             {
                 **self.processes,
-                **{k: 2 for one in added for k in one.processes},
+                **{k: 1 for one in added for k in one.processes},
             },
             self.files.union(*(one.files for one in added)),
         )
@@ -199,17 +200,17 @@ def _of_network(key: str) -> Everything:
     work = host.stats_of(key).parent
     files = {
         *(host.config_of(key), host.map_of(key), host.map_of(key).parent),
-        *(work, work / "stats.sock", work / "haproxy.pid"),
-        work / "again.sock",
+        *(work, work / "stats.sock", work / "again.sock"),
+        work.with_name(f"{key}.pid"),
         host.HOME / "external" / "pids" / f"{key}.pid.haproxy",
-        *(FLEET / "programs" / f"{key}.conf", FLEET / "log" / f"{key}.log"),
+        *(FLEET / "programs" / f"{key}.ini", FLEET / "log" / f"{key}.log"),
     }
     return Everything(
         namespaces=frozenset({f"ovnmeta-{key}"}),
         links=frozenset({outer}),
         ports=frozenset({outer}),
         programs=frozenset({(f"haproxy-{key}", "RUNNING")}),
-        processes={key: 2},
+        processes={key: 1},
         files=frozenset(map(str, files)),
     )
 
@@ -276,26 +277,33 @@ def wait_everything(
         raise TimeoutError(f"{error}\n{listing}") from None
 
 
-def haproxies(box: Sandbox, network: str) -> dict[str, list[int]]:
-    """Return the PIDs of NETWORK's (or "gateway"'s) masters and workers."""
+def haproxies(box: Sandbox, network: str) -> list[int]:
+    """Return the PIDs of NETWORK's (or "gateway"'s) haproxies."""
     file = str(host.config_of(network))
-    found = [p for p in box.agent.processes("haproxy") if file in p.cmdline]
-    pids = {process.pid for process in found}
-    return {
-        "masters": [p.pid for p in found if p.parent not in pids],
-        "workers": [p.pid for p in found if p.parent in pids],
-    }
+    found = box.agent.processes("haproxy")
+    return [process.pid for process in found if file in process.cmdline]
 
 
 def programs() -> dict[str, str]:
     """Return the names and states of what supervisord knows."""
+    with _supervisord() as server:
+        known: Any = server.supervisor.getAllProcessInfo()
+    return {info["name"]: info["statename"] for info in known}
+
+
+def reload(network: str) -> None:
+    """Reload NETWORK's (or "gateway"'s) haproxy, as an operator does."""
+    with _supervisord() as server:
+        server.supervisor.signalProcess(f"haproxy-{network}", "HUP")
+
+
+@contextlib.contextmanager
+def _supervisord() -> Iterator[xmlrpc.client.ServerProxy]:
     transport = SupervisorTransport(
         None, None, f"unix://{FLEET / 'supervisord.sock'}"
     )
-    server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
-    known: Any = server.supervisor.getAllProcessInfo()
+    yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
     transport.close()
-    return {info["name"]: info["statename"] for info in known}
 
 
 def left_of(box: Sandbox, *networks: str) -> list[str]:
@@ -310,9 +318,7 @@ def left_of(box: Sandbox, *networks: str) -> list[str]:
         for name in folders + files
     ]
     commands = [
-        # Without what a reload adds.
-        re.sub(r" -(sf( \d+)+|x sockpair@\d+)", "", " ".join(process.cmdline))
-        for process in box.agent.processes("haproxy")
+        " ".join(process.cmdline) for process in box.agent.processes("haproxy")
     ]
     known, served = programs(), status()["networks"]
     found = []

@@ -321,8 +321,8 @@ class FarSandbox(Sandbox):
         """Wait until NETWORK is served for exactly PORTS."""
         hoststate.wait_host(self, network, *ports)
 
-    def haproxies(self, network: Network) -> dict[str, list[int]]:
-        """Return NETWORK's masters and workers."""
+    def haproxies(self, network: Network) -> list[int]:
+        """Return the PIDs of NETWORK's haproxies."""
         return hoststate.haproxies(self, network.id)
 
     def begin_load(self, port: Port) -> None:

@@ -116,11 +116,6 @@ _FOLDERS: list[Any] = [
     *("/a\\b", "/\u00e4", "/a\tb", "/" + "a" * 5000, "~", "$HOME", "/a\rb"),
     *(b"/var/lib/neutron", ["/var/lib/neutron"], "/*", "/{a}", "/a\n[x]"),
 ]
-# Well-formed, and nothing of the agent's to share there.
-_OTHERS_FOLDERS: list[Any] = [
-    *("/etc", "/root", "/run", "/run/ovn-metadata-fleet", "/proc/1", "/tmp"),
-    *("/proc/self/root", "/dev", "/var/lib", "/proc/self/fd", "/nowhere"),
-]
 _MACS: list[Any] = [
     *("01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"),
     *("FA:16:3E:00:00:01", "fa:16:3e:00:00", "fa-16-3e-00-00-01"),
@@ -156,12 +151,6 @@ _HOSTILE: dict[str, list[Any]] = {
     "state_path": [*_ANY, *_FOLDERS],
     "users": [*_ANY, "0-0-0-0", "990-990-0-0", "-"],
     "renew": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
-    "name": [
-        *_ANY,
-        *("metadata_proxy", "metadata_proxy-666-1/..", "gateway.sock"),
-        *("metadata_proxy-999-1", "metadata_proxy-666-\u0661", "../x"),
-        *("metadata_proxy-666-1\n", "metadata_proxy-0666-1", "stats.sock"),
-    ],
     "gid": [
         *(v for v in _ANY if type(v) is not int or not 0 <= v < 2**32 - 1),
         *(v for v in _NUMBERS if v != "gid"),
@@ -235,7 +224,6 @@ def _good(state_path: str) -> dict[str, Any]:
         "state_path": state_path,
         "renew": False,
         "users": settings.load().users,
-        "name": next(settings.load().places.socket_folder.iterdir()).name,
         "gid": 0,
         **PACKET,
         "path": "/",
@@ -244,7 +232,7 @@ def _good(state_path: str) -> dict[str, Any]:
 
 
 def _attempts(
-    state_path: str, foreign: str
+    state_path: str,
 ) -> Iterator[tuple[Callable[..., Any], list[Any], dict[str, Any]]]:
     """Yield calls of which each has something wrong."""
     values = _good(state_path)
@@ -263,13 +251,9 @@ def _attempts(
         yield function, [*right.values(), 1, 2], {}
         if names:
             yield function, [], {}
-    for folder in (*_OTHERS_FOLDERS, foreign):
-        yield fleet.share_socket, [f"{folder}/metadata_proxy-666-4096", 0], {}
 
 
-def hostile(
-    served: str, state_path: str, helper: str, foreign: str
-) -> dict[str, Any]:
+def hostile(served: str, state_path: str, helper: str) -> dict[str, Any]:
     """Attack a daemon that HELPER starts; return what went through."""
     cfg.CONF(args=[])
     assert context.default.conf is not None  # registers the options
@@ -278,7 +262,7 @@ def hostile(
     channel = context.default.channel
     wrong: list[str] = []
     calls = 0
-    for function, arguments, named in _attempts(state_path, foreign):
+    for function, arguments, named in _attempts(state_path):
         calls += 1
         shown = {key: f"{value!r:.60}" for key, value in named.items()}
         what = f"{function.__name__} {arguments!r:.200} {shown}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import host
 from ..daemons import run
+from ..hoststate import reload
 from ..processes import send_signal
 from ..sockets import stats
 from .scene import Scene
@@ -105,7 +106,7 @@ def configuration_edited(scene: Scene) -> Iterator[None]:
             "frontend metadata\n    http-request deny\n",
         )
     )
-    scene.signal(scene.key, signal.SIGHUP, "masters")
+    reload(scene.key)
     yield
     scene.resync()
 
@@ -114,7 +115,7 @@ def configuration_edited(scene: Scene) -> Iterator[None]:
 def configuration_is_nonsense(scene: Scene) -> Iterator[None]:
     """Somebody wrote nonsense into the configuration."""
     host.config_of(scene.key).write_text("nonsense\n")
-    scene.signal(scene.key, signal.SIGHUP, "masters")
+    reload(scene.key)
     yield
     scene.resync()
 

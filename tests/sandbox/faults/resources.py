@@ -38,7 +38,7 @@ def disk_full(scene: Scene) -> Iterator[None]:
 @fault("404", "303", "301", "306", heals=True, slow=True)
 def haproxy_out_of_descriptors(scene: Scene) -> Iterator[None]:
     """The network's haproxy may open no further descriptor."""
-    (pid,) = haproxies(scene.box, scene.key)["workers"]
+    (pid,) = haproxies(scene.box, scene.key)
     limit_descriptors(pid, _FEW)
     yield
     with contextlib.suppress(FileNotFoundError):  # it was replaced

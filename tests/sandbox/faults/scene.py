@@ -81,10 +81,9 @@ class Scene:
         )
         self.box.agent.reload()
 
-    def signal(self, key: str, number: int, *kinds: str) -> list[int]:
+    def signal(self, key: str, number: int) -> list[int]:
         """Send a signal to KEY's haproxy; return the PIDs."""
-        found = haproxies(self.box, key)
-        pids = [pid for kind in kinds or found for pid in found[kind]]
+        pids = haproxies(self.box, key)
         for pid in pids:
             send_signal(pid, number)
         return pids

@@ -216,7 +216,7 @@ def test_both_meet_at_the_gateways_socket():
     assert any(line.startswith(server) for line in lines_of(network()))
     assert "bind fd@0 proto h1" in lines_of(gateway())
     assert (
-        "bind unix@../../socket/metadata_proxy-666-4096 proto h1 "
+        "bind unix@../../socket/metadata_proxy proto h1 "
         "mode 666 backlog 4096" in lines_of(gateway())
     )
     assert "nbthread 3" in lines_of(gateway())

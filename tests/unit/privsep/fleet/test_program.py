@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from supervisor.datatypes import dict_of_key_value_pairs
 
 from ovn_metadata.privsep import names, validate
 from ovn_metadata.privsep.errors import InvalidArgumentError
@@ -62,12 +61,9 @@ def test_haproxy_is_the_last_of_the_chain_and_has_no_privilege(
     ]
     assert words[start:] == [
         "/usr/sbin/haproxy",
-        "-W",
         "-db",
         "-C",
         f"/run/ovn-metadata-fleet/work/{network}",
-        "-p",
-        f"/run/ovn-metadata-fleet/work/{network}/haproxy.pid",
         "-f",
         f"/run/ovn-metadata-fleet/config/{network}.conf",
     ]
@@ -115,7 +111,8 @@ def test_supervisord_listens_on_one_socket_for_root_alone():
         "chmod": "0700",
     }
     assert parser["include"]["files"] == (
-        "/run/ovn-metadata-fleet/programs/*.conf"
+        "/run/ovn-metadata-fleet/programs/*.conf "
+        "/run/ovn-metadata-fleet/programs/*.ini"
     )
     assert parser["supervisord"]["user"] == "root"
     factories = [
@@ -144,17 +141,9 @@ def test_what_it_writes_supervisords_extension_reads(network):
     text = program.render_program(network, SETTINGS)
     name = names.program_name(network)
     section = parse(text)[f"program:{name}"]
-    environment = dict_of_key_value_pairs(section.get("environment", ""))
-    config = SimpleNamespace(
-        name=name, command=section["command"], environment=environment
-    )
-    read = Program.of(config)
+    read = Program.of(SimpleNamespace(name=name, command=section["command"]))
     assert read.network == network
     assert read.haproxy == SETTINGS.haproxy
     assert read.config == f"{read.folder}/{network}.conf"
     assert read.owner == SETTINGS.user_of(network).uid
     assert read.group == SETTINGS.common_gid
-    assert read.has_listeners
-    # As an earlier version wrote it, which held the gateway's alone.
-    config.environment = {}
-    assert Program.of(config).has_listeners == (network == "gateway")

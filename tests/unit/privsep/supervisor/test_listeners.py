@@ -15,9 +15,11 @@ from ovn_metadata.privsep import kernel
 from ovn_metadata.privsep.supervisor import listeners
 from ovn_metadata.privsep.supervisor.listeners import UnixListener
 
+HERE = os.getpid()
 
-def has_come_up(master: int) -> bool:
-    return listeners.has_come_up(master, if_unseen=True)
+
+def has_come_up(pid: int) -> bool:
+    return listeners.has_come_up(pid, if_unseen=True)
 
 
 @pytest.fixture
@@ -75,50 +77,48 @@ def test_an_earlier_ones_name_is_replaced_at_once(unix):
 
 
 @pytest.fixture
-def _worker(monkeypatch) -> None:
-    """Have this process be the only worker of any master."""
-    monkeypatch.setattr(listeners, "_workers", lambda _: [os.getpid()])
-
-
-@pytest.fixture
 def stats(tmp_path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(tmp_path / "stats.sock"))
         yield made
 
 
-@pytest.mark.usefixtures("_worker")
 def test_a_haproxy_has_come_up_once_its_own_socket_listens(stats):
-    assert not has_come_up(1)
+    assert not has_come_up(HERE)
     stats.listen()
-    assert has_come_up(1)
+    assert has_come_up(HERE)
     stats.close()
-    assert not has_come_up(1)
+    assert not has_come_up(HERE)
 
 
-@pytest.mark.usefixtures("_worker")
-def test_standard_input_does_not_count(stats):
-    """The gateway is started with a socket there that listens already."""
-    stats.listen()
-    was = os.dup(0)
-    os.dup2(stats.fileno(), 0)
-    stats.close()
-    try:
-        assert not has_come_up(1)
-    finally:
-        os.dup2(was, 0)
-        os.close(was)
+def test_what_it_was_given_does_not_count(unix):
+    """The gateway is started with a socket that listens already."""
+    with unix.make():
+        assert not has_come_up(HERE)
 
 
-def test_process_that_ended_has_nothing(monkeypatch):
+def test_haproxy_listens_before_its_socket_has_its_name(tmp_path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "stats.sock.123.tmp"))
+        made.listen()
+        assert has_come_up(HERE)
+
+
+def test_process_that_ended_has_nothing():
     gone = 2**22 + 1
     assert not has_come_up(gone)
     assert [*listeners.borrow(gone)] == []
-    monkeypatch.setattr(listeners, "_workers", lambda _: [gone])
-    assert not has_come_up(1)
 
 
-@pytest.mark.usefixtures("_worker")
+def test_an_older_versions_workers_have_theirs_too(monkeypatch, stats):
+    stats.listen()
+    alone = [one.getsockname() for one in listeners.borrow(HERE)]
+    monkeypatch.setattr(listeners, "_workers", lambda _: [HERE])
+    both = [one.getsockname() for one in listeners.borrow(HERE)]
+    assert both == alone * 2
+    assert stats.getsockname() in both
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
 def test_what_can_not_be_seen_lends_nothing(monkeypatch, number):
     def refused(_pidfd: int, _number: int) -> int:
@@ -126,39 +126,36 @@ def test_what_can_not_be_seen_lends_nothing(monkeypatch, number):
 
     monkeypatch.setattr(kernel, "borrow_descriptor", refused)
     for answer in (True, False):
-        assert listeners.has_come_up(1, if_unseen=answer) == answer
-    assert [*listeners.borrow(1)] == []
+        assert listeners.has_come_up(HERE, if_unseen=answer) == answer
+    assert [*listeners.borrow(HERE)] == []
 
 
-@pytest.mark.usefixtures("_worker")
 def test_what_is_lent_is_what_listens(unix, stats):
     with unix.make() as made:
         lent = [
             (one.getsockname(), unix.fits(one))
-            for one in listeners.borrow(os.getpid())
+            for one in listeners.borrow(HERE)
         ]
         assert (made.getsockname(), True) in lent
         assert stats.getsockname() not in [name for name, _ in lent]
 
 
-@pytest.mark.usefixtures("_worker")
 @pytest.mark.parametrize("name", [b"\0a\nx y", b"\0\xff", b"\0 " + b"\n" * 50])
 def test_names_of_others_sockets_are_none_of_its_business(stats, name):
     """/proc/net/unix has them as they are."""
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(name)
-        assert not has_come_up(1)
+        assert not has_come_up(HERE)
         stats.listen()
-        assert has_come_up(1)
+        assert has_come_up(HERE)
 
 
-@pytest.mark.usefixtures("_worker")
 def test_the_path_of_a_socket_is_no_socket(stats, tmp_path):
     """Whoever opens one so has something that looks like a socket."""
     stats.listen()
     stats.close()
     descriptor = os.open(tmp_path / "stats.sock", os.O_PATH)
     try:
-        assert not has_come_up(1)
+        assert not has_come_up(HERE)
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ from supervisor.states import ProcessStates
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
+from ovn_metadata.privsep.places import Places
 from ovn_metadata.privsep.supervisor import listeners, takeover
 from ovn_metadata.privsep.supervisor.held import HeldSockets
 from ovn_metadata.privsep.supervisor.programs import Program
@@ -22,7 +23,9 @@ from ovn_metadata.privsep.supervisor.takeover import Takeover
 HAPROXY = "/usr/sbin/haproxy"
 FOLDER = "/state/ovn-metadata-proxy"
 CONFIG = f"{FOLDER}/gateway.conf"
-COMMAND = f"setpriv --reuid=1 --groups=0 {HAPROXY} -W -db -f {CONFIG}"
+COMMAND = (
+    f"setpriv --reuid=1 --groups=0 --inh-caps=-all {HAPROXY} -db -f {CONFIG}"
+)
 
 
 @pytest.fixture
@@ -73,7 +76,13 @@ def up(monkeypatch) -> set[int]:
 
 
 @pytest.fixture
-def taking(old, process) -> Takeover:
+def run_dir(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def taking(old, process, run_dir) -> Takeover:
     group = SimpleNamespace(processes={"gateway": process})
     supervisord: Any = SimpleNamespace(
         process_groups={process.config.name: group},
@@ -81,24 +90,28 @@ def taking(old, process) -> Takeover:
             logger=SimpleNamespace(info=lambda *_, **__: None)
         ),
     )
-    return Takeover(supervisord)
+    return Takeover(supervisord, Places(run_dir))
 
 
 @pytest.mark.parametrize(
     "state", [ProcessStates.STARTING, ProcessStates.RUNNING]
 )
 def test_the_old_one_goes_when_the_new_one_has_come_up(
-    taking, process, sent, up, state
+    taking, process, sent, up, state, run_dir
 ):
+    """And its PID file names the new one only then."""
+    pid_file = run_dir / "work" / "gateway.pid"
     process.get_state = lambda: state
     taking.go_on()
     assert sent == []
     assert taking.is_due
+    assert not pid_file.exists()
     up.add(1)
     for _ in range(2):
         taking.go_on()
         assert sent == [stale.FINISH]
         assert not taking.is_due
+        assert pid_file.read_text() == "1\n"
 
 
 def test_nothing_is_due_for_one_that_has_no_successor(taking, sent, up):
@@ -155,15 +168,6 @@ def test_what_it_borrows_is_the_same_socket_and_never_blocks(
         held.start(SimpleNamespace(process=process))
         assert path.stat().st_ino == made
         assert not os.get_blocking(theirs.fileno())
-    assert held.are_in_order(Program.of(process.config))
-
-
-def test_nothing_is_held_for_a_program_that_listens_by_itself(held, process):
-    """It would get a part of the connections, and nobody accepts them."""
-    network = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
-    process.config.name = names.program_name(network)
-    held.start(SimpleNamespace(process=process))
-    assert held._held == {network: []}
     assert held.are_in_order(Program.of(process.config))
 
 
