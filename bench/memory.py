@@ -157,7 +157,9 @@ def add_plots(report: Report, seen: Results) -> None:
     """Add the plots over the networks to REPORT."""
     plots: dict[tuple[str, str], Callable[[Seen], float]] = {
         ("Memory (PSS) of all processes", "MiB"): lambda s: s.sizes["total"],
-        ("From the start until all networks answer", "s"): lambda s: s.start_s,
+        ("From the start until all networks answer", "seconds"): lambda s: (
+            s.start_s
+        ),
     }
     for (title, unit), figure in plots.items():
         curves = {

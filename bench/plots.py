@@ -62,7 +62,12 @@ def draw(plot: dict[str, Any], file: Path) -> None:
     ):
         if letter in plot["log"]:
             scale("log")
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+            axis.set_minor_locator(ticker.NullLocator())
+    measured = sorted({x for p in plot["series"].values() for x, _ in p})
+    if len(measured) < _MARKED:
+        axes.set_xticks(measured)
     if "y" not in plot["log"]:
         axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

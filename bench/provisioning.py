@@ -80,7 +80,7 @@ def summarize(rounds: Rounds, alone: dict[int, float]) -> Report:
         report.row(f"{count} networks, OVN's own part, s", part, part, "")
     add_bounds(report, rounds)
     for title, name, unit in (
-        ("Networks bound at once, until all answer", "bound_s", "s"),
+        ("Networks bound at once, until all answer", "bound_s", "seconds"),
         ("Memory (PSS) when all networks answer", "mib", "MiB"),
     ):
         curves = {
