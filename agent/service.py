@@ -282,6 +282,6 @@ class Service:
                 resync_at = time.monotonic() + interval_s
                 if not repairs.queue_all():
                     resync_due.set()
-            else:
-                repairs.check_fleet()
+            # Not only when no resync is due: one may be due in each round.
+            repairs.check_fleet()
             self._queues.news.wait(min(FLEET_INTERVAL_S, settles_s))
