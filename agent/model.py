@@ -90,7 +90,8 @@ class ChassisSnapshot:
     is_filled: bool = True
     nb_cfg: int = 0  # SB_Global's
     followed: int | None = None  # the same, as far as ovn-controller is
-    # Logical ports of all rows, of those that can't be served too.
+    # Logical ports of all rows, of those that can't be served too, except
+    # those that are requested here and bound to no chassis.
     names: frozenset[str] = frozenset()
     # Set by `core.settling`. `settled`: a network that is not in `networks`
     # has left this chassis. `gone`: those that have left before `settled`;
@@ -147,6 +148,7 @@ class VswitchSnapshot:
     ofports: dict[str, int] = dataclasses.field(default_factory=dict)
     # cur_cfg, while ovs-vswitchd has not applied all changes.
     applied: int | None = None
+    problem: str = ""  # why ovs-vswitchd forwards nothing there
 
     @property
     def is_userspace(self) -> bool:

@@ -93,12 +93,7 @@ class Service:
             self._queues.reconcile.add(key, routine=key != names.GATEWAY)
 
         return [
-            Watch(
-                status,
-                read=self._counted,
-                nova=nova,
-                on_silence=visit,
-            ),
+            Watch(status, read=self._counted, nova=nova, on_silence=visit),
             OvnWatch(status, self._databases.rows, site.privileged.daemons),
             SelfCheck(
                 status,

@@ -41,18 +41,10 @@ def main(name: str, uid: str, *command: str) -> int:
                 with connection:
                     # Any local user can connect to an abstract socket.
                     if kernel.peer_uid(connection) == int(uid):
-                        _start(command, connection)
+                        end, env = connection.fileno(), {"PATH": os.defpath}
+                        subprocess.Popen(command, stdin=end, env=env, cwd="/")
             except OSError as error:  # the agent sees its connection end
                 print(f"{command[0]}: {error}", file=sys.stderr)
-
-
-def _start(command: tuple[str, ...], connection: socket.socket) -> None:
-    subprocess.Popen(
-        command,
-        stdin=connection.fileno(),
-        env={"PATH": os.defpath},
-        cwd="/",
-    )
 
 
 def _bury(*_signal: object) -> None:

@@ -49,9 +49,7 @@ def _serve(channel: comm.ServerChannel, files: list[str]) -> int:
     logging.getLogger().setLevel(logging.INFO)
     options = [word for file in files for word in ("--config-file", file)]
     try:
-        cfg.CONF(
-            options, project="ovn-metadata-agent", default_config_files=[]
-        )
+        cfg.CONF(options, "ovn-metadata-agent", default_config_files=[])
         daemon.Daemon(channel, context.default).run()
     except ConnectionError:
         return 0  # the agent ended before it had read everything

@@ -17,7 +17,7 @@ _REMEDIES: dict[object, str] = {
     errno.ECONNREFUSED: "no process listens there: start it",
     errno.EMFILE: "raise LimitNOFILE of its unit",
     errno.ENOMEM: "free memory, or raise MemoryMax of its unit",
-    errno.ENOSPC: "free space there",
+    errno.ENOSPC: "free space or inodes there (df, df -i)",
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: "make it writable",
     errno.ETIMEDOUT: _HANGS,

@@ -8,26 +8,19 @@ import weakref
 from collections.abc import Iterator
 
 
-class _Lock:
-    """A lock that can be referred to weakly."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-
-
 class KeyedLocks:
     """Locks by key; a lock that is not in use takes no memory."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._locks: weakref.WeakValueDictionary[str, _Lock]
+        self._locks: weakref.WeakValueDictionary[str, threading.Lock]
         self._locks = weakref.WeakValueDictionary()
 
     @contextlib.contextmanager
     def held(self, key: str) -> Iterator[None]:
         """Let one thread at a time be inside for KEY."""
         with self._guard:
-            own = self._locks.get(key) or _Lock()
+            own = self._locks.get(key) or threading.Lock()
             self._locks[key] = own
-        with own.lock:
+        with own:
             yield

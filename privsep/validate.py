@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from . import names
@@ -27,19 +27,24 @@ MAX_ID = 2**32 - 2  # the next one means "no change" to chown(2)
 # More than a /16 of instances on one host is a mistake or an attack.
 MAX_ITEMS = 65536
 
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_MAC = re.compile(r"(?!00(?::00){5})[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
 # No blank, quote, backslash, '%' or '#', because it goes into an ini file.
 _PATH = re.compile(r"/[A-Za-z0-9_@+.,=:/-]*")
 _MAX_PATH = 4096
 _URL_PATH = re.compile(r"/[A-Za-z0-9_./-]{0,255}")
-_BRIDGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+
+
+def _text(value: object, accepts: Callable[[str], object], what: str) -> str:
+    """Return VALUE if it is text that ACCEPTS takes."""
+    if isinstance(value, str) and accepts(value):
+        return value
+    raise InvalidArgumentError(f"not {what}: {value!r:.80}")
 
 
 def network(value: object) -> str:
     """Return VALUE if it is a network's id, lower-case with dashes."""
-    if isinstance(value, str) and names.is_network(value):
-        return value
-    raise InvalidArgumentError(f"not a network id: {value!r:.80}")
+    return _text(value, names.is_network, "a network id")
 
 
 def program(value: object) -> str:
@@ -49,18 +54,12 @@ def program(value: object) -> str:
 
 def mac(value: object) -> str:
     """Return VALUE if it is a unicast MAC address, lower-case."""
-    if isinstance(value, str) and _MAC.fullmatch(value):
-        multicast = int(value[1], 16) & 1
-        if not multicast and value != "00:00:00:00:00:00":
-            return value
-    raise InvalidArgumentError(f"not a unicast MAC address: {value!r:.80}")
+    return _text(value, _MAC.fullmatch, "a unicast MAC address")
 
 
 def mtu(value: object) -> int:
     """Return VALUE if it is an MTU in bytes, or 0 for "leave it alone"."""
-    if type(value) is int and (value == 0 or MIN_MTU <= value <= MAX_MTU):
-        return value
-    raise InvalidArgumentError(f"not an MTU: {value!r:.80}")
+    return _number(value, MIN_MTU if value else 0, MAX_MTU, "an MTU")
 
 
 def _number(value: object, low: int, high: int, what: str) -> int:
@@ -87,23 +86,18 @@ def vlan(value: object) -> int:
 
 def packet(value: object) -> str:
     """Return VALUE if it is a kind of packet that is traced."""
-    if isinstance(value, str) and value in ("request", "answer", "dhcp"):
-        return value
-    raise InvalidArgumentError(f"not a kind of packet: {value!r:.80}")
+    kinds = ("request", "answer", "dhcp")
+    return _text(value, kinds.__contains__, "a kind of packet")
 
 
 def url_path(value: object) -> str:
     """Return VALUE if it is a path that a URL can have."""
-    if isinstance(value, str) and _URL_PATH.fullmatch(value):
-        return value
-    raise InvalidArgumentError(f"not a path: {value!r:.80}")
+    return _text(value, _URL_PATH.fullmatch, "a path")
 
 
-def bridge(value: object) -> str:
-    """Return VALUE if it is a bridge's name."""
-    if isinstance(value, str) and _BRIDGE.fullmatch(value):
-        return value
-    raise InvalidArgumentError(f"not a bridge: {value!r:.80}")
+def device(value: object) -> str:
+    """Return VALUE if it is the name of a bridge or of another device."""
+    return _text(value, _DEVICE.fullmatch, "a device's name")
 
 
 def gid(value: object) -> int:

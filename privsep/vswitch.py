@@ -24,6 +24,8 @@ _FOLDERS = {
     _SWITCH: ("OVS_RUNDIR", "/run/openvswitch"),
     _CONTROLLER: ("OVN_RUNDIR", "/run/ovn"),
 }
+# What each is asked, to see whether it answers.
+_ASKED = {_SWITCH: "version", _CONTROLLER: "connection-status"}
 _VERSION_S = 1.0
 _TRACE_S = 3.0
 _MAX_ANSWER = 1024 * 1024
@@ -38,23 +40,24 @@ _ZONES = 8
 def daemons() -> Mapping[str, str]:
     """Return a word on ovs-vswitchd and ovn-controller.
 
-    "answers"; "silent": it listens and does not answer; "dead": it has left
-    its socket; "unknown": it has no socket here, or not for us (it runs in
-    another container, or as another user).
+    "answers"; "lost": ovn-controller is not connected to Southbound;
+    "silent": it listens and does not answer; "dead": it has left its socket;
+    "unknown": it has no socket here, or not for us (it runs in another
+    container, or as another user).
     """
     return {name: _word(name) for name in _FOLDERS}
 
 
 def _word(name: str) -> str:
     try:
-        _call(name, "version", [], timeout_s=_VERSION_S)
+        said = _call(name, _ASKED[name], [], timeout_s=_VERSION_S)
     except ConnectionRefusedError:
         return "dead"
     except TimeoutError:
         return "silent"
     except (OSError, AskError):
         return "unknown"
-    return "answers"
+    return "lost" if said.startswith("not connected") else "answers"
 
 
 @entrypoint(subject=None)
@@ -76,7 +79,7 @@ def trace(
     that an instance with MAC sends, whatever the other addresses are. Raises
     AskError, OSError, InvalidArgumentError.
     """
-    bridge, kind = validate.bridge(bridge), validate.packet(kind)
+    bridge, kind = validate.device(bridge), validate.packet(kind)
     ends = validate.address(source), validate.address(destination)
     macs = validate.mac(mac), validate.mac(to_mac)
     flow = _dhcp(macs[0]) if kind == "dhcp" else _http(kind, macs, ends)

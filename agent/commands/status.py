@@ -138,9 +138,7 @@ def _shown(status: Mapping[str, Any], arguments: argparse.Namespace) -> str:
     dumb = {"NO_COLOR": "", "TERM": ""} | os.environ
     colour = not dumb["NO_COLOR"] and dumb["TERM"] not in ("", "dumb")
     return render(
-        status,
-        wide=arguments.wide,
-        colour=colour and sys.stdout.isatty(),
+        status, wide=arguments.wide, colour=colour and sys.stdout.isatty()
     )
 
 

@@ -99,9 +99,7 @@ def parse_macs(
     return found, left_out
 
 
-def parse_allowed(
-    entries: Iterable[str],
-) -> tuple[tuple[IPAddress, str], ...]:
+def parse_allowed(entries: Iterable[str]) -> tuple[tuple[IPAddress, str], ...]:
     """Return the single addresses in the `port_security` column.
 
     It repeats the port's own addresses and has its allowed address pairs,

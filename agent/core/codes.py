@@ -7,6 +7,7 @@ to another problem. docs/how-to/troubleshoot.md has a section for each.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 DOCS = "docs/how-to/troubleshoot.md"
 
@@ -39,23 +40,22 @@ class Kind:
         return f"{DOCS}#{self.code.lower()}"
 
 
+_Warning = functools.partial(Kind, cuts_service=False)
 # The first digit is the part of the path: 1 the databases and OVN's daemons,
 # 2 the network on this host, 3 the haproxies, 4 the host and the agent, 5
 # Nova, 6 the instance itself.
 _KINDS = (
-    Kind(
+    _Warning(
         "OVNMD-101",
         "OVN Southbound is disconnected",
         "start its ovsdb-server, or correct ovn_sb_connection; the agent "
         "connects by itself",
-        cuts_service=False,
         visible_after_s=5,
     ),
-    Kind(
+    _Warning(
         "OVNMD-102",
         "Open vSwitch's database is disconnected",
         "start ovsdb-server of Open vSwitch, or correct ovsdb_connection",
-        cuts_service=False,
         visible_after_s=5,
     ),
     Kind(
@@ -89,15 +89,15 @@ _KINDS = (
     Kind(
         "OVNMD-107",
         "ovs-vswitchd makes no progress",
-        "restart ovs-vswitchd (openvswitch-switch, or openvswitch)",
+        "correct the setting that the reason names, if any, then restart "
+        "ovs-vswitchd (openvswitch-switch, or openvswitch)",
         visible_after_s=5,
         behind=("OVNMD-102",),
     ),
-    Kind(
+    _Warning(
         "OVNMD-108",
         "Neutron may show this agent as dead",
         "let the agent's user write Chassis_Private in OVN Southbound",
-        cuts_service=False,
         visible_after_s=10,
         behind=("OVNMD-101", "OVNMD-104"),
     ),
@@ -144,7 +144,8 @@ _KINDS = (
         "OVNMD-205",
         "a port is plugged here and OVN has not bound it",
         "look for the port in the log of ovn-controller; check its "
-        "requested-chassis and its iface-id",
+        "requested-chassis and iface-id, and ovn-remote, ovn-encap-ip and "
+        "ovn-encap-type in the table Open_vSwitch",
         behind=("OVNMD-101", "OVNMD-104", "OVNMD-106", "OVNMD-107"),
     ),
     Kind(
@@ -201,22 +202,20 @@ _KINDS = (
         "by itself",
         behind=("OVNMD-302", "OVNMD-401", "OVNMD-403", "OVNMD-404"),
     ),
-    Kind(
+    _Warning(
         "OVNMD-302",
         "supervisord does not answer",
         "if that lasts, kill it with -9 and start ovn-metadata-fleet again: "
         "its haproxies still serve, and the next supervisord takes them over",
-        cuts_service=False,
         visible_after_s=5,
         behind=("OVNMD-401", "OVNMD-403", "OVNMD-404"),
         is_hosts=True,
     ),
-    Kind(
+    _Warning(
         "OVNMD-303",
         "too few file descriptors for haproxy",
         "set LimitNOFILE= of ovn-metadata-fleet (in a container: its ulimit "
         "nofile) to 65535 and restart it",
-        cuts_service=False,
     ),
     Kind(
         "OVNMD-304",
@@ -224,11 +223,10 @@ _KINDS = (
         "correct the option that the reason names; the old configuration "
         "still runs",
     ),
-    Kind(
+    _Warning(
         "OVNMD-305",
         "an instance asks for more than its share",
         "look at what it asks for: agent-status asks INSTANCE",
-        cuts_service=False,
     ),
     Kind(
         "OVNMD-306",
@@ -247,11 +245,10 @@ _KINDS = (
         "by itself",
         behind=("OVNMD-302", "OVNMD-401", "OVNMD-403", "OVNMD-404"),
     ),
-    Kind(
+    _Warning(
         "OVNMD-308",
         "metadata_proxy_socket is not this agent's",
         "stop Neutron's metadata agent, which listens there",
-        cuts_service=False,
         visible_after_s=5,
     ),
     Kind(
@@ -289,21 +286,19 @@ _KINDS = (
         "reason names",
         is_hosts=True,
     ),
-    Kind(
+    _Warning(
         "OVNMD-405",
         "this host can't be searched for networks",
         "read the reason; until then what others have changed on this host "
         "is not repaired",
-        cuts_service=False,
         visible_after_s=5,
         behind=("OVNMD-302", "OVNMD-401", "OVNMD-404"),
         is_hosts=True,
     ),
-    Kind(
+    _Warning(
         "OVNMD-406",
         "the configuration in the files is not in force",
         "correct the files and send SIGHUP, or restart the agent",
-        cuts_service=False,
     ),
     Kind(
         "OVNMD-407",
@@ -312,12 +307,11 @@ _KINDS = (
         "networks are still served",
         behind=("OVNMD-401",),
     ),
-    Kind(
+    _Warning(
         "OVNMD-408",
         "the metrics can't be read, or their counters not kept",
         "free the path or the port that the reason names; the agent tries "
         "again by itself",
-        cuts_service=False,
     ),
     Kind(
         "OVNMD-501",
@@ -354,32 +348,30 @@ _KINDS = (
     Kind(
         "OVNMD-506",
         "Nova does not know the instance",
-        "check that the port's device id is the instance's, and that this "
-        "Nova is the one of its cell",
+        "check that the port's device id is the instance's, that this Nova "
+        "is the one of its cell, and that nova.conf has "
+        "service_metadata_proxy = true in [neutron]",
         behind=("OVNMD-501",),
     ),
-    Kind(
+    _Warning(
         "OVNMD-507",
         "some of Nova's addresses do not answer",
         "start Nova's metadata API there; the others answer meanwhile",
-        cuts_service=False,
         visible_after_s=5,
         behind=("OVNMD-501", "OVNMD-503"),
     ),
-    Kind(
+    _Warning(
         "OVNMD-508",
         "Nova answers slowly",
         "cloud-init gives up after 10 s: give Nova's metadata API more "
         "workers",
-        cuts_service=False,
         visible_after_s=30,
         behind=("OVNMD-501",),
     ),
-    Kind(
+    _Warning(
         "OVNMD-601",
         "the path is whole: look inside the guest",
         "look at its datasource list, its routes, its firewall",
-        cuts_service=False,
     ),
 )
 

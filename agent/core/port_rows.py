@@ -256,7 +256,11 @@ def chassis_snapshot(
         and chassis_clause(chassis) in answered,
         is_filled=is_filled,
         nb_cfg=nb_cfg,
-        names=frozenset(row.logical_port for row in rows),
+        names=frozenset(
+            row.logical_port
+            for row in rows
+            if row.chassis or not _is_requested(row, chassis)
+        ),
         followed=followed,
     )
     return snapshot, _to_ask_for(networks, unserved)

@@ -16,17 +16,19 @@ from ..model import ChassisSnapshot, VswitchSnapshot
 
 SWITCH, CONTROLLER = "ovs-vswitchd", "ovn-controller"
 _CODES = {CONTROLLER: "OVNMD-106", SWITCH: "OVNMD-107"}
-_NOT_BOUND, _NO_FLOWS = "OVNMD-205", "OVNMD-206"
+_NOT_BOUND, _NO_FLOWS, _NO_PORT = "OVNMD-205", "OVNMD-206", "OVNMD-210"
 _WORDS = {
     "dead": (3.0, "it was killed, or crashed"),
     # A full computation of a large cloud takes seconds.
     # It has removed its socket. A restart makes a new one.
     "stopped": (10.0, "it was stopped"),
     "silent": (12.0, "its control socket gives no answer"),
+    "lost": (20.0, "it is not connected to OVN Southbound; see ovn-remote"),
 }
 _BEHIND_S = 60.0
 _APPLY_S = 15.0
 _PORT_S = 30.0
+_BAD_PORT_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def signs(
             f"it applies no change of Open_vSwitch (cur_cfg stays at "
             f"{vswitch.applied})",
         )
+    if vswitch is not None and vswitch.problem:
+        yield Sign(_CODES[SWITCH], _BAD_PORT_S, vswitch.problem)
     if chassis is None:
         return
     if chassis.followed is not None and chassis.followed < chassis.nb_cfg:
@@ -84,6 +88,10 @@ def _of_ports(
     tells_installed: bool,
 ) -> Iterator[Sign]:
     for network in chassis.networks.values():
+        own = names.outer_veth(network.network)
+        if not network.kept and vswitch.ofports.get(own, 0) < 0:
+            reason = f"Open vSwitch can't use {own}; ovs-vsctl show says why"
+            yield Sign(_NO_PORT, _BAD_PORT_S, reason, network.network)
         for port in () if network.kept else network.ports:
             name = port.logical_port
             if port.parent or port.moves_here or name not in vswitch.plugged:
@@ -109,7 +117,10 @@ def unknown_ports(
 
     Only those of Neutron's form: others may mean something else by it.
     """
-    own = {port.iface_id for port in vswitch.ports.values()}
+    # An instance's port may have a name like a veth's.
+    own = {p.iface_id for p in vswitch.ports.values() if not p.is_instance}
+    for network in chassis.networks.values():
+        own |= {port.logical_port for port in network.ports}
     left = vswitch.plugged - chassis.names - own
     return frozenset(filter(names.is_network, left))
 

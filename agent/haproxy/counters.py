@@ -90,6 +90,7 @@ class NovaCounted:
     """Numbers of requests to Nova since the gateway started."""
 
     answered: int = 0  # with a status below 500, 403 included
+    good: int = 0  # those of them with 2xx
     unconnected: int = 0
     # No answer, or none in time. A server may close the connection because of
     # what one instance sends, like a header that is too long for it.
@@ -209,6 +210,7 @@ def parse_nova(answer: str) -> NovaCounted:
         answered=sum(
             _number(row, f"hrsp_{kind}xx") for row in rows for kind in "1234"
         ),
+        good=sum(_number(row, "hrsp_2xx") for row in rows),
         unconnected=sum(_number(row, "econ") for row in rows),
         failed=sum(_number(row, "eresp") for row in rows),
         refused=int(refused[1]) if refused else 0,

@@ -15,15 +15,7 @@ from pathlib import Path
 
 from ...privsep import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import (
-    answers,
-    counters,
-    inside,
-    limits,
-    refusals,
-    request_ids,
-    unknown,
-)
+from . import answers, counters, inside, limits, refusals, request_ids, unknown
 from .places import Places
 
 # Neutron's tag and facility: deployments sort their logs by them.

@@ -41,6 +41,7 @@ class NovaAnswer(NamedTuple):
     status: int  # 0: there was none
     is_from_nova: bool  # not the gateway's own
     took_s: float
+    is_page: bool = False  # a web page; Nova's root is plain text
 
 
 def ask(
@@ -93,7 +94,9 @@ def ask_nova(
     found = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ", answer)
     status = int(found[1]) if found else 0
     is_from_nova = status not in (0, *_NOBODY) and _NOBODY_TEXT not in answer
-    return NovaAnswer(status, is_from_nova, time.monotonic() - begun)
+    is_page = b"content-type: text/html" in answer.lower()
+    took_s = time.monotonic() - begun
+    return NovaAnswer(status, is_from_nova, took_s, is_page)
 
 
 def running_digest(stats: Stats, config: Path) -> str | None:

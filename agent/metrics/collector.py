@@ -5,13 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import platform
-from collections.abc import (
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import registry

@@ -20,7 +20,6 @@ from ..errors import HaproxyError
 from ..haproxy.counters import Endpoint, NovaCounted, growth
 from ..haproxy.runtime import NovaAnswer
 from .status import Status
-from .tell import tell
 
 LOG = logging.getLogger(__name__)
 
@@ -128,9 +127,11 @@ class NovaWatch:
         self._note_errors(errors, answered)
         failed = growth(before.failed, counted.failed)
         failed += growth(before.unconnected, counted.unconnected)
+        # Or instances ask for what they lack: Nova's root tells.
+        is_odd = answered > 0 and counted.good == before.good
         doubts = failed or counted.is_down or (self._found and answered)
-        if is_round or doubts or self._is_silent():
-            self._ask(counted)
+        if is_round or doubts or is_odd or self._is_silent():
+            self._ask(counted, is_odd=is_odd)
         was_refused = self._signing.refused
         self._sign(
             refused=refused > 0,
@@ -139,15 +140,18 @@ class NovaWatch:
         )
         self._report()
 
-    def _ask(self, counted: NovaCounted) -> None:
+    def _ask(self, counted: NovaCounted, *, is_odd: bool) -> None:
         answer = self._nova.ask()
         self._found = found = {}
         if answer is None:
             return  # nothing is known
         down = [each for each in counted.endpoints if each.is_down]
         if answer.is_from_nova:
-            if answer.status >= 500:
-                found[ERRORS] = f"it answers {answer.status} to GET /"
+            is_other = answer.is_page or (is_odd and answer.status >= 300)
+            if answer.status >= 500 or is_other:
+                kind = "a web page" if answer.is_page else answer.status
+                found[ERRORS] = f"it answers {kind} to GET /"
+                found[ERRORS] += "; is it Nova's metadata API?" * is_other
             elif answer.took_s > _SLOW_S:
                 found[SLOW] = f"it took {answer.took_s:.1f} s for GET /"
             if down:
@@ -204,4 +208,4 @@ class NovaWatch:
         if self._signing.refused:
             found[REFUSES] = _REFUSED
         for code in (SILENT, TLS, REFUSES, ERRORS, SOME, SLOW):
-            tell(self._status, code, found.get(code, ""))
+            self._status.tell(code, found.get(code, ""))

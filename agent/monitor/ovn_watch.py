@@ -11,7 +11,6 @@ from ..core import signs
 from ..model import ChassisSnapshot, VswitchSnapshot
 from .poller import Poller
 from .status import Status
-from .tell import tell
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class OvnWatch(Poller):
         except (OSError, PrivilegedError) as error:
             LOG.debug("OVN's daemons not asked: %s", error)
         for daemon, word in words.items():
-            if word == "answers":
+            if word in ("answers", "lost"):
                 self._answered.add(daemon)
             elif word == "unknown" and daemon in self._answered:
                 words[daemon] = "stopped"
@@ -69,5 +68,5 @@ class OvnWatch(Poller):
         for code, about in self._noted - problems.keys():
             self._status.note(code, "", about=about)
         for (code, about), reason in problems.items():
-            tell(self._status, code, reason, about=about)
+            self._status.tell(code, reason, about=about)
         self._noted = set(problems)

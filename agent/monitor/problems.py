@@ -14,12 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from ...privsep import names
-from ...privsep.errors import (
-    DaemonError,
-    FleetError,
-    LinkError,
-    NoRootError,
-)
+from ...privsep.errors import DaemonError, FleetError, LinkError, NoRootError
 from ..core.codes import KINDS
 from ..errors import (
     HaproxyError,

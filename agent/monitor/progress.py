@@ -37,13 +37,10 @@ class Progress:
 
     def ages(self) -> dict[str, float]:
         """Return part -> seconds since its last progress."""
-        return {part: age() for part, (_, age) in self._known().items()}
+        known = self._parts.copy()  # other threads add some
+        return {part: age() for part, (_, age) in known.items()}
 
     def late(self) -> dict[str, float]:
         """Return the same for the parts that take longer than they may."""
-        known = self._known()
-        ages = {part: age() for part, (_, age) in known.items()}
-        return {part: s for part, s in ages.items() if s > known[part][0]}
-
-    def _known(self) -> dict[str, tuple[float, Callable[[], float]]]:
-        return self._parts.copy()  # parts are added by other threads
+        ages = self.ages()
+        return {p: s for p, s in ages.items() if s > self._parts[p][0]}

@@ -16,7 +16,6 @@ from ..core.selfcheck import CODES, NO_FLOWS, turn, verdict
 from .nova_watch import NovaWatch
 from .poller import Poller
 from .status import Status
-from .tell import tell
 
 LOG = logging.getLogger(__name__)
 
@@ -67,14 +66,15 @@ class SelfCheck(Poller):
         every_s = self._every_s()
         self._number += 1
         begun = time.monotonic()
-        served = {*self._status.served_networks()} - {names.GATEWAY}
+        served = {*self._status.served_networks(failing=True)}
+        served -= {names.GATEWAY}
         self._asked = {n: at for n, at in self._asked.items() if n in served}
         self._failing &= served
         if not every_s:
             served = set()
             self._failing.clear()
             for network, code in self._noted:
-                tell(self._status, code, "", about=network)
+                self._status.tell(code, "", about=network)
             self._noted.clear()
         for network in turn(served, self._asked, self._failing, most=_MOST):
             if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
@@ -98,12 +98,12 @@ class SelfCheck(Poller):
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)
-        if network not in self._status.served_networks():
-            return  # it was removed, or a reconcile reports it
+        if network not in self._status.served_networks(failing=True):
+            return  # it was removed
         for code in CODES:
             reason = problems.get(code, "")
             if reason or (network, code) in self._noted:
-                tell(self._status, code, reason, about=network)
+                self._status.tell(code, reason, about=network)
         self._noted -= {(network, code) for code in CODES}
         self._noted |= {(network, code) for code in problems}
         if problems:

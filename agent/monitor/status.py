@@ -6,6 +6,7 @@ docs/reference/status.md describes the report.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import threading
 import time
@@ -14,8 +15,11 @@ from typing import Any
 
 from ...privsep import names
 from ...privsep.errors import sentence
+from ..core.codes import KINDS
 from ..core.health import health, version_of
-from .problems import Problem, Problems, code_of
+from .problems import Problems, code_of
+
+LOG = logging.getLogger(__name__)
 
 # The version of the report: raise it if a field is removed or gets another
 # meaning.
@@ -67,6 +71,7 @@ class Status:
         self._problems = Problems(
             name_of=lambda network: self._names.get(network, "")
         )
+        self.note, self.problems = self._problems.note, self._problems.shown
         self._networks: dict[str, NetworkStatus] = {}
         self._instances: dict[str, frozenset[str]] = {}
         self._reconciles = 0
@@ -95,13 +100,11 @@ class Status:
             self._lock.notify_all()
             return bool(before) != bool(reason)
 
-    def note(self, code: str, reason: str, *, about: str = "") -> bool:
-        """Note that ABOUT has the problem CODE; see `Problems.note`."""
-        return self._problems.note(code, reason, about=about)
-
-    def problems(self) -> list[Problem]:
-        """Return the problems that are to be shown."""
-        return self._problems.shown()
+    def tell(self, code: str, reason: str, *, about: str = "") -> None:
+        """Note it as `note` does, and log it when it is new."""
+        if self.note(code, reason, about=about):
+            where = f"network={about} " if about else ""
+            LOG.warning("%s%s %s: %s", where, code, KINDS[code].title, reason)
 
     def is_ready(self) -> bool:
         """Return whether all rows and databases are there."""
@@ -232,10 +235,11 @@ class Status:
             self._problems.note(entry.code, "", about=network)
         entry.error = entry.code = ""
 
-    def served_networks(self) -> list[str]:
-        """Return the networks whose last reconcile succeeded."""
+    def served_networks(self, *, failing: bool = False) -> list[str]:
+        """Return those that are served, and FAILING ones that once were."""
         with self._lock:
-            return [*filter(self._serves, self._networks)]
+            of = self._networks
+            return [n for n in of if self._serves(n) or failing * of[n].served]
 
     def gone(self, network: str) -> None:
         """Forget NETWORK."""

@@ -35,7 +35,10 @@ IFINDEX_KEY = "ovn-metadata-ifindex"
 _INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
 
 _COLUMNS = {
-    "Open_vSwitch": ("external_ids", "bridges", "next_cfg", "cur_cfg"),
+    "Open_vSwitch": (
+        *("external_ids", "bridges", "next_cfg", "cur_cfg"),
+        *("datapath_types", "other_config"),
+    ),
     "Bridge": ("name", "datapath_type", "ports"),
     "Port": ("name", "interfaces"),
     "Interface": ("name", "external_ids", "ofport"),
@@ -79,10 +82,7 @@ class VswitchIdl(schemas.FollowingIdl):
             name: list(self.tables[name].rows.values()) for name in _COLUMNS
         }
         ids = dict(
-            next(
-                (row.external_ids for row in tables["Open_vSwitch"]),
-                {},
-            )
+            next((row.external_ids for row in tables["Open_vSwitch"]), {})
         )
         chassis = self._chassis_name or ids.get("system-id", "")
         name = bridge_name(ids, chassis)
@@ -94,6 +94,7 @@ class VswitchIdl(schemas.FollowingIdl):
             bridge=name,
             bridge_exists=bridge is not None,
             datapath_type=bridge.datapath_type if bridge else "",
+            problem=_problem(tables["Open_vSwitch"], bridge),
             ports={
                 port.name: _vswitch_port(port, row.name)
                 for row in tables["Bridge"]
@@ -118,6 +119,18 @@ class VswitchIdl(schemas.FollowingIdl):
                 None,
             ),
         )
+
+
+def _problem(rows: Iterable[Any], bridge: Any) -> str:
+    """Return what keeps ovs-vswitchd from forwarding, and what to do."""
+    for row in rows if bridge else ():
+        if row.other_config.get("flow-restore-wait") == "true":
+            return "it waits for flows: remove other_config:flow-restore-wait"
+        kind, known = bridge.datapath_type or "system", row.datapath_types
+        if known and kind not in known:
+            text = f"it can't make the datapath_type {kind} of {bridge.name}"
+            return f"{text}: set it to {' or '.join(known)}"
+    return ""
 
 
 def _iface_ids(external_ids: Iterable[Mapping[str, str]]) -> frozenset[str]:

@@ -50,10 +50,8 @@ class Gateway:
             settings.socket_mode, settings.proxy_gid, agent_gid=os.getegid()
         )
         servers, complete = self._nova_servers(settings.nova)
-        self._status.waits_for(
-            "nova addresses",
-            "" if complete else "the look-up of nova_metadata_host",
-        )
+        waits_for = "" if complete else "the look-up of nova_metadata_host"
+        self._status.waits_for("nova addresses", waits_for)
         if not (servers and complete) and self._run_as_it_was():
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
@@ -61,6 +59,7 @@ class Gateway:
                     f"nova_metadata_host {hosts} can't be looked up"
                 )
             return True
+        self._haproxies.ensure_folders(names.GATEWAY)
         tls = self._ensure_certificates(settings.nova)
         if not self._places.confirmed.exists():
             files.write(self._places.confirmed, "")

@@ -20,14 +20,7 @@ from typing import TypeAlias
 from ...privsep import names
 from ...privsep.settings import FleetSettings
 from ..errors import HaproxyError
-from ..haproxy import (
-    counters,
-    files,
-    mapfile,
-    runtime,
-    stale_files,
-    unknown,
-)
+from ..haproxy import counters, files, mapfile, runtime, stale_files, unknown
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
@@ -79,10 +72,7 @@ class Haproxies:
         self.maps = Maps(places, self._stats)
 
     def ensure(
-        self,
-        network: str,
-        rendered: Rendered,
-        rights: Rights | None,
+        self, network: str, rendered: Rendered, rights: Rights | None
     ) -> list[str]:
         """Ensure NETWORK's haproxy runs on RENDERED; return what changed.
 
@@ -106,9 +96,7 @@ class Haproxies:
         of the program. Raises HaproxyError if haproxy refuses the
         configuration; then a process that ran before still runs.
         """
-        uid = os.geteuid()
-        if not all(f.is_made(uid) for f in self.fleet.folders(network)):
-            self._privileged.make_folders(network)
+        self.ensure_folders(network)
         before = self._known.get(network)
         changes, version = self._ensure_files(network, rendered, rights)
         program = self._privileged.ensure_program(network)
@@ -168,6 +156,12 @@ class Haproxies:
         if is_new:
             return ["program"]
         return ["reload"] if running not in (None, digest) else []
+
+    def ensure_folders(self, network: str) -> None:
+        """Ensure that the folders of NETWORK are there."""
+        uid = os.geteuid()
+        if not all(f.is_made(uid) for f in self.fleet.folders(network)):
+            self._privileged.make_folders(network)
 
     def run_as_it_is(self, network: str) -> None:
         """Ensure the haproxy of NETWORK runs on its files as they are."""
@@ -256,10 +250,7 @@ class Haproxies:
         return runtime.running_digest(self._stats(network), config)
 
     def _ensure_files(
-        self,
-        network: str,
-        rendered: Rendered,
-        rights: Rights | None,
+        self, network: str, rendered: Rendered, rights: Rights | None
     ) -> tuple[list[str], _Version]:
         """Return what changed, and the version of the configuration.
 
@@ -302,10 +293,7 @@ class Haproxies:
             self._accepted.add(key)
 
     def ask_or_replace(
-        self,
-        network: str,
-        rights: Rights | None,
-        ask: Callable[[], object],
+        self, network: str, rights: Rights | None, ask: Callable[[], object]
     ) -> list[str]:
         """Do ASK; replace the haproxy of NETWORK if it does not answer.
 

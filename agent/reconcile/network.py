@@ -257,14 +257,18 @@ class Reconciler:
 
         The userspace datapath still holds the device that is gone. MADE is
         whether this reconcile made the veth. An earlier one may have made it
-        and failed; then the port has another interface index.
+        and failed; then the port has another interface index. A port that
+        ovs-vswitchd can't use, it tries again when it is plugged again.
         """
-        plugged = vswitch.ports.get(names.outer_veth(network))
+        port = names.outer_veth(network)
+        plugged = vswitch.ports.get(port)
         known = plugged.ifindex if plugged is not None else None
-        if made or known not in (None, self._privileged.ifindex(network)):
+        is_bad = vswitch.ofports.get(port, 0) < 0
+        index = self._privileged.ifindex(network)
+        if made or is_bad or known not in (None, index):
             self._to_plug.add(network)
         if network in self._to_plug and plugged is not None:
-            self._vswitch_db.unplug_for_good(names.outer_veth(network))
+            self._vswitch_db.unplug_for_good(port)
 
     def _ensure_port(
         self, desired: MetadataNetwork, vswitch: VswitchSnapshot

@@ -30,10 +30,7 @@ class NovaAddresses:
     """
 
     def __init__(
-        self,
-        nova: Callable[[], Nova],
-        *,
-        interval_s: Callable[[], float],
+        self, nova: Callable[[], Nova], *, interval_s: Callable[[], float]
     ) -> None:
         self._nova = nova
         self._interval_s = interval_s

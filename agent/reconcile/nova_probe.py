@@ -21,9 +21,7 @@ class NovaProbe:
     """Asks Nova through the gateway, on metadata_proxy_socket."""
 
     def __init__(
-        self,
-        haproxies: Haproxies,
-        settings: Callable[[], Settings],
+        self, haproxies: Haproxies, settings: Callable[[], Settings]
     ) -> None:
         self._haproxies = haproxies
         self._settings = settings

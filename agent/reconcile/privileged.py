@@ -26,26 +26,27 @@ _ASKING = threading.BoundedSemaphore(3)
 class Privileged:
     """The namespaces and haproxy programs of this host."""
 
+    # Nothing of the model's is in their arguments.
+    make_agent_lock = staticmethod(fleet.make_agent_lock)
+    prepare = staticmethod(fleet.prepare)
+    remove_folders = staticmethod(fleet.remove_folders)
+    reload_program = staticmethod(fleet.reload)
+    share_socket = staticmethod(fleet.share_socket)
+    list_programs = staticmethod(fleet.list_programs)
+    look_at_programs = staticmethod(fleet.look_at_programs)
+    list_networks = staticmethod(namespaces.list_networks)
+    remove_veth = staticmethod(namespaces.remove_veth)
+    remove = staticmethod(namespaces.remove)
+    inspect = staticmethod(look.look)
+    daemons = staticmethod(vswitch.daemons)
+
     def __init__(self, *, state_path: Path, users: str) -> None:
         self._state_path = str(state_path)
         self._users = users
 
-    @staticmethod
-    def make_agent_lock() -> None:
-        """Make the file whose lock allows one agent per host."""
-        fleet.make_agent_lock()
-
-    def prepare(self) -> bool:
-        """Make the gateway's folders and ensure that supervisord runs."""
-        return fleet.prepare()
-
     def make_folders(self, network: str) -> None:
         """Make the folders that we share with the haproxy of NETWORK."""
         fleet.make_folders(network, users=self._users)
-
-    def remove_folders(self, network: str) -> bool:
-        """Remove the folders of NETWORK; return whether any was there."""
-        return fleet.remove_folders(network)
 
     def apply(
         self, desired: MetadataNetwork, *, userspace_datapath: bool
@@ -77,31 +78,11 @@ class Privileged:
         """Return the index of NETWORK's outer veth; raise OSError."""
         return socket.if_nametoindex(names.outer_veth(network))
 
-    def remove_veth(self, network: str) -> bool:
-        """Remove the veth of NETWORK; return whether it was there."""
-        return namespaces.remove_veth(network)
-
-    def remove(self, network: str) -> bool:
-        """Remove the namespace of NETWORK; return whether it was there."""
-        return namespaces.remove(network)
-
-    def list_networks(self) -> tuple[str, ...]:
-        """Return the networks that have a namespace here."""
-        return namespaces.list_networks()
-
     def ensure_program(
         self, network: str, *, renew: bool = False
     ) -> dict[str, str]:
         """Ensure NETWORK's haproxy runs; return the state it was in."""
         return fleet.ensure(network, users=self._users, renew=renew)
-
-    def reload_program(self, network: str) -> None:
-        """Make the haproxy of NETWORK read its files again."""
-        fleet.reload(network)
-
-    def share_socket(self, gid: int) -> None:
-        """Give the gateway's public socket to the group GID."""
-        fleet.share_socket(gid)
 
     def remove_program(self, network: str) -> bool:
         """Stop the haproxy of NETWORK; return whether it was there."""
@@ -118,11 +99,6 @@ class Privileged:
     def shut_down(self) -> None:
         """Stop supervisord and remove what root owns of the fleet."""
         shut_down.shut_down(self._state_path)
-
-    @staticmethod
-    def inspect(network: str) -> Mapping[str, Any]:
-        """Return what the kernel has of NETWORK, as `look.look` does."""
-        return look.look(network)
 
     @staticmethod
     def ask(
@@ -149,23 +125,9 @@ class Privileged:
         return int(str(answer["status"]))
 
     @staticmethod
-    def daemons() -> Mapping[str, str]:
-        """Return a word on ovs-vswitchd and ovn-controller."""
-        return vswitch.daemons()
-
-    @staticmethod
     def trace(bridge: str, packet: Mapping[str, Any]) -> str:
         """Return where PACKET would go from BRIDGE, as `vswitch.trace`."""
         return vswitch.trace(bridge, **packet)
-
-    @staticmethod
-    def look_at_programs() -> dict[str, Mapping[str, Any]]:
-        """Return network -> state of its program; start nothing."""
-        return fleet.look_at_programs()
-
-    def list_programs(self) -> dict[str, Mapping[str, object]]:
-        """Return network -> state of its program."""
-        return fleet.list_programs()
 
 
 def _addresses(desired: MetadataNetwork) -> list[str]:

@@ -108,7 +108,7 @@ class Facts:
     map_memory: Mapping[str, str] | Unseen = NOT_TRIED
     path: str = ""  # of the request
     answer: Seen = NOT_TRIED
-    asked: Seen = NOT_TRIED  # as `haproxy.asks.parse` has an instance
+    asked: Seen = NOT_TRIED  # as `haproxy.asks.parse` returns it
 
     @property
     def key(self) -> str:
@@ -119,6 +119,11 @@ class Facts:
     def network_name(self) -> str:
         """The network's name, if it has one, and its id."""
         return f"{self.target.network.name} {self.key}".strip()
+
+    @property
+    def mtu(self) -> int:
+        """The network's MTU; 0 if it is unknown."""
+        return self.desired.mtu if self.desired else 0
 
     @property
     def iface_id(self) -> str:

@@ -91,11 +91,12 @@ class Gather:
             "map_text": lambda: mapfile.parse_file(files.read(file)),
             "asked": lambda: asks.parse(
                 haproxies.read(key, asks.COMMAND), time.time()
-            ).get(target.port.instance, {}),
+            ),
         }
         call, bridge = self._site.privileged, common.vswitch.bridge
         if not isinstance(common.daemons, Unseen):
-            calls["host"] = lambda: call.inspect(key)
+            device = facts.tap.get("name", "")
+            calls["host"] = lambda: call.inspect(key, device=device)
             for name, packet in packets(facts).items():
                 calls[name] = lambda p=packet: call.trace(bridge, p)  # type: ignore[misc]
         haproxy = self._haproxy(key, common.entry(key).get("digest", ""))
@@ -132,15 +133,16 @@ class Gather:
         DIGEST is that of the configuration which the agent has rendered.
         """
         config = self._site.haproxies.places.config(key)
-        text = config.read_text() if config.exists() else ""
-        seen = Haproxy(str(config), digest, render.digest_of(text))
+        seen = Haproxy(str(config), digest)
         try:
             answer = self._site.haproxies.info(key)
+            text = config.read_text() if config.exists() else ""
         except (OSError, HaproxyError) as error:
             problem = sentence(error)
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
             return dataclasses.replace(seen, problem=problem)
+        seen = dataclasses.replace(seen, in_file=render.digest_of(text))
         pid = runtime.parse_info(answer).get("Pid", "")
         running = runtime.digest_in(answer, config)
         number = int(pid) if pid.isdecimal() else 0

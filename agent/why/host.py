@@ -59,7 +59,7 @@ def veth(facts: Facts) -> Hop | None:
     is_foreign = kind != "veth" or alias not in ("", space)
     text = f"{own} is another device: {kind} {alias!r:.80}"
     at.fail(is_foreign, "OVNMD-204", text)
-    mtu = desired.mtu if desired else 0
+    mtu = facts.mtu
     mac = desired.mac if desired else ""
     for name, end in ((own, outer), (other, inner)):
         at.fail(not end, _MADE, f"{name} is missing", _SELF)
@@ -94,9 +94,10 @@ def plugged(facts: Facts) -> Hop:
     text = f"{own} has iface-id={iface_id}, not {wanted}"
     at.fail(iface_id != wanted, code, text, _SELF)
     if row:
-        rival, why = row["name"], row["error"] or "it has no OpenFlow port"
-        text = f"{rival} has the localport's iface-id too"
-        at.fail(rival != own, code, text, f"ovs-vsctl del-port {rival}")
+        why = row["error"] or "it has no OpenFlow port"
+        rivals = " ".join({row["name"], *row["rivals"]} - {own})
+        text = f"{rivals} has the localport's iface-id too"
+        at.fail(rivals, code, text, f"ovs-vsctl del-port {rivals}")
         is_bad = row["error"] or row["ofport"] < 1
         at.fail(is_bad, code, f"{own} does not work: {why}")
     if found and not isinstance(facts.host, Unseen):
@@ -147,11 +148,13 @@ def neighbour(facts: Facts) -> Hop | None:
     at.fail(lost, _MADE, f"there is no route to {address}", _SELF)
     strays = ", ".join(facts.host.get("strays", ()))
     text = f"others have made: {strays}; answers may be lost"
-    at.fail(strays, _MADE, text, "remove them: ip -n NAMESPACE route, rule")
+    space = names.namespace_name(facts.key)
+    do = f"remove them: ip -n {space} link, route, rule; tc -n {space} qdisc"
+    at.fail(strays, _MADE, text, do)
     is_on = facts.host.get("checksum") and facts.common.vswitch.is_userspace
     text = "the inner veth leaves checksums open; OVS drops such packets"
     at.fail(is_on, _MADE, text, _SELF)
-    count, space = facts.host.get("rules"), names.namespace_name(facts.key)
+    count = facts.host.get("rules")
     text = f"others have made {count} rules of nftables in {space}"
     do = f"ip netns exec {space} nft flush ruleset, or the same by iptables"
     at.warn(count, _MADE, text, do)

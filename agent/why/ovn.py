@@ -7,6 +7,8 @@ from ..core import traces
 from .facts import Common, Facts, Unseen
 from .hops import Hop, Judge
 
+# Queues that somebody made to lose packets; none is a device's own.
+_DROPPING = ("netem", "tbf", "blackhole", "plug")
 _ELSEWHERE = Unseen("it has no control socket here, or not for root")
 
 
@@ -57,10 +59,15 @@ def _daemon(common: Common, name: str, code: str) -> Hop:
     if isinstance(seen, Unseen) or seen[name] == "unknown":
         lost = seen if isinstance(seen, Unseen) else _ELSEWHERE
         return at.unknown("whether it works", lost)
-    # Without ovn-controller the flows that are installed stay.
-    note = at.fail if name == "ovs-vswitchd" else at.warn
+    note, why = at.fail, common.vswitch.problem
+    if name == "ovn-controller":  # the flows that are installed stay
+        note, why = at.warn, ""
+    note(why, code, why)
     note(seen[name] == "dead", code, "is dead: only its socket is still there")
     note(seen[name] == "silent", code, "hangs: it does not answer")
+    text = "is not connected to OVN Southbound"
+    do = "correct external_ids:ovn-remote in the table Open_vSwitch"
+    note(seen[name] == "lost", code, text, do)
     return at.ok("answers on its control socket")
 
 
@@ -127,6 +134,17 @@ def tap(facts: Facts) -> Hop | None:
     is_down = row["link_state"] == "down"
     do = "look at the instance in Nova: does it run?"
     at.fail(is_down, code, f"{device} has no carrier", do)
+    rivals, mtu = " ".join(row["rivals"]), facts.mtu
+    text = f"{rivals} has the iface-id of {device}: OVN takes one of them"
+    at.warn(rivals, code, text, f"ovs-vsctl del-port {rivals}")
+    text = f"{device} has MTU {row['mtu']}, not {mtu}: long answers are lost"
+    is_small = isinstance(row["mtu"], int) and row["mtu"] < mtu
+    at.warn(is_small, code, text, f"ip link set {device} mtu {mtu}")
+    host = {} if isinstance(facts.host, Unseen) else facts.host["device"]
+    queue = host.get("qdisc")
+    text = f"{device} has a queue {queue} of somebody's, which may drop"
+    do = f"tc qdisc del dev {device} root, if it is no QoS policy's"
+    at.warn(queue in _DROPPING, code, text, do)
     text = (
         f"{device} has the port's iface-id, is up, and is OpenFlow port "
         f"{ofport} of {bridge.bridge}"

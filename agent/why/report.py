@@ -10,6 +10,7 @@ from typing import Any
 
 from ...privsep import names
 from ..core.codes import KINDS
+from ..haproxy import asks
 from .facts import Common, Facts, Seen, Target, Unseen
 from .hops import Hop, Judge
 from .target import is_address
@@ -37,21 +38,28 @@ def _hint(facts: Facts) -> dict[str, str]:
     """Return where to look if the path is whole."""
     kind, target = KINDS["OVNMD-601"], facts.target
     text = (
-        f"{_asked(facts.asked)}without metadata all the same, look inside the "
-        f"guest: does it run, has it the address {target.address} and the "
-        f"route to {target.metadata_address}, does its firewall let it ask, "
-        f"is OpenStack in cloud-init's datasource_list?"
+        f"{_asked(facts)}without metadata all the same, look inside the "
+        f"guest: does it run, has it the MAC {target.port.mac}, the address "
+        f"{target.address} and the route to {target.metadata_address}, does "
+        f"its firewall let it ask, is OpenStack in cloud-init's "
+        f"datasource_list?"
     )
     return {"code": kind.code, "text": text, "remedy": kind.remedy}
 
 
-def _asked(seen: Seen) -> str:
-    if isinstance(seen, Unseen):
+def _asked(facts: Facts) -> str:
+    """Return what came from the instance, and from addresses of nobody."""
+    if isinstance(facts.asked, Unseen):
         return ""
-    if not seen:
-        return "it has asked for nothing since its haproxy started; "
-    ago_s = max(0, int(time.time() - seen["last_seen"]))
-    return f"it has asked {seen['requests']} times, last {ago_s} s ago; "
+    own = facts.asked.get(facts.target.port.instance)
+    text = "it has asked for nothing since its haproxy started; "
+    if own:
+        ago_s = max(0, int(time.time() - own["last_seen"]))
+        text = f"it has asked {own['requests']} times, last {ago_s} s ago; "
+    if other := facts.asked.get(asks.NOBODY):
+        text += f"{other['requests']} requests came from addresses that no "
+        text += "port here has, perhaps by it; "
+    return text
 
 
 def candidates(found: Sequence[Target]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ..ovsdb import connect, southbound, vswitch
 
 _PORT = ("logical_port", "type", "mac", "chassis")
 _INTERFACE = (
-    *("name", "ofport", "error", "link_state", "admin_state"),
+    *("name", "ofport", "error", "link_state", "admin_state", "mtu"),
     "external_ids",
 )
 
@@ -87,15 +87,19 @@ def elsewhere(remote: str, name: str) -> dict[str, Any]:
 def interfaces(remote: str) -> dict[str, Any]:
     """Return iface-id -> interface of Open vSwitch; raise OSError.
 
-    Of two with the same iface-id, the later one by name.
+    Of several with the same iface-id it is the one that Nova plugged, and
+    `rivals` are the names of the others.
     """
     select = connect.select("Interface", _INTERFACE)
     (answer,) = connect.transact(remote, vswitch.SCHEMA, [select])
-    found = {}
-    for row in sorted(_rows(answer), key=lambda row: str(row["name"])):
+    found: dict[str, Any] = {}
+    rows = sorted(_rows(answer), key=lambda row: str(row["name"]))
+    rows.sort(key=lambda row: "attached-mac" not in row["external_ids"])
+    for row in rows:
         ofport, error = row["ofport"], row["error"]
         row["ofport"] = ofport if isinstance(ofport, int) else -1
         row["error"] = error if isinstance(error, str) else ""
         if iface_id := row["external_ids"].get("iface-id"):
-            found[iface_id] = row
+            first = found.setdefault(iface_id, {**row, "rivals": []})
+            first["rivals"] += [row["name"]] * (first["name"] != row["name"])
     return found

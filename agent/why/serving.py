@@ -10,7 +10,9 @@ from .hops import Hop, Judge
 
 PATH = "/openstack/latest/meta_data.json"
 _SLOW_MS = 2000
-_CODES = {401: "504", 403: "504", 404: "506", 429: "305", 504: "508"}
+_CODES = {403: "504", 404: "506", 429: "305", 504: "508"}
+_ANOTHER = "this is not Nova: correct nova_metadata_host, nova_metadata_port"
+_NO_HEADERS = "does a proxy before Nova remove X-Instance-ID? let it pass"
 
 
 def supervisord(facts: Facts) -> Hop:
@@ -120,22 +122,29 @@ def request(facts: Facts) -> Hop:
         at.fail(answer, answer.code, f"{asked}: {answer.reason}", do)
         return at.ok("")
     who = "Nova" if facts.path == PATH else "the gateway"
-    code = refusal(answer)
+    code, do = refusal(answer)
     text = (
         f"{asked}: {answer['status']}, {answer['body_bytes']} bytes, "
         f"connected in {answer['connect_ms']} ms, answered in "
         f"{answer['answer_ms']} ms"
     )
-    at.fail(code, code, text)
+    text += ", a web page" * (code != "" and answer["status"] == 200)
+    at.fail(code, code, text, do)
     at.warn(answer["answer_ms"] > _SLOW_MS, "OVNMD-508", text)
     return at.ok(f"{text} by {who}")
 
 
-def refusal(answer: Mapping[str, object]) -> str:
-    """Return the code of the problem behind ANSWER; "" if it is good."""
-    status = int(str(answer["status"]))
-    if status == 200:
-        return ""
-    if status == 503 and "retry-after" in str(answer["head"]).lower():
-        return "OVNMD-501"  # the gateway's
-    return f"OVNMD-{_CODES.get(status, '505')}"
+def refusal(answer: Mapping[str, object]) -> tuple[str, str]:
+    """Return the code of the problem behind ANSWER, and what to do.
+
+    Either is "" if there is none, or nothing but what its kind advises.
+    """
+    status, head = int(str(answer["status"])), str(answer["head"]).lower()
+    if status == 200:  # an error of Nova's may be a web page
+        is_page = "content-type: text/html" in head
+        return ("OVNMD-505", _ANOTHER) if is_page else ("", "")
+    if status == 503 and "retry-after" in head:
+        return "OVNMD-501", ""  # the gateway's
+    is_other = status < 400 or status == 401
+    do = _ANOTHER if is_other else _NO_HEADERS * (status == 400)
+    return f"OVNMD-{_CODES.get(status, '505')}", do

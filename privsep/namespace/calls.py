@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import pyroute2
 
 from .. import kernel, names, validate
 from ..context import entrypoint
+from ..errors import LinkError
 from ..validate import IPInterface
 from . import links, sysctls
 
@@ -121,8 +123,7 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
 def remove_veth(network: str) -> bool:
     """Remove the veth of NETWORK; return whether it was there.
 
-    Nothing reaches the namespace any more. Raises LinkError if something
-    else has the name.
+    Nothing reaches the namespace any more. What else has the name stays.
     """
     return _remove_veth(validate.network(network))
 
@@ -140,10 +141,12 @@ def remove(network: str) -> bool:
 
 
 def _remove_veth(network: str) -> bool:
+    removed = False
     with pyroute2.IPRoute() as host:
-        removed = links.remove_link(host, names.outer_veth(network), network)
-        # It is here only if a pair was made and not moved.
-        removed |= links.remove_link(host, names.inner_veth(network), network)
+        # The inner end is here only if a pair was made and not moved.
+        for end in (names.outer_veth(network), names.inner_veth(network)):
+            with contextlib.suppress(LinkError):
+                removed |= links.remove_link(host, end, network)
     return removed
 
 

@@ -358,16 +358,27 @@ def hosts(entries: list[Any], index: int) -> set[str]:
     }
 
 
-def strays(ipr: pyroute2.IPRoute, entries: list[Any]) -> list[str]:
-    """Return the routing rules, and of ENTRIES the routes, of others.
+def strays(ipr: pyroute2.IPRoute, entries: list[Any], index: int) -> list[str]:
+    """Return the links, routes, rules and filters of INDEX by others.
 
-    The kernel's own are those of addresses; ours are static.
+    The kernel's own routes are those of addresses; ours are static.
     """
     usual = rt_proto["kernel"], rt_proto["static"]
     found = [
         f"route {entry.get_attr('RTA_DST') or 'default'}/{entry['dst_len']}"
         for entry in entries
         if entry["proto"] not in usual and entry["table"] == _MAIN
+    ]
+    found += [
+        f"link {link.get_attr('IFLA_IFNAME')}"
+        for link in dump(ipr.get_links)
+        # IFF_UP and not IFF_LOOPBACK, <linux/if.h>
+        if link["index"] != index and link["flags"] & 9 == 1
+    ]
+    found += [
+        f"filter {entry.get_attr('TCA_KIND')}"
+        for entry in dump(ipr.get_qdiscs, index=index)
+        if entry.get_attr("TCA_KIND") in ("clsact", "ingress")
     ]
     for family in (socket.AF_INET, socket.AF_INET6):
         for entry in dump(ipr.get_rules, family=family):

@@ -51,11 +51,7 @@ def differing(link: str) -> dict[str, str]:
     """Return path -> value of those here that differ; LINK's too."""
     wanted = {**NAMESPACE, **_of("all"), **_of("default"), **_of(link)}
     found = {path: kernel.read_sysctl(path) for path in wanted}
-    return {
-        path: value
-        for path, value in found.items()
-        if value not in ("", wanted[path])
-    }
+    return {p: v for p, v in found.items() if v not in ("", wanted[p])}
 
 
 def _of(link: str) -> dict[str, str]:

@@ -147,3 +147,117 @@ def northd_dead(scene: Scene) -> Iterator[None]:
     scene.box.ovn.start("northd")
     wait_for(scene.is_served, timeout_s=60, what="the new instance")
     scene.remove_newcomer()
+
+
+def _another_interface(scene: Scene, name: str, iface_id: str) -> None:
+    """Plug an interface NAME that has IFACE_ID as well."""
+    vsctl = scene.box.ovn.vsctl
+    row = ("set", "Interface", name, "type=internal")
+    ids = f"external_ids:iface-id={iface_id}"
+    vsctl("add-port", BRIDGE, name, "--", *row, ids)
+
+
+@fault("212", "206", host=False, slow=True)
+def interface_with_the_same_iface_id(scene: Scene) -> Iterator[None]:
+    """An older interface has the instance's iface-id; OVN takes that one."""
+    _another_interface(scene, "old0", scene.subject.port.id)
+    yield
+    scene.box.ovn.vsctl("del-port", "old0")
+
+
+@fault("210", heals=True, slow=True)
+def veth_of_another_type(scene: Scene) -> Iterator[None]:
+    """The veth's port has a type of which there is no such device."""
+    vsctl = scene.box.ovn.vsctl
+    vsctl("--no-wait", "set", "Interface", scene.outer, "type=patch")
+    yield
+    scene.resync()
+
+
+@fault("212", host=False, slow=True)
+def queue_on_the_instances_device(scene: Scene) -> Iterator[None]:
+    """Traffic control drops what goes to the instance."""
+    where = ("dev", scene.subject.outer, "root")
+    rate = ("tbf", "rate", "8bit", "burst", "8", "latency", "1ms")
+    run("tc", "qdisc", "add", *where, *rate)
+    yield
+    run("tc", "qdisc", "del", *where)
+
+
+@fault("212", cuts=False, host=False, slow=True)
+def instances_device_with_a_small_mtu(scene: Scene) -> Iterator[None]:
+    """Long answers do not pass the instance's device."""
+    run("ip", "link", "set", scene.subject.outer, "mtu", "600")
+    yield
+    run("ip", "link", "set", scene.subject.outer, "mtu", "1500")
+
+
+@fault("107", slow=True)
+def bridge_with_another_datapath(scene: Scene) -> Iterator[None]:
+    """The bridge has a datapath_type that ovs-vswitchd lacks."""
+    vsctl = scene.box.ovn.vsctl
+    ours = "external_ids:ovn-bridge-datapath-type="
+    wrong = ("set", "Bridge", BRIDGE, "datapath_type=system")
+    vsctl("--no-wait", "set", "Open_vSwitch", ".", f"{ours}system")
+    vsctl("--no-wait", *wrong)
+    yield
+    vsctl("--no-wait", "set", "Open_vSwitch", ".", f"{ours}netdev")
+    vsctl("set", "Bridge", BRIDGE, "datapath_type=netdev")
+
+
+@fault("107", slow=True)
+def vswitchd_waits_for_flows(scene: Scene) -> Iterator[None]:
+    """An upgrade has left flow-restore-wait: no packet is handled."""
+    ovn, key = scene.box.ovn, "flow-restore-wait"
+    ovn.vsctl("set", "Open_vSwitch", ".", f"other_config:{key}=true")
+    ovn.kill("ovs-vswitchd")
+    ovn.start("ovs-vswitchd")
+    yield
+    ovn.vsctl("remove", "Open_vSwitch", ".", "other_config", key)
+
+
+@fault("206", host=False, slow=True)
+def port_that_may_not_forward(scene: Scene) -> Iterator[None]:
+    """Somebody forbade to forward to the veth's port."""
+    change = ("ovs-ofctl", "mod-port", BRIDGE, scene.outer)
+    run(*change, "no-forward")
+    yield
+    run(*change, "forward")
+
+
+@fault("206", "205", host=False, slow=True)
+def bridge_speaks_an_older_openflow(scene: Scene) -> Iterator[None]:
+    """ovn-controller can't install the flows of a new instance."""
+    vsctl = scene.box.ovn.vsctl
+    vsctl("set", "Bridge", BRIDGE, "protocols=OpenFlow13")
+    scene.newcomer(network=scene.elsewhere.port.network)
+    yield
+    vsctl("clear", "Bridge", BRIDGE, "protocols")
+    scene.remove_newcomer()
+
+
+def _unbound(scene: Scene, key: str, value: str) -> Iterator[None]:
+    """Give the setting KEY of ovn-controller VALUE; "" removes it."""
+    vsctl, database = scene.box.ovn.vsctl, ("Open_vSwitch", ".")
+    before = vsctl("get", *database, f"external_ids:{key}").strip()
+    if value:
+        vsctl("set", *database, f"external_ids:{key}={value}")
+    else:
+        vsctl("remove", *database, "external_ids", key)
+    scene.newcomer(network=scene.elsewhere.port.network)
+    yield
+    vsctl("set", *database, f"external_ids:{key}={before}")
+    scene.remove_newcomer()
+
+
+@fault("205", slow=True)
+def encapsulation_without_address(scene: Scene) -> Iterator[None]:
+    """ovn-encap-ip is gone: ovn-controller does nothing new."""
+    yield from _unbound(scene, "ovn-encap-ip", "")
+
+
+@fault("106", slow=True)
+def controller_without_southbound(scene: Scene) -> Iterator[None]:
+    """ovn-remote names a server that does not listen."""
+    wrong = '"tcp:127.0.0.1:6699"'
+    yield from _unbound(scene, "ovn-remote", wrong)

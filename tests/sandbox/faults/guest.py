@@ -54,3 +54,24 @@ def guest_link_down(scene: Scene) -> Iterator[None]:
     yield
     scene.subject.execute("ip", "link", "set", "eth0", "up")
     renew(scene.subject)
+
+
+@fault("601", host=False, slow=True)
+def guest_with_another_mac(scene: Scene) -> Iterator[None]:
+    """The guest has another MAC than its port: OVN drops all it sends."""
+    subject, change = scene.subject, ("ip", "link", "set", "eth0", "address")
+    subject.execute(*change, "02:00:00:00:00:09")
+    yield
+    subject.execute(*change, subject.port.mac)
+    renew(subject)
+
+
+@fault("601", host=False, slow=True)
+def guest_with_a_static_neighbour(scene: Scene) -> Iterator[None]:
+    """The guest has a wrong MAC for the metadata port."""
+    what = (str(scene.network.metadata.ip4), "dev", "eth0")
+    wrong = ("lladdr", "02:00:00:00:00:01", "nud", "permanent")
+    change = ("ip", "neighbour")
+    scene.subject.execute(*change, "replace", *what, *wrong)
+    yield
+    scene.subject.execute(*change, "del", *what)

@@ -151,3 +151,34 @@ def checksums_offloaded(scene: Scene) -> Iterator[None]:
         fcntl.ioctl(control, _SIOCETHTOOL, request)
     yield
     scene.resync()
+
+
+@fault("209", host=False, slow=True)
+def link_with_a_narrower_route(scene: Scene) -> Iterator[None]:
+    """Another link in the namespace takes the answers to the instance."""
+    peer = ("type", "veth", "peer", "name", "other1")
+    scene.ip("link", "add", "other0", *peer)
+    scene.ip("link", "set", "other0", "up")
+    scene.ip("link", "set", "other1", "up")
+    scene.ip("address", "add", f"{scene.address}/31", "dev", "other0")
+    yield
+    scene.ip("link", "del", "other0")
+
+
+@fault("209", cuts=False, host=False, slow=True)
+def filter_in_the_namespace(scene: Scene) -> Iterator[None]:
+    """Filters of traffic control look at all that comes in.
+
+    What they do there can't be tried: the kernel of the tests has none.
+    """
+    scene.inside("tc", "qdisc", "add", "dev", scene.inner, "clsact")
+    yield
+    scene.inside("tc", "qdisc", "del", "dev", scene.inner, "clsact")
+
+
+@fault("209", "306", slow=True)
+def chain_that_drops_the_rest(scene: Scene) -> Iterator[None]:
+    """A chain of the firewall drops all, without any rule."""
+    scene.inside("iptables", "-P", "INPUT", "DROP")
+    yield
+    scene.inside("iptables", "-P", "INPUT", "ACCEPT")

@@ -215,3 +215,57 @@ def nova_speaks_only_tls(scene: Scene) -> Iterator[None]:
     yield
     scene.configure(nova_metadata_port=str(scene.box.nova.port))
     daemon.stop()
+
+
+@contextlib.contextmanager
+def _at_another(scene: Scene, head: str) -> Iterator[None]:
+    """Have Nova's port be that of a server that answers HEAD and a page."""
+
+    def answer(link: object) -> None:
+        link.recv(65536)  # type: ignore[attr-defined]
+        text = f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n<html>"
+        link.sendall(text.encode())  # type: ignore[attr-defined]
+
+    with answering(("127.0.0.1", _PORT), answer):
+        scene.configure(nova_metadata_port=str(_PORT))
+        scene.wait_cut()
+        yield
+        scene.configure(nova_metadata_port=str(scene.box.nova.port))
+        wait_served(scene.subject)
+
+
+@fault("505", slow=True)
+def nova_is_another_web_server(scene: Scene) -> Iterator[None]:
+    """A web server that has a page for everything is at Nova's port."""
+    with _at_another(scene, "200 OK\r\nContent-Type: text/html"):
+        yield
+
+
+@fault("505", slow=True)
+def nova_redirects(scene: Scene) -> Iterator[None]:
+    """What is at Nova's port leads to another place."""
+    with _at_another(scene, "302 Found\r\nLocation: https://cloud.example"):
+        yield
+
+
+@fault("505", slow=True)
+def nova_wants_a_token(scene: Scene) -> Iterator[None]:
+    """What is at Nova's port is an API that wants Keystone's token."""
+    with _at_another(scene, "401 Unauthorized"):
+        yield
+
+
+@fault("506", host=False, slow=True)
+def nova_looks_for_addresses(scene: Scene) -> Iterator[None]:
+    """service_metadata_proxy is off: Nova knows nobody by an id."""
+    scene.box.nova.set_status(404)
+    yield
+    scene.box.nova.set_status(0)
+
+
+@fault("501", "508", slow=True)
+def nova_answers_too_late(scene: Scene) -> Iterator[None]:
+    """An answer takes longer than an instance waits."""
+    scene.box.nova.set_delay(20.0)
+    yield
+    scene.box.nova.set_delay(0.0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import shutil
 import signal
 from collections.abc import Iterator
 
 from .. import host, wait_for
 from ..continuity import hanging
+from ..daemons import run
 from ..hoststate import haproxies
 from ..processes import limit_descriptors, processes, send_signal, sole
 from .scene import Scene
@@ -33,6 +35,33 @@ def disk_full(scene: Scene) -> Iterator[None]:
     yield
     filler.unlink()
     scene.remove_newcomer()
+
+
+@fault("403", slow=True)
+def disk_without_inodes(scene: Scene) -> Iterator[None]:
+    """The disk of haproxy's files has space, and takes no further file."""
+    folder = host.FLEET / "filler"
+    run("mount", "-o", "remount,nr_inodes=200", str(host.FLEET))
+    folder.mkdir()
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (folder / str(number)).touch()
+    scene.newcomer()
+    yield
+    shutil.rmtree(folder)
+    scene.remove_newcomer()
+
+
+@fault("307", cuts=False, heals=True, slow=True)
+def fleet_folder_emptied(scene: Scene) -> Iterator[None]:
+    """Somebody has emptied the folder of the fleet."""
+    for entry in host.FLEET.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    yield
+    scene.resync()
 
 
 @fault("404", "303", "301", "306", heals=True, slow=True)

@@ -163,3 +163,55 @@ def dhcp_off(scene: Scene) -> Iterator[None]:
     row = scene.network.subnets[0].options_id
     nbctl("--wait=hv", "lsp-set-dhcpv4-options", port.id, row)
     renew(subject)
+
+
+@fault("207", host=False, slow=True)
+def route_by_another_address(scene: Scene) -> Iterator[None]:
+    """DHCP's route leads to an address that is not the metadata port's."""
+    nbctl, row = scene.box.ovn.nbctl, scene.network.subnets[0].options_id
+    column = "options:classless_static_route"
+    before = nbctl("get", "DHCP_Options", row, column).strip()
+    wrong = '"{169.254.169.254/32,10.10.0.99}"'
+    nbctl("--wait=hv", "set", "DHCP_Options", row, f"{column}={wrong}")
+    renew(scene.subject)
+    yield
+    nbctl("--wait=hv", "set", "DHCP_Options", row, f"{column}={before}")
+    renew(scene.subject)
+
+
+@fault("206", host=False, slow=True)
+def load_balancer_at_the_address(scene: Scene) -> Iterator[None]:
+    """A load balancer of the network has the metadata address."""
+    nbctl, switch = scene.box.ovn.nbctl, scene.network.switch
+    ends = ("169.254.169.254:80", "10.10.0.99:80")
+    nbctl("--wait=hv", "lb-add", "lb", *ends, "--", "ls-lb-add", switch, "lb")
+    yield
+    nbctl("--wait=hv", "ls-lb-del", switch, "lb", "--", "lb-del", "lb")
+
+
+@fault("204", slow=True)
+def network_with_the_same_ten_characters(scene: Scene) -> Iterator[None]:
+    """Another network has the name of this one's veth."""
+    box, key = scene.box, scene.key
+    other = key[:10] + ("0" if key[10] != "0" else "1") + key[11:]
+    network = box.neutron.create_network(
+        "twin", gateway=False, network_id=other
+    )
+    port = box.neutron.create_port(network, name="late")
+    (scene.subject,) = box.plug([port], wait=False)
+    yield
+    box.unplug([scene.subject])
+    box.neutron.delete_network(network)
+
+
+@fault("203", slow=True)
+def mac_of_two_ports(scene: Scene) -> Iterator[None]:
+    """Another port of the network has the instance's MAC."""
+    box = scene.box
+    port = box.neutron.create_port(
+        scene.network, name="twin", mac=scene.subject.port.mac
+    )
+    twins = box.plug([port], wait=False)
+    yield
+    box.unplug(twins)
+    box.neutron.delete_port(port)

@@ -78,7 +78,8 @@ def test_every_exception_has_words_and_a_remedy(error, crosses):
         ),
         pytest.param(
             OSError(errno.ENOSPC, "No space left on device", "/run/x"),
-            "/run/x: No space left on device; free space there",
+            "/run/x: No space left on device; free space or inodes there "
+            "(df, df -i)",
             id="a file",
         ),
         pytest.param(

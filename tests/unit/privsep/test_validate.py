@@ -40,7 +40,7 @@ CHECKS: dict[Callable[[object], object], list[object]] = {
         "/%00",
         f"/{256 * 'a'}",
     ],
-    validate.bridge: ["", "-h", "br int", "br/int", "br-int\n", "b" * 16],
+    validate.device: ["", "-h", "br int", "br/int", "br-int\n", "b" * 16],
     validate.address: ["10.0.0.1/24", "127.0.0.1", "fe80::1%lo", "x", 1],
     validate.flag: [0, 1, "true", "False"],
     validate.addresses: [

@@ -12,6 +12,7 @@ from ovn_metadata.agent.model import (
     ChassisSnapshot,
     NetworkSnapshot,
     VifPort,
+    VswitchPort,
     VswitchSnapshot,
 )
 
@@ -139,6 +140,45 @@ def test_no_sign_of_a_problem(chassis, vswitch, daemons):
             ("OVNMD-107", ""),
             15,
             id="ovs-vswitchd applies nothing",
+        ),
+        pytest.param(
+            None,
+            vswitch(problem="it waits for flows"),
+            {},
+            ("OVNMD-107", ""),
+            10,
+            id="ovs-vswitchd forwards nothing",
+        ),
+        pytest.param(
+            None,
+            None,
+            {"ovn-controller": "lost"},
+            ("OVNMD-106", ""),
+            20,
+            id="ovn-controller is not connected",
+        ),
+        pytest.param(
+            chassis(PORT),
+            vswitch(ofports={"tap11111111-10": -1}),
+            {},
+            ("OVNMD-210", NETWORK),
+            10,
+            id="ovs-vswitchd can't use the veth",
+        ),
+        pytest.param(
+            chassis(),
+            vswitch(
+                NETWORK,
+                ports={
+                    "tap11111111-10": VswitchPort(
+                        "br-int", NETWORK, is_instance=True
+                    )
+                },
+            ),
+            {},
+            ("OVNMD-205", ""),
+            30,
+            id="an instance's port, named like a veth",
         ),
         pytest.param(
             chassis(followed=6),

@@ -52,6 +52,14 @@ def test_packet_is_delivered_to_its_port_only():
     assert not traces.delivers(DROPPED, 2)
 
 
+def test_port_that_may_not_forward_delivers_nothing():
+    skipped = DELIVERED.replace(
+        "output:2\n",
+        "output:2\n     >> OFPPC_NO_FWD set, skipping output\n",
+    )
+    assert not traces.delivers(skipped, 2)
+
+
 def test_drop_is_where_the_last_flow_matched():
     assert traces.dropped_at(DROPPED).startswith("9. reg0=0x8000/0x8000")
     assert traces.dropped_at("") == ""

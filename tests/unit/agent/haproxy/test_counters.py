@@ -81,7 +81,7 @@ def test_what_is_not_understood_counts_as_nothing(answer):
         pytest.param([], NovaCounted(), id="nothing"),
         pytest.param(
             [HEAD, nova("nova", econ=1, eresp=2, hrsp_2xx=10, hrsp_5xx=9)],
-            NovaCounted(answered=10, unconnected=1, failed=2),
+            NovaCounted(answered=10, good=10, unconnected=1, failed=2),
             id="5xx are no answer, and not counted twice",
         ),
         pytest.param(
@@ -90,7 +90,7 @@ def test_what_is_not_understood_counts_as_nothing(answer):
                 *(HEAD, nova("nova-alone", hrsp_4xx=2, econ=4)),
                 *("", VALUE.format(3)),
             ],
-            NovaCounted(answered=8, unconnected=4, refused=3),
+            NovaCounted(answered=8, good=1, unconnected=4, refused=3),
             id="both backends, and 403 among them",
         ),
         pytest.param(

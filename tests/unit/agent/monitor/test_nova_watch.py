@@ -143,6 +143,33 @@ def test_what_an_answer_means(nova, answer, tried, code):
     assert nova.round().keys() == ({code} if code else set())
 
 
+@pytest.mark.parametrize(
+    "answer", [NovaAnswer(302, True, 0.01), NovaAnswer(401, True, 0.01)]
+)
+def test_another_server_in_novas_place_is_noticed(nova, answer):
+    nova.poll()
+    nova.answer = answer
+    assert nova.poll() == {}
+    nova.count(answered=1)  # an instance asks
+    assert "is it Nova" in nova.poll()["OVNMD-505"]
+    nova.count(answered=1)  # the agent's own
+    assert nova.poll().keys() == {"OVNMD-505"}
+    nova.answer = FINE
+    nova.count(answered=1)
+    assert nova.poll() == {}
+
+
+def test_a_web_page_is_no_answer_of_novas(nova):
+    nova.answer = NovaAnswer(200, True, 0.01, is_page=True)
+    assert "a web page" in nova.round()["OVNMD-505"]
+
+
+def test_an_instance_may_ask_for_what_there_is_not(nova):
+    nova.poll()
+    nova.count(answered=1)
+    assert nova.poll() == {}
+
+
 def test_one_of_several_servers_is_down(nova):
     down = Endpoint("192.0.2.2:8775", True, "Connection refused", 1)
     endpoints = (Endpoint("192.0.2.1:8775", check_ms=1), down)

@@ -65,6 +65,8 @@ TAP = {
     "error": "",
     "link_state": "up",
     "admin_state": "up",
+    "mtu": 1500,
+    "rivals": [],
     "external_ids": {"ovn-installed": "true"},
 }
 VETH = {**TAP, "name": OUTER, "ofport": 2}
@@ -81,6 +83,7 @@ HOST: dict[str, Any] = {
     "namespace": "there",
     "outer": {**END, "alias": SPACE},
     "inner": END,
+    "device": {},
     "addresses": [str(cidr) for cidr in DESIRED.addresses],
     "neighbours": [(str(a), mac) for a, mac in DESIRED.neighbours],
     "hosts": [],
@@ -442,6 +445,19 @@ BROKEN = {
     "the gateway finds no Nova": (NO_NOVA, "OVNMD-501", "request", "503"),
     "wrong secret": (with_answer(403), "OVNMD-504", "request", "403"),
     "unknown to Nova": (with_answer(404), "OVNMD-506", "request", "404"),
+    "another web server": (
+        with_answer(200, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"),
+        *("OVNMD-505", "request", "a web page"),
+    ),
+    "a redirection": (with_answer(302), "OVNMD-505", "request", "302"),
+    "ovs-vswitchd waits for flows": (
+        with_vswitch(problem="it waits"),
+        *("OVNMD-107", "ovs-vswitchd", "it waits"),
+    ),
+    "rival of the localport": (
+        with_veth(rivals=["tapold"]),
+        *("OVNMD-210", "veth on the bridge", "tapold has"),
+    ),
     "an error of Nova's": (with_answer(500), "OVNMD-505", "request", "500"),
     "no answer": (
         having(answer=Unseen("no answer within 12 s", "OVNMD-306")),
@@ -460,6 +476,22 @@ WARNINGS = {
     "ovn-controller is dead": (
         with_daemon("ovn-controller", "dead"),
         *("OVNMD-106", "ovn-controller"),
+    ),
+    "ovn-controller has another Southbound, or none": (
+        with_daemon("ovn-controller", "lost"),
+        *("OVNMD-106", "ovn-controller"),
+    ),
+    "two interfaces of one port": (
+        with_tap(rivals=["tapold"]),
+        *("OVNMD-212", "instance's interface"),
+    ),
+    "tap with a small MTU": (
+        with_tap(mtu=600),
+        *("OVNMD-212", "instance's interface"),
+    ),
+    "tap with a queue that drops": (
+        with_host(device={**END, "qdisc": "netem"}),
+        *("OVNMD-212", "instance's interface"),
     ),
     "no ovn-installed": (
         with_tap(external_ids={}),
@@ -509,6 +541,7 @@ def test_healthy_path_is_whole():
     assert walk.verdict(hops) == walk.WHOLE
     assert not behind
     text = "\n".join(hop.text for hop in hops)
+    assert "somebody's" not in text
     for word in (
         *("c1", PORT, VM, "10.0.0.5", MAC, "blue", LOCAL, "tapvm", OUTER),
         *(SPACE, "169.254.169.254 by 10.0.0.2", "the router 10.0.0.1"),
