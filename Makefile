@@ -25,6 +25,7 @@ GUESTS ?= /var/tmp/ovn-metadata-agent-$(TAG)/guests
 # How many instances of each release `make boots` boots, and the lottery's seed.
 BOOTS ?= 12
 SEED ?= 11
+FUZZ_SECONDS ?= 600
 # What `make suite` makes and runs: FROM is another suite and packages of it.
 # For `make upgrade` FROM is a commit.
 SUITE ?= trixie
@@ -54,7 +55,7 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check options docs unit packaging functional continuity faults lottery soak bench figures \
+.PHONY: help demo test check options docs unit packaging functional continuity faults fuzz lottery soak bench figures \
     upgrade boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
     packages peer guest venv clean
 
@@ -76,9 +77,10 @@ check: venv ## format, lint, types, layers
 	@cd /tmp && $(VENV)/bin/lint-imports --no-logo \
 	    --config $(CURDIR)/pyproject.toml
 
-options: venv ## the sample, and the options, metrics and codes in docs/, from the code
+options: venv $(TOOLS)/.installed ## the sample, the tables in docs/ and the SBOM, from the code
 	@$(VENV)/bin/python packaging/option_pages.py
 	@$(VENV)/bin/python packaging/code_pages.py
+	@$(TOOLS)/bin/python packaging/sbom.py
 
 docs: $(SITE)/.installed ## the documentation as a site, in dist/docs; a link that leads nowhere fails
 	$(STEP) "the documentation, into dist/docs"
@@ -128,6 +130,10 @@ upgrade: packages venv ## from the commit FROM to this checkout under load, and 
 	@tar -C $(FROM_CHECKOUT) -xf $(FROM_CHECKOUT)/.tar
 	@OVN_METADATA_FROM=$(FROM_CHECKOUT) $(SANDBOX) \
 	    $(VENV)/bin/python -Im pytest -q tests/functional/test_upgrade.py $(ARGS)
+
+fuzz: packages venv ## rows, options, requests that are taken wrongly: FUZZ_SECONDS, SEED
+	$(STEP) "random rows, options and requests for $(FUZZ_SECONDS) s"
+	@PYTHONPATH=tests $(ENTER) tests/fuzz.py $(FUZZ_SECONDS) $(SEED)
 
 lottery: packages venv ## 100,000 random requests to three servers: LOTTERY_SEED=12
 	$(STEP) "requests that no client would send, to three different servers"
@@ -246,11 +252,11 @@ peer: venv
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
 	    $(VENV)/bin/python -m sandbox.peer
 
-$(TOOLS)/.installed:
+$(TOOLS)/.installed: packaging/sbom.py
 	$(STEP) "tools for a release into $(TOOLS)"
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/pip install --disable-pip-version-check --quiet \
-	    build twine 'setuptools>=77' wheel
+	    build 'cyclonedx-python-lib[json-validation]' twine 'setuptools>=77' wheel
 	@touch $@
 
 $(SITE)/.installed:

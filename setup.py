@@ -1,9 +1,11 @@
 """Packaging: agent/ and privsep/ are installed below ovn_metadata."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.egg_info import egg_info
 
 ROOTS = {"ovn_metadata.agent": "agent", "ovn_metadata.privsep": "privsep"}
 
@@ -55,7 +57,24 @@ README = re.sub(
     Path(__file__).with_name("README.md").read_text("utf-8"),
 )
 
+
+class EggInfo(egg_info):  # type: ignore[misc]  # untyped
+    """Have the bill of materials where PEP 770 has it in a wheel.
+
+    Whatever is in this folder is copied to the wheel's dist-info.
+    """
+
+    def run(self) -> None:
+        """Write it with the rest."""
+        super().run()
+        folder = Path(self.egg_info, "sboms")
+        folder.mkdir(exist_ok=True)
+        bill = Path(__file__).with_name("packaging") / "sbom.cdx.json"
+        shutil.copyfile(bill, folder / "ovn-metadata-agent.cdx.json")
+
+
 setup(
+    cmdclass={"egg_info": EggInfo},
     name="ovn-metadata-agent",
     version="0.1.0",
     description="Instance metadata for OVN networks, one agent per chassis",

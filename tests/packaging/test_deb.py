@@ -105,6 +105,11 @@ def test_three_packages(debs):
     assert {*debs} == {AGENT, FLEET, COMPAT}
 
 
+def test_bill_of_materials_is_in_the_package(tree):
+    pattern = "dist-packages/*.dist-info/sboms/ovn-metadata-agent.cdx.json"
+    assert len([*tree.joinpath("usr/lib/python3").glob(pattern)]) == 1
+
+
 def test_another_builder_makes_the_same_bytes(debs, source, scratch):
     again = build(source, scratch / "again", as_other=True)
     for name, file in debs.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import email.parser
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT, dist
+from .package_hosts import said
 
 MADE = {"PKG-INFO", "setup.cfg"}
 IN_REPOSITORY_ONLY = {".gitignore"}
+BILL = "sboms/ovn-metadata-agent.cdx.json"
 
 
 def tracked() -> set[str]:
@@ -66,6 +70,41 @@ def test_wheel_contains_the_program_and_nothing_else(released: Path):
     assert {name.split("/")[0].rpartition(".")[2] for name in rest} == {
         "dist-info"
     }
+
+
+def test_bill_of_materials_is_valid_and_not_stale():
+    """By the validator of the library that makes it."""
+    python = os.environ.get("DIST_PYTHON", sys.executable)
+    said(python, ROOT / "packaging/sbom.py", "--check")
+
+
+def test_bill_of_materials_is_in_the_wheel_and_says_the_same(released: Path):
+    (wheel,) = released.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        (place,) = (name for name in names if name.endswith("/METADATA"))
+        metadata = file.read(place).decode()
+        bill = json.loads(file.read(place.replace("METADATA", BILL)))
+    needed = {
+        line.removeprefix("Requires-Dist: ")
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist: ") and "extra ==" not in line
+    }
+    components = bill["components"]
+    assert needed == {
+        each["name"] + "".join(one["value"] for one in each["properties"])
+        for each in components
+        if each["type"] == "library"
+    }
+    assert {each["name"] for each in components} >= {"haproxy", "util-linux"}
+    (version,) = re.findall(r"^Version: (.*)$", metadata, re.M)
+    assert bill["metadata"]["component"]["version"] == version
+
+
+def test_bill_of_materials_is_in_the_rpm(released: Path):
+    (rpm,) = released.glob("ovn-metadata-fleet-*.noarch.rpm")
+    names = said("rpm", "-qlp", rpm).splitlines()
+    assert [name for name in names if name.endswith(f".dist-info/{BILL}")]
 
 
 def test_what_pypi_shows_is_whole(released: Path):

@@ -17,8 +17,12 @@ from hypothesis import settings
 # An option's default; a machine's own may be set.
 os.environ.pop("REQUESTS_CA_BUNDLE", None)
 
-# A busy machine is slow, and no example takes long.
-settings.register_profile("any machine", deadline=None)
+# A busy machine is slow, and no example takes long. `make fuzz` has more.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),
+)
 settings.load_profile("any machine")
 
 _PROCESS_EVENTS = frozenset(

@@ -29,6 +29,8 @@ from ovn_metadata.agent.haproxy.render import render_network
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
 from ovn_metadata.privsep import names
 
+many_examples = settings(max_examples=2 * settings().max_examples)
+
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 THEIRS = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
@@ -217,7 +219,7 @@ BENIGN = served(read([VM, LOCALPORT]))[OURS]
 @example([of_network("neutron-x\n    server evil 10.0.0.1")])
 @example([of_network("neutron-../../etc/passwd")])
 @example([of_instance("a b\n10.10.0.51 x|y|z")])
-@settings(max_examples=200)
+@many_examples
 def test_nothing_but_our_own_forms_reaches_a_file(found):
     # Every network that a row names has a metadata port.
     beside = [
@@ -248,7 +250,7 @@ def test_nothing_but_our_own_forms_reaches_a_file(found):
 
 
 @given(many(hostile_rows))
-@settings(max_examples=200)
+@many_examples
 def test_each_bad_row_is_reported_in_one_short_line(found):
     for problem in read([*found, LOCALPORT]).problems:
         assert problem.isprintable()
@@ -256,7 +258,7 @@ def test_each_bad_row_is_reported_in_one_short_line(found):
 
 
 @given(many(hostile_rows), st.randoms(use_true_random=False))
-@settings(max_examples=200)
+@many_examples
 def test_rows_of_other_networks_change_nothing(found, random):
     others = [
         row
@@ -270,7 +272,7 @@ def test_rows_of_other_networks_change_nothing(found, random):
 
 
 @given(many(hostile_rows))
-@settings(max_examples=200)
+@many_examples
 def test_ports_beside_it_change_only_the_addresses_they_claim(found):
     # All of them are ports of our network. A second metadata port is not
     # tested here.
@@ -315,7 +317,7 @@ def test_ports_beside_it_change_only_the_addresses_they_claim(found):
 
 
 @given(many(hostile_rows), st.randoms(use_true_random=False))
-@settings(max_examples=200)
+@many_examples
 def test_the_order_of_rows_does_not_matter(found, random):
     mixed = [*found, *(row for row in (VM, LOCALPORT) if row not in found)]
     names_ = [row.logical_port for row in mixed]
