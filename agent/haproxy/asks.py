@@ -63,18 +63,16 @@ def rules(source: int) -> list[str]:
     They come before headers are removed.
     """
     number = itertools.count(_FIRST)
+
+    def counts(event: str, conditions: Iterable[str]) -> Iterable[str]:
+        for condition in conditions:
+            count = f"sc-inc-gpc({next(number)},{source})"
+            yield f"{event} {count} if {{ {condition} }}"
+
     return [
-        *(
-            f"http-request sc-inc-gpc({next(number)},{source}) "
-            f"if {{ {condition} }}"
-            for condition in _OF_REQUESTS.values()
-        ),
+        *counts("http-request", _OF_REQUESTS.values()),
         answers.GOOD,
-        *(
-            f"http-response sc-inc-gpc({next(number)},{source}) "
-            f"if {{ {condition} }}"
-            for condition in STATUSES.values()
-        ),
+        *counts("http-response", STATUSES.values()),
     ]
 
 

@@ -189,8 +189,7 @@ def parse(answer: str) -> Counted:
             sum(_number(front, f"hrsp_{kind}") for kind in kinds)
             for kinds in _CLASSES
         ),
-        # What can't be held is refused ("dreq").
-        not_yet=_number(hold, "hrsp_5xx") + _number(front, "dreq"),
+        not_yet=_number(hold, "hrsp_5xx"),
         response_ms=_number(rows.get("gateway", {}), "ttime"),
     )
 

@@ -42,8 +42,9 @@ def request_rules() -> list[str]:
 
 def gateway_rules() -> list[str]:
     """Return the gateway's rules; they come before all that count."""
-    alive = f"if {{ req.hdr({_ALIVE}) -m found }}"
+    alive = "if { var(txn.alive) -m found }"
     return [
+        f"http-request set-var(txn.alive) req.hdr({_ALIVE})",
         f"http-request set-log-level silent {alive}",
         f"http-request return status 200 content-type text/plain "
         f'string "ok\\n" {alive}',

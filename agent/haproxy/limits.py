@@ -147,7 +147,7 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     ]
     switches: list[str] = []
     if share.uploads:
-        over = f"if upload {{ sc_conn_cur({_UPLOAD}) gt {share.uploads} }}"
+        over = f"if {{ sc_conn_cur({_UPLOAD}) gt {share.uploads} }}"
         rules += [
             f"acl upload req.body_size gt {_SMALL_BODY}",
             f"http-request track-sc{_UPLOAD} req.hdr(X-Instance-ID) "

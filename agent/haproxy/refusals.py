@@ -15,7 +15,8 @@ from . import answers, request_ids
 _CONTROL = r"req.hdrs -m reg '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'"
 # The origin form of any target: visible ASCII, no fragment.
 _ORIGIN = r"pathq -m reg '^/[\x21\x22\x24-\x7e]*$'"
-_LENGTH = "req.fhdr(content-length)"
+_BODY = "{ var(txn.length) -m found }"
+_DIGITS = "'^[0-9]{1,10}$'"
 _ENCODED = "req.fhdr(transfer-encoding) -m found"
 _MALFORMED = "Malformed request."
 
@@ -29,12 +30,8 @@ _REFUSED = (
     (400, _MALFORMED, f"{{ {_CONTROL} }}"),
     (400, _MALFORMED, "!{ req.ver 1.0 1.1 }"),
     (411, "Send Content-Length.", f"{{ {_ENCODED} }}"),
-    (400, _MALFORMED, "{ req.fhdr_cnt(content-length) gt 1 }"),
-    (
-        400,
-        _MALFORMED,
-        f"{{ {_LENGTH} -m found }} !{{ {_LENGTH} -m reg '^[0-9]{{1,10}}$' }}",
-    ),
+    (400, _MALFORMED, f"{_BODY} {{ req.fhdr_cnt(content-length) gt 1 }}"),
+    (400, _MALFORMED, f"{_BODY} !{{ var(txn.length) -m reg {_DIGITS} }}"),
 )
 
 # Nova reads the first four, and no other: Neutron's agent sends these alone.
@@ -55,7 +52,7 @@ _OTHERS = f"'^(?!({'|'.join(_KEPT)})$)'"
 # The condition for a request after which the connection may be shared. Some
 # servers leave a body unread. They would read it as the next request on the
 # connection, which may be another instance's.
-PLAIN = f"{{ method GET }} !{{ {_LENGTH} -m found }}"
+PLAIN = f"{{ method GET }} !{_BODY}"
 
 
 def rules(host: str) -> list[str]:
@@ -66,6 +63,7 @@ def rules(host: str) -> list[str]:
     where it can't write the new host into the target.
     """
     return [
+        "http-request set-var(txn.length) req.fhdr(content-length)",
         *(
             answers.refuse(status, reason, f"if {condition}")
             for status, reason, condition in _REFUSED

@@ -37,7 +37,7 @@ _NOVA_RETRIES = 2
 # dies. A request on a connection to the dead gateway may then try each idle
 # connection, until haproxy sees that they are closed. So fewer idle ones are
 # kept than there are retries.
-_GATEWAY_RETRIES = 16
+_GATEWAY_RETRIES = 64
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _NO_IDENTITY = "The request has no identity."
@@ -107,7 +107,7 @@ def render_network(
         *inside.connection_rules(),
         *limits.connection_rules(share, places.map(network)),
     ]
-    identity = f"src,map_str({places.map(network)})"
+    identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
     body = f"""
 {_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
@@ -120,22 +120,23 @@ frontend metadata
     # At the metadata addresses; supervisord holds these sockets.
 {_block(binds)}
 {_block(connections)}
+    {unknown.SET_ADDRESS}
 {_block(limits.request_rules(share))}
     http-request set-var(txn.identity) {identity}
     http-request del-header {_FORGED} -m reg
 {_block(request_ids.network_rules())}
     {answers.RULE}
 {_block(inside.request_rules())}
-{_block(unknown.request_rules())}
+    use_backend hold unless {{ var(txn.identity) -m found }}
     default_backend gateway
 
 backend gateway{_limit_rules(limit)}
     http-request del-header {unknown.ASKED}
-    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-For %[{unknown.ADDRESS}]
     http-request set-header X-Instance-ID %[var(txn.identity),field(1,|)]
     http-request set-header X-Tenant-ID %[var(txn.identity),field(2,|)]
     http-request set-header X-Instance-ID-Signature \
-%[var(txn.identity),field(3,|)]
+%[var(txn.identity),field(-1,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}
     server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
@@ -268,6 +269,10 @@ global
     nbthread {threads}
     stats socket unix@{places.stats(network).name} mode 666 level admin
     stats timeout 10s
+    # Each of our patterns costs less than to look for it in haproxy's cache.
+    tune.pattern.cache-size 0
+    # A thread that wants another's idle connections may spin for milliseconds.
+    tune.idle-pool.shared off
     # It makes no request of its own: no need to load all authorities for that.
     httpclient.ssl.verify none
     # After a reload or a takeover the old process still has the old map.

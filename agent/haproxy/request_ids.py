@@ -18,7 +18,7 @@ def network_rules() -> list[str]:
     """Return the rules of a network's haproxy, after X- was removed."""
     return [
         f"unique-id-format {_NEW}",
-        f"http-request set-header {HEADER} %[unique-id]",
+        f"unique-id-header {HEADER}",
         f"http-after-response set-header {HEADER} %[unique-id]",
     ]
 
@@ -37,7 +37,8 @@ def gateway_rules() -> list[str]:
 
 def trace_rule() -> str:
     """Return the gateway's rule for requests that it passes on."""
-    digits = [f"%[var(txn.id),field({number},-)]" for number in range(2, 7)]
+    parts = ((4, 8), (13, 4), (18, 4), (23, 4), (28, 12))
+    digits = [f"%[var(txn.id),bytes({at},{size})]" for at, size in parts]
     trace = f"00-{''.join(digits)}-{digits[4]}{digits[1]}-01"
     condition = f"unless {{ req.fhdr({TRACE}) -m found }}"
     return f"http-request set-header {TRACE} {trace} {condition}"

@@ -41,6 +41,9 @@ _NOT_YET = "The agent does not know yet whose address this is."
 # When the request arrived, in ms since the epoch. No client can set it: what
 # begins with X- is removed before.
 ASKED = "X-OVN-Metadata-Asked"
+# The client's address, as text: haproxy would write it again for each use.
+ADDRESS = "var(sess.address)"
+SET_ADDRESS = "tcp-request session set-var(sess.address) src,concat()"
 _LATER = answers.text(503, _NOT_YET)
 _SOCKET = "again.sock"
 # The status that makes haproxy send a request to itself again.
@@ -50,41 +53,36 @@ _AGAIN = 425
 CONFIRMED = "confirmed"
 
 
-def request_rules() -> list[str]:
-    """Return the frontend's rules for requests that are not known.
+def _hold_rules() -> list[str]:
+    """Return the rules of the backend `hold`.
 
-    They need the variable txn.identity. What can't be held, since it may not
-    be repeated or since a bound is reached, is answered after a second
-    (`timeout tarpit`), so that a loop of it costs nothing. From inside, the
-    answer comes at once: it is about the map as it is now.
+    What can't be held, since it may not be repeated or since a bound is
+    reached, is answered after a second (`timeout tarpit`), so that a loop of
+    it costs nothing. From inside, the answer comes at once: it is about the
+    map as it is now.
     """
-    stranger = "!{ var(txn.identity) -m found }"
     not_held = (
         "!METH_GET",
         "{ req.fhdr(content-length) -m found }",
         "{ req.fhdr(transfer-encoding) -m found }",
         f"{{ sc_conn_cur(0) gt {_HELD_PER_ADDRESS} }}",
-        f"{{ be_conn(hold) ge {_HELD} }}",
+        f"{{ srv_conn(hold/again) ge {_HELD} }}",
     )
     return [
-        answers.refuse(
-            404, _UNKNOWN_INSTANCE, f"if {stranger} {inside.CONDITION}"
-        ),
-        f"http-request track-sc0 src table strangers if {stranger}",
-        f"http-request sc-set-gpt0(0) date() if {stranger} "
-        "{ sc_get_gpt0(0) eq 0 }",
-        f"http-request set-var(txn.first) sc_get_gpt0(0) if {stranger}",
+        answers.refuse(404, _UNKNOWN_INSTANCE, f"if {inside.CONDITION}"),
+        "http-request track-sc0 src table strangers",
+        "http-request sc-set-gpt0(0) date() if { sc_get_gpt0(0) eq 0 }",
+        "http-request set-var(txn.first) sc_get_gpt0(0)",
         answers.refuse(
             404,
             _UNKNOWN_INSTANCE,
-            f"if {stranger} {{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
+            f"if {{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
         ),
         *(
-            f"http-request tarpit deny_{_LATER} if {stranger} {condition}"
+            f"http-request tarpit deny_{_LATER} if {condition}"
             for condition in not_held
         ),
-        f"http-request set-header {ASKED} %[date(0,ms)] if {stranger}",
-        f"use_backend hold if {stranger}",
+        f"http-request set-header {ASKED} %[date(0,ms)]",
     ]
 
 
@@ -93,8 +91,10 @@ def sections(identity: str, gateway: str, network: str) -> str:
 
     IDENTITY is the rule that sets txn.identity, GATEWAY the server's address.
     """
+    rules = "\n".join(f"    {rule}" for rule in _hold_rules())
     return f"""
 backend hold
+{rules}
     http-reuse never
     option http-server-close
     retries {_MORE_STEPS}
@@ -106,6 +106,7 @@ frontend again
     mode tcp
     no log
     bind unix@{_SOCKET} accept-proxy mode 600
+    {SET_ADDRESS}
     tcp-request inspect-delay {_STEP_MS}ms
     tcp-request content set-var(txn.identity) {identity} if WAIT_END
     tcp-request content switch-mode http if WAIT_END
@@ -126,11 +127,11 @@ def gateway_rules(map_file: Path) -> list[str]:
 
     MAP_FILE has what the agent confirmed.
     """
-    asks = f"{{ req.hdr({ASKED}) -m found }}"
+    asks = "{ var(txn.asked) -m found }"
     network = f"req.hdr(X-OVN-Network-ID),map_str_int({map_file})"
     return [
+        f"http-request set-var(txn.asked) req.hdr({ASKED})",
         f"http-request set-log-level silent if {asks}",
-        f"http-request set-var(txn.asked) req.hdr({ASKED}) if {asks}",
         f"http-request set-var(txn.confirmed) "
         f"str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
         f"http-request set-var(txn.confirmed) {network} if {asks} "

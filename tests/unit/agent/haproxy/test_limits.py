@@ -67,7 +67,7 @@ def test_without_limits_nothing_is_refused_or_left_out():
         ({"greedy_rate": 7}, "acl greedy sc_http_req_rate(0) gt 70"),
         ({"greedy_requests": 9}, "acl greedy sc_conn_cur(0) gt 4"),
         ({"greedy_requests": 1}, "acl greedy sc_conn_cur(0) gt 1"),
-        ({"uploads": 7}, "if upload { sc_conn_cur(1) gt 7 }"),
+        ({"uploads": 7}, "if { sc_conn_cur(1) gt 7 }"),
     ],
 )
 def test_option_is_in_the_gateways_rules(change, rule):

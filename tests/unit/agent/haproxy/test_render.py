@@ -21,7 +21,7 @@ from ovn_metadata.agent.haproxy.render import (
     render_gateway,
     render_network,
 )
-from ovn_metadata.agent.haproxy.unknown import ASKED
+from ovn_metadata.agent.haproxy.unknown import ADDRESS, ASKED, SET_ADDRESS
 
 ALIVE = "X-OVN-Metadata-Alive"
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -110,26 +110,26 @@ def test_another_timeout_is_another_digest(render, name):
 def test_what_can_be_forged_is_removed_before_anything_is_set():
     text = lines_of(network())
     headers = [line for line in text if "-header" in line]
-    unknown = "if !{ var(txn.identity) -m found }"
-    assert headers[:5] == [
+    assert headers[:4] == [
         "http-request del-header "
         "^([^a-z0-9]*x[^a-z0-9]|forwarded$|traceparent$) -m reg",
-        "http-request set-header X-OpenStack-Request-ID %[unique-id]",
+        "unique-id-header X-OpenStack-Request-ID",
         "http-after-response set-header X-OpenStack-Request-ID %[unique-id]",
         f"http-request set-header {ALIVE} yes if {inside.CONDITION} "
         f"{{ path {inside.ALIVE_PATH} }}",
-        f"http-request set-header {ASKED} %[date(0,ms)] {unknown}",
     ]
     backend = text[text.index("backend gateway") :]
     backend = backend[: backend.index("backend hold")]
     assert [line for line in backend if "-header" in line] == [
         f"http-request del-header {ASKED}",
-        "http-request set-header X-Forwarded-For %[src]",
+        f"http-request set-header X-Forwarded-For %[{ADDRESS}]",
         *(
             f"http-request set-header X-{name} "
             f"%[var(txn.identity),field({number},|)]"
-            for number, name in enumerate(
-                ("Instance-ID", "Tenant-ID", "Instance-ID-Signature"), start=1
+            for number, name in (
+                (1, "Instance-ID"),
+                (2, "Tenant-ID"),
+                (-1, "Instance-ID-Signature"),
             )
         ),
     ]
@@ -144,31 +144,33 @@ def test_the_agents_own_requests_come_before_all_limits():
         f"tcp-request connection accept {source}",
     ]
     (alive,) = [line for line in lines_of(gateway()) if "status 200" in line]
-    assert alive.endswith(f" if {{ req.hdr({ALIVE}) -m found }}")
+    assert alive.endswith(" if { var(txn.alive) -m found }")
+    set_alive = f"http-request set-var(txn.alive) req.hdr({ALIVE})"
+    assert set_alive in lines_of(gateway())
 
 
 def test_an_unknown_address_gets_no_further():
     text = lines_of(network())
-    identity = f"src,map_str({PLACES.map(NETWORK)})"
+    identity = f"{ADDRESS},map_str({PLACES.map(NETWORK)})"
+    assert text.count(SET_ADDRESS) == 2
     assert f"http-request set-var(txn.identity) {identity}" in text
-    hold = text.index("use_backend hold if !{ var(txn.identity) -m found }")
+    known = "{ var(txn.identity) -m found }"
+    hold = text.index(f"use_backend hold unless {known}")
     assert text[hold + 1] == "default_backend gateway"
     again = text[text.index("frontend again") :]
     assert (
         f"tcp-request content set-var(txn.identity) {identity} if WAIT_END"
         in again
     )
-    known = again.index(
-        "use_backend gateway if { var(txn.identity) -m found }"
-    )
-    assert again[known + 1] == "default_backend strangers"
+    held = again.index(f"use_backend gateway if {known}")
+    assert again[held + 1] == "default_backend strangers"
 
 
 def test_the_gateway_answers_a_request_without_identity_itself():
     rules = [
         line
         for line in lines_of(gateway())
-        if " return status 404 " in line and ASKED not in line
+        if " return status 404 " in line and "txn.asked" not in line
     ]
     assert len(rules) == 1
     assert rules[0].endswith(
