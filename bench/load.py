@@ -61,14 +61,16 @@ class Load:
         return 100 * (self.refused + self.failed) / max(1, tried)
 
 
-def measure(instance: Instance, *, connections: int, seconds: float) -> Load:
-    """Ask from INSTANCE over CONNECTIONS for SECONDS."""
+def measure(
+    instance: Instance, *, connections: int, seconds: float, url: str = URL
+) -> Load:
+    """Ask from INSTANCE for URL, over CONNECTIONS, for SECONDS."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT)
         script.flush()
         text = instance.execute(
             *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"),
-            *("--timeout", "10s", "-s", script.name, URL),
+            *("--timeout", "10s", "-s", script.name, url),
             timeout_s=seconds + 30,
         )
     return Load(**json.loads(text.strip().splitlines()[-1]))

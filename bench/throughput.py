@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sandbox import Sandbox
 
-from . import binding, load, sides
+from . import bare, binding, load, sides
 from .report import Report, progress, sized
 
 ROUNDS = sized(5, 2)
@@ -34,6 +34,7 @@ Results = dict[tuple[str, int], list[load.Load]]
 def main() -> int:
     """Measure, print, return the exit code."""
     results: Results = {}
+    beside: list[list[bare.Pair]] = []
     with Sandbox() as box:
         (instance,) = binding.make_instances(box, 1)
         for number in range(ROUNDS):
@@ -50,7 +51,11 @@ def main() -> int:
                             f"round {number + 1} {side.name} {count} "
                             f"connections: {seen.rate:.0f}/s"
                         )
-    return summarize(results).finish()
+                    if side.name == sides.OURS:
+                        beside.append(bare.measure(box, instance))
+    report = summarize(results)
+    bare.summarize(report, beside)
+    return report.finish()
 
 
 def summarize(results: Results) -> Report:

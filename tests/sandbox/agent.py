@@ -269,7 +269,6 @@ class Agent:
             if nova
             else "",
             ("DEFAULT", "state_path"): str(host.HOME),
-            ("DEFAULT", "metadata_workers"): "2",
             # Tests see at once what a port that is unplugged leaves behind.
             ("ovn_metadata_agent", "spare_networks"): "0",
             ("ovn_metadata_agent", "network_keep_time"): "0",
