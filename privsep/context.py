@@ -164,7 +164,7 @@ default = _Context(
 )
 # The library's own is the number of CPUs. A request from inside a namespace
 # may wait for Nova, and must not delay the calls that provision networks.
-cfg.CONF.set_default("thread_pool_size", 4, group="privsep")
+cfg.CONF.set_default("thread_pool_size", 8, group="privsep")
 
 
 _UMASK = 0o022

@@ -367,7 +367,7 @@ class Settings:
     work/gateway/metrics.sock below the fleet's run folder. Only root and
     haproxy's user may connect to it."""
     reconcile_workers: int = _own(
-        "reconcile_workers", values.whole(1, 256), "4", restart=True
+        "reconcile_workers", values.whole(1, 256), "16", restart=True
     )
     """Networks that are reconciled at the same time."""
     resync_interval_s: int = _own(

@@ -164,18 +164,19 @@ class Reconciler:
         if (was := self._causes.get(network)) != cause:
             # If a step fails, the next try finds what this one has left.
             self._causes.pop(network, None)
-        changes += self._privileged.apply(
-            desired, userspace_datapath=vswitch.is_userspace
-        )
-        self._unplug_lost(network, vswitch, made="veth" in changes)
-        # A client is refused at an address where nobody listens, and a boot
-        # that is refused is lost. So the sockets come first, then the
-        # addresses, then the port.
-        rendered = self._render(desired)
-        files, program = self._haproxies.listen(network, rendered, rights)
-        if any("/" in change for change in changes):  # an address differs
-            self._privileged.set_addresses(desired)
-        changes += files + self._ensure_port(desired, vswitch)
+        with self._vswitch_db.gate.coming():
+            changes += self._privileged.apply(
+                desired, userspace_datapath=vswitch.is_userspace
+            )
+            self._unplug_lost(network, vswitch, made="veth" in changes)
+            # A client is refused at an address where nobody listens, and a
+            # boot that is refused is lost. So the sockets come first, then the
+            # addresses, then the port.
+            rendered = self._render(desired)
+            files, program = self._haproxies.listen(network, rendered, rights)
+            if any("/" in change for change in changes):  # an address differs
+                self._privileged.set_addresses(desired)
+            changes += files + self._ensure_port(desired, vswitch)
         # Last, since it fails if the haproxy can't start: clients then wait
         # in the sockets.
         changes += self._haproxies.serve(network, rendered, rights, program)

@@ -106,8 +106,8 @@ class Privileged:
     ) -> Mapping[str, Any]:
         """Get PATH as the instance SOURCE of NETWORK, as `ask.ask` does.
 
-        At most three wait for an answer at a time: one of the daemon's four
-        threads is always there for the calls that provision networks.
+        At most three wait for an answer at a time: the daemon's other
+        threads are always there for the calls that provision networks.
         """
         if not _ASKING.acquire(timeout=timeout_s):
             # Not AskError: it says nothing about the network.

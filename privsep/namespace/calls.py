@@ -67,6 +67,7 @@ def _apply(
     changes = ["namespace"] if made else []
     try:
         with (
+            links.gate.coming(),
             links.open_inside(namespace) as inside,
             pyroute2.IPRoute() as host,
         ):
@@ -91,8 +92,7 @@ def _apply(
                 changes += [f"sysctl {name}" for name in sorted(differed)]
             index = links.index_of(inside, inner)
             new, gone = links.compare_addresses(inside, index, addresses)
-            changes += [f"+{cidr}" for cidr in new]
-            changes += [f"-{cidr}" for cidr in gone]
+            changes += [f"+{c}" for c in new] + [f"-{c}" for c in gone]
             changes += links.ensure_neighbours(inside, index, neighbours)
             changes += links.ensure_hosts(inside, index, hosts)
     finally:

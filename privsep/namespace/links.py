@@ -20,6 +20,7 @@ from pyroute2.netlink.rtnl import ndmsg, rt_proto, rt_scope
 
 from .. import kernel, names, rootfiles
 from ..errors import LinkError
+from ..gate import Gate
 from ..validate import IPInterface
 
 # <linux/if_addr.h>: use the address at once, without detection of
@@ -31,6 +32,9 @@ _KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
 _DUMPS = 100
 # The first namespace makes a mount of the folder: one is enough.
 _folder_lock = threading.Lock()
+# For each change of a link ovs-vswitchd looks at all of its ports, for 10 ms
+# where there are 100: it is to see several changes at once.
+gate = Gate(0.5)
 
 
 def ensure_namespace(name: str) -> tuple[int, bool]:
@@ -125,9 +129,12 @@ def ensure_veth(
         for stray in (outer, inner):
             remove_link(host, stray, network)
         remove_link(inside, inner, network)
+        gate.wait()
         peer = {"ifname": inner, "net_ns_fd": namespace, "address": mac}
         size = {"mtu": mtu} if mtu else {}
         host.link("add", ifname=outer, kind="veth", peer=peer | size, **size)
+        # Without an address and a route of its own.
+        kernel.write_sysctl(f"net/ipv6/conf/{outer}/disable_ipv6", "1")
         changes.append("veth")
     else:
         _check_owner(there, outer, network)
