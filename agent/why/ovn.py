@@ -132,7 +132,7 @@ def tap(facts: Facts) -> Hop | None:
     do = f"ip link set {device} up"
     at.fail(is_down, code, f"{device} is set down", do)
     is_down = row["link_state"] == "down"
-    do = "look at the instance in Nova: does it run?"
+    do = "does the instance run, and is its own end up?"
     at.fail(is_down, code, f"{device} has no carrier", do)
     rivals, mtu = " ".join(row["rivals"]), facts.mtu
     text = f"{rivals} has the iface-id of {device}: OVN takes one of them"

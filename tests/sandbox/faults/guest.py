@@ -47,7 +47,7 @@ def guest_with_another_address(scene: Scene) -> Iterator[None]:
     renew(subject)
 
 
-@fault("601", host=False, slow=True)
+@fault("212", "601", host=False, slow=True)
 def guest_link_down(scene: Scene) -> Iterator[None]:
     """The guest's link is down."""
     scene.subject.execute("ip", "link", "set", "eth0", "down")

@@ -74,7 +74,7 @@ def haproxy_out_of_descriptors(scene: Scene) -> Iterator[None]:
         limit_descriptors(pid, 4096)
 
 
-@fault("404", cuts=False, slow=True)
+@fault("404", "407", cuts=False, slow=True)
 def agent_out_of_descriptors(scene: Scene) -> Iterator[None]:
     """The agent may open no further descriptor."""
     pid = scene.box.agent.pid
