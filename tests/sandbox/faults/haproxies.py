@@ -22,7 +22,7 @@ _PUBLIC = host.HOME / "metadata_proxy"
 _GATEWAY = "gateway"
 
 
-@fault("309", host=False)
+@fault("309", host=False, heals=True)
 def map_emptied(scene: Scene) -> Iterator[None]:
     """Somebody emptied the map of the running haproxy."""
     stats(scene.key, f"clear map {host.map_of(scene.key)}")
@@ -30,7 +30,7 @@ def map_emptied(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
-@fault("309", host=False)
+@fault("309", host=False, heals=True)
 def map_gives_another_identity(scene: Scene) -> Iterator[None]:
     """The running haproxy takes the instance for another."""
     stranger = "00000000-0000-4000-8000-000000000000|p|s"
@@ -40,7 +40,7 @@ def map_gives_another_identity(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
-@fault("309", cuts=False, host=False)
+@fault("309", cuts=False, host=False, heals=True)
 def map_file_edited(scene: Scene) -> Iterator[None]:
     """The file that the next haproxy reads lacks the instance."""
     file = host.map_of(scene.key)
