@@ -143,6 +143,7 @@ class VswitchSnapshot:
     # By port name.
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
     plugged: frozenset[str] = frozenset()  # the iface-ids of all ports
+    astray: frozenset[str] = frozenset()  # instances', on other bridges
     installed: frozenset[str] = frozenset()  # of those with ovn-installed
     # OpenFlow port of each in `ports` that has one.
     ofports: dict[str, int] = dataclasses.field(default_factory=dict)

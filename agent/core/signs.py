@@ -105,6 +105,10 @@ def _of_ports(
                     f"installed its flows (ovn-installed)"
                 )
                 yield Sign(_NO_FLOWS, _PORT_S, reason, network.network)
+    for name in sorted(vswitch.astray):
+        reason = f"the interface with iface-id {name} is on another bridge"
+        where = f"{vswitch.bridge} (external_ids:ovn-bridge)"
+        yield Sign(_NOT_BOUND, _PORT_S, f"{reason} than {where}")
     for name in sorted(unknown_ports(chassis, vswitch)):
         reason = f"an interface here has iface-id {name}: no port bound here"
         yield Sign(_NOT_BOUND, _PORT_S, reason)

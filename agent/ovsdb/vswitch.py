@@ -110,6 +110,14 @@ class VswitchIdl(schemas.FollowingIdl):
             ports={veth.name: veth.on_bridge(on) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
             plugged=_iface_ids(here),
+            astray=_iface_ids(
+                port.ids
+                for on, (_, ports) in bridges.items()
+                for port in ports
+                # The host may have another chassis, with a bridge of its own.
+                if on not in ids.values() and "attached-mac" in port.ids
+            )
+            - _iface_ids(here),
             installed=_iface_ids(e for e in here if "ovn-installed" in e),
             applied=root.cur_cfg if root and is_late else None,
         )

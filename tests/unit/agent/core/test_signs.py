@@ -110,6 +110,14 @@ def test_no_sign_of_a_problem(chassis, vswitch, daemons):
     ("chassis", "vswitch", "daemons", "key", "lasts_s"),
     [
         pytest.param(
+            chassis(),
+            vswitch(astray=frozenset({"port"})),
+            FINE,
+            ("OVNMD-205", ""),
+            30,
+            id="plugged into another bridge",
+        ),
+        pytest.param(
             None,
             None,
             {"ovn-controller": "dead"},
