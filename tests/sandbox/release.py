@@ -16,7 +16,7 @@ from . import host
 from .daemons import run
 
 VERSION = "99.0"
-_SOURCES = ("agent", "privsep", "etc", "rootwrap", "setup.py")
+_SOURCES = ("agent", "privsep", "etc", "rootwrap", "packaging", "setup.py")
 _MORE = ("pyproject.toml", "README.md", "MANIFEST.in")
 # Of the libraries: what our own root-owned files name beside our programs.
 _THEIR_PROGRAMS = ("privsep-helper",)
