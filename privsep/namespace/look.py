@@ -47,7 +47,7 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
     network = validate.network(network)
     found: dict[str, object] = {"inner": {}, "device": {}}
     wanted = {"outer": names.outer_veth(network)}
-    if device:
+    if device != "":
         wanted["device"] = validate.device(device)
     with pyroute2.IPRoute() as host:
         for key, name in wanted.items():

@@ -62,7 +62,13 @@ def test_haproxy_is_made_to_read_what_it_should(
     if restored:
         config.write_text(text)
     wait_served(instance, timeout_s=30)
-    assert config.read_text() == text
+    # The one before serves until its successor does.
+    wait_for(
+        lambda: config.read_text() == text,
+        timeout_s=30,
+        what="the agent's configuration",
+    )
+    wait_served(instance)
 
 
 def wait_wrong(

@@ -62,7 +62,7 @@ def inside(instance: Instance, *command: str) -> None:
 
 def test_namespace_is_as_the_agent_made_it(instance: Instance):
     port, network = instance.port, instance.port.network
-    seen = call("look", network=network.id)
+    seen = call("look", network=network.id, device="")
     assert seen["namespace"] == "there"
     assert seen["sysctls"] == {}
     assert seen["listeners"] == ["169.254.169.254", "fe80::a9fe:a9fe"]
@@ -91,7 +91,7 @@ def test_what_is_broken_inside_is_seen(instance: Instance, name: str):
     inner = f"tap{port.network.id[:10]}1"
     words = BREAKS[name].format(inner=inner, ip=port.ip4)
     inside(instance, *words.split())
-    seen = call("look", network=port.network.id)
+    seen = call("look", network=port.network.id, device="")
     wrong = {
         "veth down": not seen["inner"]["up"],
         "address": "169.254.169.254/32" not in seen["addresses"],
@@ -107,13 +107,15 @@ def test_what_is_broken_inside_is_seen(instance: Instance, name: str):
 def test_what_is_missing_is_seen(instance: Instance):
     network = instance.port.network
     run("ip", "link", "delete", f"tap{network.id[:10]}0")
-    seen = call("look", network=network.id)
+    seen = call("look", network=network.id, device="")
     assert (seen["outer"], seen["inner"]) == ({}, {})
     run("ip", "netns", "delete", network.namespace)
-    assert call("look", network=network.id)["namespace"] == "missing"
+    assert (
+        call("look", network=network.id, device="")["namespace"] == "missing"
+    )
     file = Path("/run/netns", network.namespace)
     file.touch(mode=0)
-    assert call("look", network=network.id)["namespace"] == "lost"
+    assert call("look", network=network.id, device="")["namespace"] == "lost"
     said = call(
         "ask", network=network.id, source="10.10.0.3", path="/", timeout_s=1
     )

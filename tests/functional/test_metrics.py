@@ -92,6 +92,11 @@ def test_there_are_no_more_series_than_promised(box: Sandbox, case: Case):
     for vm, network in zip(vms, networks, strict=True):
         fetch(vm, 1)
         has("network_requests_total", 1, network=network.id)
+        wait_for(
+            lambda n=network: len(own(parse(scrape()), n)) >= NETWORK_SERIES,  # type: ignore[misc]
+            timeout_s=15,
+            what=f"the series of {network.name}",
+        )
     text = scrape()
     samples = parse(text)
     for network in networks:
