@@ -42,8 +42,7 @@ class Gateway:
         It runs as before until every name of Nova's is looked up, and if
         none has an address. If it never ran, it starts, and answers 503.
         Returns False if the public socket is not ours yet: call again soon.
-        Raises AgentError and OSError; then the
-        gateway runs as before.
+        Raises AgentError and OSError; then the gateway runs as before.
         """
         settings = self._settings()
         access = public_access(

@@ -30,8 +30,8 @@ from .privileged import Privileged
 
 LOG = logging.getLogger(__name__)
 
-# From a start to an answer on the stats socket. It is about 50 ms,
-# and far more only on an overloaded machine.
+# From a start to an answer on the stats socket. It is about 50 ms, and far more
+# only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01
 # A haproxy that does not answer is asked _TRIES times, then replaced. The

@@ -68,8 +68,8 @@ class Reconciler:
         """Provision NETWORK, or tear it down.
 
         Returns False if the rows may be incomplete (then it is left as it
-        is): the caller tries again soon. Raises
-        NoLocalportError if it has ports and, for some seconds, no localport.
+        is): the caller tries again soon. Raises NoLocalportError if it has
+        ports and, for some seconds, no localport.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):

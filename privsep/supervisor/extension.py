@@ -86,12 +86,11 @@ class FleetInterface:
         program = Program.of(wanted)
         if Program.of(process.config) != program:
             return False
-        return not process.pid or (
-            (
-                program.is_gateway
-                or stale.is_in_namespace(process.pid, program.namespace)
-            )
-            and self._held.are_in_order(program)
+        if not process.pid:
+            return program.network not in self._held.too_early
+        return self._held.are_in_order(program) and (
+            program.is_gateway
+            or stale.is_in_namespace(process.pid, program.namespace)
         )
 
     def _read(self, name: str) -> Any:

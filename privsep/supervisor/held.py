@@ -40,6 +40,8 @@ class HeldSockets:
         self._path = path
         self._takeover = takeover
         self._held: dict[str, list[socket.socket]] = {}
+        # Networks that had no namespace when their program was last started.
+        self.too_early: set[str] = set()
 
     def are_in_order(self, program: Program) -> bool:
         """Return whether clients reach PROGRAM by the sockets it was given.
@@ -63,9 +65,12 @@ class HeldSockets:
         """
         process = event.process
         program = Program.of(process.config)
+        self.too_early.discard(program.network)
         try:
             self._ensure(program)
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                self.too_early.add(program.network)
             if error.errno == errno.EADDRINUSE:
                 # A stale haproxy has the port, and its socket can't be
                 # borrowed: the kernel is older than Linux 5.6, or it was
@@ -178,5 +183,6 @@ class HeldSockets:
 
     def _close(self, network: str) -> None:
         """Close the sockets of NETWORK; a haproxy may still have them."""
+        self.too_early.discard(network)
         for one in self._held.pop(network, []):
             one.close()

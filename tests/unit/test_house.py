@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_001, ("privsep",): 4_933}
+BUDGETS = {("agent", "privsep"): 22_005, ("privsep",): 4_938}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
