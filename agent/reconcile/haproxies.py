@@ -30,7 +30,7 @@ from .privileged import Privileged
 
 LOG = logging.getLogger(__name__)
 
-# From a start to an answer on the stats socket. It is about 50 ms, and far more
+# From a start to an answer on the stats socket. It is about 50 ms, and more
 # only on an overloaded machine.
 _ANSWER_TIMEOUT_S = 5.0
 _ANSWER_POLL_S = 0.01

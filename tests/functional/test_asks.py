@@ -49,7 +49,13 @@ def vm(case: Case) -> Instance:
     """One that has asked nothing."""
     network = case.network("asked")
     instance = case.instance(network, name="web-1")
-    stats(network.id, "clear table sources")
+
+    def is_clear() -> bool:
+        """An entry stays while a request of it is not over for haproxy."""
+        stats(network.id, "clear table sources")
+        return "used:0" in stats(network.id, "show table sources")
+
+    wait_for(is_clear, timeout_s=10, what="an empty table")
     return instance
 
 

@@ -26,7 +26,7 @@ LEAK_KIB = {"agent": 2.0, "privsep": 4.0, "supervisord": 2.0}
 # Debian 12's libraries take more at first, and then none: the privsep daemon
 # went from 68 to 76 MiB in 800 cycles, and stayed there for 800 more.
 OLD = importlib.metadata.version("oslo.privsep").startswith("3.0.")
-# Else it went from 44 to 50 MiB in 600, until the heap of each thread was full.
+# Else it went from 44 to 50 MiB in 600: the heap of each thread fills once.
 NOISE_KIB = 8192 if OLD else 4096
 # Debian 12's oslo.log waits for its lock by eventlet, which keeps one for each
 # thread that ever had to wait.
