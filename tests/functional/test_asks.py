@@ -51,7 +51,7 @@ def vm(case: Case) -> Instance:
     instance = case.instance(network, name="web-1")
 
     def is_clear() -> bool:
-        """An entry stays while a request of it is not over for haproxy."""
+        """Clear it; an entry stays while haproxy has a request of it."""
         stats(network.id, "clear table sources")
         return "used:0" in stats(network.id, "show table sources")
 
