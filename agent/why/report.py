@@ -55,10 +55,10 @@ def _asked(facts: Facts) -> str:
     text = "it has asked for nothing since its haproxy started; "
     if own:
         ago_s = max(0, int(time.time() - own["last_seen"]))
-        text = f"it has asked {own['requests']} times, last {ago_s} s ago; "
+        text = f"requests it has sent: {own['requests']}, last {ago_s} s ago; "
     if other := facts.asked.get(asks.NOBODY):
-        text += f"{other['requests']} requests came from addresses that no "
-        text += "port here has, perhaps by it; "
+        text += "requests from addresses that no port here has, perhaps by "
+        text += f"it: {other['requests']}; "
     return text
 
 

@@ -94,7 +94,8 @@ def test_whole_path_of_whatever_it_is_called(box: Sandbox, instance: Instance):
     last = said["hops"][-1]
     assert (last["step"], "200" in last["text"]) == ("request", True)
     instance.fetch()
-    assert re.match(r"it has asked \d+ times, last [01] s", hint(box, port.id))
+    said = hint(box, port.id)
+    assert re.match(r"requests it has sent: \d+, last [01] s ago", said), said
 
 
 def hint(box: Sandbox, name: str) -> str:
