@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Instance, Sandbox, host
+from sandbox import Instance, Sandbox, host, wait_for
 from sandbox.case import Case
+from sandbox.hoststate import programs
 from sandbox.processes import send_signal
 
 # Documented, with what the interpreter needs to start and gzip to end.
@@ -37,7 +38,14 @@ def instance(own_box: Sandbox) -> Instance:
     own_box.agent.start()
     own_box.agent.wait_ready()
     case = Case(own_box)
-    return case.instance(case.network())
+    made = case.instance(case.network())
+    # supervisord calls a program RUNNING when it has run for a second.
+    wait_for(
+        lambda: {*programs().values()} == {"RUNNING"},
+        timeout_s=10,
+        what="all programs RUNNING",
+    )
+    return made
 
 
 @pytest.fixture
