@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,14 @@ _LIBRARIES = re.compile("ovn|ovs|oslo|psutil|pyroute2|supervisor|prometheus")
 
 def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     """Return what the archive has, the secrets, and the chassis' name."""
-    argv = client.config_arguments(source) or _running(source)
+    try:
+        path, _ = client.find_socket(source)
+    except AgentError:
+        path = source.socket or client.DEFAULT_SOCKET
+    status: dict[str, Any] = {}  # of an agent that answers
+    with contextlib.suppress(OSError, ValueError):
+        status = client.ask(path, timeout_s=_STATUS_S)
+    argv = client.config_arguments(source) or _running(status)
     found: Parts = {
         **{name: partial(_output, *c) for name, c in _COMMANDS.items()},
         "versions.txt": _versions,
@@ -71,22 +78,19 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     secrets: list[str] = []
     try:
         written, secrets = options.written(argv, _AGENT)
-        path, _ = client.find_socket(source)
     except AgentError as error:
-        path = source.socket or client.DEFAULT_SOCKET
         found["refusal.txt"] = partial(str, error)
     found["configuration.txt"] = partial(configuration, written)
     given = {option.dest: origin.text for option, _, origin in written}
     found["agent.log"] = partial(_texts, _log_files(given))
     found["metrics.txt"] = partial(_metrics, given)
-    asked, chassis = _asked(path)
-    return {**found, **asked, **_fleet(given, path)}, secrets, chassis
+    found |= {**_asked(path, status), **_fleet(given, path)}
+    return found, secrets, str(status.get("chassis", ""))
 
 
-def _running(source: argparse.Namespace) -> list[str]:
-    """Return the arguments of the running agent that name its files."""
-    with contextlib.suppress(OSError, ValueError, AgentError, psutil.Error):
-        status = client.ask(client.find_socket(source)[0], timeout_s=_STATUS_S)
+def _running(status: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of the agent with STATUS that name its files."""
+    with contextlib.suppress(KeyError, psutil.Error):
         words = psutil.Process(status["pid"]).cmdline()
         if _AGENT in " ".join(words):  # else it is in a container
             known, _ = client.source_options().parse_known_args(words)
@@ -103,20 +107,16 @@ def configuration(written: Written) -> str:
     return "".join(lines)
 
 
-def _asked(path: Path) -> tuple[Parts, str]:
-    """Return what the agent at PATH answers, and the chassis' name."""
-    asked: Parts = {
-        "status.json": partial(client.ask, path, timeout_s=_STATUS_S)
-    }
-    try:
-        status = asked["status.json"]()
-    except (OSError, ValueError):
-        return asked, ""
+def _asked(path: Path, status: Mapping[str, Any]) -> Parts:
+    """Return what the agent at PATH, with STATUS, answers."""
+    if not status:  # asked again: the reason is listed
+        return {"status.json": partial(client.ask, path, timeout_s=_STATUS_S)}
+    asked: Parts = {"status.json": lambda: status}
     for name in ("why", "asks"):
         asked[f"{name}.json"] = partial(
             client.ask_handler, path, {name: ""}, timeout_s=_ANSWER_S
         )
-    return asked, str(status["chassis"])
+    return asked
 
 
 def _metrics(given: dict[str, str]) -> str:

@@ -118,8 +118,8 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def _render_one(one: Mapping[str, Any]) -> Iterator[str]:
     if "network" in one:
-        who = f"instance {one['instance']}"
-        who = who if one["instance"] else f"port {one['port']}"
+        instance, port = one["instance"], one["port"]
+        who = f"instance {instance}" if instance else f"port {port}"
         yield (
             f"How {who} at {one['address']} on network {one['network']} gets "
             f"its metadata:"

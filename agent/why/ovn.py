@@ -175,7 +175,7 @@ def dhcp(facts: Facts) -> Hop | None:
         "OVNMD-207",
         f"{told}, not the metadata port ({its})"
         if via
-        else "OVN's DHCP gives no route to 169.254.169.254",
+        else f"OVN's DHCP gives no route to {names.METADATA_ADDRESS_V4}",
         "correct classless_static_route in the subnet's DHCP_Options "
         "(neutron-ovn-db-sync-util in repair mode); renew the lease in the "
         "guest",
