@@ -538,8 +538,12 @@ def test_a_metadata_port_turned_virtual_is_named(box, case: Case):
     assert "allowed_address_pairs" in box.agent.status().stdout
     box.ovn.nbctl("lsp-set-type", localport, "localport")
     box.ovn.nbctl("lsp-set-options", localport)
-    wait_served(instance)
-    assert localport not in box.agent.status().stdout
+    wait_for(
+        lambda: localport not in box.agent.status().stdout,
+        timeout_s=20,
+        what="agent-status without it",
+    )
+    assert is_itself(instance)
 
 
 # ------------------------------------------------- not for us, or not ours
