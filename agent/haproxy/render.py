@@ -277,6 +277,10 @@ global
     httpclient.ssl.verify none
     # After a reload or a takeover the old process still has the old map.
     hard-stop-after {_HARD_STOP_S}s
+# Nothing uses it. haproxy would make one itself, and wake for it each second.
+resolvers default
+    nameserver none 127.0.0.1:53
+    timeout resolve 24h
 """
 
 

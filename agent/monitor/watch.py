@@ -1,8 +1,4 @@
-"""Read the haproxies' counters every few seconds and report problems.
-
-These are clients that use more than their share; `nova_watch` reads those of
-Nova. The networks are served meanwhile.
-"""
+"""Read the haproxies' counters; report who uses more than its share."""
 
 from __future__ import annotations
 
