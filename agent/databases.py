@@ -1,7 +1,5 @@
 """Connect to both databases; report when a connection is lost."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Join the exporter of metrics with what it shows."""
 
-from __future__ import annotations
-
 import functools
 
 from ..privsep import context

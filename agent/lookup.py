@@ -1,7 +1,5 @@
 """Look up the addresses of a name."""
 
-from __future__ import annotations
-
 import socket
 
 

@@ -1,7 +1,5 @@
 """`ovn-metadata-agent`: from the command line to a running agent."""
 
-from __future__ import annotations
-
 import faulthandler
 import logging
 import os

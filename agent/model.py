@@ -1,7 +1,5 @@
 """Frozen values: what both databases contain, and what a network needs."""
 
-from __future__ import annotations
-
 import dataclasses
 import ipaddress
 import uuid

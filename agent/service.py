@@ -1,7 +1,5 @@
 """The agent's life: connect, visit every network once, follow, stop."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

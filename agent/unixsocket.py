@@ -1,7 +1,5 @@
 """Unix sockets: connect to a file, also where its path is a long one."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging

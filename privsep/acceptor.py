@@ -9,8 +9,6 @@ from the agent; it ends when that ends. It loads little, because it waits most
 of the time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

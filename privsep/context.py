@@ -5,8 +5,6 @@ functions. oslo.privsep sends each call to a daemon that runs as root with the
 capabilities named here and nothing else.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

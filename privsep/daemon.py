@@ -8,8 +8,6 @@ other end (SO_PEERCRED), which must be USER. FILE has root's settings. The
 daemon ends when the connection ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

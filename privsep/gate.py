@@ -1,7 +1,5 @@
 """A gate that threads pass together."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator

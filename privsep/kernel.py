@@ -1,7 +1,5 @@
 """Kernel calls that Python lacks: namespaces, sysctls, ethtool, pidfd."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import fcntl

@@ -1,7 +1,5 @@
 """A lock for each key, as long as a thread holds it or waits for it."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import weakref

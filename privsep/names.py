@@ -4,8 +4,6 @@ The namespace, veth and files have the names that Neutron's agent uses, so
 that each agent can take over from the other.
 """
 
-from __future__ import annotations
-
 import re
 
 NAMESPACE_PREFIX = "ovnmeta-"

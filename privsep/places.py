@@ -17,8 +17,6 @@ A haproxy that was broken into can read the configurations, which hold no
 secret, and its own files. Other users can only pass through the folders.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import stat

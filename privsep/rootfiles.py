@@ -1,7 +1,5 @@
 """Files and folders owned by root, and folders shared with the fleet."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """`ovn-metadata-rootwrap`: oslo.rootwrap, for the rule in sudoers.d."""
 
-from __future__ import annotations
-
 import os
 
 from oslo_rootwrap import cmd

@@ -4,8 +4,6 @@ They decide what root executes, so they come from a file that only root can
 write, never from the agent.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pwd

@@ -1,7 +1,5 @@
 """Signals that end a process which does not handle them."""
 
-from __future__ import annotations
-
 import faulthandler
 import signal
 

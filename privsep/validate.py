@@ -5,8 +5,6 @@ raises InvalidArgumentError. A value that passes can only name things that
 belong to this agent.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import posixpath
 import re

@@ -4,8 +4,6 @@ Each listens on a unix socket for commands (ovs-appctl(8)); only root may
 connect. Where the sockets are, root's environment says.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

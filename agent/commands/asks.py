@@ -1,7 +1,5 @@
 """`agent-status asks`: what instances ask for, the newest first."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

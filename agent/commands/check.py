@@ -4,8 +4,6 @@ For packages, deployment tools and operators. This starts, creates and
 changes nothing. It queries the databases and connects to Nova.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -3,8 +3,6 @@
 It removes each network as the agent does when no instance needs it any more.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

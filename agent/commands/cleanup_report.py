@@ -3,8 +3,6 @@
 Nothing here touches the host.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 

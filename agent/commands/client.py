@@ -1,7 +1,5 @@
 """Ask the agent over its status socket: what `agent-status` builds on."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import json

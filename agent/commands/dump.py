@@ -4,8 +4,6 @@ This process makes it, as the user that calls it, so it needs no agent that
 answers. What this user can't read, or what takes too long, is listed in it.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

@@ -3,8 +3,6 @@
 Never the maps, certificates and keys, nor the files of other programs.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """`agent-status`: print what the agent serves, for operators and probes."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

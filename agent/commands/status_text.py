@@ -1,7 +1,5 @@
 """The agent's status as text: what is wrong and what to do, then the rest."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """`agent-status why`: walk the path of an instance's metadata."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path

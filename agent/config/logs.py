@@ -1,7 +1,5 @@
 """Set up the log as oslo.log's options say."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -4,8 +4,6 @@ Neutron's files can be used as they are: options of other programs in them are
 ignored.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import os

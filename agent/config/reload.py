@@ -1,7 +1,5 @@
 """The settings in force, and how they change while the agent runs."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

@@ -6,8 +6,6 @@ options` writes the sample file and docs/reference/options.md from it.
 `options.load` fills the fields with checked and converted values.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Iterator

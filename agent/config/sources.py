@@ -6,8 +6,6 @@ lines, and one line has the secret. So this reads the files once more, in the
 same order and with the same parser.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import glob
 import json

@@ -6,8 +6,6 @@ be a secret. oslo.config's own types quote the text, accept an empty number as
 None, and accept texts that would break a configuration of haproxy.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import grp

@@ -1,7 +1,5 @@
 """The addresses in a Port_Binding: read, or the reason why not."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import re

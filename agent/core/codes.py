@@ -4,8 +4,6 @@ A code never gets another meaning, and one that is no longer used is not given
 to another problem. docs/how-to/troubleshoot.md has a section for each.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 

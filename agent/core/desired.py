@@ -1,7 +1,5 @@
 """Compute what a network needs on this chassis from its rows."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable
 

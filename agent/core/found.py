@@ -1,7 +1,5 @@
 """What a reconcile found broken, in words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """How the agent is, in a word: for exit codes, probes and `--watch`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

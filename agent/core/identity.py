@@ -1,7 +1,5 @@
 """Which instance has which address, and the signature for Nova."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import hmac

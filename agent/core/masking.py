@@ -4,8 +4,6 @@ For the archive that goes to support, and for messages that quote an option.
 Every pattern takes linear time: an instance may have written a part of a log.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import urllib.parse

@@ -5,8 +5,6 @@ does not grow with the cloud. Clauses are those of OVSDB (RFC 7047, 5.1), as
 the `ovs` IDL takes them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import uuid
 from collections.abc import Collection, Iterable, Mapping

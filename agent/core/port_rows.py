@@ -5,8 +5,6 @@ the database says. The keys of `external_ids` are those that Neutron writes;
 everything else is tolerated.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import re

@@ -1,7 +1,5 @@
 """Which networks the agent asks in, as whom, and what an answer means."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any

@@ -11,8 +11,6 @@ until the destination claims it again. A port that is unplugged looks the
 same, but not in Open vSwitch, where one that flaps is still plugged.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import uuid

@@ -5,8 +5,6 @@ long each sign has lasted: a port that comes, or a daemon that starts again,
 shows each of them for a moment.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping

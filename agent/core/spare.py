@@ -6,8 +6,6 @@ Others have lost their last port a moment ago and are kept, because a port
 often comes back: to reboot an instance, Nova unplugs it and plugs it again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping

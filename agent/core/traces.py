@@ -1,7 +1,5 @@
 """Read what ovs-vswitchd says of a traced packet (ofproto/trace)."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 

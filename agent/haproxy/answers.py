@@ -4,8 +4,6 @@ The reason is the body, and a header, which the other haproxy and the log
 take it from. A body of Nova's stays as it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 REASON = "X-OVN-Metadata-Reason"

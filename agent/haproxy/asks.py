@@ -4,8 +4,6 @@ Each condition has a counter of its own, `gpc` with a number. haproxy itself
 counts requests, and answers with 4xx and 5xx that it did not give itself.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Mapping

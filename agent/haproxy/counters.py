@@ -4,8 +4,6 @@ A haproxy loses its counters at a restart, and forgets a client a minute after
 its last request. `Sums` adds up the counters over both.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import operator
 import re

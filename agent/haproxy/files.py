@@ -1,7 +1,5 @@
 """Write and check the haproxies' files."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -8,8 +8,6 @@ the instance in whose place the agent asks. Nothing of it is counted, limited
 or logged.
 """
 
-from __future__ import annotations
-
 from ...privsep import names
 
 # The gateway answers this path itself, but only from inside.

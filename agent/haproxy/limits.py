@@ -6,8 +6,6 @@ instance are one source together. A source is known as soon as it connects, so
 its connections are limited before it sends anything.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A network's map, address -> instance, in haproxy's format."""
 
-from __future__ import annotations
-
 import dataclasses
 import ipaddress
 from collections.abc import Iterable, Mapping

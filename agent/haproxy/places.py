@@ -1,7 +1,5 @@
 """Paths of the haproxies' files, and of their links for Neutron."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -6,8 +6,6 @@ fs.protected_hardlinks forbids that. So the agent's user gets access by the
 socket's group.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 # metadata_proxy_socket_mode, in octal.

@@ -7,8 +7,6 @@ the gateway: an instance that breaks out of a network's haproxy still has to
 pass it.
 """
 
-from __future__ import annotations
-
 from . import answers, request_ids
 
 # haproxy 2.6 passes these on; some servers end a line at some of them.

@@ -5,8 +5,6 @@ reports that on its stats socket, so the agent can find out which configuration
 it runs, even after the agent has restarted.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os.path

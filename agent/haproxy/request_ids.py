@@ -6,8 +6,6 @@ The same with "traceparent" (W3C), which has the same digits as the id; the
 gateway makes it, since only Nova reads it.
 """
 
-from __future__ import annotations
-
 HEADER = "X-OpenStack-Request-ID"
 TRACE = "traceparent"
 _NEW = "req-%[uuid()]"

@@ -3,8 +3,6 @@
 Commands and answers: haproxy's management guide, "Unix Socket commands".
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import socket

@@ -1,7 +1,5 @@
 """Find the haproxies' files, each with its network."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 from collections.abc import Collection, Iterator

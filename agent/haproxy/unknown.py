@@ -16,8 +16,6 @@ the source in the PROXY protocol, as often as needed ("retry-on"). An address
 that has asked for two minutes is answered 404 at once.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from . import answers, inside

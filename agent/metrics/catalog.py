@@ -5,8 +5,6 @@ about the host, and NETWORK_SERIES about each network. No label has an
 instance, because instances come and go.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """Answer Prometheus, on a unix socket and, where wanted, on TCP."""
 
-from __future__ import annotations
-
 import functools
 import re
 import socket

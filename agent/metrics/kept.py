@@ -1,7 +1,5 @@
 """Keep the counters in a file, so that the next agent continues them."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How much memory a haproxy has, from /proc: cheap, and without a right."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

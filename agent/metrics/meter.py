@@ -5,8 +5,6 @@ growth of its counters is added up here, and so are the agent's own counters.
 All of it becomes a plain value, for `kept`, and continues from one.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import threading

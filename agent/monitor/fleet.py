@@ -1,7 +1,5 @@
 """What the last polls of supervisord showed: who runs, and since when."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Mapping

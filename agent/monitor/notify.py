@@ -4,8 +4,6 @@ The unit's watchdog is fed while every part of the agent makes progress, and
 not by a part that only runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -6,8 +6,6 @@ instance sends. So the agent asks as well. It asks for Nova's root, which costs
 Nova nothing, and only with a reason for something that has to be signed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import math

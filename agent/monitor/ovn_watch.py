@@ -1,7 +1,5 @@
 """Notice that ovn-controller or ovs-vswitchd makes no progress."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Mapping

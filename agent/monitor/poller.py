@@ -1,7 +1,5 @@
 """Do something every few seconds, on a thread of its own."""
 
-from __future__ import annotations
-
 import abc
 import logging
 import threading

@@ -4,8 +4,6 @@ Whoever finds one notes it here. `shown` leaves out those that an operator
 need not know of: too young ones, and consequences of others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import threading

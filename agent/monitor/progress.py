@@ -1,7 +1,5 @@
 """Which parts of the agent have to make progress, and which do not."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ So a network that is served is one in which an answer was seen. The gateway
 answers these requests itself: they cost Nova nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 docs/reference/status.md describes the report.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

@@ -1,7 +1,5 @@
 """Serve the status on a unix socket, to the agent's group."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

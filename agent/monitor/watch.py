@@ -1,7 +1,5 @@
 """Read the haproxies' counters; report who uses more than its share."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

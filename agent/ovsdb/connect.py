@@ -1,7 +1,5 @@
 """Connect to a database, however long that takes; ask one question."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import threading

@@ -1,7 +1,5 @@
 """ovsdbapp's commands and transactions on either database."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ovsdbapp import api

@@ -4,8 +4,6 @@ This has a thread of its own, so that provisioning a thousand networks never
 makes the agent look dead. Neutron's agents API defines and reads the keys.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import random

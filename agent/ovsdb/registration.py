@@ -3,8 +3,6 @@
 `ovn-metadata-cleanup` does this with single queries: it monitors nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

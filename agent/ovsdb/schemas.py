@@ -6,8 +6,6 @@ created with: it would not see new columns, and the server would refuse to let
 it monitor a column that has gone.
 """
 
-from __future__ import annotations
-
 import logging
 import uuid
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ rows (a few hundred at most, because of the conditions), makes one frozen
 snapshot of them, and adjusts the conditions to it.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import time

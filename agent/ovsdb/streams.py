@@ -6,8 +6,6 @@ do not count some failed handshakes as failures, and report no reasons. They
 are replaced by those here, for each connection of this process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

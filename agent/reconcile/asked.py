@@ -1,7 +1,5 @@
 """Answer what instances ask for, from the counters of the haproxies."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any

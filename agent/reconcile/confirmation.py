@@ -5,8 +5,6 @@ the agent ends, hangs, or is disconnected it confirms nothing, and requests
 that arrive from then on are held, and answered 503.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time

@@ -4,8 +4,6 @@ As in `network`, it does not matter which event caused the call, and a second
 call changes nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

@@ -4,8 +4,6 @@ The steps are always the same: write the files, ensure the program runs,
 compare the running process with the files.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -6,8 +6,6 @@ function that returns the map, because a reconcile may take a while: the map
 is computed at the moment of its use.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import TypeAlias

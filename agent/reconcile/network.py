@@ -4,8 +4,6 @@ It does not matter which event caused the call, and a second call changes
 nothing. A step that fails raises, and the queue retries the network.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Mapping

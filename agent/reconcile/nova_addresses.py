@@ -5,8 +5,6 @@ hangs while the name servers do. haproxy's own resolver does not read
 /etc/hosts.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The agent's own requests to Nova."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 

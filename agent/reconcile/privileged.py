@@ -3,8 +3,6 @@
 The model's values become the plain ones that can be sent to it.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Mapping

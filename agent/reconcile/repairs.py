@@ -1,7 +1,5 @@
 """Find what others have changed on this host, and queue its repair."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any

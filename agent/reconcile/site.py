@@ -1,7 +1,5 @@
 """What every reconcile on this chassis needs, as one value."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

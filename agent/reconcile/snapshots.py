@@ -4,8 +4,6 @@ The two IDLs' threads put snapshots in. The keys of the networks that differ
 go into the queues. A reconcile reads the newest snapshot when it begins.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

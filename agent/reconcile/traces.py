@@ -4,8 +4,6 @@ The agent uses it to tear a network down, and `ovn-metadata-cleanup` uses it
 for all of them.
 """
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Callable, Iterable, Mapping
 

@@ -1,7 +1,5 @@
 """The threads that take keys from the queues and work on them."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

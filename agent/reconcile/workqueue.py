@@ -5,8 +5,6 @@ it waits changes nothing, and a key that is added while a worker has it is
 handed out once more afterwards.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import threading

@@ -1,7 +1,5 @@
 """The steps from the command line to a process with the agent's user."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from typing import IO

@@ -7,8 +7,6 @@
 - Without either, the agent starts the daemon with sudo and rootwrap.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import secrets

@@ -1,7 +1,5 @@
 """The agent's folders, and the lock that allows one agent per host."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import fcntl

@@ -5,8 +5,6 @@ changes only what root owns and what has one of our names, and it follows no
 link below state_path. The service user makes everything else by itself.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd

@@ -1,7 +1,5 @@
 """The report at SIGUSR2: oslo.reports' "guru meditation", with our status."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ SIGUSR2 prints the stacks of all threads on stderr, also if they hang, and has
 a report logged. Others are ignored.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """The user that the agent runs as."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import pwd

@@ -1,7 +1,5 @@
 """Answer the question why: find the port, gather, walk, and report."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What `why` has seen of the path of one port."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """Look at everything on the path of one port, each with a time limit."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A hop on the path, and the judgement of it."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from ..core.codes import KINDS

@@ -1,7 +1,5 @@
 """The hops on this host: namespace, veth, addresses, neighbours."""
 
-from __future__ import annotations
-
 from ...privsep import names
 from .facts import Common, Facts, Unseen
 from .hops import Hop, Judge

@@ -1,7 +1,5 @@
 """Try Nova's addresses from this host, as the gateway reaches them."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import time

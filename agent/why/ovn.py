@@ -1,7 +1,5 @@
 """The hops of OVN and Open vSwitch: the rows, the daemons, the flows."""
 
-from __future__ import annotations
-
 from ...privsep import names
 from ..core import traces
 from .facts import Common, Facts, Unseen

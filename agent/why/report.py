@@ -1,7 +1,5 @@
 """What `why` answers, in the types of JSON (docs/reference/why.md)."""
 
-from __future__ import annotations
-
 import dataclasses
 import shlex
 import time

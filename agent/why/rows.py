@@ -1,7 +1,5 @@
 """Ask both databases once, for what the agent does not monitor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The last hops: haproxy, the map, the gateway, Nova, a real request."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from ...privsep import names

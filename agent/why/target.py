@@ -1,7 +1,5 @@
 """Find whose path is meant: by instance, port, address or network."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Walk the path: facts -> hops, up to the first broken one."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial

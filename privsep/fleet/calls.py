@@ -1,7 +1,5 @@
 """Entrypoints: supervisord and the haproxies that it runs."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import threading

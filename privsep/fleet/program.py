@@ -4,8 +4,6 @@ Each text has a fixed form. Only validated names and folders and root's own
 settings go into it.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 

@@ -1,7 +1,5 @@
 """Entrypoints of ovn-metadata-cleanup: what there is, and its removal."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Mapping

@@ -8,8 +8,6 @@ check, so it can't hit a later process with the same number. PID files are not
 used: after two crashes they name one process of two.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import signal

@@ -1,7 +1,5 @@
 """Start supervisord: its folders, its configuration, and the process."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

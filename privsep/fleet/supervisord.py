@@ -1,12 +1,10 @@
 """Calls to supervisord over its root-only socket."""
 
-from __future__ import annotations
-
 import http.client
 import socket
 import xmlrpc.client
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import (
@@ -67,7 +65,7 @@ class Supervisord:
             "http://127.0.0.1", transport=self._transport
         )
 
-    def __enter__(self) -> Supervisord:
+    def __enter__(self) -> Self:
         """Return the connection; it opens at the first call."""
         return self
 

@@ -1,7 +1,5 @@
 """Entrypoint: a request from inside a network's namespace, as an instance."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Entrypoints: a network's namespace and veth; each call is idempotent."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Sequence

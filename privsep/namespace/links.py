@@ -1,7 +1,5 @@
 """The namespace, veth and addresses of a network; only differences are set."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import ipaddress

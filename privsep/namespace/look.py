@@ -1,7 +1,5 @@
 """Entrypoint: the state of a network's namespace and veth, as it is now."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import os

@@ -5,8 +5,6 @@ A new namespace inherits `net.ipv4.conf` from the host, and with
 metadata fail is set. docs/reference/files.md has the reasons.
 """
 
-from __future__ import annotations
-
 from .. import kernel
 
 NAMESPACE = {

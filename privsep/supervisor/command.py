@@ -3,8 +3,6 @@
 For a systemd unit or a container of its own, which outlives the agent's.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

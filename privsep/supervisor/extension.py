@@ -6,8 +6,6 @@ from stale haproxies (`takeover`), reload a program by SIGHUP, restart it at
 once, and report to systemd that it is ready.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

@@ -13,8 +13,6 @@ supervisor's own fcgi-program starts a program with a socket too, but closes
 the socket when the program ends, and takes none over.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

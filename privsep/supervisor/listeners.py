@@ -7,8 +7,6 @@ user: a haproxy that Neutron's agent starts as root can't listen beside ours.
 No name is read from /proc/net: any user can choose those in it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

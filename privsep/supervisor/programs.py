@@ -3,13 +3,11 @@
 For supervisord's extension, which does not load the daemon's code.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from .. import names
 
@@ -29,7 +27,7 @@ class Program:
     group: int  # of all haproxies
 
     @classmethod
-    def of(cls, config: Any) -> Program:
+    def of(cls, config: Any) -> Self:
         """Return the program that supervisord's CONFIG describes."""
         network = names.network_of_program(config.name) or ""
         words = shlex.split(config.command)

@@ -5,8 +5,6 @@ where the container's log goes. The agent has the haproxies write here if the
 socket exists.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

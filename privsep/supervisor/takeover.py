@@ -4,8 +4,6 @@ A successor starts beside each, on the same sockets. Once it serves, the old
 one is told to finish its connections and end.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
