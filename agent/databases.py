@@ -1,5 +1,6 @@
 """Connect to both databases; report when a connection is lost."""
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from .model import ChassisSnapshot, VswitchSnapshot
 from .monitor.progress import Progress
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
+from .ovsdb.database import Database
 from .ovsdb.heartbeat import Heartbeat
 from .reconcile.snapshots import Snapshots
 
@@ -61,15 +63,12 @@ class Databases:
         settings = self._settings().vswitch
         chassis = vswitch.given_chassis_name(self._settings().chassis_name)
         remote = settings.connection
-
-        def make() -> vswitch.VswitchIdl:
-            return vswitch.VswitchIdl(
-                remote,
-                vswitch.make_helper(remote),
-                chassis_name=chassis,
-                on_snapshot=self._snapshots.take_vswitch,
-            )
-
+        make = functools.partial(
+            vswitch.VswitchIdl,
+            remote,
+            chassis_name=chassis,
+            on_snapshot=self._snapshots.take_vswitch,
+        )
         link = self._connect(VSWITCH, remote, make, settings.timeout_s)
         return None if link is None else vswitch.Vswitch(link)
 
@@ -80,22 +79,19 @@ class Databases:
         """
         settings = self._settings().southbound
         remote = ",".join(settings.remotes)
-
-        def make() -> southbound.SouthboundIdl:
-            return southbound.SouthboundIdl(
-                remote,
-                southbound.make_helper(remote),
-                chassis_name=chassis_name,
-                on_snapshot=self._take_chassis,
-                max_backoff_ms=settings.retry_max_interval_s * 1000,
-                probe_interval=settings.probe_interval_ms,
-            )
-
+        make = functools.partial(
+            southbound.SouthboundIdl,
+            remote,
+            chassis_name=chassis_name,
+            on_snapshot=self._take_chassis,
+            max_backoff_ms=settings.retry_max_interval_s * 1000,
+            probe_interval=settings.probe_interval_ms,
+        )
         link = self._connect(SOUTHBOUND, remote, make, settings.timeout_s)
         if link is None:
             return False
         self._heartbeat = Heartbeat(
-            southbound.Southbound(link),
+            Database(link),
             report=lambda problem: self._status.note("OVNMD-108", problem),
             chassis_name=chassis_name,
             bridge=lambda: self._snapshots.vswitch.bridge,

@@ -151,7 +151,6 @@ class Cleanup:
         try:
             idl = vswitch.VswitchIdl(
                 remote,
-                vswitch.make_helper(remote),
                 chassis_name=given,
                 on_snapshot=self._note,
             )

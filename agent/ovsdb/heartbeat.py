@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ...privsep.errors import sentence
-from .southbound import Southbound
+from .database import Database
 
 LOG = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        southbound: Southbound,
+        southbound: Database,
         *,
         report: Callable[[str], bool],
         chassis_name: str,

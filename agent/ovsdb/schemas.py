@@ -19,46 +19,36 @@ from . import connect
 
 LOG = logging.getLogger(__name__)
 
-Columns = Mapping[str, Sequence[str]]
-
-
-def make_helper(remote: str, schema: str, columns: Columns) -> Any:
-    """Return SCHEMA at REMOTE with those of COLUMNS (by table) that it has.
-
-    Raises ConnectionError when no server of REMOTE (comma-separated)
-    answers.
-    """
-    return _register(connect.fetch_schema(remote, schema), columns)
-
-
-def _register(helper: Any, columns: Columns) -> Any:
-    tables = helper.schema_json["tables"]
-    for table, names in columns.items():
-        if table in tables:
-            known = [
-                name for name in names if name in tables[table]["columns"]
-            ]
-            helper.register_columns(table, known)
-    return helper
-
 
 class FollowingIdl(connect.Idl):
     """The IDL of a database whose schema may change.
 
-    `columns` are those that are read, by table. While `tables` are being
-    read again they are empty.
+    `schema` is its name, and `columns` are those that are read, by table, if
+    the server has them. While `tables` are being read again they are empty.
     """
 
-    columns: ClassVar[Columns]
+    schema: ClassVar[str]
+    columns: ClassVar[Mapping[str, Sequence[str]]]
     tables: dict[str, Any]
 
-    def __init__(self, remote: str, helper: Any, **options: Any) -> None:
+    def __init__(self, remote: str, **options: Any) -> None:
+        """Fetch the schema; raise ConnectionError as `fetch_schema` does."""
+        helper = self._register(connect.fetch_schema(remote, self.schema))
         self._schema = helper.schema_json  # as JSON
         self._schema_request: object = None
         super().__init__(remote, helper, **options)
         # The IDL leaves messages for its next run if there are many.
         self._receive, self._session.recv = self._session.recv, self._note
         self._has_read_all = False
+
+    def _register(self, helper: Any) -> Any:
+        """Return HELPER, of ovsdbapp, with the columns that are read."""
+        tables = helper.schema_json["tables"]
+        for table in self.columns.keys() & tables.keys():
+            names = tables[table]["columns"]
+            known = [name for name in self.columns[table] if name in names]
+            helper.register_columns(table, known)
+        return helper
 
     def restart_fsm(self) -> None:
         """Start with a server; ask for its schema before anything else.
@@ -96,7 +86,7 @@ class FollowingIdl(connect.Idl):
     def _adopt(self, schema: Any) -> None:
         """Use SCHEMA (JSON) and read everything again."""
         self._schema = schema
-        helper = _register(idlutils.create_schema_helper(schema), self.columns)
+        helper = self._register(idlutils.create_schema_helper(schema))
         self._db = helper.get_idl_schema()
         self.readonly = self._db.readonly
         before = self.tables

@@ -15,7 +15,6 @@ from typing import Any
 from ..core import monitoring, port_rows
 from ..model import ChassisSnapshot
 from . import schemas
-from .database import Database
 
 LOG = logging.getLogger(__name__)
 
@@ -65,19 +64,19 @@ class SouthboundIdl(schemas.FollowingIdl):
     on the IDL's thread: it must not block.
     """
 
+    schema = SCHEMA
     columns = _COLUMNS
 
     def __init__(
         self,
         remote: str,
-        helper: Any,
         *,
         chassis_name: str,
         on_snapshot: Callable[[ChassisSnapshot], None],
         max_backoff_ms: int,
         **options: Any,
     ) -> None:
-        super().__init__(remote, helper, leader_only=False, **options)
+        super().__init__(remote, leader_only=False, **options)
         # No parameter of the IDL. All agents of a cloud may lose their server
         # at once; they connect to the next one at different times.
         reconnect = self._session.reconnect
@@ -278,12 +277,3 @@ def _references(row: Any, column: str) -> frozenset[uuid.UUID]:
         if datum is None
         else frozenset(key.value for key in datum.values)
     )
-
-
-class Southbound(Database):
-    """ovsdbapp's commands on the Southbound database."""
-
-
-def make_helper(remote: str) -> Any:
-    """Return the schema of REMOTE with the columns that are read here."""
-    return schemas.make_helper(remote, SCHEMA, _COLUMNS)

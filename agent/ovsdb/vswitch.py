@@ -60,18 +60,18 @@ class VswitchIdl(schemas.FollowingIdl):
     IDL's thread: it must not block.
     """
 
+    schema = SCHEMA
     columns = _COLUMNS
 
     def __init__(
         self,
         remote: str,
-        helper: Any,
         *,
         chassis_name: str,
         on_snapshot: Callable[[VswitchSnapshot], None],
     ) -> None:
         """CHASSIS_NAME, unless "", takes precedence over the system-id."""
-        super().__init__(remote, helper)
+        super().__init__(remote)
         self.snapshot = VswitchSnapshot()
         self._decoded: dict[uuid.UUID, Port] = {}
         self._chassis_name = chassis_name
@@ -92,14 +92,13 @@ class VswitchIdl(schemas.FollowingIdl):
         chassis = self._chassis_name or ids.get("system-id", "")
         name = bridge_name(ids, chassis)
         bridges = self.bridges()
-        bridge, ports = bridges.get(name, (None, []))
-        here = [port.ids for port in ports]
-        veths = [
-            (on, port)
-            for on, (_, ports) in bridges.items()
-            for port in ports
-            if names.is_outer_veth(port.name)
-        ]
+        bridge, _ = bridges.get(name, (None, []))
+        ports = [(on, port) for on in bridges for port in bridges[on][1]]
+        here = [port.ids for on, port in ports if on == name]
+        # The host may have another chassis, with a bridge of its own.
+        elsewhere = [p.ids for on, p in ports if on not in ids.values()]
+        astray = _iface_ids(e for e in elsewhere if "attached-mac" in e)
+        veths = [each for each in ports if names.is_outer_veth(each[1].name)]
         is_late = root and root.cur_cfg < root.next_cfg
         return VswitchSnapshot(
             system_id=chassis,
@@ -110,14 +109,7 @@ class VswitchIdl(schemas.FollowingIdl):
             ports={veth.name: veth.on_bridge(on) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
             plugged=_iface_ids(here),
-            astray=_iface_ids(
-                port.ids
-                for on, (_, ports) in bridges.items()
-                for port in ports
-                # The host may have another chassis, with a bridge of its own.
-                if on not in ids.values() and "attached-mac" in port.ids
-            )
-            - _iface_ids(here),
+            astray=astray - _iface_ids(here),
             installed=_iface_ids(e for e in here if "ovn-installed" in e),
             applied=root.cur_cfg if root and is_late else None,
         )
@@ -394,8 +386,3 @@ def given_chassis_name(option: str) -> str:
         raise AgentError(
             f"{file} has the chassis' name and can't be read: {error.strerror}"
         ) from None
-
-
-def make_helper(remote: str) -> Any:
-    """Return the schema of REMOTE with the columns that are read here."""
-    return schemas.make_helper(remote, SCHEMA, _COLUMNS)

@@ -88,7 +88,6 @@ def session(tmp_path: Path, networks: list[Network]) -> Iterator[Session]:
         remote = f"unix:{server.path}"
         idl = southbound.SouthboundIdl(
             remote,
-            southbound.make_helper(remote),
             chassis_name=CHASSIS,
             on_snapshot=lambda _snapshot: None,
             max_backoff_ms=1000,

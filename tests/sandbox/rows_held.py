@@ -16,7 +16,6 @@ def rows_held(box: Sandbox) -> int:
     remote = box.ovn.southbound.remote
     idl = southbound.SouthboundIdl(
         remote,
-        southbound.make_helper(remote),
         chassis_name=box.ovn.system_id,
         on_snapshot=lambda _snapshot: None,
         max_backoff_ms=1000,
