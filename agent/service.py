@@ -118,8 +118,6 @@ class Service:
 
     def _desired(self, network: str) -> MetadataNetwork | None:
         known = self._snapshots.chassis.networks.get(network)
-        if known is None:
-            return None
         return desired_network(known, ipv6=self._site.has_ipv6)
 
     def _ask(self, network: str, source: str) -> tuple[int, bool]:

@@ -25,16 +25,17 @@ _MIN_MTU_V6 = 1280
 
 
 def desired_network(
-    snapshot: NetworkSnapshot, *, ipv6: bool = True
+    snapshot: NetworkSnapshot | None, *, ipv6: bool = True
 ) -> MetadataNetwork | None:
     """Return what the network of SNAPSHOT needs; None to tear it down.
 
     A network is served while it has a localport and one of its VIF ports is
     on this chassis, or requested there. One that is kept stays provisioned
-    for no instance. IPV6 is False if the kernel has no IPv6.
+    for no instance. SNAPSHOT is None for a network that is not in the rows.
+    IPV6 is False if the kernel has no IPv6.
     """
-    localport = snapshot.localport
-    if localport is None or not snapshot.ports:
+    localport = snapshot.localport if snapshot else None
+    if snapshot is None or localport is None or not snapshot.ports:
         return None
     ports = () if snapshot.kept else snapshot.ports
     instances, macs, conflicts = identity.assign(ports)

@@ -113,8 +113,6 @@ class Reconciler:
         self, snapshot: ChassisSnapshot, network: str
     ) -> MetadataNetwork | None:
         known = snapshot.networks.get(network)
-        if known is None:
-            return None
         return desired_network(known, ipv6=self._has_ipv6)
 
     def _rights(self, network: str) -> dict[str, str] | None:
