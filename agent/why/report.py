@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...privsep import names
+from ..config.values import is_address
 from ..core.codes import KINDS
 from ..haproxy import asks
 from .facts import Common, Facts, Seen, Target, Unseen
 from .hops import Hop, Judge
-from .target import is_address
 from .walk import ABSENT, AMBIGUOUS, BROKEN, verdict, walk, walk_to
 
 VERSION = 1

@@ -1,9 +1,9 @@
 """Find whose path is meant: by instance, port, address or network."""
 
-import ipaddress
 from collections.abc import Iterator
 
 from ...privsep import names
+from ..config.values import is_address
 from ..core import identity
 from ..model import ChassisSnapshot, NetworkSnapshot, VifPort
 from .facts import Target
@@ -23,15 +23,6 @@ def find(name: str, chassis: ChassisSnapshot) -> list[Target]:
         if name in (network.network, network.name, *_names_of(port))
     ]
     return sorted(found, key=_rank)
-
-
-def is_address(name: str) -> bool:
-    """Return whether NAME is an address, which several networks may have."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _rank(target: Target) -> tuple[bool, bool, bool, str]:
