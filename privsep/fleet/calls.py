@@ -20,6 +20,8 @@ from .supervisord import RefusedError, Supervisord
 
 _folders_lock = threading.Lock()
 _LOOK_S = 2.0
+# supervisord's words for a program that it need not be told to start.
+_STATES = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "failing"}
 
 
 @functools.cache
@@ -141,16 +143,12 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         if info is None or renew or not rpc.call("fleet.is_as_written", name):
             rpc.call("fleet.start", name, renew)
             return {"state": "started", "complaint": ""}
-        if info["statename"] == "RUNNING":
-            return {"state": "running", "complaint": ""}
+        state = _STATES.get(info["statename"], "started")
         log = settings.logs / f"{network}.log"
-        complaint = rootfiles.last_complaint(log)
-        if info["statename"] == "STARTING":
-            return {"state": "starting", "complaint": complaint}
-        if info["statename"] == "BACKOFF":
-            return {"state": "failing", "complaint": complaint}
-        _start(rpc, name)
-        return {"state": "started", "complaint": complaint}
+        complaint = "" if state == "running" else rootfiles.last_complaint(log)
+        if state == "started":
+            _start(rpc, name)
+        return {"state": state, "complaint": complaint}
 
 
 def _start(rpc: Supervisord, name: str) -> None:
