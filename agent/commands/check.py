@@ -39,10 +39,12 @@ def run(argv: Sequence[str], program: str) -> int:
     for warning in (*settings.warnings, *fleet_settings.warnings()):
         print(f"{program}: warning: {warning}", file=sys.stderr)
     print(f"{program}: the configuration is good")
-    missing = [*_missing(settings, haproxy)]
-    for each in missing:
-        print(f"{program}: missing: {each}", file=sys.stderr)
-    return MISSING if missing else GOOD
+    code = GOOD
+    # As they are found: a server that does not answer takes its time.
+    for each in _missing(settings, haproxy):
+        print(f"{program}: missing: {each}", file=sys.stderr, flush=True)
+        code = MISSING
+    return code
 
 
 def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:

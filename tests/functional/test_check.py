@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,15 +33,23 @@ def command(box: Sandbox, request) -> tuple[str, ...]:
 def check(
     command: Sequence[str], options=None
 ) -> subprocess.CompletedProcess[str]:
-    """Run COMMAND; OPTIONS, by section and name, count more than its files."""
+    """Run it to its end; see `started`."""
+    with started(command, options) as running:
+        stdout, stderr = running.communicate(timeout=60)
+    return subprocess.CompletedProcess(
+        command, running.returncode, stdout, stderr
+    )
+
+
+def started(command: Sequence[str], options=None) -> subprocess.Popen[str]:
+    """Start COMMAND; OPTIONS (by section and name) overrule its files."""
     file = CONFIG_FOLDER / "more.conf"
     write_ini(file, options or {})
-    return subprocess.run(
+    return subprocess.Popen(
         (*command, "--config-file", str(file)),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
         env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
     )
 
@@ -128,6 +137,31 @@ def test_a_bridge_that_is_not_there_is_named(box, command):
         box.ovn.vsctl("remove", "open_vswitch", ".", *key.split(":"))
     assert done.returncode == MISSING
     assert missing(done)[0].startswith("the bridge br-none, ")
+
+
+def test_what_is_missing_is_told_before_the_rest_is_asked(box, command):
+    """Southbound gives no answer until the first line has come."""
+    key = "external_ids:ovn-bridge-nobody"
+    box.ovn.vsctl("set", "open_vswitch", ".", f"{key}=br-none")
+    remote = f"tcp:127.0.0.1:{FREE_PORT}"
+    options = {
+        ("ovn_metadata_agent", "chassis_name"): "nobody",
+        ("ovn", "ovn_sb_connection"): remote,
+    }
+    try:
+        with (
+            socket.create_server(("127.0.0.1", FREE_PORT)) as server,
+            started(command, options) as running,
+        ):
+            assert running.stderr
+            assert "missing: the bridge br-none" in running.stderr.readline()
+            client, _ = server.accept()
+            with client:
+                client.recv(65536)
+            assert "it closed the connection" in running.stderr.readline()
+            assert running.wait(timeout=60) == MISSING
+    finally:
+        box.ovn.vsctl("remove", "open_vswitch", ".", *key.split(":"))
 
 
 def test_a_haproxy_of_no_version_is_named(box, command):
