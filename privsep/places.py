@@ -24,8 +24,7 @@ from pathlib import Path
 
 from . import names
 
-# Below state_path: Neutron's haproxies have their configurations there. Older
-# versions of this agent had all of the above there.
+# Below state_path: Neutron's haproxies have their configurations there.
 OLD_FOLDER = "ovn-metadata-proxy"
 
 

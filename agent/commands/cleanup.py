@@ -219,14 +219,12 @@ class Cleanup:
         others = [
             path
             for path in stale_files.entries(top)
-            if path not in places.old_folders and not stale_files.is_ours(path)
+            if names.network_of_file(path.name) is None
         ]
         if others:
             left.append(f"folder {top}: holds other things, {len(others)}")
         elif top.is_dir():
-            found[f"folder {top}"] = functools.partial(
-                stale_files.remove_old, places, names.GATEWAY
-            )
+            found[f"folder {top}"] = top.rmdir
         return found
 
     def _registered(self) -> tuple[Set[str], Set[str]]:

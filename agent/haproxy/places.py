@@ -20,20 +20,10 @@ class Places(places.Places):
 
     @property
     def old_folder(self) -> Path:
-        """Folder of configurations: of Neutron's agent and older versions."""
+        """Folder of the configurations of Neutron's agent."""
         return self.state_path / places.OLD_FOLDER
-
-    @property
-    def old_socket_folder(self) -> Path:
-        """Folder of the public socket of older versions' gateways."""
-        return self.old_folder / "socket"
-
-    @property
-    def old_folders(self) -> tuple[Path, ...]:
-        """The older versions' folders that belong to no single network."""
-        return self.old_folder / "run", self.old_socket_folder, self.old_folder
 
     def is_link_of_ours(self, path: Path) -> bool:
         """Return whether PATH is a link to the gateway's socket."""
-        ours = (self.socket_folder, self.old_socket_folder)
-        return path.is_symlink() and path.readlink().parent in ours
+        folder = path.readlink().parent if path.is_symlink() else None
+        return folder == self.socket_folder

@@ -1,7 +1,6 @@
 """Find the haproxies' files, each with its network."""
 
 import contextlib
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -34,42 +33,24 @@ def haproxy_files(
 
 def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
     """Yield the network (or "gateway") and the path of each of its folders."""
-    old = (places.old_folder, places.old_folder / "run")
-    for parent in (*places.network_parents, *old):
+    for parent in places.network_parents:
         for path in entries(parent):
-            ours = is_ours(path) and names.network_of_file(path.name) is None
-            if ours and path.is_dir() and not path.is_symlink():
+            is_ours = path.name == names.GATEWAY or names.is_network(path.name)
+            if is_ours and path.is_dir() and not path.is_symlink():
                 yield path.name, path
 
 
-def is_ours(path: Path) -> bool:
-    """Return whether PATH is named like a network's file or folder."""
-    name = path.name
-    folder = name == names.GATEWAY or names.is_network(name)
-    return folder or names.network_of_file(name) is not None
-
-
 def remove_old(places: Places, network: str) -> None:
-    """Remove the files of NETWORK (or the gateway) below state_path.
+    """Remove what Neutron's agent has left of NETWORK below state_path.
 
-    Neutron's agent has left them, or a version of this agent that had its
-    maps, with signatures, there. `haproxy_files` and `network_folders` find
-    what can't be removed.
+    `haproxy_files` finds what can't be removed.
     """
-    old = places.old_folder
-    if not old.is_dir():
-        return
-    for path in entries(old):
+    for path in entries(places.old_folder):
         if names.network_of_file(path.name) == network:
             with contextlib.suppress(OSError):
                 path.unlink()
-    shutil.rmtree(old / network, ignore_errors=True)
-    shutil.rmtree(old / "run" / network, ignore_errors=True)
-    if network == names.GATEWAY:
-        shutil.rmtree(places.old_socket_folder, ignore_errors=True)
-    for folder in places.old_folders:
-        with contextlib.suppress(OSError):  # it is not empty
-            folder.rmdir()
+    with contextlib.suppress(OSError):  # it is not empty, or not there
+        places.old_folder.rmdir()
 
 
 def entries(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from .. import unixsocket
 from ..config.settings import Nova, Settings
 from ..core.found import found
 from ..errors import AgentError, NotLookedUpError
-from ..haproxy import files, render, stale_files
+from ..haproxy import files, render
 from ..haproxy.public_socket import Access, public_access
 from ..haproxy.render import NovaServer, Tls
 from .nova_addresses import NovaAddresses
@@ -90,12 +90,10 @@ class Gateway:
 
     def _run_as_it_was(self) -> bool:
         """Ensure the gateway runs on its files; return whether it has any."""
-        file = self._places.config(names.GATEWAY)
-        if file.exists():
-            self._haproxies.run_as_it_is(names.GATEWAY)
-            return True
-        # An older version's gateway serves until we can write the files.
-        return (self._places.old_folder / file.name).exists()
+        if not self._places.config(names.GATEWAY).exists():
+            return False
+        self._haproxies.run_as_it_is(names.GATEWAY)
+        return True
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
         """Return the servers of NOVA, and whether all names were looked up."""
@@ -163,10 +161,6 @@ class Gateway:
                 f"{settings.proxy_socket} (metadata_proxy_socket) can't be "
                 f"made as uid {os.geteuid()}: {error.strerror}"
             ) from error
-        for other in target.parent.iterdir():  # an older version's
-            if other != target and other.is_socket():
-                other.unlink()
-        stale_files.remove_old(self._places, names.GATEWAY)
         return True
 
     def _may_take(self, name: Path) -> bool:

@@ -127,8 +127,7 @@ class Haproxies:
         self._known[network] = rendered.digest, self._written[network]
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
-        if network != names.GATEWAY:  # `Gateway` publishes its socket first
-            stale_files.remove_old(self.places, network)
+        stale_files.remove_old(self.places, network)
         return changes
 
     def _ensure_program(

@@ -9,17 +9,16 @@ import contextlib
 import os
 import pwd
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from ...privsep import names
 from ...privsep.places import OLD_FOLDER
 from ..errors import StartError
 
 # The folders that a metadata agent, Neutron's or this one, makes in
-# state_path, and in those, beside the networks'.
+# state_path, and in those.
 _IN_STATE_PATH = frozenset({OLD_FOLDER, "external"})
-_BELOW = frozenset({"pids", "run", "socket", names.GATEWAY})
+_BELOW = frozenset({"pids"})
 
 
 def hand_over_state_path(
@@ -44,13 +43,10 @@ def hand_over_state_path(
 
 
 def _hand_over(
-    descriptor: int, user: pwd.struct_passwd, wanted: Collection[str]
+    descriptor: int, user: pwd.struct_passwd, wanted: frozenset[str]
 ) -> None:
     """Give a folder, and those WANTED in it, to USER if root owns them."""
-    for name in os.listdir(descriptor):
-        is_networks = wanted is _BELOW and names.is_network(name)
-        if name not in wanted and not is_networks:
-            continue
+    for name in wanted.intersection(os.listdir(descriptor)):
         # It is gone, or a link: reported when the agent uses it. Or root
         # can't look into it, because containers lack CAP_DAC_READ_SEARCH:
         # then the service user owns it already.

@@ -106,10 +106,7 @@ def _check_users(users: object, settings: FleetSettings) -> None:
 def config_folders(
     state_path: str, settings: FleetSettings
 ) -> tuple[str, str]:
-    """Return the folders of our configurations, and of our predecessors'.
-
-    Neutron's agent, and older versions of ours, have theirs in STATE_PATH.
-    """
+    """Return the folders of our configurations, and of Neutron's agent's."""
     old = f"{validate.folder(state_path)}/{OLD_FOLDER}"
     return str(settings.places.config_folder), old
 

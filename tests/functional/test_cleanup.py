@@ -168,14 +168,14 @@ class Litter:
 
     def left_files(self) -> list[Path]:
         """Return the files that are left, the PID file last."""
-        network = self.files
+        network, gateway = self.files, FLEET / "read/gateway"
         return [
             CONFIG / f"{network}.conf",
             CONFIG / f"{network}.new",
             host.map_of(network),
-            CONFIG / network / f".{network}.map.tmp",
-            CONFIG / "gateway/nova-client-0123456789abcdef.pem",
-            CONFIG / "gateway/nova-authority-0123456789abcdef.pem",
+            host.map_of(network).with_name(f".{network}.map.tmp"),
+            gateway / "nova-client-0123456789abcdef.pem",
+            gateway / "nova-authority-0123456789abcdef.pem",
             host.stats_of(network),
             PIDS / f"{network}.pid.haproxy",
         ]

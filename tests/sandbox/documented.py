@@ -57,7 +57,6 @@ NOT_RUN = {
     "editor": "waits for a person",
     "vi ": "waits for a person",
     "rm ": _ENDS,
-    "pkill": _ENDS,
     "kill -9": "tests/functional/test_hanging.py does",
     "ovn-metadata-cleanup": "tests/functional/test_cleanup.py does",
     "ovn-metadata-fleet --check": "tests/functional/test_check.py does",

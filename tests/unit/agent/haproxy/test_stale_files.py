@@ -62,26 +62,16 @@ def test_folders_of_a_network_and_the_gateway(places):
     ]
 
 
-def test_what_was_below_state_path_goes(places):
-    """An older version had its maps there; Neutron's its configurations."""
+def test_what_neutron_had_below_state_path_goes(places):
     old = places.old_folder
-    for network in (NETWORK, "gateway"):
-        (old / "run" / network).mkdir(parents=True)
-        (old / network).mkdir()
-        (old / f"{network}.conf").touch()
-    (old / NETWORK / f"{NETWORK}.map").touch()
-    (old / "socket").mkdir()
-    (old / "socket" / "metadata_proxy-664-1").touch()
-    assert found(places).keys() == {f"{NETWORK}.conf", "gateway.conf"}
+    old.mkdir()
+    for name in (f"{NETWORK}.conf", f"{NETWORK}.sock", "notes"):
+        (old / name).touch()
+    assert found(places).keys() == {f"{NETWORK}.conf", f"{NETWORK}.sock"}
     remove_old(places, NETWORK)
-    assert {path.name for path in old.iterdir()} == {
-        *("run", "socket", "gateway", "gateway.conf")
-    }
-    (old / "notes").touch()
-    remove_old(places, "gateway")
     assert [path.name for path in old.iterdir()] == ["notes"]
     (old / "notes").unlink()
-    remove_old(places, "gateway")
+    remove_old(places, NETWORK)
     assert not old.exists()
 
 

@@ -16,7 +16,6 @@ from ovn_metadata.agent.startup import ownership
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chown needs root")
 
 USER = pwd.struct_passwd(("svc", "x", 4711, 4712, "", "/", "/bin/false"))
-FOLDERS = ("ovn-metadata-proxy/run", "ovn-metadata-proxy/socket")
 
 
 def owners(folder: Path) -> dict[str, int]:
@@ -40,15 +39,14 @@ def test_a_state_path_that_is_not_there_is_made_if_asked_for(tmp_path):
 
 
 def test_what_an_agent_as_root_left_is_handed_over(tmp_path):
-    for name in (*FOLDERS, "external/pids", "lock"):
+    for name in ("ovn-metadata-proxy/own", "external/pids", "lock"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "ovn-metadata-proxy/x.conf").write_text("")
     # Files stay: an owner of the folder can replace them.
     assert hand_over(tmp_path) == {
         ".": 4711,
         "ovn-metadata-proxy": 4711,
-        "ovn-metadata-proxy/run": 4711,
-        "ovn-metadata-proxy/socket": 4711,
+        "ovn-metadata-proxy/own": 0,
         "ovn-metadata-proxy/x.conf": 0,
         "external": 4711,
         "external/pids": 4711,
