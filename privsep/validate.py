@@ -9,6 +9,7 @@ import ipaddress
 import posixpath
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from . import names
@@ -33,16 +34,32 @@ _URL_PATH = re.compile(r"/[A-Za-z0-9_./-]{0,255}")
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 
-def _text(value: object, accepts: Callable[[str], object], what: str) -> str:
+def _text(accepts: Callable[[str], object], what: str, value: object) -> str:
     """Return VALUE if it is text that ACCEPTS takes."""
     if isinstance(value, str) and accepts(value):
         return value
     raise InvalidArgumentError(f"not {what}: {value!r:.80}")
 
 
-def network(value: object) -> str:
-    """Return VALUE if it is a network's id, lower-case with dashes."""
-    return _text(value, names.is_network, "a network id")
+def _number(low: int, high: int, what: str, value: object) -> int:
+    """Return VALUE if it is an integer from LOW to HIGH."""
+    if type(value) is int and low <= value <= high:
+        return value
+    raise InvalidArgumentError(f"not {what}: {value!r:.80}")
+
+
+_KINDS = ("request", "answer", "dhcp")  # of packets that are traced
+
+# Called with the value alone.
+network = partial(_text, names.is_network, "a network id")
+mac = partial(_text, _MAC.fullmatch, "a unicast MAC address")
+packet = partial(_text, _KINDS.__contains__, "a kind of packet")
+url_path = partial(_text, _URL_PATH.fullmatch, "a path")
+device = partial(_text, _DEVICE.fullmatch, "a device's name")
+seconds = partial(_number, 1, MAX_WAIT_S, "a time limit")
+openflow_port = partial(_number, 1, MAX_OPENFLOW_PORT, "an OpenFlow port")
+vlan = partial(_number, 0, 4094, "a VLAN")  # 0: none
+gid = partial(_number, 0, MAX_ID, "a group's id")
 
 
 def program(value: object) -> str:
@@ -50,57 +67,9 @@ def program(value: object) -> str:
     return names.GATEWAY if value == names.GATEWAY else network(value)
 
 
-def mac(value: object) -> str:
-    """Return VALUE if it is a unicast MAC address, lower-case."""
-    return _text(value, _MAC.fullmatch, "a unicast MAC address")
-
-
 def mtu(value: object) -> int:
     """Return VALUE if it is an MTU in bytes, or 0 for "leave it alone"."""
-    return _number(value, MIN_MTU if value else 0, MAX_MTU, "an MTU")
-
-
-def _number(value: object, low: int, high: int, what: str) -> int:
-    """Return VALUE if it is an integer from LOW to HIGH."""
-    if type(value) is int and low <= value <= high:
-        return value
-    raise InvalidArgumentError(f"not {what}: {value!r:.80}")
-
-
-def seconds(value: object) -> int:
-    """Return VALUE if it is how long a request may take."""
-    return _number(value, 1, MAX_WAIT_S, "a time limit")
-
-
-def openflow_port(value: object) -> int:
-    """Return VALUE if it is the number of a port of a bridge."""
-    return _number(value, 1, MAX_OPENFLOW_PORT, "an OpenFlow port")
-
-
-def vlan(value: object) -> int:
-    """Return VALUE if it is a VLAN's tag, or 0 for none."""
-    return _number(value, 0, 4094, "a VLAN")
-
-
-def packet(value: object) -> str:
-    """Return VALUE if it is a kind of packet that is traced."""
-    kinds = ("request", "answer", "dhcp")
-    return _text(value, kinds.__contains__, "a kind of packet")
-
-
-def url_path(value: object) -> str:
-    """Return VALUE if it is a path that a URL can have."""
-    return _text(value, _URL_PATH.fullmatch, "a path")
-
-
-def device(value: object) -> str:
-    """Return VALUE if it is the name of a bridge or of another device."""
-    return _text(value, _DEVICE.fullmatch, "a device's name")
-
-
-def gid(value: object) -> int:
-    """Return VALUE if it is the id of a group."""
-    return _number(value, 0, MAX_ID, "a group's id")
+    return _number(MIN_MTU if value else 0, MAX_MTU, "an MTU", value)
 
 
 def flag(value: object) -> bool:
