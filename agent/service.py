@@ -16,6 +16,7 @@ from .errors import AgentError
 from .exported import make_exporter
 from .haproxy.counters import Counted
 from .model import MetadataNetwork
+from .monitor.nova import Nova
 from .monitor.nova_watch import NovaWatch
 from .monitor.ovn_watch import OvnWatch
 from .monitor.poller import Poller
@@ -28,7 +29,6 @@ from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
 from .reconcile.nova_addresses import NovaAddresses
-from .reconcile.nova_probe import NovaProbe
 from .reconcile.repairs import Repairs
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
@@ -83,8 +83,15 @@ class Service:
     def _make_watches(self) -> list[Poller]:
         """Return what looks for problems, each on a thread of its own."""
         site, status = self._site, self._site.status
-        probe = NovaProbe(site.haproxies, site.settings)
-        nova = NovaWatch(status, probe, self._attempts)
+        nova = NovaWatch(
+            status,
+            Nova(
+                site.settings,
+                counted=site.haproxies.nova_counted,
+                is_ours=site.haproxies.places.is_link_of_ours,
+            ),
+            self._attempts,
+        )
 
         def visit(key: str) -> None:
             # Many networks may be silent at once; new networks come first.

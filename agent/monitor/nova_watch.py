@@ -12,11 +12,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import HaproxyError
 from ..haproxy.counters import Endpoint, NovaCounted, growth
-from ..haproxy.runtime import NovaAnswer
+from .nova import Nova
 from .status import Status
 
 LOG = logging.getLogger(__name__)
@@ -36,22 +36,6 @@ _REFUSED = (
     "it answers 403 to a request of the agent's own; is "
     "metadata_proxy_shared_secret the one in nova.conf [neutron]?"
 )
-
-
-class Nova(Protocol):
-    """The ways to Nova; those with an answer return None without a gateway."""
-
-    def nova_counted(self) -> NovaCounted:
-        """Return the gateway's counters; raise OSError and HaproxyError."""
-
-    def ask(self) -> NovaAnswer | None:
-        """Ask for Nova's root, through the gateway."""
-
-    def ask_signed(self) -> NovaAnswer | None:
-        """Ask for the metadata of an instance that does not exist."""
-
-    def secret(self) -> str:
-        """Return what is signed with."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ovn_metadata.agent.reconcile.nova_probe import NOBODY
+from ovn_metadata.agent.monitor.nova import NOBODY
 from sandbox import Instance, Sandbox, attempts, request_lottery
 from sandbox.strict import IDENTITY, read_strictly
 from sandbox.wsgi import Cloud

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ovn_metadata.agent.haproxy.answers import REASON
-from ovn_metadata.agent.reconcile.nova_probe import NOBODY
+from ovn_metadata.agent.monitor.nova import NOBODY
 from sandbox import Instance, Sandbox, wait_for
 from sandbox.case import Case, ready, wait_served
 from sandbox.sockets import ask_gateway

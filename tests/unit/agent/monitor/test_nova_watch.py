@@ -9,6 +9,7 @@ import pytest
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy.counters import Endpoint, NovaCounted
 from ovn_metadata.agent.haproxy.runtime import NovaAnswer
+from ovn_metadata.agent.monitor import nova as monitor
 from ovn_metadata.agent.monitor.nova_watch import NovaWatch
 from ovn_metadata.agent.monitor.status import Status
 
@@ -18,7 +19,7 @@ UNKNOWN = NovaAnswer(404, True, 0.01)
 REFUSED = NovaAnswer(403, True, 0.01)
 
 
-class Nova:
+class Nova(monitor.Nova):
     """A Nova and a gateway that behave as their attributes have it."""
 
     def __init__(self) -> None:

@@ -6,13 +6,14 @@ import logging
 
 from ovn_metadata.agent.haproxy.counters import Counted, NovaCounted
 from ovn_metadata.agent.haproxy.runtime import NovaAnswer
+from ovn_metadata.agent.monitor import nova as monitor
 from ovn_metadata.agent.monitor.nova_watch import NovaWatch
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.watch import _TURNS as TURNS
 from ovn_metadata.agent.monitor.watch import Watch
 
 
-class Nova:
+class Nova(monitor.Nova):
     """A Nova that is well."""
 
     def __init__(self) -> None:

@@ -2,31 +2,36 @@
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from ..config.settings import Settings
 from ..core import identity
 from ..haproxy import runtime
 from ..haproxy.counters import NovaCounted
 from ..haproxy.runtime import NovaAnswer
-from .haproxies import Haproxies
 
 # No instance has it. Nova's log shows who asked.
 NOBODY = str(uuid.UUID(bytes=b"ovn-metadata-\0\0\0"))
 _SIGNED_PATH = "/latest/meta-data/instance-id"
 
 
-class NovaProbe:
-    """Asks Nova through the gateway, on metadata_proxy_socket."""
+class Nova:
+    """Asks Nova through the gateway, on metadata_proxy_socket.
+
+    COUNTED returns the gateway's counters, and raises OSError and
+    HaproxyError; IS_OURS returns whether a socket is the gateway's.
+    """
 
     def __init__(
-        self, haproxies: Haproxies, settings: Callable[[], Settings]
+        self,
+        settings: Callable[[], Settings],
+        *,
+        counted: Callable[[], NovaCounted],
+        is_ours: Callable[[Path], bool],
     ) -> None:
-        self._haproxies = haproxies
         self._settings = settings
-
-    def nova_counted(self) -> NovaCounted:
-        """Return the gateway's counters; raise OSError and HaproxyError."""
-        return self._haproxies.nova_counted()
+        self._is_ours = is_ours
+        self.nova_counted = counted
 
     def ask(self) -> NovaAnswer | None:
         """Ask for Nova's root; None if the socket is another agent's.
@@ -46,7 +51,7 @@ class NovaProbe:
 
     def _ask(self, path: str, who: str, signature: str) -> NovaAnswer | None:
         gateway = self._settings().proxy_socket
-        if not self._haproxies.places.is_link_of_ours(gateway):
+        if not self._is_ours(gateway):
             return None
         return runtime.ask_nova(gateway, path, who, signature)
 
