@@ -197,7 +197,7 @@ class Haproxies:
         return counters.parse(answer)
 
     def read(self, network: str, command: str) -> str:
-        """Return what the haproxy of NETWORK answers to COMMAND.
+        """Return what the haproxy of NETWORK (or "gateway") says to COMMAND.
 
         Raises OSError and HaproxyError if it does not answer.
         """
@@ -209,24 +209,12 @@ class Haproxies:
         )
 
     def nova_counted(self) -> NovaCounted:
-        """Return the gateway's counters of Nova's answers.
-
-        Raises OSError and HaproxyError if it does not answer.
-        """
-        answer = runtime.ask(self._stats(names.GATEWAY), counters.NOVA_COMMAND)
+        """Return the gateway's counters of Nova's answers; raise as `read`."""
+        answer = self.read(names.GATEWAY, counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
 
-    def info(self, network: str) -> str:
-        """Return what the haproxy of NETWORK (or "gateway") says of itself.
-
-        Raises OSError and HaproxyError if it does not answer.
-        """
-        return runtime.ask(
-            self._stats(network), "show info", timeout_s=_COUNTERS_S
-        )
-
     def read_map(self, network: str, *, entries: int) -> dict[str, str]:
-        """Return the map of NETWORK in its haproxy's memory; raise as `info`.
+        """Return the map of NETWORK in its haproxy's memory; raise as `read`.
 
         ENTRIES is about how many it has.
         """

@@ -133,7 +133,7 @@ class Gather:
         config = self._site.haproxies.places.config(key)
         seen = Haproxy(str(config), digest)
         try:
-            answer = self._site.haproxies.info(key)
+            answer = self._site.haproxies.read(key, "show info")
             text = config.read_text() if config.exists() else ""
         except (OSError, HaproxyError) as error:
             problem = sentence(error)
