@@ -54,10 +54,6 @@ class AskError(PrivilegedError):
     """A question got no answer, or none that helps; the text says why."""
 
 
-class NoAnswerError(AskError):
-    """The connection was accepted, and no answer came in time."""
-
-
 class DaemonError(PrivilegedError):
     """The daemon does not run, or does not answer; the text says why."""
 

@@ -147,27 +147,23 @@ def set_transmit_checksum(interface: str, *, on: bool) -> bool:
     open, and the instance drops every TCP packet. Returns True if that
     changed the offload. Raises OSError.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        before = _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0)
-        if bool(before) == on:
-            return False
-        _ethtool(control, interface, _ETHTOOL_STXCSUM, int(on))
-        return _ethtool(control, interface, _ETHTOOL_GTXCSUM, 0) != before
+    if has_transmit_checksum(interface) == on:
+        return False
+    _ethtool(interface, _ETHTOOL_STXCSUM, int(on))
+    return has_transmit_checksum(interface) == on
 
 
 def has_transmit_checksum(interface: str) -> bool:
     """Return whether the transmit checksum offload of INTERFACE is on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        return bool(_ethtool(control, interface, _ETHTOOL_GTXCSUM, 0))
+    return bool(_ethtool(interface, _ETHTOOL_GTXCSUM, 0))
 
 
-def _ethtool(
-    control: socket.socket, interface: str, command: int, value: int
-) -> int:
+def _ethtool(interface: str, command: int, value: int) -> int:
     """Run one ethtool ioctl that carries a number; return its result."""
     data = ctypes.create_string_buffer(struct.pack("=II", command, value), 8)
     request = struct.pack(
         "16sP16x", interface.encode(), ctypes.addressof(data)
     )
-    fcntl.ioctl(control, _SIOCETHTOOL, request)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
     return int(struct.unpack("=II", data.raw)[1])

@@ -38,11 +38,6 @@ class Stale:
     signalled: int = 0
     haproxy: str = ""  # the program that it must be then
 
-    @property
-    def pid(self) -> int:
-        """Its process id, at the time it was found."""
-        return int(self.process.pid)
-
     def is_ours(self, haproxy: str, folders: Collection[str]) -> bool:
         """Return whether it is HAPROXY on a file in one of FOLDERS.
 
@@ -52,12 +47,12 @@ class Stale:
         for something else.
         """
         folder = os.path.dirname(self.config)
-        name = names.namespace_name(self.network)
+        name, pid = names.namespace_name(self.network), self.process.pid
         namespace = f"{names.NAMESPACE_FOLDER}/{name}"
         try:
             return _is_haproxy(self.process, self.config, haproxy) and (
-                (folder in folders and _sees(self.pid, folder))
-                or is_in_namespace(self.pid, namespace)
+                (folder in folders and _sees(pid, folder))
+                or is_in_namespace(pid, namespace)
             )
         except psutil.Error:
             return False
@@ -70,7 +65,7 @@ class Stale:
         Returns whether that was done.
         """
         try:
-            pidfd = os.pidfd_open(self.pid)
+            pidfd = os.pidfd_open(self.process.pid)
         except OSError:
             return False
         try:
@@ -106,7 +101,8 @@ def scan(children: Collection[int] = ()) -> list[Stale]:
     return [
         one
         for one in found
-        if one.pid not in children and parents[one.pid] not in parents
+        if one.process.pid not in children
+        and parents[one.process.pid] not in parents
     ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from .. import kernel, names, validate
 from ..context import entrypoint
-from ..errors import AskError, NoAnswerError
+from ..errors import AskError
 
 _MAX_HEAD = 8 * 1024
 _MAX_BODY = 4 * 1024 * 1024
@@ -111,7 +111,7 @@ def _read(
             connection.settimeout(left_s)
             part = connection.recv(65536)
         except TimeoutError:
-            raise NoAnswerError("no answer in time") from None
+            raise AskError("no answer in time") from None
         begun = begun or time.monotonic()
         if not part:
             break

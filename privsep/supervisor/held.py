@@ -129,7 +129,7 @@ class HeldSockets:
     ) -> socket.socket | None:
         """Return a socket of PROGRAM's predecessors, if one has it."""
         for one in self._takeover.before(program):
-            with contextlib.closing(listeners.borrow(one.pid)) as lent:
+            with contextlib.closing(listeners.borrow(one.process.pid)) as lent:
                 for found in lent:
                     if wanted.fits(found):
                         # Not socket.dup(), which would make it blocking

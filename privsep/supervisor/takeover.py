@@ -153,7 +153,7 @@ class Takeover:
             self._supervisord.options.logger.info(
                 "%(name)s takes over from %(pid)s",
                 name=names.program_name(one.network),
-                pid=one.pid,
+                pid=one.process.pid,
             )
         return sent
 

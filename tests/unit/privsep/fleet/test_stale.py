@@ -167,7 +167,7 @@ def test_scan_finds_masters_and_neither_their_workers_nor_others(monkeypatch):
         Listed(71, 70, list(WORDS)),
     ]
     monkeypatch.setattr(psutil, "process_iter", lambda _fields: listed)
-    found = [(o.pid, o.network, o.config) for o in stale.scan({70})]
+    found = [(o.process.pid, o.network, o.config) for o in stale.scan({70})]
     assert found == [
         (20, NETWORK, CONFIG),
         (30, "gateway", "/y/gateway.conf"),
