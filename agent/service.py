@@ -138,9 +138,9 @@ class Service:
         ofport = vswitch_db.ofports.get(names.outer_veth(network), 0)
         if desired is None or ofport < 1:
             return True
-        call = self._site.privileged.trace
+        call, bridge = self._site.privileged.trace, vswitch_db.bridge
         try:
-            answer = call(vswitch_db.bridge, packet(desired, source, ofport))
+            answer = call(bridge, **packet(desired, source, ofport))
         except AskError:  # ovs-vswitchd runs elsewhere, or hangs
             return True
         return has_flows(answer)
@@ -220,8 +220,9 @@ class Service:
         workers.start(self._site.settings().reconcile_workers)
         # A transaction waits for its turn, and then for its result.
         most_s = _CALLS_S + 2 * self._site.settings().vswitch.timeout_s
-        for name, keys in self._queues.by_name().items():
-            self._progress.expect(name, most_s, keys.longest_s)
+        revoke, expect = self._queues.revoke, self._progress.expect
+        expect("a reconcile", most_s, queue.longest_s)
+        expect("a revoke", most_s, revoke.longest_s)
         self._nova_addresses.start(lambda: queue.add(names.GATEWAY))
         confirmation = Confirmation(
             self._site,

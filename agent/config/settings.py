@@ -410,20 +410,15 @@ class Settings:
     def files_in_use(self) -> tuple[Path, ...]:
         """Return the files of keys and certificates that are used."""
         used: list[Path | None] = []
-        if self.uses_ssl:
-            southbound = self.southbound
+        southbound = self.southbound
+        remotes = (*southbound.remotes, self.vswitch.connection)
+        if any(remote.startswith("ssl:") for remote in remotes):
             used += [southbound.private_key, southbound.certificate]
             used += [southbound.ca_cert]
         if self.nova.protocol == "https":
             used += [self.nova.client_cert, self.nova.client_key]
             used += [] if self.nova.insecure else self.nova.authorities
         return tuple(path for path in used if path is not None)
-
-    @property
-    def uses_ssl(self) -> bool:
-        """Whether one of the databases is reached by TLS."""
-        remotes = (*self.southbound.remotes, self.vswitch.connection)
-        return any(remote.startswith("ssl:") for remote in remotes)
 
 
 # By the fields of Settings.

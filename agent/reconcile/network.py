@@ -156,7 +156,8 @@ class Reconciler:
             network, rights, lambda: self._revoke(network, rights)
         )
         vswitch = self._snapshots.vswitch
-        cause = self._cause(desired, vswitch)
+        bridge = vswitch.bridge, vswitch.is_userspace
+        cause: _Cause = (desired, *bridge, self._settings())
         if (was := self._causes.get(network)) != cause:
             # If a step fails, the next try finds what this one has left.
             self._causes.pop(network, None)
@@ -185,12 +186,6 @@ class Reconciler:
             changes,
             is_explained=was != cause or now != desired,
         )
-
-    def _cause(
-        self, desired: MetadataNetwork, vswitch: VswitchSnapshot
-    ) -> _Cause:
-        bridge = vswitch.bridge, vswitch.is_userspace
-        return desired, *bridge, self._settings()
 
     def _render(self, desired: MetadataNetwork) -> render.Rendered:
         settings = self._settings()

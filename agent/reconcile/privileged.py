@@ -37,6 +37,7 @@ class Privileged:
     remove = staticmethod(namespaces.remove)
     inspect = staticmethod(look.look)
     daemons = staticmethod(vswitch.daemons)
+    trace = staticmethod(vswitch.trace)
 
     def __init__(self, *, state_path: Path, users: str) -> None:
         self._state_path = str(state_path)
@@ -121,11 +122,6 @@ class Privileged:
         """Return the status of what the gateway answers to SOURCE's ask."""
         answer = self.ask(network, source=source, path=ALIVE_PATH, timeout_s=3)
         return int(str(answer["status"]))
-
-    @staticmethod
-    def trace(bridge: str, packet: Mapping[str, Any]) -> str:
-        """Return where PACKET would go from BRIDGE, as `vswitch.trace`."""
-        return vswitch.trace(bridge, **packet)
 
 
 def _addresses(desired: MetadataNetwork) -> list[str]:

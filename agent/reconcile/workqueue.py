@@ -37,7 +37,7 @@ class WorkQueue:
         # were added, and those that a worker has.
         self._since: dict[str, float] = {}
         self._held_since: dict[str, float] = {}
-        self._closed = False
+        self.closed = False
 
     def add(self, key: str, *, routine: bool = False) -> None:
         """Hand KEY out as soon as a worker is free.
@@ -72,7 +72,7 @@ class WorkQueue:
     def get(self) -> str | None:
         """Return the next key, held until `done`; None once closed."""
         with self._changed:
-            while not self._closed:
+            while not self.closed:
                 self._promote_due()
                 if self._waiting:
                     changed = (k for k in self._waiting if k in self._since)
@@ -140,11 +140,6 @@ class WorkQueue:
             now = self._clock()
             return now - min(self._held.values(), default=now)
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
     def is_idle(self) -> bool:
         """Return whether no key waits and no worker has one."""
         with self._changed:
@@ -153,7 +148,7 @@ class WorkQueue:
     def close(self) -> None:
         """Make every `get` return None."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
 
 
@@ -167,10 +162,6 @@ class Queues:
         self.news = threading.Event()
         # The service has to queue all networks once the rows are there.
         self.resync_due = threading.Event()
-
-    def by_name(self) -> dict[str, WorkQueue]:
-        """Return what the queues are for, and the queues."""
-        return {"a reconcile": self.reconcile, "a revoke": self.revoke}
 
     def resync(self) -> None:
         """Make the service queue all networks."""

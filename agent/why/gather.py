@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent import futures
+from functools import partial
 from typing import Any
 
 from ...privsep import names
@@ -96,7 +97,7 @@ class Gather:
             device = facts.tap.get("name", "")
             calls["host"] = lambda: call.inspect(key, device=device)
             for name, packet in packets(facts).items():
-                calls[name] = lambda p=packet: call.trace(bridge, p)  # type: ignore[misc]
+                calls[name] = partial(call.trace, bridge, **packet)
         haproxy = self._haproxy(key, common.entry(key).get("digest", ""))
         found = _look(_LIMIT_S, **calls)
         return dataclasses.replace(facts, haproxy=haproxy, **found)
