@@ -16,7 +16,7 @@ from ..places import OLD_FOLDER
 from ..settings import FleetSettings
 from . import program
 from .start import ensure_folders, ensure_supervisord
-from .supervisord import RefusedError, Supervisord
+from .supervisord import Supervisord
 
 _folders_lock = threading.Lock()
 _LOOK_S = 2.0
@@ -144,18 +144,9 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         log = settings.logs / f"{network}.log"
         complaint = "" if state == "running" else rootfiles.last_complaint(log)
         if state == "started":
-            _start(rpc, name)
+            start, wait = "supervisor.startProcess", False
+            rpc.call(start, name, wait, tolerated=Faults.ALREADY_STARTED)
         return {"state": state, "complaint": complaint}
-
-
-def _start(rpc: Supervisord, name: str) -> None:
-    """Start the program NAME, which supervisord has and does not run."""
-    wait = False
-    try:
-        rpc.call("supervisor.startProcess", name, wait)
-    except RefusedError as error:
-        if error.code != Faults.ALREADY_STARTED:
-            raise
 
 
 @entrypoint(subject="network")

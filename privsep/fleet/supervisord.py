@@ -96,12 +96,14 @@ class Supervisord:
                 "fleet, or kill -9 it: its haproxies still serve"
             )
 
-    def call(self, method: str, *args: object) -> Any:
+    def call(
+        self, method: str, *args: object, tolerated: int | None = None
+    ) -> Any:
         """Call METHOD (namespace.name) with ARGS; return the result.
 
-        Raises OSError if supervisord does not listen, RefusedError if it
-        refuses the call, FleetError if it hangs, closes the connection or
-        answers nonsense.
+        That is None if supervisord refuses with the fault TOLERATED. Raises
+        OSError if it does not listen, RefusedError if it refuses the call,
+        FleetError if it hangs, closes the connection or answers nonsense.
         """
         try:
             return getattr(self._proxy, method)(*args)
@@ -111,6 +113,8 @@ class Supervisord:
                 "the next one takes them over"
             ) from None
         except xmlrpc.client.Fault as fault:
+            if fault.faultCode == tolerated:
+                return None
             raise RefusedError(
                 f"supervisord refuses {method}: {fault.faultString}",
                 fault.faultCode,
@@ -124,13 +128,10 @@ class Supervisord:
 
     def info(self, name: str) -> dict[str, Any] | None:
         """Return the state of the program NAME; None if it is unknown."""
-        try:
-            answer = self.call("supervisor.getProcessInfo", name)
-        except RefusedError as error:
-            if error.code == Faults.BAD_NAME:
-                return None
-            raise
-        return dict(answer)
+        answer: dict[str, Any] | None = self.call(
+            "supervisor.getProcessInfo", name, tolerated=Faults.BAD_NAME
+        )
+        return answer
 
     def stop_and_forget(self, name: str) -> None:
         """Stop the program NAME, wait for its end and remove it.
@@ -140,7 +141,8 @@ class Supervisord:
         """
         for is_last in (False, True):
             try:
-                self._stop(name)
+                ended = Faults.NOT_RUNNING
+                self.call("supervisor.stopProcess", name, tolerated=ended)
                 self.call("supervisor.removeProcessGroup", name)
             except RefusedError as error:
                 if error.code == Faults.BAD_NAME:
@@ -149,10 +151,3 @@ class Supervisord:
                     raise
             else:
                 return
-
-    def _stop(self, name: str) -> None:
-        try:
-            self.call("supervisor.stopProcess", name)
-        except RefusedError as error:
-            if error.code != Faults.NOT_RUNNING:
-                raise
