@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from . import names
@@ -145,29 +144,19 @@ def last_complaint(path: Path) -> str:
 def share_socket(path: str, *, uid: int, gid: int) -> None:
     """Give the socket PATH, owned by the user UID, to the group GID.
 
-    Raises SettingsError, naming PATH, if it is something else.
-    """
-    with _opened(path) as opened:
-        entry = os.stat(opened)
-        if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != uid:
-            raise SettingsError(f"{path} is no socket of haproxy; remove it")
-        os.chown(opened, -1, gid)
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[str]:
-    """Give another name of PATH, which always means the same inode.
-
     Others can replace what is at PATH, so it is opened once, without
     following a link. With O_PATH the daemon needs no right to read it.
-    Raises SettingsError, naming PATH.
+    Raises SettingsError, naming PATH, if it is something else.
     """
     try:
         descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
     try:
-        yield f"/proc/self/fd/{descriptor}"
+        entry = os.fstat(descriptor)
+        if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != uid:
+            raise SettingsError(f"{path} is no socket of haproxy; remove it")
+        os.chown(f"/proc/self/fd/{descriptor}", -1, gid)
     finally:
         os.close(descriptor)
 
