@@ -120,9 +120,9 @@ def ask(
 
     Raises OSError if it does not answer, ValueError if another program does.
     """
-    answer = each_text(_ask(path, question, timeout_s), _visible)
-    if not isinstance(answer, dict) or "ready" not in answer:
-        raise ValueError(f"{printable(str(path))} is not the agent's socket")
+    answer = _ask(path, question, timeout_s)
+    if "ready" not in answer:
+        raise _not_the_agents(path)
     if answer.get("schema") != SCHEMA:
         raise ValueError("it has another version: restart it")
     return answer
@@ -136,9 +136,7 @@ def ask_handler(
     Raises OSError if the agent does not answer, ValueError with a sentence
     if the handler failed or another program answers.
     """
-    answer = each_text(_ask(path, question, timeout_s), _visible)
-    if not isinstance(answer, dict):
-        raise ValueError(f"{printable(str(path))} is not the agent's socket")
+    answer = _ask(path, question, timeout_s)
     if isinstance(answer.get("error"), str):
         raise ValueError(answer["error"])
     if "ready" in answer:
@@ -148,7 +146,7 @@ def ask_handler(
 
 def _ask(
     path: Path, question: Mapping[str, Any] | None, timeout_s: float
-) -> object:
+) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(min(timeout_s, _TIMEOUT_S))
         try:
@@ -168,4 +166,11 @@ def _ask(
             )
         except TimeoutError:
             raise TimeoutError(f"no answer within {timeout_s:g} s") from None
-        return json.loads(text)
+    answer = each_text(json.loads(text), _visible)
+    if not isinstance(answer, dict):
+        raise _not_the_agents(path)
+    return answer
+
+
+def _not_the_agents(path: Path) -> ValueError:
+    return ValueError(f"{printable(str(path))} is not the agent's socket")
