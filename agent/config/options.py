@@ -319,7 +319,8 @@ def _warnings(settings: Settings, sources: Sources) -> Iterator[str]:
     own = "ovn_metadata_agent"
     for file, name in sources.names(own):
         if f"[{own}] {name}" not in _OPTIONS:
-            yield f"{file}: [{own}] {name} is no option of this agent"
+            shown = repr(name)[1:-1]  # it may have control characters
+            yield f"{file}: [{own}] {shown} is no option of this agent"
 
 
 def _limits_below_one_boot(limit: RateLimit) -> Iterator[str]:

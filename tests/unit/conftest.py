@@ -17,11 +17,14 @@ from hypothesis import settings
 # An option's default; a machine's own may be set.
 os.environ.pop("REQUESTS_CA_BUNDLE", None)
 
-# A busy machine is slow, and no example takes long. `make fuzz` has more.
+# A busy machine is slow, and no example takes long. `make fuzz` has more of
+# them, and others each time; `make unit` has the same ones.
+_EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "")
 settings.register_profile(
     "any machine",
     deadline=None,
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),
+    derandomize=not _EXAMPLES,
+    max_examples=int(_EXAMPLES or "100"),
 )
 settings.load_profile("any machine")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ovn_metadata.agent.config import options
@@ -50,6 +50,7 @@ contents = st.one_of(
 
 
 @given(contents)
+@example(b"[ovn_metadata_agent]\n\x1b=")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_is_read_or_refused_in_one_line(file: Path, content: bytes):
     secret = f"[DEFAULT]\nmetadata_proxy_shared_secret = {SECRET}\n"
