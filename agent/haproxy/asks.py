@@ -26,15 +26,16 @@ MOST = 10 * 1024
 # answer anything.
 _ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
 _NUMBER = re.compile(r" (exp|http_[a-z]+_cnt|gpc\d{1,2})=(\d{1,10})\b")
-_AGENT = "req.fhdr(user-agent) -m beg -i"
+_PATH = "var(txn.path) -m"
+_AGENT = "var(txn.agent) -m beg -i"
 # Paths of OpenStack's metadata, and those of EC2's. A version is a date.
 PATHS = {
-    "meta_data": "path_end /meta_data.json",
-    "user_data": "path_end /user_data",
-    "vendor_data": "path_end /vendor_data.json /vendor_data2.json",
-    "network_data": "path_end /network_data.json",
-    "password": "path_end /password",
-    "ec2": "path_beg /latest/ /1 /2",
+    "meta_data": f"{_PATH} end /meta_data.json",
+    "user_data": f"{_PATH} end /user_data",
+    "vendor_data": f"{_PATH} end /vendor_data.json /vendor_data2.json",
+    "network_data": f"{_PATH} end /network_data.json",
+    "password": f"{_PATH} end /password",
+    "ec2": f"{_PATH} beg /latest/ /1 /2",
 }
 AGENTS = {
     "cloud-init": f"{_AGENT} cloud-init",
@@ -68,6 +69,9 @@ def rules(source: int) -> list[str]:
             yield f"{event} {count} if {{ {condition} }}"
 
     return [
+        # What several conditions look at costs less in a variable.
+        "http-request set-var(txn.path) path",
+        "http-request set-var(txn.agent) req.fhdr(user-agent)",
         *counts("http-request", _OF_REQUESTS.values()),
         answers.GOOD,
         *counts("http-response", STATUSES.values()),

@@ -12,9 +12,10 @@ from ...privsep import names
 
 # The gateway answers this path itself, but only from inside.
 ALIVE_PATH = "/ovn-metadata/alive"
-# No instance can set it: what begins with X- is removed before.
-_ALIVE = "X-OVN-Metadata-Alive"
+# Its value of the header of requests that the gateway answers.
+_ALIVE = "alive"
 CONDITION = "{ var(sess.inside) -m found }"
+SILENT = f"http-request set-log-level silent if {CONDITION}"
 
 
 def connection_rules() -> list[str]:
@@ -29,21 +30,13 @@ def connection_rules() -> list[str]:
     ]
 
 
-def request_rules() -> list[str]:
-    """Return the rules of a network's haproxy after the removal of headers."""
-    return [
-        f"http-request set-log-level silent if {CONDITION}",
-        f"http-request set-header {_ALIVE} yes "
-        f"if {CONDITION} {{ path {ALIVE_PATH} }}",
-    ]
+def alive_rule(header: str) -> str:
+    """Return a network's rule that makes the gateway answer, by HEADER."""
+    condition = f"if {CONDITION} {{ path {ALIVE_PATH} }}"
+    return f"http-request set-header {header} {_ALIVE} {condition}"
 
 
-def gateway_rules() -> list[str]:
-    """Return the gateway's rules; they come before all that count."""
-    alive = "if { var(txn.alive) -m found }"
-    return [
-        f"http-request set-var(txn.alive) req.hdr({_ALIVE})",
-        f"http-request set-log-level silent {alive}",
-        f"http-request return status 200 content-type text/plain "
-        f'string "ok\\n" {alive}',
-    ]
+def gateway_rule(value: str) -> str:
+    """Return the gateway's rule; VALUE is that of the header."""
+    answer = 'status 200 content-type text/plain string "ok\\n"'
+    return f"http-request return {answer} if {{ {value} -m str {_ALIVE} }}"

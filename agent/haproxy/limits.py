@@ -49,6 +49,9 @@ COUNT_LIMITED = (f"sc-inc-gpc(2,{_SOURCE})", f"sc-set-gpt0({_SOURCE}) 1")
 _CALLERS = "callers"
 _CALLERS_PER_INSTANCE = 2
 _INSTANCE, _UPLOAD = 0, 1
+# Variables of the gateway: an instance's id, and whether it is greedy.
+_WHO = "var(txn.who)"
+_IS_GREEDY = "{ var(txn.greedy) -m found }"
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"
 # The lines of a backend whose requests share connections to Nova. A server
@@ -138,8 +141,7 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     their own, of which each instance gets a part.
     """
     rules = [
-        f"http-request track-sc{_INSTANCE} req.hdr(X-Instance-ID) "
-        f"table {INSTANCES}",
+        f"http-request track-sc{_INSTANCE} {_WHO} table {INSTANCES}",
         *_log_rules(share, _INSTANCE, counts=False),
         f"http-request set-priority-class sc_conn_cur({_INSTANCE})",
     ]
@@ -148,8 +150,8 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
         over = f"if {{ sc_conn_cur({_UPLOAD}) gt {share.uploads} }}"
         rules += [
             f"acl upload req.body_size gt {_SMALL_BODY}",
-            f"http-request track-sc{_UPLOAD} req.hdr(X-Instance-ID) "
-            f"table {_UPLOAD_LANE} if upload",
+            f"http-request track-sc{_UPLOAD} {_WHO} table {_UPLOAD_LANE} "
+            "if upload",
             f"http-request sc-inc-gpc1({_INSTANCE}) {over}",
             answers.refuse(429, _TOO_MANY_UPLOADS, over),
         ]
@@ -161,11 +163,12 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
             f"acl greedy sc_http_req_rate({_INSTANCE}) gt {requests}",
             f"acl greedy sc_conn_cur({_INSTANCE}) gt {opened}",
             f"acl others table_cnt({INSTANCES}) gt 1",
-            f"http-request sc-inc-gpc0({_INSTANCE}) if greedy others",
+            "http-request set-var(txn.greedy) bool(true) if greedy others",
+            f"http-request sc-inc-gpc0({_INSTANCE}) if {_IS_GREEDY}",
         ]
         switches += [
-            f"use_backend {_GREEDY_LANE} if greedy others {refusals.PLAIN}",
-            f"use_backend {_GREEDY_LANE}-alone if greedy others",
+            f"use_backend {_GREEDY_LANE} if {_IS_GREEDY} {refusals.PLAIN}",
+            f"use_backend {_GREEDY_LANE}-alone if {_IS_GREEDY}",
         ]
     return rules, switches
 

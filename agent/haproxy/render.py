@@ -124,16 +124,17 @@ frontend metadata
     http-request del-header {_FORGED} -m reg
 {_block(request_ids.network_rules())}
     {answers.RULE}
-{_block(inside.request_rules())}
+    {inside.SILENT}
     use_backend hold unless {{ var(txn.identity) -m found }}
     default_backend gateway
 
 backend gateway{_limit_rules(limit)}
     http-request del-header {unknown.ASKED}
-    http-request set-header X-Forwarded-For %[{unknown.ADDRESS}]
-    http-request set-header X-Instance-ID %[var(txn.identity),field(1,|)]
-    http-request set-header X-Tenant-ID %[var(txn.identity),field(2,|)]
-    http-request set-header X-Instance-ID-Signature \
+    {inside.alive_rule(unknown.ASKED)}
+    http-request add-header X-Forwarded-For %[{unknown.ADDRESS}]
+    http-request add-header X-Instance-ID %[var(txn.identity),field(1,|)]
+    http-request add-header X-Tenant-ID %[var(txn.identity),field(2,|)]
+    http-request add-header X-Instance-ID-Signature \
 %[var(txn.identity),field(-1,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}
@@ -202,7 +203,6 @@ backlog {backlog}
     http-request set-var(txn.who) req.hdr(X-Instance-ID)
 {_block(request_ids.gateway_rules())}
     {answers.RULE}
-{_block(inside.gateway_rules())}
 {_block(unknown.gateway_rules(places.confirmed))}
     {answers.refuse(404, _NO_IDENTITY, _WITHOUT_IDENTITY)}
 {_block(rules)}

@@ -37,6 +37,6 @@ def trace_rule() -> str:
     """Return the gateway's rule for requests that it passes on."""
     parts = ((4, 8), (13, 4), (18, 4), (23, 4), (28, 12))
     digits = [f"%[var(txn.id),bytes({at},{size})]" for at, size in parts]
-    trace = f"00-{''.join(digits)}-{digits[4]}{digits[1]}-01"
+    trace = f"00-{''.join(digits)}-{digits[4]}0001-01"
     condition = f"unless {{ req.fhdr({TRACE}) -m found }}"
-    return f"http-request set-header {TRACE} {trace} {condition}"
+    return f"http-request add-header {TRACE} {trace} {condition}"

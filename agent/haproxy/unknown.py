@@ -121,19 +121,19 @@ backend strangers
 
 
 def gateway_rules(map_file: Path) -> list[str]:
-    """Return the gateway's rules that answer requests of `strangers`.
+    """Return the gateway's rules that answer `strangers` and the agent.
 
-    MAP_FILE has what the agent confirmed.
+    They come before all that count. MAP_FILE has what the agent confirmed.
     """
     asks = "{ var(txn.asked) -m found }"
+    confirmed = "http-request set-var(txn.confirmed)"
     network = f"req.hdr(X-OVN-Network-ID),map_str_int({map_file})"
     return [
         f"http-request set-var(txn.asked) req.hdr({ASKED})",
         f"http-request set-log-level silent if {asks}",
-        f"http-request set-var(txn.confirmed) "
-        f"str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
-        f"http-request set-var(txn.confirmed) {network} if {asks} "
-        f"{{ {network} -m found }}",
+        inside.gateway_rule("var(txn.asked)"),
+        f"{confirmed} str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
+        f"{confirmed} {network} if {asks} {{ {network} -m found }}",
         answers.refuse(
             404,
             _UNKNOWN_INSTANCE,

@@ -23,7 +23,6 @@ from ovn_metadata.agent.haproxy.render import (
 )
 from ovn_metadata.agent.haproxy.unknown import ADDRESS, ASKED, SET_ADDRESS
 
-ALIVE = "X-OVN-Metadata-Alive"
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(Path("/var/x"), Path("/state"), Path("/var/pids"))
 TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
@@ -110,21 +109,21 @@ def test_another_timeout_is_another_digest(render, name):
 def test_what_can_be_forged_is_removed_before_anything_is_set():
     text = lines_of(network())
     headers = [line for line in text if "-header" in line]
-    assert headers[:4] == [
+    assert headers[:3] == [
         "http-request del-header "
         "^([^a-z0-9]*x[^a-z0-9]|forwarded$|traceparent$) -m reg",
         "unique-id-header X-OpenStack-Request-ID",
         "http-after-response set-header X-OpenStack-Request-ID %[unique-id]",
-        f"http-request set-header {ALIVE} yes if {inside.CONDITION} "
-        f"{{ path {inside.ALIVE_PATH} }}",
     ]
     backend = text[text.index("backend gateway") :]
     backend = backend[: backend.index("backend hold")]
     assert [line for line in backend if "-header" in line] == [
         f"http-request del-header {ASKED}",
-        f"http-request set-header X-Forwarded-For %[{ADDRESS}]",
+        f"http-request set-header {ASKED} alive if {inside.CONDITION} "
+        f"{{ path {inside.ALIVE_PATH} }}",
+        f"http-request add-header X-Forwarded-For %[{ADDRESS}]",
         *(
-            f"http-request set-header X-{name} "
+            f"http-request add-header X-{name} "
             f"%[var(txn.identity),field({number},|)]"
             for number, name in (
                 (1, "Instance-ID"),
@@ -144,9 +143,7 @@ def test_the_agents_own_requests_come_before_all_limits():
         f"tcp-request connection accept {source}",
     ]
     (alive,) = [line for line in lines_of(gateway()) if "status 200" in line]
-    assert alive.endswith(" if { var(txn.alive) -m found }")
-    set_alive = f"http-request set-var(txn.alive) req.hdr({ALIVE})"
-    assert set_alive in lines_of(gateway())
+    assert alive.endswith(" if { var(txn.asked) -m str alive }")
 
 
 def test_an_unknown_address_gets_no_further():
@@ -332,16 +329,16 @@ def test_what_may_hide_a_request_shares_no_connection():
 def test_the_gateway_passes_on_an_origin_form_and_its_own_host():
     """In this order: see `refusals`."""
     lines = lines_of(gateway())
-    refused, uri, host, removed = (
+    refused, uri, removed, host = (
         next(n for n, line in enumerate(lines) if line.startswith(words))
         for words in (
             "http-request return status 411 ",
             "http-request set-uri %[pathq]",
-            "http-request set-header Host nova:8775",
-            "http-request del-header '^(?!(x-forwarded-for|",
+            "http-request del-header '^(?!x-forwarded-for$|",
+            "http-request add-header Host nova:8775",
         )
     )
-    assert refused < uri < host < removed
+    assert refused < uri < removed < host
 
 
 def servers_of(rendered: Rendered, backend: str) -> list[str]:
