@@ -52,6 +52,8 @@ _INSTANCE, _UPLOAD = 0, 1
 # Variables of the gateway: an instance's id, and whether it is greedy.
 _WHO = "var(txn.who)"
 _IS_GREEDY = "{ var(txn.greedy) -m found }"
+# The ids of the agent's own requests (hex: ovn-metadata-), which limit no one.
+AGENT, NOBODY = "agent", "6f766e2d-6d65-7461-6461-74612d000000"
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"
 # The lines of a backend whose requests share connections to Nova. A server
@@ -141,7 +143,8 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     their own, of which each instance gets a part.
     """
     rules = [
-        f"http-request track-sc{_INSTANCE} {_WHO} table {INSTANCES}",
+        f"http-request track-sc{_INSTANCE} {_WHO} table {INSTANCES} "
+        f"unless {{ {_WHO} -m str {AGENT} {NOBODY} }}",
         *_log_rules(share, _INSTANCE, counts=False),
         f"http-request set-priority-class sc_conn_cur({_INSTANCE})",
     ]

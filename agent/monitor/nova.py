@@ -1,17 +1,14 @@
 """The agent's own requests to Nova."""
 
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from ..config.settings import Settings
 from ..core import identity
-from ..haproxy import runtime
+from ..haproxy import limits, runtime
 from ..haproxy.counters import NovaCounted
 from ..haproxy.runtime import NovaAnswer
 
-# No instance has it. Nova's log shows who asked.
-NOBODY = str(uuid.UUID(bytes=b"ovn-metadata-\0\0\0"))
 _SIGNED_PATH = "/latest/meta-data/instance-id"
 
 
@@ -39,15 +36,15 @@ class Nova:
         Nova lists its versions there, without looking for an instance or a
         signature, and logs nothing.
         """
-        return self._ask("/", "agent", "none")
+        return self._ask("/", limits.AGENT, "none")
 
     def ask_signed(self) -> NovaAnswer | None:
         """Ask for an instance that does not exist; None as `ask` does.
 
         Nova looks at the signature first: 403 or 404.
         """
-        signature = identity.signature(self.secret(), NOBODY)
-        return self._ask(_SIGNED_PATH, NOBODY, signature)
+        signature = identity.signature(self.secret(), limits.NOBODY)
+        return self._ask(_SIGNED_PATH, limits.NOBODY, signature)
 
     def _ask(self, path: str, who: str, signature: str) -> NovaAnswer | None:
         gateway = self._settings().proxy_socket

@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ovn_metadata.agent.monitor.nova import NOBODY
+from ovn_metadata.agent.haproxy.limits import AGENT, NOBODY
 from sandbox import Instance, Sandbox, attempts, request_lottery
 from sandbox.strict import IDENTITY, read_strictly
 from sandbox.wsgi import Cloud
 
-AGENTS = ("agent", NOBODY)  # its own requests
+AGENTS = (AGENT, NOBODY)  # its own requests
 REQUESTS = int(os.environ.get("LOTTERY_REQUESTS", "9000"))
 SEED = int(os.environ.get("LOTTERY_SEED", "12"))
 SERVERS = ("strict", "gunicorn", "uvicorn")

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ovn_metadata.agent.haproxy.answers import REASON
-from ovn_metadata.agent.monitor.nova import NOBODY
+from ovn_metadata.agent.haproxy.limits import AGENT, NOBODY
 from sandbox import Instance, Sandbox, wait_for
 from sandbox.case import Case, ready, wait_served
 from sandbox.sockets import ask_gateway
 from sandbox.syslog import Syslog
 
-AGENTS = ("agent", NOBODY)  # its own requests
+AGENTS = (AGENT, NOBODY)  # its own requests
 REQUESTS = int(os.environ.get("JOINED_REQUESTS", "2000"))
 INSTANCES = 8
 HEADER = "X-OpenStack-Request-ID"
@@ -71,6 +71,20 @@ def ids(lines: list[str], count: int) -> list[str]:
 def test_an_id_alone_joins_the_logs(cloud, instances, syslog):
     """Of the networks' haproxies, the gateway and Nova, and the answers'."""
     wait_served(*instances)
+    networks = {instance.port.network.id for instance in instances}
+
+    def all_lines(*more: str) -> list[str]:
+        return [
+            line for key in (*networks, *more) for line in syslog.lines[key]
+        ]
+
+    # A line comes a moment after its answer: two for each of these.
+    last = [instance.fetch().headers[HEADER] for instance in instances]
+    wait_for(
+        lambda: all(repr(all_lines("gateway")).count(i) == 2 for i in last),
+        timeout_s=20,
+        what="the lines of the requests before",
+    )
     syslog.lines.clear()
     cloud.box.nova.record()
 
@@ -90,11 +104,6 @@ def test_an_id_alone_joins_the_logs(cloud, instances, syslog):
         if not any(f"-ID: {own}\r" in head for own in AGENTS)
     )
     assert len({*answered}) == REQUESTS
-    networks = {instance.port.network.id for instance in instances}
-
-    def all_lines() -> list[str]:
-        return [line for key in networks for line in syslog.lines[key]]
-
     wait_for(lambda: len(all_lines()) >= REQUESTS, timeout_s=20, what="lines")
     gateways = syslog.lines["gateway"]
     gateways[:] = [
