@@ -50,13 +50,14 @@ class Machine:
     def boot(self) -> None:
         """Start it; return when systemd has started all it is to start."""
         command = (
-            "systemd-nspawn",
+            # IPAddressDeny= needs cgroup v2, as hosts have it, and bpf.
+            *("env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "systemd-nspawn"),
             *("--register=no", "--keep-unit", "--private-network"),
             *("--quiet", f"--directory={self.root}"),
             # It makes namespaces and filters of its own, as a host does, and
             # the fleet borrows the listeners of Neutron's haproxies.
             "--capability=all",
-            "--system-call-filter=@mount @keyring pidfd_getfd",
+            "--system-call-filter=@mount @keyring pidfd_getfd bpf",
             "--boot",
         )
         with self._console.open("ab") as console:

@@ -21,6 +21,7 @@ from oslo_privsep.capabilities import CAPS_BYVALUE
 
 from ovn_metadata.agent.startup.daemon import UNIT_SOCKET
 from ovn_metadata.privsep.context import CAPABILITIES
+from ovn_metadata.privsep.names import METADATA_ADDRESS_V4, METADATA_ADDRESS_V6
 from sandbox import Sandbox, host, units, wait_for
 from sandbox.case import wait_served
 from sandbox.daemons import accepts
@@ -74,6 +75,16 @@ def test_exposure(unit):
 
 def test_the_agents_exposure_is_low():
     assert EXPOSURE[units.AGENT] < 3.0
+
+
+def test_the_daemons_unit_lets_it_ask_as_an_instance_does():
+    """Without this the agent's request in each network would be refused."""
+    unit = units.settings(units.PRIVSEP)
+    (families,), (allowed,) = (
+        unit[name] for name in ("RestrictAddressFamilies", "IPAddressAllow")
+    )
+    assert {"AF_INET", "AF_INET6"} < {*families.split()}
+    assert {*allowed.split()} == {METADATA_ADDRESS_V4, METADATA_ADDRESS_V6}
 
 
 def test_the_daemons_unit_has_its_capabilities_and_no_other():
