@@ -152,6 +152,8 @@ class Chassis:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert loop.stdout is not None
+        loop.stdout.readline()  # what is done next may be over at once
         try:
             yield
         finally:
@@ -162,5 +164,4 @@ class Chassis:
             f"{what}: {found['count']} requests, {len(failures)} failed, "
             f"longest gap {found['gap'] * 1000:.0f} ms"
         )
-        assert found["count"] > 0
         assert not failures, failures[:3]
