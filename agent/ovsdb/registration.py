@@ -3,9 +3,6 @@
 `ovn-metadata-cleanup` does this with single queries: it monitors nothing.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from ...privsep import names
 from ..model import VswitchSnapshot
 from . import connect
@@ -31,13 +28,14 @@ def read(remote: str, vswitch: VswitchSnapshot) -> tuple[set[str], set[str]]:
         if port.iface_id and not port.network and not port.is_instance
     }
     columns = ["external_ids", "logical_port", "type"]
+    named = ["name", "==", vswitch.system_id]
     queries = [
-        _select("Port_Binding", columns, "logical_port", iface_id)
-        for _, iface_id in unmarked
+        connect.select("Chassis_Private", ["external_ids"], where=named)
     ]
-    name = vswitch.system_id
-    chassis = _select("Chassis_Private", ["external_ids"], "name", name)
-    first, *others = connect.transact(remote, SCHEMA, [chassis, *queries])
+    for _, iface_id in unmarked:
+        own = ["logical_port", "==", iface_id]
+        queries.append(connect.select("Port_Binding", columns, where=own))
+    first, *others = connect.transact(remote, SCHEMA, queries)
     keys = {key for row in first["rows"] for key, _ in row["external_ids"][1]}
     networks = set()
     for row in [row for result in others for row in result["rows"]]:
@@ -47,12 +45,6 @@ def read(remote: str, vswitch: VswitchSnapshot) -> tuple[set[str], set[str]]:
             port = names.outer_veth(network), row["logical_port"]
             networks |= {network} if port in unmarked else set()
     return keys, networks
-
-
-def _select(
-    table: str, columns: Sequence[str], column: str, value: str
-) -> dict[str, Any]:
-    return connect.select(table, columns, where=[column, "==", value])
 
 
 def remove(remote: str, chassis_name: str) -> None:
