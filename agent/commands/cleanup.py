@@ -282,7 +282,3 @@ class Cleanup:
         for name, act in found.others.items():
             attempt(name, act)
         return errors
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -280,7 +280,3 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
 def exit_code(status: Mapping[str, Any]) -> int:
     """Return the exit code for STATUS."""
     return _CODES[status["health"]]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

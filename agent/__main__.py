@@ -1,8 +1,0 @@
-"""Start the agent: `python -m ovn_metadata.agent`."""
-
-import sys
-
-from .main import main
-
-if __name__ == "__main__":
-    sys.exit(main())
