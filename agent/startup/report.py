@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from oslo_config import cfg
@@ -15,15 +16,6 @@ from ..core.masking import masker
 LOG = logging.getLogger(__name__)
 
 
-class _Product:
-    """What `PackageReportGenerator` asks for."""
-
-    def __init__(self, program: str, number: str) -> None:
-        self.vendor_string = lambda: "ovn-metadata-agent"
-        self.product_string = lambda: program
-        self.version_string_with_package = lambda: number
-
-
 def log(
     conf: cfg.ConfigOpts, program: str, number: str, status: Mapping[str, Any]
 ) -> None:
@@ -32,8 +24,13 @@ def log(
     So it gets to wherever the log goes; a syslog takes no long message.
     """
     text = report.TextReport(f"{program}: report")
+    product = SimpleNamespace(
+        vendor_string=lambda: "ovn-metadata-agent",
+        product_string=lambda: program,
+        version_string_with_package=lambda: number,
+    )
     for title, generator in (
-        ("Package", version.PackageReportGenerator(_Product(program, number))),
+        ("Package", version.PackageReportGenerator(product)),
         ("Threads", threading.ThreadReportGenerator()),
         ("Processes", process.ProcessReportGenerator()),
         ("Configuration", configuration.ConfigReportGenerator(conf)),
