@@ -47,8 +47,8 @@ AGENTS = {
 }
 # Somebody sent the request for somebody else: by mistake, or by a trick.
 FORWARDED = {
-    "forwarded": "req.hdr(x-forwarded-for) -m found } || "
-    "{ req.hdr(forwarded) -m found"
+    "forwarded": "req.fhdr(x-forwarded-for) -m found } || "
+    "{ req.fhdr(forwarded) -m found"
 }
 STATUSES = {"404": "status 404", "429": "status 429"}
 _OF_REQUESTS = {**PATHS, **AGENTS, **FORWARDED}

@@ -39,7 +39,7 @@ _GATEWAY_RETRIES = 64
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _NO_IDENTITY = "The request has no identity."
-_WITHOUT_IDENTITY = "unless { req.hdr(X-Instance-ID-Signature) -m found }"
+_WITHOUT_IDENTITY = "unless { req.fhdr(X-Instance-ID-Signature) -m found }"
 _NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
 _TOO_MANY = "Too many requests."
 _TRACK = "track nova/nova{}"
@@ -200,7 +200,7 @@ frontend metadata
     bind fd@0 proto h1
     bind unix@{public} proto h1 mode {socket_mode} \
 backlog {backlog}
-    http-request set-var(txn.who) req.hdr(X-Instance-ID)
+    http-request set-var(txn.who) req.fhdr(X-Instance-ID)
 {_block(request_ids.gateway_rules())}
     {answers.RULE}
 {_block(unknown.gateway_rules(places.confirmed))}

@@ -127,9 +127,9 @@ def gateway_rules(map_file: Path) -> list[str]:
     """
     asks = "{ var(txn.asked) -m found }"
     confirmed = "http-request set-var(txn.confirmed)"
-    network = f"req.hdr(X-OVN-Network-ID),map_str_int({map_file})"
+    network = f"req.fhdr(X-OVN-Network-ID),map_str_int({map_file})"
     return [
-        f"http-request set-var(txn.asked) req.hdr({ASKED})",
+        f"http-request set-var(txn.asked) req.fhdr({ASKED})",
         f"http-request set-log-level silent if {asks}",
         inside.gateway_rule("var(txn.asked)"),
         f"{confirmed} str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
