@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -195,6 +198,20 @@ def test_the_fleet_has_the_hosts_log():
 def test_quadlet_runs_programs_of_ours(name):
     (line,) = read_unit(QUADLET / f"{name}.container")["Exec"]
     assert line.split()[0] in programs()
+
+
+def test_the_image_gets_all_that_setup_reads(tmp_path):
+    copies = r"^COPY (?!--)(.+) /src/(\S*)$"
+    for line in re.findall(copies, CONTAINERFILE.read_text(), re.MULTILINE):
+        folder = tmp_path / line[1]
+        for source in map(host.REPOSITORY.joinpath, line[0].split()):
+            if source.is_dir():
+                shutil.copytree(source, folder)
+            else:
+                folder.mkdir(exist_ok=True)
+                shutil.copy(source, folder)
+    command = (sys.executable, "setup.py", "--quiet", "egg_info")
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
 
 
 def test_containerfile_copies_what_is_there():
