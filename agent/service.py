@@ -145,9 +145,10 @@ class Service:
             return True
         return has_flows(answer)
 
-    def _counted(self, network: str) -> Counted:
+    def _counted(self, network: str) -> Counted | None:
         counted = self._site.haproxies.counted(network)
-        self._site.meter.counted(network, counted)
+        if counted is not None:
+            self._site.meter.counted(network, counted)
         return counted
 
     @property

@@ -103,7 +103,7 @@ class Sums:
     """The sums of one haproxy's counters, over its restarts."""
 
     def __init__(self) -> None:
-        self._last: Counted | None = None
+        self.last: Counted | None = None
         self._over: dict[str, float] = {}  # source -> when it was last over
         self._sums = _NOTHING
         self._incomplete = 0
@@ -113,7 +113,7 @@ class Sums:
 
         The sums start with the first call: its counters are not added.
         """
-        before = self._last or Counted(incomplete=counted.incomplete)
+        before = self.last or Counted(incomplete=counted.incomplete)
         over = set()
         for source, counts in counted.sources.items():
             last = before.sources.get(source, _NOTHING)
@@ -122,7 +122,7 @@ class Sums:
             if any(more):
                 over.add(source)
         self._incomplete += growth(before.incomplete, counted.incomplete)
-        self._last = counted
+        self.last = counted
         self._over = {
             source: seen
             for source, seen in self._over.items()

@@ -15,6 +15,8 @@ from ..errors import HaproxyError
 from . import mapfile
 
 _TIMEOUT_S = 3.0
+# One that seems to do nothing is asked again after this time.
+_QUIET_S = 300.0
 _NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024
@@ -31,6 +33,34 @@ class Stats(NamedTuple):
 
     path: Path
     uid: int  # of that haproxy, which owns the socket
+
+
+class Quiet:
+    """A haproxy that has just answered and may do nothing now.
+
+    A process that has not run has counted nothing. One that was stopped has
+    run: it was woken for that. FILES decide what it does, too. In another PID
+    namespace than ours, PID is no process of the user UID.
+    """
+
+    def __init__(self, pid: str, uid: int, *files: Path) -> None:
+        self._process, self._uid = Path("/proc", pid), uid
+        self._ran, self._files = self._process / "schedstat", files
+        self._until = time.monotonic() + _QUIET_S
+        self._last = self._state()
+
+    def is_same(self) -> bool:
+        """Return whether it need not be asked, as far as can be seen."""
+        same = self._last is not None and self._state() == self._last
+        return same and time.monotonic() < self._until
+
+    def _state(self) -> object:
+        with contextlib.suppress(OSError):
+            found = [file.lstat() for file in self._files]
+            ran = self._ran.read_bytes()  # proc(5); zeros: it is not counted
+            if self._process.stat().st_uid == self._uid and ran[:2] != b"0 ":
+                return ran, [(one.st_ino, one.st_mtime_ns) for one in found]
+        return None
 
 
 class NovaAnswer(NamedTuple):
@@ -98,11 +128,9 @@ def ask_nova(
 
 
 def running_digest(stats: Stats, config: Path) -> str | None:
-    """Return the digest of the configuration that the haproxy of STATS runs.
+    """Return what `digest_in` does; None if no haproxy listens at STATS.
 
-    None if no haproxy listens there; else as `digest_in`. Raises TimeoutError
-    if it is too busy to answer, OSError for failures on this side, like a lack
-    of descriptors.
+    Raises TimeoutError if it is too busy to answer, and OSError.
     """
     try:
         return digest_in(ask(stats, "show info"), config)
@@ -134,10 +162,9 @@ def digest_in(answer: str, config: Path) -> str:
 
 
 def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
-    """Return the map FILE as the haproxy of STATS has it in memory.
+    """Return the map FILE, of some ENTRIES, as the haproxy has it.
 
-    ENTRIES is about how many it has. Raises HaproxyError if haproxy has no
-    such map, OSError as `ask` does.
+    Raises HaproxyError if it has no such map, OSError as `ask` does.
     """
     most = _MAX_ANSWER + _MAX_MAP_LINE * 2 * entries
     answer = ask(stats, f"show map {file}", max_bytes=most)
@@ -147,10 +174,7 @@ def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
 
 
 def change_map(stats: Stats, file: Path, change: mapfile.MapChange) -> None:
-    """Carry out CHANGE on the map FILE in the haproxy of STATS.
-
-    Raises HaproxyError with haproxy's answer if it refuses.
-    """
+    """Carry out CHANGE on the map FILE; raise HaproxyError if refused."""
     commands = [f"del map {file} {key}" for key in change.delete]
     commands += [f"set map {file} {key} {value}" for key, value in change.set]
     commands += [f"add map {file} {key} {value}" for key, value in change.add]

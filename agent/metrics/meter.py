@@ -24,9 +24,7 @@ _RESTARTS = "network_haproxy_restarts_total"
 _NETWORK = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PROCESS = re.compile(r"[\w.~+ -]{0,100}", re.ASCII)
 _PROGRAM = re.compile(r"[0-9]{1,9} [0-9.]{1,20}")
-# Networks that have gone keep their counters while there are fewer of them:
-# one may come back.
-_GONE = 1000
+_GONE = 1000  # networks that keep their counters: one may come back
 
 
 class Meter:
@@ -83,7 +81,6 @@ class Meter:
             process, before = self._raw.pop(network, ("", ()))
             if process != counted.process or len(before) != len(values):
                 before = (0,) * len(values)
-            # At the end: `_forget` begins with those not seen for longest.
             self._raw[network] = counted.process, values
             for key, then, now in zip(keys, before, values, strict=True):
                 self._add(key, now - then if now >= then else now)
@@ -125,9 +122,10 @@ class Meter:
     def plain(self) -> dict[str, Any]:
         """Return all counters in the types of JSON, for `restore`."""
         with self._lock:
-            for gone in [*self._raw][: -len(self._programs) - _GONE]:
-                del self._raw[gone]
-                for key in [key for key in self._totals if gone in key]:
+            gone = [key for key in self._raw if key not in self._programs]
+            for network in gone[:-_GONE]:
+                del self._raw[network]
+                for key in [key for key in self._totals if network in key]:
                     del self._totals[key]
             return {
                 "totals": [[*key, n] for key, n in self._totals.items()],

@@ -29,14 +29,11 @@ class OvnWatch(Poller):
             [], tuple[ChassisSnapshot | None, VswitchSnapshot | None]
         ],
         daemons: Callable[[], Mapping[str, str]],
-        *,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("ovn-watch", _INTERVAL_S)
         self._status = status
         self._rows = rows
         self._daemons = daemons
-        self._clock = clock
         self._since: dict[signs.Sign, float] = {}
         self._noted: set[tuple[str, str]] = set()
         self._tells_installed = False
@@ -60,7 +57,7 @@ class OvnWatch(Poller):
         found = signs.signs(
             chassis, vswitch, words, tells_installed=self._tells_installed
         )
-        now = self._clock()
+        now = time.monotonic()
         self._since = signs.lasting(self._since, found, now=now)
         problems = signs.problems(self._since, now=now)
         for code, about in self._noted - problems.keys():

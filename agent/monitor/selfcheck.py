@@ -20,9 +20,8 @@ LOG = logging.getLogger(__name__)
 _FIRST_S = 5.0
 # A network that fails is asked again soon, because it may be repaired.
 _FAILING_S = 10.0
-# Networks in a round, and for how long one may last.
-_MOST = 8
-_ROUND_S = 20.0
+_MOST = 8  # networks in a round
+_ROUND_S = 20.0  # it lasts no longer
 # A network without a good answer is asked once more after this time: its rows
 # and its map may have changed meanwhile.
 _AGAIN_S = 2.0

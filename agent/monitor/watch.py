@@ -14,9 +14,7 @@ from .status import Status
 
 LOG = logging.getLogger(__name__)
 
-# The gateway is asked each time: all networks need it. haproxy forgets a
-# client a minute after its last request.
-_INTERVAL_S = 1.0
+_INTERVAL_S = 1.0  # the gateway is asked each time: all networks need it
 _TURNS = 5  # polls in which each network is asked once, if none hangs
 _FEW_DESCRIPTORS = (
     "too few file descriptors: the gateway takes {} connections instead of "
@@ -29,33 +27,31 @@ _FEW_DESCRIPTORS = (
 class Watch(Poller):
     """Compares the counters with the last ones, on a thread of its own.
 
-    READ gives the counters of a network's haproxy (or the gateway's). It
-    raises OSError and HaproxyError if the haproxy does not answer. Then
-    ON_SILENCE is called: a reconcile mends or reports it.
+    READ gives those of a network's haproxy (or the gateway's); None if it has
+    done nothing since. If it raises OSError or HaproxyError, ON_SILENCE is
+    called: a reconcile mends or reports that.
     """
 
     def __init__(
         self,
         status: Status,
         *,
-        read: Callable[[str], Counted],
+        read: Callable[[str], Counted | None],
         nova: NovaWatch,
         on_silence: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("watch", _INTERVAL_S)
         self._status = status
         self._read = read
         self._nova = nova
         self._on_silence = on_silence
-        self._clock = clock
         self._sums: dict[str, Sums] = {}
         self._turn = 0
         self._due: list[str] = []  # networks to ask in this round
 
     def poll(self) -> None:
-        """Read the counters of those whose turn it is, 0.3 ms each."""
-        begun = self._clock()
+        """Read the counters of those whose turn it is."""
+        begun = time.monotonic()
         served = self._status.served_networks()
         for network in self._sums.keys() - set(served):
             del self._sums[network]
@@ -65,7 +61,7 @@ class Watch(Poller):
         asked, self._due = self._due[-at_once:], self._due[:-at_once]
         for network in [names.GATEWAY, *reversed(asked)]:
             # Haproxies that hang must not delay the gateway's turn.
-            if self._clock() - begun > _INTERVAL_S or self._stop.is_set():
+            if time.monotonic() - begun > _INTERVAL_S or self._stop.is_set():
                 break
             if network in served:
                 self._poll_shares(network)
@@ -81,7 +77,10 @@ class Watch(Poller):
             self._on_silence(network)
             return
         sums = self._sums.setdefault(network, Sums())
-        new = sums.add(counted, self._clock())
+        counted = counted or (sums.last if sums.over else None)
+        if counted is None:
+            return
+        new = sums.add(counted, time.monotonic())
         by_name = sums.by_name(is_gateway=network == names.GATEWAY)
         for source in new:
             LOG.warning(

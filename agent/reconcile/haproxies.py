@@ -1,8 +1,4 @@
-"""Ensure that one haproxy, a network's or the gateway, runs as rendered.
-
-The steps are always the same: write the files, ensure the program runs,
-compare the running process with the files.
-"""
+"""Ensure that one haproxy, a network's or the gateway, runs as rendered."""
 
 import contextlib
 import functools
@@ -22,15 +18,13 @@ from ..haproxy import counters, files, mapfile, runtime, stale_files, unknown
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
-from ..haproxy.runtime import Stats
+from ..haproxy.runtime import Quiet, Stats
 from .maps import Maps, Rights
 from .privileged import Privileged
 
 LOG = logging.getLogger(__name__)
 
-# From a start to an answer on the stats socket. It is about 50 ms, and more
-# only on an overloaded machine.
-_ANSWER_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 5.0  # from a start: it takes 50 ms, if there is no load
 _ANSWER_POLL_S = 0.01
 # A haproxy that does not answer is asked _TRIES times, then replaced. The
 # gateway is not replaced again within _REPLACE_S: all networks need it, and on
@@ -39,12 +33,9 @@ _ANSWER_POLL_S = 0.01
 _TRIES = 2
 _PAUSE_S = 0.2
 _REPLACE_S = 60.0
-# What `Privileged.ensure_program` returns.
-Program: TypeAlias = Mapping[str, str]
-# Inode and time of the last change of a file.
-_Version: TypeAlias = tuple[int, int]
-# In bytes; an entry of a table of counters has about 400.
-_MAX_COUNTERS = 8 << 20
+Program: TypeAlias = Mapping[str, str]  # as `ensure_program` returns it
+_Version: TypeAlias = tuple[int, int]  # a file's inode and time of change
+_MAX_COUNTERS = 8 << 20  # bytes; an entry of a table has about 400
 # Short: the reconcile that follows decides whether the haproxy hangs.
 _COUNTERS_S = 1.5
 
@@ -68,20 +59,17 @@ class Haproxies:
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
         self.maps = Maps(places, self._stats)
+        self._quiet: dict[str, Quiet] = {}
 
     def ensure(
         self, network: str, rendered: Rendered, rights: Rights | None
     ) -> list[str]:
-        """Ensure NETWORK's haproxy runs on RENDERED; return what changed.
-
-        Does what `listen` and `serve` do. Raises as they do.
-        """
+        """Do what `listen` and `serve` do; return what changed."""
         ask = functools.partial(self._running, network)
         replaced = self.ask_or_replace(network, rights, ask)
         changes, program = self.listen(network, rendered, rights)
-        return (
-            replaced + changes + self.serve(network, rendered, rights, program)
-        )
+        changes += self.serve(network, rendered, rights, program)
+        return replaced + changes
 
     def listen(
         self, network: str, rendered: Rendered, rights: Rights | None
@@ -116,10 +104,9 @@ class Haproxies:
         rights: Rights | None,
         program: Program,
     ) -> list[str]:
-        """Ensure that NETWORK's haproxy, after `listen`, runs on RENDERED.
+        """Ensure that it runs on RENDERED, after `listen`; say what changed.
 
-        PROGRAM is what `listen` returned. Returns what changed. Raises
-        HaproxyError if it does not start.
+        PROGRAM is what that returned. Raises HaproxyError if it can't start.
         """
         changes = self._ensure_program(network, rendered.digest, program)
         if network == names.GATEWAY:
@@ -168,11 +155,7 @@ class Haproxies:
         self._known[network] = digest, self._version(network)
 
     def confirm(self, times: Mapping[str, str]) -> None:
-        """Tell the gateway until when the networks' maps are right.
-
-        TIMES are those of `unknown.gateway_rules`. Raises OSError and
-        HaproxyError if the gateway does not answer.
-        """
+        """Tell the gateway the TIMES of `unknown.gateway_rules`."""
         stats, file = self._stats(names.GATEWAY), self.places.confirmed
         present = runtime.read_map(stats, file, entries=len(times))
         # What is not confirmed, first.
@@ -181,20 +164,27 @@ class Haproxies:
         runtime.change_map(stats, file, mapfile.change(present, first))
         runtime.change_map(stats, file, mapfile.change(first, times))
 
-    def counted(self, network: str) -> Counted:
+    def counted(self, network: str) -> Counted | None:
         """Return the counters of the haproxy of NETWORK (or "gateway").
 
-        Raises OSError and HaproxyError if it does not answer, or may not run
-        on its configuration.
+        None if it has done nothing since they were read. Raises as `read`,
+        and HaproxyError if it may not run on its configuration.
         """
+        if network in self._quiet and self._quiet[network].is_same():
+            return None
         command = counters.command(is_gateway=network == names.GATEWAY)
         answer = self.read(network, command)
-        digest = runtime.digest_in(answer, self.places.config(network))
-        self.running[network] = digest or ""
+        config, stats = self.places.config(network), self._stats(network)
+        digest = runtime.digest_in(answer, config)
+        self.running[network] = digest
         now = digest, self._version(network)
         if now != self._known.get(network, now):
             raise HaproxyError("its configuration was changed by others")
-        return counters.parse(answer)
+        counted = counters.parse(answer)
+        if network != names.GATEWAY:  # it may have several threads
+            pid = counted.process.partition(" ")[0]
+            self._quiet[network] = Quiet(pid, stats.uid, config, stats.path)
+        return counted
 
     def read(self, network: str, command: str) -> str:
         """Return what the haproxy of NETWORK (or "gateway") says to COMMAND.
@@ -214,10 +204,7 @@ class Haproxies:
         return counters.parse_nova(answer)
 
     def read_map(self, network: str, *, entries: int) -> dict[str, str]:
-        """Return the map of NETWORK in its haproxy's memory; raise as `read`.
-
-        ENTRIES is about how many it has.
-        """
+        """Return the map, of some ENTRIES, that NETWORK's haproxy has."""
         file = self.places.map(network)
         return runtime.read_map(self._stats(network), file, entries=entries)
 
@@ -237,11 +224,7 @@ class Haproxies:
     def _ensure_files(
         self, network: str, rendered: Rendered, rights: Rights | None
     ) -> tuple[list[str], _Version]:
-        """Return what changed, and the version of the configuration.
-
-        Another process may edit it at any moment. So it is compared with
-        RENDERED once more after its version was read.
-        """
+        """Return what changed, and the version of the configuration."""
         places = self.places
         changes = []
         if rights is not None and self.maps.write(network, rights):
@@ -257,7 +240,7 @@ class Haproxies:
         if write():
             changes.append("configuration")
         version = self._version(network)
-        while write():
+        while write():  # somebody has edited it meanwhile
             version = self._version(network)
         files.link(places.pid_link(network), places.pid(network))
         return changes, version
@@ -313,6 +296,7 @@ class Haproxies:
         self._known.pop(network, None)
         self._written.pop(network, None)
         self.running.pop(network, None)
+        self._quiet.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))

@@ -23,7 +23,10 @@ Rights: TypeAlias = Callable[[], Mapping[str, str]]
 
 
 class Maps:
-    """The maps of all networks; STATS_OF returns a stats socket."""
+    """The maps of all networks; STATS_OF returns a stats socket.
+
+    All raise OSError and HaproxyError if haproxy does not answer as it should.
+    """
 
     def __init__(
         self, places: Places, stats_of: Callable[[str], Stats]
@@ -41,11 +44,7 @@ class Maps:
             return files.write(self._places.map(network), text)
 
     def ensure(self, network: str, rights: Rights) -> bool:
-        """Write RIGHTS into the file and the haproxy; return if it changed.
-
-        Raises OSError and HaproxyError if haproxy does not answer as it
-        should.
-        """
+        """Write RIGHTS into the file and the haproxy; return if it changed."""
         socket, file = self._stats_of(network), self._places.map(network)
         with self._locks.held(network):
             wanted = rights()
@@ -62,8 +61,7 @@ class Maps:
 
         Returns the addresses removed; none if RIGHTS returns None. Call it
         before any other step, which may fail or hang: an address must not
-        get the metadata of its last owner. Raises OSError and HaproxyError
-        if haproxy does not answer as it should.
+        get the metadata of its last owner.
         """
         with self._locks.held(network):
             wanted = rights()
