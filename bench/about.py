@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -41,6 +42,8 @@ def _version(*command: str) -> str:
 
 
 def _commit() -> str:
+    if not shutil.which("git"):
+        return "unknown"
     git = ("git", "-C", str(host.REPOSITORY), "-c", "safe.directory=*")
     said = subprocess.run(
         (*git, "describe", "--always", "--dirty"),

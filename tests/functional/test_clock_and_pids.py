@@ -134,9 +134,13 @@ def impostor(pid: int, network: str) -> subprocess.Popen[bytes]:
         )
         if made.pid == pid:
             return made
-        made.kill()  # somebody else was faster
+        made.kill()  # somebody else was faster, and may have this number
         made.wait()
-        assert not Path(f"/proc/{pid}").exists()
+        wait_for(
+            lambda: not Path(f"/proc/{pid}").exists(),
+            timeout_s=20,
+            what=f"the end of another process {pid}",
+        )
 
 
 @contextlib.contextmanager

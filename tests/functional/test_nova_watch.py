@@ -11,7 +11,7 @@ import pytest
 from sandbox import Sandbox, wait_for
 from sandbox.case import Case
 from sandbox.nova import Nova
-from sandbox.sockets import status
+from sandbox.sockets import stats, status
 
 WAIT_S = 60
 INTERVAL = ("ovn_metadata_agent", "selfcheck_interval")
@@ -25,6 +25,9 @@ def box(box: Sandbox) -> Iterator[Sandbox]:
     """Provide it with an agent that asks Nova more often than by itself."""
     box.agent.configure({INTERVAL: OFTEN})
     box.agent.reload()
+    # Who was over a share in a test before is named for a minute.
+    stats("gateway", "clear table instances")
+    wait_well()
     yield box
     box.agent.configure({INTERVAL: DEFAULT})
     box.agent.reload()
