@@ -49,7 +49,7 @@ def served(c: Containers) -> None:
     )
     assert status.count("serves") == 2, status
     mask = sum(1 << number for number in CAPABILITIES)
-    for process in processes():
+    for process in processes(everywhere=True):
         print(
             f"{process.kind}: user {process.user}, "
             f"effective {process.cap_eff:x}, bounding {process.cap_bnd:x}"
@@ -78,7 +78,10 @@ def requests_logged(c: Containers) -> None:
 
 def health_checks(c: Containers) -> None:
     """Tell a process that does not answer any more."""
-    pids = {p.kind: p.pid for p in processes("agent", "supervisord")}
+    pids = {
+        p.kind: p.pid
+        for p in processes("agent", "supervisord", everywhere=True)
+    }
     for name, kind in ((AGENT, "agent"), (FLEET, "supervisord")):
         assert c.health(name) == 0
         os.kill(pids[kind], signal.SIGSTOP)
@@ -91,7 +94,7 @@ def health_checks(c: Containers) -> None:
 
 def daemon_killed(c: Containers) -> None:
     """Have another daemon for the next call, and no zombie of the first."""
-    (before,) = processes("privsep")
+    (before,) = processes("privsep", everywhere=True)
     with c.undisturbed("daemon killed"):
         os.kill(before.pid, signal.SIGKILL)
         wait_for(
@@ -102,7 +105,9 @@ def daemon_killed(c: Containers) -> None:
     with c.undisturbed("network of another instance"):
         c.box.instance(c.box.neutron.create_port(c.ports[0].network))
         wait_for(
-            lambda: processes("privsep"), timeout_s=20, what="another daemon"
+            lambda: processes("privsep", everywhere=True),
+            timeout_s=20,
+            what="another daemon",
         )
 
 
@@ -123,7 +128,7 @@ def agent_restarted(c: Containers) -> None:
 
 def haproxies() -> set[int]:
     """Return the pids of all haproxies that run."""
-    return {process.pid for process in processes("haproxy")}
+    return {process.pid for process in processes("haproxy", everywhere=True)}
 
 
 def fleet_restarted(c: Containers) -> None:
@@ -319,7 +324,9 @@ def what_fails(c: Containers, kept: Mapping[str, Iterable[str]]) -> str:
         c.wait_served(timeout_s=timeout_s)
     except (TimeoutError, OSError) as error:
         return f"not served: {error}"
-    if any(process.cap_bnd for process in processes("haproxy")):
+    if any(
+        process.cap_bnd for process in processes("haproxy", everywhere=True)
+    ):
         return "the haproxies have a bounding set"
     c.engine.run("restart", AGENT)
     try:
@@ -381,7 +388,7 @@ def kolla(c: Containers) -> None:
     trusts = ("test", "-s", certificate.replace(".crt", ".pem"))
     for service in (fleet, agent):
         c.engine.run("exec", service["container_name"], *trusts)
-    assert all(process.no_new_privs for process in processes())
+    assert all(process.no_new_privs for process in processes(everywhere=True))
     name = agent["container_name"]
     with c.undisturbed("agent's Kolla container made anew"):
         c.engine.run("stop", name)

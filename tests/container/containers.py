@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sandbox import Instance, Loader, Sandbox, host, wait_for
+from sandbox import Instance, Loader, Sandbox, host, syslog, wait_for
 from sandbox.daemons import run
 
 from .engine import QUADLET, Engine, read_unit, run_arguments
@@ -26,9 +25,7 @@ class HostLog:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("/dev/log")
-        Path("/dev/log").chmod(0o666)
+        self._socket = syslog.listen()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:

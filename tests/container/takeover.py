@@ -68,4 +68,8 @@ def from_neutrons_container(c: Containers) -> None:
 
 def neutrons() -> list[Process]:
     """Return Neutron's haproxies, which go into the background."""
-    return [one for one in processes("haproxy") if "-db" not in one.cmdline]
+    return [
+        one
+        for one in processes("haproxy", everywhere=True)
+        if "-db" not in one.cmdline
+    ]

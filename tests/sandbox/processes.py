@@ -57,14 +57,15 @@ def limit_descriptors(pid: int, number: int) -> None:
     run(*become, "prlimit", f"--pid={pid}", f"--nofile={number}:")
 
 
-def processes(*kinds: str) -> list[Process]:
+def processes(*kinds: str, everywhere: bool = False) -> list[Process]:
     """Return the agent's processes here, zombies left out.
 
-    Those of a second hypervisor, whose PIDs are visible here, are left out.
+    Those of a second hypervisor, whose PIDs are visible here, are left out;
+    EVERYWHERE has them too, and those in containers.
     """
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _is_here(entry):
+        if entry.name.isdigit() and (everywhere or _is_here(entry)):
             process = _read(entry)
             if process and (not kinds or process.kind in kinds):
                 found.append(process)
