@@ -109,7 +109,7 @@ def refused(chassis: Chassis, control: Control) -> None:
         for reason, broken in (
             (
                 "agent.conf: [DEFAULT] nova_metadata_host = "
-                '\\"no va\\": not a host name or an address',
+                '\\"no va\\": must be a host name or address',
                 {"nova_metadata_host": ["no va"]},
             ),
             (
