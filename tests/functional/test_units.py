@@ -24,7 +24,7 @@ from ovn_metadata.privsep.context import CAPABILITIES
 from ovn_metadata.privsep.names import METADATA_ADDRESS_V4, METADATA_ADDRESS_V6
 from sandbox import Sandbox, host, units, wait_for
 from sandbox.case import wait_served
-from sandbox.daemons import accepts
+from sandbox.daemons import accepts, run
 from sandbox.processes import caps, sole, status_of, uids
 
 # Each is what it is now: a unit that has more exposure needs a reason.
@@ -115,6 +115,14 @@ def by_units(own_box: Sandbox, tmp_path) -> Iterator[Sandbox]:
     agent.stop()
 
 
+def listeners(namespace: str) -> set[str]:
+    """Return the inodes of the TCP sockets that listen in NAMESPACE."""
+    inside = ("ip", "netns", "exec", namespace, "ss", "-Hltne")
+    found = {*re.findall(r"\bino:(\d+)", run(*inside))}
+    assert found
+    return found
+
+
 def test_all_of_it_runs_as_its_units_bound_it(by_units, tmp_path):
     """Serve, lose the daemon, lose supervisord, reload, tear down."""
     box, agent = by_units, by_units.agent
@@ -140,7 +148,8 @@ def test_all_of_it_runs_as_its_units_bound_it(by_units, tmp_path):
         # The daemon waits for the unit and starts none of its own.
         fleet.kill()
         assert instance.fetch().status == 200
-        masters = {p.pid for p in agent.processes("haproxy")}
+        before = {p.pid for p in agent.processes("haproxy")}
+        sockets = listeners(network.namespace)
         wait_for(
             lambda: "can't start one" in agent.status().stdout,
             timeout_s=30,
@@ -149,10 +158,11 @@ def test_all_of_it_runs_as_its_units_bound_it(by_units, tmp_path):
         assert agent.processes("supervisord") == []
         fleet.start()
         wait_for(
-            lambda: not masters & {p.pid for p in agent.processes("haproxy")},
+            lambda: not before & {p.pid for p in agent.processes("haproxy")},
             timeout_s=30,
             what="haproxies of the new supervisord",
         )
+        assert listeners(network.namespace) == sockets, "borrowed, not made"
         agent.wait_ready()
         assert instance.fetch().status == 200
 
