@@ -27,7 +27,7 @@ BOOTS ?= 12
 SEED ?= 11
 FUZZ_SECONDS ?= 600
 # What `make suite` makes and runs: FROM is another suite and packages of it.
-# For `make upgrade` FROM is a commit.
+# For `make upgrade` and `make before` FROM is a commit.
 SUITE ?= trixie
 FROM ?=
 FROM_CHECKOUT = /var/tmp/ovn-metadata-agent-$(TAG)/from
@@ -56,8 +56,8 @@ DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check options docs unit packaging functional continuity faults fuzz lottery soak bench figures \
-    upgrade boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
-    packages peer guest venv clean
+    upgrade before boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
+    packages from peer guest venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -121,15 +121,15 @@ faults: packages venv ## all of tests/sandbox/faults, one by one: minutes
 	@FAULTS=1 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
 	    tests/functional/test_faults.py tests/functional/test_alerts.py $(ARGS)
 
-upgrade: packages venv ## from the commit FROM to this checkout under load, and back
-	@[ '$(FROM)' ] || { echo 'usage: make upgrade FROM=COMMIT' >&2; exit 1; }
+upgrade: packages venv from ## from the commit FROM to this checkout under load, and back
 	$(STEP) "upgrade from $(FROM), and back"
-	@rm -rf $(FROM_CHECKOUT)
-	@mkdir -p $(FROM_CHECKOUT)
-	@git archive --output=$(FROM_CHECKOUT)/.tar '$(FROM)'
-	@tar -C $(FROM_CHECKOUT) -xf $(FROM_CHECKOUT)/.tar
 	@OVN_METADATA_FROM=$(FROM_CHECKOUT) $(SANDBOX) \
 	    $(VENV)/bin/python -Im pytest -q tests/functional/test_upgrade.py $(ARGS)
+
+before: packages venv from ## requests/s of this checkout, beside those of the commit FROM
+	$(STEP) "requests/s beside $(FROM)"
+	@OVN_METADATA_FROM=$(FROM_CHECKOUT) PYTHONPATH=tests:. $(VENV)/bin/python \
+	    -m sandbox.enter $(VENV)/bin/python -m bench.before
 
 fuzz: packages venv ## rows, options, requests that are taken wrongly: FUZZ_SECONDS, SEED
 	$(STEP) "random rows, options and requests for $(FUZZ_SECONDS) s"
@@ -247,6 +247,13 @@ matrix: ## `make suite` for SUITES with both library sets, ROUNDS times: takes a
 
 packages:
 	@tests/sandbox/install-packages $(SUDO)
+
+from:
+	@[ '$(FROM)' ] || { echo 'usage: make upgrade FROM=COMMIT' >&2; exit 1; }
+	@rm -rf $(FROM_CHECKOUT)
+	@mkdir -p $(FROM_CHECKOUT)
+	@git archive --output=$(FROM_CHECKOUT)/.tar '$(FROM)'
+	@tar -C $(FROM_CHECKOUT) -xf $(FROM_CHECKOUT)/.tar
 
 peer: venv
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) \
