@@ -96,6 +96,10 @@ def cloud(box: Sandbox) -> Iterator[Cloud]:
             yield Cloud(box, evil, mate, others)
         finally:
             box.nova.set_delay(0)
+    # An agent names who is over a share for a minute, in tests after too.
+    box.agent.stop()
+    box.agent.start()
+    box.agent.wait_ready()
 
 
 ATTACKS = {
