@@ -249,7 +249,7 @@ packages:
 	@tests/sandbox/install-packages $(SUDO)
 
 from:
-	@[ '$(FROM)' ] || { echo 'usage: make upgrade FROM=COMMIT' >&2; exit 1; }
+	@[ '$(FROM)' ] || { echo 'FROM=COMMIT is missing: the earlier version' >&2; exit 1; }
 	@rm -rf $(FROM_CHECKOUT)
 	@mkdir -p $(FROM_CHECKOUT)
 	@git archive --output=$(FROM_CHECKOUT)/.tar '$(FROM)'

@@ -12,7 +12,7 @@ from ...privsep import names
 
 # The gateway answers this path itself, but only from inside.
 ALIVE_PATH = "/ovn-metadata/alive"
-# Its value of the header of requests that the gateway answers.
+# The value of the header that makes the gateway answer.
 _ALIVE = "alive"
 CONDITION = "{ var(sess.inside) -m found }"
 SILENT = f"http-request set-log-level silent if {CONDITION}"

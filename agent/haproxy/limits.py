@@ -52,7 +52,7 @@ _INSTANCE, _UPLOAD = 0, 1
 # Variables of the gateway: an instance's id, and whether it is greedy.
 _WHO = "var(txn.who)"
 _IS_GREEDY = "{ var(txn.greedy) -m found }"
-# The ids of the agent's own requests (hex: ovn-metadata-), which limit no one.
+# Ids in the agent's own requests (hex: ovn-metadata-). They are not counted.
 AGENT, NOBODY = "agent", "6f766e2d-6d65-7461-6461-74612d000000"
 _GREEDY_LANE = "greedy"
 _UPLOAD_LANE = "uploads"

@@ -21,7 +21,7 @@ _LOG_TAG = "haproxy-metadata-proxy"
 # Timers, status, bytes and termination state, as in haproxy's own format for
 # HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
-# What an instance could forge. WSGI servers read "_" as "-".
+# What an instance could forge, and our rules add. WSGI servers read _ as -.
 _FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{request_ids.TRACE}$)"
 _REASON = "%{+Q}[var(txn.why)]"
 # Besides two for each connection: listeners, checks, threads.

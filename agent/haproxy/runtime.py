@@ -15,7 +15,7 @@ from ..errors import HaproxyError
 from . import mapfile
 
 _TIMEOUT_S = 3.0
-# One that seems to do nothing is asked again after this time.
+# A haproxy that seems to do nothing is asked again after this time.
 _QUIET_S = 300.0
 _NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
@@ -36,10 +36,10 @@ class Stats(NamedTuple):
 
 
 class Quiet:
-    """A haproxy that has just answered and may do nothing now.
+    """Tells whether a haproxy has done anything since it last answered.
 
-    A process that has not run has counted nothing. One that was stopped has
-    run: it was woken for that. FILES decide what it does, too. In another PID
+    A process that has not run has counted nothing. A signal that stops it
+    makes it run first. FILES are compared, too. Where it is in another PID
     namespace than ours, PID is no process of the user UID.
     """
 

@@ -96,7 +96,7 @@ def cloud(box: Sandbox) -> Iterator[Cloud]:
             yield Cloud(box, evil, mate, others)
         finally:
             box.nova.set_delay(0)
-    # An agent names who is over a share for a minute, in tests after too.
+    # For a minute the agent names who was over a share. A new one does not.
     box.agent.stop()
     box.agent.start()
     box.agent.wait_ready()
