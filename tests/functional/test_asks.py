@@ -55,7 +55,7 @@ def vm(case: Case) -> Instance:
         stats(network.id, "clear table sources")
         return "used:0" in stats(network.id, "show table sources")
 
-    wait_for(is_clear, timeout_s=10, what="an empty table")
+    wait_for(is_clear, timeout_s=20, what="an empty table")
     return instance
 
 

@@ -110,7 +110,7 @@ def warnings(box: Sandbox, name: str) -> list[str]:
 def skipped_once(box: Sandbox, name: str) -> str:
     """Wait for the warning that names NAME; it must be the only one."""
     wait_for(
-        lambda: warnings(box, name), timeout_s=10, what=f"warning of {name}"
+        lambda: warnings(box, name), timeout_s=20, what=f"warning of {name}"
     )
     for instance in box.instances:
         assert instance.fetch().text == instance.instance_id
@@ -205,7 +205,7 @@ def test_no_warning_is_ever_repeated(southbound):
     """Over a while, with all the bad ports of the tests above there."""
     box = southbound.box
     over = time.monotonic() + 2
-    wait_for(lambda: time.monotonic() > over, timeout_s=10, what="a while")
+    wait_for(lambda: time.monotonic() > over, timeout_s=20, what="a while")
     named = re.findall(r"port '([^']+)'(?: skipped|, an)", box.agent.log())
     repeated = {n: c for n, c in Counter(named).items() if c > 1}
     assert not repeated
@@ -233,10 +233,10 @@ def test_skipped_port_is_served_once_it_is_good(box, case: Case):
     try:
         damage(box, port, "garbage")
         wait_for(
-            lambda: warnings(box, port.id), timeout_s=10, what="the warning"
+            lambda: warnings(box, port.id), timeout_s=20, what="the warning"
         )
         wait_for(
-            lambda: late.fetch().status == 404, timeout_s=10, what="404 for it"
+            lambda: late.fetch().status == 404, timeout_s=20, what="404 for it"
         )
         case.plug([other])  # rows change, it stays bad
         assert instance.fetch().text == instance.instance_id
@@ -255,7 +255,7 @@ def test_bad_addresses_among_good_ones_are_left_out(box, case: Case):
     try:
         damage(box, port, f"{port.addresses} 10.0.0.0/24 169.254.169.254")
         wait_for(
-            lambda: warnings(box, port.id), timeout_s=10, what="the warning"
+            lambda: warnings(box, port.id), timeout_s=20, what="the warning"
         )
         wait_served(instance)
         (line,) = warnings(box, port.id)
@@ -305,7 +305,7 @@ def test_database_not_there_at_start_is_waited_for(own_box, daemon, said):
     retried = time.monotonic() + 2.5  # at least one more try
     wait_for(
         lambda: time.monotonic() > retried and waits(),
-        timeout_s=10,
+        timeout_s=20,
         what="another try",
     )
     assert box.agent.running

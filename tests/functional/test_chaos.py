@@ -15,6 +15,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -439,6 +440,16 @@ def wait_open(box: Sandbox, wanted: dict[str, Counter[str]]) -> None:
         raise TimeoutError(
             f"too many, too few descriptors: {more}\n{sockets}"
         ) from None
+
+
+def test_a_sandbox_leaves_no_link(host):
+    """A namespace may outlive it; its veth would be taken for a new one's."""
+    box = host.sandbox()
+    network = box.neutron.create_network("n")
+    instance = box.instance(box.neutron.create_port(network))
+    with (NETNS_FOLDER / instance.namespace).open("rb"):
+        host.clear()
+        assert [*Path("/sys/class/net").glob("tap*")] == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)

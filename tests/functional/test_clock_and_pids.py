@@ -152,7 +152,7 @@ def impostor_of(chassis: Chassis, key: str) -> Iterator[Callable[[], bool]]:
     (pid,) = chassis.haproxies(key)
     send_signal(pid, SIGKILL)
     wait_for(
-        lambda: not Path(f"/proc/{pid}").exists(), timeout_s=10, what="its end"
+        lambda: not Path(f"/proc/{pid}").exists(), timeout_s=20, what="its end"
     )
     with hanging("supervisord"):  # its children have numbers too
         made = impostor(pid, key)

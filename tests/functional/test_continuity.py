@@ -33,7 +33,7 @@ from sandbox.continuity import (
 from sandbox.controller import HEARTBEAT, registration
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.processes import descriptors, send_signal
-from sandbox.sockets import status
+from sandbox.sockets import network_status, status
 
 SECOND_NOVA = 8776
 OPTIONS = {
@@ -183,7 +183,7 @@ def kill_privsep_at_work(chassis: Chassis) -> bool:
     send_signal(pid, SIGKILL)
     wait_served(instance)
     chassis.wait_content()
-    failures = status()["networks"][network.id]["failures"]
+    failures = network_status(network.id)["failures"]
     box.unplug([instance])
     box.neutron.delete_network(network)
     wait_for(
@@ -210,7 +210,7 @@ def test_privsep_daemons_that_are_killed_leave_nothing_open(chassis):
         kill_privsep(chassis)
     wait_for(
         lambda: descriptors(chassis.box.agent.pid) <= before,
-        timeout_s=10,
+        timeout_s=20,
         what=f"no more than {before}",
     )
 
@@ -403,7 +403,7 @@ def test_supervisord_sees_every_end_when_it_comes(chassis):
             lambda key=network.id, was=pid: (
                 chassis.haproxies(key) not in ([], [was])
             ),
-            timeout_s=10,
+            timeout_s=20,
             interval_s=0.02,
             what="another haproxy",
         )
@@ -441,7 +441,7 @@ def test_gateway_killed_as_soon_as_it_is_back(chassis, measure):
                         log.read_text().count("spawned: 'haproxy-gateway'") > n
                         and len(chassis.haproxies("gateway")) == 1
                     ),
-                    timeout_s=10,
+                    timeout_s=20,
                     interval_s=0.01,
                     what="the next one",
                 )

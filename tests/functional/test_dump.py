@@ -42,7 +42,7 @@ def instance(own_box: Sandbox) -> Instance:
     # supervisord calls a program RUNNING when it has run for a second.
     wait_for(
         lambda: {*programs().values()} == {"RUNNING"},
-        timeout_s=10,
+        timeout_s=20,
         what="all programs RUNNING",
     )
     return made

@@ -13,6 +13,7 @@ from sandbox import Instance, Sandbox, host, hoststate, namespaces, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.hoststate import haproxies
 from sandbox.processes import send_signal
+from sandbox.waiting import BEHIND_CALL_S
 
 PORT, TEAPOT = 8081, 418
 # What is changed; the digest in it stays.
@@ -108,10 +109,16 @@ def test_it_is_edited_again_while_it_is_mended(module_box, instance, kind):
     try:
         config.write_text(edited)
         wait_for(
-            lambda: config.read_text() == text, timeout_s=20, what="the file"
+            lambda: config.read_text() == text,
+            timeout_s=BEHIND_CALL_S,
+            what="the file",
         )
         config.write_text(edited)
     finally:
         send_signal(supervisord.pid, signal.SIGCONT)
-    wait_for(lambda: config.read_text() == text, timeout_s=30, what="again")
+    wait_for(
+        lambda: config.read_text() == text,
+        timeout_s=BEHIND_CALL_S,
+        what="again",
+    )
     wait_served(instance, timeout_s=30)

@@ -11,7 +11,7 @@ from sandbox import Instance, Loader, Sandbox, host, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.hoststate import haproxies
 from sandbox.processes import send_signal
-from sandbox.sockets import status
+from sandbox.sockets import network_status
 
 # The gateway's is replaced after 9 s, a network's after 13 s; a busy machine
 # takes longer.
@@ -78,10 +78,10 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
     box = module_box
     key = key.replace("network", instance.port.network.id)
     pid, file = sole(box, key), host.map_of(key)
-    before = status()["networks"][key]["digest"]
+    before = network_status(key)["digest"]
 
     def digest() -> str:
-        return status()["networks"][key]["digest"]
+        return network_status(key)["digest"]
 
     with Loader([instance], rate=10, timeout_s=30, workers=256) as load:
         # Only the agent, which checks the configuration, can read its map.
@@ -91,7 +91,7 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
         box.agent.configure({TIMEOUT: seconds})
         box.agent.reload()
         wait_for(
-            lambda: status()["networks"][key].get("error"),
+            lambda: network_status(key).get("error"),
             timeout_s=30,
             what="the failure in agent-status",
         )

@@ -21,6 +21,7 @@ from sandbox.daemons import Daemon, run
 from sandbox.hoststate import haproxies, wait_host, written_map
 from sandbox.peer import idle_haproxy
 from sandbox.processes import cpu_s
+from sandbox.waiting import BEHIND_CALL_S
 
 FLEET = Path("/run/ovn-metadata-fleet")
 SIGKILLED_S = 15  # TimeoutStopSec of deployments
@@ -67,7 +68,7 @@ def test_new_owner_of_an_address_never_gets_the_old_ones_metadata(
             # counts is the moment when it wakes up.
             answers += ask_for(new, 3.0)
     answers += ask_for(new, 3.0)
-    wait_for(lambda: served(new), timeout_s=30, what="its own")
+    wait_for(lambda: served(new), timeout_s=BEHIND_CALL_S, what="its own")
     assert old.instance_id not in answers
     assert served(keeper)
 
@@ -96,7 +97,7 @@ def test_a_queue_that_hangs_holds_no_revocation_up(own_box):
         wait_for(
             # The gateway may have one of the four, a look at the fleet one.
             lambda: [p.read_text().strip() for p in paths].count("1400") >= 2,
-            timeout_s=20,
+            timeout_s=BEHIND_CALL_S,
             what="workers that hang",
         )
         box.neutron.update_port(port, instance_id=str(uuid.uuid4()))
@@ -107,11 +108,11 @@ def test_a_queue_that_hangs_holds_no_revocation_up(own_box):
             found = [line for line in lines if "revoked" in line]
             return [line for line in found if network.id in line]
 
-        (line,) = wait_for(revoked, timeout_s=3, what="nobody's address")
+        (line,) = wait_for(revoked, timeout_s=10, what="nobody's address")
         assert str(port.ip4) in line
         assert ask_for(instance, 2.0) == []
     box.nova.register(port.device_id, port.project_id, "vm")
-    wait_for(lambda: served(instance), timeout_s=30, what="its own")
+    wait_for(lambda: served(instance), timeout_s=BEHIND_CALL_S, what="its own")
 
 
 def test_a_haproxy_that_starts_now_reads_no_right_that_is_gone(own_box):
@@ -132,7 +133,7 @@ def test_a_haproxy_that_starts_now_reads_no_right_that_is_gone(own_box):
         box.neutron.update_port(ports[0], instance_id=str(uuid.uuid4()))
         wait_for(
             lambda: gone not in written_map(network),
-            timeout_s=10,
+            timeout_s=20,
             what="a file without the right",
         )
         assert kept in written_map(network)
@@ -152,10 +153,12 @@ def test_a_haproxy_that_hangs_is_ended(own_box, ends):
     os.kill(pid, signal.SIGSTOP)
     if ends:
         box.unplug([instance])
-        wait_host(box, network, timeout_s=40)
+        wait_host(box, network, timeout_s=BEHIND_CALL_S)
     else:
         wait_for(
-            lambda: is_answered(instance), timeout_s=60, what="metadata again"
+            lambda: is_answered(instance),
+            timeout_s=BEHIND_CALL_S,
+            what="metadata again",
         )
     assert not Path(f"/proc/{pid}").exists()
     box.agent.wait_ready()
@@ -315,7 +318,7 @@ def test_neutrons_haproxy_makes_way_for_ours(own_box, kernel):
     run(*inside, "haproxy", "-f", str(config))
     wait_for(
         lambda: instance.fetch(timeout=1).status == 503,
-        timeout_s=10,
+        timeout_s=20,
         what="the old one's answer",
     )
     before = (sys.executable, "-c", OLD_KERNEL) if kernel == "old" else ()
@@ -330,7 +333,7 @@ def test_neutrons_haproxy_makes_way_for_ours(own_box, kernel):
         with Loader([instance], rate=100) as load:
             box.agent.start()
             box.agent.wait_ready()
-            wait_for(lambda: served(instance), timeout_s=10, what="metadata")
+            wait_for(lambda: served(instance), timeout_s=20, what="metadata")
         users = {process.user for process in box.agent.processes("haproxy")}
         assert "root" not in users
         old = [f for f in load.failures if f.reason.startswith("status 503")]

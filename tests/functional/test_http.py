@@ -360,7 +360,7 @@ def test_one_of_two_novas_down_is_not_noticed(own_box):
                 assert instance.fetch().status == 200
                 return stopped.requests > before
 
-            wait_for(asked, timeout_s=10, what="requests at both again")
+            wait_for(asked, timeout_s=20, what="requests at both again")
 
 
 def test_nova_slow_does_not_hold_up_a_hundred_requests(nova, vm):
@@ -422,6 +422,6 @@ def test_nova_frozen_then_thawed_answers_late(nova, vm):
     nova.freeze()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(vm.fetch)
-        wait_for(asked.running, timeout_s=5, what="a request under way")
+        wait_for(asked.running, timeout_s=20, what="a request under way")
         nova.thaw()
         assert asked.result().text == vm.instance_id

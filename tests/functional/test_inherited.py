@@ -16,7 +16,7 @@ from sandbox import Instance, Network, Port, Sandbox, namespaces, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.daemons import run
 from sandbox.instances import INNER
-from sandbox.sockets import status
+from sandbox.sockets import network_status
 
 EVERYTHING = {
     "ipv4/arp_ignore": "8",
@@ -66,7 +66,7 @@ def wrong(network: Network) -> dict[str, str]:
 
 def reconciles(network: Network) -> int:
     """Return how often NETWORK was found to be, or made, as it should."""
-    count: int = status()["networks"][network.id]["reconciles"]
+    count: int = network_status(network.id)["reconciles"]
     return count
 
 

@@ -63,7 +63,7 @@ def test_it_is_not_counted(instances, ipv6):
         stats(network.id, clear)
         return instance.instance_id not in tables()
 
-    wait_for(is_forgotten, timeout_s=5, what="an empty table")
+    wait_for(is_forgotten, timeout_s=20, what="an empty table")
     for _ in range(20):
         assert ask(network, source, ALIVE_PATH) == (200, "ok\n")
     assert ask(network, source, ID_PATH)[0] == 200

@@ -34,7 +34,7 @@ def wait_state(network: Network, word: str, instances: int) -> None:
     """Wait until NETWORK is there for INSTANCES, because of WORD."""
     wait_for(
         lambda: state(network) == (word, instances),
-        timeout_s=10,
+        timeout_s=20,
         what=f"network that is {word!r}, for {instances}",
     )
 
@@ -109,7 +109,7 @@ def test_a_hard_reboot_loses_no_request(box, case: Case):
     box.unplug([instance])
     wait_state(network, "kept", 0)
     (instance,) = box.plug([port])
-    wait_served(instance, timeout_s=5)
+    wait_served(instance, timeout_s=20)
     assert made(box, network) == before
 
 
@@ -161,7 +161,7 @@ def test_ports_come_and_go_about_when_the_network_goes(
             for each in (network, other)
         ]
         instances = box.plug(ports)
-        wait_served(*instances, timeout_s=10)
+        wait_served(*instances, timeout_s=20)
         for instance in instances:
             leave(box, instance)
         wait_state(network, word, 0)

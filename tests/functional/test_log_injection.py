@@ -108,7 +108,7 @@ def test_names_of_a_tenants_choice_are_not_the_agents_words(box, case):
             f"network={network.id}"
             in box.agent.log(before).rpartition("INFO")[2]
         ),
-        timeout_s=10,
+        timeout_s=20,
         what="a word of the network's end",
     )
     said = box.agent.log(before)

@@ -46,7 +46,7 @@ def end_controller(box: Sandbox) -> None:
             (said := box.agent.status()).returncode == 2
             and "no Chassis row" in said.stdout
         ),
-        timeout_s=10,
+        timeout_s=20,
         what="agent-status that says why",
     )
 
@@ -73,7 +73,7 @@ def test_ovn_controller_that_comes_back_finds_all_served(own_box):
     box.agent.configure({SECRET: "another"})
     box.agent.reload()
     for instance in instances:
-        wait_served(instance, timeout_s=10)
+        wait_served(instance, timeout_s=20)
     # Away for longer than a pass over all networks takes to come.
     pause(RESYNC_S + 2)
     box.ovn.start("ovn-controller")

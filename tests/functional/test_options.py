@@ -209,7 +209,7 @@ def test_socket_has_its_mode_and_group(own_box, running, access):
         def seen(mode=mode, owners=owners) -> bool:
             return access_of(SOCKET) == (mode, FLEET_USER, owners)
 
-        wait_for(seen, timeout_s=5, what=f"{mode:o} {owners} on the socket")
+        wait_for(seen, timeout_s=20, what=f"{mode:o} {owners} on the socket")
     before = SOCKET.stat().st_ino
     for process in agent.processes("haproxy"):
         if "gateway" in " ".join(process.cmdline):
@@ -255,7 +255,7 @@ def test_backlog_takes_effect(own_box, running):
         def seen(backlog=backlog) -> bool:
             return backlog in backlogs()
 
-        wait_for(seen, timeout_s=5, what=f"backlog {backlog}")
+        wait_for(seen, timeout_s=20, what=f"backlog {backlog}")
 
 
 def test_workers_are_the_gateways_threads(own_box):
@@ -268,7 +268,7 @@ def test_workers_are_the_gateways_threads(own_box):
         def seen(wanted=wanted) -> bool:
             return gateway_threads(agent) == {wanted}
 
-        wait_for(seen, timeout_s=5, what=f"{wanted} threads")
+        wait_for(seen, timeout_s=20, what=f"{wanted} threads")
 
 
 def restart(agent: Agent, options, *, running: bool) -> None:

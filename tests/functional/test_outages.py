@@ -19,7 +19,7 @@ from sandbox.foreign import insert_bindings
 from sandbox.hoststate import haproxies, left_of, wait_host
 from sandbox.operations import new_port
 from sandbox.ovsdb import to_map, update
-from sandbox.sockets import status
+from sandbox.sockets import network_status, status
 
 OPTIONS = {
     ("ovn_metadata_agent", "resync_interval"): "600",
@@ -179,7 +179,7 @@ def test_five_hundred_ports_bound_at_once(chassis):
 
         wait_for(served, timeout_s=120, interval_s=0.1, what="fifty networks")
         took = time.monotonic() - begun
-        counts = [status()["networks"][key]["reconciles"] for key in ids]
+        counts = [network_status(key)["reconciles"] for key in ids]
     print(
         f"{len(ports)} ports of {len(ids)} networks: {took:.1f} s, "
         f"{sum(counts) / len(counts):.1f} times each, {max(counts)} at most"

@@ -242,7 +242,7 @@ def test_started_as_root_it_drops_to_the_service_user(as_root):
     os.kill(pid, 9)
     wait_for(
         lambda: not Path(f"/proc/{pid}").exists(),
-        timeout_s=10,
+        timeout_s=20,
         what="its end, without a zombie",
     )
     other = box.neutron.create_network("m")

@@ -21,7 +21,7 @@ from sandbox.case import Case, wait_served
 from sandbox.daemons import run
 from sandbox.hoststate import haproxies
 from sandbox.processes import send_signal
-from sandbox.sockets import status
+from sandbox.sockets import network_status, status
 
 LIMIT = "rate_limit_enabled"
 SLOW = "its haproxy does not answer with its new configuration"
@@ -82,11 +82,11 @@ def fail(
     The errors are lines of the log. Returns once it is served again.
     """
     key = instance.port.network.id
-    mark, before = box.agent.mark(), status()["networks"][key]["failures"]
+    mark, before = box.agent.mark(), network_status(key)["failures"]
     reasons = set()
 
     def has_failed() -> bool:
-        entry = status()["networks"][key]
+        entry = network_status(key)
         reasons.add(entry["error"])
         return entry["failures"] >= before + 4
 
@@ -159,9 +159,9 @@ def test_a_network_without_its_localport_is_named(module_box, lose, restore):
         said = box.agent.status()
         assert "neutron-ovn-db-sync-util" in said.stdout
         assert said.returncode == 3
-        before = status()["networks"][network.id]["failures"]
+        before = network_status(network.id)["failures"]
         wait_for(
-            lambda: status()["networks"][network.id]["failures"] > before,
+            lambda: network_status(network.id)["failures"] > before,
             timeout_s=30,
             what="another try",
         )
@@ -173,7 +173,7 @@ def test_a_network_without_its_localport_is_named(module_box, lose, restore):
         # Served already by the map; then the agent compares all else.
         wait_for(
             lambda: box.agent.status().returncode == 0,
-            timeout_s=10,
+            timeout_s=20,
             what="a status without the problem",
         )
 
@@ -240,12 +240,12 @@ def limited(box: Sandbox, instance: Instance) -> Iterator[None]:
             "base_window_duration": "60",
         }.items()
     }
-    before = status()["networks"][key]["digest"]
+    before = network_status(key)["digest"]
     box.agent.configure(limits)
     try:
         box.agent.reload()
         wait_for(
-            lambda: status()["networks"][key]["digest"] != before,
+            lambda: network_status(key)["digest"] != before,
             timeout_s=30,
             what="the limit",
         )
@@ -269,13 +269,13 @@ def test_requests_over_the_rate_limit_are_counted(module_box, instance):
         assert count >= 5
 
         def counted() -> int:
-            shares = status()["networks"][key]["shares"]
+            shares = network_status(key)["shares"]
             return int(shares.get("rate_limited_requests", 0))
 
         # The agent may have looked between two of the requests.
         wait_for(lambda: counted() >= count, timeout_s=20, what="all requests")
         assert counted() == count
-        entry = status()["networks"][key]
+        entry = network_status(key)
         assert entry["over_share"] == [instance.instance_id]
         said = box.agent.status().stdout
         assert f"{count} requests over metadata_rate_limiting" in said

@@ -160,7 +160,7 @@ def test_clients_are_taken_while_a_haproxy_fails(chassis, network):
                 knocker.taken > count
                 for knocker, count in zip(knockers, before, strict=True)
             ),
-            timeout_s=10,
+            timeout_s=20,
             what="clients that are taken",
         )
         socket_.rmdir()

@@ -13,7 +13,7 @@ from sandbox.daemons import run
 from sandbox.hoststate import haproxies
 from sandbox.model import Network
 from sandbox.processes import send_signal
-from sandbox.sockets import stats, status
+from sandbox.sockets import network_status, stats, status
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
 def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
     box, network = module_box, instance.port.network.id
     wait_served(instance)
+    network_status(network)
     mark, before = box.agent.mark(), status()
     damage(box, instance)
     box.agent.reload()
@@ -117,7 +118,7 @@ def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
     # A pass that was under way may have found half of it.
     wait_for(
         lambda: counts() == (len(found()), len(found())),
-        timeout_s=10,
+        timeout_s=20,
         what="as many repairs as lines",
     )
     assert 1 <= len(found()) <= 2
@@ -135,18 +136,18 @@ def test_what_rows_and_options_explain_is_no_repair(module_box, case: Case):
     box.agent.configure({seconds: "31"})
     box.agent.reload()
     box.neutron.create_port(network)
-    digest = status()["networks"][network.id]["digest"]
+    digest = network_status(network.id)["digest"]
     wait_for(
-        lambda: status()["networks"][network.id]["digest"] != digest,
+        lambda: network_status(network.id)["digest"] != digest,
         timeout_s=30,
         what="the new option",
     )
     third = case.instance(network)
     wait_served(first, third)
     box.agent.reload()
-    done = status()["networks"][network.id]["reconciles"]
+    done = network_status(network.id)["reconciles"]
     wait_for(
-        lambda: status()["networks"][network.id]["reconciles"] > done,
+        lambda: network_status(network.id)["reconciles"] > done,
         timeout_s=30,
         what="another pass",
     )

@@ -22,7 +22,7 @@ from sandbox.case import Case, ready, wait_served
 from sandbox.controller import FOREIGN, bind, exit_controller, frozen, here
 from sandbox.hoststate import haproxies, left_of, wait_host
 from sandbox.namespaces import NETNS_FOLDER
-from sandbox.sockets import status
+from sandbox.sockets import network_status
 
 LIMIT = ("ovn_metadata_agent", "spare_networks")
 OPTIONS = {LIMIT: SPARE[LIMIT]}  # no network is kept: what goes is seen
@@ -85,17 +85,14 @@ def requested(box: Sandbox, port: Port) -> tuple[object, object]:
 
 def why(network: Network) -> str:
     """Return why NETWORK is ready without a bound port, by agent-status."""
-    return str(status()["networks"][network.id]["spare"])
+    return str(network_status(network.id)["spare"])
 
 
 def wait_spare(network: Network) -> None:
     """Wait until NETWORK is reported as requested; its host may be earlier."""
     wait_for(
-        lambda: (
-            status()["networks"].get(network.id, {}).get("spare")
-            == "requested"
-        ),
-        timeout_s=10,
+        lambda: why(network) == "requested",
+        timeout_s=20,
         what="a report of the network",
     )
 
@@ -122,7 +119,7 @@ def test_it_is_served_though_the_agent_stands_still_since_before(
     with stopped(box):
         (instance,) = box.plug([port])
         assert instance.fetch().text == instance.instance_id
-    wait_for(lambda: not why(network), timeout_s=10, what="a bound port")
+    wait_for(lambda: not why(network), timeout_s=20, what="a bound port")
     assert (namespace(network), haproxies(box, network.id)) == before
 
 
@@ -150,25 +147,25 @@ def test_an_address_is_that_of_the_bound_port(box, case: Case):
     third = box.neutron.create_port(network)
     link_local = str(second.link_local)
     wait_for(
-        lambda: status()["networks"][network.id]["instances"] == 3,
-        timeout_s=10,
+        lambda: network_status(network.id)["instances"] == 3,
+        timeout_s=20,
         what="the requested ports",
     )
     assert instance.fetch().text == instance.instance_id
-    entry = status()["networks"][network.id]
+    entry = network_status(network.id)
     assert entry["conflicts"] == []
     # Of two that are requested it is nobody's.
     box.unplug([instance])
     wait_for(
         lambda: [
             text
-            for text in status()["networks"][network.id]["conflicts"]
+            for text in network_status(network.id)["conflicts"]
             if address[0] in text
         ],
-        timeout_s=10,
+        timeout_s=20,
         what="a conflict",
     )
-    assert link_local not in str(status()["networks"][network.id]["conflicts"])
+    assert link_local not in str(network_status(network.id)["conflicts"])
     box.neutron.delete_port(first)
     (owner,) = case.plug([second])
     assert owner.fetch().text == second.device_id
@@ -192,9 +189,9 @@ def test_a_port_that_is_bound_elsewhere_and_requested_here_is_ready(
         wait_host(box, network, port)
         wait_spare(network)
         bind(box, port, chassis=here(box))
-        wait_for(lambda: not why(network), timeout_s=10, what="a bound port")
+        wait_for(lambda: not why(network), timeout_s=20, what="a bound port")
         bind(box, port, chassis=foreign)  # not plugged: it is not held
-        wait_for(lambda: why(network), timeout_s=10, what="a requested port")
+        wait_for(lambda: why(network), timeout_s=20, what="a requested port")
         box.neutron.update_port(port, host=FOREIGN)
         wait_host(box, network)
 
@@ -235,7 +232,7 @@ def test_the_destination_of_a_migration_is_ready_before_it_is_plugged(
         box.neutron.update_port(port, host=True)
         box.ovn.sync()
         wait_served(instance)
-    wait_for(lambda: not why(network), timeout_s=10, what="a bound port")
+    wait_for(lambda: not why(network), timeout_s=20, what="a bound port")
     assert (namespace(network), haproxies(box, network.id)) == before
 
 
@@ -254,7 +251,8 @@ def test_the_newest_are_ready_and_a_plugged_one_always(host):
     wait_host(box, oldest)
     (instance,) = box.plug([first])
     wait_served(instance)
-    assert {oldest.id, second.id, third.id} <= {*status()["networks"]}
+    for network in (oldest, second, third):
+        assert network_status(network.id)
     # With none only what is bound counts, and again when there are some.
     box.agent.configure({LIMIT: "0"})
     box.agent.reload()
@@ -277,7 +275,7 @@ def test_ovn_controller_that_comes_back_finds_more_than_the_limit(host):
     exit_controller(box)
     wait_for(
         lambda: "no Chassis row" in box.agent.status().stdout,
-        timeout_s=10,
+        timeout_s=20,
         what="agent-status that says why",
     )
     # As ovn-controller does before it claims ports.

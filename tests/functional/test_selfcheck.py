@@ -14,7 +14,7 @@ from sandbox import Instance, Network, Sandbox, wait_for
 from sandbox.case import Case, ready, wait_served
 from sandbox.daemons import run
 from sandbox.processes import cpu_s, sole
-from sandbox.sockets import stats, status
+from sandbox.sockets import network_status, stats, status
 
 NETWORKS = int(os.environ.get("SELFCHECK_NETWORKS", "20"))
 
@@ -111,10 +111,10 @@ def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
         found = box.agent.status()
         assert found.returncode == 3
         assert "OVNMD-306" in found.stdout
-        seen = status()["networks"][network.id]["seen"]
+        seen = network_status(network.id)["seen"]
         assert time.time() - seen > 3
     wait_for(lambda: not problems(), timeout_s=30, what="the end of it")
-    assert status()["networks"][network.id]["seen"] > seen
+    assert network_status(network.id)["seen"] > seen
 
 
 def test_flows_that_are_gone_are_named(box, instance):
@@ -134,8 +134,7 @@ def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
     case.plug([box.neutron.create_port(network) for network in made])
 
     def oldest() -> float:
-        networks = status()["networks"]
-        return min(networks[network.id]["seen"] for network in made)
+        return min(network_status(network.id)["seen"] for network in made)
 
     wait_for(oldest, timeout_s=60, what="an answer in each")
     pids = [sole("agent").pid, sole("privsep").pid]

@@ -78,7 +78,7 @@ def test_network_with_an_mtu_below_ipv6s_is_served_by_ipv4(box, case: Case):
     box.neutron.update_network(network, mtu=1000)
     wait_for(
         lambda: "mtu 1000" in addresses() and "inet6 fe80" not in addresses(),
-        timeout_s=10,
+        timeout_s=20,
         what="a smaller link without IPv6",
     )
     wait_served(instance)
@@ -105,7 +105,7 @@ def nb_cfg(box: Sandbox) -> str:
 def test_registers_as_neutrons_agent_does(box):
     """The id is Neutron's: uuid5 of the chassis' name."""
     chassis = uuid.UUID(box.ovn.system_id)
-    keys = wait_for(lambda: registration(box), timeout_s=10, what="keys")
+    keys = wait_for(lambda: registration(box), timeout_s=20, what="keys")
     assert keys[ID] == str(uuid.uuid5(chassis, "metadata_agent"))
     assert keys[BRIDGE] == "br-int"
     assert keys[HEARTBEAT].isdecimal()
@@ -117,14 +117,14 @@ def test_heartbeat_follows_nb_cfg(own_box):
     box.agent.configure({("DEFAULT", "agent_down_time"): "9"})
     box.agent.start()
     box.agent.wait_ready()
-    wait_for(lambda: HEARTBEAT in registration(box), timeout_s=5, what="keys")
+    wait_for(lambda: HEARTBEAT in registration(box), timeout_s=20, what="keys")
     took = []
     for _ in range(4):
         begun = time.monotonic()
         box.ovn.sync()  # nb_cfg + 1
         wait_for(
             lambda: registration(box)[HEARTBEAT] == nb_cfg(box),
-            timeout_s=10,
+            timeout_s=20,
             what="heartbeat",
         )
         took.append(time.monotonic() - begun)
@@ -142,7 +142,7 @@ def test_registration_is_kept_true(own_box):
     box.ovn.sbctl("set", *row, *quoted, "external_ids:other=kept")
     box.agent.start()
     box.agent.wait_ready()
-    wait_for(lambda: ID in registration(box), timeout_s=5, what="keys")
+    wait_for(lambda: ID in registration(box), timeout_s=20, what="keys")
     assert SIBLINGS.items() <= registration(box).items()
 
     def forgotten() -> bool:
@@ -156,7 +156,7 @@ def test_registration_is_kept_true(own_box):
     (instance,) = box.plug([box.neutron.create_port(network)])
     wait_served(instance)
     exit_controller(box)
-    wait_for(lambda: not registration(box), timeout_s=10, what="no row")
+    wait_for(lambda: not registration(box), timeout_s=20, what="no row")
     box.ovn.start("ovn-controller")
     wait_for(
         lambda: (

@@ -375,7 +375,7 @@ def test_who_asks_for_two_minutes_is_told_404(tmp_path):
                 assert ask_once(port) == 503
                 begun = time.monotonic()
                 wait_for(
-                    lambda: ask_once(port) == 404, timeout_s=10, what="404"
+                    lambda: ask_once(port) == 404, timeout_s=20, what="404"
                 )
                 assert time.monotonic() - begun > 1
             finally:

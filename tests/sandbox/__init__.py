@@ -156,6 +156,11 @@ class Sandbox:
         for entry in sorted(namespaces.NETNS_FOLDER.iterdir()):
             with contextlib.suppress(CommandError):
                 run("ip", "netns", "delete", entry.name)
+        # A namespace outlives its name, and its veth with it, until the kernel
+        # has the time, and while a connection in it ends: for two minutes.
+        for link in Path("/sys/class/net").glob("tap*"):
+            with contextlib.suppress(CommandError):  # it has gone just now
+                run("ip", "link", "delete", link.name)
         for folder in _LEFT_BEHIND:
             for entry in folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():

@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from . import host
+from .waiting import wait_for
 
 STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"
 
@@ -21,6 +22,19 @@ def status() -> dict[str, Any]:
         with link.makefile("rb") as stream:
             answer: dict[str, Any] = json.loads(stream.read())
     return answer
+
+
+def network_status(key: str) -> dict[str, Any]:
+    """Return what `status` has of KEY, a network or "gateway", once it has it.
+
+    The agent notes that a network is served when its haproxy serves already.
+    """
+    entry: dict[str, Any] = wait_for(
+        lambda: status()["networks"].get(key),
+        timeout_s=30,
+        what=f"{key} in agent-status",
+    )
+    return entry
 
 
 def stats(network: str, command: str) -> str:

@@ -9,6 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INTERVAL_S = 0.015
+# For what may wait behind a call to a supervisord that hangs, which is given
+# up after 20 s, and for the next try.
+BEHIND_CALL_S = 60.0
 
 
 def wait_for(
@@ -20,7 +23,8 @@ def wait_for(
 ) -> T:
     """Return CONDITION's first true value; TimeoutError names WHAT.
 
-    An OSError of CONDITION counts as "not yet" and ends up in the message.
+    An OSError of CONDITION counts as "not yet" and ends up in the message, as
+    does a LookupError: what it looks at is not there yet.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -29,7 +33,7 @@ def wait_for(
             last = value = condition()
             if value:
                 return value
-        except OSError as error:
+        except (OSError, LookupError) as error:
             last = error
         if time.monotonic() >= deadline:
             raise TimeoutError(
