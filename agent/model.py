@@ -142,7 +142,8 @@ class VswitchSnapshot:
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
     plugged: frozenset[str] = frozenset()  # the iface-ids of all ports
     astray: frozenset[str] = frozenset()  # instances', on other bridges
-    installed: frozenset[str] = frozenset()  # of those with ovn-installed
+    # Those with ovn-installed, and since when, in s since the epoch.
+    installed: dict[str, int] = dataclasses.field(default_factory=dict)
     # OpenFlow port of each in `ports` that has one.
     ofports: dict[str, int] = dataclasses.field(default_factory=dict)
     # cur_cfg, while ovs-vswitchd has not applied all changes.

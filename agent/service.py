@@ -1,5 +1,6 @@
 """The agent's life: connect, visit every network once, follow, stop."""
 
+import dataclasses
 import logging
 import threading
 import time
@@ -8,13 +9,16 @@ from typing import Any
 
 from ..privsep import context, names
 from ..privsep.errors import AskError
+from .config.settings import MAX_HOP_LIMIT
 from .core.desired import desired_network
 from .core.selfcheck import packet, sources
 from .core.traces import has_flows
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
-from .haproxy.counters import Counted
+from .haproxy import shield
+from .haproxy.counters import HOPS, Counted
+from .metrics import hops
 from .model import MetadataNetwork
 from .monitor.nova import Nova
 from .monitor.nova_watch import NovaWatch
@@ -67,7 +71,10 @@ class Service:
         self._queues = Queues()
         site.status.queue = self._queues.reconcile.waiting
         self._snapshots = Snapshots(
-            self._queues, site.status, lambda: site.settings().spare_networks
+            self._queues,
+            site.status,
+            lambda: site.settings().spare_networks,
+            has_window=lambda: site.settings().shield.boot_window_s > 0,
         )
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -146,9 +153,20 @@ class Service:
         return has_flows(answer)
 
     def _counted(self, network: str) -> Counted | None:
-        counted = self._site.haproxies.counted(network)
+        site, options = self._site, self._site.settings().shield
+        shielded = shield.is_on(options, network)
+        # A haproxy is not woken by an answer that ends.
+        ends = min(options.hop_limit.on(network)) < MAX_HOP_LIMIT
+        counted = site.haproxies.counted(
+            network, shielded=shielded, always=ends
+        )
+        if counted is not None and ends:
+            config = site.haproxies.places.config(network)
+            ended = hops.ended(site.meter.pid(network), config)
+            all_counted = {**counted.shield, HOPS: ended}
+            counted = dataclasses.replace(counted, shield=all_counted)
         if counted is not None:
-            self._site.meter.counted(network, counted)
+            site.meter.counted(network, counted)
         return counted
 
     @property

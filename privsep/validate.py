@@ -59,6 +59,7 @@ device = partial(_text, _DEVICE.fullmatch, "a device's name")
 seconds = partial(_number, 1, MAX_WAIT_S, "a time limit")
 openflow_port = partial(_number, 1, MAX_OPENFLOW_PORT, "an OpenFlow port")
 vlan = partial(_number, 0, 4094, "a VLAN")  # 0: none
+hop_limit = partial(_number, 1, 64, "a hop limit")
 gid = partial(_number, 0, MAX_ID, "a group's id")
 
 

@@ -61,6 +61,9 @@ def render(answer: Mapping[str, Any], now: float) -> str:
             for what in ("paths", "clients", "answers")
             if what in entry
         ]
+        if "shield" in entry:
+            counts = ", ".join(_counts(entry["shield"])).replace("_", " ")
+            lines.append(f"  shield: {counts}")
         if entry["forwarded"]:
             lines.append(
                 f"  forwarded for somebody else: {entry['forwarded']}"

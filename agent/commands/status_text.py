@@ -7,7 +7,7 @@ from typing import Any
 from ...privsep import names
 from ..core import health
 from ..core.codes import KINDS
-from ..haproxy.counters import LIMITED
+from ..haproxy.counters import LIMITED, SHIELD
 
 _RED, _GREEN, _YELLOW = 31, 32, 33
 _COLOURS = {health.HEALTHY: _GREEN, health.WITH_PROBLEMS: _YELLOW}
@@ -187,13 +187,13 @@ def _details(entry: Mapping[str, Any], now: float) -> Iterator[str]:
 
 def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
     """Return the lines about the clients that are over their share."""
-    sums = {what: n for what, n in entry["shares"].items() if n}
-    if sums:
-        counts = ", ".join(
+    for title, is_shield in (("beyond a share", False), ("shield", True)):
+        if counts := ", ".join(
             f"{number} {what.replace('_', ' ')}"
-            for what, number in sums.items()
-        )
-        yield f"  beyond a share: {counts}"
+            for what, number in entry["shares"].items()
+            if number and (what in SHIELD) == is_shield
+        ):
+            yield f"  {title}: {counts}"
     for source in entry["over_share"]:
         port = entry["instance_names"].get(source, "")
         yield f"  over its share: {_called(source, port and f'port {port}')}"

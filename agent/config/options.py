@@ -17,6 +17,7 @@ from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from ..core.masking import is_secret
 from ..errors import ConfigError
+from .per_project import OFF
 from .settings import (
     BOOT_REQUESTS,
     GROUPS,
@@ -236,6 +237,9 @@ def _reason(error: BaseException) -> str:
 def _check_together(settings: Settings, files: _Files) -> None:
     """Raise ConfigError for values that are good alone, but not together."""
     nova, southbound = settings.nova, settings.southbound
+    if settings.shield.tokens != OFF and not settings.shared_secret:
+        needed = "[DEFAULT] metadata_proxy_shared_secret"
+        raise files.error("[ovn_metadata_agent] tokens", f"needs {needed}")
     client = {
         "[DEFAULT] nova_client_cert": nova.client_cert,
         "[DEFAULT] nova_client_priv_key": nova.client_key,

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from . import values
+from .per_project import PerProject, per_project
 from .values import COUNT, FILE, FLAG, SECONDS, SHARE, Value
 
 MAX_GATEWAY_THREADS = 64  # haproxy's nbthread
+MAX_HOP_LIMIT = 64  # Linux's own
 # Counted in cloud-init 26.2 and in Nova: twice /openstack, 5 documents, and 21
 # of the EC2 tree. A test holds the two help texts that name the number to it.
 BOOT_REQUESTS = 28
@@ -192,6 +194,41 @@ class FairShare:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Shield:
+    """What keeps metadata from those who trick an instance into asking."""
+
+    forwarded: PerProject[str] = _own(
+        "refuse_forwarded",
+        per_project(values.choice("off", "report", "enforce")),
+        "off",
+    )
+    """Whether a request that came through a proxy is refused with 403: one
+    with Forwarded, Via, X-Real-IP, or a header whose name begins with
+    X-Forwarded- or X-Envoy-. report: it is counted, and answered."""
+    hop_limit: PerProject[int] = _own(
+        "hop_limit", per_project(values.whole(1, MAX_HOP_LIMIT)), "64"
+    )
+    """The hop limit (TTL) with which answers leave. With 1 they reach the
+    instance, but no container or network behind it. A network whose instances
+    have several values gets the largest of them."""
+    tokens: PerProject[str] = _own(
+        "tokens",
+        per_project(values.choice("off", "optional", "required")),
+        "off",
+    )
+    """Whether instances get session tokens as from AWS (IMDSv2). optional: a
+    request without a token is answered, and counted if "required" would refuse
+    it. required: it is refused with 401; below /openstack only if boot_window
+    is set. Needs metadata_proxy_shared_secret."""
+    boot_window_s: int = _own(
+        "boot_window", values.whole(0, values.MAX_SECONDS), "0"
+    )
+    """Seconds after an instance's port came up in which it needs no token. 0:
+    it always needs one for EC2's paths, and never for those below
+    /openstack, whose clients know no token."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SpareNetworks:
     """The networks that are ready without a port plugged here."""
 
@@ -278,6 +315,7 @@ class Settings:
     timeouts: Timeouts
     rate_limit: RateLimit
     fair_share: FairShare
+    shield: Shield
     spare_networks: SpareNetworks
     state_path: Path = _main(
         "state_path", values.STATE_PATH, "/var/lib/neutron", restart=True
@@ -429,6 +467,7 @@ GROUPS: dict[str, type] = {
     "timeouts": Timeouts,
     "rate_limit": RateLimit,
     "fair_share": FairShare,
+    "shield": Shield,
     "spare_networks": SpareNetworks,
 }
 

@@ -53,7 +53,14 @@ FORWARDED = {
 STATUSES = {"404": "status 404", "429": "status 429"}
 _OF_REQUESTS = {**PATHS, **AGENTS, **FORWARDED}
 NAMES = [*_OF_REQUESTS, *STATUSES]
-STORED = f"http_req_cnt,http_err_cnt,http_fail_cnt,gpc({_FIRST + len(NAMES)})"
+# The counters of `shield` come next, if there are any.
+NEXT = _FIRST + len(NAMES)
+SHIELD = (
+    "forwarded_requests",
+    "requests_without_token",
+    "requests_with_bad_token",
+)
+STORED = "http_req_cnt,http_err_cnt,http_fail_cnt"
 
 
 def rules(source: int) -> list[str]:
@@ -114,6 +121,11 @@ def _counted(numbers: Mapping[str, int], now: float) -> dict[str, Any]:
         "other 4xx": max(0, refused - counts["404"] - counts["429"]),
         "5xx": numbers.get("http_fail_cnt", 0),
     }
+    shield = {
+        name: numbers[f"gpc{number}"]
+        for number, name in enumerate(SHIELD, start=NEXT)
+        if numbers.get(f"gpc{number}")
+    }
     return {
         "last_seen": int(now - max(0.0, idle_s)),
         "requests": requests,
@@ -121,6 +133,7 @@ def _counted(numbers: Mapping[str, int], now: float) -> dict[str, Any]:
         "clients": _with_rest("other", requests, AGENTS, counts),
         "answers": _with_rest("good", requests, refusals, refusals),
         "forwarded": counts["forwarded"],
+        **({"shield": shield} if shield else {}),
     }
 
 

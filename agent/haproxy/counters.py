@@ -9,7 +9,7 @@ import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from . import asks, limits
+from . import asks, limits, shield
 
 # A client that went over its share this long ago is no longer reported.
 CALM_S = 60.0
@@ -28,6 +28,11 @@ _INFO = re.compile(
 _PROCESS = ("Pid", "Start_time_sec")
 _CLASSES = (("2xx",), ("3xx",), ("4xx",), ("5xx",), ("1xx", "other"))
 LIMITED = "rate_limited_requests"
+HOPS = "ended_at_hop_limit"
+SHIELD = (*asks.SHIELD, HOPS)
+_SHIELD_VALUE = re.compile(
+    rf"proc\.({'|'.join(asks.SHIELD)}): type=sint value=<(\d{{1,18}})>"
+)
 
 _NOVA_BACKENDS = ("nova", "nova-alone")
 _REFUSED = "proc.nova_refused"
@@ -70,6 +75,7 @@ class Counted:
     answers: tuple[int, ...] = (0,) * 5
     not_yet: int = 0
     response_ms: int = 0
+    shield: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,13 +113,14 @@ class Sums:
         self._over: dict[str, float] = {}  # source -> when it was last over
         self._sums = _NOTHING
         self._incomplete = 0
+        self._shield: dict[str, int] = {}
 
     def add(self, counted: Counted, now: float) -> list[str]:
         """Add what was COUNTED; return the sources newly over their share.
 
         The sums start with the first call: its counters are not added.
         """
-        before = self.last or Counted(incomplete=counted.incomplete)
+        before = self.last or dataclasses.replace(counted, sources={})
         over = set()
         for source, counts in counted.sources.items():
             last = before.sources.get(source, _NOTHING)
@@ -122,6 +129,9 @@ class Sums:
             if any(more):
                 over.add(source)
         self._incomplete += growth(before.incomplete, counted.incomplete)
+        for name, number in counted.shield.items():
+            more_of = growth(before.shield.get(name, 0), number)
+            self._shield[name] = self._shield.get(name, 0) + more_of
         self.last = counted
         self._over = {
             source: seen
@@ -143,7 +153,8 @@ class Sums:
         if is_gateway:
             what = ["queued_requests", "refused_requests"]
         sums = dict(zip(what, self._sums, strict=False))
-        return {**sums, "incomplete_requests": self._incomplete}
+        shield = {} if is_gateway else self._shield
+        return {**sums, "incomplete_requests": self._incomplete, **shield}
 
 
 def growth(before: int, after: int) -> int:
@@ -151,7 +162,7 @@ def growth(before: int, after: int) -> int:
     return after - before if after >= before else after
 
 
-def command(*, is_gateway: bool) -> str:
+def command(*, is_gateway: bool, shielded: bool = False) -> str:
     """Return the command whose answer `parse` reads."""
     table = limits.INSTANCES if is_gateway else limits.SOURCES
     used = ("gpc0", "gpc1") if is_gateway else ("gpt0",)
@@ -159,6 +170,8 @@ def command(*, is_gateway: bool) -> str:
     stats = ["show stat metadata 1 -1"]
     if not is_gateway:
         stats += [f"show stat {name} 2 -1" for name in ("gateway", "hold")]
+    if shielded and not is_gateway:
+        stats.append(shield.COMMAND)
     return "; ".join([*shows, *stats, "show info"])
 
 
@@ -189,6 +202,7 @@ def parse(answer: str) -> Counted:
         ),
         not_yet=_number(hold, "hrsp_5xx"),
         response_ms=_number(rows.get("gateway", {}), "ttime"),
+        shield={n: int(count) for n, count in _SHIELD_VALUE.findall(answer)},
     )
 
 

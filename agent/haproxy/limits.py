@@ -41,9 +41,9 @@ _UPLOADERS = 4
 # cloud-init gives up after 10 s.
 _QUEUE_S = 9
 # haproxy's stick counters; 0 and 1 of a network are the rate limit's.
-_SOURCE = 2
+SOURCE = 2
 _CALLER = 1
-COUNT_LIMITED = (f"sc-inc-gpc(2,{_SOURCE})", f"sc-set-gpt0({_SOURCE}) 1")
+COUNT_LIMITED = (f"sc-inc-gpc(2,{SOURCE})", f"sc-set-gpt0({SOURCE}) 1")
 # Addresses of no instance: all of them together may have so many times the
 # connections of an instance, and one of them this part of those.
 _CALLERS = "callers"
@@ -84,12 +84,12 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
     known = f"src,map_str({map_file})"
     key = f"src,map_str({map_file},{asks.NOBODY}),field(1,|)"
     rules = [
-        f"tcp-request connection track-sc{_SOURCE} {key} table {SOURCES}",
+        f"tcp-request connection track-sc{SOURCE} {key} table {SOURCES}",
         f"tcp-request connection track-sc{_CALLER} src table {_CALLERS} "
         f"unless {{ {known} -m found }}",
     ]
     if share.connections:
-        source = f"{{ sc_conn_cur({_SOURCE}) gt"
+        source = f"{{ sc_conn_cur({SOURCE}) gt"
         caller = max(1, share.connections // _CALLERS_PER_INSTANCE)
         for over in (
             f"{source} {share.connections} }} {{ {known} -m found }}",
@@ -99,8 +99,8 @@ def connection_rules(share: FairShare, map_file: Path) -> list[str]:
             rules += [
                 f"tcp-request connection {action} if {over}"
                 for action in (
-                    f"sc-inc-gpc0({_SOURCE})",
-                    f"sc-set-gpt0({_SOURCE}) 1",
+                    f"sc-inc-gpc0({SOURCE})",
+                    f"sc-set-gpt0({SOURCE}) 1",
                     "reject",
                 )
             ]
@@ -115,15 +115,15 @@ def request_rules(share: FairShare) -> list[str]:
     """
     return [
         "option http-buffer-request",
-        *_log_rules(share, _SOURCE, counts=True),
-        f"http-request set-priority-class sc_conn_cur({_SOURCE})",
-        *asks.rules(_SOURCE),
+        *_log_rules(share, SOURCE, counts=True),
+        f"http-request set-priority-class sc_conn_cur({SOURCE})",
+        *asks.rules(SOURCE),
     ]
 
 
-def source_tables() -> str:
-    """Return the tables of a network's sources."""
-    counted = f"{asks.STORED},gpt0"
+def source_tables(more: int) -> str:
+    """Return the tables of a network's sources, with MORE counters."""
+    counted = f"{asks.STORED},gpc({asks.NEXT + more}),gpt0"
     table = _table(SOURCES, _SOURCE_COUNT, asks.EXPIRE_S, counted)
     return f"""{table}
 backend {_CALLERS}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..core import identity
 from ..model import Instance, IPAddress
@@ -28,14 +28,20 @@ class MapChange:
 
 
 def entries(
-    instances: Iterable[tuple[IPAddress, Instance]], secret: str
+    instances: Iterable[tuple[IPAddress, Instance]],
+    secret: str,
+    shielded: Callable[[Instance], Iterable[str]] = lambda _owner: (),
 ) -> dict[str, str]:
-    """Return address -> "instance|project|signature", signed by SECRET."""
+    """Return address -> "instance|project|signature", signed by SECRET.
+
+    What SHIELDED returns of the instance comes before the signature.
+    """
     return {
         str(address): "|".join(
             (
                 owner.instance,
                 owner.project,
+                *shielded(owner),
                 identity.signature(secret, owner.instance),
             )
         )

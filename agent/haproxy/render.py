@@ -13,7 +13,17 @@ from pathlib import Path
 
 from ...privsep import names
 from ..config.settings import FairShare, RateLimit, Timeouts
-from . import answers, counters, inside, limits, refusals, request_ids, unknown
+from . import (
+    answers,
+    asks,
+    counters,
+    inside,
+    limits,
+    refusals,
+    request_ids,
+    shield,
+    unknown,
+)
 from .places import Places
 
 # Neutron's tag and facility: deployments sort their logs by them.
@@ -89,6 +99,7 @@ def render_network(
     limit: RateLimit,
     share: FairShare,
     ipv6: bool,
+    shielded: bool = False,
     gateway_socket: Path,
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
@@ -107,6 +118,7 @@ def render_network(
     ]
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
+    along = shielded * shield.hold_rules()
     body = f"""
 {_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -119,7 +131,7 @@ frontend metadata
 {_block(binds)}
 {_block(connections)}
     {unknown.SET_ADDRESS}
-{_block(limits.request_rules(share))}
+{_block([*limits.request_rules(share), *shielded * shield.frontend_rules()])}
     http-request set-var(txn.identity) {identity}
     http-request del-header {_FORGED} -m reg
 {_block(request_ids.network_rules())}
@@ -137,11 +149,11 @@ backend gateway{_limit_rules(limit)}
     http-request add-header X-Instance-ID-Signature \
 %[var(txn.identity),field(-1,|)]
     http-reuse always
-{_retries(_GATEWAY_RETRIES)}
+{_retries(_GATEWAY_RETRIES)}{_rules(shielded * shield.backend_rules())}
     server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
 pool-max-conn {_GATEWAY_RETRIES - 1}
-{unknown.sections(identity, gateway, network)}\
-{limits.source_tables()}{_limit_tables(limit)}"""
+{unknown.sections(identity, gateway, network, along=along)}\
+{limits.source_tables(len(asks.SHIELD) * shielded)}{_limit_tables(limit)}"""
     return _with_digest(body)
 
 
@@ -233,6 +245,11 @@ backend nova-alone
 def _block(lines: Iterable[str]) -> str:
     """Return LINES, indented as in a section."""
     return "\n".join(f"    {line}" for line in lines)
+
+
+def _rules(lines: Iterable[str]) -> str:
+    """Return LINES, as what follows a line of a section."""
+    return "".join(f"\n    {line}" for line in lines)
 
 
 def _with_digest(body: str) -> Rendered:
@@ -342,9 +359,7 @@ def _limit_rules(limit: RateLimit) -> str:
         refuse += [f"{count} {many}" for count in limits.COUNT_LIMITED]
         refuse.append(f"return {answer} {many}")
     count = [f"sc-inc-gpc0({number})" for number, _ in windows]
-    return "".join(
-        f"\n    http-request {rule}" for rule in track + refuse + count
-    )
+    return _rules(f"http-request {rule}" for rule in track + refuse + count)
 
 
 def _limit_tables(limit: RateLimit) -> str:

@@ -84,12 +84,15 @@ def _hold_rules() -> list[str]:
     ]
 
 
-def sections(identity: str, gateway: str, network: str) -> str:
+def sections(
+    identity: str, gateway: str, network: str, *, along: list[str]
+) -> str:
     """Return the sections that hold requests of NETWORK.
 
-    IDENTITY is the rule that sets txn.identity, GATEWAY the server's address.
+    IDENTITY is the rule that sets txn.identity, GATEWAY the server's address,
+    ALONG are rules for a request that is held.
     """
-    rules = "\n".join(f"    {rule}" for rule in _hold_rules())
+    rules = "\n".join(f"    {rule}" for rule in [*_hold_rules(), *along])
     return f"""
 backend hold
 {rules}

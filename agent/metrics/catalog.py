@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import Metric
 
-HOST_SERIES = 40
-NETWORK_SERIES = 12
+HOST_SERIES = 41
+NETWORK_SERIES = 15
 PREFIX = "ovn_metadata_"
 CLASSES = ("2xx", "3xx", "4xx", "5xx", "other")
 STATES = ("served", "spare", "failing", "pending")
@@ -60,12 +60,16 @@ nova_up gauge endpoint
     Whether this endpoint of Nova's metadata API answers: 1 or 0.
 nova_response_seconds gauge endpoint
     How long its answers took, on average over the last 1024.
+shield_ended_at_hop_limit gauge
+    Answers that ended at their hop limit, since the networks were made.
 problems gauge code severity
     Problems that exist now, by code: agent-status has their texts.
 network_requests_total counter network code
     Answers that instances of the network got, by class of status.
 network_not_yet_total counter network
     Those that were 503 because the agent was not sure whose address it was.
+network_shield_requests_total counter network reason
+    Requests that the shield refused or, before it is enforced, would refuse.
 network_response_seconds gauge network
     From a request to the end of its answer, on average over the last 1024.
 network_haproxy_restarts_total counter network

@@ -12,7 +12,7 @@ from prometheus_client import registry
 from prometheus_client.core import Metric
 
 from ...privsep import names
-from ..haproxy.counters import Endpoint
+from ..haproxy.counters import HOPS, Endpoint
 from .catalog import HOST_SERIES, KINDS, STATES, metrics
 from .meter import Meter
 
@@ -77,6 +77,8 @@ class Collector(registry.Collector):
         found.set("start_time_seconds", status["started"])
         instances = sum(entry["instances"] for entry in entries.values())
         found.set("instances", instances)
+        ended = [each["shares"].get(HOPS, 0) for each in entries.values()]
+        found.set("shield_ended_at_hop_limit", sum(ended))
         found.set("gateway_memory_bytes", sources.memory(names.GATEWAY))
         southbound = status["southbound"] or {}
         connected = southbound.get("connected", False)

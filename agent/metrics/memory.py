@@ -14,9 +14,14 @@ def of_program(pid: int, config: Path) -> int | None:
     """
     process = Path(f"/proc/{pid}")
     try:
-        if str(config).encode() not in (process / "cmdline").read_bytes():
+        if not is_program(process, config):
             return None
         _, resident, shared, *_ = (process / "statm").read_text().split()
     except OSError:  # it has ended meanwhile
         return None
     return (int(resident) - int(shared)) * _PAGE
+
+
+def is_program(process: Path, config: Path) -> bool:
+    """Return whether PROCESS in /proc is the haproxy that runs on CONFIG."""
+    return str(config).encode() in (process / "cmdline").read_bytes()

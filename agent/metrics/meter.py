@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...privsep import names
+from ..haproxy.asks import SHIELD
 from ..haproxy.counters import Counted
 from .catalog import BOUNDS, CLASSES, KINDS
 
@@ -21,6 +22,7 @@ _Key = tuple[str, ...]
 _Raw = tuple[str, tuple[float, ...]]
 
 _RESTARTS = "network_haproxy_restarts_total"
+_SHIELD = "network_shield_requests_total"
 _NETWORK = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PROCESS = re.compile(r"[\w.~+ -]{0,100}", re.ASCII)
 _PROGRAM = re.compile(r"[0-9]{1,9} [0-9.]{1,20}")
@@ -75,15 +77,20 @@ class Meter:
         keys: list[_Key] = [
             *(("network_requests_total", network, c) for c in CLASSES),
             ("network_not_yet_total", network),
+            *((_SHIELD, network, name) for name in SHIELD),
         ]
-        values = (*counted.answers, counted.not_yet)
+        shield = (counted.shield.get(name, 0) for name in SHIELD)
+        values = (*counted.answers, counted.not_yet, *shield)
         with self._lock:
             process, before = self._raw.pop(network, ("", ()))
-            if process != counted.process or len(before) != len(values):
-                before = (0,) * len(values)
+            if process != counted.process:
+                before = ()
+            # An older version kept fewer of them.
+            before = (*before, *(0,) * len(values))[: len(values)]
             self._raw[network] = counted.process, values
             for key, then, now in zip(keys, before, values, strict=True):
-                self._add(key, now - then if now >= then else now)
+                if key[0] != _SHIELD or now:  # it is off
+                    self._add(key, now - then if now >= then else now)
             self._add((_RESTARTS, network), 0)
             self.response_s[network] = counted.response_ms / 1000
 
@@ -175,7 +182,7 @@ def _is_known(key: _Key) -> bool:
         return False
     if labels:
         _match(_NETWORK, labels[0])
-    is_class = len(labels) < 2 or labels[1] in CLASSES
+    is_class = len(labels) < 2 or labels[1] in (*CLASSES, *SHIELD)
     return is_class and len(labels) == len(kind.labels)
 
 

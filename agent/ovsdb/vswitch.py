@@ -110,7 +110,11 @@ class VswitchIdl(schemas.FollowingIdl):
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
             plugged=_iface_ids(here),
             astray=astray - _iface_ids(here),
-            installed=_iface_ids(e for e in here if "ovn-installed" in e),
+            installed={
+                ids["iface-id"]: _seconds(ids.get("ovn-installed-ts", ""))
+                for ids in here
+                if "ovn-installed" in ids and "iface-id" in ids
+            },
             applied=root.cur_cfg if root and is_late else None,
         )
 
@@ -149,6 +153,10 @@ def _referred(row: Any, column: str, table: Any) -> Iterator[Any]:
     for key in row._data[column].values:
         if (found := table.rows.get(key.value)) is not None:
             yield found
+
+
+def _seconds(milliseconds: str) -> int:
+    return int(milliseconds) // 1000 if milliseconds.isdecimal() else 0
 
 
 def _problem(root: Any, bridge: Any) -> str:

@@ -164,15 +164,21 @@ class Haproxies:
         runtime.change_map(stats, file, mapfile.change(present, first))
         runtime.change_map(stats, file, mapfile.change(first, times))
 
-    def counted(self, network: str) -> Counted | None:
+    def counted(
+        self, network: str, *, shielded: bool, always: bool
+    ) -> Counted | None:
         """Return the counters of the haproxy of NETWORK (or "gateway").
 
-        None if it has done nothing since they were read. Raises as `read`,
-        and HaproxyError if it may not run on its configuration.
+        SHIELDED: those of `shield` too. None, unless ALWAYS, if it has done
+        nothing since they were read. Raises as `read`, and HaproxyError if it
+        may not run on its configuration.
         """
-        if network in self._quiet and self._quiet[network].is_same():
+        quiet = self._quiet.get(network)
+        if quiet is not None and not always and quiet.is_same():
             return None
-        command = counters.command(is_gateway=network == names.GATEWAY)
+        command = counters.command(
+            is_gateway=network == names.GATEWAY, shielded=shielded
+        )
         answer = self.read(network, command)
         config, stats = self.places.config(network), self._stats(network)
         digest = runtime.digest_in(answer, config)

@@ -4,6 +4,7 @@ It does not matter which event caused the call, and a second call changes
 nothing. A step that fails raises, and the queue retries the network.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from ..config.settings import Settings
 from ..core.desired import desired_network
 from ..core.found import found
 from ..errors import HaproxyError, NoLocalportError
-from ..haproxy import mapfile, render
+from ..haproxy import mapfile, render, shield
 from ..model import (
     ChassisSnapshot,
     MetadataNetwork,
@@ -124,8 +125,14 @@ class Reconciler:
         return {} if desired is None else self._entries(desired)
 
     def _entries(self, desired: MetadataNetwork) -> dict[str, str]:
-        secret = self._settings().shared_secret
-        return mapfile.entries(desired.instances, secret)
+        settings, network = self._settings(), desired.network
+        known = self._snapshots.chassis.networks.get(network)
+        ports = known.ports if known else ()
+        up_at = shield.up_at(ports, self._snapshots.vswitch.installed)
+        shielded = functools.partial(shield.entry, settings, network, up_at)
+        return mapfile.entries(
+            desired.instances, settings.shared_secret, shielded
+        )
 
     def keys_to_visit(self) -> set[str]:
         """Return every network in the rows or on this host, and "gateway".
@@ -163,12 +170,13 @@ class Reconciler:
             self._causes.pop(network, None)
         with self._vswitch_db.gate.coming():
             changes += self._privileged.apply(
-                desired, userspace_datapath=vswitch.is_userspace
+                desired,
+                userspace_datapath=vswitch.is_userspace,
+                hop_limit=shield.hop_limit(self._settings().shield, desired),
             )
             self._unplug_lost(network, vswitch, made="veth" in changes)
-            # A client is refused at an address where nobody listens, and a
-            # boot that is refused is lost. So the sockets come first, then the
-            # addresses, then the port.
+            # A client is refused where nobody listens, and its boot is lost.
+            # So the sockets come first, then the addresses, then the port.
             rendered = self._render(desired)
             files, program = self._haproxies.listen(network, rendered, rights)
             if any("/" in change for change in changes):  # an address differs
@@ -195,6 +203,7 @@ class Reconciler:
             timeouts=settings.timeouts,
             limit=settings.rate_limit,
             share=settings.fair_share,
+            shielded=shield.is_on(settings.shield, desired.network),
             ipv6=desired.has_ipv6,
             gateway_socket=self._haproxies.fleet.gateway_socket,
         )

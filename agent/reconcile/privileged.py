@@ -48,7 +48,11 @@ class Privileged:
         fleet.make_folders(network, users=self._users)
 
     def apply(
-        self, desired: MetadataNetwork, *, userspace_datapath: bool
+        self,
+        desired: MetadataNetwork,
+        *,
+        userspace_datapath: bool,
+        hop_limit: int,
     ) -> tuple[str, ...]:
         """Ensure the namespace of DESIRED, except the addresses.
 
@@ -64,6 +68,7 @@ class Privileged:
             ],
             hosts=[str(address) for address in desired.onlink],
             userspace_datapath=userspace_datapath,
+            hop_limit=hop_limit,
         )
 
     def set_addresses(self, desired: MetadataNetwork) -> None:

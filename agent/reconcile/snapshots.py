@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from ...privsep import names
 from ..config.settings import SpareNetworks
 from ..core import port_rows, settling, spare
+from ..haproxy import shield
 from ..model import (
     ChassisSnapshot,
     NetworkSnapshot,
@@ -38,6 +39,7 @@ class Snapshots:
         status: Status,
         spare_networks: Callable[[], SpareNetworks],
         *,
+        has_window: Callable[[], bool] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.chassis = ChassisSnapshot(None, {})
@@ -45,6 +47,7 @@ class Snapshots:
         self._queues = queues
         self._status = status
         self._spare_networks = spare_networks
+        self._has_window = has_window
         self._clock = clock
         # Rows arrive on one thread; the grace period ends on another.
         self._lock = threading.Lock()
@@ -147,6 +150,12 @@ class Snapshots:
         networks = self.chassis.networks.values()
         for network in _replugged_networks(before, snapshot, networks):
             self._queues.reconcile.add(network)
+        if before.installed != snapshot.installed and self._has_window():
+            for each in networks:
+                if shield.up_at(each.ports, before.installed) != shield.up_at(
+                    each.ports, snapshot.installed
+                ):
+                    self._queues.reconcile.add(each.network)
         renamed = snapshot.system_id != before.system_id
         if renamed or (self._settled.flapping and snapshot != before):
             self._queues.news.set()

@@ -76,12 +76,16 @@ def identity(facts: Facts) -> Hop:
     ):
         if isinstance(seen, Unseen):
             return at.unknown(what, seen)
-        known = seen.get(address, "").split("|")[:2]
+        known = seen.get(address, "").split("|")
         text = f"{address} is {known[0] or 'nobody'} in {what}, not {mine[0]}"
-        at.fail(known != mine, "OVNMD-309", text)
+        at.fail(known[:2] != mine, "OVNMD-309", text)
+    shield = ""
+    if len(known) > 3:  # see `shield.entry`
+        shield = f"; refuse_forwarded {known[2]}, tokens {known[3]}"
     return at.ok(
         f"{address} is instance {mine[0]} of project {mine[1]} in "
         f"{facts.map_file} and in haproxy's memory; no other port claims it"
+        f"{shield}"
     )
 
 

@@ -23,6 +23,7 @@ def apply(
     neighbours: Sequence[Sequence[str]],
     hosts: Sequence[str],
     userspace_datapath: bool,
+    hop_limit: int,
 ) -> tuple[str, ...]:
     """Make the namespace and veth of NETWORK as the arguments describe.
 
@@ -31,7 +32,7 @@ def apply(
     ports; they become permanent neighbours. HOSTS are the addresses among
     them that are on the link but in the subnet of none of ADDRESSES. With
     USERSPACE_DATAPATH the inner end's transmit checksum offload is off,
-    else on.
+    else on. HOP_LIMIT is that of all packets from there.
 
     Returns what was changed, in words, and how the addresses differ, which
     `set_addresses` changes; empty if nothing was or does. Raises
@@ -47,6 +48,7 @@ def apply(
             neighbours=validate.neighbours(neighbours),
             hosts=validate.hosts(hosts),
             userspace_datapath=validate.flag(userspace_datapath),
+            hop_limit=validate.hop_limit(hop_limit),
         )
     )
 
@@ -60,6 +62,7 @@ def _apply(
     neighbours: dict[str, str],
     hosts: frozenset[str],
     userspace_datapath: bool,
+    hop_limit: int,
 ) -> list[str]:
     namespace, made = links.ensure_namespace(names.namespace_name(network))
     changes = ["namespace"] if made else []
@@ -82,12 +85,11 @@ def _apply(
             )
             inner = names.inner_veth(network)
             with kernel.entered(namespace):
-                differed |= sysctls.ensure_link(inner)
+                differed |= sysctls.ensure_link(inner, hop_limit)
                 on = not userspace_datapath
                 if kernel.set_transmit_checksum(inner, on=on):
                     changes.append("transmit checksum")
-            if not made:  # a new one begins with the host's
-                changes += [f"sysctl {name}" for name in sorted(differed)]
+            changes += [f"sysctl {n}" for n in sorted(differed) if not made]
             index = links.index_of(inside, inner)
             new, gone = links.compare_addresses(inside, index, addresses)
             changes += [f"+{c}" for c in new] + [f"-{c}" for c in gone]

@@ -40,9 +40,10 @@ def ensure_namespace() -> set[str]:
     return _ensure({**NAMESPACE, **_of("all"), **_of("default")})
 
 
-def ensure_link(link: str) -> set[str]:
-    """Set those of LINK in this namespace; return which were different."""
-    return _ensure(_of(link))
+def ensure_link(link: str, hop_limit: int) -> set[str]:
+    """Set those of LINK, and HOP_LIMIT here; return which were different."""
+    hops = ("net/ipv4/ip_default_ttl", f"net/ipv6/conf/{link}/hop_limit")
+    return _ensure({**_of(link), **dict.fromkeys(hops, str(hop_limit))})
 
 
 def differing(link: str) -> dict[str, str]:

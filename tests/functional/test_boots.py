@@ -17,12 +17,19 @@ from boots.asked import REQUESTS
 from boots.lottery import Round, Ticket
 from boots.outages import OURS, Side
 from boots.rounds import Chassis, make_chassis
+from sandbox import host as host_files
 from sandbox.case import Host
 
 GUEST = os.environ.get("OVN_METADATA_GUEST", "")
 # Of a network that is served, and the first port of one; at once.
 TICKETS = (Ticket(False, False, 0.0), Ticket(True, False, 0.0))
 ASKED = re.compile(r"GET (\S+) HTTP.*?x-instance-id: (\S+)\r", re.DOTALL)
+SHIELD = {
+    "tokens": "required",
+    "boot_window": "600",
+    "refuse_forwarded": "enforce",
+    "hop_limit": "1",
+}
 LONGEST_S = 5.0  # Debian 12's cloud-init asks once in each of two stages
 
 pytestmark = pytest.mark.skipif(
@@ -54,3 +61,19 @@ def test_a_boot_finds_its_key(chassis, outage):
             asked.setdefault(who, []).append(path)
     if outage == "none":  # what `make bench ARGS=storm` has clients ask
         assert [*asked.values()] == [[*REQUESTS]] * len(TICKETS)
+
+
+def test_a_boot_finds_its_key_with_the_shield_on(chassis):
+    """cloud-init knows no token: it boots while it needs none."""
+    agent = chassis.box.agent
+    agent.configure(
+        {("ovn_metadata_agent", name): text for name, text in SHIELD.items()}
+    )
+    agent.reload()
+    chassis.box.nova.record()
+    for ticket, outcome in chassis.play(Round("none", TICKETS)):
+        assert outcome.found, f"{ticket}: {outcome.log[-5000:]}"
+    asked = b"".join(chassis.box.nova.recorded()).count(b"GET /")
+    assert asked == len(REQUESTS) * len(TICKETS)
+    (network, _) = chassis.served.values()
+    assert "secure_memcmp" in host_files.config_of(network.id).read_text()

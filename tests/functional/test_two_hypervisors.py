@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ovn_metadata.agent.haproxy.tokens import HEADER, TTL_HEADER
 from sandbox import Instance, Loader, Port, Sandbox, wait_for
 from sandbox.case import Case, ready
 from sandbox.hoststate import wait_host
@@ -21,11 +22,13 @@ from sandbox.hypervisor import Hypervisor, arrive
 from sandbox.ovsdb import by_uuid
 
 DELAY_S = 0.02
+TOKEN_PATH = "/latest/api/token"
 # One request may take longer: two SYNs that are lost are 3 s.
 MOST_GAP_S = 5.0
 OPTIONS = {
     ("ovn_metadata_agent", "spare_networks"): "64",
     ("ovn_metadata_agent", "network_keep_time"): "0",
+    ("ovn_metadata_agent", "tokens"): "off, project:guarded:optional",
 }
 
 
@@ -184,6 +187,28 @@ def test_live_migration_there_and_back(wire: Wire, case: Case):
             wire.request(port, near)
             wire.wait_bound(port, near)
             far.do("wait_host", network)
+
+
+def test_a_token_moves_along(wire: Wire, case: Case):
+    """Whoever gave it, the other host's haproxy knows it."""
+    box, far = wire.box, wire.far
+    network = case.network("guarded")
+    port = box.neutron.create_port(network, project_id="guarded")
+    (instance,) = case.plug([port])
+    near, there = wire.hosts
+    asked = {"method": "PUT", "headers": {TTL_HEADER: "600"}}
+    token = instance.fetch(TOKEN_PATH, **asked).text
+    wire.request(port, near, there)
+    far.do("plug_ports", [port], False)
+    wire.wait_bound(port, near, there)
+    far.do("wait_host", network, port)
+    far.do("arrive", port)
+    box.unplug([instance])
+    wire.request(port, there)
+    wire.wait_bound(port, there)
+    for sent, status in ((token, 200), (token[:-1], 401)):
+        assert far.do("status", port, {HEADER: sent}) == status
+    far.do("unplug_port", port)
 
 
 def test_aborted_migration(wire: Wire, case: Case):

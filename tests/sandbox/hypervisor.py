@@ -317,6 +317,10 @@ class FarSandbox(Sandbox):
         """Wait until the instance of PORT gets its own id."""
         case.wait_served(self._of(port))
 
+    def status(self, port: Port, headers: Mapping[str, str]) -> int:
+        """Return the status of a request of PORT's instance with HEADERS."""
+        return self._of(port).fetch(headers=headers).status
+
     def wait_host(self, network: Network, *ports: Port) -> None:
         """Wait until NETWORK is served for exactly PORTS."""
         hoststate.wait_host(self, network, *ports)

@@ -42,6 +42,7 @@ LINK: dict[str, Any] = {
     "neighbours": [["10.9.0.3", "fa:16:3e:00:00:02"]],
     "hosts": ["10.8.0.3"],
     "userspace_datapath": False,
+    "hop_limit": 64,
 }
 PACKET: dict[str, Any] = {
     "bridge": "br-int",
@@ -169,6 +170,7 @@ _HOSTILE: dict[str, list[Any]] = {
     ],
     "hosts": _lists([*_CIDRS, "10.0.0.0/24"]),
     "userspace_datapath": [v for v in _ANY if not isinstance(v, bool)],
+    "hop_limit": [*_ANY, *_NUMBERS, 65, 255],
 }
 _ADDRESSES = [*_ANY, *_CIDRS, "10.0.0.0/24", "fe80::1%lo"]
 _HOSTILE |= {

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_500, ("privsep",): 4_800}
+BUDGETS = {("agent", "privsep"): 21_999, ("privsep",): 4_803}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

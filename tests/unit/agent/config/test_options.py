@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.config import options
+from ovn_metadata.agent.config.per_project import PerProject
 from ovn_metadata.agent.config.settings import (
     BOOT_REQUESTS,
     IGNORED,
@@ -19,6 +20,7 @@ from ovn_metadata.agent.config.settings import (
     NovaEndpoint,
     RateLimit,
     Settings,
+    Shield,
     Southbound,
     SpareNetworks,
     Timeouts,
@@ -31,6 +33,7 @@ from .test_values import bad_texts
 
 PROGRAM = "ovn-metadata-agent"
 SECRET = "s3cr3t"
+NETWORK = "7e1b4b0a-0000-4000-8000-00000000000a"
 
 Load = Callable[..., Settings]
 
@@ -90,6 +93,12 @@ DEFAULTS = Settings(
         greedy_rate=50,
         greedy_requests=16,
         logged_rate=50,
+    ),
+    shield=Shield(
+        forwarded=PerProject("off", {}, {}),
+        hop_limit=PerProject(64, {}, {}),
+        tokens=PerProject("off", {}, {}),
+        boot_window_s=0,
     ),
     spare_networks=SpareNetworks(limit=64, keep_s=120),
     status_socket=Path("/var/lib/neutron/ovn-metadata-agent.sock"),
@@ -240,6 +249,10 @@ logged_rate = 18
 resolve_interval = 19
 resync_interval = 20
 selfcheck_interval = 23
+refuse_forwarded = enforce, project:p-1:off
+hop_limit = 1,project:p-2: 64
+tokens = project:p_3:optional, off, network:{network}:required
+boot_window = 24
 spare_networks = 21
 network_keep_time = 22
 privileged_config = /etc/p.conf
@@ -249,7 +262,7 @@ chassis_name = c-2
 
 
 def test_every_option_arrives_in_its_field(load: Load, pem: Path):
-    settings = load(EVERY_OPTION.format(pem=pem))
+    settings = load(EVERY_OPTION.format(pem=pem, network=NETWORK))
     assert without_warnings(settings) == Settings(
         state_path=Path("/srv/neutron"),
         proxy_socket=Path("/run/md.sock"),
@@ -278,6 +291,12 @@ def test_every_option_arrives_in_its_field(load: Load, pem: Path):
         timeouts=Timeouts(4, 5, 6, 7, 8),
         rate_limit=RateLimit(True, (4, 6), 9, 10, 11, 12),
         fair_share=FairShare(14, 15, 16, 17, 18),
+        shield=Shield(
+            PerProject("enforce", {}, {"p-1": "off"}),
+            PerProject(1, {}, {"p-2": 64}),
+            PerProject("off", {NETWORK: "required"}, {"p_3": "optional"}),
+            24,
+        ),
         spare_networks=SpareNetworks(21, 22),
         status_socket=Path("/run/s.sock"),
         metrics_socket=Path("/run/m.sock"),
@@ -418,6 +437,16 @@ def test_the_environment_names_authorities(load, pem, monkeypatch):
 )
 def test_certificate_that_is_not_used_need_not_be_there(load, text):
     assert load(text).files_in_use() == ()
+
+
+@pytest.mark.parametrize("tokens", ["optional", "off, project:p:required"])
+def test_tokens_need_the_secret(load, tokens):
+    """Without it any client could make one."""
+    text = f"[ovn_metadata_agent]\ntokens = {tokens}\n"
+    reason = r"tokens .* needs \[DEFAULT\] metadata_proxy_shared_secret"
+    with pytest.raises(ConfigError, match=reason):
+        load(text)
+    load(f"{text}[DEFAULT]\nmetadata_proxy_shared_secret = {SECRET}\n")
 
 
 @pytest.mark.parametrize(

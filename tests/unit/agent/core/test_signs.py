@@ -36,7 +36,9 @@ def chassis(*ports: VifPort, kept: bool = False, **more) -> ChassisSnapshot:
 
 def vswitch(*plugged: str, installed=(), **more) -> VswitchSnapshot:
     return VswitchSnapshot(
-        plugged=frozenset(plugged), installed=frozenset(installed), **more
+        plugged=frozenset(plugged),
+        installed=dict.fromkeys(installed, 0),
+        **more,
     )
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
-from ovn_metadata.agent.haproxy import asks, counters
+from ovn_metadata.agent.haproxy import asks, counters, limits
 
 NOW = 1_800_000_000.0
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -37,8 +37,17 @@ def counter(name: str) -> str:
 def test_each_rule_has_a_counter_that_the_table_stores():
     found = [int(counter(name).removeprefix("gpc")) for name in asks.NAMES]
     assert len(set(found)) == len(asks.NAMES)
-    (stored,) = re.findall(r"\bgpc\((\d+)\)", asks.STORED)
+    (stored,) = re.findall(r"\bgpc\((\d+)\)", limits.source_tables(0))
     assert 2 < min(found) < max(found) < int(stored)
+
+
+def test_what_the_shield_counted_is_read_if_there_is_any():
+    first, second, _ = asks.SHIELD
+    numbers = {f"gpc{asks.NEXT}": 4, f"gpc{asks.NEXT + 1}": 0}
+    assert asks.parse(entry(numbers), NOW)[ID]["shield"] == {first: 4}
+    numbers = {f"gpc{asks.NEXT + 1}": 2, f"gpc{asks.NEXT + 9}": 7}
+    assert asks.parse(entry(numbers), NOW)[ID]["shield"] == {second: 2}
+    assert "shield" not in asks.parse(entry(), NOW)[ID]
 
 
 def test_what_was_counted_is_read():

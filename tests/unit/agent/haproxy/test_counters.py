@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ovn_metadata.agent.haproxy import counters
+from ovn_metadata.agent.haproxy import asks, counters
 from ovn_metadata.agent.haproxy.counters import (
     CALM_S,
     Counted,
@@ -178,6 +178,36 @@ def test_sums_go_on_when_haproxy_starts_again():
         "refused_requests",
         "incomplete_requests",
     }
+
+
+def test_what_the_shield_counted_goes_on_too():
+    names = asks.SHIELD
+    said = "\n".join(
+        f"proc.{name}: type=sint value=<{number}>"
+        for number, name in enumerate(names)
+    )
+    counted = counters.parse(f"{said}\nproc.other: type=sint value=<9>\n")
+    assert counted.shield == {name: n for n, name in enumerate(names)}
+    sums = Sums()
+    for number in (3, 5, 1):  # it has restarted
+        sums.add(Counted(shield={names[0]: number}), 0.0)
+    sums.add(Counted(), 0.0)  # it has not counted anything yet
+    sums.add(Counted(shield={names[0]: 2, names[1]: 1}), 0.0)
+    found = sums.by_name(is_gateway=False)
+    assert {name: found[name] for name in names if name in found} == {
+        names[0]: 2 + 1 + 2,
+        names[1]: 1,
+    }
+    assert names[0] not in sums.by_name(is_gateway=True)
+
+
+def test_the_shields_counters_are_asked_for_where_it_is_on():
+    command = counters.command
+    plain = command(is_gateway=False)
+    assert "proc." not in plain
+    assert command(is_gateway=False, shielded=True) != plain
+    gateway = command(is_gateway=True, shielded=True)
+    assert gateway == command(is_gateway=True)
 
 
 def test_a_source_is_new_once_until_it_was_calm():

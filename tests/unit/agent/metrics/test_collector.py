@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
+from ovn_metadata.agent.haproxy.asks import SHIELD
 from ovn_metadata.agent.haproxy.counters import Counted, Endpoint
 from ovn_metadata.agent.metrics.catalog import (
     HOST_SERIES,
@@ -34,6 +35,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "error": "",
         "instances": 2,
         "over_share": (),
+        "shares": {},
         **changes,
     }
 
@@ -75,7 +77,14 @@ def test_no_host_and_no_network_has_more_series_than_promised():
     networks = [network(number) for number in range(200)]
     meter = Meter()
     for each in networks:
-        meter.counted(each, Counted(process="1 1", answers=(1, 2, 3, 4, 5)))
+        meter.counted(
+            each,
+            Counted(
+                process="1 1",
+                answers=(1, 2, 3, 4, 5),
+                shield=dict.fromkeys(SHIELD, 1),
+            ),
+        )
     codes = [(f"OVNMD-{number}", "error") for number in range(101, 150)]
     endpoints = [Endpoint(f"192.0.2.{n}:8775") for n in range(9)]
     lines = scrape(

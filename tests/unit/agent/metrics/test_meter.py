@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovn_metadata.agent.haproxy.asks import SHIELD
 from ovn_metadata.agent.haproxy.counters import Counted
 from ovn_metadata.agent.metrics import kept
 from ovn_metadata.agent.metrics.meter import Meter
@@ -228,6 +229,25 @@ def test_metrics_of_another_version_are_left_out():
         for labels in of
     }
     assert made - fresh == {(GOOD[0], GOOD[1:])}
+
+
+def test_what_the_shield_counted_is_a_network_s():
+    """The first agent is of a version that knew no shield."""
+    first, second, _ = SHIELD
+    old = Meter()
+    plain = again(old).plain()
+    plain["raw"] = {NETWORK: ["7 1", [5, 0, 0, 0, 0, 0]]}
+    meter = Meter()
+    meter.restore(plain)
+    meter.counted(NETWORK, counted("7 1", 6))
+    assert requests(meter) == 1
+    seen = dataclasses.replace(counted("7 1", 6), shield={first: 4})
+    meter.counted(NETWORK, seen)
+    seen = dataclasses.replace(seen, shield={first: 5, second: 1})
+    meter.counted(NETWORK, seen)
+    found = again(meter).totals()["network_shield_requests_total"]
+    assert found == {(NETWORK, first): 5, (NETWORK, second): 1}
+    assert "network_shield_requests_total" not in again(old).totals()
 
 
 def test_a_broken_in_haproxy_s_numbers_stay_its_own():

@@ -51,10 +51,12 @@ class Machine:
         self.queues = Queues()
         self.status = Status("1")
         self.spare_networks = SpareNetworks(limit=64, keep_s=0)
+        self.has_window = False
         self.snapshots = Snapshots(
             self.queues,
             self.status,
             lambda: self.spare_networks,
+            has_window=lambda: self.has_window,
             clock=lambda: self.now,
         )
         for each in seen:
@@ -292,6 +294,18 @@ def test_a_port_or_bridge_that_changes_is_reconciled(change, queued):
     machine.snapshots.take_vswitch(after)
     assert (NETWORK in machine.queued()[0]) is queued
     assert machine.queues.news.is_set()
+
+
+@pytest.mark.parametrize("has_window", [False, True])
+def test_a_port_that_came_up_is_reconciled_if_a_window_opens(has_window):
+    machine = Machine(rows(network(), network(OTHER)))
+    machine.has_window = has_window
+    take = machine.snapshots.take_vswitch
+    name = f"port-of-{NETWORK}"
+    take(VswitchSnapshot(installed={name: 5}))
+    assert machine.queued()[0] == ({NETWORK} if has_window else set())
+    take(VswitchSnapshot(installed={name: 5, "another": 6}))
+    assert machine.queued()[0] == set()
 
 
 @pytest.mark.parametrize(
