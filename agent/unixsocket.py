@@ -57,15 +57,40 @@ def _connect(connection: socket.socket, descriptor: int) -> None:
         connection.settimeout(timeout_s)
 
 
-class PatientServer(socketserver.BaseServer):
-    """A server that pauses before it tries to accept a client again.
+class LastingServer(socketserver.TCPServer):
+    """A server that outlasts a lack of descriptors and a lost socket file.
 
-    Without a free descriptor the client stays in the queue, and the server
-    would try as fast as it can.
+    A unix socket is for the server's group.
     """
 
+    def server_bind(self) -> None:
+        """Bind; a unix socket in place of an earlier server's."""
+        path = self.server_address
+        if not isinstance(path, str):
+            super().server_bind()
+            return
+        make_way(Path(path))
+        self.socket.bind(path)
+        Path(path).chmod(0o660)
+
+    def service_actions(self) -> None:
+        """Make the socket's file again where somebody has removed it."""
+        path = self.server_address
+        if not isinstance(path, str) or os.path.lexists(path):
+            return
+        lost, self.socket = self.socket, socket.socket(socket.AF_UNIX)
+        with self.socket, contextlib.suppress(OSError):
+            self.server_bind()
+            self.server_activate()
+            os.dup2(self.socket.fileno(), lost.fileno(), inheritable=False)
+        self.socket = lost
+
     def get_request(self) -> tuple[Any, Any]:
-        """Accept the next client; raise OSError."""
+        """Accept the next client; raise OSError.
+
+        Without a free descriptor the client stays in the queue: wait, so as
+        not to try as fast as possible.
+        """
         try:
             return super().get_request()
         except OSError:

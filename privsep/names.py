@@ -20,6 +20,7 @@ LISTENER_V6 = 4
 # A line in the log of each haproxy, before what it prints.
 STARTS = "[fleet] haproxy starts"
 # In the fleet's own folder.
+FLEET_SOCKET = "supervisord.sock"
 GATEWAY_SOCKET = "gateway.sock"
 REQUEST_LOG = "requests.sock"  # only where there is no /dev/log
 

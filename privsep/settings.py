@@ -121,7 +121,7 @@ class FleetSettings:
     @property
     def socket(self) -> Path:
         """The RPC socket of supervisord."""
-        return self.run_dir / "supervisord.sock"
+        return self.run_dir / names.FLEET_SOCKET
 
     @property
     def gateway_socket(self) -> Path:

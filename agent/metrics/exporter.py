@@ -88,7 +88,7 @@ class _Handler(socketserver.BaseRequestHandler):
         return head
 
 
-class _Server(unixsocket.PatientServer, socketserver.ThreadingTCPServer):
+class _Server(unixsocket.LastingServer, socketserver.ThreadingTCPServer):
     """Answers a few clients at a time on ADDRESS, or on a unix socket's."""
 
     daemon_threads = True
@@ -120,14 +120,6 @@ class _Server(unixsocket.PatientServer, socketserver.ThreadingTCPServer):
             self._slots.release()
 
 
-def _serve_unix(path: Path, page: Page) -> _Server:
-    """Return a server on PATH; raise OSError."""
-    unixsocket.make_way(path)
-    server = _Server(str(path), page)
-    path.chmod(0o660)
-    return server
-
-
 class Exporter(Poller):
     """Answers with PAGE on the unix socket PATH and the ADDRESS, if given.
 
@@ -151,7 +143,7 @@ class Exporter(Poller):
         self._unbound: dict[str, Callable[[], _Server]] = {}
         if path is not None:
             what = f"{path} (metrics_socket)"
-            self._unbound[what] = functools.partial(_serve_unix, path, page)
+            self._unbound[what] = functools.partial(_Server, str(path), page)
         if address is not None:
             what = f"{address[0]} port {address[1]} (metrics_address)"
             self._unbound[what] = functools.partial(_Server, address, page)

@@ -57,7 +57,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class StatusServer(
-    unixsocket.PatientServer, socketserver.ThreadingUnixStreamServer
+    unixsocket.LastingServer, socketserver.ThreadingUnixStreamServer
 ):
     """Serves the status on the unix socket PATH to the agent's group.
 
@@ -75,9 +75,7 @@ class StatusServer(
         self._may_wait = threading.BoundedSemaphore(_MAX_WAITING)
         self._may_handle = threading.BoundedSemaphore(_MAX_HANDLED)
         try:
-            unixsocket.make_way(path)
             super().__init__(str(path), _Handler)
-            path.chmod(0o660)
         except OSError as error:
             raise StartError(
                 f"{path} (status_socket) can't be made as uid "

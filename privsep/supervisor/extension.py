@@ -40,6 +40,7 @@ class FleetInterface:
         self._supervisord = supervisord
         folder = Path(supervisord.options.configfile).parent
         self._programs = folder / "programs"
+        self._socket, self._inode = folder / names.FLEET_SOCKET, 0
         self._takeover = Takeover(supervisord, Places(folder))
         self._held = HeldSockets(folder / names.GATEWAY_SOCKET, self._takeover)
         self._log = RequestLog(
@@ -178,6 +179,7 @@ class FleetInterface:
         self, poller: Any, poll: Callable[..., Any], timeout: float | None
     ) -> tuple[list[int], list[int]]:
         """Call POLL, supervisord's own, with a shorter TIMEOUT where due."""
+        self._safely(self._end_if_unreachable)
         self._safely(self._takeover.go_on)
         if self._takeover.is_due:
             timeout = _SOON_S
@@ -193,6 +195,22 @@ class FleetInterface:
             os.read(self._woken, _ALL)
         self._safely(self._log.print)
         return [fd for fd in readable if fd not in own], writable
+
+    def _end_if_unreachable(self) -> None:
+        """End, as if killed, once our socket's file is gone or another one.
+
+        Nobody can call us then. A second supervisord will be started, and we
+        would start each haproxy again that it takes over.
+        """
+        inode = 0
+        with contextlib.suppress(FileNotFoundError):
+            inode = self._socket.stat().st_ino
+        self._inode = self._inode or inode
+        if not inode or inode != self._inode:
+            self._supervisord.options.logger.critical(
+                "%(file)s is gone: this supervisord ends", file=self._socket
+            )
+            os._exit(1)  # the haproxies still serve, for the next one
 
     def _safely(self, act: Callable[..., object], *args: object) -> None:
         """Call ACT; an error is logged and does not end supervisord."""

@@ -17,6 +17,7 @@ import pytest
 
 from ovn_metadata.agent.service import FLEET_INTERVAL_S
 from sandbox import Loader, Sandbox, host, wait_for
+from sandbox.case import wait_served
 from sandbox.daemons import Daemon, run
 from sandbox.hoststate import haproxies, wait_host, written_map
 from sandbox.peer import idle_haproxy
@@ -255,6 +256,41 @@ def test_supervisord_that_hangs_is_told_and_holds_nothing_up(own_box):
     box.agent.start()
     box.agent.wait_ready()
     assert served(instance)
+
+
+def remove_socket() -> None:
+    (FLEET / "supervisord.sock").unlink()
+
+
+def empty_folder() -> None:
+    for entry in FLEET.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@pytest.mark.parametrize("remove", [remove_socket, empty_folder])
+def test_supervisord_that_nobody_can_call_ends(own_box, remove):
+    """Two of them would each start again what the other takes over."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    wait_served(box.instance(box.neutron.create_port(network)), timeout_s=20)
+    before = {one.pid for one in box.agent.processes("supervisord")}
+    remove()
+
+    def is_replaced() -> bool:
+        found = {one.pid for one in box.agent.processes("supervisord")}
+        each = [len(haproxies(box, key)) for key in ("gateway", network.id)]
+        return len(found - before) == len(found) == 1 and each == [1, 1]
+
+    wait_for(is_replaced, timeout_s=60, what="another supervisord")
+    box.agent.wait_ready(timeout_s=30)
+    # The one that serves gets what is new; its predecessor finishes.
+    wait_served(box.instance(box.neutron.create_port(network)))
+    wait_for(is_replaced, timeout_s=60, what="one haproxy for each")
 
 
 def test_supervisord_that_hangs_holds_sigterm_up_for_no_long(own_box):

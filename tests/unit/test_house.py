@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_999, ("privsep",): 4_803}
+BUDGETS = {("agent", "privsep"): 22_033, ("privsep",): 4_822}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

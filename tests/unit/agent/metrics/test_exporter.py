@@ -68,6 +68,18 @@ def test_the_agent_s_group_gets_the_metrics(tmp_path):
     assert not path.exists()
 
 
+def test_a_socket_that_is_removed_is_made_again(tmp_path):
+    path = tmp_path / "m.sock"
+    with exporting(tmp_path, path):
+        path.unlink()
+        wait_for(path.exists, timeout_s=20, what="the socket")
+        wait_for(
+            lambda: b" 200 OK" in ask(str(path)),
+            timeout_s=20,
+            what="an answer",
+        )
+
+
 def test_the_counters_are_kept_before_they_are_shown(tmp_path):
     path = tmp_path / "m.sock"
     with exporting(tmp_path, path):

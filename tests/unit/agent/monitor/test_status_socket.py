@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,28 @@ def test_without_a_question_a_client_gets_all(path, status, line):
 
 def test_a_client_that_says_nothing_gets_all(path, status):
     assert answer(connected(path)) == plain(status)
+
+
+def test_a_socket_that_is_removed_is_made_again(path, status):
+    """As often as that happens; a folder that is gone as well."""
+    for remove in (Path.unlink, lambda path: shutil.rmtree(path.parent)):
+        remove(path)
+        wait_for(path.exists, timeout_s=20, what="the socket")
+        wait_for(
+            lambda: answer(connected(path)) == plain(status),
+            timeout_s=20,
+            what="an answer",
+        )
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+def test_a_socket_of_another_process_stays(path, server, tmp_path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "other.sock"))
+        (tmp_path / "other.sock").replace(path)
+        before = path.stat().st_ino
+        server.service_actions()
+        assert path.stat().st_ino == before
 
 
 def test_a_client_waits_until_it_is_served(path, status):
