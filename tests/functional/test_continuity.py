@@ -408,9 +408,11 @@ def test_supervisord_sees_every_end_when_it_comes(chassis):
             what="another haproxy",
         )
         took_s.append(time.monotonic() - begun)
-    # Half a second more if it looked every second, and then the start. Not
-    # the slowest: this machine may have been busy.
-    assert statistics.median(took_s) < 0.4
+    # If it looked every second, a quarter of a second more for the fastest
+    # quarter, and then the start. Others tell of what else this machine does.
+    fastest_s, *_ = statistics.quantiles(took_s, n=4)
+    print(f"the fastest quarter within {fastest_s:.2f} s")
+    assert fastest_s < 0.35
     chassis.wait_one_each()
 
 

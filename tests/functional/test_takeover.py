@@ -138,7 +138,8 @@ class Chassis:
             f"{what}: {len(made.failures())} of {v4.requests + v6.requests} "
             f"requests failed, longest gap {v4.longest_gap_s:.2f} s by IPv4, "
             f"{v6.longest_gap_s:.2f} s by IPv6; "
-            f"{Counter(reason[:30] for reason in made.failures())}"
+            f"{Counter(reason[:30] for reason in made.failures())}; when: "
+            f"{[f'{f.at_s:.1f}' for f in (*v4.failures, *v6.failures)][:20]}"
         )
 
 

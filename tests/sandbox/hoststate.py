@@ -237,8 +237,11 @@ def everything(box: Sandbox) -> Everything:
             str(path)
             for top in (host.HOME, FLEET)
             for path in top.rglob("*")
-            # supervisord's log is turned over now and then.
-            if not re.search(r"supervisord\.log|\.log\.\d+$", path.name)
+            # supervisord's log is turned over now and then; an agent that
+            # ends leaves its counters.
+            if not re.search(
+                r"supervisord\.log|\.log\.\d+$|-counters\.json$", path.name
+            )
         ),
     )
 

@@ -60,8 +60,9 @@ def limit_descriptors(pid: int, number: int) -> None:
 def processes(*kinds: str, everywhere: bool = False) -> list[Process]:
     """Return the agent's processes here, zombies left out.
 
-    Those of a second hypervisor, whose PIDs are visible here, are left out;
-    EVERYWHERE has them too, and those in containers.
+    So is a fork that has not begun its own program yet: it looks like its
+    parent. Those of a second hypervisor, whose PIDs are visible here, are left
+    out; EVERYWHERE has them too, and those in containers.
     """
     found = []
     for entry in Path("/proc").iterdir():
@@ -69,7 +70,9 @@ def processes(*kinds: str, everywhere: bool = False) -> list[Process]:
             process = _read(entry)
             if process and (not kinds or process.kind in kinds):
                 found.append(process)
-    return sorted(found, key=lambda process: process.pid)
+    known = {(process.pid, process.cmdline) for process in found}
+    whole = [p for p in found if (p.parent, p.cmdline) not in known]
+    return sorted(whole, key=lambda process: process.pid)
 
 
 def _is_here(entry: Path) -> bool:
