@@ -11,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .instances import Instance
 
+# A thread that wakes up late may ask for what was due so lately.
+_CATCH_UP_S = 0.1
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
@@ -23,6 +26,9 @@ class Failure:
 
 class Loader:
     """Ask RATE times a second in all, each instance in its turn.
+
+    What a busy machine has kept this process from asking is left out: asked
+    at once, it would be more than an instance's share.
 
     A gap is the time from one success to the next of the same instance, so
     no gap can be shorter than len(instances) / rate. The begin and the end
@@ -83,6 +89,7 @@ class Loader:
                 instance = self._instances[turn % len(self._instances)]
                 pool.submit(self._ask, instance)
                 turn += 1
+                due = max(due, time.monotonic() - _CATCH_UP_S)
                 due += self._interval_s
 
     def _ask(self, instance: Instance) -> None:
