@@ -14,13 +14,19 @@ STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"
 
 
 def status() -> dict[str, Any]:
-    """Return what `agent-status --json` prints, without its start-up."""
+    """Return what `agent-status --json` prints, without its start-up.
+
+    Raises OSError if nobody listens, or the agent ends meanwhile.
+    """
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(5)
         link.connect(str(STATUS_SOCKET))
         link.shutdown(socket.SHUT_WR)  # we have no question
         with link.makefile("rb") as stream:
-            answer: dict[str, Any] = json.loads(stream.read())
+            text = stream.read()
+    if not text:
+        raise ConnectionError("the agent closed the connection")
+    answer: dict[str, Any] = json.loads(text)
     return answer
 
 
