@@ -200,7 +200,7 @@ def test_database_that_hangs_is_named_and_does_not_hold_sigterm_up(
         )
         begun = time.monotonic()
         box.agent.stop()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
     finally:
         box.ovn.thaw(name)
 

@@ -332,7 +332,7 @@ def test_nova_back_is_200_at_once(nova, vm):
     nova.start()
     answer = vm.fetch()
     assert answer.text == vm.instance_id
-    assert answer.seconds < 1
+    assert answer.seconds < 2
 
 
 def test_one_of_two_novas_down_is_not_noticed(own_box):

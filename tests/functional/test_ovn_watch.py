@@ -67,15 +67,15 @@ def test_a_daemon_without_progress_is_named(module_box, daemon, code, done):
     begun = time.monotonic()
     with done(module_box, daemon):
         wait_for(
-            lambda: codes() == {(code, "")}, timeout_s=40, what=f"only {code}"
+            lambda: codes() == {(code, "")}, timeout_s=60, what=f"only {code}"
         )
         took_s = time.monotonic() - begun
         print(f"{daemon} {done.__name__}: named after {took_s:.0f} s")
-        assert took_s < 35
+        assert took_s < 50
         found = module_box.agent.status()
         assert found.returncode == 3
         assert f"ERROR {code} " in found.stdout
-    wait_for(lambda: not codes(), timeout_s=40, what="the end of it")
+    wait_for(lambda: not codes(), timeout_s=60, what="the end of it")
 
 
 def test_a_port_without_flows_is_named(module_box, case: Case):
