@@ -6,10 +6,14 @@ import contextlib
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import Instance, attack
+
+BEGIN_S = 120  # at the lowest priority, beside other work
+ROUNDS, MOST_ROUNDS = 5, 15
+BOUND = 2.0  # times what is undisturbed
 
 
 @contextlib.contextmanager
@@ -19,7 +23,7 @@ def attacked(instance: Instance, *command: str) -> Iterator[None]:
     with subprocess.Popen((*where, *command), stdout=subprocess.PIPE) as made:
         try:
             assert made.stdout is not None
-            ready, _, _ = select.select([made.stdout], [], [], 30)
+            ready, _, _ = select.select([made.stdout], [], [], BEGIN_S)
             assert ready, "the attack has not begun"
             assert made.stdout.readline(), "the attack has ended"
             yield
@@ -42,6 +46,26 @@ def hammering(instance: Instance, connections: int, *more: str):
         *("stdbuf", "-oL", "wrk", "-t1", f"-c{connections}", "-d120s"),
         *("--timeout", "10s", *more, url),
     )
+
+
+def check_disturbed(
+    undisturbed: Callable[[], float], disturbed: Callable[[], float]
+) -> None:
+    """Fail if DISTURBED is more than BOUND times UNDISTURBED.
+
+    Both are measured in turns, and the best round of each counts: what else a
+    machine is busy with can only add to either. So more rounds are taken
+    while the bound is not met.
+    """
+    without, beside = [], []
+    for number in range(MOST_ROUNDS):
+        without.append(undisturbed())
+        beside.append(disturbed())
+        is_met = min(beside) < BOUND * min(without)
+        if is_met and number + 1 >= ROUNDS:
+            break
+    print(f"undisturbed: {without}\ndisturbed: {beside}")
+    assert is_met
 
 
 def p99(seconds: list[float]) -> float:

@@ -85,6 +85,11 @@ class Loader:
         due = time.monotonic()
         turn = 0
         with ThreadPoolExecutor(self._workers) as pool:
+            # All threads begin now. One that comes later takes a number that
+            # a test may want for a process.
+            every = threading.Barrier(self._workers)
+            for _ in range(self._workers):
+                pool.submit(every.wait)
             while not self._stop.wait(max(0.0, due - time.monotonic())):
                 instance = self._instances[turn % len(self._instances)]
                 pool.submit(self._ask, instance)
