@@ -85,7 +85,7 @@ class Daemon:
             )
         if self.ready is not None:
             wait_for(
-                self._listens, timeout_s=20, what=f"socket of {self.name}"
+                self._listens, timeout_s=60, what=f"socket of {self.name}"
             )
 
     def stop(self, *, timeout_s: float = 20.0) -> None:
@@ -100,7 +100,7 @@ class Daemon:
             self.kill()
         self.process = None
 
-    def wait(self, *, timeout_s: float = 20.0) -> None:
+    def wait(self, *, timeout_s: float = 60.0) -> None:
         """Wait for the program to end by itself."""
         if self.process is not None:
             self.process.wait(timeout_s)

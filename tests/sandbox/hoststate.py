@@ -256,7 +256,7 @@ def settled(box: Sandbox) -> Everything:
         return set(seen.values()) == {"RUNNING"}
 
     try:
-        wait_for(running, timeout_s=20, what="programs that run")
+        wait_for(running, timeout_s=60, what="programs that run")
     except TimeoutError as error:
         log = (FLEET / "log" / "supervisord.log").read_text()[-3000:]
         raise TimeoutError(f"{error}; {seen}\n{log}") from None

@@ -19,7 +19,7 @@ def status() -> dict[str, Any]:
     Raises OSError if nobody listens, or the agent ends meanwhile.
     """
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(5)
+        link.settimeout(20)
         link.connect(str(STATUS_SOCKET))
         link.shutdown(socket.SHUT_WR)  # we have no question
         with link.makefile("rb") as stream:
@@ -46,7 +46,7 @@ def network_status(key: str) -> dict[str, Any]:
 def stats(network: str, command: str) -> str:
     """Return what NETWORK's haproxy answers to COMMAND."""
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(5)
+        link.settimeout(20)
         link.connect(str(host.stats_of(network)))
         link.sendall(command.encode() + b"\n")
         with link.makefile("rb") as stream:
