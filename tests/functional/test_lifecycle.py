@@ -509,6 +509,8 @@ def occupied() -> Iterator[Callable[[Network], socket.socket]]:
     def occupy(network: Network) -> socket.socket:
         with inside(network.namespace):
             link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # The last connection may have a minute until its port is free.
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.append(link)
         wait_for(
             lambda: link.bind(("169.254.169.254", 80)) is None,
