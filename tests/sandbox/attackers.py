@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -54,14 +55,18 @@ def check_disturbed(
     """Fail if DISTURBED is more than BOUND times UNDISTURBED.
 
     Both are measured in turns, and the best round of each counts: what else a
-    machine is busy with can only add to either. So more rounds are taken
-    while the bound is not met.
+    machine is busy with can only add to either. Or the middle ones: one round
+    may have had the machine for itself. More rounds are taken while the bound
+    is not met.
     """
-    without, beside = [], []
+    without: list[float] = []
+    beside: list[float] = []
     for number in range(MOST_ROUNDS):
         without.append(undisturbed())
         beside.append(disturbed())
-        is_met = min(beside) < BOUND * min(without)
+        is_met = any(
+            of(beside) < BOUND * of(without) for of in (min, statistics.median)
+        )
         if is_met and number + 1 >= ROUNDS:
             break
     print(f"undisturbed: {without}\ndisturbed: {beside}")
