@@ -55,7 +55,7 @@ RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
-.PHONY: help demo test check options docs unit packaging functional continuity faults fuzz lottery soak bench figures \
+.PHONY: help demo test check options docs unit packaging functional continuity faults fuzz lottery tokens soak bench figures \
     upgrade before boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
     packages from peer guest venv clean
 
@@ -103,7 +103,7 @@ packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of h
 
 functional: packages venv peer guest ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
-	@tests/sandbox/install-packages "$(SUDO)" \
+	@tests/sandbox/install-packages "$(SUDO)" nginx squid \
 	    $$(apt-cache search --names-only '^sos(report)?$$' | sed 's/ .*//;q')
 	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
 	    $(VENV)/bin/python -Im pytest tests/functional \
@@ -139,6 +139,12 @@ lottery: packages venv ## 100,000 random requests to three servers: LOTTERY_SEED
 	$(STEP) "requests that no client would send, to three different servers"
 	@LOTTERY_REQUESTS=100000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q \
 	    tests/functional/test_lottery.py $(ARGS)
+
+tokens: packages venv ## 10,000 requests with a token through kills, an upgrade, a migration
+	$(STEP) "requests with a token, while everything is replaced"
+	@TOKEN_REQUESTS=10000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
+	    tests/functional/test_tokens_kept.py \
+	    tests/functional/test_two_hypervisors.py -k token $(ARGS)
 
 soak: packages venv ## 2,000 networks come and go: memory, descriptors
 	$(STEP) "networks come and go"

@@ -23,6 +23,7 @@ REQUIREMENTS = [
     "supervisor>=4.2.5",
 ]
 TEST_REQUIREMENTS = [
+    "botocore",
     "gunicorn",
     "httptools",
     "hypothesis",

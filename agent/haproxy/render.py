@@ -118,7 +118,6 @@ def render_network(
     ]
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
-    along = shielded * shield.hold_rules()
     body = f"""
 {_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -152,7 +151,7 @@ backend gateway{_limit_rules(limit)}
 {_retries(_GATEWAY_RETRIES)}{_rules(shielded * shield.backend_rules())}
     server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
 pool-max-conn {_GATEWAY_RETRIES - 1}
-{unknown.sections(identity, gateway, network, along=along)}\
+{unknown.sections(identity, gateway, network, shielded=shielded)}\
 {limits.source_tables(len(asks.SHIELD) * shielded)}{_limit_tables(limit)}"""
     return _with_digest(body)
 

@@ -31,7 +31,10 @@ _MODE = "var(txn.identity),field(4,|) -m str"
 _ALONG = {
     "forwarded": "X-OVN-Metadata-Forwarded",
     "token": "X-OVN-Metadata-Token",
+    "ttl": "X-OVN-Metadata-TTL",
 }
+# It has no body, and may be repeated: so it is held as a GET is.
+ASKS_TOKEN = f"{{ path {tokens.PATH} }}"
 
 
 def is_on(shield: Shield, network: str) -> bool:

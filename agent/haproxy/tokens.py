@@ -13,7 +13,7 @@ import threading
 
 from . import answers
 
-_PATH = "/latest/api/token"
+PATH = "/latest/api/token"
 HEADER = "X-aws-ec2-metadata-token"
 TTL_HEADER = f"{HEADER}-ttl-seconds"
 _LONGEST_S = 6 * 60 * 60
@@ -28,7 +28,7 @@ _SECONDS = "'^([1-9][0-9]{0,3}|1[0-9]{4}|20[0-9]{3}|21[0-5][0-9]{2}|21600)$'"
 _ONLY_PUT = "Get a token with PUT."
 _NOT_FORWARDED = "A request that came through a proxy gets no token."
 _BAD_TTL = f"{TTL_HEADER} must be 1 to {_LONGEST_S}."
-NEEDED = f"Send a token in {HEADER}: PUT {_PATH} answers one."
+NEEDED = f"Send a token in {HEADER}: PUT {PATH} answers one."
 REFUSED = "The token is not this instance's, or has expired."
 
 
@@ -66,7 +66,7 @@ def rules(forwarded: str) -> list[str]:
         f"acl right {when},concat(.,txn.mac),secure_memcmp(txn.token)",
         "acl lives date(),neg,add(txn.expires) -m int "
         f"1:{_LONGEST_S + _CLOCKS_S}",
-        f"acl asks_token path {_PATH}",
+        f"acl asks_token path {PATH}",
         f"http-request allow if {right}",
         f"http-request return {answers.text(405, _ONLY_PUT)} hdr Allow PUT "
         "if asks_token !{ method PUT }",

@@ -18,7 +18,7 @@ that has asked for two minutes is answered 404 at once.
 
 from pathlib import Path
 
-from . import answers, inside
+from . import answers, inside, shield
 
 # How long requests are held. cloud-init before 25.1 waits 10 s.
 _HELD_MS = 8000
@@ -51,7 +51,7 @@ _AGAIN = 425
 CONFIRMED = "confirmed"
 
 
-def _hold_rules() -> list[str]:
+def _hold_rules(*, shielded: bool) -> list[str]:
     """Return the rules of the backend `hold`.
 
     What can't be held, since it may not be repeated or since a bound is
@@ -60,22 +60,19 @@ def _hold_rules() -> list[str]:
     map as it is now.
     """
     not_held = (
-        "!METH_GET",
-        "{ req.fhdr(content-length) -m found }",
+        "!METH_GET" + shielded * f" !{shield.ASKS_TOKEN}",
+        "{ req.fhdr(content-length) -m int gt 0 }",
         "{ req.fhdr(transfer-encoding) -m found }",
         f"{{ sc_conn_cur(0) gt {_HELD_PER_ADDRESS} }}",
         f"{{ srv_conn(hold/again) ge {_HELD} }}",
     )
+    too_long = f"if {{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}"
     return [
         answers.refuse(404, _UNKNOWN_INSTANCE, f"if {inside.CONDITION}"),
         "http-request track-sc0 src table strangers",
         "http-request sc-set-gpt0(0) date() if { sc_get_gpt0(0) eq 0 }",
         "http-request set-var(txn.first) sc_get_gpt0(0)",
-        answers.refuse(
-            404,
-            _UNKNOWN_INSTANCE,
-            f"if {{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}",
-        ),
+        answers.refuse(404, _UNKNOWN_INSTANCE, too_long),
         *(
             f"http-request tarpit deny_{_LATER} if {condition}"
             for condition in not_held
@@ -85,14 +82,14 @@ def _hold_rules() -> list[str]:
 
 
 def sections(
-    identity: str, gateway: str, network: str, *, along: list[str]
+    identity: str, gateway: str, network: str, *, shielded: bool
 ) -> str:
     """Return the sections that hold requests of NETWORK.
 
-    IDENTITY is the rule that sets txn.identity, GATEWAY the server's address,
-    ALONG are rules for a request that is held.
+    IDENTITY is the rule that sets txn.identity, GATEWAY the server's address.
     """
-    rules = "\n".join(f"    {rule}" for rule in [*_hold_rules(), *along])
+    held = _hold_rules(shielded=shielded) + shielded * shield.hold_rules()
+    rules = "\n".join(f"    {rule}" for rule in held)
     return f"""
 backend hold
 {rules}

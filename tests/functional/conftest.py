@@ -15,9 +15,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox import Sandbox, inside_sandbox
+from sandbox import Instance, Sandbox, inside_sandbox, wait_for
 from sandbox.case import Case, Host, ready
 from sandbox.continuity import FIGURES
+from sandbox.shielded import DOCUMENT, OFF, OPTIONS, PROJECTS, status
 
 LOG_TAIL_LINES = 40
 _HINT = (
@@ -133,3 +134,36 @@ def module_case(box: Sandbox) -> Iterator[Case]:
     """Networks and instances in `box` for one module."""
     with contextlib.closing(Case(box)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def shielded(box: Sandbox) -> Iterator[Sandbox]:
+    """Provide `box` with the shield on for some projects."""
+    box.agent.configure(OPTIONS)
+    box.agent.reload()
+    yield box
+    box.agent.configure(OFF)
+    box.agent.reload()
+
+
+@pytest.fixture(scope="module")
+def shielded_case(shielded: Sandbox) -> Iterator[Case]:
+    """Networks and instances in `shielded` for one module."""
+    with contextlib.closing(Case(shielded)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def vms(shielded_case: Case) -> dict[str, Instance]:
+    """Return an instance of each of the shield's projects, on one network."""
+    network = shielded_case.network("shielded", "10.10.0.0/24", "fd00:10::/64")
+    create = shielded_case.box.neutron.create_port
+    ports = [create(network, project_id=each) for each in PROJECTS]
+    made = shielded_case.box.plug(ports)
+    for vm in made:
+        wait_for(
+            lambda vm=vm: status(vm, DOCUMENT) == 200,
+            timeout_s=60,
+            what="metadata",
+        )
+    return dict(zip(PROJECTS, made, strict=True))

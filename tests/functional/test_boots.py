@@ -26,7 +26,6 @@ TICKETS = (Ticket(False, False, 0.0), Ticket(True, False, 0.0))
 ASKED = re.compile(r"GET (\S+) HTTP.*?x-instance-id: (\S+)\r", re.DOTALL)
 SHIELD = {
     "tokens": "required",
-    "boot_window": "600",
     "refuse_forwarded": "enforce",
     "hop_limit": "1",
 }
@@ -63,17 +62,22 @@ def test_a_boot_finds_its_key(chassis, outage):
         assert [*asked.values()] == [[*REQUESTS]] * len(TICKETS)
 
 
-def test_a_boot_finds_its_key_with_the_shield_on(chassis):
-    """cloud-init knows no token: it boots while it needs none."""
+@pytest.mark.parametrize("window_s", [600, 0])
+def test_a_boot_finds_its_key_with_the_shield_on(chassis, window_s):
+    """cloud-init knows no token: it needs none in the window.
+
+    Without a window it needs none below /openstack, where the key is.
+    """
     agent = chassis.box.agent
+    options = {**SHIELD, "boot_window": str(window_s)}
     agent.configure(
-        {("ovn_metadata_agent", name): text for name, text in SHIELD.items()}
+        {("ovn_metadata_agent", name): text for name, text in options.items()}
     )
     agent.reload()
     chassis.box.nova.record()
     for ticket, outcome in chassis.play(Round("none", TICKETS)):
         assert outcome.found, f"{ticket}: {outcome.log[-5000:]}"
     asked = b"".join(chassis.box.nova.recorded()).count(b"GET /")
-    assert asked == len(REQUESTS) * len(TICKETS)
+    assert (asked == len(REQUESTS) * len(TICKETS)) == (window_s > 0)
     (network, _) = chassis.served.values()
     assert "secure_memcmp" in host_files.config_of(network.id).read_text()

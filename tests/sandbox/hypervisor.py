@@ -317,9 +317,12 @@ class FarSandbox(Sandbox):
         """Wait until the instance of PORT gets its own id."""
         case.wait_served(self._of(port))
 
-    def status(self, port: Port, headers: Mapping[str, str]) -> int:
-        """Return the status of a request of PORT's instance with HEADERS."""
-        return self._of(port).fetch(headers=headers).status
+    def statuses(
+        self, port: Port, headers: Mapping[str, str], count: int
+    ) -> set[int]:
+        """Return those of COUNT requests of PORT's instance with HEADERS."""
+        asked = range(count)
+        return {self._of(port).fetch(headers=headers).status for _ in asked}
 
     def wait_host(self, network: Network, *ports: Port) -> None:
         """Wait until NETWORK is served for exactly PORTS."""

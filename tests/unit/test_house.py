@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_033, ("privsep",): 4_822}
+BUDGETS = {("agent", "privsep"): 22_032, ("privsep",): 4_822}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,0 +1,299 @@
+"""For how long tokens are good, and when none is needed.
+
+By default the requests with a token are some hundreds in sum; `make tokens`
+has 10,000 of them, and upgrades to another installation.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import Instance, Loader, Sandbox, release, wait_for
+from sandbox import host as host_files
+from sandbox.agent import Agent
+from sandbox.case import Host, ready
+from sandbox.continuity import Chassis, fleet_service
+from sandbox.instances import Response
+from sandbox.processes import send_signal
+from sandbox.shielded import (
+    DOCUMENT,
+    ID,
+    OPTIONS,
+    OWN,
+    TOKEN,
+    TOKEN_PATH,
+    TTL,
+    new_token,
+    status,
+    with_token,
+)
+from sandbox.sockets import stats
+
+# Requests with a token that are answered, in sum.
+REQUESTS = int(os.environ.get("TOKEN_REQUESTS", "0"))
+FEW = 700
+STAGES = 7  # in which so many of them are asked
+
+
+@pytest.fixture(scope="module")
+def shielded(host: Host) -> Sandbox:
+    """Provide a sandbox of our own: things are killed in it."""
+    return ready(host.sandbox(OPTIONS))
+
+
+def test_the_window_opens_when_a_port_comes_up(shielded, vms):
+    """And not again when the agent or ovn-controller is restarted."""
+    box, vm, both = shielded, vms["required"], (ID, DOCUMENT)
+
+    def closed(of: Instance) -> bool:
+        return [status(of, path) for path in both] == [401, 401]
+
+    def set_window(seconds: int) -> None:
+        box.agent.configure({(OWN, "boot_window"): str(seconds)})
+        box.agent.reload()
+
+    set_window(600)
+    port = box.neutron.create_port(vm.port.network, project_id="required")
+    (new,) = box.plug([port])
+    wait_for(
+        lambda: [status(new, path) for path in both] == [200, 200],
+        timeout_s=60,
+        what="answers without a token",
+    )
+    key = "external_ids:ovn-installed-ts"
+    read = ("--bare", "get", "Interface", new.outer, key)
+    came_up = box.ovn.vsctl(*read)
+    age_s = time.time() - int(came_up.strip().strip('"')) / 1000
+    set_window(int(age_s) + 5)
+    for each in (new, vm):
+        wait_for(
+            lambda e=each: closed(e), timeout_s=60, what="the window's end"
+        )
+    token = new_token(new)
+    assert with_token(new, token, DOCUMENT) == 200
+    box.ovn.restart("ovn-controller")
+    box.ovn.sync()
+    box.agent.kill9()
+    ready(box)
+    assert box.ovn.vsctl(*read) == came_up
+    assert closed(new)
+    assert closed(vm)
+    assert with_token(new, token, DOCUMENT) == 200
+    set_window(0)
+    wait_for(
+        lambda: status(new, DOCUMENT) == 200, timeout_s=60, what="no window"
+    )
+
+
+class WithToken:
+    """An instance whose requests carry its TOKEN; for `Loader`."""
+
+    def __init__(self, vm: Instance, token: str) -> None:
+        self._vm = vm
+        self._headers = {TOKEN: token}
+        self.instance_id = vm.instance_id
+
+    def fetch(self, **more: Any) -> Response:
+        """Ask as the instance."""
+        return self._vm.fetch(headers=self._headers, **more)
+
+
+def kill(box: Sandbox, kind: str) -> None:
+    """Kill all processes of KIND, and wait until others are there."""
+    old = {process.pid for process in box.agent.processes(kind)}
+    assert old
+    for pid in old:
+        send_signal(pid, signal.SIGKILL)
+
+    def are_others() -> bool:
+        return bool({p.pid for p in box.agent.processes(kind)} - old)
+
+    wait_for(are_others, timeout_s=30, what=f"another {kind}")
+
+
+def disturbed(box: Sandbox) -> Iterator[None]:
+    """Reload, and kill what there is, one after the other."""
+    box.agent.configure({("metadata_haproxy", "timeout_client"): "37"})
+    box.agent.reload()
+    yield
+    for kind in ("haproxy", "privsep", "supervisord", "haproxy"):
+        kill(box, kind)
+        yield
+    box.agent.kill9()
+    ready(box)
+    yield
+
+
+def test_a_token_outlives_all_that_is_killed(shielded, vms):
+    """By reload, kill -9, and an upgrade of the fleet and the agent.
+
+    A haproxy that is killed may lose a request; none is refused.
+    """
+    box, vm = shielded, vms["required"]
+    loaded: Any = WithToken(vm, new_token(vm, 3600))
+    wanted = REQUESTS or FEW
+    each = wanted // STAGES + 1
+    with Loader([loaded], rate=200 if REQUESTS else 100) as load:
+        for _ in disturbed(box):
+            wait_answered(load, each)
+        lost = len(load.failures)
+        with upgraded(box, vm):
+            wait_answered(load, each)
+    assert load.failures[lost:] == []
+    assert [f for f in load.failures if "status 4" in f.reason] == []
+    good = load.requests - lost
+    assert good >= wanted
+    print(f"{good} requests with a token answered, none refused, {lost} lost")
+
+
+def wait_answered(load: Loader, count: int) -> None:
+    """Wait until LOAD has got COUNT more good answers."""
+
+    def good() -> int:
+        return load.requests - len(load.failures)
+
+    wanted = good() + count
+    wait_for(
+        lambda: good() >= wanted, timeout_s=120, what="answers to a token"
+    )
+
+
+@contextlib.contextmanager
+def upgraded(box: Sandbox, vm: Instance) -> Iterator[None]:
+    """Replace the fleet, then the agent, as a package's upgrade does."""
+    prefix = release.build(box.folder) if REQUESTS else Path(sys.prefix)
+    chassis = Chassis(box, [vm.port.network], [vm], vm)
+    with fleet_service(chassis, prefix):
+        chassis.wait_one_each()
+        box.agent.stop()
+        box.agent = Agent(
+            box.folder, box.nova, options=box.agent.options, prefix=prefix
+        )
+        ready(box)
+        chassis.wait_content()
+        yield
+
+
+def test_a_new_owner_of_the_address_has_nothing_of_the_token(shielded, vms):
+    box, network = shielded, vms["required"].port.network
+    create = box.neutron.create_port
+    address = ["10.10.0.77"]
+    port = create(network, project_id="required", addresses=address)
+    (first,) = box.plug([port])
+    wait_for(
+        lambda: status(first, DOCUMENT) == 200, timeout_s=60, what="metadata"
+    )
+    token = new_token(first)
+    assert with_token(first, token) == 200
+    box.unplug([first])
+    box.neutron.delete_port(port)
+    port = create(network, project_id="required", addresses=address)
+    (second,) = box.plug([port])
+    wait_for(
+        lambda: status(second, DOCUMENT) == 200, timeout_s=60, what="metadata"
+    )
+    assert with_token(second, token) == 401
+    assert with_token(second, new_token(second)) == 200
+
+
+def test_a_token_is_of_the_instance_on_all_its_networks(shielded, vms):
+    """Another haproxy, as on another host, has the same key for it."""
+    vm = vms["required"]
+    network = shielded.neutron.create_network("b", subnets=("10.30.0.0/24",))
+    port = shielded.neutron.create_port(
+        network, instance_id=vm.instance_id, project_id="required"
+    )
+    (other,) = shielded.plug([port])
+    wait_for(
+        lambda: status(other, DOCUMENT) == 200, timeout_s=60, what="metadata"
+    )
+    assert with_token(other, new_token(vm)) == 200
+    assert with_token(vm, new_token(other)) == 200
+
+
+def test_a_request_that_is_held_keeps_what_it_has(shielded, vms):
+    """What is asked before the agent knows whose address it is.
+
+    A client's first request is for a token: that is held, too.
+    """
+    box, asking, new = shielded, vms["both"], vms["required"]
+    token = new_token(asking)
+    get, put = {"path": ID}, {"path": TOKEN_PATH, "method": "PUT"}
+    wanted = [
+        (asking, {**get, "headers": {TOKEN: token}}, 200),
+        (asking, {**get, "headers": {TOKEN: token[:-1]}}, 401),
+        (asking, get, 401),
+        (asking, {**get, "headers": {TOKEN: token, "Via": "1.1 x"}}, 403),
+        (new, {**put, "headers": {TTL: "60"}}, 200),
+        (new, {**put, "headers": {TTL: "60"}, "data": b""}, 200),
+        (new, {**put, "headers": {TTL: "0"}}, 400),
+        (new, {**put, "headers": {TTL: "60", "Via": "1.1 x"}}, 403),
+    ]
+    network = new.port.network.id
+    file = host_files.map_of(network)
+    entries = {}
+    for vm in (asking, new):
+        entry = stats(network, f"get map {file} {vm.port.ip4}")
+        found = re.search(r'value="([^"]*)"', entry)
+        assert found is not None
+        entries[vm.port.ip4] = found[1]
+
+    def held() -> int:
+        """Return how many requests have been held so far."""
+        names, values = stats(network, "show stat hold 2 -1").split("\n")[:2]
+        columns = names.removeprefix("# ").split(",")
+        return int(values.split(",")[columns.index("stot")])
+
+    box.agent.stop()
+    try:
+        before = held()
+        for address in entries:
+            stats(network, f"del map {file} {address}")
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            asked = [pool.submit(vm.fetch, **kw) for vm, kw, _ in wanted]
+            wait_for(
+                lambda: held() >= before + len(wanted),
+                timeout_s=30,
+                what="requests that are held",
+            )
+            for address, entry in entries.items():
+                stats(network, f"add map {file} {address} {entry}")
+            answers = [each.result() for each in asked]
+    finally:
+        ready(box)
+    assert [a.status for a in answers] == [code for *_, code in wanted]
+    for answer in answers[4:6]:
+        assert answer.headers[TTL] == "60"
+        assert with_token(new, answer.text) == 200
+
+
+def test_after_a_new_secret_old_tokens_are_refused(shielded, vms):
+    """At once, and nothing else is different."""
+    box, vm = shielded, vms["required"]
+    secret = ("DEFAULT", "metadata_proxy_shared_secret")
+    token = new_token(vm)
+    old = box.nova.secret
+    box.nova.accept(old, "another")
+    with Loader([vms["off"], vms["optional"]], rate=50) as load:
+        box.agent.configure({secret: "another"})
+        box.agent.reload()
+        wait_for(
+            lambda: with_token(vm, token) == 401, timeout_s=60, what="refusal"
+        )
+        assert with_token(vm, new_token(vm)) == 200
+        box.agent.configure({secret: old})
+        box.agent.reload()
+        wait_for(
+            lambda: with_token(vm, token) == 200, timeout_s=60, what="the old"
+        )
+    assert load.failures == []
+    box.nova.accept(old)
