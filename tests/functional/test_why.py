@@ -21,7 +21,7 @@ from sandbox import Instance, Sandbox, host, subnet, wait_for
 from sandbox.case import Case
 from sandbox.daemons import CommandError, run
 
-# Seconds; the program's own start is the most of it, on a busy machine.
+# Seconds, on a busy machine; the program's own start comes on top.
 MOST_S = 10.0
 
 

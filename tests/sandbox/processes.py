@@ -39,7 +39,15 @@ class Process:
     cap_bnd: int
     no_new_privs: bool
     cmdline: tuple[str, ...]
-    pss_kib: int
+
+    @property
+    def pss_kib(self) -> int:
+        """Its memory now, with its share of what others have too.
+
+        The kernel walks all its pages: only for who asks.
+        """
+        memory = _fields(Path(f"/proc/{self.pid}/smaps_rollup"))
+        return int(memory["Pss"].split()[0])
 
 
 def send_signal(pid: int, number: int) -> None:
@@ -64,24 +72,19 @@ def processes(*kinds: str, everywhere: bool = False) -> list[Process]:
     parent. Those of a second hypervisor, whose PIDs are visible here, are left
     out; EVERYWHERE has them too, and those in containers.
     """
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (everywhere or _is_here(entry)):
-            process = _read(entry)
-            if process and (not kinds or process.kind in kinds):
-                found.append(process)
+    names = (entry.name for entry in Path("/proc").iterdir())
+    pids = sorted(int(name) for name in names if name.isdigit())
+    read = (_read(pid, kinds) for pid in pids)
+    found = [each for each in read if each and (everywhere or _is_here(each))]
     known = {(process.pid, process.cmdline) for process in found}
-    whole = [p for p in found if (p.parent, p.cmdline) not in known]
-    return sorted(whole, key=lambda process: process.pid)
+    return [p for p in found if (p.parent, p.cmdline) not in known]
 
 
-def _is_here(entry: Path) -> bool:
-    """Return whether the process of ENTRY has our PID namespace."""
+def _is_here(process: Process) -> bool:
+    """Return whether PROCESS has our PID namespace."""
     with contextlib.suppress(OSError):
-        namespace = Path("ns", "pid")
-        return (entry / namespace).readlink() == (
-            Path("/proc/self") / namespace
-        ).readlink()
+        theirs = Path(f"/proc/{process.pid}/ns/pid").readlink()
+        return theirs == Path("/proc/self/ns/pid").readlink()
     return False
 
 
@@ -146,15 +149,15 @@ def kind_of(cmdline: tuple[str, ...]) -> str | None:
     return None
 
 
-def _read(entry: Path) -> Process | None:
+def _read(pid: int, kinds: tuple[str, ...]) -> Process | None:
+    """Return the process PID, if it is one of KINDS; () is any of ours."""
     try:
-        raw = (entry / "cmdline").read_bytes()
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
         cmdline = tuple(raw.decode(errors="replace").strip("\0").split("\0"))
         kind = kind_of(cmdline)
-        if kind is None:
+        if kind is None or (kinds and kind not in kinds):
             return None
-        status = _fields(entry / "status")
-        memory = _fields(entry / "smaps_rollup")
+        status = _fields(Path(f"/proc/{pid}/status"))
     except (FileNotFoundError, ProcessLookupError):
         return None  # it ended while we looked
     if status["State"].startswith("Z"):
@@ -162,7 +165,7 @@ def _read(entry: Path) -> Process | None:
     uid = int(status["Uid"].split()[1])
     return Process(
         kind=kind,
-        pid=int(entry.name),
+        pid=pid,
         parent=int(status["PPid"]),
         user=_user(uid),
         cap_eff=int(status["CapEff"], 16),
@@ -170,7 +173,6 @@ def _read(entry: Path) -> Process | None:
         cap_bnd=int(status["CapBnd"], 16),
         no_new_privs=status["NoNewPrivs"] == "1",
         cmdline=cmdline,
-        pss_kib=int(memory.get("Pss", "0 kB").split()[0]),
     )
 
 
