@@ -66,7 +66,10 @@ demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 	$(STEP) "demo: a chassis of its own, in private namespaces"
 	@KEEP=$(KEEP) $(SANDBOX) $(VENV)/bin/python -m sandbox.demo
 
-test: packages venv check unit docs packaging functional ## every check and every test
+test: packages venv ## every check and every test
+	@# Each of the first three uses one core.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check unit docs
+	@$(MAKE) --no-print-directory packaging functional
 
 check: venv ## format, lint, types, layers
 	$(STEP) "ruff, mypy --strict, import-linter"
