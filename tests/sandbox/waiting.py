@@ -8,7 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-INTERVAL_S = 0.015
+# Between two looks at a condition: a tenth of the time waited so far. What
+# takes long is looked at less often.
+SHORTEST_S, LONGEST_S = 0.015, 0.1
 # For what may wait behind a call to a supervisord that hangs, which is given
 # up after 20 s, and for the next try.
 BEHIND_CALL_S = 60.0
@@ -19,14 +21,15 @@ def wait_for(
     *,
     timeout_s: float,
     what: str,
-    interval_s: float = INTERVAL_S,
+    interval_s: float | None = None,
 ) -> T:
     """Return CONDITION's first true value; TimeoutError names WHAT.
 
     An OSError of CONDITION counts as "not yet" and ends up in the message, as
-    does a LookupError: what it looks at is not there yet.
+    does a LookupError: what it looks at is not there yet. INTERVAL_S is the
+    time between two looks, where it matters.
     """
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while True:
         last: object
         try:
@@ -35,8 +38,12 @@ def wait_for(
                 return value
         except (OSError, LookupError) as error:
             last = error
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - begun
+        if waited >= timeout_s:
             raise TimeoutError(
                 f"no {what} within {timeout_s:g} s; last seen: {last!r}"
             )
-        time.sleep(interval_s)
+        if interval_s is None:
+            time.sleep(min(LONGEST_S, max(SHORTEST_S, waited / 10)))
+        else:
+            time.sleep(interval_s)
