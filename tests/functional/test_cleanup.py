@@ -355,7 +355,12 @@ def test_an_agent_is_refused_while_the_command_runs(own_box):
     box.agent.stop()
     command = subprocess.Popen(cleanup_command(box), stdout=subprocess.DEVNULL)
     try:
-        wait_for(is_locked, timeout_s=30, what="the command to begin")
+        wait_for(  # it has the lock for a moment only
+            is_locked,
+            timeout_s=30,
+            interval_s=0.01,
+            what="the command to begin",
+        )
         command.send_signal(signal.SIGSTOP)
         done = subprocess.run(
             box.agent.command(),
