@@ -164,7 +164,6 @@ cache deny all
 access_log none
 cache_log {folder}/log
 pid_filename none
-netdb_filename none
 coredump_dir {folder}
 shutdown_lifetime 0 seconds
 visible_hostname inside
