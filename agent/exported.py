@@ -3,9 +3,10 @@
 import functools
 
 from ..privsep import context
+from .config.settings import MAX_HOP_LIMIT
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
-from .metrics import kept, memory
+from .metrics import hops, kept, memory
 from .metrics.collector import Collector, Sources
 from .metrics.exporter import Exporter, Page
 from .reconcile.site import Site
@@ -29,11 +30,20 @@ def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
         except (OSError, HaproxyError):
             return ()
 
+    def ended() -> int:
+        limit, places = site.settings().shield.hop_limit, site.haproxies.places
+        return sum(
+            hops.ended(places.pid(network), places.config(network))
+            for network in snapshots.chassis.networks
+            if min(limit.on(network)) < MAX_HOP_LIMIT
+        )
+
     sources = Sources(
         status=site.status.as_dict,
         wanted=lambda: snapshots.chassis.networks,
         endpoints=endpoints,
         memory=program_memory,
+        ended=ended,
     )
     return Exporter(
         Page(Collector(meter, sources), meter, file),

@@ -1,6 +1,5 @@
 """The agent's life: connect, visit every network once, follow, stop."""
 
-import dataclasses
 import logging
 import threading
 import time
@@ -9,7 +8,6 @@ from typing import Any
 
 from ..privsep import context, names
 from ..privsep.errors import AskError
-from .config.settings import MAX_HOP_LIMIT
 from .core.desired import desired_network
 from .core.selfcheck import packet, sources
 from .core.traces import has_flows
@@ -17,8 +15,7 @@ from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
 from .haproxy import shield
-from .haproxy.counters import HOPS, Counted
-from .metrics import hops
+from .haproxy.counters import Counted
 from .model import MetadataNetwork
 from .monitor.nova import Nova
 from .monitor.nova_watch import NovaWatch
@@ -153,20 +150,10 @@ class Service:
         return has_flows(answer)
 
     def _counted(self, network: str) -> Counted | None:
-        site, options = self._site, self._site.settings().shield
-        shielded = shield.is_on(options, network)
-        # A haproxy is not woken by an answer that ends.
-        ends = min(options.hop_limit.on(network)) < MAX_HOP_LIMIT
-        counted = site.haproxies.counted(
-            network, shielded=shielded, always=ends
-        )
-        if counted is not None and ends:
-            config = site.haproxies.places.config(network)
-            ended = hops.ended(site.meter.pid(network), config)
-            all_counted = {**counted.shield, HOPS: ended}
-            counted = dataclasses.replace(counted, shield=all_counted)
+        shielded = shield.is_on(self._site.settings().shield, network)
+        counted = self._site.haproxies.counted(network, shielded=shielded)
         if counted is not None:
-            site.meter.counted(network, counted)
+            self._site.meter.counted(network, counted)
         return counted
 
     @property

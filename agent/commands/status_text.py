@@ -7,7 +7,8 @@ from typing import Any
 from ...privsep import names
 from ..core import health
 from ..core.codes import KINDS
-from ..haproxy.counters import LIMITED, SHIELD
+from ..haproxy.asks import SHIELD
+from ..haproxy.counters import LIMITED
 
 _RED, _GREEN, _YELLOW = 31, 32, 33
 _COLOURS = {health.HEALTHY: _GREEN, health.WITH_PROBLEMS: _YELLOW}

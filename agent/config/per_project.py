@@ -26,7 +26,7 @@ class PerProject(Generic[T]):
     def of(self, network: str, project: str) -> T:
         """Return the value for an instance of PROJECT on NETWORK.
 
-        What is said of the network takes precedence.
+        That of the network takes precedence.
         """
         value = self.projects.get(project, self.default)
         return self.networks.get(network, value)

@@ -203,8 +203,8 @@ class Shield:
         "off",
     )
     """Whether a request that came through a proxy is refused with 403: one
-    with Forwarded, Via, X-Real-IP, or a header whose name begins with
-    X-Forwarded- or X-Envoy-. report: it is counted, and answered."""
+    with Via, X-Real-IP, or a header with "forwarded" or "x-envoy-" in its
+    name. report: it is counted, and answered."""
     hop_limit: PerProject[int] = _own(
         "hop_limit", per_project(values.whole(1, MAX_HOP_LIMIT)), "64"
     )

@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterable
 MASK = "***"
 # Shorter ones are parts of ordinary words.
 _SHORTEST = 4
-_NAMES = "passw|secret|token|credential|signature|api[_-]?key|transport_url"
+# Not our option "tokens".
+_NAMES = (
+    r"passw|secret|token(?!(?<=\btoken)s\b)|credential|signature|"
+    "api[_-]?key|transport_url"
+)
 _PEM = "[A-Z0-9 ]{1,40}-----"
 _KEY = re.compile(
     rf"-----BEGIN {_PEM}.*?(?:-----END {_PEM}|\Z)"

@@ -28,8 +28,6 @@ _INFO = re.compile(
 _PROCESS = ("Pid", "Start_time_sec")
 _CLASSES = (("2xx",), ("3xx",), ("4xx",), ("5xx",), ("1xx", "other"))
 LIMITED = "rate_limited_requests"
-HOPS = "ended_at_hop_limit"
-SHIELD = (*asks.SHIELD, HOPS)
 _SHIELD_VALUE = re.compile(
     rf"proc\.({'|'.join(asks.SHIELD)}): type=sint value=<(\d{{1,18}})>"
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from ..config.settings import Settings, Shield
 from ..model import Instance, MetadataNetwork, VifPort
-from . import answers, asks, inside, limits, tokens
+from . import asks, inside, limits, tokens
 
 # Each is counted in the process, and in the entry of the instance.
 _FORWARDED, _WITHOUT, _BAD = range(len(asks.SHIELD))
@@ -117,19 +117,19 @@ def backend_rules() -> list[str]:
     return [
         *held,
         *_count(_FORWARDED, counted),
-        answers.refuse(403, _REFUSED, forwarded),
+        tokens.refuse(403, _REFUSED, forwarded),
         f"http-request allow unless {{ {_MODE} optional required }} "
         f"!{inside.CONDITION}",
         *tokens.rules(_PROXIED),
         *_count(_BAD, f"if {_SENT}"),
-        answers.refuse(401, tokens.REFUSED, f"if {_SENT}"),
+        tokens.refuse(401, tokens.REFUSED, f"if {_SENT}"),
         "http-request set-var(txn.until) var(txn.identity),field(5,|)",
         "acl in_window date(),neg,add(txn.until) -m int gt 0",
         "acl has_window var(txn.until) -m int gt 0",
         f"acl of_openstack path -m reg {_OPENSTACK}",
         "http-request allow if in_window || of_openstack !has_window",
         *_count(_WITHOUT),
-        answers.refuse(401, tokens.NEEDED, f"if {{ {_MODE} required }}"),
+        tokens.refuse(401, tokens.NEEDED, f"if {{ {_MODE} required }}"),
     ]
 
 

@@ -9,7 +9,6 @@ import base64
 import functools
 import hashlib
 import hmac
-import threading
 
 from . import answers
 
@@ -20,7 +19,6 @@ _LONGEST_S = 6 * 60 * 60
 # Clocks of hosts differ. One that was set back must not make a token live on.
 _CLOCKS_S = 60
 _ROUNDS = 100_000
-_lock = threading.Lock()
 
 # 1 to 21600.
 _SECONDS = "'^([1-9][0-9]{0,3}|1[0-9]{4}|20[0-9]{3}|21[0-5][0-9]{2}|21600)$'"
@@ -38,9 +36,7 @@ def key(secret: str, instance: str) -> str:
     An instance has tokens and its own id. They must not make it easy to find
     the SECRET of all instances by trying words.
     """
-    with _lock:
-        slow = _slow(secret)
-    digest = hmac.digest(slow, instance.encode(), "sha256")
+    digest = hmac.digest(_slow(secret), instance.encode(), "sha256")
     return base64.b64encode(digest).decode()
 
 
@@ -50,6 +46,11 @@ def _slow(secret: str) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, _ROUNDS)
 
 
+def refuse(status: int, reason: str, condition: str) -> str:
+    """Return a rule that refuses; haproxy does not count a "return" so."""
+    return f"http-request deny {answers.text(status, reason)} {condition}"
+
+
 def rules(forwarded: str) -> list[str]:
     """Return the rules for an instance that may have tokens.
 
@@ -57,21 +58,21 @@ def rules(forwarded: str) -> list[str]:
     behind them is about it. A request for a token is answered, unless it is
     FORWARDED.
     """
-    when, right = "var(txn.expires)", "right lives !asks_token"
+    when, right = "var(txn.expires)", "right signed lives !asks_token"
     mac = f"http-request set-var(txn.mac) {when},hmac(sha256,txn.key),ub64enc"
     return [
         "http-request set-var(txn.key) var(txn.identity),field(6,|)",
         "http-request set-var(txn.expires) var(txn.token),field(1,.)",
         mac,
         f"acl right {when},concat(.,txn.mac),secure_memcmp(txn.token)",
+        "acl signed var(txn.mac) -m found",
         "acl lives date(),neg,add(txn.expires) -m int "
         f"1:{_LONGEST_S + _CLOCKS_S}",
         f"acl asks_token path {PATH}",
         f"http-request allow if {right}",
-        f"http-request return {answers.text(405, _ONLY_PUT)} hdr Allow PUT "
-        "if asks_token !{ method PUT }",
-        answers.refuse(403, _NOT_FORWARDED, f"if asks_token {forwarded}"),
-        answers.refuse(
+        refuse(405, _ONLY_PUT, "hdr Allow PUT if asks_token !{ method PUT }"),
+        refuse(403, _NOT_FORWARDED, f"if asks_token {forwarded}"),
+        refuse(
             400,
             _BAD_TTL,
             f"if asks_token !{{ var(txn.ttl) -m reg {_SECONDS} }}",

@@ -12,7 +12,7 @@ from prometheus_client import registry
 from prometheus_client.core import Metric
 
 from ...privsep import names
-from ..haproxy.counters import HOPS, Endpoint
+from ..haproxy.counters import Endpoint
 from .catalog import HOST_SERIES, KINDS, STATES, metrics
 from .meter import Meter
 
@@ -30,6 +30,7 @@ class Sources:
     wanted: Callable[[], Collection[str]]  # the networks in the rows
     endpoints: Callable[[], Collection[Endpoint]]
     memory: Callable[[str], float | None]  # of a network's or the gateway's
+    ended: Callable[[], int]  # at the hop limit
 
 
 class Collector(registry.Collector):
@@ -77,8 +78,7 @@ class Collector(registry.Collector):
         found.set("start_time_seconds", status["started"])
         instances = sum(entry["instances"] for entry in entries.values())
         found.set("instances", instances)
-        ended = [each["shares"].get(HOPS, 0) for each in entries.values()]
-        found.set("shield_ended_at_hop_limit", sum(ended))
+        found.set("shield_ended_at_hop_limit", sources.ended())
         found.set("gateway_memory_bytes", sources.memory(names.GATEWAY))
         southbound = status["southbound"] or {}
         connected = southbound.get("connected", False)

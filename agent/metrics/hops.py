@@ -14,16 +14,16 @@ from .memory import is_program
 _ICMP = re.compile(r"^Icmp: (.*)$", re.M)
 
 
-def ended(pid: int, config: Path) -> int:
-    """Return how many did, since the namespace of the haproxy PID was made.
+def ended(pid_file: Path, config: Path) -> int:
+    """Return how many did, since the namespace of a haproxy was made.
 
-    0 if PID is not the haproxy that runs on CONFIG.
+    PID_FILE has its pid, and it runs on CONFIG; 0 if it does not run.
     """
-    process = Path(f"/proc/{pid}")
     try:
+        process = Path("/proc", pid_file.read_text().strip())
         is_ours = is_program(process, config)
         text = (process / "net/snmp").read_text() if is_ours else ""
-    except OSError:  # it has ended meanwhile
+    except OSError:
         return 0
     lines = [line.split() for line in _ICMP.findall(text)]
     return int(dict(zip(*lines, strict=True))["InTimeExcds"]) if lines else 0

@@ -164,17 +164,14 @@ class Haproxies:
         runtime.change_map(stats, file, mapfile.change(present, first))
         runtime.change_map(stats, file, mapfile.change(first, times))
 
-    def counted(
-        self, network: str, *, shielded: bool, always: bool
-    ) -> Counted | None:
+    def counted(self, network: str, *, shielded: bool) -> Counted | None:
         """Return the counters of the haproxy of NETWORK (or "gateway").
 
-        SHIELDED: those of `shield` too. None, unless ALWAYS, if it has done
-        nothing since they were read. Raises as `read`, and HaproxyError if it
-        may not run on its configuration.
+        SHIELDED: those of `shield` too. None if it has done nothing since
+        they were read. Raises as `read`, and HaproxyError if it may not run on
+        its configuration.
         """
-        quiet = self._quiet.get(network)
-        if quiet is not None and not always and quiet.is_same():
+        if network in self._quiet and self._quiet[network].is_same():
             return None
         command = counters.command(
             is_gateway=network == names.GATEWAY, shielded=shielded

@@ -31,8 +31,8 @@ LOG = logging.getLogger(__name__)
 
 # When Neutron deletes a network, the localport's row may go first.
 _LOST_S = 10.0
-# What a network was made from: its rows, the bridge and its datapath, options.
-_Cause: TypeAlias = tuple[MetadataNetwork, str, bool, Settings]
+# What a network was made from: rows, bridge, datapath, options, and its map.
+_Cause: TypeAlias = tuple[MetadataNetwork, str, bool, Settings, dict[str, str]]
 
 
 class Reconciler:
@@ -164,7 +164,7 @@ class Reconciler:
         )
         vswitch = self._snapshots.vswitch
         bridge = vswitch.bridge, vswitch.is_userspace
-        cause: _Cause = (desired, *bridge, self._settings())
+        cause = desired, *bridge, self._settings(), self._entries(desired)
         if (was := self._causes.get(network)) != cause:
             # If a step fails, the next try finds what this one has left.
             self._causes.pop(network, None)
@@ -192,7 +192,7 @@ class Reconciler:
             desired,
             rendered.digest,
             changes,
-            is_explained=was != cause or now != desired,
+            is_explained=(was, now, rights()) != (cause, desired, cause[-1]),
         )
 
     def _render(self, desired: MetadataNetwork) -> render.Rendered:

@@ -22,9 +22,18 @@ FORWARDED, WITHOUT, BAD = NAMES = (
 
 
 def asked(box: Sandbox) -> dict[str, dict[str, int]]:
-    """Return instance -> what `agent-status asks` has of its shield."""
+    """Return instance -> what `agent-status asks` has of its shield.
+
+    With the answers that refused it, as "refused".
+    """
     entries = json.loads(box.agent.status("asks", "--json").stdout)["asks"]
-    return {each["instance"]: each.get("shield", {}) for each in entries}
+    return {
+        each["instance"]: {
+            **each.get("shield", {}),
+            "refused": each["answers"].get("other 4xx", 0),
+        }
+        for each in entries
+    }
 
 
 def test_what_would_be_refused_is_counted_and_named(shielded, vms):
@@ -48,10 +57,10 @@ def test_what_would_be_refused_is_counted_and_named(shielded, vms):
     one = {
         "off": {},
         "report": {FORWARDED: 1},
-        "enforce": {FORWARDED: 1},
-        "optional": {WITHOUT: 2, BAD: 1},
-        "required": {WITHOUT: 2, BAD: 1},
-        "both": {FORWARDED: 1, WITHOUT: 1, BAD: 1},
+        "enforce": {FORWARDED: 1, "refused": 1},
+        "optional": {WITHOUT: 2, BAD: 1, "refused": 1},
+        "required": {WITHOUT: 2, BAD: 1, "refused": 3},
+        "both": {FORWARDED: 1, WITHOUT: 1, BAD: 1, "refused": 3},
     }
     now = asked(shielded)
     for project, vm in vms.items():

@@ -19,7 +19,6 @@ from ovn_metadata.agent.commands import client, status_text
 from ovn_metadata.agent.commands import status as command
 from ovn_metadata.agent.errors import AgentError, HaproxyError
 from ovn_metadata.agent.haproxy.asks import SHIELD
-from ovn_metadata.agent.haproxy.counters import HOPS
 from ovn_metadata.agent.monitor import status_socket
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.status_socket import StatusServer
@@ -195,12 +194,12 @@ def test_who_is_over_a_share_is_named_and_the_networks_are_served():
 def test_what_the_shield_counted_has_a_line_of_its_own():
     status = ready_status()
     first, second, _ = SHIELD
-    sums = {"unlogged_requests": 2, first: 3, second: 0, HOPS: 1}
+    sums = {"unlogged_requests": 2, first: 3, second: 0}
     status.shares(NETWORK, sums, over=[])
     lines = status_text.render(status.as_dict()).splitlines()
     assert lines[-3:-1] == [
         "  beyond a share: 2 unlogged requests",
-        "  shield: 3 forwarded requests, 1 ended at hop limit",
+        "  shield: 3 forwarded requests",
     ]
 
 

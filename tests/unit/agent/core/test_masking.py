@@ -46,6 +46,7 @@ def test_a_user_and_a_key_are_masked_wherever_they_are(text, expected):
         "X-Metadata-Token: s3cr3tlong",
         f"key cut off\n{PEM.format(KEY)[40:]}\n",
         "api-key=s3cr3tlong",
+        "admin_tokens = s3cr3tlong",
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text):
@@ -68,6 +69,7 @@ def test_what_looks_like_a_secret_is_masked(text):
         "bind fd@3 proto h1",
         "[DEFAULT] metadata_proxy_shared_secret = \n",
         "ssl:10.0.0.1:6642,ssl:[fd00::1]:6642",
+        "tokens = optional, project:p-1:required",
         "traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ],
 )

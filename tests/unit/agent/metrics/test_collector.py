@@ -62,6 +62,7 @@ def sources(
             wanted=lambda: (),
             endpoints=lambda: (),
             memory=lambda _network: 4096,
+            ended=lambda: 7,
         ),
         **more,
     )

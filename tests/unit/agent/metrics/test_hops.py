@@ -12,7 +12,17 @@ def this_program() -> Path:
     return Path(os.fsdecode(words[0]))
 
 
-def test_it_is_read_of_that_process_alone():
-    assert hops.ended(os.getpid(), this_program()) >= 0
-    assert hops.ended(os.getpid(), Path("/no/such/file.conf")) == 0
-    assert hops.ended(0, Path("/x")) == 0
+def test_it_is_read_of_that_process_alone(tmp_path):
+    file = tmp_path / "x.pid"
+    file.write_text(f"{os.getpid()}\n")
+    text = Path("/proc/self/net/snmp").read_text()
+    names, values = (
+        line.split() for line in text.splitlines() if line.startswith("Icmp:")
+    )
+    counted = int(values[names.index("InTimeExcds")])
+    assert hops.ended(file, this_program()) == counted
+    assert hops.ended(file, Path("/no/such/file.conf")) == 0
+    assert hops.ended(tmp_path / "none", this_program()) == 0
+    for text in ("", "0", "nonsense"):
+        file.write_text(text)
+        assert hops.ended(file, this_program()) == 0
