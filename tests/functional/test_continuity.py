@@ -191,7 +191,7 @@ def kill_privsep_at_work(chassis: Chassis) -> bool:
     wait_for(
         lambda: not there.exists(), timeout_s=20, what="the network's end"
     )
-    return failures == 1
+    return failures > 0
 
 
 def test_privsep_daemon_killed_in_the_middle_of_a_call(chassis, measure):
@@ -199,7 +199,7 @@ def test_privsep_daemon_killed_in_the_middle_of_a_call(chassis, measure):
     before = chassis.fleet()
     what = "Kill the privsep daemon in the middle of a call"
     with measure.load(what) as load:
-        assert any(kill_privsep_at_work(chassis) for _ in range(5))
+        assert any(kill_privsep_at_work(chassis) for _ in range(20))
     assert load.failures == []
     assert chassis.fleet() == before
 

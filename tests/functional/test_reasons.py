@@ -41,7 +41,10 @@ def kill(box: Sandbox, key: str) -> None:
 
     def has_run() -> bool:
         pids = haproxies(box, key)
-        begun = [psutil.Process(pid).create_time() for pid in pids]
+        try:
+            begun = [psutil.Process(pid).create_time() for pid in pids]
+        except psutil.NoSuchProcess:  # it ended just now
+            return False
         return bool(begun) and time.time() - max(begun) > 3
 
     # supervisord may still wait before the next start.
