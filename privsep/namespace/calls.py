@@ -157,10 +157,9 @@ def list_networks() -> tuple[str, ...]:
     A file without a mount (a namespace that was lost) counts, and so does
     a veth whose namespace has lost its name: the agent cleans them up.
     """
-    try:
+    entries: list[str] = []
+    with contextlib.suppress(FileNotFoundError):
         entries = os.listdir(names.NAMESPACE_FOLDER)
-    except FileNotFoundError:
-        entries = []
     found = {names.network_of_namespace(entry) for entry in entries}
     with pyroute2.IPRoute() as host:
         found |= links.networks_of_veths(host)
