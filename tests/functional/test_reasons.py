@@ -36,8 +36,8 @@ def instance(module_box: Sandbox) -> Instance:
     return case.instance(case.network())
 
 
-def kill(box: Sandbox, key: str) -> None:
-    """Kill KEY's haproxy once supervisord counts its start as good."""
+def wait_run(box: Sandbox, key: str) -> None:
+    """Wait until supervisord counts the start of KEY's haproxy as good."""
 
     def has_run() -> bool:
         pids = haproxies(box, key)
@@ -49,6 +49,9 @@ def kill(box: Sandbox, key: str) -> None:
 
     # supervisord may still wait before the next start.
     wait_for(has_run, timeout_s=60, what="one that has run for a while")
+
+
+def kill(box: Sandbox, key: str) -> None:
     for pid in haproxies(box, key):
         send_signal(pid, signal.SIGKILL)
 
@@ -93,6 +96,8 @@ def fail(
         reasons.add(entry["error"])
         return entry["failures"] >= before + 4
 
+    # Before that: the agent would find what is broken, and replace it.
+    wait_run(box, key)
     with broken(key):
         kill(box, key)
         wait_for(has_failed, timeout_s=90, what="four failures")
