@@ -143,10 +143,10 @@ lottery: packages venv ## 100,000 random requests to three servers: LOTTERY_SEED
 	@LOTTERY_REQUESTS=100000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q \
 	    tests/functional/test_lottery.py $(ARGS)
 
-tokens: packages venv ## 10,000 requests with a token through kills, an upgrade, a migration
+tokens: packages venv ## 10,000 requests with a token through kills, an upgrade; 1,000,000 forged
 	$(STEP) "requests with a token, while everything is replaced"
-	@TOKEN_REQUESTS=10000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
-	    tests/functional/test_tokens_kept.py \
+	@TOKEN_REQUESTS=10000 FORGED_TOKENS=1000000 $(SANDBOX) $(VENV)/bin/python -Im pytest -q -s \
+	    tests/functional/test_tokens_kept.py tests/functional/test_tokens.py \
 	    tests/functional/test_two_hypervisors.py -k token $(ARGS)
 
 soak: packages venv ## 2,000 networks come and go: memory, descriptors

@@ -29,6 +29,7 @@ NAMES = (
     "first_answer",
     "binds",
     "storm",
+    "shield",
 )
 # What the quick form runs, as tests/functional/test_figures.py does.
 QUICK_NAMES = ("throughput", "provisioning", "cloud")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from sandbox import Instance
 
@@ -63,29 +65,41 @@ class Load:
 
 
 def measure(
-    instance: Instance, *, connections: int, seconds: float, url: str = URL
+    instance: Instance,
+    *,
+    connections: int,
+    seconds: float,
+    url: str = URL,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Load:
-    """Ask from INSTANCE for URL, over CONNECTIONS, for SECONDS.
+    """Ask from INSTANCE for URL with HEADERS, over CONNECTIONS, for SECONDS.
 
     Again if nothing was answered: there is no ratio to that, and a machine
     that does other work may need longer for the first answer.
     """
     for _ in range(_TRIES):
-        made = _measure(instance, connections, seconds, url)
+        made = _measure(instance, connections, seconds, url, headers)
         if made.requests:
             break
     return made
 
 
 def _measure(
-    instance: Instance, connections: int, seconds: float, url: str
+    instance: Instance,
+    connections: int,
+    seconds: float,
+    url: str,
+    headers: Mapping[str, str],
 ) -> Load:
+    sent = [
+        word for each in headers.items() for word in ("-H", ": ".join(each))
+    ]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT)
         script.flush()
         text = instance.execute(
             *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"),
-            *("--timeout", "10s", "-s", script.name, url),
+            *("--timeout", "10s", "-s", script.name, *sent, url),
             timeout_s=seconds + 30,
         )
     return Load(**json.loads(text.strip().splitlines()[-1]))

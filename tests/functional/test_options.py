@@ -357,6 +357,8 @@ def test_log_goes_where_it_is_told(own_box):
         ("DEFAULT", "nova_metadata_port", "87x5"),
         ("DEFAULT", "nova_client_cert", "/etc/cert.pem"),
         ("DEFAULT", "debug", "maybe"),
+        ("ovn_metadata_agent", "tokens", "off, project:a:sometimes"),
+        ("ovn_metadata_agent", "hop_limit", "64, network:no-uuid:1"),
     ],
 )
 def test_bad_value_is_one_line_naming_it(bare, section, option, value):

@@ -11,6 +11,7 @@ import random
 import string
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from sandbox.shielded import (
     with_token,
 )
 
+FORGED = int(os.environ.get("FORGED_TOKENS", "2000"))
 # Prints the id of the instance, and whether it was asked for with a token.
 FETCH = """
 from botocore.utils import InstanceMetadataFetcher
@@ -164,11 +166,16 @@ def test_a_clock_that_jumps(shielded, vms, passed_s, back_s, lives):
     is signed here with the right key, as no client can.
     """
     vm = vms["required"]
-    key = base64.b64decode(tokens.key(shielded.nova.secret, vm.instance_id))
-    until = str(int(time.time()) + 21_600 - passed_s + back_s)
-    digest = hmac.digest(key, until.encode(), "sha256")
-    token = f"{until}.{base64.urlsafe_b64encode(digest).decode()[:-1]}"
+    until = int(time.time()) + 21_600 - passed_s + back_s
+    token = signed(until, shielded.nova.secret, vm.instance_id)
     assert (with_token(vm, token) == 200) == lives
+
+
+def signed(until: int, secret: str, instance: str) -> str:
+    """Return the token that INSTANCE has until UNTIL."""
+    key = base64.b64decode(tokens.key(secret, instance))
+    digest = hmac.digest(key, str(until).encode(), "sha256")
+    return f"{until}.{base64.urlsafe_b64encode(digest).decode()[:-1]}"
 
 
 def test_a_token_expires(vms):
@@ -283,31 +290,56 @@ def test_the_agents_own_requests_need_no_token(vms):
     assert ask(network, source, ID) == (200, vm.instance_id)
 
 
-def test_forged_tokens(vms):
-    """By a seeded generator, over connections that are kept."""
-    vm, other = vms["required"], vms["optional"]
+def forger(
+    good: str, foreign: str, sign: Callable[[int], str], by_other: str
+) -> Callable[[], str]:
+    """Return what makes a token that must be refused, by lot.
+
+    GOOD is one of the instance, for six hours. FOREIGN is one of another, and
+    so is BY_OTHER, of another time. SIGN makes the instance's own of any time.
+    """
     dice = random.Random(15)
-    good, foreign = new_token(vm), new_token(other)
     letters = string.ascii_letters + string.digits + "-_."
+    until, _, mac = good.partition(".")
+    end = int(until)
+
+    def changed() -> str:
+        at = dice.randrange(len(good))
+        new = dice.choice(letters.replace(good[at], ""))
+        return good[:at] + new + good[at + 1 :]
+
+    forms = ("0{}.{}", "+{}.{}", "{}..{}", "{}.{}=", "{}{}", "{}.", ".{}")
+    kinds: list[Callable[[], str]] = [
+        changed,
+        lambda: good[: dice.randrange(len(good))],
+        lambda: f"{end - dice.randrange(1, 21600)}.{mac}",  # another time
+        lambda: f"{until}.{foreign.partition('.')[2]}",
+        lambda: sign(end - 21_601 - dice.randrange(10**6)),  # expired
+        lambda: sign(end + 600 + dice.randrange(10**6)),  # lives too long
+        lambda: by_other,
+        lambda: dice.choice(forms).format(until, mac),
+        lambda: "".join(dice.choices(letters, k=dice.randrange(1, 80))),
+    ]
 
     def forged() -> str:
-        kind = dice.randrange(5)
-        if kind == 0:  # a letter changed
-            at = dice.randrange(len(good))
-            new = dice.choice(letters.replace(good[at], ""))
-            return good[:at] + new + good[at + 1 :]
-        if kind == 1:
-            return good[: dice.randrange(len(good))]
-        if kind == 2:  # another time with its HMAC
-            until = int(time.time()) + dice.randrange(1, 21600)
-            return f"{until + 30000}.{good.partition('.')[2]}"
-        if kind == 3:  # another instance's, with our time
-            return f"{good.partition('.')[0]}.{foreign.partition('.')[2]}"
-        return "".join(dice.choices(letters, k=dice.randrange(1, 80)))
+        return dice.choice(kinds)()
 
-    count, batch = 2000, 50
+    return forged
+
+
+def test_forged_tokens(shielded, vms):
+    """By a seeded generator, over connections that are kept."""
+    vm, other, secret = vms["required"], vms["optional"], shielded.nova.secret
+    good = new_token(vm, 21_600)
+    forged = forger(
+        good,
+        new_token(other, 21_600),
+        lambda until: signed(until, secret, vm.instance_id),
+        signed(int(time.time()) + 600, secret, other.instance_id),
+    )
+    batch = 50
     with vm.connect() as link, link.makefile("rb") as answers:
-        for _ in range(count // batch):
+        for _ in range(FORGED // batch):
             link.sendall(
                 b"".join(
                     f"GET {ID} HTTP/1.1\r\nHost: x\r\n{TOKEN}: {forged()}"

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_031, ("privsep",): 4_821}
+BUDGETS = {("agent", "privsep"): 22_029, ("privsep",): 4_821}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
