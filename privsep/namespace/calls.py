@@ -4,13 +4,10 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-import pyroute2
-
 from .. import kernel, names, validate
 from ..context import entrypoint
-from ..errors import LinkError
 from ..validate import IPInterface
-from . import links, sysctls
+from . import sysctls
 
 
 @entrypoint(subject="network")
@@ -47,7 +44,7 @@ def apply(
             addresses=validate.addresses(addresses),
             neighbours=validate.neighbours(neighbours),
             hosts=validate.hosts(hosts),
-            userspace_datapath=validate.flag(userspace_datapath),
+            checksum=not validate.flag(userspace_datapath),
             hop_limit=validate.hop_limit(hop_limit),
         )
     )
@@ -61,16 +58,18 @@ def _apply(
     addresses: frozenset[IPInterface],
     neighbours: dict[str, str],
     hosts: frozenset[str],
-    userspace_datapath: bool,
+    checksum: bool,
     hop_limit: int,
 ) -> list[str]:
+    from . import links
+
     namespace, made = links.ensure_namespace(names.namespace_name(network))
     changes = ["namespace"] if made else []
     try:
         with (
             links.gate.coming(),
             links.open_inside(namespace) as inside,
-            pyroute2.IPRoute() as host,
+            links.open_host() as host,
         ):
             changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
             with kernel.entered(namespace):
@@ -86,13 +85,11 @@ def _apply(
             inner = names.inner_veth(network)
             with kernel.entered(namespace):
                 differed |= sysctls.ensure_link(inner, hop_limit)
-                on = not userspace_datapath
-                if kernel.set_transmit_checksum(inner, on=on):
+                if kernel.set_transmit_checksum(inner, on=checksum):
                     changes.append("transmit checksum")
             changes += [f"sysctl {n}" for n in sorted(differed) if not made]
             index = links.index_of(inside, inner)
-            new, gone = links.compare_addresses(inside, index, addresses)
-            changes += [f"+{c}" for c in new] + [f"-{c}" for c in gone]
+            changes += links.compare_addresses(inside, index, addresses)
             changes += links.ensure_neighbours(inside, index, neighbours)
             changes += links.ensure_hosts(inside, index, hosts)
     finally:
@@ -108,6 +105,8 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
     the listening sockets: an address without a listener refuses clients.
     Raises as `apply` does.
     """
+    from . import links
+
     network = validate.network(network)
     cidrs = validate.addresses(addresses)
     namespace = kernel.open_namespace(names.namespace_name(network))
@@ -125,7 +124,9 @@ def remove_veth(network: str) -> bool:
 
     Nothing reaches the namespace any more. What else has the name stays.
     """
-    return _remove_veth(validate.network(network))
+    from . import links
+
+    return links.remove_veth(validate.network(network))
 
 
 @entrypoint(subject="network")
@@ -136,18 +137,10 @@ def remove(network: str) -> bool:
     NETWORK is no network id. The fleet's haproxy inside is not ended here:
     remove its program first.
     """
-    removed = _remove_veth(validate.network(network))
+    from . import links
+
+    removed = links.remove_veth(validate.network(network))
     return links.remove_namespace(names.namespace_name(network)) or removed
-
-
-def _remove_veth(network: str) -> bool:
-    removed = False
-    with pyroute2.IPRoute() as host:
-        # The inner end is here only if a pair was made and not moved.
-        for end in (names.outer_veth(network), names.inner_veth(network)):
-            with contextlib.suppress(LinkError):
-                removed |= links.remove_link(host, end, network)
-    return removed
 
 
 @entrypoint(subject=None)
@@ -157,10 +150,12 @@ def list_networks() -> tuple[str, ...]:
     A file without a mount (a namespace that was lost) counts, and so does
     a veth whose namespace has lost its name: the agent cleans them up.
     """
+    from . import links
+
     entries: list[str] = []
     with contextlib.suppress(FileNotFoundError):
         entries = os.listdir(names.NAMESPACE_FOLDER)
     found = {names.network_of_namespace(entry) for entry in entries}
-    with pyroute2.IPRoute() as host:
+    with links.open_host() as host:
         found |= links.networks_of_veths(host)
     return tuple(sorted(network for network in found if network is not None))

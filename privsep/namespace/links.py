@@ -28,6 +28,7 @@ _MAIN = 254  # <linux/rtnetlink.h>, RT_TABLE_MAIN
 _KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
+_UP, _CARRIER = 0x1, 0x10000  # IFF_UP, IFF_LOWER_UP, <linux/if.h>
 # The first namespace makes a mount of the folder: one is enough.
 _folder_lock = threading.Lock()
 # For each change of a link ovs-vswitchd looks at all of its ports, for 10 ms
@@ -67,10 +68,15 @@ def remove_namespace(name: str) -> bool:
     return True
 
 
+def open_host() -> pyroute2.IPRoute:
+    """Return a netlink socket that stays in this thread's namespace."""
+    return pyroute2.IPRoute()
+
+
 def open_inside(namespace: int) -> pyroute2.IPRoute:
     """Return a netlink socket that stays in NAMESPACE."""
     with kernel.entered(namespace):
-        return pyroute2.IPRoute()
+        return open_host()
 
 
 def dump(read: Callable[..., Any], **criteria: Any) -> list[Any]:
@@ -98,6 +104,22 @@ def link_by_name(ipr: pyroute2.IPRoute, name: str) -> Any | None:
             return None
         raise
     return found[0] if found else None
+
+
+def describe(link: Any | None) -> dict[str, object]:
+    """Return LINK as `look` has it; empty without one."""
+    if link is None:
+        return {}
+    return {
+        "index": int(link["index"]),
+        "mac": link.get_attr("IFLA_ADDRESS") or "",
+        "mtu": int(link.get_attr("IFLA_MTU") or 0),
+        "up": bool(link["flags"] & _UP),
+        "carrier": bool(link["flags"] & _CARRIER),
+        "kind": kind(link) or "",
+        "alias": link.get_attr("IFLA_IFALIAS") or "",
+        "qdisc": link.get_attr("IFLA_QDISC") or "",
+    }
 
 
 def index_of(ipr: pyroute2.IPRoute, name: str) -> int:
@@ -197,6 +219,17 @@ def ensure_link(
     return changes
 
 
+def remove_veth(network: str) -> bool:
+    """Remove the veth of NETWORK; return whether any end was there."""
+    removed = False
+    with open_host() as host:
+        # The inner end is here only if a pair was made and not moved.
+        for end in (names.outer_veth(network), names.inner_veth(network)):
+            with contextlib.suppress(LinkError):
+                removed |= remove_link(host, end, network)
+    return removed
+
+
 def remove_link(ipr: pyroute2.IPRoute, name: str, network: str) -> bool:
     """Remove the veth NAME of NETWORK; return whether it was there.
 
@@ -243,11 +276,14 @@ def kind(link: Any) -> str | None:
 
 def compare_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
-) -> tuple[list[IPInterface], list[IPInterface]]:
-    """Return which of WANTED the link INDEX lacks, and what else it has."""
+) -> list[str]:
+    """Return "+CIDR" of WANTED that INDEX lacks, "-CIDR" of what else it has.
+
+    New ones come first, so that the link is never without an address.
+    """
     present = addresses(ipr, index)
-    new, gone = wanted - present, present - wanted
-    return sorted(new, key=str), sorted(gone, key=str)
+    new = sorted(f"+{cidr}" for cidr in wanted - present)
+    return new + sorted(f"-{cidr}" for cidr in present - wanted)
 
 
 def addresses(ipr: pyroute2.IPRoute, index: int) -> frozenset[IPInterface]:
@@ -263,15 +299,10 @@ def addresses(ipr: pyroute2.IPRoute, index: int) -> frozenset[IPInterface]:
 def ensure_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
 ) -> None:
-    """Give the link INDEX exactly WANTED.
-
-    New ones come first, so that the link is never without an address.
-    """
-    new, gone = compare_addresses(ipr, index, wanted)
-    for cidr in new:
-        _address(ipr, "add", index, cidr)
-    for cidr in gone:
-        _address(ipr, "del", index, cidr)
+    """Give the link INDEX exactly WANTED."""
+    for change in compare_addresses(ipr, index, wanted):
+        verb = "add" if change[0] == "+" else "del"
+        _address(ipr, verb, index, ipaddress.ip_interface(change[1:]))
 
 
 def _address(

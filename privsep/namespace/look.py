@@ -6,13 +6,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import pyroute2
 
 from .. import kernel, names, validate
 from ..context import entrypoint
-from . import links, sysctls
+from . import sysctls
 
 _LISTEN = "0A"  # <net/tcp_states.h>
 # <linux/netlink.h>, <linux/netfilter/nfnetlink.h>: subsystem 10 is nftables.
@@ -22,7 +19,6 @@ _NEWRULE, _GETRULE = 10 << 8 | 6, 10 << 8 | 7
 _NEWCHAIN, _GETCHAIN = 10 << 8 | 3, 10 << 8 | 4
 # The attribute NFTA_CHAIN_POLICY with NF_DROP.
 _DROPS = struct.pack("=HHI", 8, 5, 0)
-_UP, _CARRIER = 0x1, 0x10000  # IFF_UP, IFF_LOWER_UP, <linux/if.h>
 
 
 @entrypoint(subject=None)
@@ -42,14 +38,16 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
     `rules` (how many of nftables there are, and chains that drop the rest).
     Raises InvalidArgumentError, OSError, NetlinkError.
     """
+    from . import links
+
     network = validate.network(network)
     found: dict[str, object] = {"inner": {}, "device": {}}
     wanted = {"outer": names.outer_veth(network)}
     if device != "":
         wanted["device"] = validate.device(device)
-    with pyroute2.IPRoute() as host:
+    with links.open_host() as host:
         for key, name in wanted.items():
-            found[key] = _link(links.link_by_name(host, name))
+            found[key] = links.describe(links.link_by_name(host, name))
     name = names.namespace_name(network)
     try:
         if not kernel.is_namespace(name):
@@ -65,6 +63,8 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
 
 
 def _look_inside(namespace: int, inner: str) -> dict[str, object]:
+    from . import links
+
     with kernel.entered(namespace):
         differ = sysctls.differing(inner)
         listeners = _listeners("tcp") + _listeners("tcp6")
@@ -72,12 +72,12 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
         checksum = None
         with contextlib.suppress(OSError):  # it is gone
             checksum = kernel.has_transmit_checksum(inner)
-        ipr = pyroute2.IPRoute()  # it stays there
+        ipr = links.open_host()  # it stays in this namespace
     with ipr:
         found = links.link_by_name(ipr, inner)
         state = {
-            "loopback": _link(links.link_by_name(ipr, "lo")),
-            "inner": _link(found),
+            "loopback": links.describe(links.link_by_name(ipr, "lo")),
+            "inner": links.describe(found),
             "sysctls": differ,
             "listeners": listeners,
             "rules": rules,
@@ -124,21 +124,6 @@ def _nftables(question: int) -> Iterator[tuple[int, bytes]]:
                     return
                 yield kind, parts[_HEAD:size]
                 parts = parts[(size + 3) & ~3 :]
-
-
-def _link(link: Any | None) -> dict[str, object]:
-    if link is None:
-        return {}
-    return {
-        "index": int(link["index"]),
-        "mac": link.get_attr("IFLA_ADDRESS") or "",
-        "mtu": int(link.get_attr("IFLA_MTU") or 0),
-        "up": bool(link["flags"] & _UP),
-        "carrier": bool(link["flags"] & _CARRIER),
-        "kind": links.kind(link) or "",
-        "alias": link.get_attr("IFLA_IFALIAS") or "",
-        "qdisc": link.get_attr("IFLA_QDISC") or "",
-    }
 
 
 def _listeners(file: str) -> list[str]:
