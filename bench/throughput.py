@@ -15,10 +15,12 @@ ROUNDS = sized(5, 2)
 CONNECTIONS = sized((1, 4, 16, 64), (1, 16))
 SECONDS = sized(4.0, 2.0)  # whole ones, for wrk
 WARM_UP_S = 1.0
-# Times Neutron's rate, and of its p99, at 16 connections. A round that
-# something else disturbed is one of two in the quick form.
+# Times Neutron's rate, and of its latency, at 16 connections. Beside other work
+# the p99 of both is how long a process waits for a processor: the quick form
+# compares the p50.
 BOUND = sized(15.0, 3.0)
-P99_BOUND = sized(0.5, 0.7)
+LATENCY = sized("p99", "p50")
+LATENCY_BOUND = 0.5
 
 _ROWS = (
     ("answers/s", "rate"),
@@ -85,10 +87,10 @@ def summarize(results: Results) -> Report:
         BOUND,
     )
     report.bound(
-        "p99 at 16 connections, of Neutron's",
-        p99(results[sides.OURS, 16]) / p99(results[sides.THEIRS, 16]),
+        f"{LATENCY} at 16 connections, of Neutron's",
+        latency(results[sides.OURS, 16]) / latency(results[sides.THEIRS, 16]),
         "<=",
-        P99_BOUND,
+        LATENCY_BOUND,
     )
     report.plot(
         "Requests each second",
@@ -117,9 +119,9 @@ def summarize(results: Results) -> Report:
     return report
 
 
-def p99(rounds: Sequence[load.Load]) -> float:
-    """Return the median of the ROUNDS' p99."""
-    return statistics.median(one.p99_ms for one in rounds)
+def latency(rounds: Sequence[load.Load]) -> float:
+    """Return the median of the ROUNDS' LATENCY, in ms."""
+    return statistics.median(getattr(one, f"{LATENCY}_ms") for one in rounds)
 
 
 def middle(rounds: Sequence[load.Load]) -> load.Load:
