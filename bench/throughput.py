@@ -15,7 +15,7 @@ ROUNDS = sized(5, 2)
 CONNECTIONS = sized((1, 4, 16, 64), (1, 16))
 SECONDS = sized(4.0, 2.0)  # whole ones, for wrk
 WARM_UP_S = 1.0
-# Times Neutron's rate, and of its latency, at 16 connections. Beside other work
+# Times Neutron's rate, of its latency, at 16 connections. Beside other work
 # the p99 of both is how long a process waits for a processor: the quick form
 # compares the p50.
 BOUND = sized(15.0, 3.0)
