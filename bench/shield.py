@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from sandbox import Instance, Sandbox, wait_for
-from sandbox.shielded import OFF, OWN, TOKEN, new_token, status
+from sandbox.shielded import OFF, OWN, TOKEN, new_token, status, with_token
 
 from . import binding, load
 from .report import Report, progress, sized
@@ -63,7 +63,7 @@ def measure(
         timeout_s=60,
         what="the option in force",
     )
-    headers = {TOKEN: new_token(instance, 3600)} if on else {}
+    headers = {TOKEN: good_token(instance)} if on else {}
     load.measure(instance, connections=4, seconds=1, headers=headers)
     found = {}
     for count in CONNECTIONS:
@@ -73,6 +73,20 @@ def measure(
         if found[count].refused or found[count].failed:
             raise RuntimeError(f"not all were answered 200: {found[count]}")
     return found
+
+
+def good_token(instance: Instance) -> str:
+    """Return a token of INSTANCE, when it is good.
+
+    A haproxy that has to finish may still take connections: it knows no
+    tokens, and passes the request for one on.
+    """
+
+    def found() -> str:
+        token = new_token(instance, 3600)
+        return token if with_token(instance, token) == 200 else ""
+
+    return wait_for(found, timeout_s=60, what="a token that is good")
 
 
 def summarize(seen: dict[int, Rounds]) -> Report:
