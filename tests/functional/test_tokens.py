@@ -48,6 +48,7 @@ from cloudinit.sources import DataSourceEc2, DataSourceOpenStack
 class Distro:
     name = "debian"
     networking = None
+    fallback_interface = "eth0"
     def get_tmp_exec_path(self):
         return "/tmp"
 def found(source, data):
