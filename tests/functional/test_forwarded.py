@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -32,7 +33,16 @@ PROXIES = {
 
 HERE = "169.254.169.254"
 TARGET = "/latest/meta-data/instance-id"
-RAW = f"GET%20{TARGET}%20HTTP/1.0%0d%0a%0d%0a"
+CURL = ("curl", "-sS", "-i", "-m", "5")
+# What gopher: does in many libraries: it sends what the URL has. The curl of
+# Debian sid refuses one with several lines.
+GOPHER = """
+import socket, sys, urllib.parse
+with socket.create_connection((sys.argv[1], 80), 5) as link:
+    link.sendall(urllib.parse.unquote_to_bytes(sys.argv[2]))
+    with link.makefile() as answer:
+        print(answer.read())
+"""
 TRICKS = {
     "plain": [f"http://{HERE}{TARGET}"],
     "decimal": [f"http://2852039166{TARGET}"],
@@ -46,14 +56,13 @@ TRICKS = {
         f"http://rebound.example{TARGET}",
     ],
     "as a proxy": ["-x", f"http://{HERE}:80", f"http://example.com{TARGET}"],
-    "gopher": [f"gopher://{HERE}:80/_{RAW}"],
+    "gopher": [f"GET%20{TARGET}%20HTTP/1.0%0d%0a%0d%0a"],
     "a header of its own": [
         *("-H", f"{TOKEN}: none", "-H", "Host: localhost"),
         f"http://{HERE}{TARGET}",
     ],
-    "lines in the path": [
-        "--path-as-is",
-        f"gopher://{HERE}:80/_GET%20{TARGET}%20HTTP/1.1%0d%0a{TOKEN}:%20x"
+    "gopher with a token": [
+        f"GET%20{TARGET}%20HTTP/1.1%0d%0a{TOKEN}:%20x"
         "%0d%0aConnection:%20close%0d%0aHost:%20x%0d%0a%0d%0a",
     ],
 }
@@ -62,10 +71,13 @@ TRICKS = {
 @pytest.mark.parametrize("name", TRICKS)
 def test_a_tricked_application_gets_nothing(vms, name):
     """It fetches an address that somebody else gave it."""
-    curl = ("curl", "-sS", "-i", "-m", "5", *TRICKS[name])
+    fetch = CURL
+    if name.startswith("gopher"):
+        fetch = (sys.executable, "-Ic", GOPHER, HERE)
     off, required = vms["off"], vms["required"]
-    assert off.instance_id in off.execute(*curl), "the trick does not work"
-    said = required.execute(*curl)
+    said = off.execute(*fetch, *TRICKS[name])
+    assert off.instance_id in said, "the trick does not work"
+    said = required.execute(*fetch, *TRICKS[name])
     assert said.split()[1] == "401"
     assert required.instance_id not in said
 
