@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 from .values import Value
 
 T = TypeVar("T")
-# A project's id is what Keystone's driver makes of it.
+# A project's id is what Keystone's driver makes of it. It may be written with
+# dashes, as a UUID is.
 _ITEM = re.compile(
     r"(?:(?P<of>network:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|"
     r"project:[A-Za-z0-9_-]{1,64})\s*:\s*)?(?P<value>[^:]*)"
@@ -28,7 +29,7 @@ class PerProject(Generic[T]):
 
         That of the network takes precedence.
         """
-        value = self.projects.get(project, self.default)
+        value = self.projects.get(project.replace("-", ""), self.default)
         return self.networks.get(network, value)
 
     def on(self, network: str) -> set[T]:
@@ -48,7 +49,12 @@ def per_project(value: Value) -> Value:
         found: dict[str, object] = {}
         for item in text.split(","):
             match = _ITEM.fullmatch(item.strip())
-            if match is None or (of := match["of"] or "") in found:
+            if match is None:
+                raise ValueError
+            of = match["of"] or ""
+            if of.startswith("project:"):
+                of = of.replace("-", "")
+            if of in found:
                 raise ValueError
             found[of] = value.parse(match["value"])
         default = found.pop("")

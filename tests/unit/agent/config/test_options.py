@@ -292,8 +292,8 @@ def test_every_option_arrives_in_its_field(load: Load, pem: Path):
         rate_limit=RateLimit(True, (4, 6), 9, 10, 11, 12),
         fair_share=FairShare(14, 15, 16, 17, 18),
         shield=Shield(
-            PerProject("enforce", {}, {"p-1": "off"}),
-            PerProject(1, {}, {"p-2": 64}),
+            PerProject("enforce", {}, {"p1": "off"}),
+            PerProject(1, {}, {"p2": 64}),
             PerProject("off", {NETWORK: "required"}, {"p_3": "optional"}),
             24,
         ),

@@ -6,6 +6,7 @@ from ovn_metadata.agent.config.per_project import PerProject, per_project
 from ovn_metadata.agent.config.values import choice
 
 NETWORK = "7e1b4b0a-0000-4000-8000-00000000000a"
+PROJECT = NETWORK.replace("-", "")
 MODE = per_project(choice("off", "report", "enforce"))
 
 
@@ -22,7 +23,7 @@ MODE = per_project(choice("off", "report", "enforce"))
             f"project:{NETWORK}:report",
             "enforce",
             {NETWORK: "off"},
-            {"network": "off", NETWORK: "report"},
+            {"network": "off", PROJECT: "report"},
         ),
     ],
 )
@@ -41,6 +42,7 @@ def test_it_is_read(text, default, networks, projects):
         f"off, network:{NETWORK.upper()}:off",
         f"off, network:{NETWORK}:off, network:{NETWORK}:report",
         f"off, project:{'p' * 65}:off",
+        f"off, project:{NETWORK}:off, project:{PROJECT}:report",
     ],
 )
 def test_anything_else_is_refused(text):
@@ -53,5 +55,7 @@ def test_a_network_takes_precedence_over_a_project():
     assert value.of("n", "p") == "report"
     assert value.of("m", "p") == "enforce"
     assert value.of("m", "q") == "off"
+    value_of = PerProject("off", {}, {PROJECT: "report"}).of
+    assert value_of("m", NETWORK) == value_of("m", PROJECT) == "report"
     assert value.on("n") == {"report"}
     assert value.on("m") == {"off", "enforce"}
