@@ -434,6 +434,10 @@ def test_command_leaves_a_fleet_that_has_its_own_service(littered):
     stuck.mkdir()
     for process in processes("supervisord"):
         send_signal(process.pid, SIGKILL)
+    # One that ends may still take connections.
+    wait_for(
+        lambda: not processes("supervisord"), timeout_s=20, what="its end"
+    )
     fleet = Daemon(
         name="ovn-metadata-fleet",
         command=(str(Path(sys.prefix, "bin", "ovn-metadata-fleet")),),

@@ -17,6 +17,7 @@ from sandbox.controller import FOREIGN, bind, frozen, here
 from sandbox.hoststate import haproxies, left_of, wait_host
 from sandbox.namespaces import NETNS_FOLDER
 from sandbox.ovsdb import by_uuid, delete, insert, to_map, to_set, update
+from sandbox.sockets import network_status
 
 ENOUGH = 5  # requests of each instance, after each write
 # One request may take longer: two SYNs that are lost are 3 s.
@@ -45,6 +46,13 @@ def untouched(
     network was touched.
     """
     network = instances[0].port.network
+    # The log has it a moment after it is served.
+    count = network_status(network.id)["instances"]
+    wait_for(
+        lambda: f"network={network.id} instances={count} " in box.agent.log(),
+        timeout_s=20,
+        what="the network in the log",
+    )
     before, logged = traces(box, network), box.agent.mark()
     with (
         frozen(box, "ovn-controller", "northd"),

@@ -112,12 +112,14 @@ def unlimited(chassis):
         wait_served(instance)
 
 
-def _wait_one_each(chassis: Chassis) -> None:
-    wait_for(
-        lambda: all(len(pids) == 1 for pids in chassis.haproxies().values()),
-        timeout_s=70,
-        what="end of the old ones",
-    )
+def _one_each(chassis: Chassis) -> dict[str, set[int]]:
+    """Return the PIDs of all haproxies, when those before have ended."""
+
+    def found() -> dict[str, set[int]]:
+        each = chassis.haproxies()
+        return each if all(len(pids) == 1 for pids in each.values()) else {}
+
+    return wait_for(found, timeout_s=70, what="end of the old ones")
 
 
 def limit(chassis: Chassis, **options: object) -> None:
@@ -130,7 +132,7 @@ def limit(chassis: Chassis, **options: object) -> None:
         window = f"gpc0_rate({options['base_window_duration']}s)"
         assert window in host.config_of(key).read_text()
     # An old one takes a connection yet before it hears that it ends.
-    _wait_one_each(chassis)
+    _one_each(chassis)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_secret_is_rotated_without_a_failed_request(chassis):
         hmac.digest(new.encode(), i.instance_id.encode(), "sha256").hex()
         for i in chassis.instances
     }
-    before = chassis.haproxies()
+    before = _one_each(chassis)
     box.nova.accept(old, new)
     with Loader(chassis.instances, rate=200) as load:
         chassis.reload({SECRET: new})
@@ -210,7 +212,7 @@ def test_secret_is_rotated_without_a_failed_request(chassis):
 def test_novas_address_changes_without_a_failed_request(chassis):
     """The gateway is reloaded, the networks' haproxies are not."""
     box = chassis.box
-    before = chassis.haproxies()
+    before = _one_each(chassis)
     with Nova(box.folder, port=8777) as other:
         other.accept(chassis.secret)
         for instance in chassis.instances:
@@ -351,7 +353,7 @@ def test_log_level_changes(chassis):
 
 def test_only_what_differs_is_reloaded(chassis):
     """The same files again change nothing; a timeout changes all."""
-    before = chassis.haproxies()
+    before = _one_each(chassis)
     chassis.reload({})
     chassis.reload({})
     assert chassis.haproxies() == before
@@ -367,8 +369,7 @@ def test_only_what_differs_is_reloaded(chassis):
             what="new ones",
         )
     assert load.failures == []
-    _wait_one_each(chassis)
-    after = chassis.haproxies()
+    after = _one_each(chassis)
     chassis.reload({})
     assert chassis.haproxies() == after
 
@@ -385,7 +386,7 @@ BAD = [
 def test_bad_value_keeps_the_old_and_says_so(chassis):
     """In the log and in agent-status, until the next good reload."""
     agent = chassis.box.agent
-    before = chassis.haproxies()
+    before = _one_each(chassis)
     good = dict(agent.options)
     for option, bad, words in BAD:
         log = chassis.reload({option: bad})
