@@ -163,7 +163,10 @@ def test_no_dhcp_is_a_warning(box: Sandbox, case: Case):
     network = case.network("quiet", subnet("10.10.0.0/24", dhcp=False))
     port = box.neutron.create_port(network)
     (instance,) = case.plug([port])
-    code, said = why(box, instance.instance_id)
+    name = instance.instance_id
+    # Flows may be there before the network is served.
+    wait_for(lambda: why(box, name)[0] == 5, timeout_s=30, what="a path")
+    code, said = why(box, name)
     assert code == 5, said
     assert [hop["code"] for hop in said["hops"] if hop["code"]] == [
         "OVNMD-207"
