@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 MASK = "***"
 # Shorter ones are parts of ordinary words.
 _SHORTEST = 4
-# Not our option "tokens".
+# Our option "tokens" is not one: its value is a mode.
 _NAMES = (
     r"passw|secret|token(?!(?<=\btoken)s\b)|credential|signature|"
     "api[_-]?key|transport_url"

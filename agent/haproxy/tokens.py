@@ -47,7 +47,7 @@ def _slow(secret: str) -> bytes:
 
 
 def refuse(status: int, reason: str, condition: str) -> str:
-    """Return a rule that refuses; haproxy does not count a "return" so."""
+    """Return a rule that refuses: haproxy counts "deny", but not "return"."""
     return f"http-request deny {answers.text(status, reason)} {condition}"
 
 

@@ -89,7 +89,7 @@ class Meter:
             before = (*before, *(0,) * len(values))[: len(values)]
             self._raw[network] = counted.process, values
             for key, then, now in zip(keys, before, values, strict=True):
-                if key[0] != _SHIELD or now:  # it is off
+                if key[0] != _SHIELD or now:  # shown once it counts
                     self._add(key, now - then if now >= then else now)
             self._add((_RESTARTS, network), 0)
             self.response_s[network] = counted.response_ms / 1000

@@ -197,9 +197,9 @@ class FleetInterface:
         return [fd for fd in readable if fd not in own], writable
 
     def _end_if_unreachable(self) -> None:
-        """End, as if killed, once our socket's file is gone or another one.
+        """End, as if killed, if our socket's file is gone or was replaced.
 
-        Nobody can call us then. A second supervisord will be started, and we
+        Nobody can call us then. The agent starts a second supervisord, and we
         would start each haproxy again that it takes over.
         """
         inode = 0
