@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
-import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from sandbox.continuity import (
     heartbeat_is_true,
     make_chassis,
 )
-from sandbox.daemons import accepts
+from sandbox.daemons import accepts, run
 from sandbox.host import FLEET
 from sandbox.hoststate import wait_host
-from sandbox.namespaces import CLONE_NEWNET, NETNS_FOLDER
+from sandbox.namespaces import NETNS_FOLDER
 from sandbox.processes import send_signal
 
 OPTIONS = {
@@ -34,7 +33,6 @@ OPTIONS = {
 }
 DAYS = 3
 DAY_S = 86400
-LAST_PID = Path("/proc/sys/kernel/ns_last_pid")  # of the sandbox alone
 BACK_S = 10.0
 
 
@@ -104,43 +102,49 @@ def test_clock_jumps(chassis, measure, what, days):
 # ----------------------------------------------------------------- pids
 
 
-def impostor(pid: int, network: str) -> subprocess.Popen[bytes]:
+# Becomes a process with a number that is free: PID, then the namespace to be
+# in, a user, his groups, and a program with its words. It is a child of who
+# has started this. A number that is written to ns_last_pid instead may be
+# taken by any thread that starts just then.
+# The structure and the call's number are those of clone3(2).
+START_AS = """
+import ctypes, os, sys
+CLONE_NEWNET, CLONE_PARENT, CLONE3 = 0x40000000, 0x8000, 435
+pid, there, uid, groups, program, *words = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+groups = [int(group) for group in groups.split(",")]
+if libc.setns(os.open(there, os.O_RDONLY), CLONE_NEWNET):
+    raise OSError(ctypes.get_errno(), "setns")
+wanted = (ctypes.c_int * 1)(int(pid))
+fields = (CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, ctypes.addressof(wanted), 1)
+given = (ctypes.c_uint64 * 10)(*fields)
+made = libc.syscall(CLONE3, given, ctypes.sizeof(given))
+if made < 0:
+    raise OSError(ctypes.get_errno(), "clone3")
+if made == 0:
+    os.setgroups(groups)
+    os.setgid(groups[0])
+    os.setuid(int(uid))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(nowhere, descriptor)
+    os.execv(program, words)
+"""
+
+
+def start_impostor(pid: int, network: str) -> None:
     """Start what looks like NETWORK's haproxy, as PID, and is not.
 
     In its namespace, as its user, with its words: a tail of its file.
     """
-    there = NETNS_FOLDER / f"ovnmeta-{network}"
     config = host.config_of(network)
     uid, gid = host.ids_of(network)
-    libc = ctypes.CDLL(None)
-
-    def become() -> None:
-        descriptor = os.open(there, os.O_RDONLY)
-        libc.setns(descriptor, CLONE_NEWNET)
-        os.setgroups([gid, config.stat().st_gid])
-        os.setgid(gid)
-        os.setuid(uid)
-
-    command = ["haproxy", "-f", str(config)]
-    tail = shutil.which("tail")
-    while True:
-        LAST_PID.write_text(str(pid - 1))
-        made = subprocess.Popen(
-            command,
-            executable=tail,
-            preexec_fn=become,  # noqa: PLW1509 # no lock is taken there
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        if made.pid == pid:
-            return made
-        made.kill()  # somebody else was faster, and may have this number
-        made.wait()
-        wait_for(
-            lambda: not Path(f"/proc/{pid}").exists(),
-            timeout_s=20,
-            what=f"the end of another process {pid}",
-        )
+    run(
+        *(sys.executable, "-c", START_AS, str(pid)),
+        str(NETNS_FOLDER / f"ovnmeta-{network}"),
+        *(str(uid), f"{gid},{config.stat().st_gid}"),
+        *(shutil.which("tail") or "", "haproxy", "-f", str(config)),
+    )
 
 
 @contextlib.contextmanager
@@ -150,17 +154,20 @@ def impostor_of(chassis: Chassis, key: str) -> Iterator[Callable[[], bool]]:
     Gives a way to tell whether it runs.
     """
     (pid,) = chassis.haproxies(key)
-    send_signal(pid, SIGKILL)
-    wait_for(
-        lambda: not Path(f"/proc/{pid}").exists(), timeout_s=20, what="its end"
-    )
-    with hanging("supervisord"):  # its children have numbers too
-        made = impostor(pid, key)
+    with hanging("supervisord"):  # it does not see that the number is free
+        send_signal(pid, SIGKILL)
+        wait_for(
+            lambda: not Path(f"/proc/{pid}").exists(),
+            timeout_s=60,
+            what="its end",
+        )
+        start_impostor(pid, key)
     try:
-        yield lambda: made.poll() is None
+        yield lambda: os.waitpid(pid, os.WNOHANG) == (0, 0)
     finally:
-        made.kill()
-        made.wait()
+        with contextlib.suppress(ChildProcessError):
+            send_signal(pid, SIGKILL)
+            os.waitpid(pid, 0)
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["before", "after"])
