@@ -62,6 +62,8 @@ class Reconciler:
         self._lost: dict[str, float] = {}
         # What each network here was made from.
         self._causes: dict[str, _Cause] = {}
+        # What was changed by tries that failed later on.
+        self._changes: dict[str, list[str]] = {}
 
     def reconcile(self, network: str) -> bool:
         """Provision NETWORK, or tear it down.
@@ -159,7 +161,9 @@ class Reconciler:
 
         # This comes first: with the neighbour entries, which are set next,
         # the new owner of an address begins to receive answers.
-        changes = self._haproxies.ask_or_replace(
+        before = self._changes.get(network, ())
+        changes = self._changes[network] = [*dict.fromkeys(before)]
+        changes += self._haproxies.ask_or_replace(
             network, rights, lambda: self._revoke(network, rights)
         )
         vswitch = self._snapshots.vswitch
@@ -169,17 +173,18 @@ class Reconciler:
             # If a step fails, the next try finds what this one has left.
             self._causes.pop(network, None)
         with self._vswitch_db.gate.coming():
-            changes += self._privileged.apply(
+            applied = self._privileged.apply(
                 desired,
                 userspace_datapath=vswitch.is_userspace,
                 hop_limit=shield.hop_limit(self._settings().shield, desired),
             )
-            self._unplug_lost(network, vswitch, made="veth" in changes)
+            changes += applied
+            self._unplug_lost(network, vswitch, made="veth" in applied)
             # A client is refused where nobody listens, and its boot is lost.
             # So the sockets come first, then the addresses, then the port.
             rendered = self._render(desired)
             files, program = self._haproxies.listen(network, rendered, rights)
-            if any("/" in change for change in changes):  # an address differs
+            if any("/" in change for change in applied):  # an address differs
                 self._privileged.set_addresses(desired)
             changes += files + self._ensure_port(desired, vswitch)
         # Last, since it fails if the haproxy can't start: clients then wait
@@ -191,7 +196,7 @@ class Reconciler:
         self._report_served(
             desired,
             rendered.digest,
-            changes,
+            self._changes.pop(network),
             is_explained=(was, now, rights()) != (cause, desired, cause[-1]),
         )
 
@@ -300,5 +305,6 @@ class Reconciler:
         changed = self._traces.remove(network)
         self._to_plug.discard(network)
         self._causes.pop(network, None)
+        self._changes.pop(network, None)
         if changed:
             LOG.info("removed network=%s", network)

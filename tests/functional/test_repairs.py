@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from sandbox import Instance, Sandbox, wait_for
+from sandbox import Instance, Sandbox, host, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.daemons import run
 from sandbox.hoststate import haproxies
@@ -122,6 +122,33 @@ def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
         what="as many repairs as lines",
     )
     assert 1 <= len(found()) <= 2
+
+
+def test_what_a_failed_try_has_repaired_is_named_too(module_box, instance):
+    """A try makes the namespace again and fails; the next one says so."""
+    box, network = module_box, instance.port.network.id
+    wait_served(instance)
+    network_status(network)
+    mark = box.agent.mark()
+    stuck = host.config_of(network)
+    stuck.unlink()
+    stuck.mkdir()
+    namespace_gone(box, instance)
+    box.agent.reload()
+    wait_for(
+        lambda: network_status(network)["error"],
+        timeout_s=60,
+        what="a failed try",
+    )
+    stuck.rmdir()
+    wait_for(
+        lambda: re.search(
+            rf"network={network} found: .*namespace gone", box.agent.log(mark)
+        ),
+        timeout_s=60,
+        what="a word of the namespace",
+    )
+    wait_served(instance)
 
 
 def test_what_rows_and_options_explain_is_no_repair(module_box, case: Case):
