@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from . import Instance, Network, Port, Sandbox, Subnet, wait_for
+from .sockets import status
 
 Options = Mapping[tuple[str, str], str]
 
@@ -41,6 +42,8 @@ class Case:
         """Plug PORTS; return once each is served."""
         made = self.box.plug(ports, dhcp=dhcp)
         wait_served(*made)
+        if self.box.agent.running:
+            wait_noted({port.network.id for port in ports})
         return made
 
     def close(self) -> None:
@@ -79,6 +82,24 @@ def wait_served(
             timeout_s=timeout_s,
             what=f"metadata of {instance.port.name}, IPv6: {ipv6}",
         )
+
+
+def wait_noted(networks: Iterable[str]) -> None:
+    """Wait until the agent has noted that it serves NETWORKS.
+
+    That is after the first answer. Then it has done what it knew of the rows
+    and has logged it.
+    """
+
+    def is_noted() -> bool:
+        said = status()
+        entries = said["networks"]
+        failing = {key for key, entry in entries.items() if entry["error"]}
+        served = all(entries[key]["served"] for key in networks)
+        is_done = said["queue"]["length"] <= len(failing)
+        return served and is_done and not failing.intersection(networks)
+
+    wait_for(is_noted, timeout_s=60, what=f"{networks} in agent-status")
 
 
 @contextlib.contextmanager
