@@ -113,11 +113,10 @@ def _counted(numbers: Mapping[str, int], now: float) -> dict[str, Any]:
     requests = numbers["http_req_cnt"]
     # An entry lives for EXPIRE_S after its last request.
     idle_s = EXPIRE_S - numbers.get("exp", 0) / 1000
-    limited = numbers.get("gpc2", 0)
     refused = numbers.get("http_err_cnt", 0)
     refusals = {
         "404": counts["404"],
-        "429": counts["429"] + limited,
+        "429": counts["429"] + numbers.get("gpc2", 0),
         "other 4xx": max(0, refused - counts["404"] - counts["429"]),
         "5xx": numbers.get("http_fail_cnt", 0),
     }

@@ -126,6 +126,11 @@ class Reconciler:
         desired = self._desired(snapshot, network)
         return {} if desired is None else self._entries(desired)
 
+    def _newest_rights(self, desired: MetadataNetwork) -> dict[str, str]:
+        """Return the map by the rows now; that of DESIRED if there is none."""
+        now = self._rights(desired.network)
+        return self._entries(desired) if now is None else now
+
     def _entries(self, desired: MetadataNetwork) -> dict[str, str]:
         settings, network = self._settings(), desired.network
         known = self._snapshots.chassis.networks.get(network)
@@ -142,23 +147,15 @@ class Reconciler:
         On this host is a network of which anything is left, made by us or
         by Neutron's agent. A visit removes it if the rows don't have it.
         """
-        here = self._traces.find(
-            {
-                "program": self._privileged.list_programs(),
-                "haproxy": self._privileged.sweep(),
-            }
-        )
+        programs = self._privileged.list_programs()
+        haproxies = self._privileged.sweep()
+        here = self._traces.find({"program": programs, "haproxy": haproxies})
         known = {*self._status.networks(), *self._snapshots.chassis.networks}
         return {*here} | known | {names.GATEWAY}
 
     def _provision(self, desired: MetadataNetwork) -> None:
         network = desired.network
-
-        def rights() -> dict[str, str]:
-            """Return the map by the rows now; they may have changed."""
-            now = self._rights(network)
-            return self._entries(desired) if now is None else now
-
+        rights = functools.partial(self._newest_rights, desired)
         # This comes first: with the neighbour entries, which are set next,
         # the new owner of an address begins to receive answers.
         before = self._changes.get(network, ())
