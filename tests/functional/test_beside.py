@@ -97,21 +97,30 @@ def wait_alive(
 ) -> None:
     """Wait until MADE finds ROWS and lists LISTED, all alive.
 
-    nb_cfg has moved on: one that does not follow it is dead.
+    nb_cfg has moved on: one that does not follow it is dead. It moves on
+    again later, since Neutron's agent may miss one that comes as it starts.
     """
-    for _ in "12":
-        box.ovn.sync()
-    due = time.monotonic() + ALIVE_S
+
+    def move_on() -> float:
+        for _ in "12":
+            box.ovn.sync()
+        return time.monotonic()
+
+    moved = move_on()
     wanted = dict.fromkeys({CONTROLLER, *rows}, True)
     seen: list[dict[str, bool]] = []
 
     def so() -> bool:
+        nonlocal moved
+        if time.monotonic() > moved + 2 * DOWN_S:
+            moved = move_on()
         seen[:] = made.alive()
         is_listed = seen[0].get(listed) and seen[0].get(CONTROLLER)
-        return bool(is_listed) and seen[1] == wanted and time.monotonic() > due
+        is_due = time.monotonic() > moved + ALIVE_S
+        return bool(is_listed) and seen[1] == wanted and is_due
 
     try:
-        wait_for(so, timeout_s=30, interval_s=0.2, what="agents")
+        wait_for(so, timeout_s=90, interval_s=0.2, what="agents")
     except TimeoutError as error:
         raise TimeoutError(f"{error}: {seen} {registration(box)}") from None
 

@@ -13,7 +13,7 @@ import pytest
 
 from ovn_metadata.privsep.namespace import sysctls
 from sandbox import Instance, Network, Port, Sandbox, namespaces, wait_for
-from sandbox.case import Case, wait_served
+from sandbox.case import Case, wait_noted, wait_served
 from sandbox.daemons import run
 from sandbox.instances import INNER
 from sandbox.sockets import network_status
@@ -112,11 +112,19 @@ def test_sysctls_that_are_changed_later_are_set_again(
         timeout_s=30,
         what="a bound port",
     )
+    wait_noted([network.id])
     mark = box.agent.mark()
-    # The kernel removes the addresses of IPv6.
-    write(network, EVERYTHING, "all", "default", f"tap{network.id[:10]}1")
-    with pytest.raises(OSError, match="timed out"):
-        instance.fetch(ipv6=True, timeout=0.5)
+
+    def is_broken() -> bool:
+        # The kernel removes the addresses of IPv6.
+        write(network, EVERYTHING, "all", "default", f"tap{network.id[:10]}1")
+        try:
+            instance.fetch(ipv6=True, timeout=0.5)
+        except TimeoutError:
+            return True
+        return False  # a visit had begun before, and has repaired it
+
+    wait_for(is_broken, timeout_s=60, what="a broken network")
     box.agent.reload()
     wait_for(
         lambda: not wrong(network), timeout_s=30, what="the agent's sysctls"
