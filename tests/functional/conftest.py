@@ -18,7 +18,14 @@ import pytest
 from sandbox import Instance, Sandbox, inside_sandbox, wait_for
 from sandbox.case import Case, Host, ready
 from sandbox.continuity import FIGURES
-from sandbox.shielded import DOCUMENT, OFF, OPTIONS, PROJECTS, status
+from sandbox.shielded import (
+    DOCUMENT,
+    OFF,
+    OPTIONS,
+    PROJECTS,
+    reconfigure,
+    status,
+)
 
 LOG_TAIL_LINES = 40
 _HINT = (
@@ -139,11 +146,9 @@ def module_case(box: Sandbox) -> Iterator[Case]:
 @pytest.fixture(scope="module")
 def shielded(box: Sandbox) -> Iterator[Sandbox]:
     """Provide `box` with the shield on for some projects."""
-    box.agent.configure(OPTIONS)
-    box.agent.reload()
+    reconfigure(box, OPTIONS)
     yield box
-    box.agent.configure(OFF)
-    box.agent.reload()
+    reconfigure(box, OFF)
 
 
 @pytest.fixture(scope="module")

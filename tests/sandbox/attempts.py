@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from .instances import Instance
 
 USER_DATA = b"/openstack/latest/user_data"
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
 _POST = b"POST /latest/x HTTP/1.1\r\nHost: m\r\n"
 _GET = b"GET @P@ HTTP/1.1\r\nHost: m\r\n"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

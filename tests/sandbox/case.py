@@ -67,7 +67,7 @@ def is_served(
 
 
 def wait_served(
-    *instances: Instance, ipv6: bool = False, timeout_s: float = 30.0
+    *instances: Instance, ipv6: bool = False, timeout_s: float = 60.0
 ) -> None:
     """Wait until INSTANCES get their own instance ids."""
     for instance in instances:
@@ -104,7 +104,7 @@ def wait_noted(networks: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def new_instance(
-    box: Sandbox, network: Network, *, timeout_s: float = 30.0
+    box: Sandbox, network: Network, *, timeout_s: float = 60.0
 ) -> Iterator[Instance]:
     """Provide a new instance of NETWORK, once it is served; then end it."""
     port = box.neutron.create_port(network)

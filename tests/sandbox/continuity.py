@@ -95,7 +95,7 @@ class Chassis:
                 found[0].pid != pid and found[0].parent == 1
             )
 
-        wait_for(one_other, timeout_s=30, what=f"another {kind}")
+        wait_for(one_other, timeout_s=60, what=f"another {kind}")
 
     def wait_one_each(self) -> None:
         """Wait until one haproxy runs of each, a child of supervisord.
@@ -124,7 +124,7 @@ class Chassis:
 
         wait_for(
             in_order,
-            timeout_s=60,
+            timeout_s=120,
             interval_s=0.2,
             what="one haproxy each",
         )
@@ -153,7 +153,7 @@ class Chassis:
         asked = agent or self.box.agent
         wait_for(
             lambda: asked.status().returncode == 0,
-            timeout_s=90,
+            timeout_s=150,  # after many failures, a try is a minute away
             interval_s=0.2,
             what="content agent-status",
         )
@@ -164,7 +164,7 @@ class Chassis:
             lambda: (
                 said_by(self.stranger, timeout_s=10, source=STRANGE) == "404"
             ),
-            timeout_s=30,
+            timeout_s=60,
             what="404 for a stranger",
         )
 
@@ -317,7 +317,7 @@ def start_fleet(chassis: Chassis, prefix: Path) -> Daemon:
     service.start()
     wait_for(
         lambda: accepts(host.FLEET / "supervisord.sock"),
-        timeout_s=30,
+        timeout_s=60,
         what="the service's supervisord",
     )
     return service

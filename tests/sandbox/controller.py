@@ -52,7 +52,7 @@ def bind(
     operation = update("Port_Binding", where, row)
     wait_for(
         lambda: box.ovn.sb.transact([operation])[0]["count"],
-        timeout_s=20,
+        timeout_s=60,
         what=f"Port_Binding of {port.name}",
     )
 
@@ -69,5 +69,5 @@ def exit_controller(box: Sandbox) -> None:
             return True
         return False
 
-    wait_for(asked, timeout_s=20, what="an ovn-controller that listens")
+    wait_for(asked, timeout_s=60, what="an ovn-controller that listens")
     box.ovn.daemons["ovn-controller"].wait()

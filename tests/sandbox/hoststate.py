@@ -132,7 +132,7 @@ def wait_host(
     network: Network,
     *ports: Port,
     bridge: str = "br-int",
-    timeout_s: float = 30.0,
+    timeout_s: float = 60.0,
 ) -> None:
     """Wait until NETWORK is served for exactly PORTS; for none, is gone."""
     wanted = expected(network, ports, bridge=bridge)

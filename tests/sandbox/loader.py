@@ -55,6 +55,9 @@ class Loader:
         self._begun = 0.0
         self._last: dict[str, float] = {}
         self.requests = 0
+        # How late this process was with a request, at most: so much of a gap
+        # is the machine's.
+        self.late_s = 0.0
         self.failures: list[Failure] = []
         self.gaps_s: dict[str, float] = {}
 
@@ -94,6 +97,7 @@ class Loader:
                 instance = self._instances[turn % len(self._instances)]
                 pool.submit(self._ask, instance)
                 turn += 1
+                self.late_s = max(self.late_s, time.monotonic() - due)
                 due = max(due, time.monotonic() - _CATCH_UP_S)
                 due += self._interval_s
 

@@ -120,9 +120,8 @@ def status_of(pid: int) -> list[dict[str, str]]:
     """Return /proc/PID/status of every thread."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        lines = (task / "status").read_text().splitlines()
-        pairs = (line.partition(":") for line in lines)
-        found.append({name: value.strip() for name, _, value in pairs})
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(_fields(task / "status"))
     return found
 
 
@@ -157,6 +156,8 @@ def _read(pid: int, kinds: tuple[str, ...]) -> Process | None:
         kind = kind_of(cmdline)
         if kind is None or (kinds and kind not in kinds):
             return None
+        if kind == "haproxy" and "-c" in cmdline:
+            return None  # it looks at a configuration, and ends
         status = _fields(Path(f"/proc/{pid}/status"))
     except (FileNotFoundError, ProcessLookupError):
         return None  # it ended while we looked

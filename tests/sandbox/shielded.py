@@ -5,11 +5,10 @@ The fixtures `shielded` and `vms` make them: one for each of PROJECTS.
 
 from __future__ import annotations
 
-import json
-
 from ovn_metadata.agent.haproxy import tokens
 
-from . import Instance, Sandbox, wait_for
+from . import Instance, Sandbox, sockets, wait_for
+from .agent import Options
 
 OWN = "ovn_metadata_agent"
 OPTIONS = {
@@ -49,14 +48,40 @@ def with_token(vm: Instance, token: str, path: str = ID) -> int:
     return vm.fetch(path, headers={TOKEN: token}).status
 
 
-def shares(box: Sandbox, vm: Instance) -> dict[str, int]:
+def reconfigure(box: Sandbox, options: Options) -> None:
+    """Reload BOX's agent with OPTIONS; return when each network has them."""
+
+    def visits() -> dict[str, int]:
+        return {
+            key: each["reconciles"] + each["failures"]
+            for key, each in sockets.status()["networks"].items()
+        }
+
+    before, mark = visits(), box.agent.mark()
+    box.agent.configure(options)
+    box.agent.reload()
+    wait_for(
+        lambda: "configuration reloaded" in box.agent.log(mark),
+        timeout_s=60,
+        what="the reload",
+    )
+
+    def is_over() -> bool:
+        now = visits()
+        is_visited = all(now[key] > before[key] for key in now.keys() & before)
+        return is_visited and sockets.status()["pace"] == "caught up"
+
+    wait_for(is_over, timeout_s=120, what="a visit to each network")
+
+
+def shares(vm: Instance) -> dict[str, int]:
     """Return what the status has of VM's network, once it has anything.
 
     The sums begin with the first look at a haproxy.
     """
 
     def found() -> dict[str, int]:
-        told = json.loads(box.agent.status("--json").stdout)
-        return dict(told["networks"][vm.port.network.id]["shares"])
+        told = sockets.status()["networks"]
+        return dict(told[vm.port.network.id]["shares"])
 
     return wait_for(found, timeout_s=60, what="sums")

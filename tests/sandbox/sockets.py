@@ -26,7 +26,10 @@ def status() -> dict[str, Any]:
             text = stream.read()
     if not text:
         raise ConnectionError("the agent closed the connection")
-    answer: dict[str, Any] = json.loads(text)
+    try:
+        answer: dict[str, Any] = json.loads(text)
+    except ValueError:  # it ended in the middle
+        raise ConnectionError(f"a part of an answer: {text[:80]!r}") from None
     return answer
 
 
