@@ -64,10 +64,10 @@ def test_networks_come_and_go(own_box):
             return not any(more.values())
 
         try:
-            wait_for(no_more, timeout_s=30, what="no more descriptors")
+            wait_for(no_more, timeout_s=60, what="no more descriptors")
         except TimeoutError as error:
             raise TimeoutError(f"{error}: {more} beside {opened}") from None
-    wait_everything(box, before, timeout_s=60)
+    wait_everything(box, before, timeout_s=120)
     first, last = min(sizes), max(sizes)
     for kind in KINDS:
         grown = sizes[last][kind] - sizes[first][kind]
@@ -128,8 +128,10 @@ def wait_gone(keys: set[str]) -> None:
 
 
 def pid(box: Sandbox, kind: str) -> int:
-    (process,) = box.agent.processes(kind)
-    return process.pid
+    found = [process.pid for process in box.agent.processes(kind)]
+    if len(found) != 1:
+        raise LookupError(f"{kind}: {found}")
+    return found[0]
 
 
 def now_open(box: Sandbox) -> dict[str, Counter[str]]:

@@ -34,6 +34,14 @@ password = K3y5t0n3
 ovn_sb_private_key = {KEY}
 ovn_sb_connection = ssl:10.0.0.1:6642,ssl:[fd00::1]:6642
 """
+# What the agent itself says. Its programs take one that needs more than 0.7 s
+# for one that hangs, which a busy machine may make it: then once more.
+TOLD = {
+    "sos_commands/ovn_metadata_agent/agent-status": b"gateway: serves",
+    "sos_commands/ovn_metadata_agent/agent-status_--json": b'"networks"',
+    "dump/status.json": b'"networks"',
+}
+TRIES = 3
 OTHERS = ("R4bb1t", "M4r14", "K3y5t0n3", "P4rt2", "MIIEvQIBADANBgkq")
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +63,11 @@ def report(own_box: Sandbox, tmp_path: Path) -> dict[str, bytes]:
     LOGS.mkdir()
     (LOGS / "ovn-metadata-agent.log").write_text("a line\n" + "ab" * 32)
     try:
-        return run_sos(tmp_path)
+        for number in range(TRIES):
+            found = run_sos(tmp_path / str(number))
+            if all(w in found.get(name, b"") for name, w in TOLD.items()):
+                break
+        return found
     finally:
         config.unlink()
         key.unlink()
@@ -64,6 +76,7 @@ def report(own_box: Sandbox, tmp_path: Path) -> dict[str, bytes]:
 
 def run_sos(tmp_path: Path) -> dict[str, bytes]:
     """Return the files of a report, those of the dump in it too."""
+    tmp_path.mkdir()
     plugins = tmp_path / "plugins"
     shutil.copytree(SOS, plugins)
     shutil.copy(PLUGIN, plugins)
@@ -75,7 +88,7 @@ def run_sos(tmp_path: Path) -> dict[str, bytes]:
         exec sos report --batch --quiet --tmp-dir {tmp_path} \
             -o ovn_metadata_agent"""
     subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", script], check=True, timeout=120
+        ["unshare", "--mount", "sh", "-ec", script], check=True, timeout=300
     )
     (file,) = tmp_path.glob("sosreport-*.tar.xz")
     with tarfile.open(file) as archive:
@@ -109,7 +122,5 @@ def test_a_report_has_what_support_needs_and_no_secret(own_box, report):
     log = report["var/log/ovn-metadata-agent/ovn-metadata-agent.log"]
     assert log == b"a line\n***"
     assert report["run/ovn-metadata-fleet/config/gateway.conf"]
-    commands = "sos_commands/ovn_metadata_agent/"
-    assert b"gateway: serves" in report[f"{commands}agent-status"]
-    assert b'"networks"' in report[f"{commands}agent-status_--json"]
-    assert b'"networks"' in report["dump/status.json"]
+    for name, word in TOLD.items():
+        assert word in report[name]

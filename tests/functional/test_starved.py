@@ -30,8 +30,12 @@ from sandbox.processes import Process, cpu_s, limit_descriptors
 OPTIONS = {("ovn_metadata_agent", "resync_interval"): "5"}
 DISK = "size=4m"
 # A call of supervisord's is given up after 20 s, and the daemon carries out
-# two at a time: the network's own may be the third.
-TOLD_S = 90.0
+# two at a time: the network's own may be the third. After many failures the
+# next try is a minute away.
+TOLD_S = 150.0
+# That of agent-status, and of a probe: the agent may have a descriptor in the
+# end.
+PATIENCE_S = 0.7
 MEMORY = 4096  # bytes, in addition to what the agent has
 
 
@@ -62,6 +66,12 @@ def chassis(host) -> Iterator[Chassis]:
 @pytest.fixture
 def measure(record_property, chassis) -> Measure:
     return Measure(record_property, chassis)
+
+
+def settled(chassis: Chassis) -> dict[str, list[int]]:
+    """Return the fleet, once nothing of the test before goes on there."""
+    chassis.wait_one_each()
+    return chassis.fleet()
 
 
 # ----------------------------------------------------------------- disk
@@ -127,7 +137,7 @@ def said(chassis: Chassis, network: Network, folder: Path, code: int) -> bool:
 def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
     """What is served is served on, but for rights that are taken away."""
     box = chassis.box
-    before = chassis.fleet()
+    before = settled(chassis)
     moving, instance = network_with_instance(chassis, "moving", wait=True)
     option = "run_dir" if folder == FLEET else "state_path"
     what = f"{option}: {os.strerror(code)}"
@@ -167,14 +177,14 @@ def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
 def test_agent_that_starts_on_a_read_only_disk_says_so(chassis, measure):
     """And ends, for systemd to try again; the networks are served on."""
     box = chassis.box
-    before = chassis.fleet()
+    before = settled(chassis)
     what = "Start the agent on a read-only state_path, then on a mended one"
     with measure.load(what) as load:
         with read_only():
             box.agent.kill9()
             box.agent.start()
             wait_for(
-                lambda: not box.agent.running, timeout_s=20, what="its end"
+                lambda: not box.agent.running, timeout_s=60, what="its end"
             )
         lines = box.agent.log().splitlines()
         assert any(
@@ -239,7 +249,7 @@ def many_connections(process: Process) -> Iterator[None]:
             connect()
             return False
 
-        wait_for(none_left, timeout_s=20, what="end of its descriptors")
+        wait_for(none_left, timeout_s=60, what="end of its descriptors")
         # It opens some for a moment only. These take them when it closes them.
         for _ in range(BACKLOG):
             connect()
@@ -269,7 +279,7 @@ NO_DESCRIPTORS = os.strerror(errno.EMFILE)
 def test_out_of_descriptors(chassis, measure, kind, lack, words, code):
     """It is told, nobody is served worse, and in the end all goes on."""
     box = chassis.box
-    before = chassis.fleet()
+    before = settled(chassis)
     process = chassis.process(kind)
     logs = box.agent.log_file
     with measure.load(f"Have no descriptor left in {kind}") as load:
@@ -283,7 +293,9 @@ def test_out_of_descriptors(chassis, measure, kind, lack, words, code):
             )
             # The network's own call may fail after the one that was logged.
             wait_for(
-                lambda: box.agent.status().returncode == code,
+                lambda: (
+                    box.agent.status(patience_s=PATIENCE_S).returncode == code
+                ),
                 timeout_s=TOLD_S,
                 what=f"exit code {code} of agent-status",
             )
@@ -291,7 +303,7 @@ def test_out_of_descriptors(chassis, measure, kind, lack, words, code):
             pause(3)
             used = cpu_s(process.pid) - used
             share = used / (time.monotonic() - since)
-        wait_served(late, timeout_s=90)
+        wait_served(late, timeout_s=TOLD_S)
         chassis.wait_content()
     print(f"{kind}: {100 * share:.0f} % of a CPU while it had none")
     assert load.failures == []
@@ -309,7 +321,7 @@ def test_out_of_descriptors(chassis, measure, kind, lack, words, code):
 def test_out_of_memory(chassis, measure):
     """The kernel kills the agent, and nobody but those who start it notice."""
     box = chassis.box
-    before = chassis.fleet()
+    before = settled(chassis)
     with measure.load("Have the kernel kill the agent for its memory") as load:
         try:
             with memory.limited(box.agent.pid, MEMORY):
@@ -318,7 +330,9 @@ def test_out_of_memory(chassis, measure):
                 )
                 box.agent.reload()
                 wait_for(
-                    lambda: not box.agent.running, timeout_s=60, what="its end"
+                    lambda: not box.agent.running,
+                    timeout_s=120,
+                    what="its end",
                 )
         except memory.NoLimitError as error:
             pytest.skip(str(error))

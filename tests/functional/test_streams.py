@@ -15,6 +15,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ SCHEMA_FILE = "/usr/share/openvswitch/vswitch.ovsschema"
 RETRY_MS = 300
 MOST_CPU = 0.05 * 1000 / RETRY_MS  # the agent tries once a second at most
 OURS = ("ovn_sb_private_key", "ovn_sb_certificate", "ovn_sb_ca_cert")
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 @dataclasses.dataclass
@@ -105,10 +106,23 @@ def reason() -> str:
     return str(refused.value)
 
 
+def wait_schema(remote: str) -> Any:
+    """Return the schema from REMOTE, once it answers.
+
+    A server has its control socket before it listens, and it may stand still
+    for longer than an answer may take.
+    """
+    return wait_for(
+        lambda: connect.fetch_schema(remote, SCHEMA),
+        timeout_s=SOON_S,
+        what=f"an answer of {remote}",
+    )
+
+
 @contextlib.contextmanager
 def followed(site: Site, remote: str = SSL) -> Iterator[connect.Idl]:
     """Provide a copy of the database's rows."""
-    helper = connect.fetch_schema(remote, SCHEMA)
+    helper = wait_schema(remote)
     helper.register_columns(SCHEMA, ["external_ids"])
     idl = connect.Idl(remote, helper)
     reconnect = idl._session.reconnect
@@ -144,6 +158,14 @@ def wait_reason(idl: connect.Idl, reason: str) -> None:
     )
 
 
+def check_costs_little(idl: connect.Idl) -> None:
+    """Fail if IDL's tries cost much: what else is done here adds to it."""
+    shares = [share_of_cpu(idl)]
+    while len(shares) < 3 and shares[-1] >= MOST_CPU:
+        shares.append(share_of_cpu(idl))
+    assert shares[-1] < MOST_CPU, shares
+
+
 def share_of_cpu(idl: connect.Idl, tries: int = 6) -> float:
     """Return the share of a CPU that this process needs for TRIES."""
 
@@ -153,7 +175,7 @@ def share_of_cpu(idl: connect.Idl, tries: int = 6) -> float:
     before, begun, used = tried(), time.monotonic(), time.process_time()
     wait_for(
         lambda: tried() >= before + tries,
-        timeout_s=60,
+        timeout_s=180,
         interval_s=0.2,
         what=f"{tries} tries",
     )
@@ -181,7 +203,7 @@ def test_file_that_cant_be_used_is_named(site, option, damage):
             assert re.match(expected, reason())
         finally:
             site.put_right()
-        connect.fetch_schema(SSL, SCHEMA)
+        wait_schema(SSL)
 
 
 def test_key_of_another_certificate_is_named(site):
@@ -218,7 +240,7 @@ def test_renewed_files_are_taken_up(site):
         try:
             site.files[OURS[0]].unlink()
             wait_reason(idl, "ovn_sb_private_key .*No such file")
-            assert share_of_cpu(idl) < MOST_CPU
+            check_costs_little(idl)
             new = Authority(site.folder, "new")
             shutil.copy(new.certificate, site.files[OURS[2]])
             renewed = new.issue("renewed")
@@ -287,7 +309,7 @@ def test_failed_handshake_is_a_failed_connection(site, kind):
     with followed_once(site) as idl:
         with bad_server(site, kind) as why:
             wait_reason(idl, f"^{SSL}: .*({why})")
-            assert share_of_cpu(idl) < MOST_CPU
+            check_costs_little(idl)
         with running(site.server()):
             wait_back(idl)
 
@@ -351,7 +373,7 @@ def test_name_with_dead_addresses(site, hosts, dropped, live):
 
 def test_address_in_brackets(site):
     with running(site.server(host="[::1]")):
-        connect.fetch_schema(f"ssl:[::1]:{PORT}", SCHEMA)
+        wait_schema(f"ssl:[::1]:{PORT}")
 
 
 def test_name_that_moves(site, hosts):
@@ -377,7 +399,7 @@ def test_name_server_that_hangs_holds_nothing_up(site, hosts):
         silent.bind(("127.0.0.9", 53))
         with running(good), followed(site, NAMED) as idl:
             try:
-                resolver.write_text("nameserver 127.0.0.9\noptions timeout:9")
+                resolver.write_text("nameserver 127.0.0.9\noptions timeout:30")
                 hosts()
                 good.stop()
                 wait_reason(idl, ".")
@@ -399,7 +421,7 @@ def test_no_name_for_the_librarys_own_resolver(site, hosts, monkeypatch):
     monkeypatch.delattr(resolver, "resolve")
     hosts("127.0.0.1")
     with running(site.server()):
-        connect.fetch_schema(NAMED, SCHEMA)
+        wait_schema(NAMED)
 
 
 # ------------------------------------------------------------ keepalive

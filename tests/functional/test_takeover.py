@@ -82,7 +82,7 @@ class Chassis:
         if self.theirs.running:
             return
         self.theirs.start()
-        self.theirs.wait_ready()
+        self.theirs.wait_ready(timeout_s=180)
         self.wait_served(ipv6=False)
         for network, instance in zip(
             self.networks, self.instances, strict=True
@@ -104,10 +104,10 @@ class Chassis:
     def start_ours(self) -> None:
         """Start our agent and wait until all is served by it."""
         self.box.agent._daemon.start()  # by the files that there are
-        self.box.agent.wait_ready()
+        self.box.agent.wait_ready(timeout_s=180)
         wait_for(
             lambda: not self.of_neutron(),
-            timeout_s=30,
+            timeout_s=120,
             what="the end of Neutron's haproxies",
         )
 
@@ -122,16 +122,20 @@ class Chassis:
         for instance in self.instances:
             wait_for(
                 lambda i=instance: is_served(i, ipv6=ipv6),  # type: ignore[misc]
-                timeout_s=60,
+                timeout_s=180,
                 what=f"metadata of {instance.port.name}, IPv6: {ipv6}",
             )
 
     @contextlib.contextmanager
     def asked(self, what: str) -> Iterator[Loads]:
-        """Have every instance ask, and print what came of it."""
+        """Have every instance ask, and print what came of it.
+
+        So seldom, and with so much time, that Neutron's agent has answered in
+        time on a busy machine, too.
+        """
         with (
-            Loader(self.instances, rate=20) as v4,
-            Loader(self.instances, rate=10, ipv6=True) as v6,
+            Loader(self.instances, rate=10, timeout_s=60) as v4,
+            Loader(self.instances, rate=5, timeout_s=60, ipv6=True) as v6,
         ):
             made = Loads(v4, v6)
             made.go_on()
@@ -158,7 +162,7 @@ class Loads:
         wanted = self.v4.requests + 30
         wait_for(
             lambda: self.v4.requests >= wanted,
-            timeout_s=60,
+            timeout_s=120,
             what="more requests",
         )
 
@@ -213,6 +217,8 @@ def chassis(request, host) -> Iterator[Chassis]:
         shares=box.agent,
         extensions=request.param,
     )
+    # Either test may be the first one, and ours the first agent.
+    box.agent.configure()
     networks = make_networks(box)
     ports = [box.neutron.create_port(n, name=n.name) for n in networks]
     try:
@@ -234,14 +240,14 @@ def test_ours_beside_theirs_takes_all_over_without_a_failure(chassis):
         # All is served, and its name is Neutron's until nobody needs it.
         wait_for(
             lambda: "stop Neutron's agent" in box.agent.status().stdout,
-            timeout_s=20,
+            timeout_s=60,
             what="what is left to do, in agent-status",
         )
         assert not SOCKET.is_symlink()
         load.go_on()
         busy = Counter(f for f in load.failures() if f.startswith(BUSY))
         chassis.theirs.stop()
-        wait_for(SOCKET.is_symlink, timeout_s=20, what="our socket's name")
+        wait_for(SOCKET.is_symlink, timeout_s=60, what="our socket's name")
     assert Counter(load.failures()) == busy
     assert chassis.kept() == kept
     check_only_ours(chassis)
@@ -265,8 +271,14 @@ def test_back_to_theirs(chassis):
         chassis.start_theirs()
     assert chassis.kept() == kept
     assert not chassis.ours()
-    users = Counter(process.user for process in chassis.of_neutron())
-    assert users == {"root": NETWORKS}
+    # One that starts is two for a moment.
+    wait_for(
+        lambda: (
+            [one.user for one in chassis.of_neutron()] == ["root"] * NETWORKS
+        ),
+        timeout_s=60,
+        what="a haproxy of root's for each network",
+    )
     assert not SOCKET.is_symlink()
 
 
@@ -278,11 +290,12 @@ def test_theirs_stopped_first_and_state_path_lost(chassis):
     """
     chassis.start_theirs()
     kept = chassis.kept()
-    for entry in host.HOME.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    # Their agent may make or remove a file meanwhile.
+    wait_for(
+        lambda: empty(host.HOME),
+        timeout_s=60,
+        what="a state_path that is lost",
+    )
     with chassis.asked(
         "state_path lost, theirs stopped, ours started"
     ) as load:
@@ -293,6 +306,16 @@ def test_theirs_stopped_first_and_state_path_lost(chassis):
     assert load.failures()  # or nothing of this was tried
     assert chassis.kept() == kept
     check_only_ours(chassis)
+
+
+def empty(folder: Path) -> bool:
+    """Remove all that is in FOLDER; return True."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    return True
 
 
 def ports_of(chassis: Chassis) -> dict[str, dict[str, str]]:
@@ -308,16 +331,25 @@ def check_only_ours(chassis: Chassis) -> None:
     """Fail unless all is ours, and nothing of Neutron's agent is left."""
     wait_for(
         lambda: len(chassis.ours()) == NETWORKS,
-        timeout_s=20,
+        timeout_s=60,
         what="a haproxy for each network",
     )
     assert chassis.of_neutron() == []
     assert "root" not in {process.user for process in chassis.ours()}
-    pids = {str(p.pid) for p in processes("haproxy")}
-    for network in chassis.networks:
-        file = PIDS / f"{network.id}.pid.haproxy"
-        assert file.read_text().strip() in pids
-    wait_for(SOCKET.is_symlink, timeout_s=20, what="our socket's name")
-    assert chassis.box.agent.status().returncode == 0
+    files = [PIDS / f"{n.id}.pid.haproxy" for n in chassis.networks]
+    wait_for(
+        lambda: (
+            {file.read_text().strip() for file in files}
+            == {str(process.pid) for process in chassis.ours()}
+        ),
+        timeout_s=60,
+        what="the pid of each network's haproxy in its file",
+    )
+    wait_for(SOCKET.is_symlink, timeout_s=60, what="our socket's name")
+    wait_for(
+        lambda: chassis.box.agent.status().returncode == 0,
+        timeout_s=60,
+        what="content agent-status",
+    )
     for ipv6 in (False, True):
         chassis.wait_served(ipv6=ipv6)

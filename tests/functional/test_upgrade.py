@@ -128,7 +128,7 @@ def test_agent_first_and_back_by_an_end(chassis, older, newer, measure):
         newer.start()
         wait_for(
             lambda: not newer.running or newer.status().returncode == 0,
-            timeout_s=30,
+            timeout_s=60,
             what="its start, or its end",
         )
         assert newer.running or "restart ovn-metadata-fleet" in newer.log()
@@ -140,7 +140,7 @@ def test_agent_first_and_back_by_an_end(chassis, older, newer, measure):
         newer.stop()
         service.stop()
         wait_for(
-            lambda: not processes("haproxy"), timeout_s=30, what="their end"
+            lambda: not processes("haproxy"), timeout_s=60, what="their end"
         )
         shutil.rmtree(host.FLEET)
         start_fleet(chassis, older)

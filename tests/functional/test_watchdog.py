@@ -19,9 +19,11 @@ import pytest
 from sandbox import Sandbox, wait_for
 from sandbox.case import wait_served
 from sandbox.manager import FED, Manager
-from sandbox.processes import send_signal, sole
+from sandbox.processes import processes, send_signal
 
 WATCHDOG_S = 6.0
+# A busy machine feeds it late, too.
+CHAOS_WATCHDOG_S = 20.0
 ROUNDS = int(os.environ.get("WATCHDOG_HANGS", "1"))
 CHAOS_S = float(os.environ.get("WATCHDOG_CHAOS_S", "40"))
 # What is loaded into the agent's Python: it makes the limits short, and makes
@@ -80,7 +82,7 @@ def test_ready_comes_after_the_first_pass(own_box: Sandbox, manager):
     manager.wait_told("STATUS=serves 0 of 0 networks; waits for first pass")
     begun = time.monotonic()
     wait_for(
-        lambda: manager.told(begun).count(FED) > 2, timeout_s=30, what="food"
+        lambda: manager.told(begun).count(FED) > 2, timeout_s=60, what="food"
     )
     told = manager.told()
     assert "READY=1" not in told
@@ -90,9 +92,8 @@ def test_ready_comes_after_the_first_pass(own_box: Sandbox, manager):
     wait_served(vm)
     manager.wait_told("STATUS=serves 1 of 1 networks")
     own_box.agent.stop()
-    told = manager.told()
-    assert told.count("READY=1") == 1
-    assert "STOPPING=1" in told
+    manager.wait_told("STOPPING=1")
+    assert manager.told().count("READY=1") == 1
 
 
 @pytest.mark.parametrize("what", ["the process", *HANGS])
@@ -114,7 +115,7 @@ def test_a_hang_is_not_fed(own_box: Sandbox, manager, what):
         agent.wait_ready()
         wait_for(
             lambda since=started: FED in manager.told(since),
-            timeout_s=30,
+            timeout_s=60,
             what="food",
         )
         begun = time.monotonic()
@@ -124,7 +125,7 @@ def test_a_hang_is_not_fed(own_box: Sandbox, manager, what):
             asked.write_text(HANGS[what])
             # A port comes, so that a key is there for the workers.
             own_box.plug([own_box.neutron.create_port(network)], wait=False)
-        manager.wait_starved(timeout_s=60)
+        manager.wait_starved(timeout_s=120)
         print(f"{what}: starved after {time.monotonic() - begun:.0f} s")
         if what != "the process":
             manager.wait_told("made no progress")
@@ -133,9 +134,23 @@ def test_a_hang_is_not_fed(own_box: Sandbox, manager, what):
         own_box.unplug(own_box.instances)
 
 
-def test_chaos_is_fed(own_box: Sandbox, manager):
+def pid_of(kind: str) -> int:
+    """Return the process of KIND; the agent may just be replacing it."""
+    found = processes(kind)
+    if len(found) != 1:
+        raise LookupError(f"{kind}: {found}")
+    return found[0].pid
+
+
+@pytest.fixture
+def patient(own_box: Sandbox):
+    with Manager(own_box.folder, CHAOS_WATCHDOG_S) as made:
+        yield made
+
+
+def test_chaos_is_fed(own_box: Sandbox, patient: Manager):
     """What others do is no hang of ours: it waits, and says for what."""
-    box = own_box
+    box, manager = own_box, patient
     manager.manages(box.agent)
     box.agent.start()
     box.agent.wait_ready()
@@ -149,7 +164,11 @@ def test_chaos_is_fed(own_box: Sandbox, manager):
                     box.ovn.freeze(name)
                     stack.callback(box.ovn.thaw, name)
                 else:
-                    pid = sole(name).pid
+                    pid = wait_for(
+                        lambda name=name: pid_of(name),
+                        timeout_s=60,
+                        what=f"one {name}",
+                    )
                     send_signal(pid, signal.SIGSTOP)
                     stack.callback(send_signal, pid, signal.SIGCONT)
             box.agent.reload()  # every network is visited
@@ -163,7 +182,7 @@ def test_chaos_is_fed(own_box: Sandbox, manager):
         if time.monotonic() < begun + CHAOS_S / 2:
             box.plug([box.neutron.create_port(network)], wait=False)
     assert manager.longest_s(begun) < manager.watchdog_s
-    box.agent.wait_ready()
+    box.agent.wait_ready(timeout_s=180)
     assert not [ln for ln in manager.told() if "no progress" in ln]
 
 
