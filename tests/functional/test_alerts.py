@@ -243,7 +243,8 @@ def watched(
 
 def test_prometheus_has_loaded_all_alerts_and_each_has_a_fault(watched):
     _, prometheus, _ = watched
-    assert prometheus.rules() == {*alerts()} == {*FAULTS}
+    loaded = wait_for(prometheus.rules, timeout_s=60, what="its rules")
+    assert loaded == {*alerts()} == {*FAULTS}
 
 
 # The others take minutes: `make faults` tries them.
@@ -265,7 +266,11 @@ QUICK = {DOWN, NOVA}
 )
 def test_an_alert_fires_in_its_own_fault_and_no_other_does(watched, alert):
     box, prometheus, instance = watched
-    wait_for(lambda: not prometheus.firing(), timeout_s=FIRES_S, what="calm")
+    # The agent of the test before may just have started.
+    box.agent.wait_ready(timeout_s=2 * FIRES_S)
+    wait_for(
+        lambda: not prometheus.firing(), timeout_s=2 * FIRES_S, what="calm"
+    )
     with FAULTS[alert](box):
         began = time.monotonic()
         seen: set[str] = set()
@@ -277,7 +282,10 @@ def test_an_alert_fires_in_its_own_fault_and_no_other_does(watched, alert):
             return alert in seen
 
         wait_for(
-            fires, timeout_s=FIRES_S, interval_s=1, what=f"{alert}: {seen}"
+            fires,
+            timeout_s=2 * FIRES_S,
+            interval_s=1,
+            what=f"{alert}: {seen}",
         )
         print(f"{alert} fires after {time.monotonic() - began:.0f} s")
         ends = time.monotonic() + OTHERS_S

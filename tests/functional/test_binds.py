@@ -15,6 +15,7 @@ from sandbox.binds import Binds
 from sandbox.case import ready, wait_served
 
 ROUNDS, PORTS, FIRST = 2, 25, 5  # so many rounds of so many
+TRIES = 3
 LOST = {"404", "refused", "another's"}  # cloud-init believes these
 
 
@@ -34,13 +35,19 @@ def test_up_means_served(served, requested: bool):
     Without that (OVN before 21.12) nobody is told what loses a boot.
     """
     binds = Binds(*served, requested=requested)
-    seen = [
-        one for _ in range(ROUNDS) for one in binds.round(PORTS, first=FIRST)
-    ]
-    said = Counter(one.said for one in seen)
-    slowest_s = max(one.seconds for one in seen)
-    print(f"{dict(said)}, the slowest after {slowest_s:.2f} s")
-    assert len(seen) == ROUNDS * PORTS
-    assert not LOST & said.keys()
-    if requested:
-        assert said.keys() == {"200"}
+    for _ in range(TRIES):
+        seen = [
+            one
+            for _ in range(ROUNDS)
+            for one in binds.round(PORTS, first=FIRST)
+        ]
+        said = Counter(one.said for one in seen)
+        slowest_s = max(one.seconds for one in seen)
+        print(f"{dict(said)}, the slowest after {slowest_s:.2f} s")
+        assert len(seen) == ROUNDS * PORTS
+        assert not LOST & said.keys()
+        if not requested or said.keys() == {"200"}:
+            return
+        # A busy machine may be late with a packet, or with an answer.
+        assert said.keys() <= {"200", "timed out"}
+    raise AssertionError("some have timed out")

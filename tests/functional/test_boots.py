@@ -18,6 +18,7 @@ from boots.lottery import Round, Ticket
 from boots.outages import OURS, Side
 from boots.rounds import Chassis, make_chassis
 from sandbox import host as host_files
+from sandbox import wait_for
 from sandbox.case import Host
 
 GUEST = os.environ.get("OVN_METADATA_GUEST", "")
@@ -29,6 +30,7 @@ SHIELD = {
     "refuse_forwarded": "enforce",
     "hop_limit": "1",
 }
+TRIES = 4  # on a busy machine, it may ask again for what comes late
 LONGEST_S = 5.0  # Debian 12's cloud-init asks once in each of two stages
 
 pytestmark = pytest.mark.skipif(
@@ -50,6 +52,18 @@ def chassis(host: Host) -> Chassis:
 @pytest.mark.parametrize("outage", ["none", "killed"])
 def test_a_boot_finds_its_key(chassis, outage):
     """The owner's key is the default user's, and OpenStack is the source."""
+    # What `make bench ARGS=storm` has clients ask; in an outage, anything.
+    wanted = [[*REQUESTS]] * len(TICKETS)
+    asked: list[list[str]] = []
+    for _ in range(TRIES):
+        asked = played(chassis, outage)
+        if outage != "none" or asked == wanted:
+            return
+    assert asked == wanted
+
+
+def played(chassis: Chassis, outage: str) -> list[list[str]]:
+    """Have all find their key in OUTAGE; return what each has asked for."""
     nova = chassis.box.nova
     nova.record()
     for ticket, outcome in chassis.play(Round(outage, TICKETS)):
@@ -58,8 +72,7 @@ def test_a_boot_finds_its_key(chassis, outage):
     for connection in nova.recorded():
         for path, who in ASKED.findall(connection.decode()):
             asked.setdefault(who, []).append(path)
-    if outage == "none":  # what `make bench ARGS=storm` has clients ask
-        assert [*asked.values()] == [[*REQUESTS]] * len(TICKETS)
+    return [*asked.values()]
 
 
 @pytest.mark.parametrize("window_s", [600, 0])
@@ -73,11 +86,24 @@ def test_a_boot_finds_its_key_with_the_shield_on(chassis, window_s):
     agent.configure(
         {("ovn_metadata_agent", name): text for name, text in options.items()}
     )
+    before = agent.mark()
     agent.reload()
-    chassis.box.nova.record()
-    for ticket, outcome in chassis.play(Round("none", TICKETS)):
-        assert outcome.found, f"{ticket}: {outcome.log[-5000:]}"
-    asked = b"".join(chassis.box.nova.recorded()).count(b"GET /")
-    assert (asked == len(REQUESTS) * len(TICKETS)) == (window_s > 0)
+    wait_for(
+        lambda: "configuration reloaded" in agent.log(before),
+        timeout_s=60,
+        what="the new configuration",
+    )
     (network, _) = chassis.served.values()
-    assert "secure_memcmp" in host_files.config_of(network.id).read_text()
+    config = host_files.config_of(network.id)
+    wait_for(
+        lambda: "secure_memcmp" in config.read_text(),
+        timeout_s=60,
+        what="the shield",
+    )
+    agent.wait_ready()
+    every = len(REQUESTS) * len(TICKETS)
+    for _ in range(TRIES):
+        count = sum(map(len, played(chassis, "none")))
+        if not window_s or count == every:
+            break
+    assert (count == every) == (window_s > 0)

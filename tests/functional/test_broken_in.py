@@ -23,8 +23,10 @@ import pytest
 from ovn_metadata.privsep import kernel
 from sandbox import Instance, Loader, Sandbox, host, wait_for
 from sandbox.case import Host, wait_served
+from sandbox.hoststate import haproxies
 from sandbox.ovn import NB_SOCKET, OVS_REMOTE, OVS_SOCKET, SB_REMOTE
 from sandbox.processes import send_signal
+from sandbox.sockets import status
 
 FLEET = Path("/run/ovn-metadata-fleet")
 PROBE = Path(host.__file__).with_name("probe.py").read_text()
@@ -85,10 +87,19 @@ def site(host: Host) -> Site:
     for kind in ("supervisord", "privsep"):
         (found,) = box.agent.processes(kind)
         pids[kind] = found.pid
-    for one in box.agent.processes("haproxy"):
-        pids[Path(one.cmdline[-1]).stem] = one.pid
     own, other = (network.id for network in networks)
+    for key in (own, other, "gateway"):
+        pids[key] = only_haproxy(box, key)
     return Site(box, own, other, pids)
+
+
+def only_haproxy(box: Sandbox, key: str) -> int:
+    """Return the PID of KEY's haproxy, once it is the only one."""
+    return wait_for(
+        lambda: (found := haproxies(box, key))[1:] == [] and found[0],
+        timeout_s=90,
+        what=f"one haproxy of {key}",
+    )
 
 
 # What is tried -> what the kernel says. Each is named by what holds it.
@@ -248,29 +259,32 @@ def served_networks(box: Sandbox, *names: str) -> list[Instance]:
     return made
 
 
-def users_of_haproxies(box: Sandbox) -> set[str]:
-    return {process.user for process in box.agent.processes("haproxy")}
+def wait_users(box: Sandbox, *wanted: str) -> None:
+    """Wait until the haproxies run as those WANTED."""
+    wait_for(
+        lambda: {p.user for p in box.agent.processes("haproxy")} == {*wanted},
+        timeout_s=60,
+        what=f"haproxies of {wanted}",
+    )
 
 
 def test_without_ids_all_are_one_user_and_it_is_said(own_box: Sandbox):
     """As in a container with a user namespace; it changes by a restart."""
     box = own_box
     instance = served_without_ids(box)
-    assert users_of_haproxies(box) == {host.FLEET_USER}
+    wait_users(box, host.FLEET_USER)
     assert "haproxies of all networks run as" in box.agent.log()
     box.agent.stop()
     box.agent.start()  # with the file as it is shipped
     box.agent.wait_ready()
     wait_served(instance)
-    assert users_of_haproxies(box) == {
-        host.FLEET_USER,
-        str(host.ids_of(instance.port.network.id)[0]),
-    }
+    own = str(host.ids_of(instance.port.network.id)[0])
+    wait_users(box, host.FLEET_USER, own)
 
 
 def told(box: Sandbox, words: str) -> set[str]:
     """Return the codes of the problems whose reason has WORDS."""
-    problems = json.loads(box.agent.status("--json").stdout)["problems"]
+    problems = status()["problems"]
     return {each["code"] for each in problems if words in each["reason"]}
 
 
@@ -278,13 +292,15 @@ def test_settings_changed_under_the_agent_stop_nothing(own_box: Sandbox):
     """The next daemon has other ids than the agent: told, nothing touched."""
     box = own_box
     (instance,) = served_networks(box, "n")
+    for key in ("gateway", instance.port.network.id):
+        only_haproxy(box, key)
     before = {p.pid for p in box.agent.processes("haproxy")}
     host.PRIVILEGED.write_text("[fleet]\nnetwork_ids =\n")
     (daemon,) = box.agent.processes("privsep")
     send_signal(daemon.pid, signal.SIGKILL)
     wait_for(
         lambda: told(box, "restart the agent") == {"OVNMD-202", "OVNMD-307"},
-        timeout_s=30,
+        timeout_s=90,
         what="word of it for the network and the gateway",
     )
     assert {p.pid for p in box.agent.processes("haproxy")} == before
@@ -308,14 +324,13 @@ def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
         os.chown(file, uid, uid)
     (work / "link").symlink_to("/etc")
     box.unplug([own])
-    said = wait_for(
-        lambda: (done := box.agent.status()).returncode == 3 and done,
-        timeout_s=30,
-        interval_s=0.2,
-        what="agent-status with exit code 3",
-    )
-    assert "rm -r it" in said.stdout
-    assert str(work) in said.stdout
+
+    def is_told() -> bool:
+        said = box.agent.status()
+        words = ("rm -r it", str(work))
+        return said.returncode == 3 and all(w in said.stdout for w in words)
+
+    wait_for(is_told, timeout_s=90, interval_s=0.2, what=f"word of {work}")
     assert list(work.iterdir()) == [inner]
     assert other.fetch().text == other.instance_id
     third = box.neutron.create_network("third")
@@ -324,7 +339,7 @@ def test_what_it_leaves_is_told_and_holds_nobody_up(own_box: Sandbox):
     shutil.rmtree(work)
     wait_for(
         lambda: box.agent.status().returncode == 0,
-        timeout_s=70,
+        timeout_s=120,
         interval_s=0.2,
         what="content agent-status",
     )
@@ -345,12 +360,8 @@ def test_haproxy_that_shuts_its_sockets_is_replaced(
     box = own_box
     (instance,) = served_networks(box, "n")
     key = which if which == "gateway" else instance.port.network.id
-    pids = [
-        process.pid
-        for process in box.agent.processes("haproxy")
-        if process.cmdline[-1] == str(host.config_of(key))
-    ]
-    pidfd = os.pidfd_open(pids[0])
+    pid = only_haproxy(box, key)
+    pidfd = os.pidfd_open(pid)
     for descriptor in (0,) if which == "gateway" else (3, 4):
         number = kernel.borrow_descriptor(pidfd, descriptor)
         with socket.socket(fileno=number) as shared:
@@ -360,8 +371,7 @@ def test_haproxy_that_shuts_its_sockets_is_replaced(
             shared.shutdown(socket.SHUT_RDWR)
     os.close(pidfd)
     if which == "gateway":  # with the connections that it has
-        for pid in pids:
-            send_signal(pid, signal.SIGKILL)
+        send_signal(pid, signal.SIGKILL)
     wait_served(instance)
 
 
@@ -380,12 +390,10 @@ def test_ids_that_change_with_the_fleets_restart(own_box: Sandbox):
             lambda: (
                 not before & {p.pid for p in box.agent.processes("haproxy")}
             ),
-            timeout_s=30,
+            timeout_s=120,  # some may have a minute to finish
             what="end of the old haproxies",
         )
     wait_served(instance)
     print(f"{len(load.failures)} of {load.requests} failed")
-    assert users_of_haproxies(box) == {
-        host.FLEET_USER,
-        str(host.ids_of(instance.port.network.id)[0]),
-    }
+    own = str(host.ids_of(instance.port.network.id)[0])
+    wait_users(box, host.FLEET_USER, own)

@@ -48,7 +48,7 @@ def restart_controller(box: Sandbox, name: str, *arguments: str) -> None:
         lambda: (
             [row["name"] for row in ovn.sb.select("Chassis_Private")] == [name]
         ),
-        timeout_s=30,
+        timeout_s=60,
         what=f"chassis {name} alone",
     )
 
@@ -61,10 +61,18 @@ def check_served(box: Sandbox, name: str) -> None:
     assert f"tap{network.id[:10]}0" in box.ovn.vsctl(
         "list-ports", f"br-{name}"
     )
-    (row,) = box.ovn.sb.select("Chassis_Private")
-    assert row["name"] == name
-    assert row["external_ids"]["neutron:ovn-bridge"] == f"br-{name}"
-    assert "neutron:ovn-metadata-id" in row["external_ids"]
+
+    def is_registered() -> bool:
+        """Tell whether it is; its first heartbeat may come after service."""
+        (row,) = box.ovn.sb.select("Chassis_Private")
+        ids = row["external_ids"]
+        assert row["name"] == name
+        return (
+            ids.get("neutron:ovn-bridge") == f"br-{name}"
+            and "neutron:ovn-metadata-id" in ids
+        )
+
+    wait_for(is_registered, timeout_s=60, what=f"registration of {name}")
 
 
 def test_file_goes_before_the_database(renamed):
@@ -91,7 +99,7 @@ def test_file_that_can_not_be_read_is_named(renamed):
     renamed.agent.configure({("ovn_metadata_agent", "chassis_name"): ""})
     OVERRIDE.chmod(0o600)
     renamed.agent.start()
-    wait_for(lambda: not renamed.agent.running, timeout_s=20, what="the end")
+    wait_for(lambda: not renamed.agent.running, timeout_s=60, what="the end")
     said = renamed.agent.log().splitlines()[-1]
     assert said.endswith(
         f"{OVERRIDE} has the chassis' name and can't be read: "

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Sandbox
+from sandbox import Sandbox, wait_for
 from sandbox.agent import CONFIG, NEUTRON_CONFIG, write_ini
 from sandbox.host import CONFIG_FOLDER, FLEET_USER
-from sandbox.hoststate import settled
+from sandbox.hoststate import Everything, settled
+from sandbox.sockets import status
 
 GOOD, REFUSED, MISSING = 0, 1, 2
 FREE_PORT = 6699  # nobody listens there in a sandbox
@@ -61,14 +62,27 @@ def missing(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line.removeprefix(start) for line in lines if start in line]
 
 
+def at_rest(box: Sandbox) -> Everything:
+    """Return what there is, once networks of tests before are gone."""
+    wanted = {"gateway", *(one.port.network.id for one in box.instances)}
+
+    def found() -> Everything | None:
+        # A network's entry goes last.
+        is_over = {*status()["networks"]} == wanted
+        now = settled(box)
+        return now if is_over and {*now.processes} == wanted else None
+
+    return wait_for(found, timeout_s=90, what=f"a host with {wanted}")
+
+
 def test_it_is_well_where_the_agent_serves(box, case, command):
     """And changes nothing there."""
     case.instance(case.network())
-    before = settled(box)
+    before = at_rest(box)
     done = check(command)
     assert (done.returncode, missing(done)) == (GOOD, []), done.stderr
     assert done.stdout == "ovn-metadata-agent: the configuration is good\n"
-    assert settled(box).differences(before) == []
+    assert at_rest(box).differences(before) == []
 
 
 def test_a_value_is_refused_in_the_words_of_a_start(box, command):

@@ -53,7 +53,7 @@ def cleanup(
         [*(who if user else ()), *cleanup_command(box, *options)],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
 
@@ -111,6 +111,42 @@ def inventory(box: Sandbox) -> dict[str, object]:
             for process in processes("haproxy", "supervisord")
         ],
     }
+
+
+def still(box: Sandbox) -> dict[str, object]:
+    """Return the inventory once it is the same for a while.
+
+    What was served just now is noted and tidied a moment later.
+    """
+    seen: list[dict[str, object]] = []
+
+    def is_still() -> bool:
+        seen.append(inventory(box))
+        return len(seen) > 1 and differences(seen[-1], seen[-2]) == []
+
+    wait_for(is_still, timeout_s=60, interval_s=1.0, what="a host at rest")
+    return seen[-1]
+
+
+def wait_runs(kinds: tuple[str, ...], *pids: int) -> None:
+    """Wait until of KINDS only PIDS run: the others have their end."""
+    wait_for(
+        lambda: [process.pid for process in processes(*kinds)] == [*pids],
+        timeout_s=60,
+        what=f"no {kinds} but {pids}",
+    )
+
+
+def kill(kinds: tuple[str, ...], *spared: int) -> None:
+    """Kill all of KINDS but those SPARED, and wait for their end."""
+
+    def killed() -> bool:
+        left = [p.pid for p in processes(*kinds) if p.pid not in spared]
+        for pid in left:  # one may have forked since the last look
+            send_signal(pid, SIGKILL)
+        return not left
+
+    wait_for(killed, timeout_s=60, what=f"end of {kinds}")
 
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
@@ -294,13 +330,26 @@ def littered(own_box: Sandbox) -> Iterator[tuple[Litter, Foreign]]:
     networks = [box.neutron.create_network(f"n{n}") for n in range(2)]
     for instance in box.plug([box.neutron.create_port(n) for n in networks]):
         wait_served(instance)
+    wait_content(box)
     before = {*links()}
-    make_agents_folder(CONFIG)
-    (CONFIG / "notes.conf").touch()  # the agent removes an empty folder
+    fresh = CONFIG.with_name("fresh")
+    make_agents_folder(fresh)
+    (fresh / "notes.conf").touch()  # the agent removes an empty folder
+    fresh.rename(CONFIG)
     yield Litter(box), Foreign.drop(box)
     for name in {*links()} - before:
         with contextlib.suppress(CommandError):  # went with its peer
             run("ip", "link", "delete", name)
+
+
+def wait_content(box: Sandbox) -> None:
+    """Wait until agent-status is content: all is served, and noted."""
+    wait_for(
+        lambda: box.agent.status().returncode == 0,
+        timeout_s=120,
+        interval_s=0.2,
+        what="content agent-status",
+    )
 
 
 def served(box: Sandbox) -> list[Network]:
@@ -331,14 +380,12 @@ def test_command_refuses_while_an_agent_runs(littered):
         listener.listen()
         for options in ((), ("--dry-run",)):
             check_refusal(box, f"listens on {path}; stop it first", *options)
-    before = inventory(box)
+    before = still(box)
     assert cleanup(box, "--dry-run").returncode == 0
     assert differences(inventory(box), before) == []
     # As when ovn-metadata-fleet was stopped, before its package is removed.
     for kind in ("supervisord", "haproxy"):
-        for process in processes(kind):
-            if process.pid != foreign.pid:
-                send_signal(process.pid, SIGKILL)
+        kill((kind,), foreign.pid)
     done = cleanup(box)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert f"removed file {path}\n" in done.stdout
@@ -350,18 +397,9 @@ def test_command_refuses_while_an_agent_runs(littered):
 def test_an_agent_is_refused_while_the_command_runs(own_box):
     """And its line has the pid of the command, not of the last agent."""
     box = own_box
-    box.agent.start()
-    box.agent.wait_ready()
-    box.agent.stop()
-    command = subprocess.Popen(cleanup_command(box), stdout=subprocess.DEVNULL)
+    # It has the lock for a moment only: who looks too late starts another.
+    command = next(filter(None, (stopped_command(box) for _ in range(5))))
     try:
-        wait_for(  # it has the lock for a moment only
-            is_locked,
-            timeout_s=30,
-            interval_s=0.01,
-            what="the command to begin",
-        )
-        command.send_signal(signal.SIGSTOP)
         done = subprocess.run(
             box.agent.command(),
             capture_output=True,
@@ -370,11 +408,38 @@ def test_an_agent_is_refused_while_the_command_runs(own_box):
             check=False,
         )
         command.send_signal(signal.SIGCONT)
-        assert command.wait(timeout=90) == 0
+        assert command.wait(timeout=240) == 0
     finally:
         command.kill()
     assert done.returncode == 1
     assert f"an agent runs here, pid {command.pid};" in done.stderr
+
+
+def stopped_command(box: Sandbox) -> subprocess.Popen[bytes] | None:
+    """Start the command; return it while it has the lock and stands still.
+
+    None if it was faster. An agent makes what the last one has removed.
+    """
+    box.agent.start()
+    box.agent.wait_ready()
+    box.agent.stop()
+    command = subprocess.Popen(cleanup_command(box), stdout=subprocess.DEVNULL)
+    wait_for(
+        lambda: command.poll() is not None or is_locked(),
+        timeout_s=60,
+        interval_s=0.01,
+        what="the command to begin",
+    )
+    command.send_signal(signal.SIGSTOP)
+    if command.poll() is None:
+        how = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        os.waitid(os.P_PID, command.pid, how)  # it stands still, or has ended
+        with contextlib.suppress(FileNotFoundError):
+            if command.poll() is None and is_locked():
+                return command
+    command.send_signal(signal.SIGCONT)
+    assert command.wait(timeout=240) == 0
+    return None
 
 
 def is_locked() -> bool:
@@ -393,7 +458,7 @@ def test_a_host_has_one_agent_whatever_its_configuration(littered):
     write_ini(more, {("DEFAULT", "state_path"): str(elsewhere)})
     arguments = ("--config-file", str(more))
     text = f"an agent runs here, pid {box.agent.pid}"
-    before = inventory(box)
+    before = still(box)
     done = cleanup(box, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert text in done.stderr
@@ -408,13 +473,13 @@ def test_a_host_has_one_agent_whatever_its_configuration(littered):
     assert done.returncode == 1
     assert text in done.stderr
     assert list(elsewhere.iterdir()) == []
-    assert box.agent.status().returncode == 0
+    wait_content(box)
     for instance in box.instances:
         wait_served(instance)
 
 
 def check_refusal(box: Sandbox, text: str, *options: str) -> None:
-    before = inventory(box)
+    before = still(box)
     refused = cleanup(box, *options)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert text in refused.stderr
@@ -432,12 +497,7 @@ def test_command_leaves_a_fleet_that_has_its_own_service(littered):
     box.agent.stop()
     stuck = CONFIG / f"{uuid.uuid4()}.conf"
     stuck.mkdir()
-    for process in processes("supervisord"):
-        send_signal(process.pid, SIGKILL)
-    # One that ends may still take connections.
-    wait_for(
-        lambda: not processes("supervisord"), timeout_s=20, what="its end"
-    )
+    kill(("supervisord",))  # one that ends may still take connections
     fleet = Daemon(
         name="ovn-metadata-fleet",
         command=(str(Path(sys.prefix, "bin", "ovn-metadata-fleet")),),
@@ -447,7 +507,7 @@ def test_command_leaves_a_fleet_that_has_its_own_service(littered):
     try:
         wait_for(
             lambda: accepts(FLEET / "supervisord.sock"),
-            timeout_s=20,
+            timeout_s=60,
             what="supervisord",
         )
         done = cleanup(box)
@@ -458,7 +518,7 @@ def test_command_leaves_a_fleet_that_has_its_own_service(littered):
         assert done.stdout.count("FAILED") == 1, done.stdout
         assert "left alone: supervisord: ovn-metadata-fleet" in done.stdout
         assert fleet.running
-        assert [p.pid for p in processes("haproxy")] == [foreign.pid]
+        wait_runs(("haproxy",), foreign.pid)
         assert list((FLEET / "programs").iterdir()) == []
         assert litter.left(*(n.id for n in served(box))) == []
         stuck.rmdir()
@@ -478,7 +538,7 @@ def test_command_removes_all_of_ours_and_nothing_else(littered):
         box, f"tap{neutrons.id[:10]}0", **{"iface-id": neutrons.metadata.id}
     )
 
-    before = inventory(box)
+    before = still(box)
     dry = cleanup(box, "--dry-run", user=host.SERVICE_USER)
     assert differences(inventory(box), before) == []
     assert (dry.returncode, dry.stderr) == (0, ""), dry.stdout
@@ -497,8 +557,7 @@ def test_command_removes_all_of_ours_and_nothing_else(littered):
     networks = [network.id for network in (*served(box), neutrons)]
     assert litter.left(*networks, *litter.networks()) == []
     assert not FLEET.exists()
-    assert [p.pid for p in processes("haproxy")] == [foreign.pid]
-    assert not processes("supervisord", "privsep")
+    wait_runs(("haproxy", "supervisord", "privsep"), foreign.pid)
     assert not {*registration(box)} & {*KEYS}
     assert registration(box)["neutron:ovn-bridge"] == box.ovn.bridge
     assert sorted(path.name for path in host.HOME.iterdir()) == [
@@ -555,8 +614,7 @@ def test_command_does_what_it_can_without_databases(littered):
     box.agent.stop()
     litter.drop()
     # Its supervisord has died as well; nobody ends the haproxies for us.
-    for process in processes("supervisord"):
-        send_signal(process.pid, SIGKILL)
+    kill(("supervisord",))
     nowhere = host.CONFIG_FOLDER / "nowhere.ini"
     write_ini(
         nowhere,
@@ -573,7 +631,7 @@ def test_command_does_what_it_can_without_databases(littered):
     assert "not looked at: the registration" in done.stdout
     assert {*mine} <= {*ports(box)}
     assert {*KEYS} <= {*registration(box)}
-    assert [p.pid for p in processes("haproxy")] == [foreign.pid]
+    wait_runs(("haproxy",), foreign.pid)
     assert not FLEET.exists()
     ids = [network.id for network in served(box)]
     assert {*litter.left(*ids, *litter.networks())} == {*mine}
@@ -594,8 +652,7 @@ def test_agent_cleans_a_littered_host_and_serves(littered):
     box.agent.stop()
     litter.drop()
     # With its program file gone too, nothing would take it over.
-    for process in processes("supervisord"):
-        send_signal(process.pid, SIGKILL)
+    kill(("supervisord",))
     (FLEET / "programs" / f"{gone.port.network.id}.ini").unlink()
     box.unplug([gone])
     stuck = CONFIG / f"{uuid.uuid4()}.conf"
@@ -604,18 +661,21 @@ def test_agent_cleans_a_littered_host_and_serves(littered):
     wait_served(kept)
     wait_for(
         lambda: not litter.left(*litter.networks(), gone.port.network.id),
-        timeout_s=30,
+        timeout_s=120,
         what="end of the litter",
     )
-    said = wait_for(
-        lambda: (done := box.agent.status()).returncode == 3 and done,
-        timeout_s=30,
-        interval_s=0.2,
-        what="agent-status with exit code 3",
-    )
-    assert said.stdout.count("FAILED") == 1
-    assert f"{stuck.stem}: FAILED" in said.stdout
-    assert stuck.name in said.stdout
+
+    def is_told() -> bool:
+        """Tell whether that one fails, and no other one does any more."""
+        said = box.agent.status()
+        return (
+            said.returncode == 3
+            and said.stdout.count("FAILED") == 1
+            and f"{stuck.stem}: FAILED" in said.stdout
+            and stuck.name in said.stdout
+        )
+
+    wait_for(is_told, timeout_s=60, interval_s=0.2, what=f"word of {stuck}")
     foreign.check()
 
     # The same again, while it runs: the periodic pass finds it. Not before
@@ -627,18 +687,13 @@ def test_agent_cleans_a_littered_host_and_serves(littered):
     send_signal(box.agent.pid, signal.SIGCONT)
     wait_for(
         lambda: not litter.left() and double.poll() is not None,
-        timeout_s=30,
+        timeout_s=120,
         interval_s=0.1,
         what="end of new litter",
     )
     # It was told to finish, maybe before it could heed that itself.
     assert double.returncode in (0, -signal.SIGUSR1)
-    wait_for(
-        lambda: box.agent.status().returncode == 0,
-        timeout_s=70,
-        interval_s=0.2,
-        what="content agent-status",
-    )
+    wait_content(box)
     wait_served(kept)
     foreign.check()
 

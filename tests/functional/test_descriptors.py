@@ -49,11 +49,15 @@ def test_all_is_served_and_the_limit_is_reported(few, instance):
     box, number = few
     said = wait_for(
         lambda: WARNING.search(box.agent.status().stdout),
-        timeout_s=30,
+        timeout_s=60,
         what="the warning in agent-status",
     )
     assert number / 2 - 100 < int(said[1]) < number / 2
-    assert box.agent.status().returncode == 5  # served, with a problem
+    wait_for(
+        lambda: box.agent.status().returncode == 5,
+        timeout_s=60,
+        what="agent-status that tells of a problem, and all is served",
+    )
     assert box.agent.log().count("too few file descriptors") == 1
 
 

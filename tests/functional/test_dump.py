@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from sandbox.processes import send_signal
 
 # Documented are 10 s; a busy machine takes longer.
 MOST_S = 20.0
+TRIES = 4  # that machine may stand still for longer
 ALL = {
     *("agent.log", "asks.json", "configuration.txt", "fleet.log"),
     *("haproxies.txt", "journal.txt", "metrics.txt", "namespaces.txt"),
@@ -42,8 +43,12 @@ def instance(own_box: Sandbox) -> Instance:
     # supervisord calls a program RUNNING when it has run for a second.
     wait_for(
         lambda: {*programs().values()} == {"RUNNING"},
-        timeout_s=20,
+        timeout_s=60,
         what="all programs RUNNING",
+    )
+    line = f"provisioned network={made.port.network.id}"
+    wait_for(
+        lambda: line in own_box.agent.log(), timeout_s=60, what="its line"
     )
     return made
 
@@ -61,13 +66,29 @@ def folder() -> Iterator[Path]:
 
 
 def dump(
+    box: Sandbox, folder: Path, *, as_user: bool, has: Iterable[str]
+) -> tuple[dict[str, str], Path]:
+    """Make a dump that HAS those parts, in the time that it may take.
+
+    Of some tries: a part that is late is missing.
+    """
+    for _ in range(TRIES):
+        began = time.monotonic()
+        texts, file = one_dump(box, folder, as_user=as_user)
+        took_s = time.monotonic() - began
+        if took_s < MOST_S and texts.keys() >= {*has}:
+            return texts, file
+        time.sleep(1)  # the archive's name has the second
+    raise AssertionError(f"{took_s} s; {texts['MISSING.txt']}")
+
+
+def one_dump(
     box: Sandbox, folder: Path, *, as_user: bool
 ) -> tuple[dict[str, str], Path]:
     """Make a dump, as root or as a member of the agent's group."""
     group = host.ids(host.SERVICE_USER)[1]
     become = ("setpriv", "--reuid=4242", f"--regid={group}", "--clear-groups")
     before = set(folder.iterdir())
-    began = time.monotonic()
     result = subprocess.run(
         [
             *(become if as_user else ()),
@@ -78,10 +99,9 @@ def dump(
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
-    assert time.monotonic() - began < MOST_S
     assert (result.returncode, result.stderr) == (0, "")
     (file,) = set(folder.iterdir()) - before
     assert result.stdout.startswith(f"{file}\n")
@@ -108,10 +128,12 @@ def secrets(box: Sandbox) -> list[str]:
 
 
 def test_root_gets_everything(own_box, instance, folder):
-    texts, file = dump(own_box, folder, as_user=False)
+    # A sandbox has no systemd. The program says that, or is not installed.
+    systemds = {"journal.txt", "systemd.txt", "units.txt"}
+    has = ALL - systemds
+    texts, file = dump(own_box, folder, as_user=False, has=has)
     network = instance.port.network
     missing = re.findall(r"(?m)^(\S+): ", texts["MISSING.txt"])
-    # A sandbox has no systemd. The program says that, or is not installed.
     missing = [m for m in missing if m not in ("journal.txt", "systemd.txt")]
     assert set(missing) <= {"units.txt"}
     assert {*texts, *missing} | {"journal.txt", "systemd.txt"} == ALL
@@ -137,7 +159,8 @@ def test_root_gets_everything(own_box, instance, folder):
 def test_a_member_of_the_group_gets_what_it_may_read(
     own_box, instance, folder
 ):
-    texts, _ = dump(own_box, folder, as_user=True)
+    has = ("agent.log", "haproxies.txt", "status.json")
+    texts, _ = dump(own_box, folder, as_user=True, has=has)
     missing = texts["MISSING.txt"]
     for name in ("namespaces.txt", "fleet.log"):
         assert f"{name}: " in missing
@@ -152,13 +175,14 @@ def test_an_agent_that_hangs_or_is_dead_does_not_keep_it_waiting(
     own_box, instance, folder
 ):
     send_signal(own_box.agent.pid, signal.SIGSTOP)
-    texts, _ = dump(own_box, folder, as_user=True)
+    texts, _ = dump(own_box, folder, as_user=True, has=["agent.log"])
     assert "status.json: " in texts["MISSING.txt"]
     assert "agent.log" in texts
     time.sleep(1)  # the archive's name has the second
     send_signal(own_box.agent.pid, signal.SIGCONT)
     own_box.agent.kill9()
-    texts, _ = dump(own_box, folder, as_user=False)
+    has = ("supervisord.txt", "haproxies.txt")
+    texts, _ = dump(own_box, folder, as_user=False, has=has)
     assert "status.json: " in texts["MISSING.txt"]
     assert "RUNNING" in texts["supervisord.txt"]
     assert f"{instance.port.network.id}.conf" in texts["haproxies.txt"]

@@ -106,7 +106,7 @@ class Arrivals:
                 box.neutron.delete_port(port)
         for network in self.networks:
             box.neutron.delete_network(network)
-        wait_gone(box, *(each.id for each in self.networks), timeout_s=60)
+        wait_gone(box, *(each.id for each in self.networks), timeout_s=120)
 
     def _note(self, row: Row) -> None:
         named = self._named.get(row["logical_port"])

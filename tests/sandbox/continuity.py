@@ -79,7 +79,7 @@ class Chassis:
         pidfd = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            ended, _, _ = select.select([pidfd], [], [], 10)
+            ended, _, _ = select.select([pidfd], [], [], 60)
         finally:
             os.close(pidfd)
         assert ended, f"{kind} still runs"
@@ -95,7 +95,7 @@ class Chassis:
                 found[0].pid != pid and found[0].parent == 1
             )
 
-        wait_for(one_other, timeout_s=60, what=f"another {kind}")
+        wait_for(one_other, timeout_s=90, what=f"another {kind}")
 
     def wait_one_each(self) -> None:
         """Wait until one haproxy runs of each, a child of supervisord.
@@ -124,6 +124,7 @@ class Chassis:
 
         wait_for(
             in_order,
+            # An orphan may have so long to finish.
             timeout_s=120,
             interval_s=0.2,
             what="one haproxy each",
@@ -164,7 +165,7 @@ class Chassis:
             lambda: (
                 said_by(self.stranger, timeout_s=10, source=STRANGE) == "404"
             ),
-            timeout_s=60,
+            timeout_s=90,
             what="404 for a stranger",
         )
 

@@ -6,13 +6,14 @@ Sockets are at their usual places (/run/openvswitch, /run/ovn), so that
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import ovsdb
-from .daemons import Daemon, run
+from .daemons import CommandError, Daemon, run
 from .southbound import Southbound, daemons
 from .waiting import wait_for
 
@@ -112,7 +113,12 @@ class Ovn:
         """Stop and start the daemon NAME as its package's upgrade does."""
         if name == "ovn-controller":
             # A plain stop means the chassis goes: flows and row as well.
-            run("ovn-appctl", "-t", name, "exit", "--restart")
+            ends = ("ovn-appctl", "-t", name, "exit", "--restart")
+            wait_for(
+                lambda: _is_done(*ends),
+                timeout_s=60,
+                what="an ovn-controller that listens",
+            )
             self.daemons[name].wait()
         else:
             self.stop(name)
@@ -294,3 +300,11 @@ class Ovn:
             ready=ready,
             monitored=monitored,
         )
+
+
+def _is_done(*command: str) -> bool:
+    """Run COMMAND; return False if that fails."""
+    with contextlib.suppress(CommandError):
+        run(*command)
+        return True
+    return False

@@ -51,7 +51,7 @@ def build(
         *("install", "--quiet", "--disable-pip-version-check", "--no-index"),
         *("--no-deps", "--no-build-isolation", "--ignore-installed"),
         str(source),
-        timeout_s=120,
+        timeout_s=300,
     )
     for name in _THEIR_PROGRAMS:
         text = Path(sys.prefix, "bin", name).read_text()

@@ -40,7 +40,7 @@ def network_status(key: str) -> dict[str, Any]:
     """
     entry: dict[str, Any] = wait_for(
         lambda: status()["networks"].get(key),
-        timeout_s=30,
+        timeout_s=60,
         what=f"{key} in agent-status",
     )
     return entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,8 +27,9 @@ def wait_for(
     """Return CONDITION's first true value; TimeoutError names WHAT.
 
     An OSError of CONDITION counts as "not yet" and ends up in the message, as
-    does a LookupError: what it looks at is not there yet. INTERVAL_S is the
-    time between two looks, where it matters.
+    do a LookupError, for what it looks at is not there yet, and an answer
+    that ends half-way. INTERVAL_S is the time between two looks, where it
+    matters.
     """
     begun = time.monotonic()
     while True:
@@ -36,7 +38,7 @@ def wait_for(
             last = value = condition()
             if value:
                 return value
-        except (OSError, LookupError) as error:
+        except (OSError, LookupError, http.client.HTTPException) as error:
             last = error
         waited = time.monotonic() - begun
         if waited >= timeout_s:
