@@ -47,6 +47,7 @@ SUPERVISORD_LOG = host.FLEET / "log" / "supervisord.log"
 _GATEWAY_RUNS = "success: haproxy-gateway entered RUNNING"
 # How a client sees the end of a haproxy that has its connection.
 IN_HAND = ("ConnectionResetError", "RemoteDisconnected")
+LATE = repr(TimeoutError("timed out"))  # and of one that takes too long
 BACK_S = 2.0  # the longest without metadata, on a busy machine
 # That machine may stand still for longer: one of so many tries has to do.
 TRIES = 4
@@ -163,11 +164,14 @@ def words(act: Callable[[Chassis], None]) -> str:
 def test_control_plane_is_not_in_the_way_of_requests(chassis, measure, act):
     """No request fails, no haproxy is reloaded, and the agent goes on."""
     before = chassis.fleet()
-    # A SYN that ovs-vswitchd does not forward is sent again after 1, 3, 7 s.
-    patience_s = 30.0 if act is restart_switch else 10.0
-    with measure.load(words(act), timeout_s=patience_s) as load:
-        act(chassis)
-        chassis.wait_content()
+    for _ in range(TRIES):
+        with measure.load(words(act)) as load:
+            act(chassis)
+            chassis.wait_content()
+        # What it does not forward is sent again after 1, 3 and 7 s.
+        is_late = {failure.reason for failure in load.failures} == {LATE}
+        if not (act is restart_switch and is_late):
+            break
     assert load.failures == []
     # What was killed may still be ending.
     wait_for(chassis.has_one_of_each, timeout_s=60, what="one of each")
@@ -389,20 +393,25 @@ def test_haproxy_killed_is_back_within_a_second(chassis, measure):
     (pid,) = chassis.haproxies(victim)
     what = "Kill a network's haproxy"
     for _ in range(TRIES):
-        with measure.load(what, instances=instances) as load:
+        with measure.load(what, instances=instances, timeout_s=2) as load:
             send_signal(pid, SIGKILL)
             requests(load, 200)
-        # Those that it had in its hands; nobody is refused or waits in vain.
-        reasons = {failure.reason for failure in load.failures}
-        assert {r for r in reasons if not r.startswith(IN_HAND)} == set()
+        # But those that it had in its hands; nobody is refused.
         untouched = instances[1].instance_id
-        assert [f for f in load.failures if f.instance_id == untouched] == []
+        reasons = {
+            failure.reason
+            for failure in load.failures
+            if failure.instance_id == untouched
+            or not failure.reason.startswith(IN_HAND)
+        }
+        assert reasons <= {LATE}
         assert chassis.haproxies(other) == before
         chassis.wait_one_each()
-        if load.gaps_s[instances[0].instance_id] < BACK_S:
+        # Nor does anybody wait in vain.
+        if not reasons and load.gaps_s[instances[0].instance_id] < BACK_S:
             return
         (pid,) = chassis.haproxies(victim)
-    raise AssertionError(f"{load.gaps_s[instances[0].instance_id]} s")
+    raise AssertionError("not back within two seconds")
 
 
 def ends(key: str) -> list[float]:
@@ -512,7 +521,7 @@ def test_gateway_that_hangs_is_replaced(chassis, measure):
         chassis.wait_one_each()
         # On a busy machine, it may be found so late that some have given up.
         reasons = {failure.reason for failure in load.failures}
-        assert reasons <= {repr(TimeoutError("timed out"))}
+        assert reasons <= {LATE}
         if not reasons:
             return
     raise AssertionError("some have given up")
