@@ -29,7 +29,7 @@ def asks(*arguments: str) -> subprocess.CompletedProcess[str]:
     """
     command = Path(sys.prefix, "bin", "agent-status")
 
-    def run() -> subprocess.CompletedProcess[str] | None:
+    def run() -> list[subprocess.CompletedProcess[str]]:
         done = subprocess.run(
             (command, *Agent.config_arguments(), "asks", *arguments),
             capture_output=True,
@@ -38,9 +38,10 @@ def asks(*arguments: str) -> subprocess.CompletedProcess[str]:
             check=False,
         )
         late = ('"unknown": [\n', "its haproxy does not answer")
-        return None if any(words in done.stdout for words in late) else done
+        return [] if any(words in done.stdout for words in late) else [done]
 
-    return wait_for(run, timeout_s=60, what="an answer of all haproxies")
+    what = "an answer of all haproxies"
+    return wait_for(run, timeout_s=60, what=what)[0]
 
 
 def counted(instance: Instance) -> dict[str, Any]:
