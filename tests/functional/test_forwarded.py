@@ -33,12 +33,12 @@ PROXIES = {
 
 HERE = "169.254.169.254"
 TARGET = "/latest/meta-data/instance-id"
-CURL = ("curl", "-sS", "-i", "-m", "5")
+CURL = ("curl", "-sS", "-i", "-m", "20")
 # What gopher: does in many libraries: it sends what the URL has. The curl of
 # Debian sid refuses one with several lines.
 GOPHER = """
 import socket, sys, urllib.parse
-with socket.create_connection((sys.argv[1], 80), 5) as link:
+with socket.create_connection((sys.argv[1], 80), 20) as link:
     link.sendall(urllib.parse.unquote_to_bytes(sys.argv[2]))
     with link.makefile() as answer:
         print(answer.read())
@@ -93,7 +93,7 @@ def test_a_redirect_gets_nothing(vms):
     with vm.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
         server.bind(("127.0.0.1", 8080))
         server.listen()
-        server.settimeout(10)
+        server.settimeout(60)
 
         def redirect() -> None:
             link, _ = server.accept()
@@ -104,7 +104,7 @@ def test_a_redirect_gets_nothing(vms):
         thread = threading.Thread(target=redirect)
         thread.start()
         said = vm.execute(
-            *("curl", "-sS", "-L", "-m", "5", "-w", "%{http_code}"),
+            *("curl", "-sS", "-L", "-m", "20", "-w", "%{http_code}"),
             "http://127.0.0.1:8080/",
         )
         thread.join()
@@ -162,9 +162,9 @@ http {{
 """
 HAPROXY = """defaults
     mode http
-    timeout connect 5s
-    timeout client 5s
-    timeout server 5s
+    timeout connect 30s
+    timeout client 30s
+    timeout server 30s
 listen all
     bind 127.0.0.1:{port}
     {more}
@@ -216,7 +216,7 @@ def forwarder(
             return link.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        wait_for(listens, timeout_s=30, what=name)
+        wait_for(listens, timeout_s=90, what=name)
         here = f"http://127.0.0.1:{port}"
         there = f"http://{HERE}{TARGET}"
         yield ("-x", here, there) if name == "squid" else (f"{here}{TARGET}",)
@@ -236,7 +236,7 @@ def test_a_real_forwarder_gets_nothing(vms, name):
             tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
             forwarder(vm, name, Path(folder)) as asked,
         ):
-            curl = ("curl", "-sS", "-m", "10", "-w", " %{http_code}")
+            curl = ("curl", "-sS", "-m", "25", "-w", " %{http_code}")
             said = vm.execute(*curl, *asked).split()
         assert said[-1] == expected
         assert (vm.instance_id in said) == (expected == "200")

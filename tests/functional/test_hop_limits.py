@@ -1,5 +1,6 @@
 """Answers that reach the instance, and nothing behind it."""
 
+import contextlib
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, namespaces, wait_for
-from sandbox.case import Case
+from sandbox.case import Case, wait_served
+from sandbox.daemons import CommandError
 from sandbox.hoststate import haproxies, reload
 from sandbox.inside import ask
 from sandbox.metrics import parse, scrape, value
@@ -49,6 +51,7 @@ def near(shielded_case: Case) -> Instance:
     neutron = shielded_case.box.neutron
     port = neutron.create_port(network, project_id="near")
     (vm,) = shielded_case.plug([port])
+    wait_served(vm, ipv6=True)
     return vm
 
 
@@ -98,6 +101,10 @@ def container(request, near: Instance) -> Iterator[str]:
         yield name
         near.execute("iptables", "-t", "nat", "-D", *rule)
     finally:
+        # With the namespace alone it would go a moment later, and its name is
+        # needed at once.
+        with contextlib.suppress(CommandError):
+            near.execute("ip", "link", "del", "c0")
         subprocess.run(("ip", "netns", "del", name), check=True)
         if request.param == "bridge":
             near.execute("ip", "link", "del", gate)
@@ -117,26 +124,30 @@ def asks(container: str, seconds: int) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+def ended() -> float:
+    """Return how many answers the metrics say have ended; raise OSError."""
+    try:
+        return value(parse(scrape()), ENDED)
+    except subprocess.CalledProcessError as error:
+        raise ConnectionError(f"no metrics: {error}") from None
+
+
 def test_a_container_gets_nothing(shielded, near, container):
     """It is counted, by what the instance's kernel sends back."""
-    before = value(parse(scrape()), ENDED)
+    before = wait_for(lambda: [ended()], timeout_s=60, what="metrics")[0]
     assert asks(container, 3) == (28, "")  # a timeout
     assert near.fetch(ID).text == near.instance_id
-    wait_for(
-        lambda: value(parse(scrape()), ENDED) > before,
-        timeout_s=30,
-        what="a count",
-    )
+    wait_for(lambda: ended() > before, timeout_s=60, what="a count")
     # It is the kernel's: none is counted again for another haproxy.
     network = near.port.network
-    (old,) = haproxies(shielded, network.id)
+    old = {*haproxies(shielded, network.id)}
     reload(network.id)
     wait_for(
-        lambda: old not in haproxies(shielded, network.id),
-        timeout_s=30,
+        lambda: old.isdisjoint(haproxies(shielded, network.id)),
+        timeout_s=120,
         what="another haproxy",
     )
-    seen = value(parse(scrape()), ENDED)
+    seen = wait_for(ended, timeout_s=60, what="metrics")
     with namespaces.inside(network.namespace):
         text = Path("/proc/thread-self/net/snmp").read_text()
     names, counted = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import gzip
 import hashlib
 import http.client
@@ -23,6 +24,9 @@ from sandbox.sockets import stats
 
 GATEWAY = Path("/var/lib/neutron/metadata_proxy")
 MIB = 1 << 20
+PATIENT_S = 60.0  # where it is no matter how long an answer takes
+# Noise can only add to how long one takes: the best of some tries counts.
+TRIES, MANY_TRIES = 3, 30
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +78,22 @@ def test_connection_without_a_request_is_no_incomplete_one(vm):
         row = next(csv.DictReader(lines))
         return [int(row[column]) for column in columns]
 
-    opened, total, incomplete = counted("scur", "stot", "ereq")
-    for _ in range(3):
-        with socket.socket(socket.AF_UNIX) as link:
-            link.connect(str(GATEWAY))
+    def is_counted() -> bool:
+        opened, total, incomplete = counted("scur", "stot", "ereq")
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as link:
+                link.connect(str(GATEWAY))
 
-    def over() -> bool:
-        now, since = counted("scur", "stot")
-        return since >= total + 3 and now <= opened
+        def over() -> bool:
+            now, since = counted("scur", "stot")
+            # Another gateway, after a reload, begins at 0.
+            return since < total or (since >= total + 3 and now <= opened)
 
-    wait_for(over, timeout_s=20, what="the end of the three")
-    assert counted("ereq") == [incomplete]
+        wait_for(over, timeout_s=60, what="the end of the three")
+        return counted("ereq") != [incomplete]
+
+    # One of somebody else's may be incomplete meanwhile.
+    assert not all(is_counted() for _ in range(3))
 
 
 # ----------------------------------------------------------------- bodies
@@ -100,7 +109,8 @@ def test_connection_without_a_request_is_no_incomplete_one(vm):
 )
 def test_post_of_a_mebibyte_arrives_whole(vm, body):
     """The password that Windows posts is small; nothing says it must be."""
-    answer = vm.fetch("/openstack/latest/password", method="POST", data=body)
+    path = "/openstack/latest/password"
+    answer = vm.fetch(path, method="POST", data=body, timeout=PATIENT_S)
     wanted = f"{hashlib.sha256(body).hexdigest()} {len(body)}"
     assert (answer.status, answer.text) == (200, wanted)
 
@@ -313,11 +323,14 @@ def test_nova_down_is_503_with_retry_after(nova, vm):
 
 
 def test_nova_down_is_503_in_under_100_ms(nova, vm):
-    """Best of three: noise can only add."""
     nova.stop()
-    answers = [vm.fetch() for _ in range(3)]
-    assert [answer.status for answer in answers] == [503] * 3
-    assert min(answer.seconds for answer in answers) < 0.1
+
+    def seconds() -> float:
+        answer = vm.fetch(timeout=PATIENT_S)
+        assert answer.status == 503
+        return answer.seconds
+
+    assert any(seconds() < 0.1 for _ in range(MANY_TRIES))
 
 
 def test_nova_back_is_200_at_once(nova, vm):
@@ -327,12 +340,16 @@ def test_nova_back_is_200_at_once(nova, vm):
         nova.stop()
         nova.start()
         assert vm.fetch().text == vm.instance_id
-    nova.stop()
-    assert vm.fetch().status == 503
-    nova.start()
-    answer = vm.fetch()
-    assert answer.text == vm.instance_id
-    assert answer.seconds < 2
+
+    def seconds() -> float:
+        nova.stop()
+        assert vm.fetch(timeout=PATIENT_S).status == 503
+        nova.start()
+        answer = vm.fetch(timeout=PATIENT_S)
+        assert answer.text == vm.instance_id
+        return answer.seconds
+
+    assert any(seconds() < 2 for _ in range(TRIES))
 
 
 def test_one_of_two_novas_down_is_not_noticed(own_box):
@@ -348,50 +365,77 @@ def test_one_of_two_novas_down_is_not_noticed(own_box):
         second.register(instance.instance_id, instance.port.project_id)
         wait_served(instance)
         for stopped in (box.nova, second):
-            stopped.stop()
-            answers = [instance.fetch() for _ in range(10)]
-            assert {answer.text for answer in answers} == {
-                instance.instance_id
-            }
-            # Every other one would wait, if it asked the one that is down.
-            assert sorted(each.seconds for each in answers)[-3] < 0.5
-            stopped.start()
+            took = (took_without(stopped, instance) for _ in range(TRIES))
+            assert any(each < 0.5 for each in took)
 
-            def asked(stopped=stopped, before=stopped.requests) -> bool:
-                assert instance.fetch().status == 200
-                return stopped.requests > before
 
-            wait_for(asked, timeout_s=20, what="requests at both again")
+def took_without(stopped: Nova, instance: Instance) -> float:
+    """Return how long some answers take that come while STOPPED is down.
+
+    Every other one would wait, if it asked the one that is down.
+    """
+    stopped.stop()
+    answers = [instance.fetch(timeout=PATIENT_S) for _ in range(10)]
+    assert {answer.text for answer in answers} == {instance.instance_id}
+    stopped.start()
+    before = stopped.requests
+
+    def asked() -> bool:
+        assert instance.fetch(timeout=PATIENT_S).status == 200
+        return stopped.requests > before
+
+    wait_for(asked, timeout_s=60, what="requests at both again")
+    return sorted(each.seconds for each in answers)[-3]
 
 
 def test_nova_slow_does_not_hold_up_a_hundred_requests(nova, vm):
-    """Nova takes 2 s, one instance asks 100 times at once: all in 4 s.
+    """Nova takes 5 s, one instance asks 100 times at once: all in 10 s.
 
     It is the only one: beside others it would have a few slots at a time. What
     the agent asks does not count.
     """
-    stats("gateway", "clear table instances")  # those of tests before
-    for who in (limits.AGENT, limits.NOBODY):
-        ask_gateway(f"X-Instance-ID: {who}", "X-Instance-ID-Signature: none")
-    nova.set_delay(2.0)
-    begun = time.monotonic()
-    with ThreadPoolExecutor(100) as pool:
-        asked = [pool.submit(vm.fetch) for _ in range(100)]
-        answers = [one.result() for one in asked]
-    took = time.monotonic() - begun
-    assert {(a.status, a.text) for a in answers} == {(200, vm.instance_id)}
-    assert took < 4  # half of them behind the others
+
+    def seconds() -> float:
+        stats("gateway", "clear table instances")  # those of tests before
+        for who in (limits.AGENT, limits.NOBODY):
+            signed = "X-Instance-ID-Signature: none"
+            ask_gateway(f"X-Instance-ID: {who}", signed)
+        nova.set_delay(5.0)
+        begun = time.monotonic()
+        with ThreadPoolExecutor(100) as pool:
+            fetch = functools.partial(vm.fetch, timeout=PATIENT_S)
+            asked = [pool.submit(fetch) for _ in range(100)]
+            answers = [one.result() for one in asked]
+        took = time.monotonic() - begun
+        nova.set_delay(0)
+        assert {(a.status, a.text) for a in answers} == {(200, vm.instance_id)}
+        return took
+
+    # Else half of them would be behind the others.
+    assert any(seconds() < 10 for _ in range(TRIES))
 
 
 def test_nova_slow_does_not_hold_up_another_network(nova, vm, case):
-    """A hundred waiting requests cost nobody else anything."""
+    """A hundred waiting requests cost nobody else anything.
+
+    Most wait for one of 16 places, and none may for 9 s.
+    """
     other = case.instance(case.network("other"))
-    with ThreadPoolExecutor(100) as pool:
-        asked = [pool.submit(vm.fetch, "/slow/1.5") for _ in range(100)]
-        took = min(other.fetch().seconds for _ in range(5))
-        assert not all(one.done() for one in asked)
-        assert {one.result().status for one in asked} == {200}
-    assert took < 0.5
+
+    def took() -> list[float]:
+        """Return how long some answers took, all of them meanwhile."""
+        found: list[float] = []
+        fetch = functools.partial(vm.fetch, timeout=PATIENT_S)
+        with ThreadPoolExecutor(100) as pool:
+            asked = [pool.submit(fetch, "/slow/0.8") for _ in range(100)]
+            for _ in range(5):
+                seconds = other.fetch(timeout=PATIENT_S).seconds
+                if not all(one.done() for one in asked):
+                    found.append(seconds)
+            assert {one.result().status for one in asked} == {200}
+        return found
+
+    assert any(min(took(), default=60) < 0.5 for _ in range(TRIES))
 
 
 # ------------------------------------------------------- gateway's socket
@@ -401,28 +445,37 @@ def test_nova_slow_does_not_hold_up_another_network(nova, vm, case):
 def test_request_without_identity_is_404_at_once(nova, mood):
     """Deployers' probes ask the socket, whatever Nova does."""
     {"up": lambda: None, "down": nova.stop, "frozen": nova.freeze}[mood]()
-    answers = [ask_gateway() for _ in range(5)]
-    assert {status for status, _, _ in answers} == {404}
-    assert min(seconds for _, _, seconds in answers) < 0.1
+
+    def took() -> float:
+        status, _, seconds = ask_gateway(timeout=PATIENT_S)
+        assert status == 404
+        return seconds
+
+    assert any(took() < 0.1 for _ in range(MANY_TRIES))
 
 
 @pytest.mark.parametrize("mood", ["up", "down", "frozen"])
 def test_openstack_helms_probe_is_content(nova, mood):
     """Its own headers, and what counts: an answer below 500 in 30 s."""
     {"up": lambda: None, "down": nova.stop, "frozen": nova.freeze}[mood]()
-    status, _, seconds = ask_gateway(
-        "X-Forwarded-For: 169.254.169.254",
-        "X-Neutron-Router-ID: pod-health-probe-check-ignore-errors",
-    )
-    assert status < 500
-    assert seconds < 5
+
+    def took() -> float:
+        status, _, seconds = ask_gateway(
+            "X-Forwarded-For: 169.254.169.254",
+            "X-Neutron-Router-ID: pod-health-probe-check-ignore-errors",
+            timeout=PATIENT_S,
+        )
+        assert status < 500
+        return seconds
+
+    assert any(took() < 5 for _ in range(TRIES))
 
 
 def test_nova_frozen_then_thawed_answers_late(nova, vm):
     """A Nova that hangs for a moment costs time and no request."""
     nova.freeze()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(vm.fetch)
+        asked = pool.submit(vm.fetch, timeout=PATIENT_S)
         wait_for(asked.running, timeout_s=20, what="a request under way")
         nova.thaw()
         assert asked.result().text == vm.instance_id

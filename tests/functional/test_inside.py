@@ -63,7 +63,7 @@ def test_it_is_not_counted(instances, ipv6):
         stats(network.id, clear)
         return instance.instance_id not in tables()
 
-    wait_for(is_forgotten, timeout_s=20, what="an empty table")
+    wait_for(is_forgotten, timeout_s=60, what="an empty table")
     for _ in range(20):
         assert ask(network, source, ALIVE_PATH) == (200, "ok\n")
     assert ask(network, source, ID_PATH)[0] == 200
@@ -111,7 +111,9 @@ def test_no_instance_connects_from_the_metadata_address(instances, ipv6, port):
     _, evil = instances
     metadata = str(METADATA_V6 if ipv6 else METADATA_V4)
     own = source_of(evil, ipv6=ipv6)
-    assert syn_is_answered(evil, own, port=port)
+    assert any(
+        syn_is_answered(evil, own, port=port, timeout_s=5) for _ in range(3)
+    )
 
     def accepts_none() -> bool:
         before = connections(evil)
@@ -119,7 +121,7 @@ def test_no_instance_connects_from_the_metadata_address(instances, ipv6, port):
         return connections(evil) == before
 
     # The agent's own check, every 30 s, may have connected meanwhile.
-    assert any(accepts_none() for _ in range(3))
+    assert any(accepts_none() for _ in range(5))
 
 
 def connections(instance: Instance) -> str:

@@ -20,7 +20,7 @@ NAMESPACE = "churn"
 # So many that a dump takes several messages.
 STAY = 60
 LEAST_DUMPS = 30  # and more, until one was interrupted
-MOST_S = 120.0
+MOST_S = 300.0
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def churn(tmp_path: Path) -> Iterator[pyroute2.IPRoute]:
             yield socket
     finally:
         run("ip", "netns", "delete", NAMESPACE)
-        changes.wait(20)  # its namespace is gone
+        changes.wait(60)  # its namespace is gone
 
 
 def test_an_interrupted_dump_is_made_again(churn):

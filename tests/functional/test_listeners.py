@@ -33,7 +33,11 @@ def make_veth() -> None:
 
 @pytest.fixture
 def namespace(host) -> Iterator[str]:
-    """Make a network's namespace with a veth; its addresses are not there."""
+    """Make a network's namespace with a veth; its addresses are not there.
+
+    An agent that still runs here would remove it: no row has the network.
+    """
+    host.clear()
     run("ip", "netns", "add", NAMESPACE)
     run(
         *("ip", "netns", "exec", NAMESPACE),

@@ -73,7 +73,7 @@ class Attack:
             asked = 0
             while not asked or not all(one.done() for one in sent):
                 asked += 1
-                answer = self._honest.fetch(HONEST)
+                answer = self._honest.fetch(HONEST, timeout=60)
                 said = answer.status, answer.text
                 assert said == (200, self._honest.instance_id)
         assert all(one.result() is None for one in sent)

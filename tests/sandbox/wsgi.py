@@ -73,7 +73,7 @@ class WsgiServer:
         )
         daemon.start()
         try:
-            wait_for(self._accepts, timeout_s=30, what=self.name)
+            wait_for(self._accepts, timeout_s=90, what=self.name)
             yield
         finally:
             daemon.stop()
@@ -124,7 +124,7 @@ class Cloud:
             for one in self.instances:
                 wait_for(
                     lambda one=one: _serves(server, one),
-                    timeout_s=20,
+                    timeout_s=60,
                     what=f"an answer of {name}",
                 )
             yield server

@@ -123,7 +123,7 @@ def no_chassis_row(scene: Scene) -> Iterator[None]:
     box.ovn.daemons["ovn-controller"].wait()
     wait_for(
         lambda: not box.ovn.sb.select("Chassis"),
-        timeout_s=20,
+        timeout_s=60,
         what="a Southbound without the chassis",
     )
     yield

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import host
+from .. import host, wait_for
 from ..daemons import run
 from ..hoststate import reload
 from ..processes import send_signal
@@ -166,9 +166,15 @@ def gateway_socket_removed(scene: Scene) -> Iterator[None]:
 @fault("308", cuts=False)
 def public_socket_taken(scene: Scene) -> Iterator[None]:
     """Another agent listens at metadata_proxy_socket."""
-    _PUBLIC.unlink()
     with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(_PUBLIC))
+
+        def is_taken() -> bool:
+            _PUBLIC.unlink(missing_ok=True)
+            other.bind(str(_PUBLIC))
+            return True
+
+        # The agent may have made its own again in between.
+        wait_for(is_taken, timeout_s=60, what="a free name")
         other.listen()
         yield
     _PUBLIC.unlink(missing_ok=True)

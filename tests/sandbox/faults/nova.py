@@ -107,7 +107,7 @@ def secret_is_another(scene: Scene) -> Iterator[None]:
     scene.box.nova.accept("a-new-one")
     yield
     scene.configure(metadata_proxy_shared_secret="a-new-one")
-    wait_served(scene.subject)
+    wait_served(scene.subject, timeout_s=120)
     scene.box.nova.accept(scene.box.nova.secret)
     scene.configure(metadata_proxy_shared_secret=scene.box.nova.secret)
 

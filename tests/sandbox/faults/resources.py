@@ -131,7 +131,7 @@ def _wait_another(pid: int) -> None:
     """Wait until another supervisord than PID runs."""
     wait_for(
         lambda: {p.pid for p in processes("supervisord")} - {pid},
-        timeout_s=30,
+        timeout_s=90,
         what="another supervisord",
     )
 

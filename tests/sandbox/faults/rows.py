@@ -57,7 +57,7 @@ def localport_without_addresses(scene: Scene) -> Iterator[None]:
     scene.box.ovn.sync()
     wait_for(  # a namespace that has the address still answers for it
         lambda: not any(a in scene.ip("address") for a in before),
-        timeout_s=20,
+        timeout_s=60,
         what="a namespace without the address",
     )
     scene.forget_neighbours()

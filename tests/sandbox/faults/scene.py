@@ -110,7 +110,7 @@ class Scene:
 
     def remove_newcomer(self) -> None:
         """Remove what `newcomer` made, once it is served."""
-        wait_served(self.subject, timeout_s=60)
+        wait_served(self.subject, timeout_s=120)
         self.box.unplug([self.subject])
         network = self.subject.port.network
         if network is self.elsewhere.port.network:

@@ -18,9 +18,10 @@ from .table import Fault
 # The host's problems are to be seen within a minute.
 SHOWN_S = 60.0
 ASKED_S = 60.0
-BACK_S = 60.0
-# All is well again: a haproxy that was killed is started with back-off.
-CONTENT_S = 90.0
+# What has failed several times is tried again after a minute at most, and a
+# haproxy that was killed is started with back-off.
+BACK_S = 120.0
+CONTENT_S = 150.0
 
 
 @dataclasses.dataclass
@@ -118,7 +119,7 @@ def _wait_cut(broken: Scene, fault: Fault, seen: Seen) -> None:
     """Wait until the metadata is away, unless the agent is too fast."""
     try:
         broken.wait_cut(
-            ipv6=fault.ipv6, timeout_s=3.0 if fault.heals else 30.0
+            ipv6=fault.ipv6, timeout_s=3.0 if fault.heals else 60.0
         )
     except TimeoutError:
         if not fault.heals:
