@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sandbox.host import (
     LOG_FOLDER,
     SERVICE_USER,
     ids,
+    install_privileges,
 )
 from sandbox.processes import send_signal
 
@@ -134,8 +136,8 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 def start_by_hand(box: Sandbox, *arguments: str) -> None:
     """Start the agent of BOX with ARGUMENTS as its configuration."""
-    box.agent.start()
-    box.agent.stop()
+    box.agent.configure()
+    install_privileges(Path(sys.prefix))
     command = box.agent.command()
     ours = box.agent.config_arguments()
     first = command.index(ours[0])
@@ -209,14 +211,14 @@ def test_socket_has_its_mode_and_group(own_box, running, access):
         def seen(mode=mode, owners=owners) -> bool:
             return access_of(SOCKET) == (mode, FLEET_USER, owners)
 
-        wait_for(seen, timeout_s=20, what=f"{mode:o} {owners} on the socket")
+        wait_for(seen, timeout_s=60, what=f"{mode:o} {owners} on the socket")
     before = SOCKET.stat().st_ino
     for process in agent.processes("haproxy"):
         if "gateway" in " ".join(process.cmdline):
             send_signal(process.pid, signal.SIGKILL)
     wait_for(
         lambda: seen() and SOCKET.stat().st_ino != before,
-        timeout_s=20,
+        timeout_s=60,
         what="the same on the next gateway's socket",
     )
 
@@ -255,7 +257,7 @@ def test_backlog_takes_effect(own_box, running):
         def seen(backlog=backlog) -> bool:
             return backlog in backlogs()
 
-        wait_for(seen, timeout_s=20, what=f"backlog {backlog}")
+        wait_for(seen, timeout_s=60, what=f"backlog {backlog}")
 
 
 def test_workers_are_the_gateways_threads(own_box):
@@ -268,7 +270,7 @@ def test_workers_are_the_gateways_threads(own_box):
         def seen(wanted=wanted) -> bool:
             return gateway_threads(agent) == {wanted}
 
-        wait_for(seen, timeout_s=20, what=f"{wanted} threads")
+        wait_for(seen, timeout_s=60, what=f"{wanted} threads")
 
 
 def restart(agent: Agent, options, *, running: bool) -> None:
@@ -312,10 +314,10 @@ def test_log_goes_where_it_is_told(own_box):
         agent.configure(options)
         agent.reload()
 
-    def has(file: Path, words: str) -> None:
+    def has(file: Path, words: str, *, times: int = 1) -> None:
         wait_for(
-            lambda: words in file.read_text(),
-            timeout_s=20,
+            lambda: file.read_text().count(words) >= times,
+            timeout_s=60,
             what=f"{words!r} in {file.name}",
         )
 
@@ -342,6 +344,7 @@ def test_log_goes_where_it_is_told(own_box):
     assert "\0" not in second.read_text()
     assert " DEBUG " not in second.read_text()
     reload({("ovn", "ovsdb_log_level"): "INFO"})
+    has(second, "configuration reloaded", times=2)
     own_box.ovn.restart("sb")
     has(second, library)
     reload({("DEFAULT", "log_config_append"): str(config)})
@@ -406,9 +409,8 @@ def test_secret_is_not_quoted_when_its_line_is_bad(bare):
 
 def prepared(agent: Agent) -> None:
     """Install AGENT's privileges and write its files; do not start."""
-    agent.start()
-    agent.stop()
-    agent.stop_fleet()
+    agent.configure()
+    install_privileges(Path(sys.prefix))
     for path in HOME.iterdir():
         subprocess.run(("rm", "-r", str(path)), check=True)
     subprocess.run(("rm", "-rf", str(FLEET)), check=True)

@@ -67,15 +67,15 @@ def test_a_daemon_without_progress_is_named(module_box, daemon, code, done):
     begun = time.monotonic()
     with done(module_box, daemon):
         wait_for(
-            lambda: codes() == {(code, "")}, timeout_s=60, what=f"only {code}"
+            lambda: codes() == {(code, "")}, timeout_s=120, what=f"only {code}"
         )
         took_s = time.monotonic() - begun
         print(f"{daemon} {done.__name__}: named after {took_s:.0f} s")
-        assert took_s < 50
+        assert took_s < 90
         found = module_box.agent.status()
         assert found.returncode == 3
         assert f"ERROR {code} " in found.stdout
-    wait_for(lambda: not codes(), timeout_s=60, what="the end of it")
+    wait_for(lambda: not codes(), timeout_s=120, what="the end of it")
 
 
 def test_a_port_without_flows_is_named(module_box, case: Case):
@@ -85,12 +85,12 @@ def test_a_port_without_flows_is_named(module_box, case: Case):
     where = ("Interface", bad.outer, "external_ids", "ovn-installed")
     box.ovn.vsctl("--no-wait", "remove", *where)
     wanted = {("OVNMD-206", network.id)}
-    wait_for(lambda: codes() == wanted, timeout_s=60, what="a word of it")
+    wait_for(lambda: codes() == wanted, timeout_s=120, what="a word of it")
     assert bad.port.id in box.agent.status().stdout
     box.ovn.vsctl(
         "--no-wait", "set", *where[:2], "external_ids:ovn-installed=true"
     )
-    wait_for(lambda: not codes(), timeout_s=30, what="the end of it")
+    wait_for(lambda: not codes(), timeout_s=90, what="the end of it")
     case.close()
 
 
@@ -112,5 +112,7 @@ def test_busy_daemons_are_not_named(module_box, case: Case):
         box.unplug(made)
         rounds += 1
     print(f"{rounds} rounds")
-    assert {code for code, _ in seen} <= {"OVNMD-101", "OVNMD-104"}
+    # Of Nova and of haproxies others tell: a busy machine may be slow.
+    ours = {code for code, _ in seen if code < "OVNMD-300"}
+    assert ours <= {"OVNMD-101", "OVNMD-104"}
     case.close()

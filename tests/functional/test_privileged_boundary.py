@@ -20,6 +20,7 @@ from ovn_metadata.privsep.context import CAPABILITIES
 from sandbox import Sandbox, host, privileged_calls, wait_for
 from sandbox.case import Case
 from sandbox.daemons import run
+from sandbox.sockets import status
 
 FLEET = Path("/run/ovn-metadata-fleet")
 BIN = Path(sys.prefix) / "bin"
@@ -42,7 +43,7 @@ def execute(
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -396,17 +397,29 @@ def known_to_the_host() -> set[str]:
     return found | {each.name.removeprefix("ovnmeta-") for each in spaces}
 
 
+def settled_state(networks: set[str]) -> dict[str, object]:
+    """Return `state_of_the_host` once NETWORKS alone are here, and done.
+
+    What an earlier test had may have to go yet.
+    """
+    seen: list[dict[str, object]] = [{}]
+
+    def is_still() -> bool:
+        seen.append(state_of_the_host())
+        known = {*status()["networks"]}
+        return networks == known_to_the_host() == known and (
+            seen[-1] == seen[-2]
+        )
+
+    wait_for(is_still, timeout_s=120, interval_s=1, what="a host at rest")
+    return seen[-1]
+
+
 def test_hostile_arguments_touch_nothing(box: Sandbox, case: Case, place):
     """Through a daemon of the real kind, called as the agent calls it."""
     network = case.network("fuzz")
     case.instance(network)
-    wanted = {network.id, "gateway"}
-    wait_for(
-        lambda: known_to_the_host() == wanted,
-        timeout_s=30,
-        what="the end of earlier tests' networks",
-    )
-    before = state_of_the_host()
+    before = settled_state({network.id, "gateway"})
     pids = [each.pid for each in box.agent.processes("haproxy")]
     helper = ["sudo", "-n", *pinned(place)[:5]]
     said = execute(

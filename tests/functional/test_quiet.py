@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.haproxy.runtime import Quiet
+from sandbox import wait_for
 
 Cat = subprocess.Popen[bytes]
 
@@ -66,8 +67,12 @@ def test_what_does_something_is_not_the_same(
 ):
     file = tmp_path / "x.conf"
     file.touch()
-    seen = quiet(cat, file)
-    assert seen.is_same()
+    # It may have been interrupted on its way to sleep.
+    (seen,) = wait_for(
+        lambda: [made for made in [quiet(cat, file)] if made.is_same()],
+        timeout_s=60,
+        what="a process that waits",
+    )
     act(cat, file)
     assert not seen.is_same()
 

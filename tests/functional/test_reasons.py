@@ -16,8 +16,9 @@ import pytest
 
 from ovn_metadata.agent.reconcile.network import _LOST_S as LOST_S
 from sandbox import Instance, Network, Sandbox, host, wait_for
-from sandbox.agent import CONFIG
+from sandbox.agent import CONFIG, Mark
 from sandbox.case import Case, wait_served
+from sandbox.continuity import pause
 from sandbox.daemons import run
 from sandbox.hoststate import haproxies
 from sandbox.processes import send_signal
@@ -48,7 +49,7 @@ def wait_run(box: Sandbox, key: str) -> None:
         return bool(begun) and time.time() - max(begun) > 3
 
     # supervisord may still wait before the next start.
-    wait_for(has_run, timeout_s=60, what="one that has run for a while")
+    wait_for(has_run, timeout_s=120, what="one that has run for a while")
 
 
 def kill(box: Sandbox, key: str) -> None:
@@ -100,10 +101,10 @@ def fail(
     wait_run(box, key)
     with broken(key):
         kill(box, key)
-        wait_for(has_failed, timeout_s=90, what="four failures")
+        wait_for(has_failed, timeout_s=180, what="four failures")
         lines = box.agent.log(mark).splitlines()
-    wait_served(instance, timeout_s=60)
-    box.agent.wait_ready()
+    wait_served(instance, timeout_s=120)
+    box.agent.wait_ready(timeout_s=120)
     return reasons - {""}, [line for line in lines if " ERROR " in line]
 
 
@@ -115,8 +116,10 @@ def test_why_a_haproxy_does_not_start(module_box, instance, broken, reason):
     """Always the same reason, and one line of the log for it."""
     for _ in range(3):
         reasons, errors = fail(module_box, instance, broken)
-        # On a slow machine a start may take so long that this is said first.
-        if not any(SLOW in text for text in (*reasons, *errors)):
+        # On a slow machine a start may take so long that this is said first,
+        # or it is seen that it was killed.
+        is_slow = any(SLOW in text for text in (*reasons, *errors))
+        if len(reasons) == 1 and not is_slow:
             break
     (said,) = reasons
     assert "ends right after its start" in said
@@ -137,6 +140,14 @@ def restore_localport(box: Sandbox, network: Network) -> None:
 
 def lose_addresses(box: Sandbox, network: Network) -> None:
     box.ovn.nbctl("lsp-set-addresses", network.metadata.id)
+
+
+def assert_logged_once(box: Sandbox, mark: Mark, words: str) -> None:
+    """See that WORDS are logged since MARK: the status has them before."""
+    wait_for(
+        lambda: words in box.agent.log(mark), timeout_s=60, what=f"{words!r}"
+    )
+    assert box.agent.log(mark).count(words) == 1
 
 
 def restore_addresses(box: Sandbox, network: Network) -> None:
@@ -161,7 +172,7 @@ def test_a_network_without_its_localport_is_named(module_box, lose, restore):
         )
         wait_for(
             lambda: failed.search(box.agent.status().stdout),
-            timeout_s=40,
+            timeout_s=90,
             what="a network that is not served",
         )
         said = box.agent.status()
@@ -170,10 +181,10 @@ def test_a_network_without_its_localport_is_named(module_box, lose, restore):
         before = network_status(network.id)["failures"]
         wait_for(
             lambda: network_status(network.id)["failures"] > before,
-            timeout_s=30,
+            timeout_s=90,
             what="another try",
         )
-        assert box.agent.log(mark).count("get no metadata") == 1
+        assert_logged_once(box, mark, "get no metadata")
         restore(box, network)
         # A guest finds out by itself, within a minute.
         instance.execute("ip", "neighbour", "flush", "dev", "eth0")
@@ -181,7 +192,7 @@ def test_a_network_without_its_localport_is_named(module_box, lose, restore):
         # Served already by the map; then the agent compares all else.
         wait_for(
             lambda: box.agent.status().returncode == 0,
-            timeout_s=20,
+            timeout_s=90,
             what="a status without the problem",
         )
 
@@ -195,10 +206,11 @@ def delete(box: Sandbox) -> tuple[str, float]:
     with contextlib.closing(case):
         network = case.network("gone")
         instance = case.instance(network)
+        network_status(network.id)  # else it would be noted afterwards
         box.neutron.delete_port(network.metadata)
         wait_for(
             lambda: network.id not in status()["networks"],
-            timeout_s=20,
+            timeout_s=60,
             what="the teardown",
         )
         begun = time.monotonic()
@@ -228,9 +240,14 @@ def test_a_network_that_is_deleted_is_no_problem(module_box):
     assert seconds < LOST_S / 2, "the machine is too slow for this test"
     ends = time.monotonic() + 1.5 * LOST_S
     while time.monotonic() < ends:
-        assert key not in status()["networks"]
-        assert box.agent.status().returncode == 0
-    assert " ERROR " not in box.agent.log(mark)
+        now = status()
+        assert key not in now["networks"]
+        # A busy machine may have others: Nova may be slow.
+        of_networks = [p for p in now["problems"] if p["code"] < "OVNMD-300"]
+        assert of_networks == []
+        pause(0.1)
+    lines = box.agent.log(mark).splitlines()
+    assert not [line for line in lines if " ERROR " in line and key in line]
 
 
 # -- who is over the rate limit -----------------------------------------------
@@ -254,12 +271,12 @@ def limited(box: Sandbox, instance: Instance) -> Iterator[None]:
         box.agent.reload()
         wait_for(
             lambda: network_status(key)["digest"] != before,
-            timeout_s=30,
+            timeout_s=60,
             what="the limit",
         )
         # Until it finishes, the one before takes some, and limits nothing.
         wait_for(
-            lambda: len(haproxies(box, key)) == 1, timeout_s=30, what="one"
+            lambda: len(haproxies(box, key)) == 1, timeout_s=120, what="one"
         )
         yield
     finally:
@@ -281,7 +298,7 @@ def test_requests_over_the_rate_limit_are_counted(module_box, instance):
             return int(shares.get("rate_limited_requests", 0))
 
         # The agent may have looked between two of the requests.
-        wait_for(lambda: counted() >= count, timeout_s=20, what="all requests")
+        wait_for(lambda: counted() >= count, timeout_s=60, what="all requests")
         assert counted() == count
         entry = network_status(key)
         assert entry["over_share"] == [instance.instance_id]
@@ -291,6 +308,10 @@ def test_requests_over_the_rate_limit_are_counted(module_box, instance):
 
 
 # -- agent-status itself ------------------------------------------------------
+
+
+def run_status(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("groups", [(), (host.SERVICE_USER,)])
@@ -304,8 +325,13 @@ def test_status_for_a_user_who_may_not_read_the_secret(module_box, groups):
     command += [str(program), *box.agent.config_arguments()]
     CONFIG.chmod(0o600)
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False
+        done = wait_for(
+            # An agent that is busy is said to hang.
+            lambda: (
+                "hangs" not in (said := run_status(command)).stderr and said
+            ),
+            timeout_s=60,
+            what="an answer",
         )
     finally:
         CONFIG.chmod(0o640)

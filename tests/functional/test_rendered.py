@@ -124,7 +124,7 @@ def check(places: Places) -> Check:
                 stdin=stdin,
                 capture_output=True,
                 text=True,
-                timeout=20,
+                timeout=120,
                 check=False,
             )
         if done.returncode:

@@ -55,7 +55,7 @@ def test_each_request_is_a_line_of_the_fleets_output(fleet: Fleet):
     wanted = sorted(["gateway", instance.port.network.id])
     wait_for(
         lambda: sorted(fleet.asked("/latest/meta-data/a")) == wanted,
-        timeout_s=20,
+        timeout_s=60,
         what="both lines",
     )
 
@@ -64,7 +64,7 @@ def test_what_others_send_is_a_line_without_control_characters(fleet: Fleet):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         link.sendto(b"<13>a\x1b[2J\nb\xff" + b"c" * 9000, str(SOCKET))
     text = fleet._output.read_text
-    wait_for(lambda: "\na?[2J?b?cccc" in text(), timeout_s=20, what="the line")
+    wait_for(lambda: "\na?[2J?b?cccc" in text(), timeout_s=60, what="the line")
     longest = max(len(line) for line in text().splitlines())
     assert longest <= 1100
 
@@ -77,7 +77,7 @@ def test_where_there_is_a_log_the_fleet_prints_none(own_box):
     daemon.start()
     try:
         wait_for(
-            lambda: not SOCKET.exists(), timeout_s=20, what="no stale socket"
+            lambda: not SOCKET.exists(), timeout_s=60, what="no stale socket"
         )
         case = Case(ready(own_box))
         wait_served(case.instance(case.network("n")))

@@ -94,7 +94,7 @@ class Cloud:
             )
             return bool(said) and int(said) >= wanted
 
-        wait_for(told, timeout_s=30, interval_s=0.2, what="heartbeat")
+        wait_for(told, timeout_s=90, interval_s=0.2, what="heartbeat")
 
     def haproxies(self) -> list[int]:
         """Return the PIDs that serve the quiet network, and the gateway's."""
@@ -115,7 +115,7 @@ class Cloud:
             asked = load.requests
             wait_for(
                 lambda: load.requests > asked + 20,
-                timeout_s=30,
+                timeout_s=90,
                 what="more requests",
             )
         assert load.failures == []
@@ -170,7 +170,7 @@ def test_all_servers_killed_and_back(cloud):
             asked = load.requests
             wait_for(
                 lambda: load.requests > asked + 40,
-                timeout_s=30,
+                timeout_s=90,
                 what="requests while there is no server",
             )
             for member in cloud.members:
@@ -210,14 +210,14 @@ def test_dead_and_hanging_servers_are_passed_over(cloud, hanging):
     box.agent.configure({("ovn", "ovn_sb_connection"): remotes})
     with cloud.undisturbed():
         box.agent.start()
-        box.agent.wait_ready()
+        box.agent.wait_ready(timeout_s=120)
         tried = len(hanging)
         assert tried  # for the schema at least
         cloud.kill(good)
         # It takes its turn after the others, whatever their order.
         wait_for(
             lambda: len(hanging) > tried,
-            timeout_s=30,
+            timeout_s=90,
             what="try of the server that hangs",
         )
         box.ovn.start(good.name)

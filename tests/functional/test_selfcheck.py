@@ -73,15 +73,16 @@ def entry_gone(network: Network, instance: Instance) -> None:
 def test_what_is_broken_is_found_and_mended(box, instance, damage):
     network = instance.port.network
     wait_served(instance)
+    network_status(network.id)  # else it is not known what it was like
     mark = box.agent.mark()
     damage(network, instance)
     wait_for(
         lambda: f"network={network.id} found: " in box.agent.log(mark),
-        timeout_s=20,
+        timeout_s=90,
         what="the repair",
     )
     wait_served(instance)
-    wait_for(lambda: not problems(), timeout_s=20, what="the end of it")
+    wait_for(lambda: not problems(), timeout_s=90, what="the end of it")
 
 
 @contextlib.contextmanager
@@ -105,7 +106,7 @@ def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
     with prohibited(network):
         wait_for(
             lambda: problems() == {"OVNMD-306": network.id},
-            timeout_s=30,
+            timeout_s=90,
             what="only OVNMD-306",
         )
         found = box.agent.status()
@@ -113,19 +114,23 @@ def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
         assert "OVNMD-306" in found.stdout
         seen = network_status(network.id)["seen"]
         assert time.time() - seen > 3
-    wait_for(lambda: not problems(), timeout_s=30, what="the end of it")
-    assert network_status(network.id)["seen"] > seen
+    wait_for(lambda: not problems(), timeout_s=90, what="the end of it")
+    wait_for(
+        lambda: network_status(network.id)["seen"] > seen,
+        timeout_s=90,
+        what="another answer",
+    )
 
 
 def test_flows_that_are_gone_are_named(box, instance):
     """ovn-controller does not notice; what it does then is its restart."""
     run("ovs-ofctl", "del-flows", box.ovn.bridge)
     wait_for(
-        lambda: "OVNMD-206" in problems(), timeout_s=30, what="a word of it"
+        lambda: "OVNMD-206" in problems(), timeout_s=90, what="a word of it"
     )
     box.ovn.restart("ovn-controller")
     wait_served(instance)
-    wait_for(lambda: not problems(), timeout_s=60, what="the end of it")
+    wait_for(lambda: not problems(), timeout_s=120, what="the end of it")
 
 
 def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
@@ -136,12 +141,13 @@ def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
     def oldest() -> float:
         return min(network_status(network.id)["seen"] for network in made)
 
-    wait_for(oldest, timeout_s=60, what="an answer in each")
+    wait_for(oldest, timeout_s=120, what="an answer in each")
     pids = [sole("agent").pid, sole("privsep").pid]
     before, begun = oldest(), sum(map(cpu_s, pids))
     at = time.monotonic()
-    wait_for(lambda: oldest() > before + 8, timeout_s=60, what="more rounds")
+    wait_for(lambda: oldest() > before + 8, timeout_s=120, what="more rounds")
     used_s = (sum(map(cpu_s, pids)) - begun) / (time.monotonic() - at)
     # A round of eight every 2 s here, and every 30 s by default.
     print(f"{100 * used_s:.1f} % of a core, all of it, at a round every 2 s")
-    assert problems() == {}
+    # A busy machine may have some for a moment: Nova may be slow.
+    wait_for(lambda: not problems(), timeout_s=90, what="no problem")

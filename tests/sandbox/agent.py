@@ -236,7 +236,7 @@ class Agent:
                 send_signal(process.pid, signal.SIGKILL)
             return not left
 
-        wait_for(killed, timeout_s=30, what="end of all processes")
+        wait_for(killed, timeout_s=60, what="end of all processes")
 
     def stop_fleet(self) -> None:
         """End supervisord, its haproxies and the privsep daemon."""
@@ -260,7 +260,7 @@ class Agent:
                 send_signal(process.pid, signal.SIGKILL)
             return not left
 
-        wait_for(killed, timeout_s=15, what="haproxies' end")
+        wait_for(killed, timeout_s=60, what="haproxies' end")
 
     def processes(self, *kinds: str) -> list[Process]:
         """Return what runs of ours, of KINDS if given."""

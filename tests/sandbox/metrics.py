@@ -24,7 +24,7 @@ def scrape(address: str = "", *, path: Path = SOCKET) -> str:
     how = [f"http://{address}/metrics"]
     if not address:
         how = ["--unix-socket", str(path), "http://localhost/metrics"]
-    command = ["curl", "--silent", "--fail", "--max-time", "10", *how]
+    command = ["curl", "--silent", "--fail", "--max-time", "30", *how]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout
 

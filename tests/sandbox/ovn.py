@@ -77,7 +77,7 @@ class Ovn:
                 lambda: self.sb.select(
                     "Chassis_Private", [["name", "==", self.system_id]]
                 ),
-                timeout_s=30,
+                timeout_s=60,
                 what=f"chassis {self.system_id} in the Southbound database",
             )
             self.sync()

@@ -59,7 +59,7 @@ def stats(network: str, command: str) -> str:
 def ask_gateway(*headers: str, path: str) -> int:
     """Ask for PATH on metadata_proxy_socket; return the status."""
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(10)
+        link.settimeout(30)
         link.connect(str(host.HOME / "metadata_proxy"))
         lines = [f"GET {path} HTTP/1.0", "Host: localhost", *headers, "", ""]
         link.sendall("\r\n".join(lines).encode())

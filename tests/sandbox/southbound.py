@@ -101,13 +101,13 @@ class Southbound:
                 "Status: cluster member" in self._status(member)
                 for member in self.members
             ),
-            timeout_s=30,
+            timeout_s=60,
             what="a cluster of all servers",
         )
 
     def leader(self) -> Member:
         """Return the server that leads, once there is one."""
-        return wait_for(self._leaders, timeout_s=30, what="a leader")[0]
+        return wait_for(self._leaders, timeout_s=60, what="a leader")[0]
 
     def followed_by(self, pid: int) -> Member | None:
         """Return the server that the process PID is connected to."""
