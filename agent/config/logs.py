@@ -2,8 +2,10 @@
 
 import logging
 import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
@@ -16,27 +18,26 @@ LOG = logging.getLogger(__name__)
 _REPEAT_S = 600.0
 
 
-class _Once(logging.Filter):
+_AGAIN: dict[str, float] = {}  # message of the OVSDB library -> when
+_SETTING_UP = threading.RLock()
+
+
+def _once(record: logging.LogRecord) -> bool:
     """Let a message of the OVSDB library through once in ten minutes.
 
     It logs some for each attempt to connect. At DEBUG all are let through.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._again: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether RECORD is logged."""
-        message, now = record.getMessage(), time.monotonic()
-        self._again = {m: at for m, at in self._again.items() if at > now}
-        if record.levelno <= logging.DEBUG:
-            return True
-        again = now + _REPEAT_S
-        return self._again.setdefault(message, again) == again
+    now = time.monotonic()
+    for message in [m for m, at in [*_AGAIN.items()] if at <= now]:
+        _AGAIN.pop(message, None)
+    is_debug, again = record.levelno <= logging.DEBUG, now + _REPEAT_S
+    return is_debug or _AGAIN.setdefault(record.getMessage(), again) == again
 
 
-_ONCE = _Once()
+def _record(*values: Any, **named: Any) -> logging.LogRecord:
+    """Return a record; while the log is set up, it would be lost: wait."""
+    with _SETTING_UP:
+        return logging.LogRecord(*values, **named)
 
 
 def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
@@ -84,16 +85,15 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     vlog.use_python_logger()
     library = logging.getLogger(vlog.__name__)
     library.setLevel(ovsdb_level)
-    library.addFilter(_ONCE)
+    library.addFilter(_once)
+    logging.setLogRecordFactory(_record)
     try:
-        log.setup(conf, program)
+        with _SETTING_UP:
+            log.setup(conf, program)
     # The libraries below oslo.log raise these for bad values.
     except (
-        OSError,
-        log.LogConfigError,
-        ValueError,
-        TypeError,
-        ImportError,
+        *(OSError, log.LogConfigError),
+        *(ValueError, TypeError, ImportError),
     ) as error:
         raise _refused(error) from None
     except RuntimeError as error:
