@@ -16,8 +16,6 @@ from ..errors import StartError
 LOG = logging.getLogger(__name__)
 
 _REPEAT_S = 600.0
-
-
 _AGAIN: dict[str, float] = {}  # message of the OVSDB library -> when
 _SETTING_UP = threading.RLock()
 
@@ -35,7 +33,7 @@ def _once(record: logging.LogRecord) -> bool:
 
 
 def _record(*values: Any, **named: Any) -> logging.LogRecord:
-    """Return a record; while the log is set up, it would be lost: wait."""
+    """Return a record; wait while the log is set up: it would be lost."""
     with _SETTING_UP:
         return logging.LogRecord(*values, **named)
 
@@ -102,7 +100,8 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
             raise
         conf.set_override("use_journal", override=False)
         conf.set_override("use_stderr", override=True)
-        log.setup(conf, program)
+        with _SETTING_UP:
+            log.setup(conf, program)
         LOG.warning(
             "use_journal has no effect, the log goes to stderr: %s; install "
             "python3-systemd",
