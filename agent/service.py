@@ -250,9 +250,8 @@ class Service:
 
     def _wait_for_system_id(self) -> str:
         """Wait for the chassis' name and return it; "" if stopped."""
-        news = self._queues.news
         while not self._stop.is_set():
-            news.clear()
+            self._queues.news.clear()
             if chassis_name := self._snapshots.vswitch.system_id:
                 self._status.waits_for("system-id", "", _NO_NAME)
                 self._status.chassis(chassis_name)
@@ -260,7 +259,7 @@ class Service:
             reason = f"the agent waits for {vswitch.NO_SYSTEM_ID}"
             if self._status.waits_for("system-id", reason, _NO_NAME):
                 LOG.warning("%s", reason)
-            news.wait()
+            self._queues.news.wait()
         return ""
 
     def _follow(self, chassis_name: str, repairs: Repairs) -> None:
@@ -283,7 +282,9 @@ class Service:
                 resync_due.set()
             if self._snapshots.chassis.synced and resync_due.is_set():
                 resync_due.clear()
-                interval_s = self._site.settings().resync_interval_s
+                # Passes over hundreds would keep a processor busy.
+                many = len(self._snapshots.chassis.networks)
+                interval_s = max(self._site.settings().resync_interval_s, many)
                 resync_at = time.monotonic() + interval_s
                 if not repairs.queue_all():
                     resync_due.set()

@@ -410,7 +410,7 @@ class Settings:
         "resync_interval", values.whole(5, values.MAX_SECONDS), "60"
     )
     """Seconds between two passes over all networks, which repair what another
-    program changed."""
+    program changed; at least one for each network here."""
     selfcheck_interval_s: int = _own(
         "selfcheck_interval", values.whole(0, values.MAX_SECONDS), "30"
     )
