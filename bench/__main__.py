@@ -30,6 +30,7 @@ NAMES = (
     "binds",
     "storm",
     "shield",
+    "sessions",
 )
 # What the quick form runs, as tests/functional/test_figures.py does.
 QUICK_NAMES = ("throughput", "provisioning", "cloud")

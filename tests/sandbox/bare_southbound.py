@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import itertools
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from .daemons import Daemon, run
 from .southbound import DATABASE
 
 SCHEMA = Path("/usr/share/ovn/ovn-sb.ovsschema")
+# Of a port in its datapath; no other port here has it.
+FREE_KEY = 32767
 _KEYS = itertools.count(1)
 
 
@@ -36,7 +39,8 @@ class Network:
 
 def insert_chassis(name: str) -> list[ovsdb.Operation]:
     """Return what adds the chassis NAME; its row has its name as uuid."""
-    encap = {"type": "geneve", "ip": "192.0.2.1", "chassis_name": name}
+    ip = str(ipaddress.IPv4Address("198.18.0.0") + next(_KEYS))
+    encap = {"type": "geneve", "ip": ip, "chassis_name": name}
     encap_id = new_id()
     row = {"name": name, "hostname": name, "encaps": ovsdb.to_uuid(encap_id)}
     return [
@@ -78,7 +82,7 @@ def _port_row(network: Network, port: str, address: str) -> ovsdb.Json:
     return {
         "logical_port": port,
         "datapath": ovsdb.to_uuid(network.datapath),
-        "tunnel_key": next(_KEYS) % 32767 + 1,
+        "tunnel_key": next(_KEYS) % 32766 + 1,
         "mac": mac,
         "port_security": mac,
         "external_ids": _external_ids(network, new_id(), "compute:nova"),
