@@ -98,7 +98,7 @@ def test_what_it_asks_for_is_counted(box, vm):
     # The agent's own requests do not count.
     ask(vm.port.network, str(vm.port.ip4), "/latest/meta-data/instance-id")
     entry = counted(vm)
-    # In whole seconds, by the time that haproxy keeps it from then on.
+    # Rounded down to a second, and reckoned back from when haproxy drops it.
     assert asked_at - 2 < entry.pop("last_seen") <= time.time()
     answers = entry.pop("answers")
     assert answers.pop("5xx") == 1

@@ -86,13 +86,7 @@ def test_a_boot_finds_its_key_with_the_shield_on(chassis, window_s):
     agent.configure(
         {("ovn_metadata_agent", name): text for name, text in options.items()}
     )
-    before = agent.mark()
-    agent.reload()
-    wait_for(
-        lambda: "configuration reloaded" in agent.log(before),
-        timeout_s=60,
-        what="the new configuration",
-    )
+    agent.reload_and_wait()
     (network, _) = chassis.served.values()
     config = host_files.config_of(network.id)
     wait_for(

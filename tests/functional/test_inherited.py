@@ -72,13 +72,8 @@ def reconciles(network: Network) -> int:
 
 def pass_over(box: Sandbox, network: Network) -> None:
     """Have the agent of BOX look through all, NETWORK for one."""
-    mark, reconciled = box.agent.mark(), reconciles(network)
-    box.agent.reload()
-    wait_for(
-        lambda: "configuration reloaded" in box.agent.log(mark),
-        timeout_s=60,
-        what="the reload",
-    )
+    reconciled = reconciles(network)
+    box.agent.reload_and_wait()
     wait_for(
         lambda: reconciles(network) > reconciled,
         timeout_s=60,

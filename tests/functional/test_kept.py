@@ -50,14 +50,8 @@ def wait_left(network: Network) -> None:
 
 def configure(box: Sandbox, options: Options) -> None:
     """Have the agent of BOX follow OPTIONS from now on."""
-    mark = box.agent.mark()
     box.agent.configure(options)
-    box.agent.reload()
-    wait_for(
-        lambda: "configuration reloaded" in box.agent.log(mark),
-        timeout_s=60,
-        what="the reload",
-    )
+    box.agent.reload_and_wait()
 
 
 def made(box: Sandbox, network: Network) -> tuple[int, object, str]:

@@ -37,7 +37,7 @@ from sandbox.host import FLEET
 from sandbox.hoststate import haproxies, left_of, wait_gone
 from sandbox.namespaces import NETNS_FOLDER, inside
 from sandbox.processes import send_signal
-from sandbox.sockets import network_status, stats, status
+from sandbox.sockets import network_status, stats, status, visits
 
 SIGKILL = 9
 SIGSTOP = 19
@@ -235,14 +235,6 @@ def changed_by_a_pass(
         what: (before[what], after[what])
         for what in before
         if before[what] != after[what]
-    }
-
-
-def visits() -> dict[str, int]:
-    """Return how often each network, and the gateway, was looked through."""
-    return {
-        key: entry["reconciles"] + entry["failures"]
-        for key, entry in status()["networks"].items()
     }
 
 

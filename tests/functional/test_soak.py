@@ -15,7 +15,7 @@ from sandbox import Network, Sandbox, foreign, wait_for
 from sandbox.controller import frozen
 from sandbox.hoststate import settled, wait_everything
 from sandbox.ovsdb import to_map, to_set, update
-from sandbox.processes import descriptors, rss_kib
+from sandbox.processes import descriptors, rss_kib, sole
 from sandbox.sockets import status
 
 CYCLES = int(os.environ.get("SOAK_CYCLES", "120"))
@@ -48,17 +48,17 @@ def test_networks_come_and_go(own_box):
             cycle(box, unbind=bool(done // BATCH % 2))
             done += BATCH
             if done == BATCH:  # all has been done once
-                opened = now_open(box)
+                opened = now_open()
             if done == BATCH or done // BATCH % report_every() == 0:
-                sizes[done] = {k: rss_kib(pid(box, k)) for k in KINDS}
+                sizes[done] = {k: rss_kib(sole(k).pid) for k in KINDS}
                 print(f"{done} cycles: {sizes[done]} KiB")
         more: dict[str, Counter[str]] = {}
 
         def no_more() -> bool:
             more.clear()
-            for kind, now in now_open(box).items():
+            for kind, now in now_open().items():
                 more[kind] = now - opened[kind]
-                tasks = Path(f"/proc/{pid(box, kind)}/task").iterdir()
+                tasks = Path(f"/proc/{sole(kind).pid}/task").iterdir()
                 if now[EPOLL] <= len([*tasks]):
                     del more[kind][EPOLL]
             return not any(more.values())
@@ -127,12 +127,5 @@ def wait_gone(keys: set[str]) -> None:
     )
 
 
-def pid(box: Sandbox, kind: str) -> int:
-    found = [process.pid for process in box.agent.processes(kind)]
-    if len(found) != 1:
-        raise LookupError(f"{kind}: {found}")
-    return found[0]
-
-
-def now_open(box: Sandbox) -> dict[str, Counter[str]]:
-    return {kind: descriptors(pid(box, kind)) for kind in KINDS}
+def now_open() -> dict[str, Counter[str]]:
+    return {kind: descriptors(sole(kind).pid) for kind in KINDS}

@@ -26,8 +26,8 @@ DELAY_S = 0.02
 # With a token, in sum: `make tokens`.
 REQUESTS = int(os.environ.get("TOKEN_REQUESTS", "0"))
 TOKEN_PATH = "/latest/api/token"
-# One request may take longer: two SYNs that are lost are 3 s, three are 7 s. A
-# busy machine has less than the rest.
+# Two SYNs that are lost cost 3 s, which is no fault. Three cost 7 s, which is
+# one. The rest is for a busy machine.
 MOST_GAP_S = 6.5
 OPTIONS = {
     ("ovn_metadata_agent", "spare_networks"): "64",

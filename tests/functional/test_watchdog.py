@@ -19,7 +19,7 @@ import pytest
 from sandbox import Sandbox, wait_for
 from sandbox.case import wait_served
 from sandbox.manager import FED, Manager
-from sandbox.processes import processes, send_signal
+from sandbox.processes import send_signal, sole
 
 WATCHDOG_S = 6.0
 # A busy machine feeds it late, too.
@@ -134,14 +134,6 @@ def test_a_hang_is_not_fed(own_box: Sandbox, manager, what):
         own_box.unplug(own_box.instances)
 
 
-def pid_of(kind: str) -> int:
-    """Return the process of KIND; the agent may just be replacing it."""
-    found = processes(kind)
-    if len(found) != 1:
-        raise LookupError(f"{kind}: {found}")
-    return found[0].pid
-
-
 @pytest.fixture
 def patient(own_box: Sandbox):
     with Manager(own_box.folder, CHAOS_WATCHDOG_S) as made:
@@ -164,8 +156,9 @@ def test_chaos_is_fed(own_box: Sandbox, patient: Manager):
                     box.ovn.freeze(name)
                     stack.callback(box.ovn.thaw, name)
                 else:
+                    # The agent may just be replacing it.
                     pid = wait_for(
-                        lambda name=name: pid_of(name),
+                        lambda name=name: sole(name).pid,
                         timeout_s=60,
                         what=f"one {name}",
                     )

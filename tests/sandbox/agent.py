@@ -139,6 +139,16 @@ class Agent:
         """Send SIGHUP."""
         self._daemon.signal(signal.SIGHUP)
 
+    def reload_and_wait(self) -> None:
+        """Send SIGHUP; return once the log has that all is read again."""
+        mark = self.mark()
+        self.reload()
+        wait_for(
+            lambda: "configuration reloaded" in self.log(mark),
+            timeout_s=60,
+            what="the reload",
+        )
+
     @property
     def log_file(self) -> Path:
         """The file that the agent logs to."""
@@ -175,7 +185,7 @@ class Agent:
     ) -> subprocess.CompletedProcess[str]:
         """Run agent-status with the agent's configuration and ARGS.
 
-        It waits PATIENCE_S for an answer, not as long as its users' does.
+        It waits PATIENCE_S for an answer, which is longer than users wait.
 
         In this process: tests wait for what it prints, and to start Python
         each time was a third of their CPU time. Another release's is a

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from . import Port, Sandbox, wait_for
-from .daemons import CommandError, run
+from .daemons import succeeds
 from .ovsdb import to_set, to_uuid, update
 
 HEARTBEAT = "neutron:ovn-metadata-sb-cfg"
@@ -62,12 +62,9 @@ def exit_controller(box: Sandbox) -> None:
 
     It may have been started so lately that it does not listen yet.
     """
-
-    def asked() -> bool:
-        with contextlib.suppress(CommandError):
-            run("ovn-appctl", "-t", "ovn-controller", "exit")
-            return True
-        return False
-
-    wait_for(asked, timeout_s=60, what="an ovn-controller that listens")
+    wait_for(
+        lambda: succeeds("ovn-appctl", "-t", "ovn-controller", "exit"),
+        timeout_s=60,
+        what="an ovn-controller that listens",
+    )
     box.ovn.daemons["ovn-controller"].wait()

@@ -35,6 +35,15 @@ def run(*command: str, timeout_s: float = 60.0, stdin: str = "") -> str:
     return done.stdout
 
 
+def succeeds(*command: str) -> bool:
+    """Run COMMAND; tell whether it did what it is for."""
+    try:
+        run(*command)
+    except CommandError:
+        return False
+    return True
+
+
 def accepts(path: Path) -> bool:
     """Tell whether a server listens on the unix socket PATH."""
     with socket.socket(socket.AF_UNIX) as probe:

@@ -6,14 +6,13 @@ Sockets are at their usual places (/run/openvswitch, /run/ovn), so that
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import ovsdb
-from .daemons import CommandError, Daemon, run
+from .daemons import Daemon, run, succeeds
 from .southbound import Southbound, daemons
 from .waiting import wait_for
 
@@ -115,7 +114,7 @@ class Ovn:
             # A plain stop means the chassis goes: flows and row as well.
             ends = ("ovn-appctl", "-t", name, "exit", "--restart")
             wait_for(
-                lambda: _is_done(*ends),
+                lambda: succeeds(*ends),
                 timeout_s=60,
                 what="an ovn-controller that listens",
             )
@@ -300,11 +299,3 @@ class Ovn:
             ready=ready,
             monitored=monitored,
         )
-
-
-def _is_done(*command: str) -> bool:
-    """Run COMMAND; return False if that fails."""
-    with contextlib.suppress(CommandError):
-        run(*command)
-        return True
-    return False

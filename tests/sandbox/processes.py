@@ -104,9 +104,11 @@ def rss_kib(pid: int) -> int:
 
 
 def sole(kind: str) -> Process:
-    """Return the one process of KIND."""
-    (found,) = processes(kind)
-    return found
+    """Return the one process of KIND; LookupError: none, or several."""
+    found = processes(kind)
+    if len(found) != 1:
+        raise LookupError(f"{kind}: {found}")
+    return found[0]
 
 
 def cpu_s(pid: int) -> float:

@@ -50,24 +50,12 @@ def with_token(vm: Instance, token: str, path: str = ID) -> int:
 
 def reconfigure(box: Sandbox, options: Options) -> None:
     """Reload BOX's agent with OPTIONS; return when each network has them."""
-
-    def visits() -> dict[str, int]:
-        return {
-            key: each["reconciles"] + each["failures"]
-            for key, each in sockets.status()["networks"].items()
-        }
-
-    before, mark = visits(), box.agent.mark()
+    before = sockets.visits()
     box.agent.configure(options)
-    box.agent.reload()
-    wait_for(
-        lambda: "configuration reloaded" in box.agent.log(mark),
-        timeout_s=60,
-        what="the reload",
-    )
+    box.agent.reload_and_wait()
 
     def is_over() -> bool:
-        now = visits()
+        now = sockets.visits()
         is_visited = all(now[key] > before[key] for key in now.keys() & before)
         return is_visited and sockets.status()["pace"] == "caught up"
 

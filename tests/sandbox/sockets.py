@@ -46,6 +46,14 @@ def network_status(key: str) -> dict[str, Any]:
     return entry
 
 
+def visits() -> dict[str, int]:
+    """Return how often each network, and the gateway, was looked through."""
+    return {
+        key: entry["reconciles"] + entry["failures"]
+        for key, entry in status()["networks"].items()
+    }
+
+
 def stats(network: str, command: str) -> str:
     """Return what NETWORK's haproxy answers to COMMAND."""
     with socket.socket(socket.AF_UNIX) as link:
