@@ -164,9 +164,11 @@ def impostor_of(pid: int, key: str) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: os.waitpid(pid, os.WNOHANG) == (0, 0)
     finally:
+        # One that has ended has no number any more: another may have it.
         with contextlib.suppress(ChildProcessError):
-            send_signal(pid, SIGKILL)
-            os.waitpid(pid, 0)
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                send_signal(pid, SIGKILL)
+                os.waitpid(pid, 0)
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["before", "after"])

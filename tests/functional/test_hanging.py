@@ -57,14 +57,20 @@ def wait_gone(pid: int) -> None:
 def test_one_that_hangs_is_replaced(module_box, instance, key):
     """No request fails, and none waits for longer than a boot can."""
     key = key.replace("network", instance.port.network.id)
-    gaps_s: list[float] = []
-    while len(gaps_s) < TRIES and min(gaps_s, default=MOST_S) >= MOST_S:
-        gaps_s.append(replaced(module_box, key, instance))
-    assert min(gaps_s) < MOST_S
+    seen: list[tuple[float, int]] = []
+    for _ in range(TRIES):
+        gap_s, times = replaced(module_box, key, instance)
+        if gap_s < MOST_S and times == 1:
+            return
+        seen.append((gap_s, times))
+    raise AssertionError(f"the gap, and how often it was replaced: {seen}")
 
 
-def replaced(box: Sandbox, key: str, instance: Instance) -> float:
-    """Have KEY's haproxy hang; return the longest gap between answers."""
+def replaced(box: Sandbox, key: str, instance: Instance) -> tuple[float, int]:
+    """Have KEY's haproxy hang.
+
+    Returns the longest gap between answers, and how often it was replaced.
+    """
     mark = box.agent.mark()
     pid = sole(box, key)
     with Loader([instance], rate=10, timeout_s=60, workers=256) as load:
@@ -78,10 +84,10 @@ def replaced(box: Sandbox, key: str, instance: Instance) -> float:
     assert [f for f in load.failures if f not in in_hand] == []
     assert not in_hand or key != "gateway"
     # On a busy machine the next one may be taken for one that hangs.
-    said = f"network={key} haproxy replaced: "
-    assert box.agent.log(mark).count(said) in (1, 2)
+    times = box.agent.log(mark).count(f"network={key} haproxy replaced: ")
+    assert times in (1, 2)
     box.agent.wait_ready()
-    return load.longest_gap_s
+    return load.longest_gap_s, times
 
 
 TIMEOUT = ("metadata_haproxy", "timeout_server")

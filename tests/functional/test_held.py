@@ -41,8 +41,8 @@ def stopped(box: Sandbox, kind: str) -> Iterator[None]:
 
 
 def served(instance) -> bool:
-    """Return whether INSTANCE is; how long that takes is no matter here."""
-    return is_served(instance, timeout_s=60)
+    """Return whether INSTANCE is, in the time that cloud-init waits."""
+    return is_served(instance, timeout_s=10)
 
 
 @pytest.mark.parametrize("kind", ["supervisord", "agent"])

@@ -76,10 +76,11 @@ def test_a_token_says_how_long_it_lives(vms, project, ttl):
     assert answer.headers[TTL] == ttl
     assert answer.headers["Content-Type"] == "text/plain"
     assert answer.text.strip() == answer.text
-    # One of a second may be over on a busy machine before it is used.
-    tries = 20 if ttl == "1" else 1
-    tokens_of = (new_token(vm, int(ttl)) for _ in range(tries))
-    assert any(with_token(vm, token) == 200 for token in tokens_of)
+    if with_token(vm, answer.text) != 200:
+        # One of a second may be over on a busy machine before it is used.
+        assert ttl == "1"
+        more = (new_token(vm, 1) for _ in range(20))
+        assert any(with_token(vm, token) == 200 for token in more)
 
 
 @pytest.mark.parametrize(

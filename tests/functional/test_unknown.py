@@ -28,7 +28,7 @@ from sandbox.attackers import check_disturbed, hammering, holding, p99
 from sandbox.case import is_served, wait_served
 from sandbox.daemons import run
 from sandbox.instances import Response
-from sandbox.processes import send_signal
+from sandbox.processes import send_signal, sole
 from sandbox.waiting import BEHIND_CALL_S
 
 # The agent's own figures, in seconds: see agent/haproxy/unknown.py.
@@ -109,19 +109,16 @@ def without_agent(
 
 
 @contextlib.contextmanager
-def hanging_supervisord(box: Sandbox) -> Iterator[None]:
+def hanging_supervisord() -> Iterator[None]:
     """Have supervisord stand still."""
-
-    def sole() -> int:
-        found = box.agent.processes("supervisord")
-        return found[0].pid if len(found) == 1 else 0
-
-    pid = wait_for(sole, timeout_s=60, what="one supervisord")
-    send_signal(pid, signal.SIGSTOP)
+    found = wait_for(
+        lambda: sole("supervisord"), timeout_s=60, what="one supervisord"
+    )
+    send_signal(found.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        send_signal(pid, signal.SIGCONT)
+        send_signal(found.pid, signal.SIGCONT)
 
 
 @dataclasses.dataclass
@@ -171,7 +168,10 @@ def test_newcomer_waits_for_the_agent(cloud, away):
         found = asked_without(cloud, away)
         wait_served(found.newcomer)
         cloud.box.unplug([found.newcomer])
-        if found.answer.status != 503:
+        # Again only if this machine was late. How late an agent was that
+        # stood still is not known.
+        was_late = found.is_late or away is held_still
+        if found.answer.status != 503 or not was_late:
             break
     answer, instance_id = found.answer, found.newcomer.instance_id
     if answer.status == 503 and found.is_late:
@@ -244,7 +244,7 @@ def test_network_that_fails_gives_nobody_404(cloud):
     wait_served(beside)
     source = beside.take("10.10.0.77")
     for mtu in (1400, 1390, 1380):
-        with hanging_supervisord(box):
+        with hanging_supervisord():
             # What needs supervisord waits for it.
             box.neutron.update_network(cloud.network, mtu=mtu)
             newcomer = cloud.newcomer()
@@ -318,7 +318,7 @@ def test_newcomer_while_the_agent_is_back_and_cannot_work(cloud):
         asked = pool.submit(newcomer.fetch, timeout=PATIENCE_S)
         with pytest.raises(TimeoutError):
             asked.result(timeout=2)
-        with hanging_supervisord(box):
+        with hanging_supervisord():
             back()
             answer = asked.result()
     assert answer.status == 503
@@ -440,7 +440,7 @@ def test_who_asks_for_two_minutes_is_told_404(tmp_path):
                 wait_for(
                     lambda: ask_once(port) == 404, timeout_s=60, what="404"
                 )
-                assert time.monotonic() - begun > 1
+                assert time.monotonic() - begun > 2
             finally:
                 haproxy.kill()
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -113,20 +114,22 @@ def fail_by(
 
 
 def test_whole_path_of_whatever_it_is_called(box: Sandbox, instance: Instance):
-    port, took_ms = instance.port, []
+    port, took_s = instance.port, []
     for name in (
         *(port.instance_id, port.id, port.network.id, port.mac),
         *(str(port.ip4), str(port.ip6), str(port.link_local)),
     ):
+        begun = time.monotonic()
+        why(box, name)
+        took_s.append(time.monotonic() - begun)
         said = wait_whole(box, name)
-        took_ms.append(said["took_ms"])
         assert said["verdict"] == "whole", said
         assert (said["port"], said["instance"]) == (
             port.id,
             port.instance_id,
         )
         assert {hop["state"] for hop in said["hops"]} == {"ok"}
-    assert min(took_ms) < MOST_S * 1000  # other tests run beside it
+    assert min(took_s) < MOST_S  # other tests run beside it
     last = said["hops"][-1]
     assert (last["step"], "200" in last["text"]) == ("request", True)
     instance.fetch()
