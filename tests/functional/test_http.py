@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent.haproxy import limits
-from sandbox import Instance, Nova, Sandbox, wait_for
+from sandbox import Instance, Nova, Sandbox, holds, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.sockets import stats
 
 GATEWAY = Path("/var/lib/neutron/metadata_proxy")
 MIB = 1 << 20
 PATIENT_S = 60.0  # where it is no matter how long an answer takes
-# Noise can only add to how long one takes: the best of some tries counts.
-TRIES, MANY_TRIES = 3, 30
+# A busy machine may spoil some of these tries.
+MANY_TRIES, ENOUGH = 30, 10
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +330,7 @@ def test_nova_down_is_503_in_under_100_ms(nova, vm):
         assert answer.status == 503
         return answer.seconds
 
-    assert any(seconds() < 0.1 for _ in range(MANY_TRIES))
+    assert sum(seconds() < 0.1 for _ in range(MANY_TRIES)) >= ENOUGH
 
 
 def test_nova_back_is_200_at_once(nova, vm):
@@ -349,7 +349,7 @@ def test_nova_back_is_200_at_once(nova, vm):
         assert answer.text == vm.instance_id
         return answer.seconds
 
-    assert any(seconds() < 2 for _ in range(TRIES))
+    assert holds(lambda: seconds() < 2)
 
 
 def test_one_of_two_novas_down_is_not_noticed(own_box):
@@ -365,8 +365,8 @@ def test_one_of_two_novas_down_is_not_noticed(own_box):
         second.register(instance.instance_id, instance.port.project_id)
         wait_served(instance)
         for stopped in (box.nova, second):
-            took = (took_without(stopped, instance) for _ in range(TRIES))
-            assert any(each < 0.5 for each in took)
+            took = functools.partial(took_without, stopped, instance)
+            assert holds(lambda took=took: took() < 0.5)
 
 
 def took_without(stopped: Nova, instance: Instance) -> float:
@@ -412,7 +412,7 @@ def test_nova_slow_does_not_hold_up_a_hundred_requests(nova, vm):
         return took
 
     # Else half of them would be behind the others.
-    assert any(seconds() < 10 for _ in range(TRIES))
+    assert holds(lambda: seconds() < 10)
 
 
 def test_nova_slow_does_not_hold_up_another_network(nova, vm, case):
@@ -435,7 +435,7 @@ def test_nova_slow_does_not_hold_up_another_network(nova, vm, case):
             assert {one.result().status for one in asked} == {200}
         return found
 
-    assert any(min(took(), default=60) < 0.5 for _ in range(TRIES))
+    assert holds(lambda: min(took(), default=60) < 0.5)
 
 
 # ------------------------------------------------------- gateway's socket
@@ -451,7 +451,7 @@ def test_request_without_identity_is_404_at_once(nova, mood):
         assert status == 404
         return seconds
 
-    assert any(took() < 0.1 for _ in range(MANY_TRIES))
+    assert sum(took() < 0.1 for _ in range(MANY_TRIES)) >= ENOUGH
 
 
 @pytest.mark.parametrize("mood", ["up", "down", "frozen"])
@@ -468,7 +468,7 @@ def test_openstack_helms_probe_is_content(nova, mood):
         assert status < 500
         return seconds
 
-    assert any(took() < 5 for _ in range(TRIES))
+    assert holds(lambda: took() < 5)
 
 
 def test_nova_frozen_then_thawed_answers_late(nova, vm):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 import uuid
 
@@ -131,7 +130,7 @@ def test_registers_as_neutrons_agent_does(box):
 def test_heartbeat_follows_nb_cfg(own_box):
     """Within a third of agent_down_time (9 s here): 3 s; five of them.
 
-    A busy machine may be late, but not with most of them.
+    A busy machine may be late with one of them.
     """
     box = own_box
     box.agent.configure({("DEFAULT", "agent_down_time"): "9"})
@@ -148,7 +147,7 @@ def test_heartbeat_follows_nb_cfg(own_box):
             what="heartbeat",
         )
         took.append(time.monotonic() - begun)
-    assert statistics.median(took) < 6, took  # at 9 s it would be down
+    assert sorted(took)[-2] < 6, took  # at 9 s it would be down
 
 
 def test_registration_is_kept_true(own_box):

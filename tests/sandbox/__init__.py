@@ -38,7 +38,7 @@ from .neutron import Neutron
 from .nova import Nova
 from .operations import subnet
 from .ovn import Ovn
-from .waiting import wait_for
+from .waiting import holds, wait_for
 
 __all__ = [
     "Agent",
@@ -55,6 +55,7 @@ __all__ = [
     "Sandbox",
     "Subnet",
     "attach_all",
+    "holds",
     "inside_sandbox",
     "plug_all",
     "subnet",

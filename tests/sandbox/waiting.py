@@ -17,6 +17,15 @@ SHORTEST_S, LONGEST_S = 0.015, 0.1
 BEHIND_CALL_S = 60.0
 
 
+def holds(attempt: Callable[[], bool]) -> bool:
+    """Return whether ATTEMPT is good, which a busy machine may spoil.
+
+    Once is enough. If the first is not, the next two have to be: what fails
+    half of the time is found soon.
+    """
+    return attempt() or (attempt() and attempt())
+
+
 def wait_for(
     condition: Callable[[], T],
     *,
