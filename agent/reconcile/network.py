@@ -156,10 +156,10 @@ class Reconciler:
     def _provision(self, desired: MetadataNetwork) -> None:
         network = desired.network
         rights = functools.partial(self._newest_rights, desired)
-        # This comes first: with the neighbour entries, which are set next,
-        # the new owner of an address begins to receive answers.
         before = self._changes.get(network, ())
         changes = self._changes[network] = [*dict.fromkeys(before)]
+        # This comes first: with the neighbour entries, which are set next,
+        # the new owner of an address begins to receive answers.
         changes += self._haproxies.ask_or_replace(
             network, rights, lambda: self._revoke(network, rights)
         )
