@@ -47,10 +47,9 @@ class Followers:
 
     def __init__(self, remotes: Sequence[str], chassis: Sequence[str]) -> None:
         remote = ",".join(remotes)
-        helper = southbound.make_helper(remotes[0])
         self.known = multiprocessing.RawArray(Known, len(chassis))
         self._pids = [
-            _fork(functools.partial(_follow, remote, helper, name, known))
+            _fork(functools.partial(_follow, remote, name, known))
             for name, known in zip(chassis, self.known, strict=True)
         ]
 
@@ -119,10 +118,9 @@ def _end(pids: Sequence[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _follow(remote: str, helper: object, chassis: str, known: Known) -> None:
+def _follow(remote: str, chassis: str, known: Known) -> None:
     idl = southbound.SouthboundIdl(
         remote,
-        helper,
         chassis_name=chassis,
         on_snapshot=lambda _snapshot: None,
         max_backoff_ms=BACKOFF_MS,

@@ -28,10 +28,10 @@ TIMEOUT_S = 1200.0
 BOUNDS = {"agent": 60.0, "privsep": 50.0, "supervisord": 40.0}
 KINDS = (*BOUNDS, "haproxy")
 # PSS of all, of Neutron's.
-RATIO_BOUNDS = {1: 0.5, 16: 0.7, 50: 1.0, 200: 1.25, 400: 1.25}
+RATIO_BOUNDS = {1: 0.35, 16: 0.7, 50: 0.6, 200: 0.85, 400: 0.95}
 START_BOUND = sized(0.5, 0.8)  # until all answer, of Neutron's time
 TOOL_BOUND_S = sized(2.0, 5.0)
-IDLE_BOUND = sized(5.0, 50.0)
+IDLE_BOUND = sized(8.0, 50.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from .report import Report, progress, sized
 # Networks at once, and how often.
 ROUNDS = sized({40: 3, 200: 1, 400: 1}, {4: 1, 16: 1})
 TIMEOUT_S = 1200.0
-RATIO_BOUND = sized(0.3, 0.5)  # of Neutron's time until all answer
-MEMORY_BOUND = sized(1.25, 0.6)  # of Neutron's PSS
+RATIO_BOUND = sized(0.2, 0.5)  # of Neutron's time until all answer
+MEMORY_BOUND = sized(0.95, 0.6)  # of Neutron's PSS
 EXPONENT_BOUND = 1.4  # of time over networks
 REMOVAL_BOUND_S = 5.0
 
