@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ovs.poller import Poller
 
-from ovn_metadata.agent.ovsdb import southbound
+from ovn_metadata.agent.ovsdb import connect, southbound
 from sandbox import wait_for
 from sandbox.daemons import run
 
@@ -118,14 +118,22 @@ def _end(pids: Sequence[int]) -> None:
         os.waitpid(pid, 0)
 
 
+def _connect(remote: str, chassis: str) -> southbound.SouthboundIdl:
+    """Return a session; a server that is busy is asked again, as ever."""
+    while True:
+        with contextlib.suppress(ConnectionError):
+            return southbound.SouthboundIdl(
+                remote,
+                chassis_name=chassis,
+                on_snapshot=lambda _snapshot: None,
+                max_backoff_ms=BACKOFF_MS,
+                probe_interval=PROBE_MS,
+            )
+        time.sleep(connect.RETRY_S)
+
+
 def _follow(remote: str, chassis: str, known: Known) -> None:
-    idl = southbound.SouthboundIdl(
-        remote,
-        chassis_name=chassis,
-        on_snapshot=lambda _snapshot: None,
-        max_backoff_ms=BACKOFF_MS,
-        probe_interval=PROBE_MS,
-    )
+    idl = _connect(remote, chassis)
     signal.signal(signal.SIGUSR1, lambda *_: idl.force_reconnect())
     while True:
         idl.run()
