@@ -1,7 +1,7 @@
-"""Sessions with a Southbound server: this agent's, and such as have all rows.
+"""Sessions with a Southbound server: the agent's, and some that get all rows.
 
-Each is a process with the very IDL of the agent. What it knows is in memory
-that is shared with the benchmark.
+Each session is a process. The agent's have the agent's own IDL, and write what
+they know into memory that they share with the benchmark.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -118,22 +119,23 @@ def _end(pids: Sequence[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _connect(remote: str, chassis: str) -> southbound.SouthboundIdl:
-    """Return a session; a server that is busy is asked again, as ever."""
-    while True:
-        with contextlib.suppress(ConnectionError):
-            return southbound.SouthboundIdl(
-                remote,
-                chassis_name=chassis,
-                on_snapshot=lambda _snapshot: None,
-                max_backoff_ms=BACKOFF_MS,
-                probe_interval=PROBE_MS,
-            )
-        time.sleep(connect.RETRY_S)
-
-
 def _follow(remote: str, chassis: str, known: Known) -> None:
-    idl = _connect(remote, chassis)
+    make = functools.partial(
+        southbound.SouthboundIdl,
+        remote,
+        chassis_name=chassis,
+        on_snapshot=lambda _snapshot: None,
+        max_backoff_ms=BACKOFF_MS,
+        probe_interval=PROBE_MS,
+    )
+    never = threading.Event()
+    idl = connect.wait_for_database(
+        *("OVN Southbound", remote, make),
+        stop=never,
+        report=lambda _reason: None,
+    )
+    if idl is None:
+        return
     signal.signal(signal.SIGUSR1, lambda *_: idl.force_reconnect())
     while True:
         idl.run()
