@@ -75,7 +75,7 @@ def once(box: Sandbox, side: sides.Side, instances: list[Instance]) -> Seen:
         sizes = measure(before)
         time.sleep(SETTLED_S)
         ours = pids() - before
-        # One of our passes is in it: there is one in so many seconds.
+        # Long enough for one of our passes: a second for each network.
         idle_s = max(IDLE_S, len(instances) * (side.name == sides.OURS))
         used_s = cpu_s(ours)
         time.sleep(idle_s)

@@ -33,7 +33,7 @@ def _once(record: logging.LogRecord) -> bool:
 
 
 def _record(*values: Any, **named: Any) -> logging.LogRecord:
-    """Return a record; wait while the log is set up: it would be lost."""
+    """Return a record; wait while the log is set up, or it would be lost."""
     with _SETTING_UP:
         return logging.LogRecord(*values, **named)
 

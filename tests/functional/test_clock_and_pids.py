@@ -102,10 +102,10 @@ def test_clock_jumps(chassis, measure, what, days):
 # ----------------------------------------------------------------- pids
 
 
-# Becomes a process with a number that is free: PID, then the namespace to be
-# in, a user, his groups, and a program with its words. It is a child of who
-# has started this. A number that is written to ns_last_pid instead may be
-# taken by any thread that starts just then.
+# A program that starts another one with a process id of our choice, as a child
+# of our own process. Its arguments: the process id, the network namespace, the
+# user, his groups, the other program and that one's arguments. With
+# ns_last_pid instead, any thread that starts at that moment could take the id.
 # The structure and the call's number are those of clone3(2).
 START_AS = """
 import ctypes, os, sys

@@ -88,8 +88,8 @@ class Chassis:
                 self.wait_served(ipv6=False)
                 break
             except TimeoutError:
-                # Beside much other work it forgot a network at its start,
-                # for three minutes.
+                # On a busy machine, it did not serve one of its networks
+                # within three minutes of its start.
                 if not tries_left:
                     raise
                 self.theirs.stop()
