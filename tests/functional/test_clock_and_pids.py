@@ -22,6 +22,7 @@ from sandbox.continuity import (
     make_chassis,
 )
 from sandbox.daemons import accepts, run
+from sandbox.files import put
 from sandbox.host import FLEET
 from sandbox.hoststate import wait_host
 from sandbox.namespaces import NETNS_FOLDER
@@ -77,7 +78,7 @@ def test_clock_jumps(chassis, measure, what, days):
     log = box.agent.mark()
     # haproxy's clock is right: what the agent confirms is no time of its.
     with measure.load(what, stranger=days == 0) as load:
-        shifted_clock.SHIFT.write_text(str(days * DAY_S))
+        put(shifted_clock.SHIFT, str(days * DAY_S))
         for pid in chassis.haproxies(network.id):
             send_signal(pid, SIGKILL)
         wait_served(instance, timeout_s=BACK_S)

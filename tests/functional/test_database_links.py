@@ -17,6 +17,7 @@ import pytest
 from sandbox import Instance, Loader, Sandbox, wait_for
 from sandbox.case import Host, new_instance, wait_served
 from sandbox.daemons import Daemon
+from sandbox.files import put
 from sandbox.ovn import SB_REMOTE
 from sandbox.processes import cpu_s
 from sandbox.tls import Authority, Identity, server
@@ -54,7 +55,7 @@ class Cloud:
     def use(self, client: Identity) -> None:
         """Put the files of CLIENT in place, as a renewal does."""
         for option, file in zip(OPTIONS, client, strict=False):
-            self.files[option].write_bytes(file.read_bytes())
+            put(self.files[option], file.read_text())
 
     def wait_ready(self) -> None:
         """Wait until the agent is; each look costs it some CPU."""
@@ -129,7 +130,7 @@ def set_addresses(*addresses: str) -> None:
     file = Path("/etc/hosts")
     lines = [x for x in file.read_text().splitlines() if NAME not in x]
     lines += [f"{address} {NAME}" for address in addresses]
-    file.write_text("\n".join(lines) + "\n")
+    put(file, "\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def test_half_of_a_renewal(cloud):
     key, certificate = (cloud.files[option] for option in OPTIONS[:2])
     mismatch = f"ovn_sb_private_key {key}: KEY_VALUES_MISMATCH"
     with cloud.undisturbed() as load:
-        certificate.write_bytes(cloud.client.certificate.read_bytes())
+        put(certificate, cloud.client.certificate.read_text())
         cloud.serve(ELSEWHERE)
         cloud.wait_lasting(mismatch, load)
         cloud.use(cloud.client)

@@ -14,6 +14,7 @@ import pytest
 from sandbox import Instance, Loader, Nova, Sandbox, host, wait_for
 from sandbox.case import is_served, wait_served
 from sandbox.continuity import pause
+from sandbox.files import put
 from sandbox.sockets import stats, status
 
 SUBNETS = ("10.10.0.0/24", "fd00:10::/64")
@@ -282,7 +283,7 @@ def test_name_of_nova_is_looked_up_again(chassis):
         other.accept(chassis.secret)
         for instance in chassis.instances:
             other.register(instance.instance_id, instance.port.project_id)
-        hosts.write_text(f"{text}\n127.0.0.2 nova.example\n")
+        put(hosts, f"{text}\n127.0.0.2 nova.example\n")
         try:
             chassis.reload(
                 {
@@ -305,12 +306,12 @@ def test_name_of_nova_is_looked_up_again(chassis):
                     third.register(
                         instance.instance_id, instance.port.project_id
                     )
-                hosts.write_text(f"{text}\n127.0.0.3 nova.example\n")
+                put(hosts, f"{text}\n127.0.0.3 nova.example\n")
                 for instance in chassis.instances:
                     wait_served(instance)
                 assert third.requests > 0
                 # A name that is gone leaves what was known of it.
-                hosts.write_text(text)
+                put(hosts, text)
                 chassis.reload({})
                 assert "gateway: serves" in box.agent.status().stdout
                 assert chassis.instances[0].fetch().status == 200
@@ -326,7 +327,7 @@ def test_name_of_nova_is_looked_up_again(chassis):
                     what="a word about the name",
                 )
         finally:
-            hosts.write_text(text)
+            put(hosts, text)
             chassis.reload({NOVA_HOST: "127.0.0.1"})
     for instance in chassis.instances:
         wait_served(instance)

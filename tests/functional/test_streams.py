@@ -22,6 +22,7 @@ import pytest
 from ovn_metadata.agent.ovsdb import connect, streams
 from sandbox import wait_for
 from sandbox.daemons import Daemon, run
+from sandbox.files import put
 from sandbox.tls import Authority, Identity, answering, running, server
 
 PORT = 6651
@@ -344,10 +345,10 @@ def hosts() -> Iterator[Callable[..., None]]:
 
     def set_addresses(*addresses: str) -> None:
         lines = [f"{address} {NAME}\n" for address in addresses]
-        file.write_text(before + "".join(lines))
+        put(file, before + "".join(lines))
 
     yield set_addresses
-    file.write_text(before)
+    put(file, before)
 
 
 @pytest.fixture
@@ -399,7 +400,7 @@ def test_name_server_that_hangs_holds_nothing_up(site, hosts):
         silent.bind(("127.0.0.9", 53))
         with running(good), followed(site, NAMED) as idl:
             try:
-                resolver.write_text("nameserver 127.0.0.9\noptions timeout:30")
+                put(resolver, "nameserver 127.0.0.9\noptions timeout:30")
                 hosts()
                 good.stop()
                 wait_reason(idl, ".")
@@ -407,7 +408,7 @@ def test_name_server_that_hangs_holds_nothing_up(site, hosts):
                 wait_back(idl)
                 assert NAME in streams.NAMES._begun  # a look-up hangs
             finally:
-                resolver.write_text(before)
+                put(resolver, before)
 
 
 def test_name_that_nobody_knows_is_the_reason():

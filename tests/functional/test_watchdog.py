@@ -18,6 +18,7 @@ import pytest
 
 from sandbox import Sandbox, wait_for
 from sandbox.case import wait_served
+from sandbox.files import put
 from sandbox.manager import FED, Manager
 from sandbox.processes import send_signal, sole
 
@@ -122,7 +123,7 @@ def test_a_hang_is_not_fed(own_box: Sandbox, manager, what):
         if what == "the process":
             send_signal(agent.pid, signal.SIGSTOP)
         else:
-            asked.write_text(HANGS[what])
+            put(asked, HANGS[what])
             # A port comes, so that a key is there for the workers.
             own_box.plug([own_box.neutron.create_port(network)], wait=False)
         manager.wait_starved(timeout_s=120)

@@ -18,7 +18,7 @@ _time, _time_ns = time.time, time.time_ns
 
 def _shift_s() -> int:
     try:
-        return int(SHIFT.read_text() or 0)
+        return int(SHIFT.read_text())
     except OSError:
         return 0
 
