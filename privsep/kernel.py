@@ -8,7 +8,6 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from . import names
 
@@ -123,7 +122,8 @@ def borrow_descriptor(pidfd: int, number: int) -> int:
 def read_sysctl(path: str) -> str:
     """Return /proc/sys/PATH of this thread's namespace; "" without one."""
     try:
-        return Path("/proc/sys", path).read_text().strip()
+        with open(f"/proc/sys/{path}", "rb", buffering=0) as file:
+            return file.read().decode().strip()
     except FileNotFoundError:
         return ""
 
@@ -136,7 +136,8 @@ def write_sysctl(path: str, value: str) -> bool:
     """
     if read_sysctl(path) in ("", value):
         return False
-    Path("/proc/sys", path).write_text(value)
+    with open(f"/proc/sys/{path}", "wb", buffering=0) as file:
+        file.write(value.encode())
     return True
 
 

@@ -71,10 +71,10 @@ def _apply(
             links.open_inside(namespace) as inside,
             links.open_host() as host,
         ):
-            changes += links.ensure_link(inside, "lo", mac=None, mtu=0)
+            changes += links.ensure_link(inside, links.existing(inside, "lo"))
             with kernel.entered(namespace):
                 differed = sysctls.ensure_namespace()
-            changes += links.ensure_veth(
+            index, found = links.ensure_veth(
                 host,
                 inside,
                 network=network,
@@ -82,13 +82,13 @@ def _apply(
                 mac=mac,
                 mtu=mtu,
             )
+            changes += found
             inner = names.inner_veth(network)
             with kernel.entered(namespace):
                 differed |= sysctls.ensure_link(inner, hop_limit)
                 if kernel.set_transmit_checksum(inner, on=checksum):
                     changes.append("transmit checksum")
             changes += [f"sysctl {n}" for n in sorted(differed) if not made]
-            index = links.index_of(inside, inner)
             changes += links.compare_addresses(inside, index, addresses)
             changes += links.ensure_neighbours(inside, index, neighbours)
             changes += links.ensure_hosts(inside, index, hosts)
@@ -112,8 +112,8 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
     namespace = kernel.open_namespace(names.namespace_name(network))
     try:
         with links.open_inside(namespace) as inside:
-            index = links.index_of(inside, names.inner_veth(network))
-            links.ensure_addresses(inside, index, cidrs)
+            inner = links.existing(inside, names.inner_veth(network))
+            links.ensure_addresses(inside, int(inner["index"]), cidrs)
     finally:
         os.close(namespace)
 

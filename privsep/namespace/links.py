@@ -122,12 +122,12 @@ def describe(link: Any | None) -> dict[str, object]:
     }
 
 
-def index_of(ipr: pyroute2.IPRoute, name: str) -> int:
-    """Return the index of the link NAME; raise OSError without one."""
+def existing(ipr: pyroute2.IPRoute, name: str) -> Any:
+    """Return the link message of NAME; raise OSError without one."""
     link = link_by_name(ipr, name)
     if link is None:
         raise OSError(f"{name} vanished from its namespace")
-    return int(link["index"])
+    return link
 
 
 def ensure_veth(
@@ -138,12 +138,13 @@ def ensure_veth(
     namespace: int,
     mac: str,
     mtu: int,
-) -> list[str]:
-    """Make the veth pair of NETWORK; return what was changed."""
+) -> tuple[int, list[str]]:
+    """Make the veth pair of NETWORK; return the inner index, and changes."""
     outer, inner = names.outer_veth(network), names.inner_veth(network)
     changes = []
     there = link_by_name(host, outer)
-    if there is None or link_by_name(inside, inner) is None:
+    end = link_by_name(inside, inner)
+    if there is None or end is None:
         # Half a pair is useless, and an end that an aborted run has left in
         # another namespace would keep the name in use.
         for stray in (outer, inner):
@@ -156,13 +157,13 @@ def ensure_veth(
         # Without an address and a route of its own.
         kernel.write_sysctl(f"net/ipv6/conf/{outer}/disable_ipv6", "1")
         changes.append("veth")
+        there, end = existing(host, outer), existing(inside, inner)
     else:
         _check_owner(there, outer, network)
-    changes += ensure_link(inside, inner, mac=mac, mtu=mtu)
-    changes += ensure_link(
-        host, outer, mac=None, mtu=mtu, alias=names.namespace_name(network)
-    )
-    return changes
+    changes += ensure_link(inside, end, mac=mac, mtu=mtu)
+    alias = names.namespace_name(network)
+    changes += ensure_link(host, there, mtu=mtu, alias=alias)
+    return int(end["index"]), changes
 
 
 def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
@@ -186,20 +187,18 @@ def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
 
 def ensure_link(
     ipr: pyroute2.IPRoute,
-    name: str,
+    link: Any,
     *,
-    mac: str | None,
-    mtu: int,
+    mac: str | None = None,
+    mtu: int = 0,
     alias: str | None = None,
 ) -> list[str]:
-    """Give the link NAME its MAC, MTU and alias and set it up.
+    """Give LINK its MAC, MTU and alias and set it up.
 
     None leaves the MAC or the alias alone, 0 the MTU. (The kernel accepts
     no alias while it makes a link.)
     """
-    link = link_by_name(ipr, name)
-    if link is None:
-        raise NetlinkError(errno.ENODEV, f"{name} is gone")
+    name = link.get_attr("IFLA_IFNAME")
     wanted: dict[str, Any] = {}
     changes = []
     if mac is not None and link.get_attr("IFLA_ADDRESS") != mac:
@@ -338,11 +337,10 @@ def ensure_neighbours(
 def neighbours(ipr: pyroute2.IPRoute, index: int) -> dict[str, str]:
     """Return address -> MAC of the permanent neighbours on the link INDEX."""
     present = {}
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for entry in dump(ipr.get_neighbours, family=family, ifindex=index):
-            address = entry.get_attr("NDA_DST")
-            if address and entry["state"] & ndmsg.states["permanent"]:
-                present[address] = entry.get_attr("NDA_LLADDR")
+    for entry in dump(ipr.get_neighbours, ifindex=index):
+        address = entry.get_attr("NDA_DST")
+        if address and entry["state"] & ndmsg.states["permanent"]:
+            present[address] = entry.get_attr("NDA_LLADDR")
     return present
 
 
@@ -375,12 +373,9 @@ def ensure_hosts(
 
 
 def routes(ipr: pyroute2.IPRoute) -> list[Any]:
-    """Return all routes."""
-    return [
-        entry
-        for family in (socket.AF_INET, socket.AF_INET6)
-        for entry in dump(ipr.get_routes, family=family)
-    ]
+    """Return all routes of IPv4 and IPv6."""
+    both = socket.AF_INET, socket.AF_INET6
+    return [each for each in dump(ipr.get_routes) if each["family"] in both]
 
 
 def hosts(entries: list[Any], index: int) -> set[str]:
