@@ -54,6 +54,8 @@ def _asked(facts: Facts) -> str:
     if own:
         ago_s = max(0, int(time.time() - own["last_seen"]))
         text = f"requests it has sent: {own['requests']}, last {ago_s} s ago; "
+        for name, count in own.get("shield", {}).items():
+            text += f"of them {name.replace('_', ' ')}: {count}; "
     if other := facts.asked.get(asks.NOBODY):
         text += "requests from addresses that no port here has, perhaps by "
         text += f"it: {other['requests']}; "
