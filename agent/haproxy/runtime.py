@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .. import unixsocket
 from ..errors import HaproxyError
-from . import mapfile
+from . import answers, mapfile
 
 _TIMEOUT_S = 3.0
 # A haproxy that seems to do nothing is asked again after this time.
@@ -21,11 +21,11 @@ _NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024
 _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
-# Several commands go in one line; haproxy's buffer is 16 kB.
-_BATCH = 50
-# haproxy's own answers if no server gives one.
-_NOBODY = (502, 504)
-_NOBODY_TEXT = b"No Nova metadata API answers."
+# A map may have more entries than it should: those that were wanted before.
+_MANY_ENTRIES = 4096
+# Several commands go in one line. haproxy's buffer is 16 kB, and haproxy 3.2
+# refuses a line that is longer.
+_MAX_LINE = 8 * 1024
 
 
 class Stats(NamedTuple):
@@ -121,7 +121,8 @@ def ask_nova(
         )
     found = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ", answer)
     status = int(found[1]) if found else 0
-    is_from_nova = status not in (0, *_NOBODY) and _NOBODY_TEXT not in answer
+    own = (text.encode() in answer for text in answers.GATEWAY.values())
+    is_from_nova = status != 0 and not any(own)
     is_page = b"content-type: text/html" in answer.lower()
     took_s = time.monotonic() - begun
     return NovaAnswer(status, is_from_nova, took_s, is_page)
@@ -162,11 +163,11 @@ def digest_in(answer: str, config: Path) -> str:
 
 
 def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
-    """Return the map FILE, of some ENTRIES, as the haproxy has it.
+    """Return the map FILE as the haproxy has it; it should have ENTRIES.
 
     Raises HaproxyError if it has no such map, OSError as `ask` does.
     """
-    most = _MAX_ANSWER + _MAX_MAP_LINE * 2 * entries
+    most = _MAX_MAP_LINE * 2 * max(entries, _MANY_ENTRIES)
     answer = ask(stats, f"show map {file}", max_bytes=most)
     if answer.startswith("Unknown map"):
         raise HaproxyError(f"haproxy has no map {file}")
@@ -178,7 +179,12 @@ def change_map(stats: Stats, file: Path, change: mapfile.MapChange) -> None:
     commands = [f"del map {file} {key}" for key in change.delete]
     commands += [f"set map {file} {key} {value}" for key, value in change.set]
     commands += [f"add map {file} {key} {value}" for key, value in change.add]
-    for start in range(0, len(commands), _BATCH):
-        answer = ask(stats, "; ".join(commands[start : start + _BATCH]))
-        if answer.strip():
-            raise HaproxyError(f"map not changed: {answer.strip():.200}")
+    lines = commands[:1]
+    for command in commands[1:]:
+        if len(lines[-1]) + len(command) < _MAX_LINE:
+            lines[-1] += f"; {command}"
+        else:
+            lines.append(command)
+    for line in lines:
+        if answer := ask(stats, line).strip():
+            raise HaproxyError(f"map not changed: {answer:.200}")

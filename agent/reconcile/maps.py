@@ -15,9 +15,6 @@ from ..haproxy import files, mapfile, runtime
 from ..haproxy.places import Places
 from ..haproxy.runtime import Stats
 
-# Upper bound for the entries of a running map whose size is unknown.
-_MANY_ENTRIES = 4096
-
 # Returns a network's map as the rows are now.
 Rights: TypeAlias = Callable[[], Mapping[str, str]]
 
@@ -72,9 +69,8 @@ class Maps:
     ) -> tuple[str, ...]:
         socket, file = self._stats_of(network), self._places.map(network)
         is_running = True
-        entries = max(len(wanted), _MANY_ENTRIES)
         try:
-            present = runtime.read_map(socket, file, entries=entries)
+            present = runtime.read_map(socket, file, entries=len(wanted))
         except (FileNotFoundError, ConnectionRefusedError, PermissionError):
             # No process listens, or something else has the name. A haproxy
             # that starts just now reads the file.

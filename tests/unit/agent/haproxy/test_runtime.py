@@ -111,6 +111,14 @@ def test_read_map(haproxy):
     assert haproxy.asked == [f"show map {FILE}"]
 
 
+def test_a_map_may_have_many_more_entries_than_it_should(haproxy):
+    """All networks may have waited for a confirmation, and one does now."""
+    keys = [f"fd00::{number:x}" for number in range(2000)]
+    haproxy.answer = "".join(f"0x55d {key} {'0' * 140}\n" for key in keys)
+    found = runtime.read_map(haproxy.stats, FILE, entries=1)
+    assert found.keys() == {*keys}
+
+
 def test_deletes_then_sets_then_adds(haproxy):
     change = MapChange(("a",), (("b", "i|p|s"),), (("c", "j|p|s"),))
     runtime.change_map(haproxy.stats, FILE, change)
@@ -124,8 +132,12 @@ def test_nothing_is_sent_for_no_change(haproxy):
     assert not haproxy.asked
 
 
-def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(haproxy):
-    value = f"{'0' * 36}|{'0' * 32}|{'0' * 64}"
+@pytest.mark.parametrize("letters", [36, 255])
+def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(
+    haproxy, letters
+):
+    """Newer than 3.1 refuses what is longer; older ones read in parts."""
+    value = f"{'0' * letters}|{'0' * 32}|{'0' * 64}|required||{'0' * 64}"
     keys = [f"fd00::{number:x}" for number in range(1000)]
     change = MapChange(add=tuple((key, value) for key in keys))
     runtime.change_map(haproxy.stats, FILE, change)
@@ -178,7 +190,11 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
         ("HTTP/1.1 404 Not Found\r\n\r\n", 404, True),
         ("HTTP/1.1 503 Service Unavailable\r\n\r\n", 503, True),
         ("HTTP/1.1 503 X\r\n\r\nNo Nova metadata API answers.\n", 503, False),
-        ("HTTP/1.1 504 Gateway Time-out\r\n\r\n", 504, False),
+        ("HTTP/1.1 502 X\r\n\r\nNova gave no complete answer.\n", 502, False),
+        ("HTTP/1.1 504 X\r\n\r\nNova did not answer in time.\n", 504, False),
+        # A balancer's, behind which is no Nova.
+        ("HTTP/1.1 504 Gateway Time-out\r\n\r\n", 504, True),
+        ("HTTP/1.1 502 Bad Gateway\r\n\r\n", 502, True),
         ("", 0, False),
         ("nonsense", 0, False),
         ("x" * 100_000, 0, False),
