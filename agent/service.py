@@ -259,7 +259,7 @@ class Service:
             reason = f"the agent waits for {vswitch.NO_SYSTEM_ID}"
             if self._status.waits_for("system-id", reason, _NO_NAME):
                 LOG.warning("%s", reason)
-            self._queues.news.wait()
+            self._queues.news.wait(FLEET_INTERVAL_S)
         return ""
 
     def _follow(self, chassis_name: str, repairs: Repairs) -> None:

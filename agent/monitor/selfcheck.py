@@ -65,14 +65,14 @@ class SelfCheck(Poller):
         begun = time.monotonic()
         served = {*self._status.served_networks(failing=True)}
         served -= {names.GATEWAY}
-        self._asked = {n: at for n, at in self._asked.items() if n in served}
-        self._failing &= served
         if not every_s:
             served = set()
-            self._failing.clear()
-            for network, code in self._noted:
+        self._asked = {n: at for n, at in self._asked.items() if n in served}
+        self._failing &= served
+        for network, code in [*self._noted]:
+            if network not in served:
                 self._status.tell(code, "", about=network)
-            self._noted.clear()
+                self._noted.remove((network, code))
         for network in turn(served, self._asked, self._failing, most=_MOST):
             if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
                 break
@@ -95,6 +95,8 @@ class SelfCheck(Poller):
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)
+        if problems is None:
+            return
         if network not in self._status.served_networks(failing=True):
             return  # it was removed
         for code in CODES:
@@ -107,12 +109,15 @@ class SelfCheck(Poller):
             self._failing.add(network)
         else:
             self._failing.discard(network)
-            self._status.seen(network)
 
-    def _problems(self, network: str) -> dict[str, str]:
-        """Return code -> reason of what instances of NETWORK would get."""
-        found = {}
-        for source in self._sources(network, self._number):
+    def _problems(self, network: str) -> dict[str, str] | None:
+        """Return code -> reason of what instances of NETWORK would get.
+
+        None if that is unknown, because the privileged daemon did not ask.
+        """
+        found: dict[str, str] = {}
+        sources = self._sources(network, self._number)
+        for source in sources:
             status, failure = 0, ""
             try:
                 status, has_flows = self._ask(network, source)
@@ -121,10 +126,11 @@ class SelfCheck(Poller):
             except AskError as error:
                 failure = str(error)
             except (OSError, PrivilegedError) as error:
-                # Of the privileged daemon: nothing is known of the network.
                 LOG.debug("network=%s not asked: %s", network, error)
-                continue
+                return found or None
             code, reason = verdict(source, status, failure)
             if code:
                 found[code] = reason
+        if sources and not found:
+            self._status.seen(network)
         return found

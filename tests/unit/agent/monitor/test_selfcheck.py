@@ -108,10 +108,29 @@ def test_what_is_over_when_it_is_asked_again_is_no_problem(monkeypatch):
     assert world.codes() == []
 
 
-def test_a_privileged_daemon_that_hangs_says_nothing(monkeypatch):
-    world = World(monkeypatch, PrivilegedError("it hangs"))
+@pytest.mark.parametrize("problem", [PrivilegedError("it hangs"), OSError()])
+def test_a_privileged_daemon_that_hangs_says_nothing(monkeypatch, problem):
+    """Neither that the network is well nor that it is not."""
+    world = World(monkeypatch, problem)
     world.check.poll()
-    assert world.codes() == []
+    assert (world.codes(), world.seen()) == ([], 0)
+    world.answers = [503]
+    world.check.poll()
+    world.answers = [problem]
+    world.check.poll()
+    (entry,) = world.status._problems._entries.values()
+    assert (entry.ended, world.seen()) == (None, 0)
+    assert world.check._interval_s < 30
+
+
+def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
+    world = World(monkeypatch, 503)
+    world.check.poll()
+    world.check._sources = lambda _network, _number: []
+    world.check.poll()
+    (entry,) = world.status._problems._entries.values()
+    assert entry.ended is not None
+    assert world.seen() == 0
 
 
 def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
@@ -119,6 +138,18 @@ def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
     world.check._on_visit = world.status.gone
     world.check.poll()
     assert world.codes() == []
+
+
+def test_what_it_reported_of_a_network_that_has_gone_is_over(monkeypatch):
+    """Also if it was reported while the network went."""
+    world = World(monkeypatch, 503)
+    world.check.poll()
+    world.status.gone(NETWORK)
+    world.status.tell("OVNMD-307", "it answers 503", about=NETWORK)
+    world.check.poll()
+    (entry,) = world.status._problems._entries.values()
+    assert entry.ended is not None
+    assert not world.check._noted
 
 
 def test_what_it_reported_is_over_when_it_is_switched_off(monkeypatch):
