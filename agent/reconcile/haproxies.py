@@ -82,6 +82,18 @@ class Haproxies:
         of the program. Raises HaproxyError if haproxy refuses the
         configuration; then a process that ran before still runs.
         """
+        try:
+            return self._listen(network, rendered, rights)
+        except Exception:
+            # One that runs can serve all the same, those who came now as well.
+            if rights is not None:
+                with contextlib.suppress(OSError, HaproxyError):
+                    self.maps.ensure(network, rights)
+            raise
+
+    def _listen(
+        self, network: str, rendered: Rendered, rights: Rights | None
+    ) -> tuple[list[str], Program]:
         self.ensure_folders(network)
         before = self._known.get(network)
         changes, version = self._ensure_files(network, rendered, rights)
