@@ -1,8 +1,9 @@
 """Give the service user what an agent that ran as root has left.
 
 This runs as root in folders in which that user can make any file. So it
-changes only what root owns and what has one of our names, and it follows no
-link below state_path. The service user makes everything else by itself.
+changes only what root owns and what has one of our names, and it follows a
+link only where root alone can have made it. The service user makes everything
+else by itself.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from ..errors import StartError
 # state_path, and in those.
 _IN_STATE_PATH = frozenset({OLD_FOLDER, "external"})
 _BELOW = frozenset({"pids"})
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def hand_over_state_path(
@@ -29,15 +31,18 @@ def hand_over_state_path(
     With MAKE, FOLDER is made if it is missing. Raises StartError.
     """
     try:
-        if make:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _opened(folder) as descriptor:
+        with _reached(folder, make=make) as descriptor:
             found = os.listdir(descriptor)  # noqa: PTH208 # of a descriptor
             # A folder that has nothing of an agent's was named by mistake.
             if not found or {*found} & _IN_STATE_PATH:
                 _hand_over(descriptor, user, _IN_STATE_PATH)
     except (FileNotFoundError, PermissionError):
         return  # as below
+    except NotADirectoryError:
+        raise StartError(
+            f"{folder} (state_path) is no folder, or there is a link on the "
+            f"way that not only root can have made"
+        ) from None
     except OSError as error:
         raise StartError(f"{folder} (state_path): {error.strerror}") from None
 
@@ -54,7 +59,7 @@ def _hand_over(
             contextlib.suppress(
                 FileNotFoundError, NotADirectoryError, PermissionError
             ),
-            _opened(name, at=descriptor) as inner,
+            _opened(name, descriptor) as inner,
         ):
             _hand_over(inner, user, _BELOW)
     # Last: without capabilities, root can enter only its own folders.
@@ -63,11 +68,31 @@ def _hand_over(
 
 
 @contextlib.contextmanager
-def _opened(folder: str | Path, *, at: int | None = None) -> Iterator[int]:
-    """Yield a descriptor of FOLDER; without AT, links are followed."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    flags |= 0 if at is None else os.O_NOFOLLOW
-    descriptor = os.open(folder, flags, dir_fd=at)
+def _reached(folder: Path, *, make: bool) -> Iterator[int]:
+    """Yield a descriptor of FOLDER; with MAKE it is made if it is missing."""
+    place = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        for name in folder.absolute().parts[1:]:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=place)
+            found = os.fstat(place)
+            is_roots = found.st_uid == 0 and not found.st_mode & 0o022
+            flags = _FOLDER | os.O_PATH | (0 if is_roots else os.O_NOFOLLOW)
+            inner = os.open(name, flags, dir_fd=place)
+            os.close(place)
+            place = inner
+        with _opened(".", place) as descriptor:
+            yield descriptor
+    finally:
+        os.close(place)
+
+
+@contextlib.contextmanager
+def _opened(name: str, at: int) -> Iterator[int]:
+    """Yield a descriptor of the folder NAME in AT; follow no link."""
+    flags = _FOLDER | os.O_RDONLY | os.O_NOFOLLOW
+    descriptor = os.open(name, flags, dir_fd=at)
     try:
         yield descriptor
     finally:

@@ -83,11 +83,16 @@ class UnixListener:
     group: int  # of those who may connect
 
     def fits(self, found: socket.socket) -> bool:
-        """Return whether FOUND is the socket that listens at the path."""
+        """Return whether FOUND is the socket that listens at the path.
+
+        Any user can have that path somewhere else. Only root, as we are,
+        listens here.
+        """
         bound = {str(self.path), str(self._fresh)}
         return (
             found.family == socket.AF_UNIX
             and found.getsockname() in bound
+            and kernel.peer_uid(found) == os.geteuid()
             and _listens(found)
             and self._answers()
         )

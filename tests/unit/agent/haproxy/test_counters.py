@@ -221,6 +221,17 @@ def test_a_source_is_new_once_until_it_was_calm():
     assert sums.add(Counted(0, {"a": (3, 0, 0)}), later) == ["a"]
 
 
+def test_invented_sources_are_not_all_reported():
+    """A haproxy that was broken into names new ones in each answer."""
+    sums = Sums()
+    new = []
+    for round_number in range(5):
+        made = {f"{round_number}-{n}": (1, 0, 0) for n in range(200)}
+        new += sums.add(Counted(sources=made), float(round_number))
+    assert len(new) == len(set(new)) == len(sums.over) == 100
+    assert sums.add(Counted(sources={"late": (1, 0, 0)}), 100.0) == ["late"]
+
+
 def test_incomplete_requests_are_nobodys():
     """Haproxy can't know their source; a probe of the port makes some."""
     sums = Sums()

@@ -99,6 +99,25 @@ def test_no_link_is_followed(tmp_path, name):
     assert owners(precious) == {".": 0, "pids": 0}
 
 
+@pytest.mark.parametrize("where", ["state", "state/external"])
+@pytest.mark.parametrize("made_by", [0, USER.pw_uid])
+def test_a_link_there_is_followed_where_only_root_can_make_one(
+    tmp_path, where, made_by
+):
+    """Else the service user could have any empty folder of root's."""
+    precious, place = tmp_path / "precious", tmp_path / "place"
+    (precious / "external").mkdir(parents=True)
+    place.mkdir()
+    os.chown(place, made_by, made_by)
+    (place / "state").symlink_to(precious)
+    if made_by == 0:
+        assert hand_over(place / where)["."] == USER.pw_uid
+        return
+    with pytest.raises(StartError, match="not only root"):
+        ownership.hand_over_state_path(place / where, USER, make=True)
+    assert owners(precious) == {".": 0, "external": 0}
+
+
 def test_a_file_in_its_place_is_reported(tmp_path):
     (tmp_path / "state").write_text("")
     with pytest.raises(StartError, match="state_path"):

@@ -65,6 +65,19 @@ def test_one_with_another_name_does_not_fit(unix, tmp_path):
         assert not unix.fits(made)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="setuid needs root")
+def test_another_users_socket_does_not_fit(unix):
+    """Its path is the same in a mount namespace of that user."""
+    with unix.make() as made:
+        assert unix.fits(made)
+        os.seteuid(4711)
+        try:
+            made.listen()  # it is that user's from now on
+        finally:
+            os.seteuid(0)
+        assert not unix.fits(made)
+
+
 def test_an_earlier_ones_name_is_replaced_at_once(unix):
     with socket.socket(socket.AF_UNIX) as earlier:
         earlier.bind(str(unix.path))
