@@ -104,7 +104,7 @@ def test_no_link_is_followed(tmp_path, name):
 def test_a_link_there_is_followed_where_only_root_can_make_one(
     tmp_path, where, made_by
 ):
-    """Else the service user could have any empty folder of root's."""
+    """Else the service user could get any empty folder owned by root."""
     precious, place = tmp_path / "precious", tmp_path / "place"
     (precious / "external").mkdir(parents=True)
     place.mkdir()
