@@ -149,8 +149,12 @@ backend gateway{_limit_rules(limit)}
 %[var(txn.identity),field(-1,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}{_rules(shielded * shield.backend_rules())}
+    # What is not sent again needs a connection of its own. On one that is used
+    # again, haproxy closes without an answer if Nova gives none.
+    use-server once unless METH_GET
     server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
 pool-max-conn {_GATEWAY_RETRIES - 1}
+    server once {gateway} maxconn {_NETWORK_REQUESTS} pool-max-conn 0 weight 0
 {unknown.sections(identity, gateway, network, shielded=shielded)}\
 {limits.source_tables(len(asks.SHIELD) * shielded)}{_limit_tables(limit)}"""
     return _with_digest(body)

@@ -11,6 +11,7 @@ import http.client
 import json
 import random
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -226,6 +227,25 @@ def test_keep_alive_serves_request_after_request(vm):
             assert client.sock is not None, f"closed after request {number}"
             if method != "HEAD":
                 assert json.loads(content)["target"] == f"/echo?{number}"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_what_nova_drops_is_502_on_a_kept_connection_too(box, vm, method):
+    """A client can't tell otherwise what became of its password."""
+    box.nova.limit_head(2048)
+    try:
+        for _ in "12":  # the gateway's connection may be used again, too
+            client = http.client.HTTPConnection("169.254.169.254", timeout=20)
+            client.sock = vm.connect()
+            with contextlib.closing(client):
+                client.request("GET", "/")
+                assert client.getresponse().read()
+                client.request(method, f"/{'x' * 4096}", b"ab")
+                answer = client.getresponse()
+                assert answer.status == 502
+                assert answer.read() == b"Nova gave no complete answer.\n"
+    finally:
+        box.nova.limit_head(sys.maxsize)
 
 
 def test_pipelined_requests_are_answered_in_order(vm):
