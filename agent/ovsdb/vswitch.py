@@ -94,7 +94,10 @@ class VswitchIdl(schemas.FollowingIdl):
         bridges = self.bridges()
         bridge, _ = bridges.get(name, (None, []))
         ports = [(on, port) for on in bridges for port in bridges[on][1]]
-        here = [port.ids for on, port in ports if on == name]
+        here = [port for on, port in ports if on == name]
+        # One without a device, of an instance that is shut off, is in the
+        # database and not plugged: ovn-controller does not bind it.
+        plugged = _iface_ids(port.ids for port in here if port.ofport > 0)
         # The host may have another chassis, with a bridge of its own.
         elsewhere = [p.ids for on, p in ports if on not in ids.values()]
         astray = _iface_ids(e for e in elsewhere if "attached-mac" in e)
@@ -108,11 +111,11 @@ class VswitchIdl(schemas.FollowingIdl):
             problem=_problem(root, bridge),
             ports={veth.name: veth.on_bridge(on) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
-            plugged=_iface_ids(here),
-            astray=astray - _iface_ids(here),
+            plugged=plugged,
+            astray=astray - plugged,
             installed={
                 ids["iface-id"]: _seconds(ids.get("ovn-installed-ts", ""))
-                for ids in here
+                for ids in (port.ids for port in here)
                 if "ovn-installed" in ids and "iface-id" in ids
             },
             applied=root.cur_cfg if root and is_late else None,

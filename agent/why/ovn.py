@@ -83,7 +83,7 @@ def port(facts: Facts) -> Hop:
             not is_plugged,
             "OVNMD-205",
             f"{where} is requested here; no interface on {vswitch.bridge} "
-            f"has its iface-id",
+            f"that works has its iface-id",
             "wait until Nova has started the instance; if it runs, look at "
             "the iface-id of its tap device: ovs-vsctl list Interface",
         )
@@ -122,10 +122,10 @@ def tap(facts: Facts) -> Hop | None:
         at.fail(not row, code, f"no interface has iface-id={iface_id}")
         return at.ok("")
     device, ofport = row["name"], row["ofport"]
-    lost = iface_id not in bridge.plugged
-    at.fail(lost, code, f"{device} is not on {bridge.bridge}")
     why = row["error"] or "it has no OpenFlow port"
     at.fail(why == row["error"] or ofport < 1, code, f"{device}: {why}")
+    lost = iface_id not in bridge.plugged
+    at.fail(lost, code, f"{device} is not on {bridge.bridge}")
     is_down = row["admin_state"] == "down"
     do = f"ip link set {device} up"
     at.fail(is_down, code, f"{device} is set down", do)

@@ -22,6 +22,19 @@ def case(module_box: Sandbox) -> Case:
     return Case(module_box)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shut_off(module_box: Sandbox) -> None:
+    """Leave an instance shut off: its interface has no device.
+
+    ovn-controller does not bind its port. No test may see that as a problem.
+    """
+    neutron = module_box.neutron
+    port = neutron.create_port(neutron.create_network("off"))
+    ids = f"external_ids:iface-id={port.id}"
+    add = ("add-port", "br-int", "tap-off", "--", "set", "Interface")
+    module_box.ovn.vsctl("--no-wait", *add, "tap-off", ids)
+
+
 def codes() -> set[tuple[str, str]]:
     return {(each["code"], each["about"]) for each in status()["problems"]}
 
