@@ -1,9 +1,7 @@
 """Ask the agent over its status socket: what `agent-status` builds on."""
 
 import argparse
-import errno
 import json
-import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -96,7 +94,9 @@ def config_arguments(arguments: argparse.Namespace) -> list[str]:
 def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
     """Return the socket that ARGUMENTS name, and what to say if it is silent.
 
-    Raises AgentError if the configuration can't be used.
+    It is the usual one if the configuration can't be used: an agent that
+    started before it was edited still runs, and a user who may not read the
+    secret may still ask.
     """
     if arguments.socket is not None:
         return arguments.socket, ""
@@ -104,10 +104,7 @@ def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
     try:
         return options.status_socket(argv, "ovn-metadata-agent"), ""
     except AgentError as error:
-        # A user who may not read the secret may still ask.
-        if not str(error).endswith(os.strerror(errno.EACCES)):
-            raise
-        return DEFAULT_SOCKET, f"; configuration: {error}"
+        return DEFAULT_SOCKET, f"; configuration: {printable(str(error))}"
 
 
 def ask(

@@ -58,10 +58,7 @@ _LIBRARIES = re.compile("ovn|ovs|oslo|psutil|pyroute2|supervisor|prometheus")
 
 def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     """Return what the archive has, the secrets, and the chassis' name."""
-    try:
-        path, _ = client.find_socket(source)
-    except AgentError:
-        path = source.socket or client.DEFAULT_SOCKET
+    path, _ = client.find_socket(source)
     status: dict[str, Any] = {}  # of an agent that answers
     with contextlib.suppress(OSError, ValueError):
         status = client.ask(path, timeout_s=_STATUS_S)

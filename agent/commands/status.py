@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import re
@@ -15,7 +16,6 @@ from typing import Any
 from ...privsep import names
 from ..core import health
 from ..core.codes import KINDS
-from ..errors import AgentError
 from ..monitor.status_socket import MAX_WAIT_S
 from . import asks, why
 from .client import (
@@ -29,7 +29,6 @@ from .client import (
     ask,
     ask_handler,
     find_socket,
-    printable,
     source_options,
 )
 from .status_text import headline, render
@@ -87,15 +86,17 @@ def main(argv: list[str] | None = None) -> int:
         return dump.run(source, rest[1:])
     if argv is None:  # a reader of its output that leaves, `head`, ends it
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A network's name may have letters that the locale has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = COMMANDS.get(rest[0]) if rest else None
     arguments = _parse(given) if command is None else source
-    try:
-        path, closed = find_socket(arguments)
-    except AgentError as error:
-        print(printable(str(error)), file=sys.stderr)
-        return NO_ANSWER
+    path, closed = find_socket(arguments)
     if command is not None:
-        return command(path, rest[1:])
+        code = command(path, rest[1:])
+        if closed and code == NO_ANSWER:
+            print(closed.removeprefix("; "), file=sys.stderr)
+        return code
     try:
         return _run(path, arguments)
     except (OSError, ValueError) as error:

@@ -77,7 +77,7 @@ network_haproxy_restarts_total counter network
 network_haproxy_memory_bytes gauge network
     Memory of its process that is not from files.
 network_over_share_instances gauge network
-    Instances that asked for more than their share in the last minute.
+    Instances over their share in the last minute, at most 100.
 network_up gauge network
     Whether the network was as it should be at the last look: 1 or 0.
 network_info info network name

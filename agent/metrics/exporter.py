@@ -105,10 +105,14 @@ class _Server(unixsocket.LastingServer, socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, if there are not too many."""
-        if self._slots.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread can be started
+            self._slots.release()
+            raise
 
     def process_request_thread(
         self, request: Any, client_address: Any

@@ -293,7 +293,8 @@ class Status:
 
     def _is_served(self, network: str, instance: str) -> bool:
         if not network and not instance:
-            return self._is_ready() and all(map(self._serves, self._networks))
+            is_done = self._pace(self.queue()) == "caught up"
+            return is_done and all(map(self._serves, self._networks))
         asked = self._asked(network, instance)
         return self._serves(names.GATEWAY) and any(map(self._serves, asked))
 

@@ -86,6 +86,12 @@ def test_it_is_well_where_the_agent_serves(box, case, command):
     assert at_rest(box).differences(before) == []
 
 
+def test_wrong_usage_is_no_start(command):
+    """A package's upgrade would restart it."""
+    done = check((*command, "--bogus"))
+    assert (done.returncode, "--bogus" in done.stderr) == (REFUSED, True)
+
+
 def test_a_value_is_refused_in_the_words_of_a_start(box, command):
     done = check(command, {("ovn", "ovsdb_probe_interval"): "60s"})
     assert (done.returncode, done.stdout) == (REFUSED, "")

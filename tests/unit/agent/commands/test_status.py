@@ -81,11 +81,32 @@ def test_nobody_answers(tmp_path, capsys):
     )
 
 
-def test_a_configuration_that_cannot_be_read_is_no_answer(tmp_path, capsys):
+@pytest.mark.parametrize("more", [(), ("--live",), ("asks",), ("why", "x")])
+def test_a_configuration_that_cannot_be_read(
+    answer, tmp_path, monkeypatch, capsys, more
+):
+    """The agent may have started before it was edited: a probe asks it."""
     file = tmp_path / "agent.conf"
     file.write_text("no section\n")
-    assert command.main(["--config-file", str(file)]) == client.NO_ANSWER
+    asked = ["--config-file", str(file), *more]
+    monkeypatch.setattr(client, "DEFAULT_SOCKET", tmp_path / "absent")
+    assert command.main(asked) == client.NO_ANSWER
     assert str(file) in capsys.readouterr().err
+    path = answer(json.dumps(ready_status().as_dict()))
+    monkeypatch.setattr(client, "DEFAULT_SOCKET", path)
+    if not more:
+        assert command.main(asked) == client.OK
+
+
+def test_a_name_has_letters_that_the_locale_has_not(answer, monkeypatch):
+    status = ready_status()
+    status.names({NETWORK: "\u2603"})
+    path = answer(json.dumps(status.as_dict()))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "latin-1"))
+    assert command.main(["--socket", str(path)]) == client.OK
+    sys.stdout.flush()
+    assert rb"\u2603" in shown.getvalue()
 
 
 def test_the_socket_is_the_configured_one(tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_more_clients_than_there_are_places_for_are_closed(tmp_path):
         wait_for(
             lambda: b"200 OK" in ask(str(path)), timeout_s=5, what="places"
         )
+
+
+def test_it_answers_again_when_threads_can_be_started(tmp_path, monkeypatch):
+    def fails(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    path = tmp_path / "m.sock"
+    with exporting(tmp_path, path):
+        assert b"200 OK" in ask(str(path))
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fails)
+            for _ in range(exporter._CLIENTS + 1):
+                with contextlib.suppress(ConnectionError):
+                    assert ask(str(path)) == b""
+        assert b"200 OK" in ask(str(path))
 
 
 def test_what_an_agent_left_that_was_killed_is_replaced(tmp_path):

@@ -156,6 +156,14 @@ def test_wait_returns_when_that_changes(
     assert [report["served"] for report in reports] == [True]
 
 
+def test_wait_waits_for_what_was_never_reconciled():
+    status = served_status()
+    status.queue = lambda: {"new": 1.0}
+    assert status.wait("", "", 0)["served"] is False
+    status.queue = dict
+    assert status.wait("", "", 0)["served"] is True
+
+
 def test_wait_ends_when_its_time_is_over():
     status = served_status()
     began = time.monotonic()
