@@ -259,7 +259,8 @@ class Service:
             reason = f"the agent waits for {vswitch.NO_SYSTEM_ID}"
             if self._status.waits_for("system-id", reason, _NO_NAME):
                 LOG.warning("%s", reason)
-            self._queues.news.wait(FLEET_INTERVAL_S)
+            if not self._stop.is_set():  # else `stop` may come before `clear`
+                self._queues.news.wait()
         return ""
 
     def _follow(self, chassis_name: str, repairs: Repairs) -> None:

@@ -92,6 +92,7 @@ class SelfCheck(Poller):
         problems = self._problems(network)
         if problems:
             self._on_visit(network)
+            self._failing.add(network)
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)

@@ -85,7 +85,8 @@ class Haproxies:
         try:
             return self._listen(network, rendered, rights)
         except Exception:
-            # One that runs can serve all the same, those who came now as well.
+            # The haproxy that runs still serves. Its map has to have the
+            # instances that came meanwhile.
             if rights is not None:
                 with contextlib.suppress(OSError, HaproxyError):
                     self.maps.ensure(network, rights)

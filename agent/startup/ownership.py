@@ -20,7 +20,8 @@ from ..errors import StartError
 # state_path, and in those.
 _IN_STATE_PATH = frozenset({OLD_FOLDER, "external"})
 _BELOW = frozenset({"pids"})
-_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LINKS = 40  # path_resolution(7)
 
 
 def hand_over_state_path(
@@ -31,19 +32,21 @@ def hand_over_state_path(
     With MAKE, FOLDER is made if it is missing. Raises StartError.
     """
     try:
-        with _reached(folder, make=make) as descriptor:
+        with (
+            _reached(folder, make=make) as place,
+            _opened(".", place) as descriptor,
+        ):
             found = os.listdir(descriptor)  # noqa: PTH208 # of a descriptor
             # A folder that has nothing of an agent's was named by mistake.
             if not found or {*found} & _IN_STATE_PATH:
                 _hand_over(descriptor, user, _IN_STATE_PATH)
     except (FileNotFoundError, PermissionError):
         return  # as below
-    except NotADirectoryError:
-        raise StartError(
-            f"{folder} (state_path) is no folder, or there is a link on the "
-            f"way that not only root can have made"
-        ) from None
     except OSError as error:
+        # By a link that the user may have made. What it leads to stays theirs
+        # to whom it belongs.
+        if os.path.isdir(folder):  # noqa: PTH112 # Path's may raise
+            return
         raise StartError(f"{folder} (state_path): {error.strerror}") from None
 
 
@@ -69,29 +72,46 @@ def _hand_over(
 
 @contextlib.contextmanager
 def _reached(folder: Path, *, make: bool) -> Iterator[int]:
-    """Yield a descriptor of FOLDER; with MAKE it is made if it is missing."""
-    place = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    """Yield a descriptor of FOLDER; with MAKE it is made if it is missing.
+
+    Raises NotADirectoryError for a link that not only root can have made.
+    """
+    left, links = [*reversed(folder.absolute().parts)], 0
+    place = os.open(left.pop(), _PLACE)
     try:
-        for name in folder.absolute().parts[1:]:
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, 0o755, dir_fd=place)
-            found = os.fstat(place)
-            is_roots = found.st_uid == 0 and not found.st_mode & 0o022
-            flags = _FOLDER | os.O_PATH | (0 if is_roots else os.O_NOFOLLOW)
-            inner = os.open(name, flags, dir_fd=place)
+        while left:
+            name = left.pop()
+            target = _roots_link(name, place) if links < _MOST_LINKS else None
+            if target is not None:
+                left, links = [*left, *reversed(target.parts)], links + 1
+                continue
+            try:
+                inner = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=place)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                os.mkdir(name, 0o755, dir_fd=place)
+                inner = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=place)
             os.close(place)
             place = inner
-        with _opened(".", place) as descriptor:
-            yield descriptor
+        yield place
     finally:
         os.close(place)
+
+
+def _roots_link(name: str, place: int) -> Path | None:
+    """Return where the link NAME in PLACE leads, if only root can make one."""
+    found = os.fstat(place)
+    if found.st_uid == 0 and not found.st_mode & 0o022:
+        with contextlib.suppress(OSError):  # no link
+            return Path(os.readlink(name, dir_fd=place))
+    return None
 
 
 @contextlib.contextmanager
 def _opened(name: str, at: int) -> Iterator[int]:
     """Yield a descriptor of the folder NAME in AT; follow no link."""
-    flags = _FOLDER | os.O_RDONLY | os.O_NOFOLLOW
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(name, flags, dir_fd=at)
     try:
         yield descriptor
@@ -101,9 +121,11 @@ def _opened(name: str, at: int) -> Iterator[int]:
 
 def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
     """Make USER the owner of the log PATH if root owns it."""
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    with contextlib.suppress(OSError):  # reported when it is opened
-        descriptor = os.open(path, flags)
+    with (
+        contextlib.suppress(OSError),  # reported when it is opened
+        _reached(path.parent, make=False) as folder,
+    ):
+        descriptor = os.open(path.name, _PLACE, dir_fd=folder)
         try:
             entry = os.fstat(descriptor)
             # With a second link, it may be another file that root owns.

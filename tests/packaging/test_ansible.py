@@ -7,6 +7,7 @@ That it works is shown by `make ansible`, in a Debian that is booted.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -150,24 +151,70 @@ def test_rollback_gives_back_the_folders_that_are_there(tmp_path, there):
     for name in there:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-    book = tmp_path / "book.yml"
-    book.write_text(
-        yaml.safe_dump(
-            [
-                {
-                    "hosts": "localhost",
-                    "connection": "local",
-                    "gather_facts": False,
-                    "vars": {
-                        "ansible_python_interpreter": sys.executable,
-                        "ovn_metadata_state_path": str(tmp_path),
-                        "__ovn_metadata_neutron": {"stdout": "User=nobody"},
-                    },
-                    "tasks": [block],
-                }
-            ]
-        )
+    done = played(
+        tmp_path,
+        block,
+        ovn_metadata_state_path=str(tmp_path),
+        __ovn_metadata_neutron={"stdout": "User=nobody"},
     )
-    done = run("ansible-playbook", "-i", "localhost,", str(book))
     assert done.returncode == 0, done.stdout
     assert {file.owner() for file in tmp_path.glob("*/*")} == {"nobody"}
+
+
+def played(
+    folder: Path, task: dict[str, Any], **values: object
+) -> subprocess.CompletedProcess[str]:
+    """Run TASK here, with a book in FOLDER and the variables VALUES."""
+    book = folder / "book.yml"
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable, **values},
+        "tasks": [task],
+    }
+    book.write_text(yaml.safe_dump([play]))
+    return run("ansible-playbook", "-i", "localhost,", str(book))
+
+
+@pytest.mark.parametrize(
+    ("load", "unit", "is_right"),
+    [
+        ("loaded", "neutron-ovn-metadata-agent.service", True),
+        ("not-found", "neutron-ovn-metadata-agent.service", False),
+        # The compat package makes Neutron's name this agent's.
+        ("loaded", "ovn-metadata-agent.service", False),
+    ],
+)
+def test_rollback_needs_neutrons_own_unit(tmp_path, load, unit, is_right):
+    (play,) = yaml.safe_load((PLAYS / "rollback.yml").read_text("utf-8"))
+    (task,) = (t for t in play["tasks"] if t["name"].startswith("Refuse to"))
+    seen = {"stdout_lines": [f"LoadState={load}", f"Id={unit}"]}
+    done = played(
+        tmp_path,
+        task,
+        ovn_metadata_neutron_unit="neutron-ovn-metadata-agent.service",
+        __ovn_metadata_neutron=seen,
+    )
+    assert (done.returncode == 0) == is_right, done.stdout
+
+
+@pytest.mark.parametrize("run_dir", ["/run/x.d", "/run/x.d/"])
+def test_rollback_finds_the_haproxies_of_a_run_dir(tmp_path, run_dir):
+    (play,) = yaml.safe_load((PLAYS / "rollback.yml").read_text("utf-8"))
+    file = tmp_path / "pattern"
+    done = played(
+        tmp_path,
+        {
+            "ansible.builtin.copy": {
+                "content": "{{ ovn_metadata_haproxies }}",
+                "dest": str(file),
+            }
+        },
+        **{**play["vars"], "ovn_metadata_run_dir": run_dir},
+    )
+    assert done.returncode == 0, done.stdout
+    ours = "/usr/sbin/haproxy -db -C /run/x.d/work/gateway -f /run/x.d/c"
+    pattern = file.read_text()
+    assert re.search(pattern, ours)
+    assert not re.search(pattern, ours.replace("x.d", "xyd"))

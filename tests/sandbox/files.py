@@ -8,10 +8,11 @@ from pathlib import Path
 
 
 def put(path: Path, text: str) -> None:
-    """Have TEXT in PATH at once: nobody reads a half of it, or nothing.
+    """Put TEXT into PATH in one step: a reader gets the old or the new text.
 
-    It keeps the owner and mode of a file that is there.
+    It keeps the owner and mode of a file that is there, and links to it.
     """
+    path = path.resolve()
     new = path.with_name(f"{path.name}.new")
     new.write_text(text)
     if path.exists():

@@ -123,6 +123,14 @@ def test_a_privileged_daemon_that_hangs_says_nothing(monkeypatch, problem):
     assert world.check._interval_s < 30
 
 
+def test_a_network_that_fails_and_is_not_asked_again_is_asked_soon(
+    monkeypatch,
+):
+    world = World(monkeypatch, 503, PrivilegedError("it hangs"))
+    world.check.poll()
+    assert (world.codes(), world.check._interval_s < 30) == ([], True)
+
+
 def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
     world = World(monkeypatch, 503)
     world.check.poll()

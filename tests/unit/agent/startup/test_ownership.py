@@ -99,7 +99,7 @@ def test_no_link_is_followed(tmp_path, name):
     assert owners(precious) == {".": 0, "pids": 0}
 
 
-@pytest.mark.parametrize("where", ["state", "state/external"])
+@pytest.mark.parametrize("where", ["state", "state/external", "by/root"])
 @pytest.mark.parametrize("made_by", [0, USER.pw_uid])
 def test_a_link_there_is_followed_where_only_root_can_make_one(
     tmp_path, where, made_by
@@ -110,18 +110,39 @@ def test_a_link_there_is_followed_where_only_root_can_make_one(
     place.mkdir()
     os.chown(place, made_by, made_by)
     (place / "state").symlink_to(precious)
+    (tmp_path / "by").mkdir()  # a link made by root that leads to that one
+    (tmp_path / "by/root").symlink_to("../place/state")
+    base = tmp_path if where.startswith("by") else place
+    ownership.hand_over_state_path(base / where, USER, make=True)
+    found = owners(precious)
     if made_by == 0:
-        assert hand_over(place / where)["."] == USER.pw_uid
-        return
-    with pytest.raises(StartError, match="not only root"):
-        ownership.hand_over_state_path(place / where, USER, make=True)
-    assert owners(precious) == {".": 0, "external": 0}
+        assert found["." if where != "state/external" else "external"] == 4711
+    else:
+        assert found == {".": 0, "external": 0}
+
+
+def test_links_in_a_circle_end(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(StartError, match="state_path"):
+        ownership.hand_over_state_path(tmp_path / "a", USER, make=True)
 
 
 def test_a_file_in_its_place_is_reported(tmp_path):
     (tmp_path / "state").write_text("")
     with pytest.raises(StartError, match="state_path"):
         ownership.hand_over_state_path(tmp_path / "state", USER, make=True)
+
+
+def test_a_log_behind_a_link_of_the_users_is_not(tmp_path):
+    home, precious = tmp_path / "home", tmp_path / "precious"
+    home.mkdir()
+    precious.mkdir()
+    os.chown(home, USER.pw_uid, USER.pw_gid)
+    (home / "log").symlink_to(precious)
+    (precious / "agent.log").write_text("")
+    ownership.hand_over_log(home / "log" / "agent.log", USER)
+    assert (precious / "agent.log").stat().st_uid == 0
 
 
 def test_a_log_owned_by_root_is_handed_over(tmp_path):
