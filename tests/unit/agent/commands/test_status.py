@@ -92,9 +92,9 @@ def test_a_configuration_that_cannot_be_read(
     monkeypatch.setattr(client, "DEFAULT_SOCKET", tmp_path / "absent")
     assert command.main(asked) == client.NO_ANSWER
     assert str(file) in capsys.readouterr().err
-    path = answer(json.dumps(ready_status().as_dict()))
-    monkeypatch.setattr(client, "DEFAULT_SOCKET", path)
     if not more:
+        path = answer(json.dumps(ready_status().as_dict()))
+        monkeypatch.setattr(client, "DEFAULT_SOCKET", path)
         assert command.main(asked) == client.OK
 
 
