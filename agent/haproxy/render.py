@@ -36,16 +36,15 @@ _FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{request_ids.TRACE}$)"
 _REASON = "%{+Q}[var(txn.why)]"
 # Besides two for each connection: listeners, checks, threads.
 _MORE_DESCRIPTORS = 600
-# Requests that it sends to the gateway at the same time; more wait.
-_NETWORK_REQUESTS = 512
+# Requests that it sends to the gateway at the same time, of either kind; more
+# wait. So many connections are kept.
+_NETWORK_REQUESTS, _NETWORK_KEPT = 512, 63
 # cloud-init gives up after 10 s, and three attempts take less than that.
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
 # Retries take no time: supervisord holds the gateway's socket when a gateway
-# dies. A request on a connection to the dead gateway may then try each idle
-# connection, until haproxy sees that they are closed. So fewer idle ones are
-# kept than there are retries.
-_GATEWAY_RETRIES = 64
+# dies. One is for each of them that dies with the request in its hands.
+_GATEWAY_RETRIES = 8
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _NO_IDENTITY = "The request has no identity."
@@ -149,12 +148,13 @@ backend gateway{_limit_rules(limit)}
 %[var(txn.identity),field(-1,|)]
     http-reuse always
 {_retries(_GATEWAY_RETRIES)}{_rules(shielded * shield.backend_rules())}
-    # What is not sent again needs a connection of its own. On one that is used
-    # again, haproxy closes without an answer if Nova gives none.
-    use-server once unless METH_GET
-    server gateway {gateway} maxconn {_NETWORK_REQUESTS} \
-pool-max-conn {_GATEWAY_RETRIES - 1}
-    server once {gateway} maxconn {_NETWORK_REQUESTS} pool-max-conn 0 weight 0
+    # The gateway's haproxy closes a connection that it knows without an answer
+    # if Nova gives none. Then a GET is sent again, over a new connection, on
+    # which it is answered. Anything else is sent once: over a new one.
+    use-server kept if METH_GET
+    server kept {gateway} maxconn {_NETWORK_REQUESTS} \
+pool-max-conn {_NETWORK_KEPT} weight 0
+    server once {gateway} maxconn {_NETWORK_REQUESTS} pool-max-conn 0
 {unknown.sections(identity, gateway, network, shielded=shielded)}\
 {limits.source_tables(len(asks.SHIELD) * shielded)}{_limit_tables(limit)}"""
     return _with_digest(body)

@@ -248,6 +248,32 @@ def test_what_nova_drops_is_502_on_a_kept_connection_too(box, vm, method):
         box.nova.limit_head(sys.maxsize)
 
 
+def test_a_get_that_nova_drops_is_not_sent_again_and_again(box, vm):
+    """However many connections to the gateway the network's haproxy keeps.
+
+    Three times over one of them, three times over a new one.
+    """
+    box.nova.set_delay(0.3)  # so that all are open at the same time
+    try:
+        with ThreadPoolExecutor(30) as pool:
+            busy = [
+                pool.submit(vm.fetch, timeout=PATIENT_S) for _ in range(30)
+            ]
+        assert {each.result().status for each in busy} == {200}
+        box.nova.set_delay(0)
+        box.nova.limit_head(2048)
+        path = f"/{'x' * 4096}"
+        box.nova.record()
+        answer = vm.fetch(path, timeout=PATIENT_S)
+        tape = b"".join(box.nova.recorded())
+    finally:
+        box.nova.set_delay(0)
+        box.nova.limit_head(sys.maxsize)
+    assert answer.status == 502
+    assert answer.body == b"Nova gave no complete answer.\n"
+    assert 3 <= tape.count(f"GET {path} ".encode()) <= 6
+
+
 def test_pipelined_requests_are_answered_in_order(vm):
     """Twenty requests in one write."""
     request = "GET /echo?{} HTTP/1.1\r\nHost: m\r\n\r\n"

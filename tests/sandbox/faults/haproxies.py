@@ -150,7 +150,7 @@ def gateway_socket() -> Path:
     """Return the socket that the networks' haproxies connect to."""
     text = next(host.CONFIGS.glob("*-*-*.conf")).read_text()
     line = next(
-        line for line in text.splitlines() if "server gateway unix@" in line
+        line for line in text.splitlines() if "server kept unix@" in line
     )
     return Path(line.split("unix@")[1].split()[0])
 
