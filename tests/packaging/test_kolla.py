@@ -117,6 +117,8 @@ def test_quadlet_lists_what_the_code_needs(name):
     assert unit["DropCapability"] == ["all"]
     assert set(capabilities(unit)) == NEEDED[name]()
     assert unit["NoNewPrivileges"] == unit["ReadOnly"] == ["true"]
+    # Five quick failures would end it for good.
+    assert unit["StartLimitIntervalSec"] == ["0"]
 
 
 @pytest.mark.parametrize("name", [AGENT, FLEET])
@@ -318,5 +320,10 @@ def test_the_role_restarts_what_it_defines():
             )
             told = {*services[name]} - {"container_name", "group", "enabled"}
             assert told <= {*given}
+    known = {h["name"] for h in handlers} | heard
     for file in ROLE.rglob("*.yml"):
-        assert yaml.safe_load(file.read_text()), file
+        read = yaml.safe_load(file.read_text())
+        assert read, file
+        for task in read if isinstance(read, list) else ():
+            told = task.get("notify", [])
+            assert {*([told] if isinstance(told, str) else told)} <= known
