@@ -140,7 +140,7 @@ class VswitchSnapshot:
     datapath_type: str = ""
     # By port name.
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
-    plugged: frozenset[str] = frozenset()  # the iface-ids of all ports
+    plugged: frozenset[str] = frozenset()  # iface-ids of ports with a device
     astray: frozenset[str] = frozenset()  # instances', on other bridges
     # Those with ovn-installed, and since when, in s since the epoch.
     installed: dict[str, int] = dataclasses.field(default_factory=dict)

@@ -104,7 +104,7 @@ def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
     try:
         return options.status_socket(argv, "ovn-metadata-agent"), ""
     except AgentError as error:
-        return DEFAULT_SOCKET, f"; configuration: {printable(str(error))}"
+        return DEFAULT_SOCKET, f"configuration: {printable(str(error))}"
 
 
 def ask(

@@ -92,16 +92,14 @@ def main(argv: list[str] | None = None) -> int:
     command = COMMANDS.get(rest[0]) if rest else None
     arguments = _parse(given) if command is None else source
     path, closed = find_socket(arguments)
-    if command is not None:
-        code = command(path, rest[1:])
-        if closed and code == NO_ANSWER:
-            print(closed.removeprefix("; "), file=sys.stderr)
-        return code
     try:
-        return _run(path, arguments)
+        code = command(path, rest[1:]) if command else _run(path, arguments)
     except (OSError, ValueError) as error:
-        print(f"{_silence(error)}{closed}", file=sys.stderr)
-        return NO_ANSWER
+        print(_silence(error), file=sys.stderr)
+        code = NO_ANSWER
+    if closed and code == NO_ANSWER:
+        print(closed, file=sys.stderr)
+    return code
 
 
 def _run(path: Path, arguments: argparse.Namespace) -> int:
@@ -272,6 +270,9 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
         for network, entry in status["networks"].items()
         if entry["error"]
     ]
+    if not failed and not question["network"] and not question["instance"]:
+        waiting = status["queue"]["length"]
+        return NOT_READY, f"networks that wait for the agent: {waiting}"
     if not failed:
         return ABSENT, "the agent is ready and has no such port on this host"
     more = f" (and {len(failed) - 1} more)" if failed[1:] else ""

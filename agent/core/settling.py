@@ -66,10 +66,10 @@ def settle(
 ) -> Settled:
     """Return what to act on after ROWS, and what to remember.
 
-    PLUGGED are the logical ports in Open vSwitch, CONNECTED is whether the
-    Southbound server is connected. Call it when rows or the connection
-    change, and at `due_at`; a second call with the same arguments changes
-    nothing.
+    PLUGGED are the logical ports with a device in Open vSwitch, CONNECTED is
+    whether the Southbound server is connected. Call it when rows or the
+    connection change, and at `due_at`; a second call with the same arguments
+    changes nothing.
     """
     state = _with_deadline(last, rows, now=now, connected=connected)
     rows, flapping = _hold_flapping(

@@ -99,7 +99,11 @@ class VswitchIdl(schemas.FollowingIdl):
         # database and not plugged: ovn-controller does not bind it.
         plugged = _iface_ids(port.ids for port in here if port.ofport > 0)
         # The host may have another chassis, with a bridge of its own.
-        elsewhere = [p.ids for on, p in ports if on not in ids.values()]
+        elsewhere = [
+            port.ids
+            for on, port in ports
+            if on not in ids.values() and port.ofport > 0
+        ]
         astray = _iface_ids(e for e in elsewhere if "attached-mac" in e)
         veths = [each for each in ports if names.is_outer_veth(each[1].name)]
         is_late = root and root.cur_cfg < root.next_cfg

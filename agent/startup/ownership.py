@@ -43,8 +43,7 @@ def hand_over_state_path(
     except (FileNotFoundError, PermissionError):
         return  # as below
     except OSError as error:
-        # By a link that the user may have made. What it leads to stays theirs
-        # to whom it belongs.
+        # By a link that the user may have made: nothing there changes.
         if os.path.isdir(folder):  # noqa: PTH112 # Path's may raise
             return
         raise StartError(f"{folder} (state_path): {error.strerror}") from None
@@ -90,7 +89,8 @@ def _reached(folder: Path, *, make: bool) -> Iterator[int]:
             except FileNotFoundError:
                 if not make:
                     raise
-                os.mkdir(name, 0o755, dir_fd=place)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=place)
                 inner = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=place)
             os.close(place)
             place = inner

@@ -82,8 +82,8 @@ def port(facts: Facts) -> Hop:
         at.fail(
             not is_plugged,
             "OVNMD-205",
-            f"{where} is requested here; no interface on {vswitch.bridge} "
-            f"that works has its iface-id",
+            f"{where} is requested here; no interface with a device has its "
+            f"iface-id on {vswitch.bridge}",
             "wait until Nova has started the instance; if it runs, look at "
             "the iface-id of its tap device: ovs-vsctl list Interface",
         )

@@ -81,7 +81,10 @@ def test_nobody_answers(tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("more", [(), ("--live",), ("asks",), ("why", "x")])
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--live",), ("--wait", "--timeout", "0"), ("asks",), ("why", "x")],
+)
 def test_a_configuration_that_cannot_be_read(
     answer, tmp_path, monkeypatch, capsys, more
 ):
