@@ -94,8 +94,12 @@ def bridge_missing(scene: Scene) -> Iterator[None]:
     box.ovn.kill("ovn-controller")
     box.ovn.vsctl("del-br", BRIDGE)
     yield
-    box.ovn.start("ovn-controller")
-    box.ovn.vsctl("--may-exist", "add-br", BRIDGE)
+    box.ovn.start("ovn-controller")  # it makes one of the right kind
+    wait_for(
+        lambda: BRIDGE in box.ovn.vsctl("list-br").split(),
+        timeout_s=60,
+        what=f"{BRIDGE} again",
+    )
     attach_all(box.instances)
 
 
