@@ -15,6 +15,7 @@ Everything is real but Neutron and Nova, and everything is private:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -66,6 +67,7 @@ __all__ = [
 # Of an agent that ran here; the next sandbox in this process starts clean.
 _LEFT_BEHIND = (host.HOME, host.LOG_FOLDER, host.CONFIG_FOLDER)
 _FLEET_FOLDER = Path("/run/ovn-metadata-fleet")
+_VETHS = ("type", "veth")  # whoever has made them
 
 
 def inside_sandbox() -> bool:
@@ -159,9 +161,9 @@ class Sandbox:
                 run("ip", "netns", "delete", entry.name)
         # A namespace outlives its name, and its veth with it, until the kernel
         # has the time, and while a connection in it ends: for two minutes.
-        for link in Path("/sys/class/net").glob("tap*"):
+        for link in json.loads(run("ip", "-json", "link", "show", *_VETHS)):
             with contextlib.suppress(CommandError):  # it has gone just now
-                run("ip", "link", "delete", link.name)
+                run("ip", "link", "delete", link["ifname"])
         for folder in _LEFT_BEHIND:
             for entry in folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
