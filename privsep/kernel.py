@@ -30,8 +30,8 @@ def has_no_new_privileges() -> bool:
 def peer_uid(connection: socket.socket) -> int:
     """Return the user id at the other end of the unix CONNECTION.
 
-    The end that connected gets the user who listened. So does a socket that
-    listens.
+    The end that connected gets the user who listened. For a socket that
+    listens, it is the user who called listen(2).
     """
     size = struct.calcsize("3i")  # struct ucred: pid, uid, gid
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)

@@ -36,7 +36,7 @@ def run(argv: Sequence[str], program: str) -> int:
     except (AgentError, PrivilegedError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return REFUSED
-    except SystemExit as ended:  # the usage is printed; MISSING is another 2
+    except SystemExit as ended:  # with 2 for wrong usage: MISSING, here
         return REFUSED if ended.code else GOOD
     for warning in (*settings.warnings, *fleet_settings.warnings()):
         print(f"{program}: warning: {warning}", file=sys.stderr)

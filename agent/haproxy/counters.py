@@ -13,8 +13,8 @@ from . import asks, limits, shield
 
 # A client that went over its share this long ago is no longer reported.
 CALM_S = 60.0
-# A haproxy that was broken into may invent clients. So many are reported, and
-# no more of those that exist either.
+# At most so many clients are reported: a haproxy that was broken into may
+# invent any number of them.
 _MOST_OVER = 100
 
 _NUMBER = re.compile(r"[0-9]{1,18}")

@@ -36,14 +36,15 @@ _FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{request_ids.TRACE}$)"
 _REASON = "%{+Q}[var(txn.why)]"
 # Besides two for each connection: listeners, checks, threads.
 _MORE_DESCRIPTORS = 600
-# Requests that it sends to the gateway at the same time, of either kind; more
-# wait. So many connections are kept.
-_NETWORK_REQUESTS, _NETWORK_KEPT = 512, 63
+# Requests that it sends to the gateway at the same time; more wait. Those over
+# kept connections and the others are counted apart.
+_NETWORK_REQUESTS = 512
+_NETWORK_KEPT = 63  # connections without a request that it keeps
 # cloud-init gives up after 10 s, and three attempts take less than that.
 _NOVA_CONNECT_S = 3
 _NOVA_RETRIES = 2
 # Retries take no time: supervisord holds the gateway's socket when a gateway
-# dies. One is for each of them that dies with the request in its hands.
+# dies. Each gateway that dies with the request in its hands takes one.
 _GATEWAY_RETRIES = 8
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60

@@ -293,9 +293,9 @@ class Status:
 
     def _is_served(self, network: str, instance: str) -> bool:
         if not network and not instance:
-            is_new = self.queue().keys() - self._networks.keys()
+            new = self.queue().keys() - self._networks.keys()
             served = all(map(self._serves, self._networks))
-            return self._is_ready() and served and not is_new
+            return self._is_ready() and served and not new
         asked = self._asked(network, instance)
         return self._serves(names.GATEWAY) and any(map(self._serves, asked))
 

@@ -95,16 +95,10 @@ class VswitchIdl(schemas.FollowingIdl):
         bridge, _ = bridges.get(name, (None, []))
         ports = [(on, port) for on in bridges for port in bridges[on][1]]
         here = [port for on, port in ports if on == name]
-        # One without a device, of an instance that is shut off, is in the
-        # database and not plugged: ovn-controller does not bind it.
-        plugged = _iface_ids(port.ids for port in here if port.ofport > 0)
+        plugged = _iface_ids(here)
         # The host may have another chassis, with a bridge of its own.
-        elsewhere = [
-            port.ids
-            for on, port in ports
-            if on not in ids.values() and port.ofport > 0
-        ]
-        astray = _iface_ids(e for e in elsewhere if "attached-mac" in e)
+        elsewhere = [port for on, port in ports if on not in ids.values()]
+        astray = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
         veths = [each for each in ports if names.is_outer_veth(each[1].name)]
         is_late = root and root.cur_cfg < root.next_cfg
         return VswitchSnapshot(
@@ -179,10 +173,14 @@ def _problem(root: Any, bridge: Any) -> str:
     return ""
 
 
-def _iface_ids(external_ids: Iterable[Mapping[str, str]]) -> frozenset[str]:
-    return frozenset(
-        ids["iface-id"] for ids in external_ids if ids.get("iface-id")
-    )
+def _iface_ids(ports: Iterable[Port]) -> frozenset[str]:
+    """Return the iface-ids of PORTS that have a device.
+
+    An instance that is shut off leaves a port without one. ovn-controller
+    does not bind it.
+    """
+    found = (port.ids.get("iface-id") for port in ports if port.ofport > 0)
+    return frozenset(filter(None, found))
 
 
 def bridge_name(ids: Mapping[str, str], chassis: str) -> str:

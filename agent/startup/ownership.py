@@ -43,7 +43,7 @@ def hand_over_state_path(
     except (FileNotFoundError, PermissionError):
         return  # as below
     except OSError as error:
-        # By a link that the user may have made: nothing there changes.
+        # A link on the way may be the user's: leave everything as it is.
         if os.path.isdir(folder):  # noqa: PTH112 # Path's may raise
             return
         raise StartError(f"{folder} (state_path): {error.strerror}") from None

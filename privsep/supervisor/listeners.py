@@ -85,8 +85,8 @@ class UnixListener:
     def fits(self, found: socket.socket) -> bool:
         """Return whether FOUND is the socket that listens at the path.
 
-        Any user can have that path somewhere else. Only root, as we are,
-        listens here.
+        In a mount namespace any user can make a socket with that path, but
+        not one on which root listens.
         """
         bound = {str(self.path), str(self._fresh)}
         return (
