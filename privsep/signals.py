@@ -9,12 +9,14 @@ IGNORED = (signal.SIGUSR1, signal.SIGALRM, signal.SIGQUIT)
 def survive() -> None:
     """Ignore the signals that nothing here uses; report at SIGUSR2.
 
-    The report is the stack of each thread, on stderr. It is printed even if
-    all threads hang. Then a handler that was there before is called, if one
-    was. Call this in the main thread.
+    The report is the stack of each thread, on stderr. Call this in the main
+    thread, which prints it.
     """
-    chain = callable(signal.getsignal(signal.SIGUSR2))
-    faulthandler.register(signal.SIGUSR2, file=2, chain=chain)
+    # Not `faulthandler.register`: it reads stacks while they change, and may
+    # end the process (https://github.com/python/cpython/issues/116008).
+    signal.signal(
+        signal.SIGUSR2, lambda *_: faulthandler.dump_traceback(file=2)
+    )
     for number in IGNORED:
         # Not SIG_IGN, which the programs that we start would inherit.
         signal.signal(number, lambda *_: None)

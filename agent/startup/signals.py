@@ -1,7 +1,7 @@
 """SIGTERM, SIGINT, SIGQUIT: stop. SIGHUP: read the configuration again.
 
-SIGUSR2 prints the stacks of all threads on stderr, also if they hang, and has
-a report logged. Others are ignored.
+SIGUSR2 prints the stacks of all threads on stderr and has a report logged.
+Others are ignored.
 """
 
 import logging
@@ -31,8 +31,7 @@ class Signals:
         os.set_blocking(writer, False)
         # If the pipe is full, there are enough signals to act on.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGHUP, signal.SIGUSR2):
-            signal.signal(number, _note)
+        signal.signal(signal.SIGHUP, _note)
         survive()
 
     def start(

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,48 @@ def test_a_report_has_the_stacks_of_all_threads(
         what=f"the stack of {kind}",
     )
     assert "Thread 0x" in box.agent.log(mark)
+
+
+# Its threads begin and end while their stacks are printed.
+BUSY = """
+import threading
+from ovn_metadata.privsep.signals import survive
+
+def work():
+    while True:
+        one = threading.Thread(target=lambda: None)
+        one.start()
+        one.join()
+
+survive()
+print("ready", flush=True)
+for _ in range(8):
+    threading.Thread(target=work, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def test_a_report_of_threads_that_come_and_go_ends_nothing(tmp_path: Path):
+    """The interpreter's own reads a stack that changes, and may crash."""
+    with (
+        tmp_path.joinpath("stacks").open("w+b") as stacks,
+        subprocess.Popen(
+            (sys.executable, "-c", BUSY),
+            stdout=subprocess.PIPE,
+            stderr=stacks,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            end = time.monotonic() + 5
+            while time.monotonic() < end and process.poll() is None:
+                process.send_signal(signal.SIGUSR2)
+            assert process.poll() is None
+        finally:
+            process.kill()
+        stacks.seek(0)
+        assert stacks.read().count(b"in work\n") > 100
 
 
 def wait_reported(box: Sandbox, mark: Mark, word: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import queue
 import signal
@@ -23,7 +22,6 @@ def _handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     signal.set_wakeup_fd(-1)
-    faulthandler.unregister(signal.SIGUSR2)
     for number, handler in before.items():
         signal.signal(number, handler)
 
