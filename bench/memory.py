@@ -31,7 +31,7 @@ KINDS = (*BOUNDS, "haproxy")
 RATIO_BOUNDS = {1: 0.35, 16: 0.7, 50: 0.6, 200: 0.85, 400: 0.95}
 START_BOUND = sized(0.5, 0.8)  # until all answer, of Neutron's time
 TOOL_BOUND_S = sized(2.0, 5.0)
-IDLE_BOUND = sized(8.0, 50.0)
+IDLE_BOUND = sized(6.0, 50.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

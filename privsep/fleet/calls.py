@@ -136,11 +136,11 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     rootfiles.write_if_different(file, text)
     file.with_suffix(".conf").unlink(missing_ok=True)  # an older version's
     with _supervisord(settings) as rpc:
-        info = rpc.info(name)
-        if info is None or renew or not rpc.call("fleet.is_as_written", name):
+        found = "" if renew else rpc.call("fleet.state", name)
+        if not found:
             rpc.call("fleet.start", name, renew)
             return {"state": "started", "complaint": ""}
-        state = _STATES.get(info["statename"], "started")
+        state = _STATES.get(found, "started")
         log = settings.logs / f"{network}.log"
         complaint = "" if state == "running" else rootfiles.last_complaint(log)
         if state == "started":
@@ -192,9 +192,7 @@ def remove(network: str, state_path: str) -> bool:
         file.unlink(missing_ok=True)
     with _supervisord(settings) as rpc:
         ended = rpc.call("fleet.end_stale", name, folders, settings.haproxy)
-        known = rpc.info(name) is not None
-        if known:
-            rpc.stop_and_forget(name)
+        known = rpc.stop_and_forget(name)
     pid = settings.places.pid(network)
     for left in (pid, *settings.logs.glob(f"{network}.log*")):
         left.unlink(missing_ok=True)
@@ -249,13 +247,14 @@ def programs(
         network = names.network_of_program(names.program_name(file.stem))
         if network is not None:
             found[network] = {"state": "GONE", "pid": 0, "start": 0}
-    for info in rpc.call("supervisor.getAllProcessInfo") if rpc else ():
-        network = names.network_of_program(info["name"])
+    for line in rpc.call("fleet.programs").splitlines() if rpc else ():
+        name, state, pid, start = line.split()
+        network = names.network_of_program(name)
         if network is not None:
             found[network] = {
-                "state": info["statename"],
-                "pid": info["pid"],
-                "start": info["start"],
+                "state": state,
+                "pid": int(pid),
+                "start": int(start),
             }
     return found
 

@@ -126,28 +126,25 @@ class Supervisord:
         except (xmlrpc.client.Error, ExpatError) as error:
             raise FleetError(f"supervisord: {sentence(error)}") from None
 
-    def info(self, name: str) -> dict[str, Any] | None:
-        """Return the state of the program NAME; None if it is unknown."""
-        answer: dict[str, Any] | None = self.call(
-            "supervisor.getProcessInfo", name, tolerated=Faults.BAD_NAME
-        )
-        return answer
-
-    def stop_and_forget(self, name: str) -> None:
+    def stop_and_forget(self, name: str) -> bool:
         """Stop the program NAME, wait for its end and remove it.
 
         supervisord may start it in between, if it had just ended or was not
-        started: then this is done again. Raises RefusedError.
+        started: then this is done again. Returns whether it was there. Raises
+        RefusedError.
         """
+        was_there = False
         for is_last in (False, True):
             try:
                 ended = Faults.NOT_RUNNING
                 self.call("supervisor.stopProcess", name, tolerated=ended)
+                was_there = True
                 self.call("supervisor.removeProcessGroup", name)
             except RefusedError as error:
                 if error.code == Faults.BAD_NAME:
-                    return
+                    break
                 if is_last or error.code != Faults.STILL_RUNNING:
                     raise
             else:
-                return
+                break
+        return was_there
