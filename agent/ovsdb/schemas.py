@@ -76,12 +76,22 @@ class FollowingIdl(connect.Idl):
         # https://docs.openvswitch.org/en/latest/ref/ovsdb-server.7/
         cancels = message.method == "monitor_canceled"
         cancels = cancels and not hasattr(self, "handle_monitor_canceled")
-        # The schema changed after the request; the library waits for ever.
-        fails = message.type == Message.T_ERROR and message.id is not None
-        fails = fails and message.id == self._monitor_request_id
-        if cancels or (fails and message.error != "unknown method"):
+        if cancels or self._is_refused(message):
             self.force_reconnect()
         return message
+
+    def _is_refused(self, message: Any) -> bool:
+        """Return whether MESSAGE refuses what the schema had changed before.
+
+        A request to monitor, or to change the conditions of what was canceled
+        meanwhile: the library waits, and would never hear of a row again.
+        """
+        if message.type != Message.T_ERROR or message.id is None:
+            return False
+        if self.state == self.IDL_S_MONITORING:
+            return bool(message.id == self._request_id)
+        is_known = message.error != "unknown method"
+        return is_known and bool(message.id == self._monitor_request_id)
 
     def _adopt(self, schema: Any) -> None:
         """Use SCHEMA (JSON) and read everything again."""

@@ -129,8 +129,8 @@ class SouthboundIdl(schemas.FollowingIdl):
         # nothing.
         seen = self.change_seqno, self.cond_seqno
         if seen != self._published:
-            self._published = seen
             self._publish()
+            self._published = seen
         # In this state it has not answered a probe yet.
         is_silent = self._session.reconnect.state.name == "IDLE"
         if self._has_read_all and self.is_connected() and not is_silent:

@@ -7,6 +7,9 @@ agent is its IDL.
 from __future__ import annotations
 
 import dataclasses
+import json
+import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from ovn_metadata.agent.model import NetworkSnapshot
 from ovn_metadata.agent.ovsdb import southbound
 from sandbox import bare_southbound, ovsdb, wait_for
 from sandbox.bare_southbound import (
+    SCHEMA,
     Network,
     by_ids,
     insert_chassis,
@@ -24,6 +28,7 @@ from sandbox.bare_southbound import (
     insert_port,
     new_id,
 )
+from sandbox.daemons import Daemon
 
 CHASSIS = new_id()
 
@@ -35,6 +40,8 @@ class Session:
     server: ovsdb.Ovsdb
     idl: southbound.SouthboundIdl
     changes: list[Any]
+    daemon: Daemon  # the server's
+    earlier: socket.socket  # a client that the server reads first
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Run the IDL until CONDITION is true."""
@@ -82,8 +89,12 @@ def networks() -> list[Network]:
 
 @pytest.fixture
 def session(tmp_path: Path, networks: list[Network]) -> Iterator[Session]:
-    with bare_southbound.southbound(tmp_path):
+    with (
+        bare_southbound.southbound(tmp_path) as daemon,
+        socket.socket(socket.AF_UNIX) as earlier,
+    ):
         server = bare_southbound.at(tmp_path)
+        earlier.connect(str(server.path))
         rows = [row for each in networks for row in insert_network(each)]
         server.transact([*insert_chassis(CHASSIS), *rows])
         remote = f"unix:{server.path}"
@@ -102,7 +113,7 @@ def session(tmp_path: Path, networks: list[Network]) -> Iterator[Session]:
             return send(message)
 
         idl._session.send = note
-        session = Session(server, idl, changes)
+        session = Session(server, idl, changes, daemon, earlier)
         session.until(lambda: idl.snapshot.synced, "first snapshot")
         changes.clear()
         yield session
@@ -162,3 +173,28 @@ def test_what_is_left_is_tidied_in_the_end(
         "rows of one network",
     )
     assert len(session.changes) == 3
+
+
+def test_a_change_that_the_server_refuses_is_made_anew(
+    session: Session, networks: list[Network]
+):
+    """It is sent before the agent hears that its monitor was canceled."""
+    first, second, third = networks
+    session.comes(first)
+    session.until(lambda: session.idl._request_id is None, "its answer")
+    schema = json.loads(SCHEMA.read_text())
+    del schema["cksum"]
+    schema["version"] = "99.0.0"
+    schema["tables"]["Port_Binding"]["columns"]["more"] = {"type": "string"}
+    request = {"method": "convert", "params": [schema["name"], schema]}
+    session.server.transact([insert_port(second, new_id(), CHASSIS)])
+    session.daemon.signal(signal.SIGSTOP)
+    try:
+        session.earlier.sendall(json.dumps({**request, "id": 1}).encode())
+        sent = len(session.changes)
+        session.until(lambda: len(session.changes) > sent, "a change")
+    finally:
+        session.daemon.signal(signal.SIGCONT)
+    session.until(lambda: session.localport(second), "second network")
+    session.comes(third)
+    assert session.idl._db.version == "99.0.0"
