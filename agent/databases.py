@@ -67,7 +67,7 @@ class Databases:
             vswitch.VswitchIdl,
             remote,
             chassis_name=chassis,
-            on_snapshot=self._snapshots.take_vswitch,
+            on_snapshot=self._take_vswitch,
         )
         link = self._connect(VSWITCH, remote, make, settings.timeout_s)
         return None if link is None else vswitch.Vswitch(link)
@@ -129,6 +129,12 @@ class Databases:
         self._snapshots.take_chassis(rows)
         if self._heartbeat is not None:
             self._heartbeat.note()
+
+    def _take_vswitch(self, snapshot: VswitchSnapshot) -> None:
+        before = self._snapshots.vswitch.bridge
+        self._snapshots.take_vswitch(snapshot)
+        if self._heartbeat is not None and snapshot.bridge != before:
+            self._heartbeat.note()  # Neutron binds ports to that bridge
 
     def stop(self) -> None:
         """Stop the heartbeat."""
