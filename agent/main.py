@@ -136,8 +136,9 @@ def _reload(configuration: Configuration, status: Status) -> None:
     problem = ""
     try:
         waiting = configuration.reload()
-    except AgentError as error:
-        problem = f"configuration not reloaded, the old one stays: {error}"
+    except Exception as error:  # noqa: BLE001 # the next reload must work
+        what = "configuration not reloaded, the old one stays"
+        problem = f"{what}: {sentence(error)}"
         LOG.error("%s", problem)
     else:
         LOG.info("configuration reloaded")

@@ -65,7 +65,7 @@ def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
         raise StartError(reason)
     folders.ensure(settings, make=False, roots_are_ours=was_root)
     user.check_readable(settings)
-    logs.check(conf, program, roots_are_ours=was_root)
+    logs.check(conf, roots_are_ours=was_root)
     vswitch.given_chassis_name(settings.chassis_name)
     file = settings.privileged_config
     haproxy = fleet_settings.load(file).haproxy

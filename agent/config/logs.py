@@ -2,13 +2,14 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
-from oslo_log import log
+from oslo_log import handlers, log, rate_limit
 from ovsdbapp.backend.ovs_idl import vlog
 
 from ..errors import StartError
@@ -38,14 +39,19 @@ def _record(*values: Any, **named: Any) -> logging.LogRecord:
         return logging.LogRecord(*values, **named)
 
 
-def file_of(conf: cfg.ConfigOpts, program: str) -> Path | None:
+def _name() -> str:
+    """Return the log's name: the command's, which may be Neutron's agent's."""
+    return Path(sys.argv[0]).name
+
+
+def file_of(conf: cfg.ConfigOpts) -> Path | None:
     """Return the log file that CONF names; None if it names none."""
     if conf.log_file:
         return Path(conf.log_dir or "", conf.log_file)
-    return Path(conf.log_dir, f"{program}.log") if conf.log_dir else None
+    return Path(conf.log_dir, f"{_name()}.log") if conf.log_dir else None
 
 
-def check(conf: cfg.ConfigOpts, program: str, *, roots_are_ours: bool) -> None:
+def check(conf: cfg.ConfigOpts, *, roots_are_ours: bool) -> None:
     """Raise StartError if `set_up` could not write the log; create nothing.
 
     ROOTS_ARE_OURS: a start as root gives a log that root owns to the
@@ -54,7 +60,7 @@ def check(conf: cfg.ConfigOpts, program: str, *, roots_are_ours: bool) -> None:
     config = conf.log_config_append
     if config and not os.access(config, os.R_OK):
         raise _refused(f"{config} (log_config_append) can't be read")
-    file = file_of(conf, program)
+    file = file_of(conf)
     if file is None or config:
         return
     # Path.exists() raises if the folder can't be searched.
@@ -76,7 +82,7 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     """Log as CONF says; this can be called again with another one.
 
     OVSDB_LEVEL is the level of the OVSDB library's messages. Raises
-    StartError if the log can't be written; where it then goes is undefined.
+    StartError if the log can't be written; then it goes where it went.
     """
     # Whatever the level: a connection keeps the functions that it was
     # created with.
@@ -85,25 +91,25 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     library.setLevel(ovsdb_level)
     library.addFilter(_once)
     logging.setLogRecordFactory(_record)
-    try:
-        with _SETTING_UP:
-            log.setup(conf, program)
-    # The libraries below oslo.log raise these for bad values.
-    except (
-        *(OSError, log.LogConfigError),
-        *(ValueError, TypeError, ImportError),
-    ) as error:
-        raise _refused(error) from None
-    except RuntimeError as error:
-        # oslo.log raises it if systemd's Python bindings are missing.
-        if not conf.use_journal:
-            raise
+    # oslo.log's own is the file of the outermost frame: in any thread but the
+    # first, that is threading.py.
+    handlers._get_binary_name = _name
+    rate_limit.uninstall_filter()  # it refuses to be installed twice
+    lacks_journal = conf.use_journal and not vars(handlers)["journal"]
+    if lacks_journal:
         conf.set_override("use_journal", override=False)
         conf.set_override("use_stderr", override=True)
-        with _SETTING_UP:
+    root = logging.getLogger()
+    with _SETTING_UP:
+        before = [*root.handlers]
+        try:
             log.setup(conf, program)
+        # Of the libraries below oslo.log.
+        except Exception as error:  # noqa: BLE001
+            root.handlers[:] = before  # those that are closed open again
+            raise _refused(error) from None
+    if lacks_journal:
         LOG.warning(
-            "use_journal has no effect, the log goes to stderr: %s; install "
-            "python3-systemd",
-            error,
+            "use_journal has no effect, the log goes to stderr: install "
+            "python3-systemd"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ..errors import ConfigError, StartError
+from ..errors import ConfigError
 from . import logs, options
 from .settings import Settings, option_of
 
@@ -46,18 +46,11 @@ class Configuration:
                 "the configuration can't be read: a bad log option"
             ) from None
         settings, waiting = after_reload(self._settings, read)
-        try:
-            self._set_up_log(conf, settings)
-        except StartError:
-            self._set_up_log(self.conf, self._settings)
-            raise
-        self.conf, self._settings = conf, settings
-        return waiting
-
-    def _set_up_log(self, conf: cfg.ConfigOpts, settings: Settings) -> None:
         logs.set_up(
             conf, self._program, ovsdb_level=settings.southbound.log_level
         )
+        self.conf, self._settings = conf, settings
+        return waiting
 
 
 def after_reload(

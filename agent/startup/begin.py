@@ -41,9 +41,7 @@ def begin(
     lock = None
     with contextlib.suppress(FileNotFoundError, PermissionError):
         lock = folders.claim(fleet.agent_lock)
-    warning = daemon.become_service_user(
-        settings, log=logs.file_of(conf, program)
-    )
+    warning = daemon.become_service_user(settings, log=logs.file_of(conf))
     folders.ensure(settings)
     user.check_readable(settings)
     fleet = fleet_settings.load(settings.privileged_config)

@@ -349,6 +349,33 @@ def test_log_goes_where_it_is_told(own_box):
     has(second, library)
     reload({("DEFAULT", "log_config_append"): str(config)})
     has(third, "MINE configuration reloaded")
+    # A mistake in that file: the log stays, and the status has the mistake.
+    config.write_text(
+        LOGGING.format(file=third).replace("args = (", "args = ((")
+    )
+    reload({})
+    has(third, "MINE configuration not reloaded, the old one stays")
+    assert "OVNMD-406" in agent.status("--json").stdout
+
+
+def test_log_without_a_file_name_has_the_commands(own_box):
+    """Also after a reload, which is done in a thread."""
+    agent = own_box.agent
+    agent._daemon.command = agent.command()[: -len(("--log-file", "FILE"))]
+    folder = LOG_FOLDER / "named"
+    folder.mkdir()
+    shutil.chown(folder, SERVICE_USER)
+    agent.configure({("DEFAULT", "log_dir"): str(folder)})
+    agent.start()
+    file = folder / "ovn-metadata-agent.log"
+    wait_for(file.exists, timeout_s=60, what="the log")
+    agent.reload()
+    wait_for(
+        lambda: "configuration reloaded" in file.read_text(),
+        timeout_s=60,
+        what="the reload in it",
+    )
+    assert [*folder.iterdir()] == [file]
 
 
 # --------------------------------------------------------------- bad values

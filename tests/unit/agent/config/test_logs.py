@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from oslo_config import cfg
-from oslo_log import log
+from oslo_log import handlers as oslo_handlers
+from oslo_log import log, rate_limit
 
 from ovn_metadata.agent.config import logs
+from ovn_metadata.agent.errors import StartError
 
 LOG = logging.getLogger(__name__)
 WAIT_S = 60
@@ -32,6 +35,7 @@ def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.setLogRecordFactory(factory)
+    rate_limit.uninstall_filter()
 
 
 def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
@@ -55,3 +59,58 @@ def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
     logs.set_up(conf, "agent", ovsdb_level="INFO")
     writer.join(WAIT_S)
     assert "a line" in Path(conf.log_file).read_text()
+
+
+@pytest.mark.parametrize("command", ["ovn-metadata-agent", "neutron-x-agent"])
+def test_a_reload_in_a_thread_keeps_the_name(
+    conf, tmp_path, monkeypatch, command
+):
+    """Of the file, and of the journal: oslo.log's would be threading.py."""
+    monkeypatch.setattr(sys, "argv", [f"/usr/bin/{command}"])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    conf.set_override("log_file", None)
+    conf.set_override("log_dir", str(folder))
+    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    names = []
+
+    def reload() -> None:
+        logs.set_up(conf, "agent", ovsdb_level="INFO")
+        names.append(oslo_handlers._get_binary_name())
+        LOG.warning("a line")
+
+    thread = threading.Thread(target=reload)
+    thread.start()
+    thread.join(WAIT_S)
+    assert names == [command]
+    assert [*folder.iterdir()] == [logs.file_of(conf)]
+    assert "a line" in (folder / f"{command}.log").read_text()
+
+
+def test_a_rate_limit_may_be_set_up_again(conf):
+    conf.set_override("rate_limit_burst", 100)
+    conf.set_override("rate_limit_interval", 1)
+    for _ in range(2):
+        logs.set_up(conf, "agent", ovsdb_level="INFO")
+
+
+def test_whatever_the_library_raises_is_a_reason(conf, tmp_path):
+    """This is a SyntaxError in the arguments of a handler."""
+    file = tmp_path / "logging.conf"
+    file.write_text(
+        "[loggers]\nkeys=root\n[handlers]\nkeys=h\n[formatters]\nkeys=\n"
+        "[logger_root]\nlevel=INFO\nhandlers=h\n"
+        "[handler_h]\nclass=StreamHandler\nargs=(sys.stderr\n"
+    )
+    conf.set_override("log_config_append", str(file))
+    with pytest.raises(StartError, match=r"never closed|unexpected EOF"):
+        logs.set_up(conf, "agent", ovsdb_level="INFO")
+
+
+def test_without_systemds_library_the_log_goes_to_stderr(
+    conf, monkeypatch, capsys
+):
+    monkeypatch.setattr(oslo_handlers, "journal", None)
+    conf.set_override("use_journal", override=True)
+    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    assert "use_journal has no effect" in capsys.readouterr().err
