@@ -85,11 +85,14 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
 
 def _running(status: Mapping[str, Any]) -> list[str]:
     """Return the arguments of the agent with STATUS that name its files."""
-    with contextlib.suppress(KeyError, psutil.Error):
+    with contextlib.suppress(KeyError, OSError, psutil.Error):
         words = psutil.Process(status["pid"]).cmdline()
         if _AGENT in " ".join(words):  # else it is in a container
             known, _ = client.source_options().parse_known_args(words)
-            return client.config_arguments(known)
+            named = map(Path, known.config_file + known.config_dir)
+            # This may be root, and the agent's user may have started that.
+            if all(each.stat().st_uid == 0 for each in named):
+                return client.config_arguments(known)
     return []
 
 
@@ -108,8 +111,9 @@ def _asked(path: Path, status: Mapping[str, Any]) -> Parts:
         return {"status.json": partial(client.ask, path, timeout_s=_STATUS_S)}
     asked: Parts = {"status.json": lambda: status}
     for name in ("why", "asks"):
+        question = {name: "", "within_s": _ANSWER_S / 2}
         asked[f"{name}.json"] = partial(
-            client.ask_handler, path, {name: ""}, timeout_s=_ANSWER_S
+            client.ask_handler, path, question, timeout_s=_ANSWER_S
         )
     return asked
 
@@ -133,7 +137,8 @@ def _log_files(given: dict[str, str]) -> list[Path]:
     name, folder = given.get("log_file", ""), given.get("log_dir", "")
     files = {*_LOG_FOLDER.glob("*.log")}
     if name or folder:
-        files.add(Path(folder, name or f"{_AGENT}.log"))
+        usual = (f"{_AGENT}.log", f"{options.NEUTRON_PROGRAM}.log")
+        files |= {Path(folder, each) for each in ([name] if name else usual)}
     return sorted(files)
 
 

@@ -84,6 +84,7 @@ def _no_answer(error: Exception) -> dict[str, Any]:
 def exit_code(answer: Mapping[str, Any]) -> int:
     """Return the exit code for ANSWER: of the worst network of several."""
     verdicts = [each["verdict"] for each in answer.get("networks", [answer])]
+    verdicts += ["unseen"] * bool(answer.get("late"))
     return max(
         (_CODES[each] for each in verdicts),
         key=[*_CODES.values()].index,
@@ -112,6 +113,8 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
         f"{verdicts.count('warnings')} with warnings; one port of each, and "
         f"the gateway answered in Nova's place"
     )
+    if late := answer.get("late"):
+        yield f"{late} more networks: there was no time to look at them"
 
 
 def _render_one(one: Mapping[str, Any]) -> Iterator[str]:

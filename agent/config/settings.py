@@ -67,6 +67,11 @@ class NovaEndpoint:
     host: str  # a name, an IPv4 or IPv6 address; never in brackets
     port: int
 
+    @property
+    def name(self) -> str:
+        """The name in TLS, if the host is one: without a final dot."""
+        return self.host.rstrip(".")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nova:

@@ -104,7 +104,7 @@ class Gateway:
             if addresses is None:
                 complete = False
                 continue
-            name = "" if endpoint.host in addresses else endpoint.host
+            name = "" if endpoint.host in addresses else endpoint.name
             for address in addresses:
                 server = NovaServer(address, endpoint.port, name)
                 servers[address, endpoint.port] = server

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from ...privsep import names
@@ -16,6 +16,8 @@ from .walk import walk
 
 # As many as the privileged daemon serves at a time.
 _WORKERS = 4
+# For all networks; `agent-status why` waits longer.
+_ALL_S = 20.0
 
 
 class Why:
@@ -27,13 +29,18 @@ class Why:
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to QUESTION, in the types of JSON.
 
-        Its "why" is a name, or "" for one port of each network.
+        Its "why" is a name, or "" for one port of each network. Then
+        "within_s" is the time that the client has.
         """
         begun = time.monotonic()
         name, common = str(question["why"]), self._gather.common()
         if names.is_network(name.lower()):
             name = name.lower()
-        result = self._one(name, common) if name else self._all(common)
+        if name:
+            result = self._one(name, common)
+        else:
+            within_s = float(question.get("within_s", _ALL_S))
+            result = self._all(common, min(within_s, _ALL_S))
         took_ms = round((time.monotonic() - begun) * 1000)
         return {"version": report.VERSION, **result, "took_ms": took_ms}
 
@@ -72,17 +79,18 @@ class Why:
         answer = Unseen(f"Nova: {reason}", "OVNMD-501")
         return dataclasses.replace(facts, answer=answer)
 
-    def _all(self, common: Common) -> dict[str, Any]:
-        targets = [
-            found[0]
+    def _all(self, common: Common, within_s: float) -> dict[str, Any]:
+        """Return the walks that end in time, and how many do not."""
+        pool = ThreadPoolExecutor(_WORKERS)
+        walks = [
+            pool.submit(self._walk, common, found[0], brief=True)
             for network in sorted(common.chassis.networks)
             if (found := find(network, common.chassis))
         ]
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            walks = pool.map(
-                lambda each: self._walk(common, each, brief=True), targets
-            )
-            return {"networks": [*walks]}
+        done, late = wait(walks, within_s)
+        pool.shutdown(wait=False, cancel_futures=True)
+        networks = [each.result() for each in walks if each in done]
+        return {"networks": networks, "late": len(late)}
 
 
 def _here(seen: Seen, common: Common) -> list[Target]:

@@ -20,7 +20,7 @@ def attempts(nova: Nova, addresses: Addresses) -> tuple[Endpoint, ...]:
         host, known = endpoint.host, addresses(endpoint.host) or ()
         shown = f"[{host}]" if ":" in host else host
         url = f"{nova.protocol}://{shown}:{endpoint.port}"
-        name = "" if host in known else host
+        name = "" if host in known else endpoint.name
         found += [
             _attempt(nova, url, address, endpoint.port, name)
             for address in known

@@ -138,3 +138,10 @@ def test_wrong_argument_gets_one_line_and_the_usage(argv, tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("agent-status why: ")
     assert lines[1].startswith("usage: ")
+
+
+def test_networks_without_time_are_counted():
+    answer = {"networks": [said("whole", OK)], "late": 3}
+    assert why.exit_code(answer) == 5
+    *_, last = why.render(answer)
+    assert last == "3 more networks: there was no time to look at them"
