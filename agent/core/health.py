@@ -15,7 +15,7 @@ _VOLATILE = frozenset(
     {
         *("now", "queue", "registration", "progress", "reconciles"),
         *("failures", "shares", "changed", "silent_s", "rows", "polled"),
-        *("latency_ms", "repairs", "pace"),
+        *("latency_ms", "repairs", "pace", "seen"),
     }
 )
 

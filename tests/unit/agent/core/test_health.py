@@ -26,6 +26,7 @@ BEFORE = {
     "queue": {"length": 0},
     "southbound": {"connected": True, "silent_s": 1.0, "rows": 3},
     "nova": [{"state": "up", "latency_ms": 2}],
+    "networks": {"n": {"seen": 1.0}},
 }
 
 
@@ -37,6 +38,8 @@ BEFORE = {
         ({"southbound": {"connected": False, "silent_s": 1.0}}, True),
         ({"nova": [{"state": "up", "latency_ms": 900}]}, False),
         ({"nova": [{"state": "down", "latency_ms": 2}]}, True),
+        ({"networks": {"n": {"seen": 2.0}}}, False),
+        ({"networks": {}}, True),
     ],
 )
 def test_only_states_are_changes(after, is_change):
