@@ -143,6 +143,8 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         state = _STATES.get(found, "started")
         log = settings.logs / f"{network}.log"
         complaint = "" if state == "running" else rootfiles.last_complaint(log)
+        if state == "failing":  # without the log's folder it can't start
+            ensure_folders(settings)
         if state == "started":
             start, wait = "supervisor.startProcess", False
             rpc.call(start, name, wait, tolerated=Faults.ALREADY_STARTED)

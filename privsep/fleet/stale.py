@@ -33,6 +33,8 @@ class Stale:
     process: psutil.Process  # detects by itself if the number is reused
     network: str  # or "gateway"
     config: str  # the file after -f
+    # Of supervisord, which has not reaped it: it is ours, whatever it says.
+    is_child: bool = False
     # When it first had to finish (monotonic), and the last signal.
     finishing_since: float | None = None
     signalled: int = 0
@@ -50,6 +52,8 @@ class Stale:
         name, pid = names.namespace_name(self.network), self.process.pid
         namespace = f"{names.NAMESPACE_FOLDER}/{name}"
         try:
+            if self.is_child:
+                return self.process.status() != psutil.STATUS_ZOMBIE
             return _is_haproxy(self.process, self.config, haproxy) and (
                 (folder in folders and _sees(pid, folder))
                 or is_in_namespace(pid, namespace)
@@ -127,9 +131,10 @@ def _is_haproxy(process: psutil.Process, config: str, haproxy: str) -> bool:
     with process.oneshot():
         arguments = process.cmdline()
         executable = process.exe()
-    # If haproxy was upgraded meanwhile it is "... (deleted)".
-    executable = executable.removesuffix(" (deleted)")
-    same = executable == os.path.realpath(haproxy)
+    # If haproxy was upgraded meanwhile it is "... (deleted)", or the link that
+    # the option names leads to another folder.
+    name = os.path.basename(executable.removesuffix(" (deleted)"))
+    same = name in ("haproxy", os.path.basename(os.path.realpath(haproxy)))
     return same and config_of(arguments) == config
 
 

@@ -18,7 +18,11 @@ from typing import Any
 
 from supervisor import events
 from supervisor.options import UnhosedConfigParser
-from supervisor.states import getProcessStateDescription
+from supervisor.states import (
+    ProcessStates,
+    SupervisorStates,
+    getProcessStateDescription,
+)
 from supervisor.xmlrpc import Faults, RPCError
 
 from .. import names, signals
@@ -59,8 +63,11 @@ class FleetInterface:
 
         One that runs under that name finishes when the new one serves. With
         KILL it ends at once, and clients wait. Faults: BAD_NAME for a name
-        that is not ours, NO_FILE if it has no file.
+        that is not ours, NO_FILE if it has no file, SHUTDOWN_STATE if
+        supervisord ends.
         """
+        if self._supervisord.options.mood < SupervisorStates.RUNNING:
+            raise RPCError(Faults.SHUTDOWN_STATE)
         config = self._read(name)
         group = self._supervisord.process_groups.pop(name, None)
         for process in group.processes.values() if group else ():
@@ -91,8 +98,13 @@ class FleetInterface:
             return False
         if not process.pid:
             return program.network not in self._held.too_early
+        state = process.get_state()
+        if state == ProcessStates.STOPPING:
+            return False
         return self._held.are_in_order(program) and (
             program.is_gateway
+            # It may not have entered the namespace yet.
+            or state == ProcessStates.STARTING
             or stale.is_in_namespace(process.pid, program.namespace)
         )
 
@@ -152,6 +164,7 @@ class FleetInterface:
             (events.ProcessStateFatalEvent, held.fail),
             (events.ProcessGroupRemovedEvent, held.forget),
             (events.SupervisorStoppingEvent, held.stop),
+            (events.SupervisorStoppingEvent, self._log.close),
         ):
             events.subscribe(kind, functools.partial(self._safely, act))
 

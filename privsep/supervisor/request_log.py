@@ -32,6 +32,15 @@ class RequestLog:
             self.socket.bind(str(path))
             path.chmod(_MODE)
 
+    def close(self, _event: object) -> None:
+        """Close the socket: supervisord is about to close descriptors.
+
+        Later its number is another's, and garbage collection would close it.
+        """
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
     def print(self) -> None:
         """Print what waits; drop it if nobody reads our stdout."""
         if self.socket is None:

@@ -68,13 +68,17 @@ class Takeover:
             program = Program.of(process.config)
             self.folders.add(program.folder)
             found = psutil.Process(process.pid)
-            one = Stale(found, program.network, program.config)
+            one = Stale(found, program.network, program.config, is_child=True)
             one.haproxy = program.haproxy
             self._stale.append(one)
-            if kill:  # an older version's workers as well
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            if kill:  # it, and an older version's workers
+                for send in (os.kill, os.killpg):
+                    with contextlib.suppress(ProcessLookupError):
+                        send(process.pid, signal.SIGKILL)
             options.pidhistory.pop(process.pid, None)
+            # The numbers are used again before the next poll finds them shut.
+            for number in options.poller.readables & {*process.dispatchers}:
+                options.poller.unregister_readable(number)
             options.close_parent_pipes(process.pipes)
         process.pipes, process.dispatchers = {}, {}
         process.pid, process.state = 0, ProcessStates.STOPPED
@@ -92,10 +96,9 @@ class Takeover:
     @property
     def is_due(self) -> bool:
         """Return whether a successor may begin to serve at any moment."""
-        programs = self._supervisord.process_groups
         return any(
             one.finishing_since is None
-            and names.program_name(one.network) in programs
+            and any(process.pid for process in self._programs(one))
             for one in self._stale
         )
 
@@ -108,9 +111,10 @@ class Takeover:
         groups = self._supervisord.process_groups.values()
         children = {p.pid for g in groups for p in g.processes.values()}
         known = {one.process: one for one in self._stale}
-        self._stale = [
-            known.get(one.process, one) for one in stale.scan(children)
-        ]
+        found = {one.process: one for one in stale.scan(children)}
+        replaced = {p: one for p, one in known.items() if one.is_child}
+        self._stale = [known.get(p, one) for p, one in found.items()]
+        self._stale += [replaced[p] for p in replaced.keys() - found.keys()]
         ours = (o for o in self._stale if o.is_ours(haproxy, self.folders))
         return sorted({one.network for one in ours})
 
@@ -140,14 +144,13 @@ class Takeover:
         if one.finishing_since is None:
             process = self._successor(one)
             if process is None:
-                return True
+                return bool(one.process.is_running())
             one.finishing_since = now
             one.haproxy = Program.of(process.config).haproxy
             self.note_pid(one.network, process.pid)
         number = stale.signal_after(now - one.finishing_since)
-        if number == one.signalled:
-            return bool(one.process.is_running())
-        sent = one.send(number, one.haproxy, self.folders)
+        is_due = number != one.signalled
+        sent = is_due and one.send(number, one.haproxy, self.folders)
         if sent and number == stale.FINISH:
             # supervisor's logger formats by keyword.
             self._supervisord.options.logger.info(
@@ -155,13 +158,17 @@ class Takeover:
                 name=names.program_name(one.network),
                 pid=one.process.pid,
             )
-        return sent
+        return bool(one.process.is_running())
+
+    def _programs(self, one: Stale) -> list[Any]:
+        """Return supervisord's processes for the network of ONE."""
+        name = names.program_name(one.network)
+        group = self._supervisord.process_groups.get(name)
+        return [*group.processes.values()] if group else []
 
     def _successor(self, one: Stale) -> Any | None:
         """Return the process that now does the work of ONE, if any."""
-        name = names.program_name(one.network)
-        group = self._supervisord.process_groups.get(name)
-        for process in group.processes.values() if group else ():
+        for process in self._programs(one):
             runs = process.get_state() == ProcessStates.RUNNING
             # RUNNING means that it has run for a second: the best guess on
             # a kernel where its sockets can't be seen.

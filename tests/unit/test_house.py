@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_163, ("privsep",): 4_857}
+BUDGETS = {("agent", "privsep"): 22_234, ("privsep",): 4_893}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

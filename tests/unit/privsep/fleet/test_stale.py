@@ -64,6 +64,11 @@ def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
             {"executable": f"{HAPROXY} (deleted)"}, True, id="upgraded"
         ),
         pytest.param(
+            {"executable": "/opt/haproxy-2.9/sbin/haproxy"},
+            True,
+            id="the link leads elsewhere now",
+        ),
+        pytest.param(
             {"executable": "/bin/sleep"},
             False,
             id="another program that calls itself so",

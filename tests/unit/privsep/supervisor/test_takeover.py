@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from supervisor.poller import PollPoller
 from supervisor.states import ProcessStates
 
 from ovn_metadata.privsep import names
@@ -135,13 +136,88 @@ def test_one_that_does_not_go_is_ended(taking, sent, up, monkeypatch):
     assert sent == [stale.FINISH, stale.END, signal.SIGKILL]
 
 
-def test_one_that_is_somebody_elses_by_now_is_forgotten(
-    taking, up, monkeypatch
+def test_one_that_gets_no_signal_is_tried_again_until_it_ends(
+    taking, old, up, monkeypatch
 ):
+    """It may be somebody else's by now, or no descriptor is left."""
+    tries = []
+
+    def send(_one: stale.Stale, number: int, *_: object) -> bool:
+        tries.append(number)
+        return False
+
     up.add(1)
-    monkeypatch.setattr(stale.Stale, "send", lambda *_: False)
+    monkeypatch.setattr(stale.Stale, "send", send)
+    for _ in range(2):
+        taking.go_on()
+    assert tries == [stale.FINISH] * 2
+    assert taking._stale == [old]
+    monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
     taking.go_on()
     assert taking._stale == []
+
+
+def test_one_that_ended_is_forgotten_without_a_successor(
+    taking, up, monkeypatch
+):
+    monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
+    taking.go_on()
+    assert taking._stale == []
+
+
+def test_nothing_is_due_while_the_successor_does_not_run(taking, process):
+    process.pid = 0
+    assert not taking.is_due
+
+
+def test_one_that_was_replaced_is_ours_whatever_it_says(taking, old):
+    """Its command line can be overwritten; no scan finds it then."""
+    child = stale.Stale(psutil.Process(), names.GATEWAY, CONFIG, is_child=True)
+    assert child.is_ours("/no/haproxy", ())
+    taking._stale = [child]
+    old.process = psutil.Process(1)
+    taking.sweep([FOLDER], HAPROXY)
+    assert taking._stale == [old, child]
+
+
+def test_what_is_replaced_leaves_no_number_to_poll(taking, process):
+    """They are used again before the next poll finds them closed."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    options = taking._supervisord.options
+    options.poller, options.pidhistory = PollPoller(None), {}
+    options.poller.register_readable(reader)
+    options.close_parent_pipes = lambda _: os.close(reader)
+    process.pid, process.pipes = os.getpid(), {}
+    process.dispatchers = {reader: None, reader + 1: None}
+    taking.adopt(process, kill=False)
+    again = os.pipe()
+    try:
+        assert again[0] == reader
+        assert options.poller.poll(0) == ([], [])
+        assert options.poller.readables == set()
+    finally:
+        for number in again:
+            os.close(number)
+
+
+def test_one_is_killed_even_if_it_has_left_its_group(
+    taking, process, monkeypatch
+):
+    """One that was broken into may do that."""
+    killed = []
+
+    def no_group(*_: int) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", lambda *one: killed.append(one))
+    monkeypatch.setattr(os, "killpg", no_group)
+    options = taking._supervisord.options
+    options.poller, options.pidhistory = PollPoller(None), {}
+    options.close_parent_pipes = lambda _: None
+    process.pid, process.pipes, process.dispatchers = os.getpid(), {}, {}
+    taking.adopt(process, kill=True)
+    assert killed == [(os.getpid(), signal.SIGKILL)]
 
 
 # ------------------------------------------------- a gateway that fails
