@@ -46,6 +46,7 @@ class Load:
     p50_ms: float
     p99_ms: float
     percentiles: list[tuple[float, float]]  # percent, ms
+    cpu_ms: float = 0.0  # of those who answer, for each; 0: not measured
 
     @property
     def rate(self) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
 from collections.abc import Sequence
 
-from sandbox import Sandbox
+from sandbox import Instance, Sandbox
 
-from . import bare, binding, load, sides
+from . import bare, binding, load, memory, sides
 from .report import Report, progress, sized
 
 ROUNDS = sized(5, 2)
@@ -28,6 +29,7 @@ _ROWS = (
     ("errors, %", "error_percent"),
     ("p50, ms", "p50_ms"),
     ("p99, ms", "p99_ms"),
+    ("CPU of all processes, ms each", "cpu_ms"),
 )
 
 Results = dict[tuple[str, int], list[load.Load]]
@@ -41,13 +43,13 @@ def main() -> int:
         (instance,) = binding.make_instances(box, 1)
         for number in range(ROUNDS):
             for side in sides.both(box):
+                before = memory.pids()
                 with sides.running(side):
                     binding.seconds_to_answers([instance], timeout_s=60)
                     load.measure(instance, connections=4, seconds=WARM_UP_S)
+                    started = memory.pids() - before
                     for count in CONNECTIONS:
-                        seen = load.measure(
-                            instance, connections=count, seconds=SECONDS
-                        )
+                        seen = _measure(instance, count, started)
                         results.setdefault((side.name, count), []).append(seen)
                         progress(
                             f"round {number + 1} {side.name} {count} "
@@ -58,6 +60,14 @@ def main() -> int:
     report = summarize(results)
     bare.summarize(report, beside)
     return report.finish()
+
+
+def _measure(instance: Instance, count: int, pids: set[int]) -> load.Load:
+    """Return what wrk sees over COUNT connections, and what PIDS take."""
+    before = memory.cpu_s(pids)
+    seen = load.measure(instance, connections=count, seconds=SECONDS)
+    used_ms = 1000 * (memory.cpu_s(pids) - before)
+    return dataclasses.replace(seen, cpu_ms=used_ms / max(1, seen.requests))
 
 
 def summarize(results: Results) -> Report:
@@ -73,11 +83,12 @@ def summarize(results: Results) -> Report:
                 for side in (ours, theirs)
             )
             rate = attribute == "rate"
+            ratio = a / b if attribute == "cpu_ms" else ""
             report.row(
                 f"{count} connections, {what}",
                 a,
                 b,
-                statistics.median(all_ratios) if rate else "",
+                statistics.median(all_ratios) if rate else ratio,
                 " ".join(f"{r:.1f}" for r in all_ratios) if rate else "",
             )
     report.bound(
