@@ -28,7 +28,10 @@ _STATES = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "failing"}
 def read_settings(*, runnable: bool = True) -> FleetSettings:
     """Return root's settings, from files that only root can write."""
     privileged.check_owner(cfg.CONF.config_file or ())
-    return privileged.read(cfg.CONF, runnable=runnable)
+    settings = privileged.read(cfg.CONF, runnable=runnable)
+    # Who can rename the folder decides what supervisord runs as root.
+    privileged.check_owner([str(settings.run_dir.parent)])
+    return settings
 
 
 @entrypoint(subject=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import threading
@@ -87,6 +88,10 @@ def test_a_reload_in_a_thread_keeps_the_name(
     assert "a line" in (folder / f"{command}.log").read_text()
 
 
+@pytest.mark.skipif(
+    "rate_limit_except_level" not in inspect.getsource(log),
+    reason="this oslo.log can't limit: it reads an option that it has not",
+)
 def test_a_rate_limit_may_be_set_up_again(conf):
     conf.set_override("rate_limit_burst", 100)
     conf.set_override("rate_limit_interval", 1)
