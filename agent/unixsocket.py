@@ -78,8 +78,11 @@ class LastingServer(socketserver.TCPServer):
         path = self.server_address
         if not isinstance(path, str) or os.path.lexists(path):
             return
-        lost, self.socket = self.socket, socket.socket(socket.AF_UNIX)
-        with self.socket, contextlib.suppress(OSError):
+        lost = self.socket
+        with (
+            contextlib.suppress(OSError),  # it is tried again soon
+            socket.socket(socket.AF_UNIX) as self.socket,
+        ):
             self.server_bind()
             self.server_activate()
             os.dup2(self.socket.fileno(), lost.fileno(), inheritable=False)

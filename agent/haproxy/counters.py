@@ -236,12 +236,13 @@ def parse_nova(answer: str) -> NovaCounted:
 
 
 def _endpoints(rows: Iterable[Mapping[str, str]]) -> tuple[Endpoint, ...]:
-    """Return each address once: one that is alone is listed twice.
+    """Return each address once, in order: one that is alone is listed twice.
 
     Either of the two may have had no answer yet.
     """
     found = sorted(map(_endpoint, rows), key=lambda each: each.response_ms)
-    return tuple({each.address: each for each in found}.values())
+    by_address = {each.address: each for each in found}
+    return tuple(by_address[address] for address in sorted(by_address))
 
 
 def _endpoint(row: Mapping[str, str]) -> Endpoint:

@@ -54,9 +54,11 @@ class Traces:
         return dict(found)
 
     def _port(self, network: str) -> VswitchPort | None:
-        """Return the port of NETWORK, unless its name is an instance's."""
+        """Return the port of NETWORK, unless its name is another's."""
         port = self._vswitch_snapshot().ports.get(names.outer_veth(network))
-        return None if port is None or port.is_instance else port
+        if port is None or port.is_instance:
+            return None
+        return port if port.network in ("", network) else None
 
     def remove(self, network: str, *, program: bool = True) -> bool:
         """Remove all of NETWORK (or "gateway"); return if anything was here.

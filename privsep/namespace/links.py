@@ -299,9 +299,12 @@ def ensure_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
 ) -> None:
     """Give the link INDEX exactly WANTED."""
-    for change in compare_addresses(ipr, index, wanted):
-        verb = "add" if change[0] == "+" else "del"
-        _address(ipr, verb, index, ipaddress.ip_interface(change[1:]))
+    # Twice: an IPv6 address that only changes its prefix length is there,
+    # and then deleted.
+    for _ in range(2):
+        for change in compare_addresses(ipr, index, wanted):
+            verb = "add" if change[0] == "+" else "del"
+            _address(ipr, verb, index, ipaddress.ip_interface(change[1:]))
 
 
 def _address(

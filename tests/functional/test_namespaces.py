@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 import os
 import signal
@@ -152,3 +153,18 @@ def test_many_at_once_on_a_host_that_had_none():
     """
     fresh = 'mount -t tmpfs fresh /run && exec "$@"'
     run("unshare", "--mount", "sh", "-c", fresh, "sh", *python(code))
+
+
+def test_an_ipv6_address_that_changes_its_prefix_length_stays():
+    """To the kernel both are one address."""
+    namespace, _ = links.ensure_namespace(f"ovnmeta-{uuid.uuid4()}")
+    try:
+        with links.open_inside(namespace) as inside:
+            inside.link("add", ifname="a", kind="veth", peer="b")
+            index = int(links.existing(inside, "a")["index"])
+            for cidr in ("2001:db8::2/64", "2001:db8::2/80", "10.0.0.2/8"):
+                wanted = frozenset({ipaddress.ip_interface(cidr)})
+                links.ensure_addresses(inside, index, wanted)
+                assert links.addresses(inside, index) == wanted
+    finally:
+        os.close(namespace)

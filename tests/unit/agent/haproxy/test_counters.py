@@ -112,8 +112,8 @@ def test_what_is_not_understood_counts_as_nothing(answer):
             NovaCounted(
                 errors=4,
                 endpoints=(
-                    Endpoint("[fd00::1]:8775"),
                     Endpoint("192.0.2.1:8775", True, "Connection refused", 7),
+                    Endpoint("[fd00::1]:8775"),
                 ),
             ),
             id="servers",
