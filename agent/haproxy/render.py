@@ -89,6 +89,7 @@ class Tls:
     insecure: bool  # its certificate is not checked
     authority: Path | None  # PEM; None: the system's authorities
     client: Path | None  # PEM, the gateway's certificate and its key
+    store: str = ""  # what changes with the system's authorities
 
 
 def render_network(
@@ -422,4 +423,7 @@ def _server(
             words.append(f"crt {tls.client}")
     if check:
         words.append(check.format(number))
+    if tls is not None and tls.store:
+        # haproxy reads them at its start: another text makes it start again.
+        words.append(f"# {tls.store}")
     return " ".join(words)

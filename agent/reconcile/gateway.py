@@ -6,6 +6,7 @@ call changes nothing.
 
 import logging
 import os
+import ssl
 from pathlib import Path
 
 from ...privsep import names
@@ -122,6 +123,7 @@ class Gateway:
             insecure=nova.insecure,
             authority=self._ensure_pem("authority", authority),
             client=self._ensure_pem("client", client),
+            store="" if nova.insecure or authority else _system_store(),
         )
 
     def _ensure_pem(self, kind: str, sources: list[Path]) -> Path | None:
@@ -181,3 +183,10 @@ class Gateway:
         if self._status.note("OVNMD-308", problem):
             LOG.info("not published: %s", problem)
         return not reason
+
+
+def _system_store() -> str:
+    """Return the system's certificate authorities: where, and as of when."""
+    known = ssl.get_default_verify_paths()
+    paths = filter(None, (known.cafile, known.capath))
+    return " ".join(f"{p} {Path(p).stat().st_mtime_ns}" for p in paths)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from sandbox.sockets import status
 NOVA_TLS_PORT = 8776
 RELAY = "ssl:127.0.0.1:6643"
 WITH_ROLE = "ssl:127.0.0.1:6644"
+OWN_INTERVAL = ("ovn_metadata_agent", "resync_interval")
 
 
 def make_certificates(box: Sandbox) -> Path:
@@ -233,6 +236,37 @@ def test_authorities_in_a_folder(tls):
             )
     finally:
         tls.box.agent.configure({option: before})
+        tls.box.agent.reload()
+    wait_served(instance)
+
+
+def test_systems_authorities_are_read_again(tls):
+    """After update-ca-certificates, without a reload of the agent."""
+    options = ("DEFAULT", "auth_ca_cert"), OWN_INTERVAL
+    before = {each: tls.box.agent.options.get(each, "60") for each in options}
+    instance = tls.serve(RELAY)
+    folder = tls.folder / "system"
+    folder.mkdir()
+
+    def trust(file: str, status: int) -> None:
+        # haproxy reads those whose name ends so.
+        shutil.copy(tls.folder / file, folder)
+        wait_for(
+            lambda: instance.fetch().status == status,
+            timeout_s=60,
+            what=f"{status} with {file}",
+        )
+
+    place = str(ssl.get_default_verify_paths().capath)
+    run("mount", "--bind", str(folder), place)
+    try:
+        tls.box.agent.configure(dict(zip(options, ("", "5"), strict=True)))
+        tls.box.agent.reload()
+        trust("other.pem", 503)
+        trust("ca.pem", 200)
+    finally:
+        run("umount", place)
+        tls.box.agent.configure(before)
         tls.box.agent.reload()
     wait_served(instance)
 
