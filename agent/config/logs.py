@@ -88,25 +88,32 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     # created with.
     vlog.use_python_logger()
     library = logging.getLogger(vlog.__name__)
-    library.setLevel(ovsdb_level)
     library.addFilter(_once)
     logging.setLogRecordFactory(_record)
     # oslo.log's own is the file of the outermost frame: in any thread but the
     # first, that is threading.py.
     handlers._get_binary_name = _name
-    rate_limit.uninstall_filter()  # it refuses to be installed twice
-    lacks_journal = conf.use_journal and not vars(handlers)["journal"]
+    lacks_journal = conf.use_journal and not conf.log_config_append
+    lacks_journal = lacks_journal and not vars(handlers)["journal"]
     if lacks_journal:
         conf.set_override("use_journal", override=False)
         conf.set_override("use_stderr", override=True)
-    root = logging.getLogger()
     with _SETTING_UP:
-        before = [*root.handlers]
+        loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+        before = [
+            (one, one.level, [*one.handlers])
+            for one in loggers
+            if isinstance(one, logging.Logger)
+        ]
         try:
+            library.setLevel(ovsdb_level)
+            rate_limit.uninstall_filter()  # it refuses to be installed twice
             log.setup(conf, program)
         # Of the libraries below oslo.log.
         except Exception as error:  # noqa: BLE001
-            root.handlers[:] = before  # those that are closed open again
+            for one, level, there in before:
+                one.setLevel(level)
+                one.handlers[:] = there
             raise _refused(error) from None
     if lacks_journal:
         LOG.warning(

@@ -1,12 +1,13 @@
 """The settings in force, and how they change while the agent runs."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StartError
 from . import logs, options
 from .settings import Settings, option_of
 
@@ -46,11 +47,20 @@ class Configuration:
                 "the configuration can't be read: a bad log option"
             ) from None
         settings, waiting = after_reload(self._settings, read)
+        try:
+            self._set_up_log(conf, settings)
+        except StartError:
+            # This fails too if the mistake is in a file that both name.
+            with contextlib.suppress(StartError):
+                self._set_up_log(self.conf, self._settings)
+            raise
+        self.conf, self._settings = conf, settings
+        return waiting
+
+    def _set_up_log(self, conf: cfg.ConfigOpts, settings: Settings) -> None:
         logs.set_up(
             conf, self._program, ovsdb_level=settings.southbound.log_level
         )
-        self.conf, self._settings = conf, settings
-        return waiting
 
 
 def after_reload(

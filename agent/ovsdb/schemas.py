@@ -88,10 +88,9 @@ class FollowingIdl(connect.Idl):
         """
         if message.type != Message.T_ERROR or message.id is None:
             return False
-        if self.state == self.IDL_S_MONITORING:
-            return bool(message.id == self._request_id)
-        is_known = message.error != "unknown method"
-        return is_known and bool(message.id == self._monitor_request_id)
+        is_up = self.state == self.IDL_S_MONITORING
+        asked = self._request_id if is_up else self._monitor_request_id
+        return message.error != "unknown method" and bool(message.id == asked)
 
     def _adopt(self, schema: Any) -> None:
         """Use SCHEMA (JSON) and read everything again."""

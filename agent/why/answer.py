@@ -39,8 +39,9 @@ class Why:
         if name:
             result = self._one(name, common)
         else:
-            within_s = float(question.get("within_s", _ALL_S))
-            result = self._all(common, min(within_s, _ALL_S))
+            within_s = min(float(question.get("within_s", _ALL_S)), _ALL_S)
+            left_s = begun + within_s - time.monotonic()
+            result = self._all(common, max(0.0, left_s))
         took_ms = round((time.monotonic() - begun) * 1000)
         return {"version": report.VERSION, **result, "took_ms": took_ms}
 

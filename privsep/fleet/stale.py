@@ -2,8 +2,9 @@
 
 An earlier supervisord has left them, ours has replaced them, or Neutron's
 agent runs them. Before a signal we check that the process is a haproxy on our
-file: by start time, executable, command line, and network namespace or the
-place of its file. The signal goes through a pidfd that is opened before the
+file: by start time, name of the executable, command line, and network
+namespace or the place of its file; a child of supervisord by its start time
+alone. The signal goes through a pidfd that is opened before the
 check, so it can't hit a later process with the same number. PID files are not
 used: after two crashes they name one process of two.
 """
@@ -33,7 +34,7 @@ class Stale:
     process: psutil.Process  # detects by itself if the number is reused
     network: str  # or "gateway"
     config: str  # the file after -f
-    # Of supervisord, which has not reaped it: it is ours, whatever it says.
+    # Of supervisord, which has replaced it: it is ours, whatever it says.
     is_child: bool = False
     # When it first had to finish (monotonic), and the last signal.
     finishing_since: float | None = None
@@ -43,10 +44,10 @@ class Stale:
     def is_ours(self, haproxy: str, folders: Collection[str]) -> bool:
         """Return whether it is HAPROXY on a file in one of FOLDERS.
 
-        A haproxy in the namespace of its network counts too, wherever its
-        file is. The folder alone has to be enough, because the namespace may
-        have lost its name. A container may use the path of one of FOLDERS
-        for something else.
+        A child that runs is. A haproxy in the namespace of its network counts
+        too, wherever its file is. The folder alone has to be enough, because
+        the namespace may have lost its name. A container may use the path of
+        one of FOLDERS for something else.
         """
         folder = os.path.dirname(self.config)
         name, pid = names.namespace_name(self.network), self.process.pid

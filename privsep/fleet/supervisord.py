@@ -20,6 +20,10 @@ from ..settings import FleetSettings
 # Shorter than the time after which the agent gives up a call, and longer than
 # supervisord waits before it kills a haproxy that does not stop.
 _TIMEOUT_S = 20.0
+_OTHER_VERSION = (
+    "supervisord is of another version; restart ovn-metadata-fleet, or kill "
+    "-9 it: its haproxies still serve"
+)
 
 
 class RefusedError(FleetError):
@@ -91,10 +95,7 @@ class Supervisord:
         older code.
         """
         if self.call("fleet.ping") != names.FLEET_PROTOCOL:
-            raise FleetError(
-                "supervisord is of another version; restart ovn-metadata-"
-                "fleet, or kill -9 it: its haproxies still serve"
-            )
+            raise FleetError(_OTHER_VERSION)
 
     def call(
         self, method: str, *args: object, tolerated: int | None = None
@@ -115,6 +116,8 @@ class Supervisord:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == tolerated:
                 return None
+            if fault.faultCode == Faults.UNKNOWN_METHOD:
+                raise FleetError(_OTHER_VERSION) from None
             raise RefusedError(
                 f"supervisord refuses {method}: {fault.faultString}",
                 fault.faultCode,

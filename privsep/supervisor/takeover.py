@@ -72,6 +72,7 @@ class Takeover:
             one.haproxy = program.haproxy
             self._stale.append(one)
             if kill:  # it, and an older version's workers
+                one.finishing_since = time.monotonic()
                 for send in (os.kill, os.killpg):
                     with contextlib.suppress(ProcessLookupError):
                         send(process.pid, signal.SIGKILL)
@@ -88,8 +89,9 @@ class Takeover:
         until = time.monotonic() + _ROUND_S
         for _ in range(len(self._stale)):
             one = self._stale.pop(0)
-            if self._is_left(one):
-                self._stale.append(one)
+            self._stale.append(one)  # also if this raises
+            if not self._is_left(one):
+                self._stale.pop()
             if time.monotonic() > until:
                 return
 
@@ -144,7 +146,9 @@ class Takeover:
         if one.finishing_since is None:
             process = self._successor(one)
             if process is None:
-                return bool(one.process.is_running())
+                # Its successor's PID is not written before that serves.
+                starts = any(each.pid for each in self._programs(one))
+                return starts or bool(one.process.is_running())
             one.finishing_since = now
             one.haproxy = Program.of(process.config).haproxy
             self.note_pid(one.network, process.pid)

@@ -529,6 +529,21 @@ def test_log_folder_not_writable_is_one_line_with_the_remedy(bare):
     assert bare.processes() == []
 
 
+def test_run_folder_that_another_user_can_move_is_refused(bare):
+    """Its supervisord.conf decides what root runs."""
+    prepared(bare)
+    folder = HOME / "fleet"
+    text = PRIVILEGED.read_text()
+    PRIVILEGED.write_text(
+        text.replace("[fleet]", f"[fleet]\nrun_dir = {folder}")
+    )
+    done = run(bare)
+    assert done.returncode == 1
+    assert f"{HOME} decides what root runs" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not folder.exists()
+
+
 def test_leftovers_of_root_are_named(bare):
     """A folder of root's below state_path (LP2077684), and what to do."""
     prepared(bare)

@@ -12,8 +12,10 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from ovn_metadata.agent.commands import dump, dump_parts, status
@@ -208,3 +210,21 @@ def test_a_part_that_hangs_or_fails_or_is_huge_costs_no_other():
     assert "hangs: not there" in texts[dump.MISSING]
     assert len(texts["huge"]) <= 4 * 1024 * 1024
     assert texts["good"] == "text"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it gives a file away")
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("owner", [0, 1])
+def test_a_running_agents_files_count_if_root_alone_writes_them(
+    tmp_path, monkeypatch, folder, owner
+):
+    """Any program of the agent's user may have answered, and this is root."""
+    file = tmp_path / "agent.conf"
+    file.touch()
+    os.chown(file, owner, -1)
+    given = f"--config-dir={tmp_path}" if folder else f"--config-file={file}"
+    words = ["/usr/bin/ovn-metadata-agent", given]
+    process = SimpleNamespace(cmdline=lambda: words)
+    monkeypatch.setattr(psutil, "Process", lambda _: process)
+    found = dump_parts._running({"pid": 1})
+    assert found == ([given] if owner == 0 else [])

@@ -13,6 +13,7 @@ import pytest
 from oslo_config import cfg
 from oslo_log import handlers as oslo_handlers
 from oslo_log import log, rate_limit
+from ovsdbapp.backend.ovs_idl import vlog
 
 from ovn_metadata.agent.config import logs
 from ovn_metadata.agent.errors import StartError
@@ -107,9 +108,17 @@ def test_whatever_the_library_raises_is_a_reason(conf, tmp_path):
         "[logger_root]\nlevel=INFO\nhandlers=h\n"
         "[handler_h]\nclass=StreamHandler\nargs=(sys.stderr\n"
     )
+    logs.set_up(conf, "agent", ovsdb_level="WARNING")
+    library = logging.getLogger("amqp")
+    before = logging.root.level, library.level, [*logging.root.handlers]
     conf.set_override("log_config_append", str(file))
     with pytest.raises(StartError, match=r"never closed|unexpected EOF"):
-        logs.set_up(conf, "agent", ovsdb_level="INFO")
+        logs.set_up(conf, "agent", ovsdb_level="DEBUG")
+    now = logging.root.level, library.level, [*logging.root.handlers]
+    assert now == before
+    assert logging.getLogger(vlog.__name__).level == logging.WARNING
+    LOG.warning("a line")
+    assert "a line" in Path(conf.log_file).read_text()
 
 
 def test_without_systemds_library_the_log_goes_to_stderr(

@@ -6,12 +6,16 @@ import resource
 import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from supervisor.states import ProcessStates
+from supervisor.states import ProcessStates, SupervisorStates
+from supervisor.xmlrpc import Faults, RPCError
 
 from ovn_metadata.privsep import names
+from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import extension
+from ovn_metadata.privsep.supervisor.programs import Program
 
 _FILES = resource.RLIMIT_NOFILE
 
@@ -56,3 +60,39 @@ def test_states_of_hundreds_of_programs_are_a_short_answer():
     last = names.program_name(str(uuid.UUID(int=199)))
     assert answer.splitlines()[-1] == f"{last} RUNNING 4000000 1800000000"
     assert len(answer) < 200 * 100
+
+
+@pytest.mark.parametrize(
+    ("state", "pid", "said"),
+    [
+        pytest.param("RUNNING", 7, "", id="in another namespace"),
+        pytest.param("STARTING", 7, "STARTING", id="not in it yet"),
+        pytest.param("STOPPING", 7, "", id="somebody stops it"),
+        pytest.param("BACKOFF", 0, "BACKOFF", id="waits for the next try"),
+    ],
+)
+def test_what_has_to_be_started_has_no_state(monkeypatch, state, pid, said):
+    program = SimpleNamespace(network="n", is_gateway=False, namespace="/x")
+    monkeypatch.setattr(Program, "of", lambda _: program)
+    monkeypatch.setattr(stale, "is_in_namespace", lambda *_: False)
+    process = SimpleNamespace(
+        get_state=lambda: getattr(ProcessStates, state), pid=pid, config=None
+    )
+    group = SimpleNamespace(processes={"x": process})
+    fleet = object.__new__(extension.FleetInterface)
+    fleet._supervisord = SimpleNamespace(process_groups={"x": group})
+    written = SimpleNamespace(process_configs=[None])
+    monkeypatch.setattr(fleet, "_read", lambda _: written)
+    held: Any = SimpleNamespace(too_early=(), are_in_order=lambda _: True)
+    fleet._held = held
+    assert fleet.state("x") == said
+    assert fleet.state("unknown") == ""
+
+
+def test_nothing_is_started_while_supervisord_ends():
+    fleet = object.__new__(extension.FleetInterface)
+    options = SimpleNamespace(mood=SupervisorStates.SHUTDOWN)
+    fleet._supervisord = SimpleNamespace(options=options)
+    with pytest.raises(RPCError) as refused:
+        fleet.start("x", kill=False)
+    assert refused.value.code == Faults.SHUTDOWN_STATE

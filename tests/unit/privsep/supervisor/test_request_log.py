@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ovn_metadata.privsep.supervisor.request_log import printable
+from ovn_metadata.privsep.supervisor import request_log
+from ovn_metadata.privsep.supervisor.request_log import RequestLog, printable
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,14 @@ from ovn_metadata.privsep.supervisor.request_log import printable
 )
 def test_a_message_is_a_line(message, line):
     assert printable(message) == line
+
+
+def test_its_number_is_free_once_supervisord_closes_all(tmp_path, monkeypatch):
+    """Else garbage collection would close it when it is another's."""
+    monkeypatch.setattr(request_log, "_SYSLOG", tmp_path / "none")
+    log = RequestLog(tmp_path / "log.sock", foreground=True)
+    opened = log.socket
+    assert opened is not None
+    log.close(None)
+    assert opened.fileno() == -1
+    log.print()

@@ -157,12 +157,40 @@ def test_one_that_gets_no_signal_is_tried_again_until_it_ends(
     assert taking._stale == []
 
 
-def test_one_that_ended_is_forgotten_without_a_successor(
-    taking, up, monkeypatch
+def test_one_that_ended_early_is_kept_for_the_pid_file(
+    taking, process, up, sent, run_dir, monkeypatch
 ):
+    """Its successor starts; the file names that when it serves."""
+    monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
+    taking.go_on()
+    assert len(taking._stale) == 1
+    up.add(1)
+    taking.go_on()
+    assert (run_dir / "work" / "gateway.pid").read_text() == "1\n"
+    assert taking._stale == []
+
+
+def test_one_that_ended_is_forgotten_without_a_successor(
+    taking, process, up, monkeypatch
+):
+    process.pid = 0
     monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
     taking.go_on()
     assert taking._stale == []
+
+
+def test_one_that_cannot_be_looked_at_is_kept(taking, old, up, monkeypatch):
+    """As without a free descriptor."""
+
+    def fail(_: psutil.Process) -> bool:
+        raise OSError(24, "Too many open files")
+
+    up.add(1)
+    monkeypatch.setattr(stale.Stale, "send", lambda *_: False)
+    monkeypatch.setattr(psutil.Process, "is_running", fail)
+    with pytest.raises(OSError, match="open files"):
+        taking.go_on()
+    assert taking._stale == [old]
 
 
 def test_nothing_is_due_while_the_successor_does_not_run(taking, process):
@@ -218,6 +246,7 @@ def test_one_is_killed_even_if_it_has_left_its_group(
     process.pid, process.pipes, process.dispatchers = os.getpid(), {}, {}
     taking.adopt(process, kill=True)
     assert killed == [(os.getpid(), signal.SIGKILL)]
+    assert not any(o.finishing_since is None for o in taking._stale[1:])
 
 
 # ------------------------------------------------- a gateway that fails
