@@ -6,7 +6,9 @@ import socket
 def look_up(name: str) -> list[str]:
     """Return the addresses of NAME, best first (RFC 6724).
 
-    This may take long. Raises OSError if there are none.
+    Those to which this host has no route are left out if it has one to others:
+    names have IPv6 addresses where hosts have none. This may take long. Raises
+    OSError if there are none.
     """
     try:
         infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -14,4 +16,15 @@ def look_up(name: str) -> list[str]:
         raise OSError("not a host name") from None
     # An address with a zone can be used on its own link only.
     found = [str(info[4][0]) for info in infos]
-    return [address for address in dict.fromkeys(found) if "%" not in address]
+    usable = [one for one in dict.fromkeys(found) if "%" not in one]
+    return [*filter(_has_route, usable)] or usable
+
+
+def _has_route(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))  # it sends nothing
+    except OSError:
+        return False
+    return True

@@ -8,7 +8,13 @@ import dataclasses
 import errno
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Iterable,
+    Mapping,
+)
 from typing import TypeAlias
 
 from ...privsep import names
@@ -194,11 +200,12 @@ class Problems:
             for key, entry in exist.items()
             if now - entry.began >= KINDS[key[0]].visible_after_s
         }
+        hosts = [key for key in exist if _is_of_host(key)]
         found: dict[_Key, _Entry] = {}
         cutting: set[_Key] = set()
         caused: dict[_Key, set[str]] = {}
         for key, entry in sorted(due.items(), key=_order):
-            causes = {_line_of(cause) for cause in _causes(key, exist)}
+            causes = {_line_of(cause) for cause in _causes(key, exist, hosts)}
             line = _line_of(key)
             if entry.cuts:  # so does what it follows from
                 cutting |= causes or {line}
@@ -256,19 +263,18 @@ def _line_of(key: _Key) -> _Key:
     return code, "" if KINDS[code].is_hosts else about
 
 
-def _causes(key: _Key, exist: Iterable[_Key]) -> list[_Key]:
+def _is_of_host(key: _Key) -> bool:
+    return KINDS[key[0]].is_hosts or not names.is_network(key[1])
+
+
+def _causes(
+    key: _Key, exist: Container[_Key], hosts: Iterable[_Key]
+) -> list[_Key]:
     """Return those of EXIST that the problem KEY follows from.
 
-    They are about the same thing, or about the host.
+    They are about the same thing, or among HOSTS, about the host.
     """
     code, about = key
-    return [
-        (cause, whose)
-        for cause, whose in exist
-        if cause in KINDS[code].behind
-        and (
-            whose == about
-            or KINDS[cause].is_hosts
-            or not names.is_network(whose)
-        )
-    ]
+    behind = KINDS[code].behind
+    same = [(cause, about) for cause in behind if (cause, about) in exist]
+    return same + [other for other in hosts if other[0] in behind]

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ovn_metadata.agent import lookup
 from ovn_metadata.agent.config.settings import Nova
 from ovn_metadata.agent.reconcile.nova_addresses import NovaAddresses
 
@@ -18,6 +19,11 @@ class Names:
         self.known: dict[str, list[str]] = {}
         self.asked = threading.Semaphore(0)
         monkeypatch.setattr(socket, "getaddrinfo", self._getaddrinfo)
+        monkeypatch.setattr(lookup, "_has_route", self._has_route)
+        self.away: set[str] = set()
+
+    def _has_route(self, address):
+        return address not in self.away
 
     def _getaddrinfo(self, name, port, **_options):
         self.asked.release()
@@ -107,3 +113,21 @@ def test_a_name_that_never_was_there_has_no_address(names, follow):
     hosts, changed = follow("nowhere")
     assert changed.wait(10)
     assert hosts.addresses("nowhere") == ()
+
+
+@pytest.mark.parametrize(
+    ("away", "expected"),
+    [
+        pytest.param({"2001:db8::1"}, ["192.0.2.1"], id="no IPv6 here"),
+        pytest.param(
+            {"2001:db8::1", "192.0.2.1"},
+            ["2001:db8::1", "192.0.2.1"],
+            id="none to any: as it is",
+        ),
+    ],
+)
+def test_addresses_without_a_route_are_left_out(names, away, expected):
+    """They would be a server that is down, for ever, on each such host."""
+    names.known["nova"] = ["2001:db8::1", "192.0.2.1"]
+    names.away = away
+    assert lookup.look_up("nova") == expected
