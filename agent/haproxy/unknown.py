@@ -13,7 +13,7 @@ second, until one of these is so:
 
 haproxy can't wait for a map to change. It sends the request to itself, with
 the source in the PROXY protocol, as often as needed ("retry-on"). An address
-that has asked for two minutes is answered 404 at once.
+that has asked for two minutes, some times, is answered 404 at once.
 """
 
 from pathlib import Path
@@ -30,6 +30,7 @@ _ROWS_MS = 500
 _HELD_PER_ADDRESS = 4
 _HELD = 256
 _ASKS_FOR_S = 120
+_ASKS = 8  # so often, at least: the clock may be set forward meanwhile
 # An address that has not asked for so long begins again.
 _PAUSE_S = 30
 TARPIT_S = 1
@@ -66,10 +67,14 @@ def _hold_rules(*, shielded: bool) -> list[str]:
         f"{{ sc_conn_cur(0) gt {_HELD_PER_ADDRESS} }}",
         f"{{ srv_conn(hold/again) ge {_HELD} }}",
     )
-    too_long = f"if {{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}"
+    too_long = (
+        f"if {{ sc_get_gpc0(0) gt {_ASKS} }} "
+        f"{{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}"
+    )
     return [
         answers.refuse(404, _UNKNOWN_INSTANCE, f"if {inside.CONDITION}"),
         "http-request track-sc0 src table strangers",
+        "http-request sc-inc-gpc0(0)",
         "http-request sc-set-gpt0(0) date() if { sc_get_gpt0(0) eq 0 }",
         "http-request set-var(txn.first) sc_get_gpt0(0)",
         answers.refuse(404, _UNKNOWN_INSTANCE, too_long),
@@ -112,7 +117,7 @@ frontend again
     default_backend strangers
 
 backend strangers
-    stick-table type ipv6 size 10k expire {_PAUSE_S}s store gpt0,conn_cur
+    stick-table type ipv6 size 10k expire {_PAUSE_S}s store gpt0,gpc0,conn_cur
     http-request set-header X-OVN-Network-ID {network}
     http-error {_LATER}
     retry-on conn-failure empty-response
