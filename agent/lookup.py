@@ -6,9 +6,7 @@ import socket
 def look_up(name: str) -> list[str]:
     """Return the addresses of NAME, best first (RFC 6724).
 
-    Those to which this host has no route are left out if it has one to others:
-    names have IPv6 addresses where hosts have none. This may take long. Raises
-    OSError if there are none.
+    This may take long. Raises OSError if there are none.
     """
     try:
         infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -16,11 +14,11 @@ def look_up(name: str) -> list[str]:
         raise OSError("not a host name") from None
     # An address with a zone can be used on its own link only.
     found = [str(info[4][0]) for info in infos]
-    usable = [one for one in dict.fromkeys(found) if "%" not in one]
-    return [*filter(_has_route, usable)] or usable
+    return [address for address in dict.fromkeys(found) if "%" not in address]
 
 
-def _has_route(address: str) -> bool:
+def has_route(address: str) -> bool:
+    """Return whether this host has a route to ADDRESS."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -86,14 +86,15 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
 def _running(status: Mapping[str, Any]) -> list[str]:
     """Return the arguments of the agent with STATUS that name its files.
 
-    None if somebody else than root may write them: this may be root, and any
-    program of the agent's user may have answered.
+    Nothing if somebody else than root may write them: this may be root, and
+    any program of the agent's user may have answered.
     """
     with contextlib.suppress(KeyError, OSError, PrivilegedError, psutil.Error):
         words = psutil.Process(status["pid"]).cmdline()
         if _AGENT in " ".join(words):  # else it is in a container
             known, _ = client.source_options().parse_known_args(words)
-            fleet_settings.check_owner(known.config_file)
+            given = known.config_file + known.config_dir
+            fleet_settings.check_owner(given)
             for folder in map(Path, known.config_dir):
                 fleet_settings.check_owner(map(str, folder.glob("*.conf")))
             return client.config_arguments(known)
@@ -152,10 +153,10 @@ def _fleet(given: dict[str, str], path: Path) -> Parts:
     file = given.get("privileged_config") or fleet_settings.DEFAULT_FILE
     # If that can't be used, the agent's log has the reason.
     with contextlib.suppress(PrivilegedError, OSError):
-        fleet = fleet_settings.load(Path(file), runnable=False)
         # This may be root, and the agent's user may have named the file.
-        known = fleet_settings.existing(Path(file))
-        fleet_settings.check_owner([*known, fleet.haproxy])
+        fleet_settings.check_owner(fleet_settings.existing(Path(file)))
+        fleet = fleet_settings.load(Path(file), runnable=False)
+        fleet_settings.check_owner([fleet.haproxy])
         run_dir, haproxy = fleet.run_dir, fleet.haproxy
     server = ("-s", f"unix://{run_dir}/supervisord.sock")
     return {

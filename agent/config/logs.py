@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from oslo_config import cfg
 from oslo_log import handlers, log, rate_limit
@@ -19,6 +19,8 @@ LOG = logging.getLogger(__name__)
 _REPEAT_S = 600.0
 _AGAIN: dict[str, float] = {}  # message of the OVSDB library -> when
 _SETTING_UP = threading.RLock()
+_State: TypeAlias = tuple[int, tuple[logging.Handler, ...], bool, bool]
+_NEW: _State = logging.NOTSET, (), True, False  # of a logger
 
 
 def _once(record: logging.LogRecord) -> bool:
@@ -78,6 +80,16 @@ def _refused(reason: object) -> StartError:
     )
 
 
+def _loggers() -> list[logging.Logger]:
+    known = logging.root.manager.loggerDict.values()
+    named = [one for one in known if isinstance(one, logging.Logger)]
+    return [logging.root, *named]
+
+
+def _state(one: logging.Logger) -> _State:
+    return one.level, (*one.handlers,), one.propagate, one.disabled
+
+
 def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     """Log as CONF says; this can be called again with another one.
 
@@ -99,19 +111,17 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
         conf.set_override("use_journal", override=False)
         conf.set_override("use_stderr", override=True)
     with _SETTING_UP:
-        loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-        before = [
-            (one, one.level, [*one.handlers])
-            for one in loggers
-            if isinstance(one, logging.Logger)
-        ]
+        before = {one: _state(one) for one in _loggers()}
         try:
             library.setLevel(ovsdb_level)
             rate_limit.uninstall_filter()  # it refuses to be installed twice
             log.setup(conf, program)
         # Of the libraries below oslo.log.
         except Exception as error:  # noqa: BLE001
-            for one, level, there in before:
+            for one in _loggers():
+                level, there, one.propagate, one.disabled = before.get(
+                    one, _NEW
+                )
                 one.setLevel(level)
                 one.handlers[:] = there
             raise _refused(error) from None

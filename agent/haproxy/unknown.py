@@ -13,7 +13,8 @@ second, until one of these is so:
 
 haproxy can't wait for a map to change. It sends the request to itself, with
 the source in the PROXY protocol, as often as needed ("retry-on"). An address
-that has asked for two minutes, some times, is answered 404 at once.
+that has asked for two minutes, and was held eight times, is answered 404 at
+once.
 """
 
 from pathlib import Path
@@ -30,7 +31,8 @@ _ROWS_MS = 500
 _HELD_PER_ADDRESS = 4
 _HELD = 256
 _ASKS_FOR_S = 120
-_ASKS = 8  # so often, at least: the clock may be set forward meanwhile
+# Of those so many were held: the clock may be set forward meanwhile.
+_ASKS = 8
 # An address that has not asked for so long begins again.
 _PAUSE_S = 30
 TARPIT_S = 1
@@ -68,13 +70,12 @@ def _hold_rules(*, shielded: bool) -> list[str]:
         f"{{ srv_conn(hold/again) ge {_HELD} }}",
     )
     too_long = (
-        f"if {{ sc_get_gpc0(0) gt {_ASKS} }} "
+        f"if {{ sc_get_gpc0(0) ge {_ASKS} }} "
         f"{{ date(),sub(txn.first) gt {_ASKS_FOR_S} }}"
     )
     return [
         answers.refuse(404, _UNKNOWN_INSTANCE, f"if {inside.CONDITION}"),
         "http-request track-sc0 src table strangers",
-        "http-request sc-inc-gpc0(0)",
         "http-request sc-set-gpt0(0) date() if { sc_get_gpt0(0) eq 0 }",
         "http-request set-var(txn.first) sc_get_gpt0(0)",
         answers.refuse(404, _UNKNOWN_INSTANCE, too_long),
@@ -82,6 +83,7 @@ def _hold_rules(*, shielded: bool) -> list[str]:
             f"http-request tarpit deny_{_LATER} if {condition}"
             for condition in not_held
         ),
+        "http-request sc-inc-gpc0(0)",  # those that are held
         f"http-request set-header {ASKED} %[date(0,ms)]",
     ]
 

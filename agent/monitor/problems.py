@@ -200,7 +200,7 @@ class Problems:
             for key, entry in exist.items()
             if now - entry.began >= KINDS[key[0]].visible_after_s
         }
-        hosts = [key for key in exist if _is_of_host(key)]
+        hosts = {_line_of(key) for key in exist if _is_of_host(key)}
         found: dict[_Key, _Entry] = {}
         cutting: set[_Key] = set()
         caused: dict[_Key, set[str]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ..config.settings import Nova
 from ..config.values import is_address
-from ..lookup import look_up
+from ..lookup import has_route, look_up
 
 LOG = logging.getLogger(__name__)
 
@@ -79,7 +79,11 @@ class NovaAddresses:
         before = self._known.get(name)
         found = before or ()
         try:
-            found = tuple(sorted(look_up(name)))
+            # Names have IPv6 addresses where hosts have none: such a server
+            # would be down for ever. One that had a route counts.
+            every = sorted(look_up(name))
+            usable = [a for a in every if a in found or has_route(a)]
+            found = tuple(usable or every)
         except OSError as error:
             if before is None:
                 LOG.warning("nova_metadata_host %s: %s", name, error)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Iterator, Mapping
 
@@ -29,8 +30,10 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
     """Return root's settings, from files that only root can write."""
     privileged.check_owner(cfg.CONF.config_file or ())
     settings = privileged.read(cfg.CONF, runnable=runnable)
-    # Who can rename the folder decides what supervisord runs as root.
-    privileged.check_owner([str(settings.run_dir.parent)])
+    if runnable:
+        # Who can rename the folder decides what supervisord runs as root.
+        above = filter(os.path.lexists, settings.run_dir.parents)
+        privileged.check_owner([str(next(above))])
     return settings
 
 

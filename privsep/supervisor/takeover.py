@@ -114,9 +114,14 @@ class Takeover:
         children = {p.pid for g in groups for p in g.processes.values()}
         known = {one.process: one for one in self._stale}
         found = {one.process: one for one in stale.scan(children)}
-        replaced = {p: one for p, one in known.items() if one.is_child}
-        self._stale = [known.get(p, one) for p, one in found.items()]
-        self._stale += [replaced[p] for p in replaced.keys() - found.keys()]
+        # A child may look like another program, and one that ended keeps its
+        # PID file until its successor serves.
+        kept = {
+            process: one
+            for process, one in known.items()
+            if process in found or one.is_child or self._is_left(one)
+        }
+        self._stale = [*{**found, **kept}.values()]
         ours = (o for o in self._stale if o.is_ours(haproxy, self.folders))
         return sorted({one.network for one in ours})
 

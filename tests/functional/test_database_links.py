@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent.lookup import look_up
 from sandbox import Instance, Loader, Sandbox, wait_for
 from sandbox.case import Host, new_instance, wait_served
 from sandbox.daemons import Daemon
@@ -163,17 +162,6 @@ def cloud(host: Host) -> Iterator[Cloud]:
     finally:
         made.relay.stop()
         set_addresses()
-
-
-def test_an_address_without_a_route_is_left_out(cloud):
-    """A name may have IPv6 addresses where this host has no IPv6."""
-    try:
-        set_addresses("2001:db8::1", "127.0.0.9")
-        assert look_up(NAME) == ["127.0.0.9"]
-        set_addresses("2001:db8::1")
-        assert look_up(NAME) == ["2001:db8::1"]
-    finally:
-        set_addresses("127.0.0.9", "::1", HOME)
 
 
 def test_check_knows_the_names(cloud):

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_317, ("privsep",): 4_907}
+BUDGETS = {("agent", "privsep"): 22_344, ("privsep",): 4_915}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -221,7 +221,7 @@ def test_a_running_agents_files_count_if_root_alone_writes_them(
     """Any program of the agent's user may have answered, and this is root."""
     file = tmp_path / "agent.conf"
     file.touch()
-    os.chown(file, owner, -1)
+    os.chown(tmp_path if folder else file, owner, -1)
     given = f"--config-dir={tmp_path}" if folder else f"--config-file={file}"
     words = ["/usr/bin/ovn-metadata-agent", given]
     process = SimpleNamespace(cmdline=lambda: words)

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from ovn_metadata.agent import lookup
 from ovn_metadata.agent.config.settings import Nova
+from ovn_metadata.agent.reconcile import nova_addresses
 from ovn_metadata.agent.reconcile.nova_addresses import NovaAddresses
 
 
@@ -19,7 +19,7 @@ class Names:
         self.known: dict[str, list[str]] = {}
         self.asked = threading.Semaphore(0)
         monkeypatch.setattr(socket, "getaddrinfo", self._getaddrinfo)
-        monkeypatch.setattr(lookup, "_has_route", self._has_route)
+        monkeypatch.setattr(nova_addresses, "has_route", self._has_route)
         self.away: set[str] = set()
 
     def _has_route(self, address):
@@ -115,19 +115,21 @@ def test_a_name_that_never_was_there_has_no_address(names, follow):
     assert hosts.addresses("nowhere") == ()
 
 
-@pytest.mark.parametrize(
-    ("away", "expected"),
-    [
-        pytest.param({"2001:db8::1"}, ["192.0.2.1"], id="no IPv6 here"),
-        pytest.param(
-            {"2001:db8::1", "192.0.2.1"},
-            ["2001:db8::1", "192.0.2.1"],
-            id="none to any: as it is",
-        ),
-    ],
-)
-def test_addresses_without_a_route_are_left_out(names, away, expected):
+def test_addresses_without_a_route_are_left_out(names, follow):
     """They would be a server that is down, for ever, on each such host."""
     names.known["nova"] = ["2001:db8::1", "192.0.2.1"]
-    names.away = away
-    assert lookup.look_up("nova") == expected
+    names.away = {"2001:db8::1"}
+    hosts, changed = follow("nova")
+    assert changed.wait(10)
+    assert hosts.addresses("nova") == ("192.0.2.1",)
+    names.away = {"192.0.2.1"}  # for a moment: it is kept
+    again(hosts, changed)
+    assert hosts.addresses("nova") == ("192.0.2.1", "2001:db8::1")
+
+
+def test_without_any_route_all_addresses_count(names, follow):
+    names.known["nova"] = ["2001:db8::1", "192.0.2.1"]
+    names.away = {*names.known["nova"]}
+    hosts, changed = follow("nova")
+    assert changed.wait(10)
+    assert hosts.addresses("nova") == ("192.0.2.1", "2001:db8::1")

@@ -163,6 +163,8 @@ def test_one_that_ended_early_is_kept_for_the_pid_file(
     """Its successor starts; the file names that when it serves."""
     monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
     taking.go_on()
+    monkeypatch.setattr(stale, "scan", lambda *_: [])
+    taking.sweep([FOLDER], HAPROXY)
     assert len(taking._stale) == 1
     up.add(1)
     taking.go_on()
