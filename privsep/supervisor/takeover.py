@@ -44,7 +44,7 @@ class Takeover:
             if one.network == program.network
             and one.is_ours(program.haproxy, self.folders)
         ]
-        return sorted(found, key=lambda one: -one.process.create_time())
+        return sorted(found, key=_started, reverse=True)
 
     def is_awaited(self, program: Program) -> bool:
         """Return whether a predecessor serves until PROGRAM does."""
@@ -186,3 +186,10 @@ class Takeover:
             ):
                 return process
         return None
+
+
+def _started(one: Stale) -> float:
+    """Return when ONE started; 0 if it has ended meanwhile."""
+    with contextlib.suppress(psutil.Error):
+        return float(one.process.create_time())
+    return 0.0

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_344, ("privsep",): 4_915}
+BUDGETS = {("agent", "privsep"): 22_351, ("privsep",): 4_922}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
