@@ -127,6 +127,6 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
             raise _refused(error) from None
     if lacks_journal:
         LOG.warning(
-            "use_journal has no effect, the log goes to stderr: install "
-            "python3-systemd"
+            "use_journal has no effect, the log goes to stderr; to have it in "
+            "the journal, install python3-systemd"
         )

@@ -31,7 +31,8 @@ _ROWS_MS = 500
 _HELD_PER_ADDRESS = 4
 _HELD = 256
 _ASKS_FOR_S = 120
-# Of those so many were held: the clock may be set forward meanwhile.
+# And at least so many of its requests were held: a clock that is set forward
+# alone must not end a boot.
 _ASKS = 8
 # An address that has not asked for so long begins again.
 _PAUSE_S = 30

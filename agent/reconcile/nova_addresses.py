@@ -79,8 +79,9 @@ class NovaAddresses:
         before = self._known.get(name)
         found = before or ()
         try:
-            # Names have IPv6 addresses where hosts have none: such a server
-            # would be down for ever. One that had a route counts.
+            # A name may have IPv6 addresses where the host has no IPv6. Such a
+            # server would be down for ever. An address that is in use stays,
+            # also if its route is missing for a moment.
             every = sorted(look_up(name))
             usable = [a for a in every if a in found or has_route(a)]
             found = tuple(usable or every)

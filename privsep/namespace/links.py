@@ -299,8 +299,8 @@ def ensure_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
 ) -> None:
     """Give the link INDEX exactly WANTED."""
-    # Twice: an IPv6 address that only changes its prefix length is there,
-    # and then deleted.
+    # Twice: to the kernel, an IPv6 address with another prefix length is the
+    # same. The first round does not add it, and deletes it.
     for _ in range(2):
         for change in compare_addresses(ipr, index, wanted):
             verb = "add" if change[0] == "+" else "del"

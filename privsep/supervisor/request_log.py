@@ -35,7 +35,7 @@ class RequestLog:
     def close(self, _event: object) -> None:
         """Close the socket: supervisord is about to close descriptors.
 
-        Later its number is another's, and garbage collection would close it.
+        Else garbage collection closes it when another one has its number.
         """
         if self.socket is not None:
             self.socket.close()

@@ -77,7 +77,7 @@ class Takeover:
                     with contextlib.suppress(ProcessLookupError):
                         send(process.pid, signal.SIGKILL)
             options.pidhistory.pop(process.pid, None)
-            # The numbers are used again before the next poll finds them shut.
+            # Other pipes may get these numbers before the next poll.
             for number in options.poller.readables & {*process.dispatchers}:
                 options.poller.unregister_readable(number)
             options.close_parent_pipes(process.pipes)
@@ -112,16 +112,10 @@ class Takeover:
         self.folders.update(folders)
         groups = self._supervisord.process_groups.values()
         children = {p.pid for g in groups for p in g.processes.values()}
-        known = {one.process: one for one in self._stale}
-        found = {one.process: one for one in stale.scan(children)}
-        # A child may look like another program, and one that ended keeps its
-        # PID file until its successor serves.
-        kept = {
-            process: one
-            for process, one in known.items()
-            if process in found or one.is_child or self._is_left(one)
-        }
-        self._stale = [*{**found, **kept}.values()]
+        known = {one.process for one in self._stale}  # `go_on` drops these
+        found = stale.scan(children)
+        new = [one for one in found if one.process not in known]
+        self._stale = new + self._stale
         ours = (o for o in self._stale if o.is_ours(haproxy, self.folders))
         return sorted({one.network for one in ours})
 
@@ -158,8 +152,9 @@ class Takeover:
             one.haproxy = Program.of(process.config).haproxy
             self.note_pid(one.network, process.pid)
         number = stale.signal_after(now - one.finishing_since)
-        is_due = number != one.signalled
-        sent = is_due and one.send(number, one.haproxy, self.folders)
+        sent = number != one.signalled and one.send(
+            number, one.haproxy, self.folders
+        )
         if sent and number == stale.FINISH:
             # supervisor's logger formats by keyword.
             self._supervisord.options.logger.info(
