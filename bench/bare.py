@@ -12,11 +12,10 @@ import os
 import statistics
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from sandbox import Instance, Sandbox, model, processes, wait_for
 
-from . import load
+from . import load, memory
 from .report import Report, progress, sized
 
 CONNECTIONS = (1, 16)
@@ -26,7 +25,6 @@ _BODY = 1 << 20
 _BODY_CONNECTIONS = 4
 _BODY_PATH = "/openstack/latest/user_data"
 _PATH = "/latest/meta-data/instance-id"
-_TICKS = os.sysconf("SC_CLK_TCK")
 _CONFIG = """\
 global
     nbthread 1
@@ -98,18 +96,9 @@ def _load(
     """Return what wrk saw, and the ms of CPU that PIDS took for each."""
     pids = [*pids]
     url = f"http://{model.METADATA_V4}:{port}{path}"
-    before = _cpu_s(pids)
+    before = memory.cpu_s(pids)
     seen = load.measure(instance, connections=count, seconds=_SECONDS, url=url)
-    return seen, 1000 * (_cpu_s(pids) - before) / max(1, seen.requests)
-
-
-def _cpu_s(pids: Iterable[int]) -> float:
-    """Return the seconds of CPU that PIDS have taken."""
-    ticks = 0
-    for pid in pids:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-        ticks += sum(map(int, stat.split()[11:13]))
-    return ticks / _TICKS
+    return seen, 1000 * (memory.cpu_s(pids) - before) / max(1, seen.requests)
 
 
 @contextlib.contextmanager

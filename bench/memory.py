@@ -7,15 +7,16 @@ operator waits for agent-status, `agent-status why` and a scrape.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sandbox import Instance, Sandbox, metrics
-from sandbox.processes import processes
+from sandbox.processes import cpu_s as cpu_of_one_s
+from sandbox.processes import processes, pss_kib
 
 from . import binding, sides
 from .report import Report, progress, sized
@@ -171,18 +172,13 @@ def add_plots(report: Report, seen: Results) -> None:
         report.plot(title, curves, axes=("networks", unit))
 
 
-def cpu_s(given: set[int]) -> float:
+def cpu_s(given: Iterable[int]) -> float:
     """Return the seconds of CPU that those of GIVEN have used that run."""
-    ticks = 0
+    used_s = 0.0
     for pid in given:
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # After the name, which ends with the last ")": from field 3.
-        fields = text.rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            used_s += cpu_of_one_s(pid)
+    return used_s
 
 
 def measure(before: set[int]) -> dict[str, float]:
@@ -191,7 +187,7 @@ def measure(before: set[int]) -> dict[str, float]:
     for process in processes(*KINDS):
         if process.pid not in before:
             sizes[process.kind] += process.pss_kib / 1024
-    sizes["total"] = sum(pss_mib(pid) for pid in pids() - before)
+    sizes["total"] = sum(map(pss_kib, pids() - before)) / 1024
     return sizes
 
 
@@ -202,18 +198,6 @@ def pids() -> set[int]:
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit()
     }
-
-
-def pss_mib(pid: int) -> float:
-    """Return the PSS of the process PID; 0 if it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 if __name__ == "__main__":

@@ -42,12 +42,8 @@ class Process:
 
     @property
     def pss_kib(self) -> int:
-        """Its memory now, with its share of what others have too.
-
-        The kernel walks all its pages: only for who asks.
-        """
-        memory = _fields(Path(f"/proc/{self.pid}/smaps_rollup"))
-        return int(memory["Pss"].split()[0])
+        """Its memory now; see `pss_kib`."""
+        return pss_kib(self.pid)
 
 
 def send_signal(pid: int, number: int) -> None:
@@ -95,6 +91,18 @@ def descriptors(pid: int) -> Counter[str]:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             found[re.sub(r"\d+", "N", str(entry.readlink()))] += 1
     return found
+
+
+def pss_kib(pid: int) -> int:
+    """Return the memory of process PID, with its share of what others have.
+
+    0: it has none (any more). The kernel walks all its pages for it.
+    """
+    try:
+        memory = _fields(Path(f"/proc/{pid}/smaps_rollup"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it ended since somebody listed it, or is the kernel's own
+    return int(memory["Pss"].split()[0])
 
 
 def rss_kib(pid: int) -> int:
