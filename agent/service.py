@@ -93,6 +93,7 @@ class Service:
                 site.settings,
                 counted=site.haproxies.nova_counted,
                 is_ours=site.haproxies.places.is_link_of_ours,
+                unresolved=self._nova_addresses.unresolved,
             ),
             self._attempts,
         )

@@ -16,7 +16,8 @@ class Nova:
     """Asks Nova through the gateway, on metadata_proxy_socket.
 
     COUNTED returns the gateway's counters, and raises OSError and
-    HaproxyError; IS_OURS returns whether a socket is the gateway's.
+    HaproxyError; IS_OURS returns whether a socket is the gateway's; UNRESOLVED
+    returns the names of Nova that have no address yet.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class Nova:
         *,
         counted: Callable[[], NovaCounted],
         is_ours: Callable[[Path], bool],
+        unresolved: Callable[[], list[str]],
     ) -> None:
         self._settings = settings
         self._is_ours = is_ours
         self.nova_counted = counted
+        self.unresolved = unresolved
 
     def ask(self) -> NovaAnswer | None:
         """Ask for Nova's root; None if the socket is another agent's.

@@ -127,7 +127,9 @@ class NovaWatch:
         self._found = found = {}
         if answer is None:
             return  # nothing is known
-        down = [each for each in counted.endpoints if each.is_down]
+        down = (each for each in counted.endpoints if each.is_down)
+        texts = [f"{each.address}: {each.why}" for each in down]
+        texts += [f"{name}: no address" for name in self._nova.unresolved()]
         if answer.is_from_nova:
             is_other = answer.is_page or (is_odd and answer.status >= 300)
             if answer.status >= 500 or is_other:
@@ -136,8 +138,7 @@ class NovaWatch:
                 found[ERRORS] += "; is it Nova's metadata API?" * is_other
             elif answer.took_s > _SLOW_S:
                 found[SLOW] = f"it took {answer.took_s:.1f} s for GET /"
-            if down:
-                texts = [f"{each.address}: {each.why}" for each in down]
+            if texts:
                 found[SOME] = "; ".join(texts)
             return
         tried = list(self._attempts())

@@ -16,6 +16,8 @@ from ..lookup import has_route, look_up
 LOG = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
+# Look-ups that an address may be missing from, where answers are a part.
+_MISSES = 10
 
 Addresses = tuple[str, ...]
 
@@ -25,6 +27,11 @@ class NovaAddresses:
 
     NOVA and INTERVAL_S return the settings in force. If a look-up fails, the
     addresses found before still count.
+
+    Some name servers answer with a part of the addresses, another one each
+    time. Each change starts a new process of the gateway, so the name has
+    then all addresses of the last look-ups. Such a name shows itself by an
+    address that comes back.
     """
 
     def __init__(
@@ -33,6 +40,9 @@ class NovaAddresses:
         self._nova = nova
         self._interval_s = interval_s
         self._known: dict[str, Addresses] = {}
+        # Name -> address -> how many look-ups in a row it was missing from.
+        self._missed: dict[str, dict[str, int]] = {}
+        self._partial: set[str] = set()  # names answered with a part
         self._wake = threading.Event()
         self._stopped = False
 
@@ -62,6 +72,11 @@ class NovaAddresses:
         """
         return (host,) if is_address(host) else self._known.get(host)
 
+    def unresolved(self) -> list[str]:
+        """Return the names in the settings whose every look-up has failed."""
+        hosts = dict.fromkeys(e.host for e in self._nova().endpoints)
+        return [host for host in hosts if self.addresses(host) == ()]
+
     def _run(self, on_change: Callable[[], None]) -> None:
         while not self._stopped:
             self._wake.clear()
@@ -84,7 +99,7 @@ class NovaAddresses:
             # also if its route is missing for a moment.
             every = sorted(look_up(name))
             usable = [a for a in every if a in found or has_route(a)]
-            found = tuple(usable or every)
+            found = tuple(self._lasting(name, usable or every))
         except OSError as error:
             if before is None:
                 LOG.warning("nova_metadata_host %s: %s", name, error)
@@ -92,3 +107,17 @@ class NovaAddresses:
         if before is not None and found != before:
             LOG.info("nova_metadata_host %s is now %s", name, found)
         return found != before
+
+    def _lasting(self, name: str, found: list[str]) -> list[str]:
+        """Return FOUND, with what NAME's server left out for now."""
+        missed = self._missed.setdefault(name, {})
+        if any(missed.get(address) for address in found):
+            self._partial.add(name)
+        for address in missed:
+            missed[address] += 1
+        missed.update(dict.fromkeys(found, 0))
+        for address in [a for a, times in missed.items() if times > _MISSES]:
+            del missed[address]
+        if len(missed) == len(found):
+            self._partial.discard(name)
+        return sorted(missed) if name in self._partial else found

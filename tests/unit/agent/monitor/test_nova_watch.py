@@ -29,6 +29,7 @@ class Nova(monitor.Nova):
         self.signed: NovaAnswer | None = UNKNOWN
         self.tried: list[tuple[str, str]] = []
         self.key = "secret"
+        self.unresolved = list
         self.asked = self.signatures = 0
         self.status = Status("1")
         self.watch = NovaWatch(
@@ -176,6 +177,9 @@ def test_one_of_several_servers_is_down(nova):
     endpoints = (Endpoint("192.0.2.1:8775", check_ms=1), down)
     nova.counted = NovaCounted(endpoints=endpoints)
     assert nova.round() == {"OVNMD-507": "192.0.2.2:8775: Connection refused"}
+    nova.unresolved = lambda: ["nova3"]
+    both = "192.0.2.2:8775: Connection refused; nova3: no address"
+    assert nova.round() == {"OVNMD-507": both}
 
 
 def test_most_answers_are_errors(nova):
