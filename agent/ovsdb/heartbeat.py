@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...privsep.errors import sentence
@@ -34,6 +34,7 @@ _DOWN_TIMES = 4
 
 # Neutron's namespace for chassis names that are no uuid.
 _NAMESPACE = uuid.UUID("d34bf9f6-da32-4871-9af8-15a4626b41ab")
+_ALONE = {HEARTBEAT_KEY}  # the only key that may wait
 _RETRY_S = 2.0
 _MAX_RETRY_S = 60.0
 
@@ -68,14 +69,6 @@ def changed_keys(
         for key, value in wanted.items()
         if present.get(key) != value
     }
-
-
-def is_heartbeat_alone(missing: Collection[str]) -> bool:
-    """Return whether the heartbeat is the only key in MISSING.
-
-    Only that may wait: a registration or a changed bridge may not.
-    """
-    return set(missing) == {HEARTBEAT_KEY}
 
 
 def behind_since(
@@ -169,17 +162,20 @@ class Heartbeat:
     def _delay_if_heartbeat(self) -> None:
         """Wait for a random time before a heartbeat that may wait.
 
-        The first one may not: it shows that the agent has started.
+        The first one may not: it shows that the agent has started. Nor may a
+        registration or a changed bridge, also if they come meanwhile.
         """
         first, self._is_first = self._is_first, False
-        found = self._row()
-        if first or found is None:
-            return
-        if is_heartbeat_alone(self._missing(found[1])):
-            # This spreads the load of many chassis; it is no secret.
-            most_s = max_delay_s(self._agent_down_time_s())
-            delay = random.uniform(0, most_s)  # noqa: S311
-            self._stop.wait(delay)
+        # This spreads the load of many chassis; it is no secret.
+        most_s = max_delay_s(self._agent_down_time_s())
+        end = time.monotonic() + random.uniform(0, most_s)  # noqa: S311
+        while not first and not self._stop.is_set():
+            found = self._row()
+            if found is None or self._missing(found[1]).keys() != _ALONE:
+                return
+            if not self._changed.wait(max(0, end - time.monotonic())):
+                return
+            self._changed.clear()
 
     def _row(self) -> tuple[uuid.UUID, dict[str, str]] | None:
         """Return our row's uuid and external_ids; None without a row."""

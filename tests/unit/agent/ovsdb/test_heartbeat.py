@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import queue
+import random
+import threading
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,17 +35,78 @@ def test_a_chassis_name_that_is_no_uuid_has_an_id_that_stays():
     assert first != heartbeat.agent_id("compute-2")
 
 
-@pytest.mark.parametrize(
-    ("missing", "expected"),
-    [
-        pytest.param({heartbeat.HEARTBEAT_KEY}, True, id="nb_cfg moved on"),
-        pytest.param(set(), False, id="nothing to write"),
-        pytest.param({heartbeat.BRIDGE_KEY}, False, id="another bridge"),
-        pytest.param({*PRESENT}, False, id="a registration"),
-    ],
-)
-def test_only_a_heartbeat_may_wait(missing, expected):
-    assert heartbeat.is_heartbeat_alone(missing) == expected
+class Southbound:
+    """A database with our row alone, which a test can change."""
+
+    def __init__(self) -> None:
+        self.keys = dict(PRESENT)
+        self.bridge, self.nb_cfg = "br-int", 1
+        self.written: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        row = SimpleNamespace(uuid=uuid.UUID(int=1), name=NAME)
+        row.external_ids = self.keys
+        tables = {"Chassis_Private": SimpleNamespace(rows={row.uuid: row})}
+        self.ovsdb_connection = SimpleNamespace(
+            lock=threading.Lock(), idl=SimpleNamespace(tables=tables)
+        )
+
+    @contextlib.contextmanager
+    def transaction(self, **_options):
+        yield SimpleNamespace(add=self.written.put)
+
+    def db_set(self, _table, _row, pair):
+        self.keys.update(pair[1])
+        return pair[1]
+
+
+@pytest.fixture
+def southbound():
+    return Southbound()
+
+
+@pytest.fixture
+def beats(southbound, monkeypatch):
+    """Heartbeats of SOUTHBOUND, of which the first is written."""
+    monkeypatch.setattr(random, "uniform", lambda _low, _high: 600.0)
+    southbound.keys.clear()
+    made = heartbeat.Heartbeat(
+        southbound,
+        report=lambda problem: pytest.fail(problem) if problem else False,
+        chassis_name=NAME,
+        bridge=lambda: southbound.bridge,
+        nb_cfg=lambda: southbound.nb_cfg,
+        agent_down_time_s=lambda: 75,
+    )
+    made.start()
+    assert southbound.written.get(timeout=10) == PRESENT
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_changed_bridge_does_not_wait(southbound, beats, is_late):
+    """LATE: while a heartbeat waits, so that many of them spread out."""
+    southbound.nb_cfg = 2
+    if is_late:
+        beats.note()
+        with pytest.raises(queue.Empty):
+            southbound.written.get(timeout=0.3)
+    southbound.bridge = "br-new"
+    beats.note()
+    assert southbound.written.get(timeout=10) == {
+        heartbeat.BRIDGE_KEY: "br-new",
+        heartbeat.HEARTBEAT_KEY: "2",
+    }
+
+
+def test_a_registration_does_not_wait(southbound, beats):
+    southbound.nb_cfg = 2
+    beats.note()
+    with pytest.raises(queue.Empty):
+        southbound.written.get(timeout=0.3)
+    southbound.keys.clear()  # by hand, or the chassis was made again
+    beats.note()
+    now = {**PRESENT, heartbeat.HEARTBEAT_KEY: "2"}
+    assert southbound.written.get(timeout=10) == now
 
 
 @pytest.mark.parametrize(
