@@ -40,6 +40,7 @@ class Databases:
         *,
         progress: Progress,
         stop: threading.Event,
+        meanwhile: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._snapshots = snapshots
@@ -51,6 +52,7 @@ class Databases:
             "registration": self._registration,
         }
         self._stop = stop
+        self._meanwhile = meanwhile
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
         # Name of a disconnected database -> the reasons that are logged.
@@ -123,6 +125,7 @@ class Databases:
             attempt,
             stop=self._stop,
             report=lambda why: self._status.waits_for(name, why, _LOST[name]),
+            meanwhile=self._meanwhile,
         )
 
     def _take_chassis(self, rows: ChassisSnapshot) -> None:

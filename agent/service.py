@@ -1,6 +1,7 @@
 """The agent's life: connect, visit every network once, follow, stop."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -81,7 +82,10 @@ class Service:
             site.status,
             progress=progress,
             stop=self._stop,
+            meanwhile=self._check_sometimes,
         )
+        self._repairs = Repairs(site, self._queues)
+        self._checked_at = -math.inf
         self._watches = self._make_watches()
 
     def _make_watches(self) -> list[Poller]:
@@ -146,7 +150,7 @@ class Service:
         call, bridge = self._site.privileged.trace, vswitch_db.bridge
         try:
             answer = call(bridge, **packet(desired, source, ofport))
-        except AskError:  # ovs-vswitchd runs elsewhere, or hangs
+        except (AskError, OSError):  # ovs-vswitchd runs elsewhere, or hangs
             return True
         return has_flows(answer)
 
@@ -241,8 +245,7 @@ class Service:
             queue.add(names.GATEWAY)
             chassis_name = self._wait_for_system_id()
             if self._databases.connect_southbound(chassis_name):
-                repairs = Repairs(self._site, self._queues, workers)
-                self._follow(chassis_name, repairs)
+                self._follow(chassis_name, workers)
         finally:
             confirmation.stop()
             self._databases.stop()
@@ -261,10 +264,18 @@ class Service:
             if self._status.waits_for("system-id", reason, _NO_NAME):
                 LOG.warning("%s", reason)
             if not self._stop.is_set():  # else `stop` may come before `clear`
-                self._queues.news.wait()
+                self._queues.news.wait(FLEET_INTERVAL_S)
+                self._check_sometimes()
         return ""
 
-    def _follow(self, chassis_name: str, repairs: Repairs) -> None:
+    def _check_sometimes(self) -> None:
+        """Do what `_follow` does each time, while a database is waited for."""
+        if time.monotonic() >= self._checked_at + FLEET_INTERVAL_S:
+            self._checked_at = time.monotonic()
+            self._databases.report_lost()
+            self._repairs.check_fleet()
+
+    def _follow(self, chassis_name: str, workers: Workers) -> None:
         """Watch the databases and the host until we are stopped."""
         resync_due = self._queues.resync_due
         resync_at = 0.0
@@ -288,8 +299,8 @@ class Service:
                 many = len(self._snapshots.chassis.networks)
                 interval_s = max(self._site.settings().resync_interval_s, many)
                 resync_at = time.monotonic() + interval_s
-                if not repairs.queue_all():
+                if not self._repairs.queue_all(workers):
                     resync_due.set()
             # Not only when no resync is due: one may be due in each round.
-            repairs.check_fleet()
+            self._repairs.check_fleet()
             self._queues.news.wait(min(FLEET_INTERVAL_S, settles_s))

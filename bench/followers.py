@@ -133,6 +133,7 @@ def _follow(remote: str, chassis: str, known: Known) -> None:
         *("OVN Southbound", remote, make),
         stop=never,
         report=lambda _reason: None,
+        meanwhile=lambda: None,
     )
     if idl is None:
         return

@@ -36,12 +36,13 @@ def wait_for_database(
     *,
     stop: threading.Event,
     report: Callable[[str], object],
+    meanwhile: Callable[[], None],
 ) -> T | None:
     """Return what ATTEMPT returns once it does not raise; None if STOPped.
 
     NAME and REMOTE are for the log. REPORT gets the reason while this waits
-    and "" at the end. An attempt that hangs (the server accepts the
-    connection and sends nothing) ends with STOP.
+    and "" at the end; MEANWHILE is called again and again. An attempt that
+    hangs (the server accepts the connection and sends nothing) ends with STOP.
     """
     logged = set()
     report(f"connecting to {name} at {remote}")
@@ -51,6 +52,7 @@ def wait_for_database(
             futures.wait([outcome], _STOP_POLL_S)
             if stop.is_set():
                 return None
+            meanwhile()
         error = outcome.exception()
         if error is None:
             report("")

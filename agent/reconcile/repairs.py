@@ -19,20 +19,19 @@ LOG = logging.getLogger(__name__)
 class Repairs:
     """Checks for what no row reports: haproxies, namespaces, files."""
 
-    def __init__(self, site: Site, queues: Queues, workers: Workers) -> None:
+    def __init__(self, site: Site, queues: Queues) -> None:
         self._site = site
         self._queue = queues.reconcile
-        self._workers = workers
         self._gateway_pid: object = None
         self._codes: dict[str, str] = {}  # of what fails
         self._fleet = Fleet(site.haproxies.fleet.run_dir / "supervisord.pid")
         site.status.parts["fleet"] = self._fleet.as_dict
         site.status.process = self._process
 
-    def queue_all(self) -> bool:
+    def queue_all(self, workers: Workers) -> bool:
         """Queue every network in the rows or here; return if that worked."""
         what = "this host could not be searched for networks"
-        done = self._try(self._workers.queue_all, "OVNMD-405", what)
+        done = self._try(workers.queue_all, "OVNMD-405", what)
         kernel.trim_heap()  # such a pass needs much memory for a moment
         return done
 

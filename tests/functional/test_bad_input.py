@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import time
 import uuid
@@ -21,6 +22,7 @@ from sandbox.ovsdb import (
     to_uuid,
     update,
 )
+from sandbox.processes import processes, send_signal, sole
 
 
 class Southbound:
@@ -327,6 +329,36 @@ def test_database_not_there_at_start_is_waited_for(own_box, daemon, said):
     box.ovn.start(daemon)
     box.agent.wait_ready(timeout_s=90)
     wait_served(instance)
+
+
+def test_fleet_is_kept_while_southbound_is_waited_for(own_box):
+    """What is served needs no database, so it is served on."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)])
+    wait_served(instance)
+    box.agent.stop()
+    box.ovn.stop("sb")
+    box.agent.start()
+    wait_for(
+        lambda: "OVN Southbound" in box.agent.status().stdout,
+        timeout_s=60,
+        what="the agent that waits",
+    )
+    for process in (sole("supervisord"), *processes("haproxy")):
+        send_signal(process.pid, signal.SIGKILL)
+    wait_served(instance, timeout_s=60)
+    box.ovn.stop("ovsdb-server")
+    wait_for(
+        lambda: "OVNMD-102" in box.agent.status().stdout,
+        timeout_s=60,
+        what="word of Open vSwitch's database",
+    )
+    for daemon in ("ovsdb-server", "sb"):
+        box.ovn.start(daemon)
+    box.agent.wait_ready(timeout_s=90)
 
 
 def test_database_that_hangs_at_start_is_waited_for(own_box):

@@ -13,6 +13,7 @@ import pytest
 from sandbox import Instance, Network, Sandbox, wait_for
 from sandbox.case import Case, ready, wait_served
 from sandbox.daemons import run
+from sandbox.ovn import OVS_RUN
 from sandbox.processes import cpu_s, sole
 from sandbox.sockets import network_status, stats, status
 
@@ -120,6 +121,29 @@ def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
         timeout_s=90,
         what="another answer",
     )
+
+
+@contextlib.contextmanager
+def unanswered() -> Iterator[None]:
+    """Have ovs-vswitchd take no command, as in another container."""
+    socket = OVS_RUN / "ovs-vswitchd.ctl"
+    away = socket.rename(socket.with_suffix(".away"))
+    try:
+        yield
+    finally:
+        away.rename(socket)
+
+
+def test_it_needs_no_word_of_ovs_vswitchd(box, instance):
+    network = instance.port.network
+    wait_served(instance)
+    with unanswered(), prohibited(network):
+        wait_for(
+            lambda: problems() == {"OVNMD-306": network.id},
+            timeout_s=90,
+            what="only OVNMD-306",
+        )
+    wait_for(lambda: not problems(), timeout_s=90, what="the end of it")
 
 
 def test_flows_that_are_gone_are_named(box, instance):
