@@ -122,6 +122,8 @@ class Sums:
         The sums start with the first call: its counters are not added.
         """
         before = self.last or dataclasses.replace(counted, sources={})
+        if before.process != counted.process:
+            before = Counted()
         over = set()
         for source, counts in counted.sources.items():
             last = before.sources.get(source, _NOTHING)

@@ -132,6 +132,7 @@ class Meter:
             gone = [key for key in self._raw if key not in self._programs]
             for network in gone[:-_GONE]:
                 del self._raw[network]
+                self.response_s.pop(network, None)
                 for key in [key for key in self._totals if network in key]:
                     del self._totals[key]
             return {

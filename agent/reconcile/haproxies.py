@@ -184,7 +184,8 @@ class Haproxies:
         they were read. Raises as `read`, and HaproxyError if it may not run on
         its configuration.
         """
-        if network in self._quiet and self._quiet[network].is_same():
+        quiet = self._quiet.get(network)
+        if quiet is not None and quiet.is_same():
             return None
         command = counters.command(
             is_gateway=network == names.GATEWAY, shielded=shielded

@@ -45,10 +45,12 @@ class Maps:
         socket, file = self._stats_of(network), self._places.map(network)
         with self._locks.held(network):
             wanted = rights()
-            files.write(file, mapfile.render_map(wanted))
-            present = runtime.read_map(socket, file, entries=len(wanted))
-            change = mapfile.change(present, wanted)
-            runtime.change_map(socket, file, change)
+            try:
+                files.write(file, mapfile.render_map(wanted))
+            finally:  # the haproxy that runs needs no place on a full disk
+                present = runtime.read_map(socket, file, entries=len(wanted))
+                change = mapfile.change(present, wanted)
+                runtime.change_map(socket, file, change)
             return bool(change)
 
     def revoke(

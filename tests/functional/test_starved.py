@@ -149,6 +149,9 @@ def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
                 timeout_s=TOLD_S,
                 what="agent-status that names the disk",
             )
+            # Its network is served: only the haproxy has to know of it.
+            (guest,) = box.plug([box.neutron.create_port(moving)], wait=False)
+            wait_served(guest)
             # To another instance: the one before is to lose it at once.
             was = instance.instance_id
             box.neutron.update_port(
@@ -166,8 +169,8 @@ def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
         chassis.wait_content()
     assert load.failures == []
     assert chassis.fleet() == before
-    wait_host(box, moving, instance.port)
-    box.unplug([late, instance])
+    wait_host(box, moving, instance.port, guest.port)
+    box.unplug([late, instance, guest])
     for network in (fresh, moving):
         wait_host(box, network)
         box.neutron.delete_network(network)

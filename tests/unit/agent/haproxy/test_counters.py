@@ -163,15 +163,18 @@ def test_sums_go_on_when_haproxy_starts_again():
         Counted(3, {"a": (5, 1, 3)}),
         Counted(4, {"a": (7, 1, 5), "b": (1, 0, 0)}),
         Counted(1, {"a": (2, 2, 1)}),  # it has restarted
+        # Another process does not continue where that one was.
+        Counted(3, {"a": (4, 2, 1)}, process="2 9"),
+        Counted(3, {"a": (4, 2, 1)}, process="2 9"),
         Counted(1, {}),  # it has forgotten a
         Counted(1, {"a": (1, 0, 0)}),
     ):
         sums.add(counted, 0.0)
     assert sums.by_name(is_gateway=False) == {
-        "refused_connections": 5 + 2 + 1 + 2 + 1,
-        "unlogged_requests": 1 + 1,
-        "rate_limited_requests": 3 + 2 + 1,
-        "incomplete_requests": 2,  # the first three were before us
+        "refused_connections": 5 + 2 + 1 + 2 + 4 + 1,
+        "unlogged_requests": 1 + 1 + 2,
+        "rate_limited_requests": 3 + 2 + 1 + 1,
+        "incomplete_requests": 2 + 3 + 1,  # the first three: before us
     }
     assert set(sums.by_name(is_gateway=True)) == {
         "queued_requests",
