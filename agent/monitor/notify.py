@@ -4,7 +4,6 @@ The unit's watchdog is fed while every part of the agent makes progress, and
 not by a part that only runs.
 """
 
-import contextlib
 import logging
 import os
 import socket
@@ -42,16 +41,17 @@ class Manager:
             int(usec) / 1e6 if usec.isdecimal() and is_for_us else 0.0
         )
 
-    def send(self, *lines: str) -> None:
-        """Send LINES; a manager that takes none is not waited for."""
+    def send(self, *lines: str) -> bool:
+        """Send LINES; return False if the manager does not take them now."""
         if not self._address or not lines:
-            return
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out,
-        ):
-            data = "\n".join(lines).encode()
-            out.sendto(data, socket.MSG_DONTWAIT, self._address)
+            return True
+        data = "\n".join(lines).encode()
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.sendto(data, socket.MSG_DONTWAIT, self._address)
+        except OSError:
+            return False
+        return True
 
 
 class Heart(Poller):
@@ -80,15 +80,15 @@ class Heart(Poller):
         self._hung = bool(problem)
         if not problem:
             lines.append(FED)
+        is_ready = self._was_ready or self._status.is_ready()
         if not self._was_ready:
-            self._was_ready = self._status.is_ready()
-            lines += [READY] if self._was_ready else [_EXTEND] * (not problem)
+            lines += [READY] if is_ready else [_EXTEND] * (not problem)
         # The status may be long, and is cut.
         line = f"{_HANGS} {problem}" if problem else self._status.in_short()
         if line != self._line:
-            self._line = line
             lines.append(f"STATUS={line}")
-        self._manager.send(*lines)
+        if self._manager.send(*lines):
+            self._was_ready, self._line = is_ready, line
 
 
 def describe(late: dict[str, float]) -> str:

@@ -157,6 +157,12 @@ class Problems:
         entry.reason, entry.cuts = reason, cuts
         return is_new
 
+    def reason(self, code: str, about: str) -> str:
+        """Return why ABOUT has the problem CODE now; "" if it has not."""
+        with self._lock:
+            entry = self._entries.get((code, about))
+            return "" if entry is None or entry.ended else entry.reason
+
     @staticmethod
     def _is_past(entry: _Entry, now: float) -> bool:
         return entry.ended is not None and now - entry.ended > FLAP_S

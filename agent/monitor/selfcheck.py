@@ -25,6 +25,7 @@ _ROUND_S = 20.0  # it lasts no longer
 # A network without a good answer is asked once more after this time: its rows
 # and its map may have changed meanwhile.
 _AGAIN_S = 2.0
+_NO_FLOW = "no flow takes the localport's packets"
 
 
 class SelfCheck(Poller):
@@ -100,13 +101,18 @@ class SelfCheck(Poller):
             return
         if network not in self._status.served_networks(failing=True):
             return  # it was removed
+        is_failing = bool(problems)
+        # `OvnWatch` may know more of it: which port has no flows.
+        if self._status.reason(NO_FLOWS, network) not in ("", _NO_FLOW):
+            problems.pop(NO_FLOWS, None)
+            self._noted.discard((network, NO_FLOWS))
         for code in CODES:
             reason = problems.get(code, "")
             if reason or (network, code) in self._noted:
                 self._status.tell(code, reason, about=network)
         self._noted -= {(network, code) for code in CODES}
         self._noted |= {(network, code) for code in problems}
-        if problems:
+        if is_failing:
             self._failing.add(network)
         else:
             self._failing.discard(network)
@@ -123,7 +129,7 @@ class SelfCheck(Poller):
             try:
                 status, has_flows = self._ask(network, source)
                 if not has_flows:
-                    found[NO_FLOWS] = "no flow takes the localport's packets"
+                    found[NO_FLOWS] = _NO_FLOW
             except AskError as error:
                 failure = str(error)
             except (OSError, PrivilegedError) as error:

@@ -104,6 +104,10 @@ class Status:
             where = f"network={about} " if about else ""
             LOG.warning("%s%s %s: %s", where, code, KINDS[code].title, reason)
 
+    def reason(self, code: str, about: str) -> str:
+        """Return why ABOUT has the problem CODE now; "" if it has not."""
+        return self._problems.reason(code, about)
+
     def is_ready(self) -> bool:
         """Return whether all rows and databases are there."""
         with self._lock:
@@ -342,7 +346,8 @@ class Status:
             },
             "reconciles": self._reconciles,
             "repairs": self._repairs,
-            **{part: tell() for part, tell in self.parts.items()},
+            # Threads that start just now add some.
+            **{part: tell() for part, tell in [*self.parts.items()]},
             "networks": {
                 each: self._network(each) for each in sorted(networks)
             },

@@ -57,12 +57,14 @@ class Watch(Poller):
             del self._sums[network]
         if self._turn == 0 and not self._due:
             self._due = sorted(served, reverse=True)
+        if names.GATEWAY in served:
+            self._poll_shares(names.GATEWAY)
         at_once = -(-len(served) // _TURNS)
-        asked, self._due = self._due[-at_once:], self._due[:-at_once]
-        for network in [names.GATEWAY, *reversed(asked)]:
+        for _ in range(min(at_once, len(self._due))):
             # Haproxies that hang must not delay the gateway's turn.
             if time.monotonic() - begun > _INTERVAL_S or self._stop.is_set():
                 break
+            network = self._due.pop()
             if network in served:
                 self._poll_shares(network)
         if self._turn == 0:

@@ -136,7 +136,9 @@ class Gather:
         seen = Haproxy(str(config), digest)
         try:
             answer = self._site.haproxies.read(key, "show info")
-            text = config.read_text() if config.exists() else ""
+            text = ""
+            if config.exists():
+                text = config.read_text(errors="replace")
         except (OSError, HaproxyError) as error:
             problem = sentence(error)
             if isinstance(error, FileNotFoundError | ConnectionError):

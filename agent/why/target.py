@@ -1,5 +1,6 @@
 """Find whose path is meant: by instance, port, address or network."""
 
+import ipaddress
 from collections.abc import Iterator
 
 from ...privsep import names
@@ -13,14 +14,18 @@ def find(name: str, chassis: ChassisSnapshot) -> list[Target]:
     """Return the ports on this chassis that NAME may mean, the best first.
 
     NAME is a network's id, or an instance's, a port's, an address or a MAC.
-    A port that is bound is better than one that is requested.
+    An address or a MAC may be in any form. A port that is bound is better
+    than one that is requested.
     """
+    if is_address(name):
+        name = str(ipaddress.ip_address(name))
     found = [
         _target(name, network, port)
         for network in chassis.networks.values()
         if name and not network.kept
         for port in network.ports
-        if name in (network.network, network.name, *_names_of(port))
+        if {name, name.lower()} & {*_names_of(port)}
+        or name in (network.network, network.name)
     ]
     return sorted(found, key=_rank)
 

@@ -91,6 +91,21 @@ def test_it_is_fed_while_there_is_progress_and_ready_once(manager):
     assert told(manager) == ["WATCHDOG=1", "STATUS=serves 0 of 0 networks"]
 
 
+def test_what_was_not_taken_is_sent_again(manager, monkeypatch):
+    """The manager is busy: its queue is full."""
+    status, progress = Status("1"), Progress()
+    status.rows(synced=True, problems={})
+    heart = Heart(Manager(environment(manager)), progress, status)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "MSG_DONTWAIT", -1)  # no such flags: EINVAL
+        heart.poll()
+    assert told(manager) == []
+    for _ in range(2):
+        heart.poll()
+    lines = ["WATCHDOG=1", "READY=1", "STATUS=serves 0 of 0 networks"]
+    assert told(manager) == [*lines, "WATCHDOG=1"]
+
+
 def test_a_start_that_hangs_is_not_given_more_time(manager):
     now = 0.0
     progress = Progress(lambda: now)

@@ -101,6 +101,23 @@ def test_missing_flows_are_reported(monkeypatch):
     assert entry.ended is not None
 
 
+def test_who_knows_more_of_missing_flows_names_them(monkeypatch, caplog):
+    """Two who note another reason in turn would fill the log."""
+    world = World(monkeypatch, 200)
+    world.has_flows = False
+    world.check.poll()
+    for _ in range(3):  # as `OvnWatch` does
+        world.status.tell("OVNMD-206", "port p", about=NETWORK)
+        world.check.poll()
+    assert world.status.reason("OVNMD-206", NETWORK) == "port p"
+    assert len(caplog.records) == 2
+    world.status.tell("OVNMD-206", "", about=NETWORK)
+    assert not world.status.reason("OVNMD-206", NETWORK)
+    world.check.poll()
+    assert "no flow" in world.status.reason("OVNMD-206", NETWORK)
+    assert world.check._interval_s < 30
+
+
 def test_what_is_over_when_it_is_asked_again_is_no_problem(monkeypatch):
     """A port was removed from the map while it was asked for."""
     world = World(monkeypatch, 404, 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from ovn_metadata.agent.haproxy.counters import Counted, NovaCounted
 from ovn_metadata.agent.haproxy.runtime import NovaAnswer
@@ -76,6 +77,31 @@ def test_clients_over_their_share_are_named_once(caplog):
     status.gone("good")
     watch.poll()
     assert not watch._sums
+
+
+def test_one_that_hangs_takes_no_turn_of_others(monkeypatch):
+    status = Status("1")
+    now, read = 0.0, []
+    every = [f"n{number:02}" for number in range(2 * TURNS)]
+    for network in every:
+        status.served(network)
+
+    def hang(network: str) -> Counted:
+        nonlocal now
+        read.append(network)
+        now += 60 * (network == "n00")
+        return Counted()
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    watch = Watch(
+        status,
+        read=hang,
+        nova=NovaWatch(status, Nova(), list),
+        on_silence=lambda _: None,
+    )
+    for _ in range(2 * TURNS):
+        watch.poll()
+    assert {*read} == {*every}
 
 
 def test_it_ends_at_once():

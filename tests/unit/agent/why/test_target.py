@@ -78,6 +78,8 @@ COMMON = Common(
         (MAC.format(3), ["port-3"]),
         ("10.0.0.5", ["port-1", "port-2"]),
         ("10.0.0.9", ["port-4"]),
+        ("FD00:0::7", ["port-3"]),
+        (MAC.format(3).upper(), ["port-3"]),
         (NETS[0], ["port-1", "port-4"]),
         ("blue", ["port-1", "port-4"]),
         ("fe80::f816:3eff:fe00:3", ["port-3"]),
