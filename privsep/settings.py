@@ -288,6 +288,12 @@ def _check_place(place: Path) -> None:
 
 
 def _check_executable(path: str) -> None:
+    if "haproxy" not in os.path.basename(path):
+        # One that runs without a supervisor is known by its name.
+        raise SettingsError(
+            f"{path}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
+            f"have haproxy in it"
+        )
     try:
         with open(path, "rb") as file:
             magic = file.read(4)

@@ -140,7 +140,6 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     renew = validate.flag(renew)
     file = settings.programs / names.program_file(network)
     rootfiles.write_if_different(file, text)
-    file.with_suffix(".conf").unlink(missing_ok=True)  # an older version's
     with _supervisord(settings) as rpc:
         found = "" if renew else rpc.call("fleet.state", name)
         if not found:
@@ -251,7 +250,7 @@ def programs(
 ) -> dict[str, Mapping[str, object]]:
     """Return the states of programs that have a file or that RPC knows."""
     found: dict[str, Mapping[str, object]] = {}
-    for file in settings.programs.glob("*.*"):
+    for file in settings.programs.glob("*.ini"):
         network = names.network_of_program(names.program_name(file.stem))
         if network is not None:
             found[network] = {"state": "GONE", "pid": 0, "start": 0}

@@ -111,7 +111,7 @@ supervisor.rpcinterface_factory={_MAIN_INTERFACE}
 supervisor.rpcinterface_factory={_OUR_INTERFACE}
 
 [include]
-files={settings.programs}/*.conf {settings.programs}/*.ini
+files={settings.programs}/*.ini
 """
 
 

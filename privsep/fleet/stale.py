@@ -120,7 +120,7 @@ def signal_after(waited_s: float) -> int:
 
 def config_of(arguments: Sequence[str]) -> str | None:
     """Return the file after -f, if ARGUMENTS are a haproxy's."""
-    if not arguments or os.path.basename(arguments[0]) != "haproxy":
+    if not arguments or "haproxy" not in os.path.basename(arguments[0]):
         return None
     try:
         return arguments[arguments.index("-f") + 1]
@@ -135,7 +135,8 @@ def _is_haproxy(process: psutil.Process, config: str, haproxy: str) -> bool:
     # If haproxy was upgraded meanwhile it is "... (deleted)", or the link that
     # the option names leads to another folder.
     name = os.path.basename(executable.removesuffix(" (deleted)"))
-    same = name in ("haproxy", os.path.basename(os.path.realpath(haproxy)))
+    ours = os.path.basename(os.path.realpath(haproxy))
+    same = "haproxy" in name or name == ours
     return same and config_of(arguments) == config
 
 

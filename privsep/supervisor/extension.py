@@ -117,8 +117,7 @@ class FleetInterface:
         options = self._supervisord.options
         parser = UnhosedConfigParser()
         parser.expansions = options.environ_expansions
-        older = self._programs / names.config_file(network)
-        if not parser.read([str(older), str(file)]):
+        if not parser.read(str(file)):
             raise RPCError(Faults.NO_FILE, str(file))
         for config in options.process_groups_from_parser(parser):
             if config.name == name:

@@ -206,7 +206,7 @@ def borrow(pid: int) -> Generator[socket.socket, None, None]:
 def _all_listening(pid: int) -> Iterator[socket.socket]:
     """Yield the listening sockets of the haproxy PID.
 
-    Those of older versions, masters, may have them in their workers.
+    A master, as Kolla starts Neutron's, has them in its workers.
     """
     for one in (pid, *_workers(pid)):
         yield from _listening(one)

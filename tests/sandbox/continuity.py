@@ -98,10 +98,7 @@ class Chassis:
         wait_for(one_other, timeout_s=90, what=f"another {kind}")
 
     def wait_one_each(self) -> None:
-        """Wait until one haproxy runs of each, a child of supervisord.
-
-        Those of older versions have a worker each.
-        """
+        """Wait until one haproxy runs of each, a child of supervisord."""
 
         def in_order() -> bool:
             daemons = self.box.agent.processes("supervisord")
@@ -111,15 +108,11 @@ class Chassis:
                 for process in self.box.agent.processes("haproxy")
                 if not any(g in w for g in guests for w in process.cmdline)
             ]
-            pids = {process.pid for process in found}
-            tops = [one for one in found if one.parent not in pids]
-            workers = len(found) - len(tops)
             return (
                 len(daemons) == 1
-                and {one.parent for one in tops} == {daemons[0].pid}
-                and all(len(_of_key(key, tops)) == 1 for key in self.keys)
-                and len(tops) == len(self.keys)
-                and workers in (0, len(tops))
+                and {one.parent for one in found} == {daemons[0].pid}
+                and all(len(_of_key(key, found)) == 1 for key in self.keys)
+                and len(found) == len(self.keys)
             )
 
         wait_for(

@@ -21,7 +21,10 @@ def load(tmp_path):
     """Return a function that loads a file with these options."""
 
     def write_and_load(**options: str) -> settings.FleetSettings:
-        options = {"haproxy": sys.executable, "user": "nobody", **options}
+        haproxy = tmp_path / "haproxy-3.0"
+        if not haproxy.exists():
+            haproxy.symlink_to(sys.executable)
+        options = {"haproxy": str(haproxy), "user": "nobody", **options}
         lines = [f"{name} = {text}" for name, text in options.items()]
         file = tmp_path / "privileged.conf"
         file.write_text("\n".join(["[fleet]", *lines, ""]))
@@ -38,6 +41,7 @@ def load(tmp_path):
             {"haproxy": "/nonexistent/haproxy"}, "install", id="not there"
         ),
         pytest.param({"haproxy": "/usr"}, "haproxy", id="a folder"),
+        pytest.param({"haproxy": "/bin/sh"}, "must have haproxy", id="name"),
         pytest.param({"user": "root"}, "root", id="the fleet as root"),
         pytest.param({"user": "no-such"}, "useradd", id="no such user"),
         pytest.param({"run_dir": "run"}, "run_dir", id="a relative folder"),
@@ -116,7 +120,7 @@ def test_what_is_written_is_taken(load):
         nobody.pw_uid,
         nobody.pw_gid,
     )
-    assert loaded.haproxy == sys.executable
+    assert loaded.haproxy.endswith("/haproxy-3.0")
     places = (loaded.socket, loaded.programs, loaded.logs)
     assert {str(place.parent) for place in places} == {"/run/x"}
 

@@ -111,7 +111,6 @@ def test_supervisord_listens_on_one_socket_for_root_alone():
         "chmod": "0700",
     }
     assert parser["include"]["files"] == (
-        "/run/ovn-metadata-fleet/programs/*.conf "
         "/run/ovn-metadata-fleet/programs/*.ini"
     )
     assert parser["supervisord"]["user"] == "root"

@@ -69,6 +69,14 @@ def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
             id="the link leads elsewhere now",
         ),
         pytest.param(
+            {
+                "arguments": ["/opt/haproxy-3.0", *WORDS[1:]],
+                "executable": "/opt/haproxy-3.0",
+            },
+            True,
+            id="by another name",
+        ),
+        pytest.param(
             {"executable": "/bin/sleep"},
             False,
             id="another program that calls itself so",
@@ -141,6 +149,9 @@ def test_is_in_namespace(path, expected):
         pytest.param(WORDS, CONFIG, id="ours"),
         pytest.param(NEUTRONS_WORDS, CONFIG, id="Neutron's"),
         pytest.param(("/usr/sbin/haproxy", *WORDS[1:]), CONFIG, id="by path"),
+        pytest.param(
+            ("/opt/haproxy-3.0", *WORDS[1:]), CONFIG, id="by another name"
+        ),
         pytest.param((*WORDS, "-sf", "7"), CONFIG, id="reloaded"),
         pytest.param(WORDS[:-1], None, id="no file after -f"),
         pytest.param(("sh", *WORDS), None, id="another program"),

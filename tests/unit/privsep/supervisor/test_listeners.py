@@ -123,7 +123,7 @@ def test_process_that_ended_has_nothing():
     assert [*listeners.borrow(gone)] == []
 
 
-def test_an_older_versions_workers_have_theirs_too(monkeypatch, stats):
+def test_a_masters_workers_have_theirs_too(monkeypatch, stats):
     stats.listen()
     alone = [one.getsockname() for one in listeners.borrow(HERE)]
     monkeypatch.setattr(listeners, "_workers", lambda _: [HERE])
