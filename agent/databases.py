@@ -86,6 +86,7 @@ class Databases:
             remote,
             chassis_name=chassis_name,
             on_snapshot=self._take_chassis,
+            plugged=lambda: self._snapshots.vswitch.metadata_ports,
             max_backoff_ms=settings.retry_max_interval_s * 1000,
             probe_interval=settings.probe_interval_ms,
         )

@@ -128,6 +128,9 @@ class VswitchPort:
     # Of the device that the port was made for; from our mark too.
     ifindex: int | None = None
     is_instance: bool = False  # it has the external_ids that Nova sets
+    has_rival: bool = False  # another port has its iface_id
+    # The row of its interface.
+    row: uuid.UUID | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,6 +152,12 @@ class VswitchSnapshot:
     # cur_cfg, while ovs-vswitchd has not applied all changes.
     applied: int | None = None
     problem: str = ""  # why ovs-vswitchd forwards nothing there
+
+    @property
+    def metadata_ports(self) -> frozenset[str]:
+        """The names of the metadata ports that are plugged here."""
+        ours = (p for p in self.ports.values() if not p.is_instance)
+        return frozenset(port.iface_id for port in ours)
 
     @property
     def is_userspace(self) -> bool:

@@ -214,11 +214,20 @@ class _Network:
 
     name: str = ""
     datapaths: set[uuid.UUID] = dataclasses.field(default_factory=set)
-    ports: list[VifPort] = dataclasses.field(default_factory=list)
+    # With the datapath of each.
+    placed: list[tuple[uuid.UUID | None, VifPort]] = dataclasses.field(
+        default_factory=list
+    )
     localport: Localport | None = None
     localport_name: str | None = None  # also of one that can't be used
     # Whether the localport is on another datapath than the ports.
     is_elsewhere: bool = False
+    localport_datapath: uuid.UUID | None = None
+
+    @property
+    def ports(self) -> list[VifPort]:
+        """The ports of its instances here."""
+        return [port for _, port in self.placed]
 
     @property
     def datapath(self) -> uuid.UUID | None:
@@ -231,6 +240,7 @@ def chassis_snapshot(
     *,
     chassis: uuid.UUID | None,
     answered: Collection[Clause],
+    plugged: Collection[str] = (),
     nb_cfg: int = 0,
     followed: int | None = None,
     is_filled: bool = True,
@@ -238,13 +248,15 @@ def chassis_snapshot(
     """Return what ROWS say of CHASSIS, and which networks to ask for.
 
     ANSWERED are the clauses of Port_Binding that the server has answered;
+    PLUGGED has the names of the metadata ports that are on the bridge;
     IS_FILLED tells whether ovn-northd has written the database at all.
     A row that can't be used becomes a problem and disturbs no other.
     """
     rows = list(rows)
     problems: list[str] = []
     networks, unserved = _read_ports(rows, chassis, problems)
-    _read_localports(rows, networks, problems)
+    _read_localports(rows, networks, plugged, problems)
+    _leave_out_unreachable(networks, problems)
     snapshot = ChassisSnapshot(
         chassis=chassis,
         networks=_network_snapshots(networks, answered),
@@ -262,6 +274,28 @@ def chassis_snapshot(
         followed=followed,
     )
     return snapshot, _to_ask_for(networks, unserved)
+
+
+def _leave_out_unreachable(
+    networks: Mapping[str, _Network], problems: list[str]
+) -> None:
+    """Leave out ports on another switch than their metadata port.
+
+    Two switches may have the name of one network, if making it again has
+    failed. One may have an address of an instance that is reached.
+    """
+    for network, entry in networks.items():
+        if entry.localport is None or entry.is_elsewhere:
+            continue
+        placed, entry.placed = entry.placed, []
+        for datapath, port in placed:
+            if datapath in (None, entry.localport_datapath):
+                entry.placed.append((datapath, port))
+                continue
+            problems.append(
+                f"port {port.logical_port!r:.80} skipped: its switch has the "
+                f"name of network {network} and not its metadata port"
+            )
 
 
 def _network_snapshots(
@@ -346,11 +380,9 @@ def _read_ports(
                 f"{left_out[0]}{more}"
             )
         entry = networks.setdefault(network, _Network(_network_name(row)))
-        entry.ports.append(
-            dataclasses.replace(
-                port, virtual=virtual.get((row.datapath, row.logical_port), ())
-            )
-        )
+        used = virtual.get((row.datapath, row.logical_port), ())
+        port = dataclasses.replace(port, virtual=used)
+        entry.placed.append((row.datapath, port))
         if row.datapath is not None:
             entry.datapaths.add(row.datapath)
     problems += map(_foreign, foreign, foreign.values())
@@ -395,22 +427,29 @@ def _virtual_addresses(
 def _read_localports(
     rows: Iterable[PortRow],
     networks: Mapping[str, _Network],
+    plugged: Collection[str],
     problems: list[str],
 ) -> None:
     """Note the metadata port of each of NETWORKS.
 
     Of several, the one on the datapath of the ports: a switch that was made
-    again may have left an old one.
+    again may have left an old one. Then one that is PLUGGED: DHCP gave the
+    route by its address. Two of Neutron's servers may have made one each.
     """
-    found = [
-        (row.datapath not in entry.datapaths, row.logical_port, row)
-        for row in rows
-        if is_metadata_port(row)
-        and (entry := networks.get(network_of(row) or "")) is not None
-    ]
-    for is_elsewhere, _, row in sorted(found, key=lambda each: each[:2]):
-        network = network_of(row) or ""
+
+    def rank(row: PortRow) -> tuple[bool, bool, str]:
+        is_elsewhere = row.datapath not in networks[owner(row)].datapaths
+        name = row.logical_port
+        return is_elsewhere, name not in plugged, name
+
+    def owner(row: PortRow) -> str:
+        return network_of(row) or ""
+
+    found = [r for r in rows if is_metadata_port(r) and owner(r) in networks]
+    for row in sorted(found, key=rank):
+        network = owner(row)
         entry = networks[network]
+        is_elsewhere = row.datapath not in entry.datapaths
         name = f"metadata port {row.logical_port!r:.80}"
         if row.type != _LOCALPORT:
             # Neutron makes it "virtual" when its address is an allowed
@@ -425,6 +464,7 @@ def _read_localports(
         else:
             entry.localport_name = row.logical_port
             entry.is_elsewhere = is_elsewhere
+            entry.localport_datapath = row.datapath
             try:
                 entry.localport, left_out = parse_localport(row)
             except UnusableRowError as error:

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..core import monitoring, port_rows
@@ -61,7 +61,8 @@ class SouthboundIdl(schemas.FollowingIdl):
 
     `snapshot` is the newest. It has all rows that the server had sent until
     `read_until_ms` (since the epoch). ON_SNAPSHOT is called after each change
-    on the IDL's thread: it must not block.
+    on the IDL's thread: it must not block. PLUGGED returns the names of the
+    metadata ports on the bridge.
     """
 
     schema = SCHEMA
@@ -73,6 +74,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         *,
         chassis_name: str,
         on_snapshot: Callable[[ChassisSnapshot], None],
+        plugged: Callable[[], Collection[str]] = frozenset,
         max_backoff_ms: int,
         **options: Any,
     ) -> None:
@@ -88,6 +90,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         self.read_until_ms = 0
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
+        self._plugged = plugged
         self._differs_since = 0.0
         self._is_missing_rows = False
         self._cluster: uuid.UUID | None = None
@@ -182,6 +185,7 @@ class SouthboundIdl(schemas.FollowingIdl):
             [self._port_row(row) for row in self._rows("Port_Binding")],
             chassis=chassis,
             answered=self.tables["Port_Binding"].condition_state.acked,
+            plugged=self._plugged(),
             nb_cfg=self._nb_cfg(),
             followed=self._own("Chassis_Private", "nb_cfg"),
             is_filled=self._is_filled(),

@@ -331,6 +331,33 @@ def test_database_not_there_at_start_is_waited_for(own_box, daemon, said):
     wait_served(instance)
 
 
+def test_metadata_port_in_use_stays_at_a_restart(own_box):
+    """Of two, DHCP gave instances the route by the address of one."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    network = box.neutron.create_network("n")
+    (instance,) = box.plug([box.neutron.create_port(network)], dhcp=True)
+    wait_served(instance)
+    second = box.neutron.add_metadata_port(network)
+    said = f"metadata port {second.id!r} skipped: network {network.id}"
+    for restart in (False, True):
+        if restart:
+            box.agent.stop()
+            box.agent.start()
+            box.agent.wait_ready()
+        wait_for(
+            lambda: said in box.agent.status().stdout,
+            timeout_s=60,
+            what="word of the second one",
+        )
+        wait_served(instance)
+    (late,) = box.plug([box.neutron.create_port(network)], dhcp=True)
+    wait_served(late)
+    where = ("Interface", f"tap{network.id[:10]}0", "external_ids:iface-id")
+    assert network.metadata.id in box.ovn.vsctl("get", *where)
+
+
 def test_fleet_is_kept_while_southbound_is_waited_for(own_box):
     """What is served needs no database, so it is served on."""
     box = own_box

@@ -283,6 +283,23 @@ class Neutron:
         attach = operations.attach(network.id, [port.row_id])
         self._write([operations.insert_port(port), attach])
 
+    def add_metadata_port(self, network: Network) -> Port:
+        """Make a second one, as two of Neutron's servers may at once.
+
+        Its id sorts before all others; DHCP gives the first one's address.
+        """
+        mac = model.new_mac()
+        made = dataclasses.replace(
+            network.metadata,
+            id=f"00000000{str(uuid.uuid4())[8:]}",
+            row_id=str(uuid.uuid4()),
+            mac=mac,
+            fixed=operations.free_addresses(network, mac, network.subnets),
+        )
+        attach = operations.attach(network.id, [made.row_id])
+        self._write([operations.insert_port(made), attach])
+        return made
+
     def add_foreign_chassis(self, name: str) -> str:
         """Add a chassis that nobody runs; return its uuid."""
         return foreign.add_chassis(self._ovn, name)

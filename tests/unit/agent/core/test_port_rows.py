@@ -477,6 +477,38 @@ def test_the_order_of_rows_does_not_matter_even_with_two_metadata_ports():
     assert snapshot_of(*found)[0] == snapshot_of(*found[::-1])[0]
 
 
+def test_of_two_metadata_ports_the_one_in_use_stays():
+    second = dataclasses.replace(LOCALPORT_ISO, logical_port="0-sorts-first")
+    for plugged in (LOCALPORT_ISO, second):
+        name = plugged.logical_port
+        snapshot, asked = port_rows.chassis_snapshot(
+            [VM_ISO, LOCALPORT_ISO, second],
+            chassis=CHASSIS,
+            answered=(),
+            plugged={name, "another"},
+        )
+        localport = snapshot.networks[ISO].localport
+        assert localport is not None
+        assert localport.logical_port == name
+        assert [each.localport for each in asked] == [name]
+        assert "has another" in snapshot.problems[0]
+
+
+def test_a_port_on_another_switch_of_that_name_is_not_served():
+    """It would have an address of an instance that is reached."""
+    stray = dataclasses.replace(
+        VM_ISO, logical_port="stray", datapath=VM_LATE.datapath
+    )
+    snapshot, asked = snapshot_of(VM_ISO, stray, LOCALPORT_ISO)
+    ports = snapshot.networks[ISO].ports
+    assert [port.logical_port for port in ports] == [VM_ISO.logical_port]
+    (problem,) = snapshot.problems
+    assert "port 'stray' skipped: its switch has the name" in problem
+    assert not port_rows.is_harmless(problem)
+    # Or its row would go, and come back with the next look.
+    assert VM_LATE.datapath in {each.datapath for each in asked}
+
+
 def test_two_datapaths_of_one_name_are_both_asked_for():
     """Or the rows of one would go, and come back with the next look."""
     other = dataclasses.replace(
