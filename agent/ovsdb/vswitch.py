@@ -100,6 +100,7 @@ class VswitchIdl(schemas.FollowingIdl):
         elsewhere = [port for on, port in ports if on not in ids.values()]
         astray = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
         veths = [each for each in ports if names.is_outer_veth(each[1].name)]
+        named = collections.Counter(p.ids.get("iface-id") for _, p in ports)
         is_late = root and root.cur_cfg < root.next_cfg
         return VswitchSnapshot(
             system_id=chassis,
@@ -107,7 +108,7 @@ class VswitchIdl(schemas.FollowingIdl):
             bridge_exists=bridge is not None,
             datapath_type=bridge.datapath_type if bridge else "",
             problem=_problem(root, bridge),
-            ports={veth.name: veth.on_bridge(on) for on, veth in veths},
+            ports={veth.name: veth.on_bridge(on, named) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
             plugged=plugged,
             astray=astray - plugged,
@@ -137,7 +138,7 @@ class VswitchIdl(schemas.FollowingIdl):
                     has = interface is not row
                     ids = dict(interface.external_ids) if has else {}
                     ofport = next(iter(interface.ofport), 0) if has else 0
-                    port = Port(row, row.name, ids, ofport)
+                    port = Port(row, row.name, ids, ofport, interface.uuid)
                 self._decoded[interface.uuid] = port
                 ports.append(port)
             found[bridge.name] = bridge, ports
@@ -197,19 +198,29 @@ class Port(NamedTuple):
     name: str
     ids: Mapping[str, str]  # external_ids
     ofport: int  # 0: none yet
+    interface: uuid.UUID
 
-    def on_bridge(self, bridge: str) -> VswitchPort:
-        """Return it as the model has it, on BRIDGE."""
+    def on_bridge(
+        self, bridge: str, named: Mapping[str | None, int]
+    ) -> VswitchPort:
+        """Return it as the model has it, on BRIDGE.
+
+        NAMED is how many ports have each iface-id.
+        """
         network = self.ids.get(NETWORK_KEY, "")
         ours = names.is_network(network)
         ours = ours and self.name == names.outer_veth(network)
         ifindex = self.ids.get(IFINDEX_KEY, "")
+        iface_id = self.ids.get("iface-id", "")
         return VswitchPort(
             bridge=bridge,
-            iface_id=self.ids.get("iface-id", ""),
+            iface_id=iface_id,
             network=network if ours else "",
             ifindex=int(ifindex) if ours and ifindex.isdecimal() else None,
-            is_instance=any(key in self.ids for key in _INSTANCE_KEYS),
+            is_instance=not ours
+            and any(key in self.ids for key in _INSTANCE_KEYS),
+            has_rival=bool(iface_id) and named[iface_id] > 1,
+            row=self.interface,
         )
 
 

@@ -261,12 +261,16 @@ class Reconciler:
         The userspace datapath still holds the device that is gone. MADE is
         whether this reconcile made the veth. An earlier one may have made it
         and failed; then the port has another interface index. A port that
-        ovs-vswitchd can't use, it tries again when it is plugged again.
+        ovs-vswitchd can't use, it tries again when it is plugged again. So
+        does ovn-controller (23.03) with another OpenFlow port: the flows of a
+        localport keep the one before.
         """
         port = names.outer_veth(network)
         plugged = vswitch.ports.get(port)
         known = plugged.ifindex if plugged is not None else None
-        is_bad = vswitch.ofports.get(port, 0) < 0
+        renumbered = self._snapshots.renumbered
+        is_bad = vswitch.ofports.get(port, 0) < 0 or network in renumbered
+        renumbered.discard(network)
         index = self._privileged.ifindex(network)
         if made or is_bad or known not in (None, index):
             self._to_plug.add(network)

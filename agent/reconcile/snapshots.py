@@ -44,6 +44,8 @@ class Snapshots:
     ) -> None:
         self.chassis = ChassisSnapshot(None, {})
         self.vswitch = VswitchSnapshot()
+        # Networks whose port has got another OpenFlow port in place.
+        self.renumbered: set[str] = set()
         self._queues = queues
         self._status = status
         self._spare_networks = spare_networks
@@ -148,7 +150,10 @@ class Snapshots:
         """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""
         before, self.vswitch = self.vswitch, snapshot
         networks = self.chassis.networks.values()
-        for network in _replugged_networks(before, snapshot, networks):
+        renumbered = _renumbered_networks(before, snapshot)
+        self.renumbered |= renumbered
+        replugged = _replugged_networks(before, snapshot, networks)
+        for network in (*renumbered, *replugged):
             self._queues.reconcile.add(network)
         if before.installed != snapshot.installed and self._has_window():
             for each in networks:
@@ -195,8 +200,23 @@ def _replugged_networks(
         port = after.ports.get(name)
         changed = before.ports.get(name) != port
         # A port that we have just plugged needs no reconcile.
-        if moved or (changed and not _is_plugged(port, network, after)):
+        lost = changed and not _is_plugged(port, network, after)
+        if moved or lost:
             found.append(network.network)
+    return found
+
+
+def _renumbered_networks(
+    before: VswitchSnapshot, after: VswitchSnapshot
+) -> set[str]:
+    """Return the networks whose port has another OpenFlow port now."""
+    found = set()
+    for name, port in after.ports.items():
+        last = before.ports.get(name)
+        was, now = before.ofports.get(name, 0), after.ofports.get(name, 0)
+        is_same = last is not None and last.row == port.row
+        if is_same and port.network and was != now and min(was, now) > 0:
+            found.add(port.network)
     return found
 
 
@@ -209,4 +229,5 @@ def _is_plugged(
     if network.localport is None or port is None:
         return False
     wanted = vswitch.bridge, network.localport.logical_port, network.network
-    return wanted == (port.bridge, port.iface_id, port.network)
+    is_same = wanted == (port.bridge, port.iface_id, port.network)
+    return is_same and not port.has_rival

@@ -71,6 +71,21 @@ def port_off(box: Sandbox, instance: Instance) -> None:
     box.ovn.vsctl("del-port", outer(instance.port.network))
 
 
+def port_has_a_rival(box: Sandbox, instance: Instance) -> None:
+    """As an agent that named the port in another way may add one."""
+    name = f"iface-id={instance.port.network.metadata.id}"
+    box.ovn.vsctl(
+        *("add-port", box.ovn.bridge, "rival", "--", "set", "Interface"),
+        *("rival", "type=internal", f"external_ids:{name}"),
+    )
+
+
+def port_is_renumbered(box: Sandbox, instance: Instance) -> None:
+    """ovn-controller 23.03 leaves a localport's flows as they are."""
+    where = ("Interface", outer(instance.port.network))
+    box.ovn.vsctl("set", *where, "ofport_request=77")
+
+
 def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
     for pid in haproxies(box, instance.port.network.id):
         send_signal(pid, signal.SIGSTOP)
@@ -86,6 +101,8 @@ def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
         (sysctl_changed, "sysctl arp_ignore changed"),
         (map_differs, "map in haproxy changed"),
         (port_off, "port not on the bridge"),
+        (port_has_a_rival, "port not on the bridge"),
+        (port_is_renumbered, "port not on the bridge"),
         (haproxy_hangs, "haproxy did not answer"),
     ],
 )

@@ -296,6 +296,31 @@ def test_a_port_or_bridge_that_changes_is_reconciled(change, queued):
     assert machine.queues.news.is_set()
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "row", "queued"),
+    [
+        pytest.param(2, 77, 1, True, id="another number"),
+        pytest.param(2, 2, 1, False, id="the same"),
+        pytest.param(0, 77, 1, False, id="it had none"),
+        pytest.param(2, -1, 1, False, id="ovs-vswitchd can't use it"),
+        pytest.param(2, 77, 2, False, id="it was plugged again"),
+    ],
+)
+def test_an_openflow_port_that_changes_in_place(was, now, row, queued):
+    machine = Machine(rows(network()))
+    ours = dataclasses.replace(PLUGGED, network=NETWORK, row=uuid.UUID(int=1))
+    for number, of in ((was, 1), (now, row)):
+        machine.queued()
+        port = dataclasses.replace(ours, row=uuid.UUID(int=of))
+        machine.snapshots.take_vswitch(
+            dataclasses.replace(
+                VSWITCH, ports={TAP: port}, ofports={TAP: number}
+            )
+        )
+    assert machine.snapshots.renumbered == ({NETWORK} if queued else set())
+    assert (NETWORK in machine.queued()[0]) is queued
+
+
 @pytest.mark.parametrize("has_window", [False, True])
 def test_a_port_that_came_up_is_reconciled_if_a_window_opens(has_window):
     machine = Machine(rows(network(), network(OTHER)))

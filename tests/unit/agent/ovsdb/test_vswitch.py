@@ -1,0 +1,53 @@
+"""Which of Open vSwitch's ports are ours, and which have a rival."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from ovn_metadata.agent.ovsdb.vswitch import IFINDEX_KEY, NETWORK_KEY, Port
+from ovn_metadata.privsep.names import outer_veth
+
+NETWORK = "11111111-1111-4111-8111-111111111111"
+MARK = {"iface-id": "lp", NETWORK_KEY: NETWORK, IFINDEX_KEY: "7"}
+
+
+@pytest.mark.parametrize(
+    ("ids", "network", "is_instance"),
+    [
+        pytest.param(MARK, NETWORK, False, id="ours"),
+        pytest.param(
+            {**MARK, "vm-uuid": "x"},
+            NETWORK,
+            False,
+            id="ours, with a key that somebody has added",
+        ),
+        pytest.param({"iface-id": "lp"}, "", False, id="Neutron's agent's"),
+        pytest.param(
+            {"iface-id": "p", "attached-mac": "m"}, "", True, id="a tap device"
+        ),
+        pytest.param(
+            {**MARK, NETWORK_KEY: "nonsense", "vm-id": "x"},
+            "",
+            True,
+            id="a mark that is none",
+        ),
+    ],
+)
+def test_whose_port_it_is(ids, network, is_instance):
+    port = Port(None, outer_veth(NETWORK), ids, 3, uuid.UUID(int=1))
+    found = port.on_bridge("br-int", {ids["iface-id"]: 1})
+    assert (found.network, found.is_instance) == (network, is_instance)
+    assert found.ifindex == (7 if network else None)
+
+
+@pytest.mark.parametrize(
+    ("iface_id", "count", "expected"),
+    [("lp", 1, False), ("lp", 2, True), ("", 5, False)],
+)
+def test_a_rival_has_the_same_name(iface_id, count, expected):
+    ids = {**MARK, "iface-id": iface_id}
+    port = Port(None, outer_veth(NETWORK), ids, 3, uuid.UUID(int=1))
+    found = port.on_bridge("br-int", {iface_id: count})
+    assert found.has_rival == expected
