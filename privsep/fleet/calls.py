@@ -1,10 +1,9 @@
 """Entrypoints: supervisord and the haproxies that it runs."""
 
-import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from oslo_config import cfg
 from supervisor.xmlrpc import Faults
@@ -12,7 +11,7 @@ from supervisor.xmlrpc import Faults
 from .. import names, rootfiles, validate
 from .. import settings as privileged
 from ..context import entrypoint
-from ..errors import FleetError, SettingsError, sentence
+from ..errors import SettingsError
 from ..places import OLD_FOLDER
 from ..settings import FleetSettings
 from . import program
@@ -140,7 +139,7 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     renew = validate.flag(renew)
     file = settings.programs / names.program_file(network)
     rootfiles.write_if_different(file, text)
-    with _supervisord(settings) as rpc:
+    with Supervisord(settings) as rpc:
         found = "" if renew else rpc.call("fleet.state", name)
         if not found:
             rpc.call("fleet.start", name, renew)
@@ -163,7 +162,7 @@ def reload(network: str) -> None:
     A successor does: when it serves, the one that runs finishes.
     """
     name, kill = names.program_name(validate.program(network)), False
-    with _supervisord(read_settings()) as rpc:
+    with Supervisord(read_settings()) as rpc:
         rpc.call("fleet.start", name, kill)
 
 
@@ -197,7 +196,7 @@ def remove(network: str, state_path: str) -> bool:
     # First: a supervisord that is started meanwhile would run it.
     for file in files:
         file.unlink(missing_ok=True)
-    with _supervisord(settings) as rpc:
+    with Supervisord(settings) as rpc:
         ended = rpc.call("fleet.end_stale", name, folders, settings.haproxy)
         known = rpc.stop_and_forget(name)
     pid = settings.places.pid(network)
@@ -216,7 +215,7 @@ def sweep(state_path: str) -> tuple[str, ...]:
     """
     settings = read_settings(runnable=False)
     folders = config_folders(state_path, settings)
-    with _supervisord(settings) as rpc:
+    with Supervisord(settings) as rpc:
         return tuple(rpc.call("fleet.sweep", folders, settings.haproxy))
 
 
@@ -230,7 +229,7 @@ def list_programs() -> dict[str, Mapping[str, object]]:
     """
     settings = read_settings(runnable=False)
     ensure_supervisord(settings)
-    with _supervisord(settings) as rpc:
+    with Supervisord(settings) as rpc:
         return programs(settings, rpc)
 
 
@@ -241,7 +240,7 @@ def look_at_programs() -> dict[str, Mapping[str, object]]:
     Raises FleetError if supervisord does not answer.
     """
     settings = read_settings(runnable=False)
-    with _supervisord(settings, timeout_s=_LOOK_S) as rpc:
+    with Supervisord(settings, timeout_s=_LOOK_S) as rpc:
         return programs(settings, rpc)
 
 
@@ -264,17 +263,3 @@ def programs(
                 "start": int(start),
             }
     return found
-
-
-@contextlib.contextmanager
-def _supervisord(
-    settings: FleetSettings, **options: float
-) -> Iterator[Supervisord]:
-    """Give a connection to supervisord; raise FleetError without one."""
-    with Supervisord(settings, **options) as rpc:
-        try:
-            yield rpc
-        except (ConnectionError, FileNotFoundError) as error:
-            raise FleetError(
-                f"supervisord does not answer: {sentence(error)}"
-            ) from None

@@ -26,6 +26,10 @@ _OTHER_VERSION = (
 )
 
 
+class AbsentError(FleetError):
+    """No supervisord listens."""
+
+
 class RefusedError(FleetError):
     """supervisord refused a call; CODE is its fault code.
 
@@ -84,7 +88,7 @@ class Supervisord:
         """
         try:
             self.call("fleet.ping")
-        except OSError:
+        except (AbsentError, OSError):
             return False
         return True
 
@@ -103,7 +107,7 @@ class Supervisord:
         """Call METHOD (namespace.name) with ARGS; return the result.
 
         That is None if supervisord refuses with the fault TOLERATED. Raises
-        OSError if it does not listen, RefusedError if it refuses the call,
+        AbsentError if it does not listen, RefusedError if it refuses the call,
         FleetError if it hangs, closes the connection or answers nonsense.
         """
         try:
@@ -125,6 +129,10 @@ class Supervisord:
         except http.client.HTTPException as error:
             raise FleetError(
                 f"supervisord closed the connection: {sentence(error)}"
+            ) from None
+        except (ConnectionError, FileNotFoundError) as error:
+            raise AbsentError(
+                f"supervisord does not answer: {sentence(error)}"
             ) from None
         except (xmlrpc.client.Error, ExpatError) as error:
             raise FleetError(f"supervisord: {sentence(error)}") from None

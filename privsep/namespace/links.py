@@ -28,7 +28,7 @@ _MAIN = 254  # <linux/rtnetlink.h>, RT_TABLE_MAIN
 _KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
-_UP, _CARRIER = 0x1, 0x10000  # IFF_UP, IFF_LOWER_UP, <linux/if.h>
+_UP = 0x1  # IFF_UP, <linux/if.h>
 # The first namespace makes a mount of the folder: one is enough.
 _folder_lock = threading.Lock()
 # For each change of a link ovs-vswitchd looks at all of its ports, for 10 ms
@@ -115,7 +115,6 @@ def describe(link: Any | None) -> dict[str, object]:
         "mac": link.get_attr("IFLA_ADDRESS") or "",
         "mtu": int(link.get_attr("IFLA_MTU") or 0),
         "up": bool(link["flags"] & _UP),
-        "carrier": bool(link["flags"] & _CARRIER),
         "kind": kind(link) or "",
         "alias": link.get_attr("IFLA_IFALIAS") or "",
         "qdisc": link.get_attr("IFLA_QDISC") or "",

@@ -27,10 +27,10 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
 
     `namespace`: "there", "missing" or "lost" (a file without a namespace);
     `outer`, `inner`: the ends of the veth, each empty or with `index`, `mac`,
-    `mtu`, `up`, `carrier`, `kind`, `alias`, `qdisc`; `device`: the same of
-    the link DEVICE on the host (may be ""). Of a namespace also
-    `loopback` (as `inner`), `sysctls` (name -> value of those that are not
-    as we set them), `listeners` (metadata addresses where a socket listens);
+    `mtu`, `up`, `kind`, `alias`, `qdisc`; `device`: the same of the link
+    DEVICE on the host (may be ""). Of a namespace also `sysctls` (name ->
+    value of those that are not as we set them), `listeners` (metadata
+    addresses where a socket listens);
     of an inner end `addresses` (CIDRs), `neighbours` (address, MAC of the
     permanent ones), `hosts` (addresses with a route of their own),
     `strays` (links, filters, routes and rules that are neither ours nor the
@@ -76,7 +76,6 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
     with ipr:
         found = links.link_by_name(ipr, inner)
         state = {
-            "loopback": links.describe(links.link_by_name(ipr, "lo")),
             "inner": links.describe(found),
             "sysctls": differ,
             "listeners": listeners,

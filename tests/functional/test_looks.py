@@ -75,7 +75,6 @@ def test_namespace_is_as_the_agent_made_it(instance: Instance):
     assert seen["inner"]["mac"] == network.metadata.mac
     for end in ("inner", "outer"):
         assert seen[end]["up"]
-        assert seen[end]["carrier"]
         assert seen[end]["mtu"] == network.mtu
     assert seen["outer"]["alias"] == network.namespace
     assert f"{network.metadata.ip4}/24" in seen["addresses"]
