@@ -100,7 +100,7 @@ class VswitchIdl(schemas.FollowingIdl):
         elsewhere = [port for on, port in ports if on not in ids.values()]
         astray = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
         veths = [each for each in ports if names.is_outer_veth(each[1].name)]
-        named = collections.Counter(p.ids.get("iface-id") for _, p in ports)
+        named = collections.Counter(p.ids.get("iface-id") for p in here)
         is_late = root and root.cur_cfg < root.next_cfg
         return VswitchSnapshot(
             system_id=chassis,
@@ -205,7 +205,7 @@ class Port(NamedTuple):
     ) -> VswitchPort:
         """Return it as the model has it, on BRIDGE.
 
-        NAMED is how many ports have each iface-id.
+        NAMED is how many ports of the integration bridge have each iface-id.
         """
         network = self.ids.get(NETWORK_KEY, "")
         ours = names.is_network(network)
