@@ -1,30 +1,14 @@
 """A network's map, address -> instance, in haproxy's format."""
 
-import dataclasses
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from ..core import identity
 from ..model import Instance, IPAddress
 
 # The value that `parse_map` returns for a key that a map has twice.
 TWICE = ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MapChange:
-    """What turns one map into another: keys to delete, set and add.
-
-    In this order: a key may be deleted and added again.
-    """
-
-    delete: tuple[str, ...] = ()
-    set: tuple[tuple[str, str], ...] = ()
-    add: tuple[tuple[str, str], ...] = ()
-
-    def __bool__(self) -> bool:
-        """Return whether there is anything to do."""
-        return bool(self.delete or self.set or self.add)
 
 
 def entries(
@@ -91,19 +75,23 @@ def _canonical(key: str) -> str:
         return key
 
 
-def change(present: Mapping[str, str], wanted: Mapping[str, str]) -> MapChange:
-    """Return what turns PRESENT into WANTED.
+def commands(
+    file: Path, present: Mapping[str, str], wanted: Mapping[str, str]
+) -> list[str]:
+    """Return haproxy's commands that turn the map FILE of PRESENT into WANTED.
 
-    A key that is there twice is deleted and added again: `set map` would
+    A key that is there twice is deleted, then added again: `set map` would
     keep both entries, and `del map` deletes both.
     """
-    delete, to_set, add = [], [], []
-    for key in sorted(present.keys() | wanted.keys()):
-        is_twice = present.get(key) == TWICE
-        if key in present and (is_twice or key not in wanted):
-            delete.append(key)
-        if key in wanted and (is_twice or key not in present):
-            add.append((key, wanted[key]))
-        elif key in wanted and present[key] != wanted[key]:
-            to_set.append((key, wanted[key]))
-    return MapChange(tuple(delete), tuple(to_set), tuple(add))
+    kept = {
+        key: value
+        for key, value in present.items()
+        if key in wanted and value != TWICE
+    }
+    gone = sorted(present.keys() - kept.keys())
+    changed = sorted(wanted.items() - kept.items())
+    return [
+        *(f"del map {file} {key}" for key in gone),
+        *(f"set map {file} {k} {new}" for k, new in changed if k in kept),
+        *(f"add map {file} {k} {new}" for k, new in changed if k not in kept),
+    ]

@@ -174,11 +174,8 @@ def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
     return mapfile.parse_map(answer.splitlines())
 
 
-def change_map(stats: Stats, file: Path, change: mapfile.MapChange) -> None:
-    """Carry out CHANGE on the map FILE; raise HaproxyError if refused."""
-    commands = [f"del map {file} {key}" for key in change.delete]
-    commands += [f"set map {file} {key} {value}" for key, value in change.set]
-    commands += [f"add map {file} {key} {value}" for key, value in change.add]
+def change_map(stats: Stats, commands: list[str]) -> None:
+    """Send COMMANDS, of `mapfile`; raise HaproxyError if one is refused."""
     lines = commands[:1]
     for command in commands[1:]:
         if len(lines[-1]) + len(command) < _MAX_LINE:

@@ -174,8 +174,8 @@ class Haproxies:
         # What is not confirmed, first.
         key = unknown.CONFIRMED
         first = {**present, **times, key: present.get(key, "0")}
-        runtime.change_map(stats, file, mapfile.change(present, first))
-        runtime.change_map(stats, file, mapfile.change(first, times))
+        runtime.change_map(stats, mapfile.commands(file, present, first))
+        runtime.change_map(stats, mapfile.commands(file, first, times))
 
     def counted(self, network: str, *, shielded: bool) -> Counted | None:
         """Return the counters of the haproxy of NETWORK (or "gateway").

@@ -49,9 +49,9 @@ class Maps:
                 files.write(file, mapfile.render_map(wanted))
             finally:  # the haproxy that runs needs no place on a full disk
                 present = runtime.read_map(socket, file, entries=len(wanted))
-                change = mapfile.change(present, wanted)
-                runtime.change_map(socket, file, change)
-            return bool(change)
+                commands = mapfile.commands(file, present, wanted)
+                runtime.change_map(socket, commands)
+            return bool(commands)
 
     def revoke(
         self, network: str, rights: Callable[[], Mapping[str, str] | None]
@@ -95,6 +95,6 @@ class Maps:
             raise
         finally:
             if is_running:
-                change = mapfile.change(present, kept)
-                runtime.change_map(socket, file, change)
+                commands = mapfile.commands(file, present, kept)
+                runtime.change_map(socket, commands)
         return tuple(sorted(present.keys() - kept.keys()))

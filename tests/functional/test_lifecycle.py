@@ -296,15 +296,16 @@ def test_an_address_twice_in_a_running_map_is_made_one(ready):
     stats(network.id, f"add map {file} {address} another|project|signature")
     present = wait_for(running, timeout_s=60, what="the map")
     assert present != wanted
-    change_map(runtime, file, mapfile.change(present, wanted))
+    change_map(runtime, mapfile.commands(file, present, wanted))
     assert stats(network.id, f"show map {file}").count(f" {address} ") == 1
     assert wait_for(running, timeout_s=60, what="the map") == wanted
     # More than haproxy reads at a time, with all fields of the shield.
     value = f"{'0' * 36}|{'0' * 32}|{'0' * 64}|enforce|required||{'0' * 64}"
     more = {f"10.255.0.{number}": value for number in range(200)}
-    change_map(runtime, file, mapfile.change(wanted, {**wanted, **more}))
-    assert read_map(runtime, file, entries=200) == {**wanted, **more}
-    change_map(runtime, file, mapfile.change({**wanted, **more}, wanted))
+    both = {**wanted, **more}
+    change_map(runtime, mapfile.commands(file, wanted, both))
+    assert read_map(runtime, file, entries=200) == both
+    change_map(runtime, mapfile.commands(file, both, wanted))
     wait_served(instance)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 
 from ovn_metadata.agent.core import identity
 from ovn_metadata.agent.haproxy import mapfile
-from ovn_metadata.agent.haproxy.mapfile import MapChange
 from ovn_metadata.agent.model import Instance
 
 SECRET = "made-up-secret"
+FILE = Path("/x.map")
 
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126))
 instances = st.lists(
@@ -62,43 +63,50 @@ def test_parse_map(lines, expected):
 @pytest.mark.parametrize(
     ("present", "wanted", "expected"),
     [
-        pytest.param({}, {}, MapChange(), id="nothing to do"),
-        pytest.param({"a": "1"}, {"a": "1"}, MapChange(), id="the same"),
+        pytest.param({}, {}, [], id="nothing to do"),
+        pytest.param({"a": "1"}, {"a": "1"}, [], id="the same"),
         pytest.param(
-            {"b": "1", "a": "1"}, {}, MapChange(delete=("a", "b")), id="gone"
+            {"b": "1", "a": "1"},
+            {},
+            ["del map /x.map a", "del map /x.map b"],
+            id="gone",
         ),
         pytest.param(
-            {"a": "1", "b": "1"},
-            {"c": "3", "b": "2"},
-            MapChange(("a",), (("b", "2"),), (("c", "3"),)),
-            id="all three",
+            {"a": "1", "b": "1", "d": "1"},
+            {"0": "3", "c": "3", "b": "2", "d": "2"},
+            [
+                "del map /x.map a",
+                "set map /x.map b 2",
+                "set map /x.map d 2",
+                "add map /x.map 0 3",
+                "add map /x.map c 3",
+            ],
+            id="all three: deletes, then sets, then adds",
         ),
         pytest.param(
             {"a": mapfile.TWICE, "b": mapfile.TWICE},
             {"a": "1"},
-            MapChange(delete=("a", "b"), add=(("a", "1"),)),
+            ["del map /x.map a", "del map /x.map b", "add map /x.map a 1"],
             id="twice: set map would leave both",
         ),
     ],
 )
-def test_change(present, wanted, expected):
-    change = mapfile.change(present, wanted)
-    assert change == expected
-    assert bool(change) == (present != wanted)
+def test_commands(present, wanted, expected):
+    commands = mapfile.commands(FILE, present, wanted)
+    assert commands == expected
+    assert bool(commands) == (present != wanted)
 
 
 @given(maps, maps)
 def test_a_change_turns_what_is_into_what_is_wanted(present, wanted):
-    change = mapfile.change(present, wanted)
     result = dict(present)
-    for key in change.delete:
-        del result[key]
-    for key, value in change.set:
-        assert key in result
-        result[key] = value
-    for key, value in change.add:
-        assert key not in result
-        result[key] = value
+    for command in mapfile.commands(FILE, present, wanted):
+        verb, _, _, key, *value = command.split(" ")
+        assert (key in result) == (verb != "add")
+        if verb == "del":
+            del result[key]
+        else:
+            (result[key],) = value
     assert result == wanted
 
 
@@ -106,7 +114,8 @@ def test_a_change_turns_what_is_into_what_is_wanted(present, wanted):
 def test_what_is_rendered_is_read_back(owners):
     wanted = mapfile.entries(owners, SECRET)
     assert mapfile.parse_map(shown(wanted)) == wanted
-    assert not mapfile.change(mapfile.parse_map(shown(wanted)), wanted)
+    found = mapfile.parse_map(shown(wanted))
+    assert not mapfile.commands(FILE, found, wanted)
 
 
 @given(maps)

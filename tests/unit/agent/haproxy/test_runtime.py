@@ -13,7 +13,6 @@ import pytest
 
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy import runtime
-from ovn_metadata.agent.haproxy.mapfile import MapChange
 from ovn_metadata.agent.haproxy.runtime import Stats
 
 FILE = Path("/var/lib/x.map")
@@ -119,16 +118,13 @@ def test_a_map_may_have_many_more_entries_than_it_should(haproxy):
     assert found.keys() == {*keys}
 
 
-def test_deletes_then_sets_then_adds(haproxy):
-    change = MapChange(("a",), (("b", "i|p|s"),), (("c", "j|p|s"),))
-    runtime.change_map(haproxy.stats, FILE, change)
-    assert haproxy.asked == [
-        f"del map {FILE} a; set map {FILE} b i|p|s; add map {FILE} c j|p|s"
-    ]
+def test_commands_are_sent_in_order_in_one_line(haproxy):
+    runtime.change_map(haproxy.stats, ["del map x a", "set map x b i|p|s"])
+    assert haproxy.asked == ["del map x a; set map x b i|p|s"]
 
 
 def test_nothing_is_sent_for_no_change(haproxy):
-    runtime.change_map(haproxy.stats, FILE, MapChange())
+    runtime.change_map(haproxy.stats, [])
     assert not haproxy.asked
 
 
@@ -139,17 +135,16 @@ def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(
     """Version 3.2 refuses a longer line; older ones read it in parts."""
     value = f"{'0' * letters}|{'0' * 32}|{'0' * 64}|required||{'0' * 64}"
     keys = [f"fd00::{number:x}" for number in range(1000)]
-    change = MapChange(add=tuple((key, value) for key in keys))
-    runtime.change_map(haproxy.stats, FILE, change)
+    commands = [f"add map {FILE} {key} {value}" for key in keys]
+    runtime.change_map(haproxy.stats, commands)
     assert max(map(len, haproxy.asked)) <= 8 * 1024 + 2
-    commands = "; ".join(haproxy.asked).split("; ")
-    assert commands == [f"add map {FILE} {key} {value}" for key in keys]
+    assert "; ".join(haproxy.asked).split("; ") == commands
 
 
 def test_a_refused_change_is_an_error_with_haproxys_words(haproxy):
     haproxy.answer = "Unknown map identifier.\n\n"
     with pytest.raises(HaproxyError, match=r"Unknown map identifier\.$"):
-        runtime.change_map(haproxy.stats, FILE, MapChange(delete=("a",)))
+        runtime.change_map(haproxy.stats, [f"del map {FILE} a"])
 
 
 def test_socket_of_another_user_is_not_spoken_to(haproxy):
