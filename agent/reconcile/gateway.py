@@ -16,12 +16,14 @@ from ..config.settings import Nova, Settings
 from ..core.found import found
 from ..errors import AgentError, NotLookedUpError
 from ..haproxy import files, render
-from ..haproxy.public_socket import Access, public_access
 from ..haproxy.render import NovaServer, Tls
 from .nova_addresses import NovaAddresses
 from .site import Site
 
 LOG = logging.getLogger(__name__)
+
+# metadata_proxy_socket_mode, in octal.
+MODES = {"user": "644", "group": "664", "all": "666"}
 
 
 class Gateway:
@@ -45,7 +47,7 @@ class Gateway:
         Raises AgentError and OSError; then the gateway runs as before.
         """
         settings = self._settings()
-        access = public_access(
+        mode, gid = public_access(
             settings.socket_mode, settings.proxy_gid, agent_gid=os.getegid()
         )
         servers, complete = self._nova_servers(settings.nova)
@@ -71,12 +73,12 @@ class Gateway:
             share=settings.fair_share,
             threads=settings.gateway_threads,
             backlog=settings.backlog,
-            socket_mode=access.mode,
+            socket_mode=mode,
             exports=settings.gateway_metrics,
         )
         changes = self._haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)
-        is_published = self._publish_socket(access, settings)
+        is_published = self._publish_socket(gid, settings)
         self._report_served(rendered.digest, changes)
         return is_published
 
@@ -144,15 +146,15 @@ class Gateway:
             if tls is None or other not in (tls.authority, tls.client):
                 other.unlink()
 
-    def _publish_socket(self, access: Access, settings: Settings) -> bool:
+    def _publish_socket(self, gid: int, settings: Settings) -> bool:
         """Link metadata_proxy_socket, Neutron's name, to the gateway's socket.
 
         It is a link because the fleet may not write to the folder in which
         Neutron has its socket. Returns whether the name was free.
         """
         target = self._places.public_socket
-        if target.lstat().st_gid != access.gid:
-            self._privileged.share_socket(access.gid)
+        if target.lstat().st_gid != gid:
+            self._privileged.share_socket(gid)
         if not self._may_take(settings.proxy_socket):
             return False
         try:
@@ -184,6 +186,25 @@ class Gateway:
         if self._status.note("OVNMD-308", problem):
             LOG.info("not published: %s", problem)
         return not reason
+
+
+def public_access(
+    mode: str, proxy_gid: int | None, *, agent_gid: int
+) -> tuple[str, int]:
+    """Return the mode (octal, for haproxy) and the group of the public socket.
+
+    MODE is metadata_proxy_socket_mode: one of MODES or "deduce". PROXY_GID is
+    None if no group is configured; AGENT_GID is used then. As in Neutron,
+    "deduce" is the strictest mode that admits both the agent and that group.
+
+    The agent's user gets access by the group: haproxy creates the socket and
+    owns it. It could not replace that of another user: it makes a hard link
+    to the old one first, and fs.protected_hardlinks forbids that.
+    """
+    gid = agent_gid if proxy_gid is None else proxy_gid
+    if mode == "deduce":
+        mode = "group" if gid == agent_gid else "all"
+    return MODES[mode], gid
 
 
 def _system_store() -> str:

@@ -24,7 +24,6 @@ from ovn_metadata.agent.config.settings import (
 )
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
-from ovn_metadata.agent.haproxy.public_socket import MODES
 from ovn_metadata.agent.haproxy.render import (
     NovaServer,
     Rendered,
@@ -33,6 +32,7 @@ from ovn_metadata.agent.haproxy.render import (
     render_network,
 )
 from ovn_metadata.agent.model import Instance
+from ovn_metadata.agent.reconcile.gateway import MODES
 from ovn_metadata.privsep import names
 from sandbox.daemons import run
 
