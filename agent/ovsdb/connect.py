@@ -213,9 +213,8 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def run(self) -> Any:
         """Process what arrived."""
-        before = self.change_seqno
         changed = super().run()
-        if self.change_seqno != before:
+        if changed:
             self._changed = time.time()
         if self.is_connected() is not self._was_connected:
             self._was_connected = not self._was_connected

@@ -56,8 +56,8 @@ _COLUMNS = {
 class VswitchIdl(schemas.FollowingIdl):
     """The IDL of the local Open vSwitch.
 
-    `snapshot` is the newest. ON_SNAPSHOT is called after each change on the
-    IDL's thread: it must not block.
+    ON_SNAPSHOT is called after each change on the IDL's thread: it must not
+    block.
     """
 
     schema = SCHEMA
@@ -72,18 +72,15 @@ class VswitchIdl(schemas.FollowingIdl):
     ) -> None:
         """CHASSIS_NAME, unless "", takes precedence over the system-id."""
         super().__init__(remote)
-        self.snapshot = VswitchSnapshot()
         self._decoded: dict[uuid.UUID, Port] = {}
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
 
     def run(self) -> Any:
         """Process what arrived, then publish the new snapshot."""
-        before = self.change_seqno
         changed = super().run()
-        if self.change_seqno != before:
-            self.snapshot = self._read()
-            self._on_snapshot(self.snapshot)
+        if changed:
+            self._on_snapshot(self._read())
         return changed
 
     def _read(self) -> VswitchSnapshot:
