@@ -10,7 +10,7 @@ from typing import Any
 from ..privsep import context, names
 from ..privsep.errors import AskError
 from .core.desired import desired_network
-from .core.selfcheck import packet, sources
+from .core.selfcheck import answer_packet, sources
 from .core.traces import has_flows
 from .databases import Databases
 from .errors import AgentError
@@ -148,8 +148,10 @@ class Service:
         if desired is None or ofport < 1:
             return True
         call, bridge = self._site.privileged.trace, vswitch_db.bridge
+        mac = desired.mac
+        packet = answer_packet(source, ofport, mac=mac, to_mac=mac)
         try:
-            answer = call(bridge, **packet(desired, source, ofport))
+            answer = call(bridge, **packet)
         except (AskError, OSError):  # ovs-vswitchd runs elsewhere, or hangs
             return True
         return has_flows(answer)

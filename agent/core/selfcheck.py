@@ -51,16 +51,16 @@ def sources(desired: MetadataNetwork | None, number: int) -> list[str]:
     return found
 
 
-def packet(
-    desired: MetadataNetwork, source: str, ofport: int
+def answer_packet(
+    source: str, ofport: int, *, mac: str, to_mac: str
 ) -> dict[str, Any]:
     """Return the answer to SOURCE, as it enters the bridge by OFPORT."""
     return {
         "kind": "answer",
         "in_port": ofport,
         "vlan": 0,
-        "mac": desired.mac,
-        "to_mac": desired.mac,
+        "mac": mac,
+        "to_mac": to_mac,
         "source": names.metadata_address(source),
         "destination": source,
     }

@@ -10,6 +10,7 @@ from typing import Any
 from ...privsep import names
 from ...privsep.errors import AskError, sentence
 from ..core.desired import desired_network
+from ..core.selfcheck import answer_packet
 from ..databases import SOUTHBOUND, VSWITCH, Databases
 from ..errors import HaproxyError
 from ..haproxy import asks, files, mapfile, render, runtime
@@ -168,15 +169,8 @@ def packets(facts: Facts) -> dict[str, dict[str, Any]]:
         "source": target.address,
         "destination": target.metadata_address,
     }
-    back = {
-        "kind": "answer",
-        "in_port": facts.veth.get("ofport", 0),
-        "vlan": 0,
-        "mac": found.mac,
-        "to_mac": mac,
-        "source": target.metadata_address,
-        "destination": target.address,
-    }
+    veth = facts.veth.get("ofport", 0)
+    back = answer_packet(target.address, veth, mac=found.mac, to_mac=mac)
     made = {"there": there, "dhcp": {**there, "kind": "dhcp"}, "back": back}
     return {name: each for name, each in made.items() if each["in_port"] > 0}
 

@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from ovn_metadata.agent.core.selfcheck import (
-    packet,
+    answer_packet,
     sources,
     turn,
     verdict,
@@ -118,6 +118,6 @@ def test_the_packet_is_of_one_family():
         ("10.0.0.5", "169.254.169.254"),
         ("fe80::1", "fe80::a9fe:a9fe"),
     ):
-        made = packet(desired(source), source, 7)
+        made = answer_packet(source, 7, mac="m", to_mac="n")
         assert (made["source"], made["destination"]) == (metadata, source)
-        assert made["in_port"] == 7
+        assert (made["in_port"], made["mac"], made["to_mac"]) == (7, "m", "n")
