@@ -192,24 +192,19 @@ def _listening_files() -> set[tuple[int, int]]:
     return set()
 
 
-def connect(connection: socket.socket, path: Path) -> None:
-    """Connect CONNECTION to the socket PATH; raise OSError."""
-    with _opened(path, flags=0) as found:
-        _connect(connection, found)
-
-
-def connect_to_owner(
-    connection: socket.socket, path: Path, owner: int
+def connect(
+    connection: socket.socket, path: Path, *, owner: int | None = None
 ) -> None:
-    """Connect CONNECTION to the socket PATH if the user OWNER owns it.
+    """Connect CONNECTION to the socket PATH; raise OSError.
 
-    For a folder in which OWNER may make any file: with a link, OWNER could
-    make us speak to a socket that only we can reach. Raises OSError;
-    PermissionError if PATH is something else.
+    OWNER is for a folder in which that user may make any file: with a link,
+    OWNER could make us speak to a socket that only we can reach. Raises
+    PermissionError if PATH is a link then, or no socket of OWNER.
     """
-    with _opened(path) as found:
+    with _opened(path, 0 if owner is None else os.O_NOFOLLOW) as found:
         entry = os.fstat(found)
-        if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != owner:
+        is_socket = stat.S_ISSOCK(entry.st_mode)
+        if owner is not None and not (is_socket and entry.st_uid == owner):
             raise PermissionError(f"{path} is no socket of uid {owner}")
         _connect(connection, found)
 

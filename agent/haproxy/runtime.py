@@ -87,7 +87,7 @@ def ask(
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
-        unixsocket.connect_to_owner(connection, stats.path, stats.uid)
+        unixsocket.connect(connection, stats.path, owner=stats.uid)
         connection.sendall(command.encode() + b"\n")
         try:
             answer = unixsocket.read_all(
