@@ -22,9 +22,9 @@ NOBODY = "unknown-addresses"
 # Entries that such a table has at most: 10k, in haproxy's units.
 MOST = 10 * 1024
 
-# An instance's id, and what its entry has. A haproxy that was broken into may
-# answer anything.
-_ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
+# An instance's id, in any table, and what its entry has. A haproxy that was
+# broken into may answer anything.
+ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
 _NUMBER = re.compile(r" (exp|http_[a-z]+_cnt|gpc\d{1,2})=(\d{1,10})\b")
 _PATH = "var(txn.path) -m"
 _AGENT = "var(txn.agent) -m beg -i"
@@ -94,7 +94,7 @@ def parse(answer: str, now: float) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for line in answer.splitlines():
-        match = _ENTRY.match(line)
+        match = ENTRY.match(line)
         numbers = {name: int(number) for name, number in _NUMBER.findall(line)}
         if len(found) == MOST:
             break

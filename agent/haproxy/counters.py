@@ -20,9 +20,6 @@ _MOST_OVER = 100
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _MOST_LETTERS = 80
-# The key is an instance's id. A haproxy that was broken into may answer
-# anything.
-_ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
 _COUNT = re.compile(r" (gpc[012])=(\d{1,10})\b")
 _NOTHING = (0, 0, 0)
 _INFO = re.compile(
@@ -183,7 +180,7 @@ def parse(answer: str) -> Counted:
     """Return the counters in ANSWER; ignore what can't be parsed."""
     sources: dict[str, tuple[int, ...]] = {}
     for line in answer.splitlines():
-        match = _ENTRY.match(line)
+        match = asks.ENTRY.match(line)
         if match and len(sources) < asks.MOST:
             counts = {name: int(n) for name, n in _COUNT.findall(line)}
             sources[match[1]] = tuple(
