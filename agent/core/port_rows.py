@@ -220,9 +220,15 @@ class _Network:
     )
     localport: Localport | None = None
     localport_name: str | None = None  # also of one that can't be used
-    # Whether the localport is on another datapath than the ports.
-    is_elsewhere: bool = False
     localport_datapath: uuid.UUID | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its localport is on another datapath than the ports."""
+        return (
+            self.localport_name is not None
+            and self.localport_datapath not in self.datapaths
+        )
 
     @property
     def ports(self) -> list[VifPort]:
@@ -255,7 +261,8 @@ def chassis_snapshot(
     rows = list(rows)
     problems: list[str] = []
     networks, unserved = _read_ports(rows, chassis, problems)
-    _read_localports(rows, networks, plugged, problems)
+    ranked = _ranked_localports(rows, networks, plugged)
+    _read_localports(ranked, networks, problems)
     _leave_out_unreachable(networks, problems)
     snapshot = ChassisSnapshot(
         chassis=chassis,
@@ -424,32 +431,41 @@ def _virtual_addresses(
     return {port: tuple(addresses) for port, addresses in used.items()}
 
 
-def _read_localports(
+def _ranked_localports(
     rows: Iterable[PortRow],
     networks: Mapping[str, _Network],
     plugged: Collection[str],
-    problems: list[str],
-) -> None:
-    """Note the metadata port of each of NETWORKS.
+) -> list[tuple[str, PortRow]]:
+    """Return the metadata ports of NETWORKS with the network, the best first.
 
-    Of several, the one on the datapath of the ports: a switch that was made
-    again may have left an old one. Then one that is PLUGGED: DHCP gave the
-    route by its address. Two of Neutron's servers may have made one each.
+    The best is on the datapath of the ports: a switch that was made again may
+    have left an old one. Then one that is PLUGGED: DHCP gave the route by its
+    address. Two of Neutron's servers may have made one each.
     """
 
-    def rank(row: PortRow) -> tuple[bool, bool, str]:
-        is_elsewhere = row.datapath not in networks[owner(row)].datapaths
+    def rank(found: tuple[str, PortRow]) -> tuple[bool, bool, str]:
+        network, row = found
+        is_elsewhere = row.datapath not in networks[network].datapaths
         name = row.logical_port
         return is_elsewhere, name not in plugged, name
 
-    def owner(row: PortRow) -> str:
-        return network_of(row) or ""
+    found = [
+        (network, row)
+        for row in rows
+        if is_metadata_port(row)
+        and (network := network_of(row) or "") in networks
+    ]
+    return sorted(found, key=rank)
 
-    found = [r for r in rows if is_metadata_port(r) and owner(r) in networks]
-    for row in sorted(found, key=rank):
-        network = owner(row)
+
+def _read_localports(
+    ranked: Iterable[tuple[str, PortRow]],
+    networks: Mapping[str, _Network],
+    problems: list[str],
+) -> None:
+    """Note the metadata port of each of NETWORKS, the first one of RANKED."""
+    for network, row in ranked:
         entry = networks[network]
-        is_elsewhere = row.datapath not in entry.datapaths
         name = f"metadata port {row.logical_port!r:.80}"
         if row.type != _LOCALPORT:
             # Neutron makes it "virtual" when its address is an allowed
@@ -463,7 +479,6 @@ def _read_localports(
             problems.append(f"{name} skipped: network {network}{_ANOTHER}")
         else:
             entry.localport_name = row.logical_port
-            entry.is_elsewhere = is_elsewhere
             entry.localport_datapath = row.datapath
             try:
                 entry.localport, left_out = parse_localport(row)

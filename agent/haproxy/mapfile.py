@@ -36,9 +36,10 @@ def entries(
 def same_owner(value: str, other: str) -> bool:
     """Return whether both values name the same instance and project.
 
-    Their signatures differ after a change of the secret.
+    Their signatures differ after a change of the secret. A value that is
+    missing, or TWICE, names none.
     """
-    return value.split("|")[:2] == other.split("|")[:2]
+    return value != "" and value.split("|")[:2] == other.split("|")[:2]
 
 
 def render_map(wanted: Mapping[str, str]) -> str:

@@ -73,14 +73,18 @@ class VswitchIdl(schemas.FollowingIdl):
         """CHASSIS_NAME, unless "", takes precedence over the system-id."""
         super().__init__(remote)
         self._decoded: dict[uuid.UUID, Port] = {}
+        self._published = self.change_seqno
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
 
     def run(self) -> Any:
         """Process what arrived, then publish the new snapshot."""
         changed = super().run()
-        if changed:
+        # Compared with what was published: a run that raised published
+        # nothing.
+        if self.change_seqno != self._published:
             self._on_snapshot(self._read())
+            self._published = self.change_seqno
         return changed
 
     def _read(self) -> VswitchSnapshot:

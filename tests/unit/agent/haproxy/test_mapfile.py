@@ -141,6 +141,7 @@ def test_an_entry_has_a_signature_and_no_secret():
         ("i|p|s", "j|p|s", False),
         ("i|p|s", "i|q|s", False),
         ("i|p|s", "", False),
+        ("", "", False),  # twice in the map, and in no row
     ],
 )
 def test_a_new_signature_makes_no_other_owner(value, other, expected):
