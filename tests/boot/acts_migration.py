@@ -119,6 +119,19 @@ def migrated_again(chassis: Chassis, control: Control) -> None:
     _migrate(chassis, control)
 
 
+def neutrons_packages_upgraded(chassis: Chassis, _: Control) -> None:
+    """Restart after state_path's mode was set, as neutron-common sets it."""
+    test = ("runuser", "-u", "ovn-metadata", "--", "test")
+    chassis.machine.run("chmod", "0755", "/var/lib/neutron")
+    chassis.machine.run(*test, "!", "-w", "/var/lib/neutron")
+    with chassis.undisturbed("restarted after an upgrade of Neutron's"):
+        chassis.machine.run("systemctl", "restart", AGENT)
+        wait_served(chassis)
+    chassis.machine.run(*test, "-w", "/var/lib/neutron")
+    owner = chassis.machine.run("stat", "--format=%U:%G", "/var/lib/neutron")
+    assert owner == "neutron:neutron\n", owner
+
+
 def _migrate(chassis: Chassis, control: Control) -> None:
     with chassis.undisturbed("migrated"):
         control.converge("migrate.yml")

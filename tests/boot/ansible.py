@@ -45,6 +45,7 @@ FROM_NEUTRON: tuple[Act, ...] = (
     acts_migration.migrated,
     acts_migration.rolled_back,
     acts_migration.migrated_again,
+    acts_migration.neutrons_packages_upgraded,
 )
 UNITS = ("*privsep*", FLEET, AGENT)
 

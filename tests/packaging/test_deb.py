@@ -451,6 +451,40 @@ def test_by_neutrons_names(host, debs):
     assert host.run(ARGUMENTS) == f"{OWN}\n"
 
 
+def test_compat_writes_where_neutron_does(host, debs):
+    """Also after Neutron's packages have set the folders' modes again."""
+    own = "setpriv --reuid ovn-metadata --regid ovn-metadata --init-groups"
+    log = f"/var/log/neutron/neutron-{AGENT}.log"
+    modes = "chmod 0755 /var/lib/neutron; chmod 0750 /var/log/neutron"
+    host.shell(
+        "id neutron 2>&- || useradd --system --user-group neutron;"
+        "mkdir -p /var/lib/neutron /var/log/neutron /etc/neutron;"
+        "chown neutron: /var/lib/neutron; chown neutron:adm /var/log/neutron;"
+        f"{modes}; touch {log}; cd /etc/neutron;"
+        "echo '[DEFAULT]\nlog_dir = /var/log/neutron' >neutron.conf;"
+        "touch neutron_ovn_metadata_agent.ini"
+    )
+    check = f"{own} neutron-{AGENT} --check {NEUTRONS}"
+    host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
+    assert "the configuration is good" in host.shell(check, code=2)
+    host.shell(modes)
+    assert "can't write to /var/lib/neutron" in host.shell(check, code=1)
+    drop_in = "/lib/systemd/system/ovn-metadata-agent.service.d/neutron.conf"
+    host.shell(f"$(sed -n 's/^ExecStartPre=-+//p' {drop_in})")
+    assert "the configuration is good" in host.shell(check, code=2)
+    host.shell(f"{own} touch /var/lib/neutron/x; {own} test -w {log}")
+    # No group may write it, or logrotate would skip it.
+    host.shell(
+        "printf '%s {\nrotate 1\ncopytruncate\n}' '/var/log/neutron/*.log'"
+        f" >/rotate; echo x >>{log}; logrotate --force /rotate;"
+        f"test -e {log}.1"
+    )
+    # One that is missing.
+    host.run("rm", log)
+    host.install(debs[COMPAT])
+    assert "the configuration is good" in host.shell(check, code=2)
+
+
 def test_purged(host, debs):
     """Nothing is left but the users."""
     ours = re.compile(r"ovn.metadata|/var/lib/neutron")

@@ -302,6 +302,14 @@ def test_compat_package_takes_over_from_rdos_agent(
     installed.install(package(released, COMPAT))
     for folder in ("/var/lib/neutron", *made.split()):
         installed.shell(f"{own} touch {folder}/x")
+    # As an upgrade of Neutron's packages does; and as each start does.
+    installed.shell("chmod 0755 /var/lib/neutron")
+    installed.shell(f"{own} touch /var/lib/neutron/y", code=1)
+    installed.shell(f"chown -R ovn-metadata: {made}")
+    drop_in = f"{UNITS}/{AGENT}.service.d/neutron.conf"
+    line = f"$(sed -n 's/^ExecStartPre=-+//p' {drop_in})"
+    assert installed.shell(line) == ""
+    installed.shell(f"{own} touch /var/lib/neutron/y")
     arguments = "$(/usr/libexec/ovn-metadata-fleet/agent-arguments)"
     said = installed.shell(
         f"{own} neutron-ovn-metadata-agent --check {arguments}", code=2
