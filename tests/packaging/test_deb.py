@@ -451,6 +451,26 @@ def test_by_neutrons_names(host, debs):
     assert host.run(ARGUMENTS) == f"{OWN}\n"
 
 
+def test_compat_wins_over_what_neutrons_package_left(host, debs):
+    """A mask that is an operator's, and a link that enabled its unit."""
+    folder = "/etc/systemd/system"
+    wants = f"{folder}/multi-user.target.wants"
+    unit = f"neutron-{AGENT}.service"
+    host.install(debs[FLEET], debs[AGENT])
+    host.run("systemctl", "disable", f"{AGENT}.service")
+    host.run("ln", "-s", f"/lib/systemd/system/{unit}", wants)
+    host.run("ln", "-s", "/dev/null", f"{folder}/{unit}")
+    host.install(debs[COMPAT])
+    host.run("test", "!", "-L", f"{folder}/{unit}")
+    host.run("test", "!", "-L", f"{wants}/{unit}")
+    # By that name it can be enabled, and stays so.
+    host.run("systemctl", "enable", unit)
+    host.run("ln", "-s", "/dev/null", f"{folder}/{unit}")
+    assert f"systemctl unmask {unit}" in host.install(debs[COMPAT])
+    host.run("test", "-L", f"{folder}/{unit}")
+    host.run("test", "-L", f"{wants}/{AGENT}.service")
+
+
 def test_compat_writes_where_neutron_does(host, debs):
     """Also after Neutron's packages have set the folders' modes again."""
     own = "setpriv --reuid ovn-metadata --regid ovn-metadata --init-groups"

@@ -299,7 +299,10 @@ def test_compat_package_takes_over_from_rdos_agent(
     )
     own = "setpriv --reuid ovn-metadata --regid ovn-metadata --init-groups"
     installed.shell(f"{own} touch {made}/x", code=1)
+    mask = f"/etc/systemd/system/neutron-{AGENT}.service"
+    installed.run("ln", "-s", "/dev/null", mask)
     installed.install(package(released, COMPAT))
+    installed.run("test", "!", "-L", mask)
     for folder in ("/var/lib/neutron", *made.split()):
         installed.shell(f"{own} touch {folder}/x")
     # As an upgrade of Neutron's packages does; and as each start does.
