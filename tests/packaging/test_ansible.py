@@ -6,6 +6,7 @@ That it works is shown by `make ansible`, in a Debian that is booted.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import subprocess
@@ -127,6 +128,36 @@ def test_readme_names_each_variable_of_the_role():
     text = (ROLE / "README.md").read_text("utf-8")
     for name in read("defaults/main.yml"):
         assert f"`{name}`" in text, name
+
+
+def test_booleans_may_be_words():
+    """`-e NAME=false` gives the word, and a word is true."""
+    for file in (ROLE / "tasks").iterdir():
+        text = " ".join(file.read_text("utf-8").split())
+        for name in read("defaults/main.yml"):
+            if SPEC[name]["type"] == "bool":
+                # A module's argument may be a word.
+                taken = text.replace(f'"{{{{ {name} }}}}"', "")
+                assert not re.search(rf"\b{name}\b(?! \| bool)", taken), file
+
+
+def test_readme_names_each_file_of_a_virtual_environment():
+    """What is to be removed before the package is installed."""
+    text = (ROLE / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^    cd /etc\n(?:    .*\n)*", text, re.M)
+    words = block.split()
+    host = (ROLE / "tasks/venv_host.yml").read_text("utf-8")
+    for path in re.findall(r"dest: /etc/(\S+)", host):
+        assert any(fnmatch.fnmatch(path, word) for word in words), path
+    for name in ("rootwrap.conf", "rootwrap.d", "agent.conf.sample"):
+        assert name in host
+        assert name in words
+    (linked,) = (
+        task["loop"]
+        for task in read("tasks/venv_host.yml")
+        if "link" in str(task.get("ansible.builtin.file"))
+    )
+    assert {*linked} <= {*words}
 
 
 def test_restarts_are_for_what_a_reload_leaves_alone():
