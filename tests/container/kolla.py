@@ -73,7 +73,7 @@ def define(
     )
     # One that the operator had once.
     _CONFIG.parent.mkdir(parents=True)
-    _CONFIG.touch()
+    _CONFIG.write_text(OPERATORS)
     values = {
         "kolla_action": "config",
         "config_strategy": _STRATEGY,
@@ -112,7 +112,7 @@ def define(
         assert changed == changes, done.stdout
 
     play(changes=True)
-    assert not _CONFIG.exists()
+    assert OPERATORS not in _CONFIG.read_text()
     custom.write_text(OPERATORS)
     play(changes=True)
     play(changes=False)

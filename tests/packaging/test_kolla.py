@@ -263,6 +263,8 @@ def test_config_json_is_one_that_kolla_takes(name, authorities):
         assert file.keys() >= {"source", "dest", "owner", "perm"}
         assert file["source"].startswith("/var/lib/kolla/config_files/")
         assert re.fullmatch(r"0[0-7]{3}", file["perm"])
+        # One that is optional, and removed, would not count as a change.
+        assert "optional" not in file
         # Root's: what root reads, nobody else may write.
         assert file["owner"].split(":")[0] == "root"
         assert int(file["perm"], 8) & 0o022 == 0
@@ -275,6 +277,29 @@ def test_config_json_is_one_that_kolla_takes(name, authorities):
     # The haproxies' folders have their groups: to set all of them would have
     # none read its own.
     assert not any("recurse" in p for p in config.get("permissions", ()))
+
+
+def test_fleet_is_renewed_only_with_an_image_that_is_there(tmp_path):
+    """Nothing is stopped for one that can't be pulled."""
+    engine = tmp_path / "engine"
+    engine.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nexit 1\n')
+    engine.chmod(0o755)
+    script = tmp_path / "renew-fleet"
+    folder = tmp_path / "run"
+    script.write_text(
+        RENEW.read_text().replace("=/run/ovn-metadata-fleet\n", f"={folder}\n")
+    )
+    done = subprocess.run(
+        ("sh", script, "begin", engine, "registry.example/x"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no image registry.example/x" in done.stderr
+    asked = (tmp_path / "asked").read_text()
+    assert "pull registry.example/x\n" in asked
+    assert "run " not in asked
 
 
 def test_commands_read_files_that_are_copied():
@@ -320,6 +345,8 @@ def test_the_role_restarts_what_it_defines():
                 r"services\['(.*)'\]", handler["vars"]["service"]
             )
             told = {*services[name]} - {"container_name", "group", "enabled"}
+            if given["action"] == "ensure_image":
+                told = {"image"}
             assert told <= {*given}
     known = {h["name"] for h in handlers} | heard
     for file in ROLE.rglob("*.yml"):
