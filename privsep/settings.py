@@ -288,12 +288,6 @@ def _check_place(place: Path) -> None:
 
 
 def _check_executable(path: str) -> None:
-    if "haproxy" not in os.path.basename(path):
-        # One that runs without a supervisor is known by its name.
-        raise SettingsError(
-            f"{path}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
-            f"have haproxy in it"
-        )
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
@@ -302,6 +296,12 @@ def _check_executable(path: str) -> None:
             f"haproxy not found at {path} ({error.strerror}); install the "
             f"package haproxy or set [fleet] haproxy in {DEFAULT_FILE}"
         ) from None
+    if "haproxy" not in os.path.basename(path):
+        # One that runs without a supervisor is known by its name.
+        raise SettingsError(
+            f"{path}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
+            f"have haproxy in it"
+        )
     if magic.startswith(b"#!"):
         # Kolla and EDPM install wrappers there that detach at once: to
         # supervisord each haproxy would seem to die at its start.

@@ -189,12 +189,19 @@ def test_a_haproxy_of_no_version_is_named(box, command):
     """What is at its path has to be a program, or a start fails."""
     file = CONFIG_FOLDER / "privileged-other.conf"
     option = {("ovn_metadata_agent", "privileged_config"): str(file)}
-    write_ini(file, {("fleet", "haproxy"): "/usr/bin/true"})
+    other = CONFIG_FOLDER / "haproxy-other"
+    other.symlink_to("/usr/bin/true")
+    write_ini(file, {("fleet", "haproxy"): str(other)})
     done = check(command, option)
+    other.unlink()
     assert done.returncode == MISSING
     assert missing(done) == [
-        "haproxy 2.6 or newer; /usr/bin/true is something else"
+        f"haproxy 2.6 or newer; {other} is something else"
     ]
+    write_ini(file, {("fleet", "haproxy"): "/usr/bin/true"})
+    done = check(command, option)
+    assert done.returncode == REFUSED
+    assert "must have haproxy in it" in done.stderr
     write_ini(file, {("fleet", "haproxy"): "/usr/bin/nothing"})
     done = check(command, option)
     assert done.returncode == REFUSED
