@@ -178,6 +178,33 @@ def test_nova_by_https_and_southbound_by_ssl(tls):
     )
 
 
+def test_client_certificate_that_nova_misses_is_named(tls):
+    """By TLS 1.3 Nova refuses it when the handshake is over."""
+    instance = tls.serve(RELAY)
+    options = ("nova_client_cert", "nova_client_priv_key")
+    files = (tls.folder / "client.pem", tls.folder / "client.key")
+
+    def reload(*values: object) -> None:
+        for option, value in zip(options, values, strict=True):
+            tls.box.agent.configure({("DEFAULT", option): str(value)})
+        tls.box.agent.reload()
+
+    reload("", "")
+    try:
+        wait_for(
+            lambda: (
+                "OVNMD-503" in tls.box.agent.status().stdout
+                and "CERTIFICATE_REQUIRED" in tls.box.agent.status().stdout
+            ),
+            timeout_s=90,
+            what="OVNMD-503",
+        )
+        assert instance.fetch().status in (502, 503)
+    finally:
+        reload(*files)
+    wait_served(instance)
+
+
 def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
     """And is left again; the name of the file stays."""
     instance = tls.serve(RELAY)
