@@ -46,6 +46,12 @@ class Configuration:
             raise ConfigError(
                 "the configuration can't be read: a bad log option"
             ) from None
+        if self._settings.shared_secret and not read.shared_secret:
+            # What writes the file may have emptied it first.
+            raise ConfigError(
+                "metadata_proxy_shared_secret is missing now; restart the "
+                "agent to serve without it"
+            )
         settings, waiting = after_reload(self._settings, read)
         try:
             self._set_up_log(conf, settings)

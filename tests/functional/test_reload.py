@@ -424,6 +424,7 @@ BAD = [
     (DEBUG, "$host", "log option"),
     (("DEFAULT", "default_log_levels"), "x", "log's other options"),
     (("DEFAULT", "nova_client_cert"), "/nowhere.pem", "nova_client"),
+    (SECRET, "", "metadata_proxy_shared_secret is missing"),
 ]
 
 
