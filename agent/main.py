@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -97,6 +98,7 @@ def _serve(
     service = Service(site, progress)
     server.handlers["asks"] = service.asks
     server.handlers["why"] = service.why.answer
+    _end_with_threads(service)
     _follow_signals(signals, service, configuration, status, manager)
     server.start()
     try:
@@ -104,6 +106,25 @@ def _serve(
     finally:
         server.stop()
         lock.close()
+
+
+def _end_with_threads(service: Service) -> None:
+    """Have the agent end if one of its threads has failed.
+
+    Nothing else does its work. What started the agent starts it again; the
+    networks are served meanwhile.
+    """
+
+    def failed(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread else ""
+        error = args.exc_value or args.exc_type()
+        LOG.critical("the thread %s failed", name, exc_info=error)
+        # The daemon's is made again with the daemon.
+        if not name.startswith(("privsep", "report")):
+            reason = f"the thread {name} failed: {sentence(error)}"
+            service.fail(f"{reason}; restarting")
+
+    threading.excepthook = failed
 
 
 def _follow_signals(

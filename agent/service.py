@@ -9,6 +9,7 @@ from typing import Any
 
 from ..privsep import context, names
 from ..privsep.errors import AskError
+from .config import logs
 from .core.desired import desired_network
 from .core.selfcheck import answer_packet, sources
 from .core.traces import has_flows
@@ -86,6 +87,7 @@ class Service:
         )
         self._repairs = Repairs(site, self._queues)
         self._checked_at = -math.inf
+        self._failure = ""
         self._watches = self._make_watches()
 
     def _make_watches(self) -> list[Poller]:
@@ -180,6 +182,11 @@ class Service:
         self._stop.set()
         self._queues.news.set()
 
+    def fail(self, reason: str) -> None:
+        """Make `run` raise AgentError with REASON soon."""
+        self._failure = reason
+        self.stop()
+
     def asks(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return what instances ask for: all, or the one in QUESTION."""
         chassis, name = self._snapshots.chassis, str(question["asks"])
@@ -215,6 +222,8 @@ class Service:
             for watch in self._watches:
                 watch.stop()
             self._ended.set()
+        if self._failure:
+            raise AgentError(self._failure)
 
     def _run(self) -> None:
         self._status.waits_for(FIRST_SYNC, "the first pass over all networks")
@@ -275,7 +284,14 @@ class Service:
         if time.monotonic() >= self._checked_at + FLEET_INTERVAL_S:
             self._checked_at = time.monotonic()
             self._databases.report_lost()
+            self._check_log()
             self._repairs.check_fleet()
+
+    def _check_log(self) -> None:
+        """Note whether the log can be written; try again if not."""
+        if problem := logs.problem():
+            LOG.warning("the log could not be written: %s", problem)
+        self._status.note("OVNMD-409", logs.problem())
 
     def _follow(self, chassis_name: str, workers: Workers) -> None:
         """Watch the databases and the host until we are stopped."""
@@ -286,6 +302,7 @@ class Service:
             beat()
             self._queues.news.clear()
             self._databases.report_lost()
+            self._check_log()
             if self._snapshots.vswitch.system_id != chassis_name:
                 raise AgentError(
                     f"system-id is no longer {chassis_name}; restarting"

@@ -1,5 +1,6 @@
 """Set up the log as oslo.log's options say."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,12 +13,14 @@ from oslo_config import cfg
 from oslo_log import handlers, log, rate_limit
 from ovsdbapp.backend.ovs_idl import vlog
 
+from ...privsep.errors import sentence
 from ..errors import StartError
 
 LOG = logging.getLogger(__name__)
 
 _REPEAT_S = 600.0
 _AGAIN: dict[str, float] = {}  # message of the OVSDB library -> when
+_FAILED: dict[logging.Handler, str] = {}  # why its last line was lost
 _SETTING_UP = threading.RLock()
 _State: TypeAlias = tuple[int, tuple[logging.Handler, ...], bool, bool]
 _NEW: _State = logging.NOTSET, (), True, False  # of a logger
@@ -80,6 +83,38 @@ def _refused(reason: object) -> StartError:
     )
 
 
+class _Guard:
+    """Lets a handler raise nothing: it would end the thread that logs.
+
+    A file that was renamed or removed is opened again by whoever logs next.
+    A line that can't be written goes to stderr, which may be the journal.
+    """
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler, self._emit = handler, handler.emit
+        vars(handler).update(emit=self.emit, handleError=self.fail)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write RECORD, or note why not."""
+        _FAILED.pop(self._handler, None)
+        try:
+            self._emit(record)
+        except Exception:  # noqa: BLE001 # of any kind of handler
+            self.fail(record)
+
+    def fail(self, record: logging.LogRecord) -> None:
+        """Note the error that is being handled; print RECORD."""
+        error = sys.exc_info()[1]
+        _FAILED[self._handler] = sentence(error) if error else "?"
+        with contextlib.suppress(Exception):  # stderr may be closed
+            print(record.levelname, record.getMessage(), file=sys.stderr)
+
+
+def problem() -> str:
+    """Return why the last line was not written everywhere; "" if it was."""
+    return "; ".join(dict.fromkeys([*_FAILED.values()]))
+
+
 def _loggers() -> list[logging.Logger]:
     known = logging.root.manager.loggerDict.values()
     named = [one for one in known if isinstance(one, logging.Logger)]
@@ -125,6 +160,10 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
                 one.setLevel(level)
                 one.handlers[:] = there
             raise _refused(error) from None
+        _FAILED.clear()
+        for handler in {h for one in _loggers() for h in one.handlers}:
+            if "emit" not in vars(handler):
+                _Guard(handler)
     if lacks_journal:
         LOG.warning(
             "use_journal has no effect, the log goes to stderr; to have it in "

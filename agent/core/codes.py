@@ -311,6 +311,12 @@ _KINDS = (
         "free the path or the port that the reason names; the agent tries "
         "again by itself",
     ),
+    _Warning(
+        "OVNMD-409",
+        "the log can't be written",
+        "make room, or give the agent's user its log's folder; the lines go "
+        "to stderr meanwhile, and nothing else fails",
+    ),
     Kind(
         "OVNMD-501",
         "Nova's metadata API does not answer",
@@ -326,8 +332,8 @@ _KINDS = (
     Kind(
         "OVNMD-503",
         "the TLS connection to Nova fails",
-        "correct auth_ca_cert, nova_metadata_insecure or the certificate of "
-        "Nova's server",
+        "correct auth_ca_cert, nova_metadata_insecure, nova_client_cert or "
+        "the certificate of Nova's server",
         behind=("OVNMD-307",),
     ),
     Kind(

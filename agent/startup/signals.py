@@ -49,7 +49,9 @@ class Signals:
         def follow() -> None:
             while _STOP.isdisjoint(numbers := os.read(self._reader, 4096)):
                 if signal.SIGUSR2 in numbers:
-                    threading.Thread(target=report, daemon=True).start()
+                    threading.Thread(
+                        target=report, name="report", daemon=True
+                    ).start()
                 try:
                     if signal.SIGHUP in numbers:
                         reload()

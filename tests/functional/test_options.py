@@ -378,6 +378,45 @@ def test_log_without_a_file_name_has_the_commands(own_box):
     assert [*folder.iterdir()] == [file]
 
 
+def test_log_that_is_lost_ends_no_thread(own_box):
+    """Its folder is removed; each line would then fail whoever writes it."""
+    box, agent = own_box, own_box.agent
+    agent._daemon.command = agent.command()[: -len(("--log-file", "FILE"))]
+    folder = LOG_FOLDER / "lost"
+    folder.mkdir()
+    shutil.chown(folder, SERVICE_USER)
+    agent.configure({("DEFAULT", "log_dir"): str(folder)})
+    agent.start()
+    agent.wait_ready()
+    folder.rename(LOG_FOLDER / "moved")
+
+    def is_named() -> bool:
+        return "OVNMD-409" in agent.status("--json").stdout
+
+    networks = [box.neutron.create_network(f"n{i}") for i in range(8)]
+    ports = [box.neutron.create_port(network) for network in networks]
+    wait_served(*box.plug(ports))
+    agent.reload()
+    box.ovn.restart("sb")
+    wait_for(is_named, timeout_s=60, what="OVNMD-409")
+    late = box.neutron.create_network("late")
+    (instance,) = box.plug([box.neutron.create_port(late)])
+    wait_served(instance)
+    folder.mkdir()
+    shutil.chown(folder, SERVICE_USER)
+    wait_for(lambda: not is_named(), timeout_s=60, what="the end of it")
+    agent.reload()
+    wait_for(
+        lambda: (
+            "configuration reloaded"
+            in (folder / "ovn-metadata-agent.log").read_text()
+        ),
+        timeout_s=60,
+        what="the reload in the log",
+    )
+    agent.stop()  # it still follows signals
+
+
 # --------------------------------------------------------------- bad values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import sys
@@ -32,7 +33,8 @@ def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     made(["--log-file", str(tmp_path / "log")], default_config_files=[])
     yield made
     for handler in {*root.handlers} - {*handlers}:
-        handler.close()
+        with contextlib.suppress(OSError):  # its disk is full
+            handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.setLogRecordFactory(factory)
@@ -60,6 +62,34 @@ def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
     logs.set_up(conf, "agent", ovsdb_level="INFO")
     writer.join(WAIT_S)
     assert "a line" in Path(conf.log_file).read_text()
+
+
+def test_a_log_that_is_lost_disturbs_nobody(conf, tmp_path, capsys):
+    """The file was renamed or removed, and its folder takes no new one."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    conf.set_override("log_file", str(folder / "agent.log"))
+    for _ in range(2):  # a reload does not guard a handler twice
+        logs.set_up(conf, "agent", ovsdb_level="INFO")
+    LOG.warning("one")
+    assert logs.problem() == ""
+    moved = folder.rename(tmp_path / "moved")
+    for word in ("two", "three"):
+        LOG.warning(word)
+        assert "No such file" in logs.problem()
+    assert capsys.readouterr().err == "WARNING two\nWARNING three\n"
+    moved.rename(folder)
+    LOG.warning("four")
+    assert logs.problem() == ""
+    written = (folder / "agent.log").read_text().splitlines()
+    assert [line.split()[-1] for line in written] == ["one", "four"]
+
+
+def test_a_log_on_a_full_disk_is_named(conf, monkeypatch):
+    conf.set_override("log_file", "/dev/full")
+    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    LOG.warning("one")
+    assert "No space left on device" in logs.problem()
 
 
 @pytest.mark.parametrize("command", ["ovn-metadata-agent", "neutron-x-agent"])
