@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -188,6 +189,9 @@ def test_a_change_that_the_server_refuses_is_made_anew(
     schema["tables"]["Port_Binding"]["columns"]["more"] = {"type": "string"}
     request = {"method": "convert", "params": [schema["name"], schema]}
     session.server.transact([insert_port(second, new_id(), CHASSIS)])
+    # The server has sent its row, and the IDL has not read it.
+    stream = session.idl._session.rpc.stream
+    assert select.select([stream.socket], [], [], 60)[0]
     session.daemon.signal(signal.SIGSTOP)
     try:
         session.earlier.sendall(json.dumps({**request, "id": 1}).encode())

@@ -145,12 +145,23 @@ class Chassis:
     def wait_content(self, agent: Agent | None = None) -> None:
         """Wait until agent-status is content."""
         asked = agent or self.box.agent
-        wait_for(
-            lambda: asked.status().returncode == 0,
-            timeout_s=150,  # after many failures, a try is a minute away
-            interval_s=0.2,
-            what="content agent-status",
-        )
+        said = ""
+
+        def is_content() -> bool:
+            nonlocal said
+            status = asked.status()
+            said = status.stdout + status.stderr
+            return status.returncode == 0
+
+        try:
+            wait_for(
+                is_content,
+                timeout_s=150,  # after many failures, a try is a minute away
+                interval_s=0.2,
+                what="content agent-status",
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it says: {said}") from None
 
     def wait_stranger(self) -> None:
         """Wait until an address that is nobody's is told so."""
