@@ -4,7 +4,6 @@ import faulthandler
 import logging
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +23,7 @@ from .reconcile.haproxies import Haproxies
 from .reconcile.privileged import Privileged
 from .reconcile.site import Site
 from .service import Service
-from .startup import daemon, folders
+from .startup import daemon, folders, threads
 from .startup.begin import begin
 from .startup.signals import Signals
 
@@ -98,7 +97,7 @@ def _serve(
     service = Service(site, progress)
     server.handlers["asks"] = service.asks
     server.handlers["why"] = service.why.answer
-    _end_with_threads(service)
+    threads.end_with(service.fail)
     _follow_signals(signals, service, configuration, status, manager)
     server.start()
     try:
@@ -106,25 +105,6 @@ def _serve(
     finally:
         server.stop()
         lock.close()
-
-
-def _end_with_threads(service: Service) -> None:
-    """Have the agent end if one of its threads has failed.
-
-    Nothing else does its work. What started the agent starts it again; the
-    networks are served meanwhile.
-    """
-
-    def failed(args: threading.ExceptHookArgs) -> None:
-        name = args.thread.name if args.thread else ""
-        error = args.exc_value or args.exc_type()
-        LOG.critical("the thread %s failed", name, exc_info=error)
-        # The daemon's is made again with the daemon.
-        if not name.startswith(("privsep", "report")):
-            reason = f"the thread {name} failed: {sentence(error)}"
-            service.fail(f"{reason}; restarting")
-
-    threading.excepthook = failed
 
 
 def _follow_signals(

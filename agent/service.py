@@ -88,6 +88,7 @@ class Service:
         self._repairs = Repairs(site, self._queues)
         self._checked_at = -math.inf
         self._failure = ""
+        self._log_checked_at = -math.inf
         self._watches = self._make_watches()
 
     def _make_watches(self) -> list[Poller]:
@@ -183,9 +184,10 @@ class Service:
         self._queues.news.set()
 
     def fail(self, reason: str) -> None:
-        """Make `run` raise AgentError with REASON soon."""
-        self._failure = reason
-        self.stop()
+        """Make `run` raise AgentError with REASON soon; the first counts."""
+        if not self._stop.is_set():
+            self._failure = reason
+            self.stop()
 
     def asks(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return what instances ask for: all, or the one in QUESTION."""
@@ -280,7 +282,7 @@ class Service:
         return ""
 
     def _check_sometimes(self) -> None:
-        """Do what `_follow` does each time, while a database is waited for."""
+        """Check databases, log and fleet while `_follow` does not run yet."""
         if time.monotonic() >= self._checked_at + FLEET_INTERVAL_S:
             self._checked_at = time.monotonic()
             self._databases.report_lost()
@@ -288,10 +290,10 @@ class Service:
             self._repairs.check_fleet()
 
     def _check_log(self) -> None:
-        """Note whether the log can be written; try again if not."""
-        if problem := logs.problem():
-            LOG.warning("the log could not be written: %s", problem)
-        self._status.note("OVNMD-409", logs.problem())
+        """Note whether the log can be written."""
+        if time.monotonic() >= self._log_checked_at + FLEET_INTERVAL_S:
+            self._log_checked_at = time.monotonic()
+            self._status.note("OVNMD-409", logs.problem())
 
     def _follow(self, chassis_name: str, workers: Workers) -> None:
         """Watch the databases and the host until we are stopped."""

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +14,6 @@ from oslo_config import cfg
 from oslo_log import handlers, log, rate_limit
 from ovsdbapp.backend.ovs_idl import vlog
 
-from ...privsep.errors import sentence
 from ..errors import StartError
 
 LOG = logging.getLogger(__name__)
@@ -84,39 +84,62 @@ def _refused(reason: object) -> StartError:
 
 
 class _Guard:
-    """Lets a handler raise nothing: it would end the thread that logs.
+    """Keep a handler from raising: that would end the thread that logs.
 
-    A file that was renamed or removed is opened again by whoever logs next.
-    A line that can't be written goes to stderr, which may be the journal.
+    A file that was renamed or removed is opened again by whoever logs next,
+    so any thread may fail there. A line that can't be written goes to stderr,
+    which may be the journal.
     """
 
     def __init__(self, handler: logging.Handler) -> None:
         self._handler, self._emit = handler, handler.emit
+        self._failed = False
         vars(handler).update(emit=self.emit, handleError=self.fail)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write RECORD, or note why not."""
-        _FAILED.pop(self._handler, None)
+        """Write RECORD, or note why not (while the handler is locked)."""
+        self._failed = False
         try:
             self._emit(record)
         except Exception:  # noqa: BLE001 # of any kind of handler
             self.fail(record)
+        if not self._failed:
+            _FAILED.pop(self._handler, None)
 
     def fail(self, record: logging.LogRecord) -> None:
         """Note the error that is being handled; print RECORD."""
+        self._failed = True
         error = sys.exc_info()[1]
-        _FAILED[self._handler] = sentence(error) if error else "?"
-        with contextlib.suppress(Exception):  # stderr may be closed
-            print(record.levelname, record.getMessage(), file=sys.stderr)
+        _FAILED[self._handler] = str(error) or type(error).__name__
+        with contextlib.suppress(Exception):
+            if sys.stderr:  # it may be closed
+                print(self._handler.format(record), file=sys.stderr)
 
 
 def problem() -> str:
-    """Return why the last line was not written everywhere; "" if it was."""
+    """Return why a log can't be written; "" if it can. It tries again."""
+    for handler, reason in [*_FAILED.items()]:
+        text = f"the log could not be written: {reason}"
+        line = LOG.name, logging.WARNING, __file__, 0, text, (), None
+        handler.handle(LOG.makeRecord(*line))
     return "; ".join(dict.fromkeys([*_FAILED.values()]))
 
 
+def _guard(replaced: Iterable[logging.Handler]) -> None:
+    """Guard all handlers; close the guarded ones of REPLACED."""
+    now = {each for one in _loggers() for each in one.handlers}
+    for handler in now:
+        if "emit" not in vars(handler):
+            _Guard(handler)
+    for handler in {*replaced} - now:
+        if "emit" in vars(handler):
+            with contextlib.suppress(OSError):  # its disk may be full
+                handler.close()
+            _FAILED.pop(handler, None)
+
+
 def _loggers() -> list[logging.Logger]:
-    known = logging.root.manager.loggerDict.values()
+    known = [*logging.root.manager.loggerDict.values()]
     named = [one for one in known if isinstance(one, logging.Logger)]
     return [logging.root, *named]
 
@@ -160,10 +183,7 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
                 one.setLevel(level)
                 one.handlers[:] = there
             raise _refused(error) from None
-        _FAILED.clear()
-        for handler in {h for one in _loggers() for h in one.handlers}:
-            if "emit" not in vars(handler):
-                _Guard(handler)
+        _guard(each for state in before.values() for each in state[1])
     if lacks_journal:
         LOG.warning(
             "use_journal has no effect, the log goes to stderr; to have it in "

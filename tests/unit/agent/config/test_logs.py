@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -69,20 +70,53 @@ def test_a_log_that_is_lost_disturbs_nobody(conf, tmp_path, capsys):
     folder = tmp_path / "logs"
     folder.mkdir()
     conf.set_override("log_file", str(folder / "agent.log"))
-    for _ in range(2):  # a reload does not guard a handler twice
-        logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "agent", ovsdb_level="INFO")
     LOG.warning("one")
     assert logs.problem() == ""
     moved = folder.rename(tmp_path / "moved")
-    for word in ("two", "three"):
-        LOG.warning(word)
-        assert "No such file" in logs.problem()
-    assert capsys.readouterr().err == "WARNING two\nWARNING three\n"
+    LOG.warning("two")
+    assert "No such file" in logs.problem()
+    try:
+        raise ValueError("of a thread")
+    except ValueError:
+        LOG.exception("three")
+    lost = capsys.readouterr().err
+    assert " WARNING " in lost
+    assert "two" in lost
+    assert "ValueError: of a thread" in lost
     moved.rename(folder)
+    assert logs.problem() == ""  # it has tried again
     LOG.warning("four")
+    words = ["one", "could not be written: [Errno 2] No such file", "four"]
+    lines = (folder / "agent.log").read_text().splitlines()
+    for line, word in zip(lines, words, strict=True):
+        assert word in line
+
+
+def test_a_log_for_errors_alone_is_tried_again_too(conf, monkeypatch):
+    """As log_config_append may add one."""
+    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    errors = logging.FileHandler("/dev/full")
+    errors.setLevel(logging.ERROR)
+    logging.getLogger().addHandler(errors)
+    logs._guard(())
+    LOG.error("one")
+    assert "No space left on device" in logs.problem()
+    monkeypatch.setattr(errors, "stream", open(os.devnull, "w"))  # noqa: SIM115
     assert logs.problem() == ""
-    written = (folder / "agent.log").read_text().splitlines()
-    assert [line.split()[-1] for line in written] == ["one", "four"]
+
+
+def test_a_reload_leaves_no_descriptor_behind(conf):
+    def opened() -> int:
+        links = []
+        for each in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(str(each.readlink()))
+        return links.count(conf.log_file)
+
+    for _ in range(5):
+        logs.set_up(conf, "agent", ovsdb_level="INFO")
+        assert opened() == 1
 
 
 def test_a_log_on_a_full_disk_is_named(conf, monkeypatch):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from ovn_metadata.agent import main
+from ovn_metadata.agent.startup import threads
 
 
 @pytest.mark.parametrize(
@@ -18,14 +16,14 @@ from ovn_metadata.agent import main
         ("signals", True),
         ("Thread-8 (run)", True),  # a database's
         ("privsep_reader", False),  # it ends with its daemon
+        ("Thread-9 (process_request_thread)", False),  # of one client
         ("report", False),
     ],
 )
 def test_a_thread_that_fails(monkeypatch, caplog, name, ends):
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     reasons: list[str] = []
-    service: Any = SimpleNamespace(fail=reasons.append)
-    main._end_with_threads(service)
+    threads.end_with(reasons.append)
 
     def work() -> None:
         raise ValueError("no such thing")
