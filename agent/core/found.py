@@ -9,6 +9,7 @@ _WORDS = (
     (r"namespace", "namespace gone"),
     (r"veth", "veth gone"),
     (r"port", "port not on the bridge"),
+    (r"port again", "port not as it should be"),
     (r"program", "haproxy not running under supervisord"),
     (r"hang", "haproxy did not answer"),
     (r"configuration", "haproxy's configuration changed"),
@@ -28,7 +29,7 @@ _WORDS = (
 # If one of these is gone, all that was in it or listened there is gone too.
 _WHOLE = ("namespace gone", "veth gone")
 _INSIDE = re.compile(
-    r"(mac|mtu|alias|up|sysctl|transmit|veth|program)\b|[+-]|port$"
+    r"(mac|mtu|alias|up|sysctl|transmit|veth|program)\b|[+-]|port\b"
 )
 
 

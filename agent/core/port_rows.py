@@ -221,6 +221,7 @@ class _Network:
     localport: Localport | None = None
     localport_name: str | None = None  # also of one that can't be used
     localport_datapath: uuid.UUID | None = None
+    has_second: bool = False  # another metadata port on that datapath
 
     @property
     def is_elsewhere(self) -> bool:
@@ -231,13 +232,20 @@ class _Network:
         )
 
     @property
+    def is_sole(self) -> bool:
+        """Whether no other metadata port may count."""
+        return not self.is_elsewhere and not self.has_second
+
+    @property
     def ports(self) -> list[VifPort]:
         """The ports of its instances here."""
         return [port for _, port in self.placed]
 
     @property
     def datapath(self) -> uuid.UUID | None:
-        """Its datapath; the first one, should two have its name."""
+        """Its metadata port's datapath, or the first one of its ports."""
+        if self.localport_datapath in self.datapaths:
+            return self.localport_datapath
         return min(self.datapaths, default=None)
 
 
@@ -288,8 +296,9 @@ def _leave_out_unreachable(
 ) -> None:
     """Leave out ports on another switch than their metadata port.
 
-    Two switches may have the name of one network, if making it again has
-    failed. One may have an address of an instance that is reached.
+    Two switches may have the name of one network, after Neutron has failed to
+    make it again. Such a port may have the address of an instance that can be
+    reached.
     """
     for network, entry in networks.items():
         if entry.localport is None or entry.is_elsewhere:
@@ -340,12 +349,13 @@ def _to_ask_for(
 
     UNSERVED datapaths, too: without a clause the row would go and come back.
     """
-    # Asked for by its name, one in a better place would not be seen.
+    # Asked for by its name, one in a better place would not be seen, nor that
+    # there is another one.
     asked = [
         LocalNetwork(
             network,
             datapath,
-            None if entry.is_elsewhere else entry.localport_name,
+            entry.localport_name if entry.is_sole else None,
         )
         for network, entry in networks.items()
         for datapath in entry.datapaths or (None,)
@@ -477,6 +487,7 @@ def _read_localports(
             )
         elif entry.localport_name is not None:
             problems.append(f"{name} skipped: network {network}{_ANOTHER}")
+            entry.has_second |= row.datapath == entry.localport_datapath
         else:
             entry.localport_name = row.logical_port
             entry.localport_datapath = row.datapath

@@ -261,16 +261,17 @@ class Reconciler:
         The userspace datapath still holds the device that is gone. MADE is
         whether this reconcile made the veth. An earlier one may have made it
         and failed; then the port has another interface index. A port that
-        ovs-vswitchd can't use, it tries again when it is plugged again. So
-        does ovn-controller (23.03) with another OpenFlow port: the flows of a
-        localport keep the one before.
+        ovs-vswitchd can't use, it tries again when it is plugged again.
+        ovn-controller (23.03) leaves a localport's flows on the OpenFlow port
+        of before; plugging again mends that, too.
         """
         port = names.outer_veth(network)
         plugged = vswitch.ports.get(port)
         known = plugged.ifindex if plugged is not None else None
-        renumbered = self._snapshots.renumbered
-        is_bad = vswitch.ofports.get(port, 0) < 0 or network in renumbered
-        renumbered.discard(network)
+        is_bad = vswitch.ofports.get(port, 0) < 0
+        if network in self._snapshots.renumbered:
+            self._snapshots.renumbered.discard(network)
+            is_bad = True
         index = self._privileged.ifindex(network)
         if made or is_bad or known not in (None, index):
             self._to_plug.add(network)
@@ -295,7 +296,8 @@ class Reconciler:
             ifindex=ifindex,
         )
         self._to_plug.discard(network)
-        return ["port"]
+        is_missing = plugged is None or plugged.bridge != vswitch.bridge
+        return ["port" if is_missing else "port again"]
 
     def _teardown(self, network: str) -> None:
         try:
@@ -305,6 +307,7 @@ class Reconciler:
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
         changed = self._traces.remove(network)
         self._to_plug.discard(network)
+        self._snapshots.renumbered.discard(network)
         self._causes.pop(network, None)
         self._changes.pop(network, None)
         if changed:

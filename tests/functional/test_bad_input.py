@@ -352,6 +352,10 @@ def test_metadata_port_in_use_stays_at_a_restart(own_box):
             what="word of the second one",
         )
         wait_served(instance)
+        # The agent asks Southbound for other rows then.
+        other = box.neutron.create_network("other")
+        wait_served(*box.plug([box.neutron.create_port(other)]))
+        assert said in box.agent.status().stdout
     (late,) = box.plug([box.neutron.create_port(network)], dhcp=True)
     wait_served(late)
     where = ("Interface", f"tap{network.id[:10]}0", "external_ids:iface-id")

@@ -101,8 +101,8 @@ def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
         (sysctl_changed, "sysctl arp_ignore changed"),
         (map_differs, "map in haproxy changed"),
         (port_off, "port not on the bridge"),
-        (port_has_a_rival, "port not on the bridge"),
-        (port_is_renumbered, "port not on the bridge"),
+        (port_has_a_rival, "port not as it should be"),
+        (port_is_renumbered, "port not as it should be"),
         (haproxy_hangs, "haproxy did not answer"),
     ],
 )
