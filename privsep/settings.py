@@ -297,10 +297,10 @@ def _check_executable(path: str) -> None:
             f"package haproxy or set [fleet] haproxy in {DEFAULT_FILE}"
         ) from None
     if "haproxy" not in os.path.basename(path):
-        # One that runs without a supervisor is known by its name.
+        # A haproxy without supervisord is recognised by its name.
         raise SettingsError(
             f"{path}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
-            f"have haproxy in it"
+            f"contain haproxy"
         )
     if magic.startswith(b"#!"):
         # Kolla and EDPM install wrappers there that detach at once: to

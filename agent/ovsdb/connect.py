@@ -64,6 +64,7 @@ def wait_for_database(
             logged.add(reason)
             LOG.warning("%s; waiting for it", reason)
         stop.wait(RETRY_S)
+        meanwhile()  # an attempt may fail at once
     return None
 
 

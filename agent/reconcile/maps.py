@@ -47,7 +47,7 @@ class Maps:
             wanted = rights()
             try:
                 files.write(file, mapfile.render_map(wanted))
-            finally:  # the haproxy that runs needs no place on a full disk
+            finally:  # the haproxy that runs needs no room on the disk
                 present = runtime.read_map(socket, file, entries=len(wanted))
                 commands = mapfile.commands(file, present, wanted)
                 runtime.change_map(socket, commands)

@@ -16,7 +16,7 @@ from ..lookup import has_route, look_up
 LOG = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
-# Look-ups that an address may be missing from, where answers are a part.
+# An address is kept until it was missing from more look-ups in a row.
 _MISSES = 10
 
 Addresses = tuple[str, ...]
@@ -29,9 +29,9 @@ class NovaAddresses:
     addresses found before still count.
 
     Some name servers answer with a part of the addresses, another one each
-    time. Each change starts a new process of the gateway, so the name has
-    then all addresses of the last look-ups. Such a name shows itself by an
-    address that comes back.
+    time. Each change starts a new process of the gateway, so then all
+    addresses of the last look-ups count. A name is such a one if an address
+    comes back.
     """
 
     def __init__(

@@ -201,7 +201,7 @@ def test_a_haproxy_of_no_version_is_named(box, command):
     write_ini(file, {("fleet", "haproxy"): "/usr/bin/true"})
     done = check(command, option)
     assert done.returncode == REFUSED
-    assert "must have haproxy in it" in done.stderr
+    assert "must contain haproxy" in done.stderr
     write_ini(file, {("fleet", "haproxy"): "/usr/bin/nothing"})
     done = check(command, option)
     assert done.returncode == REFUSED

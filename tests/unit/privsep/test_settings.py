@@ -41,7 +41,7 @@ def load(tmp_path):
             {"haproxy": "/nonexistent/haproxy"}, "install", id="not there"
         ),
         pytest.param({"haproxy": "/usr"}, "haproxy", id="a folder"),
-        pytest.param({"haproxy": "/bin/sh"}, "must have haproxy", id="name"),
+        pytest.param({"haproxy": "/bin/sh"}, "must contain", id="its name"),
         pytest.param({"user": "root"}, "root", id="the fleet as root"),
         pytest.param({"user": "no-such"}, "useradd", id="no such user"),
         pytest.param({"run_dir": "run"}, "run_dir", id="a relative folder"),

@@ -68,9 +68,15 @@ def beats(southbound, monkeypatch):
     """Heartbeats of SOUTHBOUND, of which the first is written."""
     monkeypatch.setattr(random, "uniform", lambda _low, _high: 600.0)
     southbound.keys.clear()
+    problems: list[str] = []
+
+    def report(problem: str) -> bool:
+        problems.extend(filter(None, [problem]))
+        return bool(problem)
+
     made = heartbeat.Heartbeat(
         southbound,
-        report=lambda problem: pytest.fail(problem) if problem else False,
+        report=report,
         chassis_name=NAME,
         bridge=lambda: southbound.bridge,
         nb_cfg=lambda: southbound.nb_cfg,
@@ -80,6 +86,7 @@ def beats(southbound, monkeypatch):
     assert southbound.written.get(timeout=10) == PRESENT
     yield made
     made.stop()
+    assert not problems
 
 
 @pytest.mark.parametrize("is_late", [False, True])
