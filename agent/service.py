@@ -282,7 +282,7 @@ class Service:
         return ""
 
     def _check_sometimes(self) -> None:
-        """Check databases, log and fleet while `_follow` does not run yet."""
+        """Check databases, log and fleet before `_follow` does."""
         if time.monotonic() >= self._checked_at + FLEET_INTERVAL_S:
             self._checked_at = time.monotonic()
             self._databases.report_lost()
