@@ -332,6 +332,52 @@ def test_the_agent_takes_kollas_configuration(tmp_path, cacert):
     assert any(str(read.state_path) in volume for volume in volumes)
 
 
+def test_the_ini_precedes_what_other_agents_read(tmp_path):
+    """The role's own, and then the operator's; later sources win."""
+    tasks = yaml.safe_load((ROLE / "tasks" / "config.yml").read_text())
+    (merged,) = (t for t in tasks if "merge_configs" in t)
+    sources = merged["merge_configs"]["sources"]
+    custom = tmp_path / "custom"
+    mine = {
+        "neutron.conf": """\
+[DEFAULT]
+debug = true
+nova_metadata_host = other.example
+nova_metadata_port = 1
+[ovs]
+ovsdb_connection = tcp:192.0.2.9:6640
+[ovn]
+ovn_sb_connection = tcp:192.0.2.9:6642
+""",
+        "neutron/h1/neutron.conf": "[DEFAULT]\nnova_metadata_host = h1\n",
+        "neutron/neutron_ovn_metadata_agent.ini": (
+            "[DEFAULT]\nnova_metadata_port = 8776\n"
+        ),
+    }
+    for name, text in mine.items():
+        custom.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        custom.joinpath(name).write_text(text)
+    arguments = []
+    for number, source in enumerate(sources):
+        values = {
+            "role_path": str(ROLE),
+            "node_custom_config": str(custom),
+            "inventory_hostname": "h1",
+        }
+        path = Path(jinja2.Template(source).render(values))
+        if path.exists():
+            file = tmp_path / str(number)
+            file.write_text(rendered(path, DEPLOYMENT))
+            arguments += ["--config-file", str(file)]
+    assert len(arguments) == 2 * (len(mine) + 2)
+    conf, read = options.load(arguments, "ovn-metadata-agent")
+    assert conf.debug is True
+    assert read.nova.hosts == ((DEPLOYMENT["nova_internal_fqdn"], None),)
+    assert read.nova.port == 8776
+    assert conf.ovs.ovsdb_connection == "tcp:127.0.0.1:6640"
+    assert "192.0.2.9" not in str(conf.ovn.ovn_sb_connection)
+
+
 def test_the_role_restarts_what_it_defines():
     services = read_role("defaults")["ovn_metadata_services"]
     assert list(services) == [FLEET, AGENT]  # the order of their handlers
