@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,19 +177,143 @@ def test_rollback_gives_back_the_folders_that_are_there(tmp_path, there):
         for task in play["tasks"]
         if task["name"] == "Give state_path back"
     )
-    find = block["block"][0]["ansible.builtin.command"]["argv"]
-    find[-1] = "root"  # has what is there, and nobody is Neutron
+    for task in block["block"]:
+        argv = task["ansible.builtin.command"]["argv"]
+        if "find" in argv:
+            argv[-1] = "root"  # has what is there, and nobody is Neutron
     for name in there:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
+    logs = tmp_path / "log"
+    logs.mkdir()
+    (logs / "neutron-ovn-metadata-agent.log").touch()
+    (logs / "neutron-server.log").touch()
     done = played(
         tmp_path,
         block,
         ovn_metadata_state_path=str(tmp_path),
+        ovn_metadata_neutron_logs=str(logs),
         __ovn_metadata_neutron={"stdout": "User=nobody"},
     )
     assert done.returncode == 0, done.stdout
-    assert {file.owner() for file in tmp_path.glob("*/*")} == {"nobody"}
+    left = {f.name for f in tmp_path.glob("*/*") if f.owner() != "nobody"}
+    assert left == {"neutron-server.log"}
+    assert logs.owner() == "root"
+
+
+def fake_setfacl(folder: Path) -> dict[str, str]:
+    """Return an environment whose setfacl writes to FOLDER/asked."""
+    program = folder / "bin/setfacl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>{folder}/asked\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def test_rollback_takes_the_right_on_state_path_back(tmp_path):
+    (play,) = yaml.safe_load((PLAYS / "rollback.yml").read_text("utf-8"))
+    names = [task["name"] for task in play["tasks"]]
+    first = names.index(
+        "Look for the rule that gives the agent a right on state_path"
+    )
+    last = names.index("Let nothing give it again")
+    tasks = play["tasks"][first : last + 1]
+    right = tasks[1]["block"]
+    right[:] = [t for t in right if "ansible.builtin.command" in t]
+    files = [tmp_path / "rule", tmp_path / "drop-in"]
+    for file in files:
+        file.touch()
+    values = {
+        "ovn_metadata_state_path": "/srv/x",
+        "ovn_metadata_state_rule": str(files[0]),
+        "ovn_metadata_state_drop_in": str(files[1]),
+    }
+    block = {"block": tasks, "environment": fake_setfacl(tmp_path)}
+    for _ in range(2):  # the second time there is nothing to do
+        done = played(tmp_path, block, **values)
+        assert done.returncode == 0, done.stdout
+        assert not any(file.exists() for file in files)
+    assert (tmp_path / "asked").read_text() == "-x u:ovn-metadata /srv/x\n"
+
+
+OF_THE_RIGHT = (
+    "Look for the rule of a state_path that was shared",
+    "Find the owner of state_path",
+    "Share state_path no more",
+    "Take the right on an earlier state_path back",
+    "Remove the rule of a state_path that was shared",
+)
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("moved", [False, True])
+def test_right_is_taken_back_where_it_no_longer_applies(
+    tmp_path, share, moved
+):
+    """The folder is that of the rule; blanks and % are part of its name."""
+    old = tmp_path / "a b%n"
+    new = tmp_path / "new" if moved else old
+    for folder in {old, new}:
+        folder.mkdir()
+    rule, drop_in = tmp_path / "rule.conf", tmp_path / "drop-in"
+    drop_in.touch()
+    values = {
+        **VARS,
+        "__ovn_metadata_agent_state_acl": str(rule),
+        "__ovn_metadata_agent_state_drop_in": str(drop_in),
+        "__ovn_metadata_agent_user": "root" if os.geteuid() else "nobody",
+        f"{PREFIX}share_state_path": share,
+    }
+    template = {
+        "src": str(ROLE / "templates/state_path_acl.conf.j2"),
+        "dest": str(rule),
+    }
+    done = played(
+        tmp_path,
+        {"ansible.builtin.template": template},
+        **{**values, "__ovn_metadata_agent_state_path": str(old)},
+    )
+    assert done.returncode == 0, done.stdout
+    if os.geteuid() == 0:
+        subprocess.run(("systemd-tmpfiles", "--create", rule), check=True)
+        assert "system.posix_acl_access" in os.listxattr(old)
+    tasks = [
+        task
+        for name in ("configure", "main")
+        for task in read(f"tasks/{name}.yml")
+        if task["name"] in OF_THE_RIGHT
+    ]
+    done = played(
+        tmp_path,
+        {
+            "block": [*inlined(tasks)],
+            "environment": fake_setfacl(tmp_path),
+        },
+        **{**values, "__ovn_metadata_agent_state_path": str(new)},
+    )
+    assert done.returncode == 0, done.stdout
+    asked = tmp_path / "asked"
+    user = values["__ovn_metadata_agent_user"]
+    expected = "" if share and not moved else f"-x u:{user} {old}\n"
+    assert (asked.read_text() if asked.exists() else "") == expected
+    assert rule.exists() == drop_in.exists() == share
+
+
+def inlined(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield TASKS with those of the files that they take in.
+
+    Without handlers, and without what installs a package.
+    """
+    for task in tasks:
+        file = task.get(
+            "ansible.builtin.import_tasks",
+            task.get("ansible.builtin.include_tasks"),
+        )
+        if file:
+            block = [*inlined(read(f"tasks/{file}"))]
+            yield {"block": block, "when": task["when"]}
+        elif "ansible.builtin.package" not in task:
+            yield {k: v for k, v in task.items() if k != "notify"}
 
 
 def played(
