@@ -471,6 +471,51 @@ def test_compat_wins_over_what_neutrons_package_left(host, debs):
     host.run("test", "-L", f"{wants}/{AGENT}.service")
 
 
+@pytest.mark.parametrize(
+    ("unit", "target", "stays"),
+    [
+        ("", "/lib/systemd/system", False),
+        ("", "/usr/lib/systemd/system", False),
+        ("", "/srv", True),
+        ("a file", "/lib/systemd/system", True),
+        ("a link to one", "/lib/systemd/system", True),
+    ],
+)
+def test_compat_leaves_an_operators_unit_enabled(
+    host, debs, unit, target, stays
+):
+    name = f"neutron-{AGENT}.service"
+    mine = f"/etc/systemd/system/{name}"
+    link = f"/etc/systemd/system/multi-user.target.wants/{name}"
+    host.install(debs[FLEET], debs[AGENT])
+    if unit == "a file":
+        host.run("touch", mine)
+    elif unit:
+        host.shell(f"mkdir -p /srv; touch /srv/{name}")
+        host.run("ln", "-s", f"/srv/{name}", mine)
+    host.run("ln", "-s", f"{target}/{name}", link)
+    host.install(debs[COMPAT])
+    host.run("test", *([] if stays else ["!"]), "-L", link)
+
+
+@pytest.mark.parametrize("line", ["", "a line"], ids=["empty", "with a line"])
+def test_compat_gives_the_log_back(host, debs, line):
+    log = f"/var/log/neutron/neutron-{AGENT}.log"
+    host.shell(
+        "id neutron 2>&- || useradd --system --user-group neutron;"
+        "mkdir -p /var/log/neutron; chown neutron:adm /var/log/neutron"
+    )
+    host.install(debs[FLEET], debs[AGENT], debs[COMPAT])
+    owner = ("stat", "--format=%U:%G", log)
+    assert host.run(*owner).startswith("ovn-metadata:")
+    host.shell(f"printf '{line}' >{log}")
+    host.dpkg("--purge", COMPAT)
+    if line:
+        assert host.run(*owner) == "neutron:adm\n"
+    else:
+        host.run("test", "!", "-e", log)
+
+
 def test_compat_writes_where_neutron_does(host, debs):
     """Also after Neutron's packages have set the folders' modes again."""
     own = "setpriv --reuid ovn-metadata --regid ovn-metadata --init-groups"
