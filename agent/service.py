@@ -9,7 +9,6 @@ from typing import Any
 
 from ..privsep import context, names
 from ..privsep.errors import AskError
-from .config import logs
 from .core.desired import desired_network
 from .core.selfcheck import answer_packet, sources
 from .core.traces import has_flows
@@ -88,7 +87,6 @@ class Service:
         self._repairs = Repairs(site, self._queues)
         self._checked_at = -math.inf
         self._failure = ""
-        self._log_checked_at = -math.inf
         self._watches = self._make_watches()
 
     def _make_watches(self) -> list[Poller]:
@@ -282,18 +280,11 @@ class Service:
         return ""
 
     def _check_sometimes(self) -> None:
-        """Check databases, log and fleet before `_follow` does."""
+        """Check databases and fleet before `_follow` does."""
         if time.monotonic() >= self._checked_at + FLEET_INTERVAL_S:
             self._checked_at = time.monotonic()
             self._databases.report_lost()
-            self._check_log()
             self._repairs.check_fleet()
-
-    def _check_log(self) -> None:
-        """Note whether the log can be written."""
-        if time.monotonic() >= self._log_checked_at + FLEET_INTERVAL_S:
-            self._log_checked_at = time.monotonic()
-            self._status.note("OVNMD-409", logs.problem())
 
     def _follow(self, chassis_name: str, workers: Workers) -> None:
         """Watch the databases and the host until we are stopped."""
@@ -304,7 +295,6 @@ class Service:
             beat()
             self._queues.news.clear()
             self._databases.report_lost()
-            self._check_log()
             if self._snapshots.vswitch.system_id != chassis_name:
                 raise AgentError(
                     f"system-id is no longer {chassis_name}; restarting"

@@ -314,8 +314,8 @@ _KINDS = (
     _Warning(
         "OVNMD-409",
         "the log can't be written",
-        "make room, or give the agent's user its log's folder; the lines go "
-        "to stderr meanwhile, and nothing else fails",
+        "make room on the disk, or let the agent's user write the log's "
+        "folder; meanwhile the lines go to stderr, and nothing else fails",
     ),
     Kind(
         "OVNMD-501",

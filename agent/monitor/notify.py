@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
+from ..config import logs
 from .poller import Poller
 from .progress import Progress
 from .status import Status
@@ -74,6 +75,7 @@ class Heart(Poller):
         lines = []
         problem = describe(self._progress.late())
         self._status.note(_HANGS, problem)
+        self._status.note("OVNMD-409", logs.problem())
         # It is logged once: its number of seconds grows with each poll.
         if problem and not self._hung:
             LOG.critical("%s", problem)

@@ -358,14 +358,20 @@ def test_log_goes_where_it_is_told(own_box):
     assert "OVNMD-406" in agent.status("--json").stdout
 
 
-def test_log_without_a_file_name_has_the_commands(own_box):
-    """Also after a reload, which is done in a thread."""
-    agent = own_box.agent
+def logs_in_a_folder(agent: Agent) -> Path:
+    """Have AGENT log to log_dir alone; return that folder."""
     agent._daemon.command = agent.command()[: -len(("--log-file", "FILE"))]
-    folder = LOG_FOLDER / "named"
+    folder = LOG_FOLDER / "own"
     folder.mkdir()
     shutil.chown(folder, SERVICE_USER)
     agent.configure({("DEFAULT", "log_dir"): str(folder)})
+    return folder
+
+
+def test_log_without_a_file_name_has_the_commands(own_box):
+    """Also after a reload, which is done in a thread."""
+    agent = own_box.agent
+    folder = logs_in_a_folder(agent)
     agent.start()
     file = folder / "ovn-metadata-agent.log"
     wait_for(file.exists, timeout_s=60, what="the log")
@@ -381,11 +387,7 @@ def test_log_without_a_file_name_has_the_commands(own_box):
 def test_log_that_is_lost_ends_no_thread(own_box):
     """Its folder is removed; each line would then fail whoever writes it."""
     box, agent = own_box, own_box.agent
-    agent._daemon.command = agent.command()[: -len(("--log-file", "FILE"))]
-    folder = LOG_FOLDER / "lost"
-    folder.mkdir()
-    shutil.chown(folder, SERVICE_USER)
-    agent.configure({("DEFAULT", "log_dir"): str(folder)})
+    folder = logs_in_a_folder(agent)
     agent.start()
     agent.wait_ready()
     folder.rename(LOG_FOLDER / "moved")

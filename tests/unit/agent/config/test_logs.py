@@ -40,6 +40,7 @@ def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     root.setLevel(level)
     logging.setLogRecordFactory(factory)
     rate_limit.uninstall_filter()
+    logs._FAILED.clear()
 
 
 def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
