@@ -225,16 +225,8 @@ class _Network:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether its localport is on another datapath than the ports."""
-        return (
-            self.localport_name is not None
-            and self.localport_datapath not in self.datapaths
-        )
-
-    @property
-    def is_sole(self) -> bool:
-        """Whether no other metadata port may count."""
-        return not self.is_elsewhere and not self.has_second
+        """Whether its localport is on another datapath, or there is none."""
+        return self.localport_datapath not in self.datapaths
 
     @property
     def ports(self) -> list[VifPort]:
@@ -244,9 +236,9 @@ class _Network:
     @property
     def datapath(self) -> uuid.UUID | None:
         """Its metadata port's datapath, or the first one of its ports."""
-        if self.localport_datapath in self.datapaths:
-            return self.localport_datapath
-        return min(self.datapaths, default=None)
+        if self.is_elsewhere:
+            return min(self.datapaths, default=None)
+        return self.localport_datapath
 
 
 def chassis_snapshot(
@@ -309,8 +301,8 @@ def _leave_out_unreachable(
                 entry.placed.append((datapath, port))
                 continue
             problems.append(
-                f"port {port.logical_port!r:.80} skipped: its switch has the "
-                f"name of network {network} and not its metadata port"
+                f"port {port.logical_port!r:.80} skipped: it is on another "
+                f"switch than the metadata port of network {network}"
             )
 
 
@@ -355,7 +347,9 @@ def _to_ask_for(
         LocalNetwork(
             network,
             datapath,
-            entry.localport_name if entry.is_sole else None,
+            None
+            if entry.is_elsewhere or entry.has_second
+            else entry.localport_name,
         )
         for network, entry in networks.items()
         for datapath in entry.datapaths or (None,)

@@ -137,9 +137,7 @@ class Gather:
         seen = Haproxy(str(config), digest)
         try:
             answer = self._site.haproxies.read(key, "show info")
-            text = ""
-            if config.exists():
-                text = config.read_text(errors="replace")
+            text = files.read(config)
         except (OSError, HaproxyError) as error:
             problem = sentence(error)
             if isinstance(error, FileNotFoundError | ConnectionError):

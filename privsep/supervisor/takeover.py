@@ -71,7 +71,7 @@ class Takeover:
             one = Stale(found, program.network, program.config, is_child=True)
             one.haproxy = program.haproxy
             self._stale.append(one)
-            if kill:  # its children, too: one that was broken into has some
+            if kill:  # and its children, which a broken-in haproxy may have
                 one.finishing_since = time.monotonic()
                 for send in (os.kill, os.killpg):
                     with contextlib.suppress(ProcessLookupError):

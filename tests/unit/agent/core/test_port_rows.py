@@ -504,7 +504,7 @@ def test_a_port_on_another_switch_of_that_name_is_not_served():
     ports = snapshot.networks[ISO].ports
     assert [port.logical_port for port in ports] == [VM_ISO.logical_port]
     (problem,) = snapshot.problems
-    assert "port 'stray' skipped: its switch has the name" in problem
+    assert "port 'stray' skipped: it is on another switch than" in problem
     assert not port_rows.is_harmless(problem)
     # Or its row would go, and come back with the next look.
     assert VM_LATE.datapath in {each.datapath for each in asked}
