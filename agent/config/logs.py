@@ -163,6 +163,10 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
     # oslo.log's own is the file of the outermost frame: in any thread but the
     # first, that is threading.py.
     handlers._get_binary_name = _name
+    # Where eventlet is imported, though not in use, Debian 12's oslo.log has
+    # locks of pipes: a thread that waits for one needs a descriptor, keeps
+    # it, and fails without one (https://github.com/eventlet/eventlet/issues/948).
+    log._fix_eventlet_logging = lambda: None
     lacks_journal = conf.use_journal and not conf.log_config_append
     lacks_journal = lacks_journal and not vars(handlers)["journal"]
     if lacks_journal:

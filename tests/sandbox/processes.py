@@ -25,8 +25,6 @@ _KINDS = {
     "haproxy": "haproxy",
 }
 
-_EVENTLETS = "anon_inode:[eventpoll]"
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Process:
@@ -87,18 +85,11 @@ def _is_here(process: Process) -> bool:
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """Return how many descriptors of each kind the process PID has open.
-
-    But those of eventlet: Debian 12's oslo.log waits for its lock by it, and
-    it keeps one for each thread that ever had to wait.
-    """
+    """Return how many descriptors of each kind the process PID has open."""
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             found[re.sub(r"\d+", "N", str(entry.readlink()))] += 1
-    threads = len([*Path(f"/proc/{pid}/task").iterdir()])
-    if found[_EVENTLETS] <= threads:
-        del found[_EVENTLETS]
     return found
 
 

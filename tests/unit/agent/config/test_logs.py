@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -64,6 +65,15 @@ def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
     logs.set_up(conf, "agent", ovsdb_level="INFO")
     writer.join(WAIT_S)
     assert "a line" in Path(conf.log_file).read_text()
+
+
+def test_a_thread_waits_for_a_log_without_a_descriptor(conf):
+    """Debian 12's libraries import eventlet, and do not use it."""
+    importlib.import_module("oslo_privsep.daemon")
+    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    locks = [type(each.lock) for each in logging.getLogger().handlers]
+    assert {*locks} == {type(threading.RLock())}
+    assert logging.threading is threading
 
 
 def test_a_log_that_is_lost_disturbs_nobody(conf, tmp_path, capsys):
