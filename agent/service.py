@@ -96,7 +96,7 @@ class Service:
             status,
             Nova(
                 site.settings,
-                counted=site.haproxies.nova_counted,
+                nova_counted=site.haproxies.nova_counted,
                 is_ours=site.haproxies.places.is_link_of_ours,
                 unresolved=self._nova_addresses.unresolved,
             ),

@@ -1,5 +1,6 @@
 """The agent's own requests to Nova."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,26 +13,15 @@ from ..haproxy.runtime import NovaAnswer
 _SIGNED_PATH = "/latest/meta-data/instance-id"
 
 
+@dataclasses.dataclass(slots=True)
 class Nova:
-    """Asks Nova through the gateway, on metadata_proxy_socket.
+    """Asks Nova through the gateway, on metadata_proxy_socket."""
 
-    COUNTED returns the gateway's counters, and raises OSError and
-    HaproxyError; IS_OURS returns whether a socket is the gateway's; UNRESOLVED
-    returns the names of Nova that have no address yet.
-    """
-
-    def __init__(
-        self,
-        settings: Callable[[], Settings],
-        *,
-        counted: Callable[[], NovaCounted],
-        is_ours: Callable[[Path], bool],
-        unresolved: Callable[[], list[str]],
-    ) -> None:
-        self._settings = settings
-        self._is_ours = is_ours
-        self.nova_counted = counted
-        self.unresolved = unresolved
+    settings: Callable[[], Settings]
+    # The gateway's counters; it raises OSError and HaproxyError.
+    nova_counted: Callable[[], NovaCounted]
+    is_ours: Callable[[Path], bool]  # whether a socket is the gateway's
+    unresolved: Callable[[], list[str]]  # Nova's names without an address
 
     def ask(self) -> NovaAnswer | None:
         """Ask for Nova's root; None if the socket is another agent's.
@@ -50,11 +40,11 @@ class Nova:
         return self._ask(_SIGNED_PATH, limits.NOBODY, signature)
 
     def _ask(self, path: str, who: str, signature: str) -> NovaAnswer | None:
-        gateway = self._settings().proxy_socket
-        if not self._is_ours(gateway):
+        gateway = self.settings().proxy_socket
+        if not self.is_ours(gateway):
             return None
         return runtime.ask_nova(gateway, path, who, signature)
 
     def secret(self) -> str:
         """Return metadata_proxy_shared_secret."""
-        return self._settings().shared_secret
+        return self.settings().shared_secret

@@ -29,32 +29,26 @@ _NOVA_S = 12
 _ALIVE_S = 5
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Gather:
     """Looks at the host and both databases, and changes nothing."""
 
-    def __init__(
-        self,
-        site: Site,
-        snapshots: Snapshots,
-        databases: Databases,
-        nova_addresses: NovaAddresses,
-    ) -> None:
-        self._site = site
-        self._snapshots = snapshots
-        self._databases = databases
-        self._nova_addresses = nova_addresses
+    site: Site
+    snapshots: Snapshots
+    databases: Databases
+    nova_addresses: NovaAddresses
 
     @property
     def _southbound(self) -> str:
-        return ",".join(self._site.settings().southbound.remotes)
+        return ",".join(self.site.settings().southbound.remotes)
 
     def common(self) -> Common:
         """Return what all paths on this host share."""
-        site, settings = self._site, self._site.settings()
+        site, settings = self.site, self.site.settings()
         vswitch_db, fleet = settings.vswitch.connection, site.haproxies.fleet
         status = site.status.as_dict()
         digest = status["networks"].get(names.GATEWAY, {}).get("digest", "")
-        addresses = self._nova_addresses.addresses
+        addresses = self.nova_addresses.addresses
         found = _look(
             daemons=site.privileged.daemons,
             programs=site.privileged.look_at_programs,
@@ -65,13 +59,13 @@ class Gather:
             found["nova"] = ()
         public = settings.proxy_socket
         is_ours = site.haproxies.places.is_link_of_ours(public)
-        read_s = self._databases.southbound_read_until_ms() / 1000
+        read_s = self.databases.southbound_read_until_ms() / 1000
         return Common(
             status=status,
-            chassis=self._snapshots.chassis,
-            vswitch=self._snapshots.vswitch,
-            southbound=(self._southbound, self._databases.problem(SOUTHBOUND)),
-            vswitch_db=(vswitch_db, self._databases.problem(VSWITCH)),
+            chassis=self.snapshots.chassis,
+            vswitch=self.snapshots.vswitch,
+            southbound=(self._southbound, self.databases.problem(SOUTHBOUND)),
+            vswitch_db=(vswitch_db, self.databases.problem(VSWITCH)),
             read_age_s=max(0.0, time.time() - read_s),
             gateway=self._haproxy(names.GATEWAY, digest),
             gateway_socket=str(fleet.gateway_socket),
@@ -81,9 +75,9 @@ class Gather:
 
     def path(self, common: Common, target: Target) -> Facts:
         """Return all that concerns TARGET, except the request."""
-        key, haproxies = target.network.network, self._site.haproxies
+        key, haproxies = target.network.network, self.site.haproxies
         file = haproxies.places.map(key)
-        desired = desired_network(target.network, ipv6=self._site.has_ipv6)
+        desired = desired_network(target.network, ipv6=self.site.has_ipv6)
         facts = Facts(common, target, desired, map_file=str(file))
         entries = len(desired.instances) if desired else 0
         calls: dict[str, Callable[[], Any]] = {
@@ -93,7 +87,7 @@ class Gather:
                 haproxies.read(key, asks.COMMAND), time.time()
             ),
         }
-        call, bridge = self._site.privileged, common.vswitch.bridge
+        call, bridge = self.site.privileged, common.vswitch.bridge
         if not isinstance(common.daemons, Unseen):
             device = facts.tap.get("name", "")
             calls["host"] = lambda: call.inspect(key, device=device)
@@ -119,7 +113,7 @@ class Gather:
         if brief:
             path, limit_s = ALIVE_PATH, _ALIVE_S
         key, source = facts.key, facts.target.address
-        call = self._site.privileged.ask
+        call = self.site.privileged.ask
         seen = _look(
             _LIMIT_S + limit_s,
             answer=lambda: call(
@@ -133,10 +127,10 @@ class Gather:
 
         DIGEST is that of the configuration which the agent has rendered.
         """
-        config = self._site.haproxies.places.config(key)
+        config = self.site.haproxies.places.config(key)
         seen = Haproxy(str(config), digest)
         try:
-            answer = self._site.haproxies.read(key, "show info")
+            answer = self.site.haproxies.read(key, "show info")
             text = files.read(config)
         except (OSError, HaproxyError) as error:
             problem = sentence(error)
