@@ -69,29 +69,20 @@ class Configuration:
         )
 
 
-def after_reload(
-    old: Settings, read: Settings
-) -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings in force after READ replaced OLD.
-
-    The second value names the options whose change waits for a restart.
-    """
-    waiting: list[str] = []
-    settings = _merge(old, read, waiting)
-    return settings, tuple(waiting)
-
-
-def _merge(old: Any, read: Any, waiting: list[str]) -> Any:
+def after_reload(old: Any, read: Any) -> tuple[Any, tuple[str, ...]]:
     """Return READ with OLD's values where a change waits for a restart.
 
-    The names of these options are added to WAITING.
+    Both are Settings, or a group of them. The second value names the options
+    that wait.
     """
-    kept = {}
+    kept: dict[str, Any] = {}
+    waiting: list[str] = []
     for field in dataclasses.fields(old):
         before, after = getattr(old, field.name), getattr(read, field.name)
         if dataclasses.is_dataclass(before):
-            kept[field.name] = _merge(before, after, waiting)
+            kept[field.name], more = after_reload(before, after)
+            waiting += more
         elif (option := option_of(field)) and option.restart:
             kept[field.name] = before
             waiting += [str(option)] if after != before else []
-    return dataclasses.replace(read, **kept)
+    return dataclasses.replace(read, **kept), (*waiting,)
