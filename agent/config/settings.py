@@ -464,16 +464,11 @@ class Settings:
         return tuple(path for path in used if path is not None)
 
 
-# By the fields of Settings.
+# The fields of Settings that are groups of fields.
 GROUPS: dict[str, type] = {
-    "nova": Nova,
-    "vswitch": Vswitch,
-    "southbound": Southbound,
-    "timeouts": Timeouts,
-    "rate_limit": RateLimit,
-    "fair_share": FairShare,
-    "shield": Shield,
-    "spare_networks": SpareNetworks,
+    field.name: field.type
+    for field in dataclasses.fields(Settings)
+    if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
 }
 
 # Options of Neutron's agent without effect here. Their values are read only
