@@ -123,7 +123,7 @@ class Problems:
         self._clock = clock
         self._wall_clock = wall_clock
         self._name_of = name_of
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._entries: dict[_Key, _Entry] = {}
 
     def note(
@@ -134,28 +134,25 @@ class Problems:
         CUTS: it cuts the service even if its kind need not. Returns whether
         it is new, or has another reason.
         """
-        with self._lock:
-            return self._note(code, reason, about, cuts)
-
-    def _note(self, code: str, reason: str, about: str, cuts: bool) -> bool:  # noqa: FBT001 # private
         cuts = cuts or KINDS[code].cuts_service
-        now = self._clock()
-        entry = self._entries.get((code, about))
-        if entry is not None and self._is_past(entry, now):
-            entry = None
-        if not reason:
-            if entry is not None and entry.ended is None:
-                entry.ended = now
-            return False
-        if entry is None:
-            entry = _Entry(reason, now, self._wall_clock(), cuts)
-            self._entries[code, about] = entry
-            return True
-        if entry.ended is not None:
-            entry.ended, entry.flaps = None, True
-        is_new = entry.reason != reason
-        entry.reason, entry.cuts = reason, cuts
-        return is_new
+        with self._lock:
+            now = self._clock()
+            entry = self._entries.get((code, about))
+            if entry is not None and self._is_past(entry, now):
+                entry = None
+            if not reason:
+                if entry is not None and entry.ended is None:
+                    entry.ended = now
+                return False
+            if entry is None:
+                entry = _Entry(reason, now, self._wall_clock(), cuts)
+                self._entries[code, about] = entry
+                return True
+            if entry.ended is not None:
+                entry.ended, entry.flaps = None, True
+            is_new = entry.reason != reason
+            entry.reason, entry.cuts = reason, cuts
+            return is_new
 
     def reason(self, code: str, about: str) -> str:
         """Return why ABOUT has the problem CODE now; "" if it has not."""
@@ -177,9 +174,9 @@ class Problems:
         with self._lock:
             for kind, about in [*self._entries]:
                 if kind == code and about not in reasons:
-                    self._note(code, "", about, False)  # noqa: FBT003
+                    self.note(code, "", about=about)
             for about, reason in reasons.items():
-                self._note(code, reason, about, False)  # noqa: FBT003
+                self.note(code, reason, about=about)
                 if about in warnings:
                     self._entries[code, about].cuts = False
 
