@@ -269,7 +269,7 @@ class Service:
             self._queues.news.clear()
             if chassis_name := self._snapshots.vswitch.system_id:
                 self._status.waits_for("system-id", "", _NO_NAME)
-                self._status.chassis(chassis_name)
+                self._status.chassis = chassis_name
                 return chassis_name
             reason = f"the agent waits for {vswitch.NO_SYSTEM_ID}"
             if self._status.waits_for("system-id", reason, _NO_NAME):

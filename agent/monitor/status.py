@@ -61,15 +61,16 @@ class Status:
         self._lock = threading.Condition()
         self._version = version
         self._started = time.time()
-        self._chassis = ""
+        self.chassis = ""  # the name of the one that this agent works for
         self._waiting: dict[str, str] = {}
         self._synced = False
         # Id of a network or an instance -> its name, or its port's.
-        self._names: Mapping[str, str] = {}
+        self.names: Mapping[str, str] = {}
         self._problems = Problems(
-            name_of=lambda network: self._names.get(network, "")
+            name_of=lambda network: self.names.get(network, "")
         )
         self.note, self.problems = self._problems.note, self._problems.shown
+        self.reason = self._problems.reason
         self._networks: dict[str, NetworkStatus] = {}
         self._instances: dict[str, frozenset[str]] = {}
         self._reconciles = 0
@@ -104,14 +105,10 @@ class Status:
             where = f"network={about} " if about else ""
             LOG.warning("%s%s %s: %s", where, code, KINDS[code].title, reason)
 
-    def reason(self, code: str, about: str) -> str:
-        """Return why ABOUT has the problem CODE now; "" if it has not."""
-        return self._problems.reason(code, about)
-
     def is_ready(self) -> bool:
         """Return whether all rows and databases are there."""
         with self._lock:
-            return self._is_ready()
+            return self._synced and not self._waiting
 
     def in_short(self) -> str:
         """Return one line for the service manager."""
@@ -125,15 +122,6 @@ class Status:
         texts = [f"{each.code} {each.reason}" for each in found]
         problems = [f"{number}: {', '.join(texts)}"] if found else waiting
         return "; ".join([served, *problems])[:_MOST_SHORT]
-
-    def chassis(self, name: str) -> None:
-        """Note the chassis this agent works for."""
-        with self._lock:
-            self._chassis = name
-
-    def names(self, known: Mapping[str, str]) -> None:
-        """Note the names of networks and instances, by their ids."""
-        self._names = known
 
     def rows(
         self,
@@ -299,7 +287,7 @@ class Status:
         if not network and not instance:
             new = self.queue().keys() - self._networks.keys()
             served = all(map(self._serves, self._networks))
-            return self._is_ready() and served and not new
+            return self.is_ready() and served and not new
         asked = self._asked(network, instance)
         return self._serves(names.GATEWAY) and any(map(self._serves, asked))
 
@@ -313,9 +301,6 @@ class Status:
         entry = self._networks.get(network)
         return entry is not None and entry.served and not entry.error
 
-    def _is_ready(self) -> bool:
-        return self._synced and not self._waiting
-
     def _report(self, networks: Iterable[str]) -> dict[str, Any]:
         problems = self.problems()
         waiting = self.queue()
@@ -323,7 +308,7 @@ class Status:
         return {
             "schema": SCHEMA,
             "health": health(
-                ready=self._is_ready(),
+                ready=self.is_ready(),
                 cutting=[problem.cuts_service for problem in problems],
             ),
             "now": time.time(),
@@ -331,8 +316,8 @@ class Status:
             "pid": os.getpid(),
             "started": self._started,
             "pace": self._pace(waiting),
-            "chassis": self._chassis,
-            "ready": self._is_ready(),
+            "chassis": self.chassis,
+            "ready": self.is_ready(),
             "waiting": dict(self._waiting),
             "problems": [*map(dataclasses.asdict, problems)],
             "queue": {
@@ -361,17 +346,15 @@ class Status:
         if self.late():
             return "stuck"
         failing = {key for key, each in self._networks.items() if each.error}
-        if not self._is_ready() or {*waiting} - failing:
+        if not self.is_ready() or {*waiting} - failing:
             return "catching up"
         return "caught up"
 
     def _network(self, network: str) -> dict[str, Any]:
         ids = sorted(self._instances.get(network, ()))
         return {
-            "name": self._names.get(network, ""),
+            "name": self.names.get(network, ""),
             **dataclasses.asdict(self._networks[network]),
-            "instance_names": {
-                each: self._names.get(each, "") for each in ids
-            },
+            "instance_names": {each: self.names.get(each, "") for each in ids},
             "process": self.process(network),
         }

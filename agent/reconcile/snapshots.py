@@ -71,7 +71,7 @@ class Snapshots:
             if self._settled.due_at < due_at:
                 self._queues.news.set()  # for `settle`, in time
         self._report(before, rows)
-        self._status.names(_names(self.chassis.networks.values()))
+        self._status.names = _names(self.chassis.networks.values())
         if rows.synced != before.synced:
             # While it was False nothing was removed from the host.
             self._queues.resync()

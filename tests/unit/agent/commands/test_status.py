@@ -28,7 +28,7 @@ NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 
 def ready_status() -> Status:
     status = Status("1.0")
-    status.chassis("compute-1")
+    status.chassis = "compute-1"
     status.rows(synced=True, problems={})
     status.served("gateway")
     status.served(
@@ -103,7 +103,7 @@ def test_a_configuration_that_cannot_be_read(
 
 def test_a_name_has_letters_that_the_locale_has_not(answer, monkeypatch):
     status = ready_status()
-    status.names({NETWORK: "\u2603"})
+    status.names = {NETWORK: "\u2603"}
     path = answer(json.dumps(status.as_dict()))
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "latin-1"))
@@ -243,7 +243,7 @@ def test_requests_over_the_rate_limit_are_summed_for_the_host():
 def full_status() -> Status:
     """Return a status of which every part is known."""
     status = ready_status()
-    status.names({NETWORK: "blue", "i-1": "web-0", "i-2": ""})
+    status.names = {NETWORK: "blue", "i-1": "web-0", "i-2": ""}
     idl = {
         "remote": "tcp:192.0.2.1:6642",
         "connected": True,

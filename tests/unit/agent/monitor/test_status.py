@@ -173,7 +173,7 @@ def test_wait_ends_when_its_time_is_over():
 
 def test_instances_are_counted_and_listed_with_the_names_of_ports():
     status = served_status()
-    status.names({OTHER: "blue", "i-2": "web-0"})
+    status.names = {OTHER: "blue", "i-2": "web-0"}
     entry = status.as_dict()["networks"][OTHER]
     assert (entry["instances"], entry["name"]) == (2, "blue")
     assert entry["instance_names"] == {"i-1": "", "i-2": "web-0"}
