@@ -63,6 +63,13 @@ class LastingServer(socketserver.TCPServer):
     A unix socket is for the server's group.
     """
 
+    def stop(self) -> None:
+        """Stop serving and remove a unix socket."""
+        self.shutdown()
+        self.server_close()
+        if isinstance(self.server_address, str):
+            Path(self.server_address).unlink(missing_ok=True)
+
     def server_bind(self) -> None:
         """Bind; a unix socket in place of an earlier server's."""
         path = self.server_address

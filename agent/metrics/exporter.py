@@ -142,7 +142,7 @@ class Exporter(Poller):
         super().__init__("metrics", _RETRY_S)
         self._page = page
         self._report = report
-        self._servers: dict[str, _Server] = {}
+        self._servers: list[_Server] = []
         # What can't be bound -> how to.
         self._unbound: dict[str, Callable[[], _Server]] = {}
         if path is not None:
@@ -167,7 +167,7 @@ class Exporter(Poller):
                 problems.append(f"{what}: {error.strerror or error}")
                 continue
             del self._unbound[what]
-            self._servers[what] = server
+            self._servers.append(server)
             threading.Thread(
                 target=server.serve_forever, name="metrics", daemon=True
             ).start()
@@ -176,9 +176,6 @@ class Exporter(Poller):
     def stop(self) -> None:
         """Answer no more, and keep the counters."""
         super().stop()
-        for server in self._servers.values():
-            server.shutdown()
-            server.server_close()
-            if isinstance(server.server_address, str):
-                Path(server.server_address).unlink(missing_ok=True)
+        for server in self._servers:
+            server.stop()
         self._page.save()

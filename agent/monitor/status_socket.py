@@ -70,7 +70,6 @@ class StatusServer(
 
     def __init__(self, path: Path, status: Status) -> None:
         self._status = status
-        self._path = path
         self.handlers: dict[str, Handler] = {}
         self._may_wait = threading.BoundedSemaphore(_MAX_WAITING)
         self._may_handle = threading.BoundedSemaphore(_MAX_HANDLED)
@@ -127,9 +126,3 @@ class StatusServer(
         threading.Thread(
             target=self.serve_forever, name="status", daemon=True
         ).start()
-
-    def stop(self) -> None:
-        """Stop serving and remove the socket."""
-        self.shutdown()
-        self.server_close()
-        self._path.unlink(missing_ok=True)
