@@ -11,7 +11,7 @@ from ..privsep import context
 from ..privsep.errors import PrivilegedError, sentence
 from ..privsep.settings import FleetSettings
 from .commands import check
-from .config.options import version
+from .config.options import PROGRAM, version
 from .config.reload import Configuration
 from .errors import AgentError
 from .haproxy import files
@@ -29,7 +29,6 @@ from .startup.signals import Signals
 
 LOG = logging.getLogger(__name__)
 
-PROGRAM = "ovn-metadata-agent"
 # How long the agent may take to end before its daemon is stopped.
 _END_S = 4.0
 
@@ -42,9 +41,9 @@ def main() -> int:
     argv = sys.argv[1:]
     if check.OPTION in argv:
         argv.remove(check.OPTION)
-        return check.run(argv, PROGRAM)
+        return check.run(argv)
     try:
-        configuration, fleet, lock = begin(argv, PROGRAM)
+        configuration, fleet, lock = begin(argv)
     except (AgentError, PrivilegedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -127,7 +126,7 @@ def _follow_signals(
     def log_report() -> None:
         from .startup import report  # noqa: PLC0415 # it loads for 0.2 s
 
-        report.log(configuration.conf, PROGRAM, version(), status.as_dict())
+        report.log(configuration.conf, status.as_dict())
 
     signals.start(stop=stop, reload=reload, report=log_report)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError, sentence
 from ..config import logs, options
+from ..config.options import PROGRAM
 from ..config.settings import NovaEndpoint, Settings
 from ..errors import AgentError, StartError
 from ..ovsdb import connect, southbound, vswitch
@@ -29,39 +30,39 @@ _OLDEST_HAPROXY = (2, 6)
 _TIMEOUT_S = 5
 
 
-def run(argv: Sequence[str], program: str) -> int:
+def run(argv: Sequence[str]) -> int:
     """Check the configuration of ARGV, print problems; return exit code."""
     try:
-        settings, haproxy = _load(argv, program)
+        settings, haproxy = _load(argv)
     except (AgentError, PrivilegedError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return REFUSED
     except SystemExit as ended:  # with 2 for wrong usage: MISSING, here
         return REFUSED if ended.code else GOOD
     for warning in (*settings.warnings, *fleet_settings.warnings()):
-        print(f"{program}: warning: {warning}", file=sys.stderr)
-    print(f"{program}: the configuration is good")
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    print(f"{PROGRAM}: the configuration is good")
     code = GOOD
     # As they are found: a server that does not answer takes its time.
     for each in _missing(settings, haproxy):
-        print(f"{program}: missing: {each}", file=sys.stderr, flush=True)
+        print(f"{PROGRAM}: missing: {each}", file=sys.stderr, flush=True)
         code = MISSING
     return code
 
 
-def _load(argv: Sequence[str], program: str) -> tuple[Settings, str]:
+def _load(argv: Sequence[str]) -> tuple[Settings, str]:
     """Return the settings and the path of haproxy, read as at a start.
 
     If this is root, it becomes the agent's user. Raises AgentError and
     PrivilegedError with the reason why the agent would not start.
     """
-    conf, settings = options.load(argv, program)
+    conf, settings = options.load(argv)
     was_root = os.geteuid() == 0
     if was_root:
         account = user.service_user(settings)
         if account is not None:
             user.drop_to(account)
-    if reason := options.unreadable(argv, program):
+    if reason := options.unreadable(argv):
         raise StartError(reason)
     folders.ensure(settings, make=False, roots_are_ours=was_root)
     user.check_readable(settings)

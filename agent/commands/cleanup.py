@@ -91,7 +91,7 @@ def _parse(argv: list[str]) -> tuple[bool, list[str]]:
 def _settings(argv: list[str]) -> Settings:
     """Return the agent's settings with the arguments ARGV."""
     try:
-        return options.load(argv, "ovn-metadata-agent")[1]
+        return options.load(argv)[1]
     except SystemExit as end:
         # oslo.config exits with 2, which means something else here.
         raise SystemExit(USAGE if end.code == 2 else end.code) from None

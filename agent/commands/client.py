@@ -102,7 +102,7 @@ def find_socket(arguments: argparse.Namespace) -> tuple[Path, str]:
         return arguments.socket, ""
     argv = config_arguments(arguments)
     try:
-        return options.status_socket(argv, "ovn-metadata-agent"), ""
+        return options.status_socket(argv), ""
     except AgentError as error:
         return DEFAULT_SOCKET, f"configuration: {printable(str(error))}"
 

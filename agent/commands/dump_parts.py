@@ -27,6 +27,7 @@ from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError
 from .. import unixsocket
 from ..config import options
+from ..config.options import PROGRAM
 from ..config.sources import Origin
 from ..core.masking import MASK
 from ..errors import AgentError
@@ -36,13 +37,12 @@ from . import client
 Parts = dict[str, Callable[[], Any]]
 Written = list[tuple[cfg.Opt, str, Origin]]
 
-_AGENT = "ovn-metadata-agent"
 _STATUS_S = 1.5
 _ANSWER_S = 6.0
 _MAX_FILE = 1024 * 1024  # bytes
 _LOG_FOLDER = Path("/var/log/ovn-metadata-agent")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_UNITS = (_AGENT, "ovn-metadata-fleet", "ovn-metadata-privsep@*")
+_UNITS = (PROGRAM, "ovn-metadata-fleet", "ovn-metadata-privsep@*")
 _COMMANDS = {
     "journal.txt": ("journalctl", "-n2000", *(f"-u{u}" for u in _UNITS)),
     "systemd.txt": ("systemctl", "status", "-n0", "-l", *_UNITS),
@@ -52,7 +52,7 @@ _COMMANDS = {
 }
 _IN_NAMESPACE = "address\nroute\n-6 route\nneighbour\n"
 _PROGRAMS = re.compile(r"ovn|ovs|haproxy|supervisord|neutron")
-_LIMITED = re.compile(rf"{_AGENT}|ovn-metadata-privsep|supervisord")
+_LIMITED = re.compile(rf"{PROGRAM}|ovn-metadata-privsep|supervisord")
 _LIBRARIES = re.compile("ovn|ovs|oslo|psutil|pyroute2|supervisor|prometheus")
 
 
@@ -72,7 +72,7 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     written: Written = []
     secrets: list[str] = []
     try:
-        written, secrets = options.written(argv, _AGENT)
+        written, secrets = options.written(argv)
     except AgentError as error:
         found["refusal.txt"] = partial(str, error)
     found["configuration.txt"] = partial(configuration, written)
@@ -91,7 +91,7 @@ def _running(status: Mapping[str, Any]) -> list[str]:
     """
     with contextlib.suppress(KeyError, OSError, PrivilegedError, psutil.Error):
         words = psutil.Process(status["pid"]).cmdline()
-        if _AGENT in " ".join(words):  # else it is in a container
+        if PROGRAM in " ".join(words):  # else it is in a container
             known, _ = client.source_options().parse_known_args(words)
             given = known.config_file + known.config_dir
             fleet_settings.check_owner(given)
@@ -142,7 +142,7 @@ def _log_files(given: dict[str, str]) -> list[Path]:
     name, folder = given.get("log_file", ""), given.get("log_dir", "")
     files = {*_LOG_FOLDER.glob("*.log")}
     if name or folder:
-        usual = (f"{_AGENT}.log", f"{options.NEUTRON_PROGRAM}.log")
+        usual = (f"{PROGRAM}.log", f"{options.NEUTRON_PROGRAM}.log")
         files |= {Path(folder, each) for each in ([name] if name else usual)}
     return sorted(files)
 

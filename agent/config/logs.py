@@ -15,6 +15,7 @@ from oslo_log import handlers, log, rate_limit
 from ovsdbapp.backend.ovs_idl import vlog
 
 from ..errors import StartError
+from .options import PROGRAM
 
 LOG = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def _state(one: logging.Logger) -> _State:
     return one.level, (*one.handlers,), one.propagate, one.disabled
 
 
-def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
+def set_up(conf: cfg.ConfigOpts, ovsdb_level: str) -> None:
     """Log as CONF says; this can be called again with another one.
 
     OVSDB_LEVEL is the level of the OVSDB library's messages. Raises
@@ -177,7 +178,7 @@ def set_up(conf: cfg.ConfigOpts, program: str, *, ovsdb_level: str) -> None:
         try:
             library.setLevel(ovsdb_level)
             rate_limit.uninstall_filter()  # it refuses to be installed twice
-            log.setup(conf, program)
+            log.setup(conf, PROGRAM)
         # Of the libraries below oslo.log.
         except Exception as error:  # noqa: BLE001
             for one in _loggers():

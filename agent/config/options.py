@@ -32,6 +32,7 @@ from .sources import Origin, Sources, may_exist
 from .values import is_address
 
 PROJECT = "neutron"
+PROGRAM = "ovn-metadata-agent"
 NEUTRON_PROGRAM = "neutron-ovn-metadata-agent"
 _DESCRIPTION = (
     "Serve instance metadata on every logical network with a port on this "
@@ -59,14 +60,13 @@ _OPTIONS = {
 }
 
 
-def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
+def load(argv: Sequence[str]) -> tuple[cfg.ConfigOpts, Settings]:
     """Read the configuration that ARGV names, or the default files.
 
-    PROGRAM is the name of the command; the default files depend on it.
     The options are returned for oslo.log, which reads its own among them.
     Raises ConfigError; SystemExit for --help, --version and a bad ARGV.
     """
-    files = _Files(argv, program)
+    files = _Files(argv)
     log.register_options(files.conf)
     files.check_log_options()
     files.read()
@@ -88,27 +88,27 @@ def load(argv: Sequence[str], program: str) -> tuple[cfg.ConfigOpts, Settings]:
     return files.conf, dataclasses.replace(settings, warnings=warnings)
 
 
-def status_socket(argv: Sequence[str], program: str) -> Path:
+def status_socket(argv: Sequence[str]) -> Path:
     """Return the status socket of the agent that ARGV configures.
 
     No other option is checked: the agent may still run with the settings
     from before a bad edit. Raises ConfigError.
     """
-    files = _Files(argv, program)
+    files = _Files(argv)
     files.read()
     path: Path = files.get(*_OPTIONS["[ovn_metadata_agent] status_socket"])
     return path
 
 
 def written(
-    argv: Sequence[str], program: str
+    argv: Sequence[str],
 ) -> tuple[list[tuple[cfg.Opt, str, Origin]], list[str]]:
     """Return (option, section, origin) of all options, and the secrets.
 
     As they are in the files; nothing is checked. The secrets are of any
     program: all options in all files that ARGV names. Raises ConfigError.
     """
-    sources = _Files(argv, program).sources
+    sources = _Files(argv).sources
     options = [(option, section) for section, option in _OPTIONS.values()]
     options += [(option, "DEFAULT") for option in _log_options()]
     found = [(o, section, sources.find(section, o)) for o, section in options]
@@ -119,10 +119,10 @@ def written(
     return found, secrets
 
 
-def unreadable(argv: Sequence[str], program: str) -> str:
+def unreadable(argv: Sequence[str]) -> str:
     """Return why this user can't read the files of ARGV; "" if it can."""
     try:
-        _Files(argv, program)
+        _Files(argv)
     except ConfigError as error:
         return str(error)
     return ""
@@ -139,14 +139,13 @@ def version() -> str:
 class _Files:
     """The files that a command line names, or the default ones."""
 
-    def __init__(self, argv: Sequence[str], program: str) -> None:
+    def __init__(self, argv: Sequence[str]) -> None:
         """Read their text; raise ConfigError if a file can't be read."""
         self._argv = list(argv)
-        self._program = program
-        self._files = _default(cfg.find_config_files, program)
+        self._files = _default(cfg.find_config_files)
         if may_exist(OWN_FILE):
             self._files.append(OWN_FILE)
-        self._dirs = _default(cfg.find_config_dirs, program)
+        self._dirs = _default(cfg.find_config_dirs)
         self.sources = Sources(argv, files=self._files, dirs=self._dirs)
         self.conf = cfg.ConfigOpts()
         ignored = (
@@ -180,7 +179,7 @@ class _Files:
             self.conf(
                 args=self._argv,
                 project=PROJECT,
-                prog=self._program,
+                prog=PROGRAM,
                 description=_DESCRIPTION,
                 version=version(),
                 default_config_files=self._files,
@@ -213,9 +212,9 @@ class _Files:
         return self.sources.error(*_OPTIONS[name], reason)
 
 
-def _default(find: Callable[[str, str], list[str]], program: str) -> list[str]:
-    """Return what FIND finds for PROGRAM and for Neutron's agent."""
-    found = [*find(PROJECT, NEUTRON_PROGRAM), *find(PROJECT, program)]
+def _default(find: Callable[[str, str], list[str]]) -> list[str]:
+    """Return what FIND finds for us and for Neutron's agent."""
+    found = [*find(PROJECT, NEUTRON_PROGRAM), *find(PROJECT, PROGRAM)]
     return list(dict.fromkeys(found))
 
 

@@ -18,13 +18,11 @@ class Configuration:
     def __init__(
         self,
         argv: Sequence[str],
-        program: str,
         *,
         conf: cfg.ConfigOpts,
         settings: Settings,
     ) -> None:
         self._argv = argv
-        self._program = program
         self.conf = conf
         self._settings = settings
 
@@ -39,7 +37,7 @@ class Configuration:
         the old settings stay in force.
         """
         try:
-            conf, read = options.load(self._argv, self._program)
+            conf, read = options.load(self._argv)
         except SystemExit:
             # oslo.config exits for a bad log option that can also be given
             # on the command line.
@@ -54,19 +52,14 @@ class Configuration:
             )
         settings, waiting = after_reload(self._settings, read)
         try:
-            self._set_up_log(conf, settings)
+            logs.set_up(conf, settings.southbound.log_level)
         except StartError:
             # This fails too if the mistake is in a file that both name.
             with contextlib.suppress(StartError):
-                self._set_up_log(self.conf, self._settings)
+                logs.set_up(self.conf, self._settings.southbound.log_level)
             raise
         self.conf, self._settings = conf, settings
         return waiting
-
-    def _set_up_log(self, conf: cfg.ConfigOpts, settings: Settings) -> None:
-        logs.set_up(
-            conf, self._program, ovsdb_level=settings.southbound.log_level
-        )
 
 
 def after_reload(old: Any, read: Any) -> tuple[Any, tuple[str, ...]]:

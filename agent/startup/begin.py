@@ -7,7 +7,7 @@ from typing import IO
 from ...privsep import settings as fleet_settings
 from ...privsep.settings import FleetSettings
 from ..config import logs, options
-from ..config.options import version
+from ..config.options import PROGRAM, version
 from ..config.reload import Configuration
 from . import daemon, folders, user
 
@@ -26,7 +26,7 @@ _ONE_USER = (
 
 
 def begin(
-    argv: list[str], program: str
+    argv: list[str],
 ) -> tuple[Configuration, FleetSettings, IO[str] | None]:
     """Read the configuration, become the service user, log warnings.
 
@@ -35,7 +35,7 @@ def begin(
     must change nothing. Raises AgentError and PrivilegedError if the agent
     must not start.
     """
-    conf, settings = options.load(argv, program)
+    conf, settings = options.load(argv)
     # Whether haproxy can be run is checked below, as the agent's user.
     fleet = fleet_settings.load(settings.privileged_config, runnable=False)
     lock = None
@@ -45,11 +45,11 @@ def begin(
     folders.ensure(settings)
     user.check_readable(settings)
     fleet = fleet_settings.load(settings.privileged_config)
-    logs.set_up(conf, program, ovsdb_level=settings.southbound.log_level)
-    LOG.info("%s %s starts", program, version())
+    logs.set_up(conf, settings.southbound.log_level)
+    LOG.info("%s %s starts", PROGRAM, version())
     warnings = [warning] if warning else []
     warnings += settings.warnings
-    if warning and (unreadable := options.unreadable(argv, program)):
+    if warning and (unreadable := options.unreadable(argv)):
         warnings.append(f"a reload would be refused: {unreadable}")
     if fleet.is_fallback:
         warnings.append(_SHARED_USER.format(user=fleet.user))
@@ -57,5 +57,5 @@ def begin(
         warnings.append(_ONE_USER.format(user=fleet.user))
     for each in warnings:
         LOG.warning("%s", each)
-    configuration = Configuration(argv, program, conf=conf, settings=settings)
+    configuration = Configuration(argv, conf=conf, settings=settings)
     return configuration, fleet, lock

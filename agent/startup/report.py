@@ -11,23 +11,22 @@ from oslo_reports import report
 from oslo_reports.generators import conf as configuration
 from oslo_reports.generators import process, threading, version
 
+from ..config import options
 from ..core.masking import masker
 
 LOG = logging.getLogger(__name__)
 
 
-def log(
-    conf: cfg.ConfigOpts, program: str, number: str, status: Mapping[str, Any]
-) -> None:
-    """Log the report of PROGRAM, version NUMBER: a line each, no secret.
+def log(conf: cfg.ConfigOpts, status: Mapping[str, Any]) -> None:
+    """Log the report: a line each, no secret.
 
     So it gets to wherever the log goes; a syslog takes no long message.
     """
-    text = report.TextReport(f"{program}: report")
+    text = report.TextReport(f"{options.PROGRAM}: report")
     product = SimpleNamespace(
-        vendor_string=lambda: "ovn-metadata-agent",
-        product_string=lambda: program,
-        version_string_with_package=lambda: number,
+        vendor_string=lambda: options.PROGRAM,
+        product_string=lambda: options.PROGRAM,
+        version_string_with_package=options.version,
     )
     for title, generator in (
         ("Package", version.PackageReportGenerator(product)),

@@ -325,7 +325,7 @@ def test_the_agent_takes_kollas_configuration(tmp_path, cacert):
     file.write_text(
         rendered(template, {**DEPLOYMENT, "openstack_cacert": cacert})
     )
-    _, read = options.load(["--config-file", str(file)], "ovn-metadata-agent")
+    _, read = options.load(["--config-file", str(file)])
     assert read.warnings == ()
     assert str(read.state_path) == "/var/lib/neutron/kolla"
     volumes = read_role("defaults")["ovn_metadata_common_volumes"]
@@ -370,7 +370,7 @@ ovn_sb_connection = tcp:192.0.2.9:6642
             file.write_text(rendered(path, DEPLOYMENT))
             arguments += ["--config-file", str(file)]
     assert len(arguments) == 2 * (len(mine) + 2)
-    conf, read = options.load(arguments, "ovn-metadata-agent")
+    conf, read = options.load(arguments)
     assert conf.debug is True
     assert read.nova.hosts == ((DEPLOYMENT["nova_internal_fqdn"], None),)
     assert read.nova.port == 8776

@@ -35,6 +35,6 @@ def load(file: Path, tmp_path: Path) -> Callable[..., Settings]:
     def load_text(text: str, *argv: str) -> Settings:
         file.write_text(text)
         named = ["--config-dir", str(empty), "--config-file", str(file)]
-        return options.load([*named, *argv], "ovn-metadata-agent")[1]
+        return options.load([*named, *argv])[1]
 
     return load_text

@@ -59,7 +59,7 @@ def test_a_file_is_read_or_refused_in_one_line(file: Path, content: bytes):
     empty.mkdir(exist_ok=True)
     argv = ["--config-dir", str(empty), "--config-file", str(file)]
     try:
-        found = options.load(argv, "ovn-metadata-agent")[1]
+        found = options.load(argv)[1]
     except ConfigError as error:
         said = [str(error)]
     else:

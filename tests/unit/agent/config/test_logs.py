@@ -46,7 +46,7 @@ def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
 
 def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
     """It comes while oslo.log has taken all handlers away."""
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     written = threading.Event()
 
     def write() -> None:
@@ -62,7 +62,7 @@ def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
         set_up(conf, program)
 
     monkeypatch.setattr(log, "setup", slowly)
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     writer.join(WAIT_S)
     assert "a line" in Path(conf.log_file).read_text()
 
@@ -70,10 +70,9 @@ def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
 def test_a_thread_waits_for_a_log_without_a_descriptor(conf):
     """Debian 12's libraries import eventlet, and do not use it."""
     importlib.import_module("oslo_privsep.daemon")
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     locks = [type(each.lock) for each in logging.getLogger().handlers]
     assert {*locks} == {type(threading.RLock())}
-    assert logging.threading is threading
 
 
 def test_a_log_that_is_lost_disturbs_nobody(conf, tmp_path, capsys):
@@ -81,7 +80,7 @@ def test_a_log_that_is_lost_disturbs_nobody(conf, tmp_path, capsys):
     folder = tmp_path / "logs"
     folder.mkdir()
     conf.set_override("log_file", str(folder / "agent.log"))
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     LOG.warning("one")
     assert logs.problem() == ""
     moved = folder.rename(tmp_path / "moved")
@@ -106,7 +105,7 @@ def test_a_log_that_is_lost_disturbs_nobody(conf, tmp_path, capsys):
 
 def test_a_log_for_errors_alone_is_tried_again_too(conf, monkeypatch):
     """As log_config_append may add one."""
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     errors = logging.FileHandler("/dev/full")
     errors.setLevel(logging.ERROR)
     logging.getLogger().addHandler(errors)
@@ -126,13 +125,13 @@ def test_a_reload_leaves_no_descriptor_behind(conf):
         return links.count(conf.log_file)
 
     for _ in range(5):
-        logs.set_up(conf, "agent", ovsdb_level="INFO")
+        logs.set_up(conf, "INFO")
         assert opened() == 1
 
 
 def test_a_log_on_a_full_disk_is_named(conf, monkeypatch):
     conf.set_override("log_file", "/dev/full")
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     LOG.warning("one")
     assert "No space left on device" in logs.problem()
 
@@ -147,11 +146,11 @@ def test_a_reload_in_a_thread_keeps_the_name(
     folder.mkdir()
     conf.set_override("log_file", None)
     conf.set_override("log_dir", str(folder))
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     names = []
 
     def reload() -> None:
-        logs.set_up(conf, "agent", ovsdb_level="INFO")
+        logs.set_up(conf, "INFO")
         names.append(oslo_handlers._get_binary_name())
         LOG.warning("a line")
 
@@ -171,7 +170,7 @@ def test_a_rate_limit_may_be_set_up_again(conf):
     conf.set_override("rate_limit_burst", 100)
     conf.set_override("rate_limit_interval", 1)
     for _ in range(2):
-        logs.set_up(conf, "agent", ovsdb_level="INFO")
+        logs.set_up(conf, "INFO")
 
 
 LOGGING = """\
@@ -206,12 +205,12 @@ def test_whatever_the_library_raises_changes_nothing(
 ):
     file = tmp_path / "logging.conf"
     file.write_text(LOGGING.format(handlers=handlers, end=end))
-    logs.set_up(conf, "agent", ovsdb_level="WARNING")
+    logs.set_up(conf, "WARNING")
     mine = logging.getLogger("mine")
     before = {one: logs._state(one) for one in logs._loggers()}
     conf.set_override("log_config_append", str(file))
     with pytest.raises(StartError, match="can't write the log"):
-        logs.set_up(conf, "agent", ovsdb_level="DEBUG")
+        logs.set_up(conf, "DEBUG")
     assert {one: logs._state(one) for one in logs._loggers()} == before
     mine.warning("a line")
     assert "a line" in Path(conf.log_file).read_text()
@@ -222,5 +221,5 @@ def test_without_systemds_library_the_log_goes_to_stderr(
 ):
     monkeypatch.setattr(oslo_handlers, "journal", None)
     conf.set_override("use_journal", override=True)
-    logs.set_up(conf, "agent", ovsdb_level="INFO")
+    logs.set_up(conf, "INFO")
     assert "use_journal has no effect" in capsys.readouterr().err

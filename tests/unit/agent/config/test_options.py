@@ -31,7 +31,6 @@ from ovn_metadata.agent.errors import ConfigError
 
 from .test_values import bad_texts
 
-PROGRAM = "ovn-metadata-agent"
 SECRET = "s3cr3t"
 NETWORK = "7e1b4b0a-0000-4000-8000-00000000000a"
 
@@ -619,7 +618,7 @@ def test_file_named_by_an_abbreviation_is_not_quoted(home: Path, tmp_path):
     bad = tmp_path / "bad.ini"
     bad.write_text(f"[DEFAULT]\nmetadata_proxy_shared_secret {SECRET}\n")
     with pytest.raises(ConfigError, match="can't be read") as caught:
-        options.load(["--config-fi", str(bad)], PROGRAM)
+        options.load(["--config-fi", str(bad)])
     shown = "".join(traceback.format_exception(caught.value))
     assert SECRET not in shown
 
@@ -641,14 +640,14 @@ def test_what_is_named_must_be_there(load: Load, option: str):
 )
 def test_command_line_ends_the_program(home: Path, capsys, argv, code):
     with pytest.raises(SystemExit) as end:
-        options.load(argv, PROGRAM)
+        options.load(argv)
     assert end.value.code == code
     assert capsys.readouterr() != ("", "")
 
 
 def test_options_of_the_log_are_on_the_command_line(home: Path, tmp_path):
     argv = ["--config-file", "/dev/null", "--debug", "--log-file", "/x.log"]
-    conf, _ = options.load(argv, PROGRAM)
+    conf, _ = options.load(argv)
     assert conf.debug is True
     assert conf.log_file == "/x.log"
 
@@ -658,10 +657,7 @@ def write(path: Path, option: str) -> None:
     path.write_text(f"[DEFAULT]\n{option}\n")
 
 
-@pytest.mark.parametrize(
-    "program", ["ovn-metadata-agent", "neutron-ovn-metadata-agent"]
-)
-def test_neutrons_files_are_found_without_arguments(home: Path, program: str):
+def test_neutrons_files_are_found_without_arguments(home: Path):
     # oslo.config looks below ~ as it does below /etc, and there first.
     folder = home / ".neutron"
     write(folder / "neutron.conf", "metadata_backlog = 1")
@@ -672,7 +668,7 @@ def test_neutrons_files_are_found_without_arguments(home: Path, program: str):
         folder / "neutron-ovn-metadata-agent.conf.d" / "a.conf",
         "nova_metadata_port = 5",
     )
-    _, settings = options.load([], program)
+    _, settings = options.load([])
     assert settings.backlog == 1
     assert settings.agent_down_time_s == 2
     assert settings.gateway_threads == 3
@@ -686,9 +682,9 @@ def test_own_file_is_read_last_and_without_arguments_only(
     write(own, "metadata_backlog = 7")
     monkeypatch.setattr(options, "OWN_FILE", str(own))
     write(home / ".neutron" / "neutron.conf", "metadata_backlog = 1")
-    _, settings = options.load([], PROGRAM)
+    _, settings = options.load([])
     assert settings.backlog == 7
-    _, settings = options.load(["--config-file", "/dev/null"], PROGRAM)
+    _, settings = options.load(["--config-file", "/dev/null"])
     assert settings.backlog == 4096
 
 
@@ -700,8 +696,8 @@ def test_own_file_in_a_folder_that_is_closed_is_not_ignored(
     own = tmp_path / ("x" * 300)
     monkeypatch.setattr(options, "OWN_FILE", str(own))
     with pytest.raises(ConfigError, match="x: cannot be read: File name too"):
-        options.load([], "ovn-metadata-agent")
+        options.load([])
     other = tmp_path / "other.conf"
     other.write_text("")
     named = ["--config-file", str(other), "--config-dir", str(home)]
-    options.load(named, "ovn-metadata-agent")
+    options.load(named)
