@@ -24,7 +24,7 @@ class Judge:
     """Judges one step: the first failure counts, else the first warning."""
 
     def __init__(self, step: str) -> None:
-        self._step = step
+        self.step = step
         self._found: dict[str, Hop] = {}
 
     def fail(
@@ -44,14 +44,14 @@ class Judge:
     ) -> None:
         if is_so and state not in self._found:
             remedy = remedy or KINDS[code].remedy
-            self._found[state] = Hop(self._step, state, text, code, remedy)
+            self._found[state] = Hop(self.step, state, text, code, remedy)
 
     def ok(self, text: str) -> Hop:
         """Return the judgement; TEXT says how the step works if it does."""
-        good = Hop(self._step, OK, text)
+        good = Hop(self.step, OK, text)
         return self._found.get(FAIL) or self._found.get(WARN) or good
 
     def unknown(self, what: str, seen: Unseen) -> Hop:
         """Return that WHAT could not be looked at."""
         text = f"{what} can't be seen: {seen.reason}"
-        return Hop(self._step, UNKNOWN, text)
+        return Hop(self.step, UNKNOWN, text)

@@ -13,17 +13,17 @@ _SELF = (
 _MADE = "OVNMD-209"
 
 
-def privileged(common: Common) -> Hop:
+def privileged(at: Judge, common: Common) -> Hop:
     """Judge whether the privileged daemon answers the agent."""
-    at, seen = Judge("privileged daemon"), common.daemons
+    seen = common.daemons
     if isinstance(seen, Unseen):
         at.fail(seen, seen.code or "OVNMD-401", seen.reason)
     return at.ok("answers the agent")
 
 
-def served(facts: Facts) -> Hop:
+def served(at: Judge, facts: Facts) -> Hop:
     """Judge what the agent has made of the network's rows."""
-    at, entry = Judge("agent"), facts.common.entry(facts.key)
+    entry = facts.common.entry(facts.key)
     name, pid = facts.network_name, facts.common.status["pid"]
     at.fail(not entry, "OVNMD-202", f"network {name} is not provisioned yet")
     error, code = entry.get("error"), entry.get("code") or "OVNMD-202"
@@ -34,9 +34,9 @@ def served(facts: Facts) -> Hop:
     return at.ok(f"pid {pid} serves network {name}, {count} instances here")
 
 
-def namespace(facts: Facts) -> Hop:
+def namespace(at: Judge, facts: Facts) -> Hop:
     """Judge whether the network's namespace is there."""
-    at, name = Judge("namespace"), names.namespace_name(facts.key)
+    name = names.namespace_name(facts.key)
     if isinstance(facts.host, Unseen):
         return at.unknown(name, facts.host)
     state = facts.host["namespace"]
@@ -45,11 +45,11 @@ def namespace(facts: Facts) -> Hop:
     return at.ok(f"{name} is there")
 
 
-def veth(facts: Facts) -> Hop | None:
+def veth(at: Judge, facts: Facts) -> Hop | None:
     """Judge both ends of the veth."""
     if isinstance(facts.host, Unseen):
         return None
-    at, desired = Judge("veth"), facts.desired
+    desired = facts.desired
     own, other = names.outer_veth(facts.key), names.inner_veth(facts.key)
     outer, inner = facts.host["outer"], facts.host["inner"]
     space = names.namespace_name(facts.key)
@@ -77,9 +77,9 @@ def veth(facts: Facts) -> Hop | None:
     )
 
 
-def plugged(facts: Facts) -> Hop:
+def plugged(at: Judge, facts: Facts) -> Hop:
     """Judge the veth's port on the integration bridge."""
-    at, own = Judge("veth on the bridge"), names.outer_veth(facts.key)
+    own = names.outer_veth(facts.key)
     vswitch, row, code = facts.common.vswitch, facts.veth, "OVNMD-210"
     found = vswitch.ports.get(own)
     where = f"on {found.bridge}" if found else "on no bridge"
@@ -106,11 +106,11 @@ def plugged(facts: Facts) -> Hop:
     return at.ok(f"{own} is on {vswitch.bridge}, iface-id the localport's")
 
 
-def addresses(facts: Facts) -> Hop | None:
+def addresses(at: Judge, facts: Facts) -> Hop | None:
     """Judge the addresses inside the namespace."""
     if isinstance(facts.host, Unseen) or facts.desired is None:
         return None
-    at, space = Judge("addresses"), names.namespace_name(facts.key)
+    space = names.namespace_name(facts.key)
     present = {*facts.host.get("addresses", ())}
     wanted = {str(cidr) for cidr in facts.desired.addresses}
     lacks = ", ".join(sorted(wanted - present))
@@ -120,11 +120,11 @@ def addresses(facts: Facts) -> Hop | None:
     return at.ok(f"{space} has {', '.join(sorted(wanted))}")
 
 
-def kernel(facts: Facts) -> Hop | None:
+def kernel(at: Judge, facts: Facts) -> Hop | None:
     """Judge the namespace's sysctls."""
     if isinstance(facts.host, Unseen):
         return None
-    at, differ = Judge("sysctls"), facts.host.get("sysctls", {})
+    differ = facts.host.get("sysctls", {})
     told = ", ".join(f"{name}={value}" for name, value in differ.items())
     cuts = any(name.endswith(_CUTTING) for name in differ)
     note = at.fail if cuts else at.warn
@@ -132,11 +132,11 @@ def kernel(facts: Facts) -> Hop | None:
     return at.ok("are as the agent set them")
 
 
-def neighbour(facts: Facts) -> Hop | None:
+def neighbour(at: Judge, facts: Facts) -> Hop | None:
     """Judge the namespace's way back to the instance."""
     if isinstance(facts.host, Unseen) or facts.desired is None:
         return None
-    at, address = Judge("neighbour"), facts.target.address
+    address = facts.target.address
     wanted = {str(a): mac for a, mac in facts.desired.neighbours}.get(address)
     known = dict(facts.host.get("neighbours", ())).get(address)
     text = f"answers to {address} go to MAC {known}, not {wanted}"
@@ -161,11 +161,11 @@ def neighbour(facts: Facts) -> Hop | None:
     return at.ok(f"answers to {address} go to MAC {wanted}")
 
 
-def listener(facts: Facts) -> Hop | None:
+def listener(at: Judge, facts: Facts) -> Hop | None:
     """Judge the listening socket in the namespace."""
     if isinstance(facts.host, Unseen):
         return None
-    at, address = Judge("listening socket"), facts.target.metadata_address
+    address = facts.target.metadata_address
     is_lost = address not in facts.host.get("listeners", ())
     text = f"nobody listens on {address} port 80 in the namespace"
     at.fail(is_lost, "OVNMD-301", text, _SELF)

@@ -7,12 +7,16 @@ from .hops import Hop, Judge
 
 # Queues that somebody made to lose packets; none is a device's own.
 _DROPPING = ("netem", "tbf", "blackhole", "plug")
+_DAEMONS = {
+    "ovs-vswitchd": "OVNMD-107",  # it forwards the packets
+    "ovn-controller": "OVNMD-106",  # it installs the flows
+}
 _ELSEWHERE = Unseen("it has no control socket here, or not for root")
 
 
-def southbound(common: Common) -> Hop:
+def southbound(at: Judge, common: Common) -> Hop:
     """Judge the connection to Southbound; without it, rows stay as known."""
-    at, (remote, problem) = Judge("OVN Southbound"), common.southbound
+    remote, problem = common.southbound
     text = f"{remote} is disconnected: {problem}; changes are not seen"
     at.warn(problem, "OVNMD-101", text)
     is_empty = not common.chassis.is_filled
@@ -21,9 +25,9 @@ def southbound(common: Common) -> Hop:
     return at.ok(f"{remote} is connected, read {age_s:.1f} s ago")
 
 
-def vswitch_db(common: Common) -> Hop:
+def vswitch_db(at: Judge, common: Common) -> Hop:
     """Judge the connection to Open vSwitch's database, and the bridge."""
-    at, (remote, problem) = Judge("Open vSwitch"), common.vswitch_db
+    remote, problem = common.vswitch_db
     at.warn(problem, "OVNMD-102", f"{remote} is disconnected: {problem}")
     vswitch = common.vswitch
     is_lost = not vswitch.bridge_exists and not problem
@@ -33,27 +37,18 @@ def vswitch_db(common: Common) -> Hop:
     return at.ok(f"{remote} is connected; {bridge}")
 
 
-def chassis(common: Common) -> Hop:
+def chassis(at: Judge, common: Common) -> Hop:
     """Judge whether this host is a chassis."""
-    at, name = Judge("chassis"), common.status["chassis"]
+    name = common.status["chassis"]
     at.fail(not name, "OVNMD-103", "Open vSwitch has no system-id")
     lost = common.chassis.chassis is None
     at.fail(lost, "OVNMD-104", f"no row Chassis has the name {name}")
     return at.ok(f"this host is chassis {name}")
 
 
-def switch_daemon(common: Common) -> Hop:
-    """Judge whether ovs-vswitchd, which forwards the packets, works."""
-    return _daemon(common, "ovs-vswitchd", "OVNMD-107")
-
-
-def controller(common: Common) -> Hop:
-    """Judge whether ovn-controller, which installs the flows, works."""
-    return _daemon(common, "ovn-controller", "OVNMD-106")
-
-
-def _daemon(common: Common, name: str, code: str) -> Hop:
-    at, seen = Judge(name), common.daemons
+def daemon(at: Judge, common: Common) -> Hop:
+    """Judge whether one of _DAEMONS works: the one that the step is called."""
+    seen, name, code = common.daemons, at.step, _DAEMONS[at.step]
     if isinstance(seen, Unseen) or seen[name] == "unknown":
         lost = seen if isinstance(seen, Unseen) else _ELSEWHERE
         return at.unknown("whether it works", lost)
@@ -69,9 +64,9 @@ def _daemon(common: Common, name: str, code: str) -> Hop:
     return at.ok("answers on its control socket")
 
 
-def port(facts: Facts) -> Hop:
+def port(at: Judge, facts: Facts) -> Hop:
     """Judge whether the port is on this chassis, and whose it is."""
-    at, own, vswitch = Judge("port"), facts.target.port, facts.common.vswitch
+    own, vswitch = facts.target.port, facts.common.vswitch
     listed = ", ".join(str(address) for address, _ in own.addresses)
     name = f"{own.name} {own.logical_port}".strip()
     where = f"port {name} ({listed}, MAC {own.mac})"
@@ -93,9 +88,9 @@ def port(facts: Facts) -> Hop:
     )
 
 
-def localport(facts: Facts) -> Hop:
+def localport(at: Judge, facts: Facts) -> Hop:
     """Judge whether the network has its metadata port."""
-    at, found = Judge("metadata port"), facts.target.network.localport
+    found = facts.target.network.localport
     name = f"network {facts.network_name}"
     if found is None:
         rows = facts.common.chassis.problems
@@ -109,9 +104,9 @@ def localport(facts: Facts) -> Hop:
     )
 
 
-def tap(facts: Facts) -> Hop | None:
+def tap(at: Judge, facts: Facts) -> Hop | None:
     """Judge the instance's interface; None for one that is not on a host."""
-    at, seen = Judge("instance's interface"), facts.common.interfaces
+    seen = facts.common.interfaces
     if isinstance(seen, Unseen):
         return at.unknown("Open vSwitch's rows", seen)
     if facts.target.port.is_external:
@@ -152,9 +147,9 @@ def tap(facts: Facts) -> Hop | None:
     return at.ok(f"{text}; OVN has installed its flows (ovn-installed)")
 
 
-def dhcp(facts: Facts) -> Hop | None:
+def dhcp(at: Judge, facts: Facts) -> Hop | None:
     """Judge the route that OVN's DHCP gives; IPv6 needs none."""
-    at, found = Judge("route by DHCP"), facts.target.network.localport
+    found = facts.target.network.localport
     if ":" in facts.target.address:
         return at.ok(f"{names.METADATA_ADDRESS_V6} is on-link: none needed")
     if facts.target.port.is_external:
@@ -184,16 +179,16 @@ def dhcp(facts: Facts) -> Hop | None:
     return at.ok(f"{told}, which is the metadata port itself; {rest}")
 
 
-def flows_there(facts: Facts) -> Hop | None:
+def flows_there(at: Judge, facts: Facts) -> Hop | None:
     """Judge the flows from the instance to the metadata port."""
-    at, target = Judge("flows to the metadata port"), facts.target
+    target = facts.target
     packet = f"{target.address} to {target.metadata_address} port 80"
     return _flows(facts, at, facts.there, packet, facts.veth)
 
 
-def flows_back(facts: Facts) -> Hop | None:
+def flows_back(at: Judge, facts: Facts) -> Hop | None:
     """Judge the flows from the metadata port to the instance."""
-    at, target = Judge("flows to the instance"), facts.target
+    target = facts.target
     packet = f"{target.metadata_address} to {target.address}"
     return _flows(facts, at, facts.back, packet, facts.tap)
 

@@ -13,9 +13,9 @@ _ANOTHER = "this is not Nova: correct nova_metadata_host, nova_metadata_port"
 _NO_HEADERS = "does a proxy before Nova remove X-Instance-ID? let it pass"
 
 
-def supervisord(facts: Facts) -> Hop:
+def supervisord(at: Judge, facts: Facts) -> Hop:
     """Judge supervisord, which starts and watches the haproxies."""
-    at, seen = Judge("supervisord"), facts.common.programs
+    seen = facts.common.programs
     if isinstance(seen, Unseen):
         at.warn(seen, "OVNMD-302", seen.reason)
         return at.ok("")
@@ -26,15 +26,14 @@ def supervisord(facts: Facts) -> Hop:
     return at.ok(f"runs {name}, pid {found.get('pid')}")
 
 
-def haproxy(facts: Facts) -> Hop:
+def haproxy(at: Judge, facts: Facts) -> Hop:
     """Judge the network's haproxy and its configuration."""
-    at = Judge("haproxy of the network")
     return at.ok(_haproxy(at, "OVNMD-301", facts.haproxy))
 
 
-def gateway(facts: Facts) -> Hop:
+def gateway(at: Judge, facts: Facts) -> Hop:
     """Judge the gateway's haproxy and its configuration."""
-    at, entry = Judge("gateway"), facts.common.entry(names.GATEWAY)
+    entry = facts.common.entry(names.GATEWAY)
     text = _haproxy(at, "OVNMD-307", facts.common.gateway)
     error, code = entry.get("error"), entry.get("code") or "OVNMD-307"
     at.warn(error, code, f"{error}; it serves as before")
@@ -60,9 +59,9 @@ def _haproxy(at: Judge, code: str, found: Haproxy) -> str:
     )
 
 
-def identity(facts: Facts) -> Hop:
+def identity(at: Judge, facts: Facts) -> Hop:
     """Judge who the instance is for haproxy."""
-    at, address, desired = Judge("map"), facts.target.address, facts.desired
+    address, desired = facts.target.address, facts.desired
     rivals = desired.conflicts if desired else ()
     why = "; ".join(each for each in rivals if each.startswith(f"{address} "))
     owners = {str(a): o for a, o in (desired.instances if desired else ())}
@@ -89,9 +88,9 @@ def identity(facts: Facts) -> Hop:
     )
 
 
-def nova(facts: Facts) -> Hop:
+def nova(at: Judge, facts: Facts) -> Hop:
     """Judge whether this host reaches Nova's metadata API."""
-    at, tried = Judge("Nova"), facts.common.nova
+    tried = facts.common.nova
     if not tried:
         return at.unknown("whether it accepts connections", Unseen())
     bad = [each for each in tried if each.problem]
@@ -111,9 +110,9 @@ def nova(facts: Facts) -> Hop:
     return at.ok(f"accepts connections: {good}")
 
 
-def request(facts: Facts) -> Hop:
+def request(at: Judge, facts: Facts) -> Hop:
     """Judge the answer to a real request from inside the namespace."""
-    at, answer = Judge("request"), facts.answer
+    answer = facts.answer
     asked = f"GET {facts.path} from inside, as {facts.target.address}"
     if isinstance(answer, Unseen):
         if not answer.code:

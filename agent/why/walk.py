@@ -3,28 +3,30 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from ..core.codes import KINDS
 from . import host, ovn, serving
 from .facts import Common, Facts
-from .hops import FAIL, UNKNOWN, WARN, Hop
+from .hops import FAIL, UNKNOWN, WARN, Hop, Judge
 
 WHOLE, BROKEN, WARNINGS = "whole", "broken", "warnings"
 UNSEEN, ABSENT, AMBIGUOUS = "unseen", "not here", "ambiguous"
 
+T = TypeVar("T")
 Steps: TypeAlias = Sequence[tuple[str, Callable[[], Hop | None]]]
+Table: TypeAlias = Sequence[tuple[str, Callable[[Judge, T], Hop | None]]]
 
 # In the order of the path: what all paths of a host share, and the rest.
-HOST: Sequence[tuple[str, Callable[[Common], Hop]]] = (
+HOST: Table[Common] = (
     ("OVN Southbound", ovn.southbound),
     ("Open vSwitch", ovn.vswitch_db),
     ("chassis", ovn.chassis),
     ("privileged daemon", host.privileged),
-    ("ovs-vswitchd", ovn.switch_daemon),
-    ("ovn-controller", ovn.controller),
+    ("ovs-vswitchd", ovn.daemon),
+    ("ovn-controller", ovn.daemon),
 )
-PATH: Sequence[tuple[str, Callable[[Facts], Hop | None]]] = (
+PATH: Table[Facts] = (
     ("port", ovn.port),
     ("metadata port", ovn.localport),
     ("instance's interface", ovn.tap),
@@ -50,17 +52,17 @@ PATH: Sequence[tuple[str, Callable[[Facts], Hop | None]]] = (
 
 def walk(facts: Facts) -> tuple[list[Hop], list[str]]:
     """Return the hops up to the first broken one, and what is behind it."""
-    path = [(step, partial(judge, facts)) for step, judge in PATH]
-    return _walk([*_host(facts.common), *path])
+    return _walk([*_steps(HOST, facts.common), *_steps(PATH, facts)])
 
 
 def walk_to(common: Common, hop: Hop) -> list[Hop]:
     """Return the hops of a path that ends with HOP, on this host."""
-    return _walk([*_host(common), (hop.step, lambda: hop)])[0]
+    return _walk([*_steps(HOST, common), (hop.step, lambda: hop)])[0]
 
 
-def _host(common: Common) -> Steps:
-    return [(step, partial(judge, common)) for step, judge in HOST]
+def _steps(table: Table[T], seen: T) -> Steps:
+    """Return the steps of TABLE, to judge what was SEEN."""
+    return [(step, partial(judge, Judge(step), seen)) for step, judge in table]
 
 
 def _walk(steps: Steps) -> tuple[list[Hop], list[str]]:
