@@ -21,6 +21,7 @@ from ..errors import StartError
 _IN_STATE_PATH = frozenset({OLD_FOLDER, "external"})
 _BELOW = frozenset({"pids"})
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_LINKS = 40  # path_resolution(7)
 
 
@@ -109,9 +110,8 @@ def _roots_link(name: str, place: int) -> Path | None:
 
 
 @contextlib.contextmanager
-def _opened(name: str, at: int) -> Iterator[int]:
-    """Yield a descriptor of the folder NAME in AT; follow no link."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+def _opened(name: str, at: int, flags: int = _FOLDER) -> Iterator[int]:
+    """Yield a descriptor of NAME in the folder AT; follow no link."""
     descriptor = os.open(name, flags, dir_fd=at)
     try:
         yield descriptor
@@ -124,13 +124,10 @@ def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
     with (
         contextlib.suppress(OSError),  # reported when it is opened
         _reached(path.parent, make=False) as folder,
+        _opened(path.name, folder, _PLACE) as descriptor,
     ):
-        descriptor = os.open(path.name, _PLACE, dir_fd=folder)
-        try:
-            entry = os.fstat(descriptor)
-            # With a second link, it may be another file that root owns.
-            is_own = stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1
-            if is_own and entry.st_uid == 0:
-                os.chown(f"/proc/self/fd/{descriptor}", user.pw_uid, -1)
-        finally:
-            os.close(descriptor)
+        entry = os.fstat(descriptor)
+        # With a second link, it may be another file that root owns.
+        is_own = stat.S_ISREG(entry.st_mode) and entry.st_nlink == 1
+        if is_own and entry.st_uid == 0:
+            os.chown(f"/proc/self/fd/{descriptor}", user.pw_uid, -1)
