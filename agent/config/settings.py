@@ -14,7 +14,7 @@ from typing import Any
 
 from . import values
 from .per_project import PerProject, per_project
-from .values import COUNT, FILE, FLAG, SECONDS, SHARE, Value
+from .values import COUNT, FILE, FLAG, SECONDS, SECONDS_OR_0, SHARE, Value
 
 MAX_GATEWAY_THREADS = 64  # haproxy's nbthread
 MAX_HOP_LIMIT = 64  # Linux's own
@@ -225,9 +225,7 @@ class Shield:
     request without a token is answered, and counted if "required" would refuse
     it. required: it is refused with 401; below /openstack only if boot_window
     is set. Needs metadata_proxy_shared_secret."""
-    boot_window_s: int = _own(
-        "boot_window", values.whole(0, values.MAX_SECONDS), "0"
-    )
+    boot_window_s: int = _own("boot_window", SECONDS_OR_0, "0")
     """Seconds after an instance's port came up in which it needs no token. 0:
     it always needs one for EC2's paths, and never for those below
     /openstack, whose clients know no token."""
@@ -243,9 +241,7 @@ class SpareNetworks:
     minutes), or the last one has gone (see network_keep_time). Each of them
     needs 3 MiB of memory. 0: a network is ready only after its first port is
     bound, and is removed with its last one."""
-    keep_s: int = _own(
-        "network_keep_time", values.whole(0, values.MAX_SECONDS), "120"
-    )
+    keep_s: int = _own("network_keep_time", SECONDS_OR_0, "120")
     """Seconds for which a network is kept after its last port has gone. A port
     that comes back in this time finds it ready. Meanwhile no address is served
     there. 0: it is removed at once."""
@@ -416,9 +412,7 @@ class Settings:
     )
     """Seconds between two passes over all networks, which repair what another
     program changed; at least one for each network here."""
-    selfcheck_interval_s: int = _own(
-        "selfcheck_interval", values.whole(0, values.MAX_SECONDS), "30"
-    )
+    selfcheck_interval_s: int = _own("selfcheck_interval", SECONDS_OR_0, "30")
     """Seconds between two rounds in which the agent asks for metadata itself,
     as an instance would, in 8 networks in turn, and whether Nova answers. The
     requests cost Nova nothing and are not counted as an instance's. 0:

@@ -217,6 +217,7 @@ _ANY_PATH = 'an absolute path of A-Z a-z 0-9 _@+.=:/- without ".."'
 PORT = whole(1, MAX_PORT)
 COUNT = whole(1)
 SECONDS = whole(1, MAX_SECONDS)
+SECONDS_OR_0 = whole(0, MAX_SECONDS)
 SHARE = whole(0, MAX_SHARE)
 FLAG = Value(lambda text: _FLAGS[text.strip().lower()], "true or false")
 TEXT = Value(_text, "one line without control characters")
