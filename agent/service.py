@@ -88,6 +88,12 @@ class Service:
         self._checked_at = -math.inf
         self._failure = ""
         self._watches = self._make_watches()
+        # What answers `agent-status why`.
+        self.why = Why(
+            Gather(
+                site, self._snapshots, self._databases, self._nova_addresses
+            )
+        )
 
     def _make_watches(self) -> list[Poller]:
         """Return what looks for problems, each on a thread of its own."""
@@ -113,7 +119,7 @@ class Service:
             SelfCheck(
                 status,
                 ask=self._ask,
-                sources=self._sources,
+                sources=lambda key, turn: sources(self._desired(key), turn),
                 on_visit=visit,
                 nova=nova,
                 interval_s=lambda: site.settings().selfcheck_interval_s,
@@ -128,10 +134,6 @@ class Service:
             (each.code, each.problem or f"{each.url} gives no answer")
             for each in attempts(nova, known.addresses)
         ]
-
-    def _sources(self, network: str, number: int) -> list[str]:
-        """Return addresses of instances in NETWORK; see `sources`."""
-        return sources(self._desired(network), number)
 
     def _desired(self, network: str) -> MetadataNetwork | None:
         known = self._snapshots.chassis.networks.get(network)
@@ -163,18 +165,6 @@ class Service:
         if counted is not None:
             self._site.meter.counted(network, counted)
         return counted
-
-    @property
-    def why(self) -> Why:
-        """What answers `agent-status why`."""
-        return Why(
-            Gather(
-                self._site,
-                self._snapshots,
-                self._databases,
-                self._nova_addresses,
-            )
-        )
 
     def stop(self) -> None:
         """Make `run` return soon."""
