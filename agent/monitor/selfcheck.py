@@ -101,7 +101,8 @@ class SelfCheck(Poller):
             return
         if network not in self._status.served_networks(failing=True):
             return  # it was removed
-        is_failing = bool(problems)
+        if not problems:
+            self._failing.discard(network)
         # `OvnWatch` may know more of it: which port has no flows.
         if self._status.reason(NO_FLOWS, network) not in ("", _NO_FLOW):
             problems.pop(NO_FLOWS, None)
@@ -112,10 +113,6 @@ class SelfCheck(Poller):
                 self._status.tell(code, reason, about=network)
         self._noted -= {(network, code) for code in CODES}
         self._noted |= {(network, code) for code in problems}
-        if is_failing:
-            self._failing.add(network)
-        else:
-            self._failing.discard(network)
 
     def _problems(self, network: str) -> dict[str, str] | None:
         """Return code -> reason of what instances of NETWORK would get.
