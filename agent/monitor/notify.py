@@ -72,7 +72,6 @@ class Heart(Poller):
 
     def poll(self) -> None:
         """Feed the watchdog, unless a part of the agent hangs."""
-        lines = []
         problem = describe(self._progress.late())
         self._status.note(_HANGS, problem)
         self._status.note("OVNMD-409", logs.problem())
@@ -80,8 +79,7 @@ class Heart(Poller):
         if problem and not self._hung:
             LOG.critical("%s", problem)
         self._hung = bool(problem)
-        if not problem:
-            lines.append(FED)
+        lines = [] if problem else [FED]
         is_ready = self._was_ready or self._status.is_ready()
         if not self._was_ready:
             lines += [READY] if is_ready else [_EXTEND] * (not problem)

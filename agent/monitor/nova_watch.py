@@ -114,10 +114,9 @@ class NovaWatch:
         doubts = failed or counted.is_down or (self._found and answered)
         if is_round or doubts or is_odd or self._is_silent():
             self._ask(counted, is_odd=is_odd)
-        was_refused = self._signing.refused
         self._sign(
             refused=refused > 0,
-            again=was_refused and (is_round or answered > 0),
+            again=self._signing.refused and (is_round or answered > 0),
             may_begin=is_round,
         )
         self._report()
@@ -163,8 +162,7 @@ class NovaWatch:
         """
         signing, now = self._signing, self._clock()
         if signing.secret != self._nova.secret():
-            refused_before = signing.refused
-            signing = _Signing(self._nova.secret(), refused=refused_before)
+            signing = _Signing(self._nova.secret(), refused=signing.refused)
             self._signing = signing
         is_new = not signing.settled and may_begin and now >= signing.due
         is_doubtful = refused and now >= signing.last + _SIGN_AGAIN_S
