@@ -99,12 +99,8 @@ class ChassisSnapshot:
 
     def in_order(self, networks: Iterable[str]) -> list[str]:
         """Return NETWORKS, those without a bound port here last."""
-
-        def is_late(network: str) -> bool:
-            known = self.networks.get(network)
-            return known is not None and bool(known.spare)
-
-        return sorted(networks, key=lambda each: (is_late(each), each))
+        late = {key for key, each in self.networks.items() if each.spare}
+        return sorted(networks, key=lambda each: (each in late, each))
 
     def is_certain(self, network: str) -> bool:
         """Return whether the agent may act on this snapshot of NETWORK.
