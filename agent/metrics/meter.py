@@ -23,7 +23,6 @@ _Raw = tuple[str, tuple[float, ...]]
 
 _RESTARTS = "network_haproxy_restarts_total"
 _SHIELD = "network_shield_requests_total"
-_NETWORK = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PROCESS = re.compile(r"[\w.~+ -]{0,100}", re.ASCII)
 _PROGRAM = re.compile(r"[0-9]{1,9} [0-9.]{1,20}")
 _GONE = 1000  # networks that keep their counters: one may come back
@@ -181,8 +180,8 @@ def _is_known(key: _Key) -> bool:
         return key in _histogram(name)
     if kind is None or kind.type != "counter":
         return False
-    if labels:
-        _match(_NETWORK, labels[0])
+    if labels and not names.is_network(labels[0]):
+        raise ValueError(f"{labels[0]!r:.40} is no network")
     is_class = len(labels) < 2 or labels[1] in (*CLASSES, *SHIELD)
     return is_class and len(labels) == len(kind.labels)
 
