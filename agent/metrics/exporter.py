@@ -1,6 +1,5 @@
 """Answer Prometheus, on a unix socket and, where wanted, on TCP."""
 
-import functools
 import re
 import socket
 import socketserver
@@ -143,14 +142,13 @@ class Exporter(Poller):
         self._page = page
         self._report = report
         self._servers: list[_Server] = []
-        # What can't be bound -> how to.
-        self._unbound: dict[str, Callable[[], _Server]] = {}
+        # What is not bound, in words -> its address.
+        self._unbound: dict[str, str | tuple[str, int]] = {}
         if path is not None:
-            what = f"{path} (metrics_socket)"
-            self._unbound[what] = functools.partial(_Server, str(path), page)
+            self._unbound[f"{path} (metrics_socket)"] = str(path)
         if address is not None:
             what = f"{address[0]} port {address[1]} (metrics_address)"
-            self._unbound[what] = functools.partial(_Server, address, page)
+            self._unbound[what] = address
 
     def start(self) -> None:
         """Answer from now on."""
@@ -160,9 +158,9 @@ class Exporter(Poller):
     def poll(self) -> None:
         """Bind what is not bound; report what does not work."""
         problems = [self._page.problem] * bool(self._page.problem)
-        for what, bind in [*self._unbound.items()]:
+        for what, address in [*self._unbound.items()]:
             try:
-                server = bind()
+                server = _Server(address, self._page)
             except OSError as error:
                 problems.append(f"{what}: {error.strerror or error}")
                 continue
