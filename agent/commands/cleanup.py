@@ -150,9 +150,7 @@ class Cleanup:
         given = vswitch.given_chassis_name(self._settings.chassis_name)
         try:
             idl = vswitch.VswitchIdl(
-                remote,
-                chassis_name=given,
-                on_snapshot=self._note,
+                remote, chassis_name=given, on_snapshot=self._note
             )
             return vswitch.Vswitch(connect.start(idl, _TIMEOUT_S))
         # ovsdbapp raises a bare Exception when no server answers.
@@ -200,14 +198,13 @@ class Cleanup:
         self, left: list[str]
     ) -> dict[str, Callable[[], object]]:
         """Return the files and folders of no network; add to LEFT the rest."""
-        places, public = self._places, self._settings.proxy_socket
+        places, settings = self._places, self._settings
+        public = settings.proxy_socket
         tmp = public.with_name(f".{public.name}.tmp")
-        settings = self._settings
-        sockets = [settings.status_socket]
-        sockets += filter(None, [settings.metrics_socket])
+        paths = (public, tmp, settings.status_socket, settings.metrics_socket)
         found: dict[str, Callable[[], object]] = {
             f"file {path}": path.unlink
-            for path in (public, tmp, *sockets)
+            for path in filter(None, paths)
             # Neutron's agent makes a socket where ours is a link.
             if places.is_link_of_ours(path)
             or (path.is_socket() and not path.is_symlink())
