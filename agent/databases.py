@@ -67,7 +67,6 @@ class Databases:
         remote = settings.connection
         make = functools.partial(
             vswitch.VswitchIdl,
-            remote,
             chassis_name=chassis,
             on_snapshot=self._take_vswitch,
         )
@@ -83,7 +82,6 @@ class Databases:
         remote = ",".join(settings.remotes)
         make = functools.partial(
             southbound.SouthboundIdl,
-            remote,
             chassis_name=chassis_name,
             on_snapshot=self._take_chassis,
             plugged=lambda: self._snapshots.vswitch.metadata_ports,
@@ -108,11 +106,11 @@ class Databases:
         self,
         name: str,
         remote: str,
-        make: Callable[[], connect.Idl],
+        make: Callable[[str], connect.Idl],
         timeout_s: int,
     ) -> Connection | None:
         def attempt() -> Connection:
-            idl = make()
+            idl = make(remote)
             link = connect.start(idl, timeout_s)
             self._idls[name] = idl
             self._progress.expect(
