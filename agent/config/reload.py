@@ -16,11 +16,7 @@ class Configuration:
     """The settings of the last configuration that could be used."""
 
     def __init__(
-        self,
-        argv: Sequence[str],
-        *,
-        conf: cfg.ConfigOpts,
-        settings: Settings,
+        self, argv: Sequence[str], *, conf: cfg.ConfigOpts, settings: Settings
     ) -> None:
         self._argv = argv
         self.conf = conf

@@ -88,10 +88,8 @@ class Collector(registry.Collector):
         found.set("southbound_change_timestamp_seconds", changed)
         heartbeat = (status["registration"] or {}).get("heartbeat")
         found.set("heartbeat_timestamp_seconds", heartbeat)
-        python, haproxy = (
-            platform.python_version(),
-            self._meter.haproxy_version,
-        )
+        python = platform.python_version()
+        haproxy = self._meter.haproxy_version
         found.set("build_info", 1, status["version"], python, haproxy)
         all_down = _ALL_DOWN & {each["code"] for each in status["problems"]}
         for endpoint in [*sources.endpoints()][:_ENDPOINTS]:

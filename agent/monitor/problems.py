@@ -8,13 +8,7 @@ import dataclasses
 import errno
 import threading
 import time
-from collections.abc import (
-    Callable,
-    Collection,
-    Container,
-    Iterable,
-    Mapping,
-)
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TypeAlias
 
 from ...privsep import names
