@@ -98,18 +98,14 @@ def _agent(status: Mapping[str, Any]) -> Iterator[str]:
         f"{span(now - status['started'])}, {status['pace']}, chassis "
         f"{status['chassis'] or 'not known yet'}"
     )
-    registered = status.get("registration")
-    if registered is not None:
+    if registered := status.get("registration"):
         written = registered["heartbeat"]
         beat = "no heartbeat yet"
         if written is not None:
             beat = f"heartbeat {span(now - written)} ago"
         yield f"registration: {registered['agent_id']}, {beat}"
-    for part, called in (
-        ("southbound", "OVN Southbound"),
-        ("vswitch", "Open vSwitch"),
-    ):
-        yield f"{called}: {_database(status.get(part), now)}"
+    yield f"OVN Southbound: {_database(status.get('southbound'), now)}"
+    yield f"Open vSwitch: {_database(status.get('vswitch'), now)}"
     queue = status["queue"]
     if queue["length"]:
         yield (
