@@ -7,7 +7,7 @@ from .config.settings import MAX_HOP_LIMIT
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
 from .metrics import hops, kept, memory
-from .metrics.collector import Collector, Sources
+from .metrics.collector import Collector
 from .metrics.exporter import Exporter, Page
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
@@ -38,7 +38,8 @@ def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
             if min(limit.on(network)) < MAX_HOP_LIMIT
         )
 
-    sources = Sources(
+    collector = Collector(
+        meter,
         status=site.status.as_dict,
         wanted=lambda: snapshots.chassis.networks,
         endpoints=endpoints,
@@ -46,7 +47,7 @@ def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
         ended=ended,
     )
     return Exporter(
-        Page(Collector(meter, sources), meter, file),
+        Page(collector, meter, file),
         path=settings.metrics_socket,
         address=settings.metrics_address,
         report=functools.partial(site.status.note, "OVNMD-408"),

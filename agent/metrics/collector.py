@@ -23,33 +23,27 @@ _ALL_DOWN = {"OVNMD-501", "OVNMD-502", "OVNMD-503"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the rest comes from, besides `Meter`."""
+class Collector(registry.Collector):
+    """What prometheus-client asks for the metrics."""
 
+    meter: Meter
+    # Where the rest comes from.
     status: Callable[[], Mapping[str, Any]]  # Status.as_dict
     wanted: Callable[[], Collection[str]]  # the networks in the rows
     endpoints: Callable[[], Collection[Endpoint]]
     memory: Callable[[str], float | None]  # of a network's or the gateway's
     ended: Callable[[], int]  # at the hop limit
 
-
-class Collector(registry.Collector):
-    """What prometheus-client asks for the metrics."""
-
-    def __init__(self, meter: Meter, sources: Sources) -> None:
-        self._meter = meter
-        self._sources = sources
-
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its samples."""
-        status = self._sources.status()
+        status = self.status()
         entries = dict(status["networks"])
         entries.pop(names.GATEWAY, None)
         networks = {*entries}
         if not status["ready"]:  # those of the agent before, until then
-            networks |= self._meter.networks()
+            networks |= self.meter.networks()
         found = _Found()
-        for name, sums in self._meter.totals().items():
+        for name, sums in self.meter.totals().items():
             of_network = "network" in KINDS[name].labels
             for labels, total in sums.items():
                 if not of_network or labels[0] in networks:
@@ -66,11 +60,10 @@ class Collector(registry.Collector):
         status: Mapping[str, Any],
         entries: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        sources = self._sources
         states = dict.fromkeys(STATES, 0)
         for entry in entries.values():
             states[_state(entry)] += 1
-        states["pending"] += len({*sources.wanted()} - entries.keys())
+        states["pending"] += len({*self.wanted()} - entries.keys())
         for state, count in states.items():
             found.set("networks", count, state)
         found.set("queue_length", status["queue"]["length"])
@@ -78,8 +71,8 @@ class Collector(registry.Collector):
         found.set("start_time_seconds", status["started"])
         instances = sum(entry["instances"] for entry in entries.values())
         found.set("instances", instances)
-        found.set("shield_ended_at_hop_limit", sources.ended())
-        found.set("gateway_memory_bytes", sources.memory(names.GATEWAY))
+        found.set("shield_ended_at_hop_limit", self.ended())
+        found.set("gateway_memory_bytes", self.memory(names.GATEWAY))
         southbound = status["southbound"] or {}
         connected = southbound.get("connected", False)
         found.set("southbound_connected", connected)
@@ -89,10 +82,10 @@ class Collector(registry.Collector):
         heartbeat = (status["registration"] or {}).get("heartbeat")
         found.set("heartbeat_timestamp_seconds", heartbeat)
         python = platform.python_version()
-        haproxy = self._meter.haproxy_version
+        haproxy = self.meter.haproxy_version
         found.set("build_info", 1, status["version"], python, haproxy)
         all_down = _ALL_DOWN & {each["code"] for each in status["problems"]}
-        for endpoint in [*sources.endpoints()][:_ENDPOINTS]:
+        for endpoint in [*self.endpoints()][:_ENDPOINTS]:
             is_up = not endpoint.is_down and not all_down
             found.set("nova_up", is_up, endpoint.address)
             response_s = endpoint.response_ms / 1000
@@ -101,9 +94,9 @@ class Collector(registry.Collector):
     def _add_network(
         self, found: _Found, network: str, entry: Mapping[str, Any] | None
     ) -> None:
-        memory = self._sources.memory(network)
+        memory = self.memory(network)
         found.set("network_haproxy_memory_bytes", memory, network)
-        response_s = self._meter.response_s.get(network)
+        response_s = self.meter.response_s.get(network)
         found.set("network_response_seconds", response_s, network)
         if entry is not None:
             is_up = _state(entry) in ("served", "spare")

@@ -17,7 +17,7 @@ from ovn_metadata.agent.metrics.catalog import (
     NETWORK_SERIES,
     PREFIX,
 )
-from ovn_metadata.agent.metrics.collector import Collector, Sources
+from ovn_metadata.agent.metrics.collector import Collector
 from ovn_metadata.agent.metrics.meter import Meter
 
 SOUTHBOUND = {"connected": True, "rows": 7, "changed": 7.0}
@@ -48,7 +48,7 @@ def sources(
     southbound: Mapping[str, float] | None = SOUTHBOUND,
     registration: Mapping[str, float | None] | None = REGISTRATION,
     **more: Any,
-) -> Sources:
+) -> Collector:
     status: dict[str, Any] = {"networks": entries, "ready": ready}
     status["problems"] = [
         {"code": code, "severity": severity} for code, severity in problems
@@ -57,7 +57,8 @@ def sources(
     status["queue"] = {"length": 0, "oldest_s": 0.0}
     status |= {"southbound": southbound, "registration": registration}
     return dataclasses.replace(
-        Sources(
+        Collector(
+            Meter(),
             status=lambda: status,
             wanted=lambda: (),
             endpoints=lambda: (),
@@ -68,9 +69,9 @@ def sources(
     )
 
 
-def scrape(meter: Meter, found: Sources) -> list[str]:
+def scrape(meter: Meter, found: Collector) -> list[str]:
     """Return the lines with samples."""
-    text = generate_latest(Collector(meter, found)).decode()
+    text = generate_latest(dataclasses.replace(found, meter=meter)).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
