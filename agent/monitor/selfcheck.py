@@ -65,9 +65,7 @@ class SelfCheck(Poller):
         self._number += 1
         begun = time.monotonic()
         served = {*self._status.served_networks(failing=True)}
-        served -= {names.GATEWAY}
-        if not every_s:
-            served = set()
+        served = served - {names.GATEWAY} if every_s else set()
         self._asked = {n: at for n, at in self._asked.items() if n in served}
         self._failing &= served
         for network, code in [*self._noted]:
