@@ -6,7 +6,7 @@ from ..privsep import context
 from .config.settings import MAX_HOP_LIMIT
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
-from .metrics import hops, kept, memory
+from .metrics import kept, process
 from .metrics.collector import Collector
 from .metrics.exporter import Exporter, Page
 from .reconcile.site import Site
@@ -22,7 +22,7 @@ def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
 
     def program_memory(network: str) -> float | None:
         config = site.haproxies.places.config(network)
-        return memory.of_program(meter.pid(network), config)
+        return process.memory(meter.pid(network), config)
 
     def endpoints() -> tuple[Endpoint, ...]:
         try:
@@ -33,7 +33,7 @@ def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
     def ended() -> int:
         limit, places = site.settings().shield.hop_limit, site.haproxies.places
         return sum(
-            hops.ended(places.pid(network), places.config(network))
+            process.ended(places.pid(network), places.config(network))
             for network in snapshots.chassis.networks
             if min(limit.on(network)) < MAX_HOP_LIMIT
         )

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ovn_metadata.agent.metrics import hops
+from ovn_metadata.agent.metrics import process
 
 
 def this_program() -> Path:
@@ -20,9 +20,9 @@ def test_it_is_read_of_that_process_alone(tmp_path):
         line.split() for line in text.splitlines() if line.startswith("Icmp:")
     )
     counted = int(values[names.index("InTimeExcds")])
-    assert hops.ended(file, this_program()) == counted
-    assert hops.ended(file, Path("/no/such/file.conf")) == 0
-    assert hops.ended(tmp_path / "none", this_program()) == 0
+    assert process.ended(file, this_program()) == counted
+    assert process.ended(file, Path("/no/such/file.conf")) == 0
+    assert process.ended(tmp_path / "none", this_program()) == 0
     for text in ("", "0", "nonsense"):
         file.write_text(text)
-        assert hops.ended(file, this_program()) == 0
+        assert process.ended(file, this_program()) == 0
