@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_618, ("privsep",): 4_913}
+BUDGETS = {("agent", "privsep"): 22_491, ("privsep",): 4_913}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
