@@ -54,7 +54,6 @@ class NetworkSnapshot:
     """
 
     network: str
-    datapath: uuid.UUID | None
     localport: Localport | None
     ports: tuple[VifPort, ...]  # sorted by logical port
     complete: bool = True

@@ -233,13 +233,6 @@ class _Network:
         """The ports of its instances here."""
         return [port for _, port in self.placed]
 
-    @property
-    def datapath(self) -> uuid.UUID | None:
-        """Its metadata port's datapath, or the first one of its ports."""
-        if self.is_elsewhere:
-            return min(self.datapaths, default=None)
-        return self.localport_datapath
-
 
 def chassis_snapshot(
     rows: Iterable[PortRow],
@@ -318,7 +311,6 @@ def _network_snapshots(
     return {
         network: NetworkSnapshot(
             network=network,
-            datapath=entry.datapath,
             localport=entry.localport,
             ports=tuple(
                 sorted(

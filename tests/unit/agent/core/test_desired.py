@@ -36,7 +36,7 @@ def localport(*cidrs: str, mtu: int = 1442) -> Localport:
 
 
 def snapshot(port: Localport | None, *ports: VifPort) -> NetworkSnapshot:
-    return NetworkSnapshot(NETWORK, None, port, ports)
+    return NetworkSnapshot(NETWORK, port, ports)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,6 @@ def rows(
     networks = {
         key: NetworkSnapshot(
             key,
-            None,
             None if key == incomplete else LOCALPORT,
             here,
             complete=key != incomplete,

@@ -29,7 +29,7 @@ FINE = {"ovs-vswitchd": "answers", "ovn-controller": "answers"}
 
 
 def chassis(*ports: VifPort, kept: bool = False, **more) -> ChassisSnapshot:
-    network = NetworkSnapshot(NETWORK, None, None, ports, kept=kept)
+    network = NetworkSnapshot(NETWORK, None, ports, kept=kept)
     given = {"synced": True, "nb_cfg": 7, "followed": 7, **more}
     return ChassisSnapshot(uuid.UUID(int=1), {NETWORK: network}, **given)
 

@@ -33,7 +33,7 @@ def network(key: str, ports: str, *, localport: bool = True):
         )
         for name in sorted(ports, key=str.lower)
     )
-    return NetworkSnapshot(key, None, LOCALPORT if localport else None, found)
+    return NetworkSnapshot(key, LOCALPORT if localport else None, found)
 
 
 class Machine:

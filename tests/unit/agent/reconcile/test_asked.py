@@ -34,7 +34,7 @@ def port(name: str, instance: str) -> VifPort:
 
 
 NETWORKS = {
-    network: NetworkSnapshot(network, None, None, ports, name=f"{network}-net")
+    network: NetworkSnapshot(network, None, ports, name=f"{network}-net")
     for network, ports in (
         ("blue", (port("web", WEB),)),
         ("green", (port("db", DB),)),

@@ -16,7 +16,7 @@ LAST = Reading(10.0, NOW_MS, {"old": NOW_MS - 5000, "never": 0})
 
 
 def snapshot(*, complete: bool = True) -> ChassisSnapshot:
-    network = NetworkSnapshot(NETWORK, None, None, (), complete=complete)
+    network = NetworkSnapshot(NETWORK, None, (), complete=complete)
     return ChassisSnapshot(uuid.uuid4(), {NETWORK: network}, synced=True)
 
 

@@ -34,7 +34,7 @@ LOCALPORT = Localport("metadata", MAC, frozenset(), 0)
 def network(key: str = NETWORK, *, mtu: int = 0) -> NetworkSnapshot:
     port = VifPort(f"port-of-{key}", MAC, frozenset({MAC}), (), "i", "p")
     localport = dataclasses.replace(LOCALPORT, mtu=mtu)
-    return NetworkSnapshot(key, None, localport, (port,))
+    return NetworkSnapshot(key, localport, (port,))
 
 
 def rows(

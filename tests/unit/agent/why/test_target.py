@@ -48,10 +48,10 @@ CHASSIS = ChassisSnapshot(
     uuid.UUID(int=9),
     {
         NETS[0]: NetworkSnapshot(
-            NETS[0], None, None, (PORTS[3], PORTS[0]), name="blue"
+            NETS[0], None, (PORTS[3], PORTS[0]), name="blue"
         ),
-        NETS[1]: NetworkSnapshot(NETS[1], None, None, tuple(PORTS[1:3])),
-        NETS[2]: NetworkSnapshot(NETS[2], None, None, (vif(5),), kept=True),
+        NETS[1]: NetworkSnapshot(NETS[1], None, tuple(PORTS[1:3])),
+        NETS[2]: NetworkSnapshot(NETS[2], None, (vif(5),), kept=True),
     },
     problems=("port 'port-8' skipped: it has no MAC address",),
 )

@@ -47,7 +47,6 @@ VIF = VifPort(
 )
 NETWORK = NetworkSnapshot(
     NET,
-    uuid.UUID(int=1),
     Localport(
         LOCAL,
         LOCAL_MAC,
