@@ -40,7 +40,7 @@ def chassis_conditions(name: str) -> dict[str, list[Clause]]:
 
 def port_conditions(
     chassis: uuid.UUID | None,
-    networks: Iterable[LocalNetwork],
+    networks: Collection[LocalNetwork],
     *,
     columns: Collection[str],
 ) -> dict[str, list[Clause]]:
@@ -58,15 +58,10 @@ def port_conditions(
             for column in ("chassis", REQUESTED, *_ADDITIONAL)
             if column in columns
         ]
-    datapaths: set[uuid.UUID] = set()
-    clauses: dict[str, Clause] = {}
-    for network in networks:
-        if network.datapath is not None:
-            datapaths.add(network.datapath)
-        clause = localport_clause(network.network, network.localport)
-        if clause is not None:
-            clauses[repr(clause)] = clause
+    found = [localport_clause(n.network, n.localport) for n in networks]
+    clauses = {repr(clause): clause for clause in found if clause is not None}
     ports.extend(clauses[key] for key in sorted(clauses))
+    datapaths = {*filter(None, (each.datapath for each in networks))}
     return {
         "Port_Binding": ports,
         "Datapath_Binding": [
