@@ -1,7 +1,6 @@
 """Which instance has which address, and the signature for Nova."""
 
 import dataclasses
-import hashlib
 import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
@@ -112,6 +111,4 @@ def signature(secret: str, instance: str) -> str:
     It is the header X-Instance-ID-Signature; Nova has the SECRET in
     `[neutron] metadata_proxy_shared_secret`.
     """
-    return hmac.new(
-        secret.encode(), instance.encode(), hashlib.sha256
-    ).hexdigest()
+    return hmac.digest(secret.encode(), instance.encode(), "sha256").hex()
