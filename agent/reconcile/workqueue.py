@@ -61,13 +61,10 @@ class WorkQueue:
     def add_later(self, key: str, delay_s: float) -> None:
         """Hand KEY out in DELAY_S seconds, or earlier if it is due then."""
         with self._changed:
-            self._add_later(key, delay_s)
-
-    def _add_later(self, key: str, delay_s: float) -> None:
-        due = self._clock() + delay_s
-        if due < self._due.get(key, math.inf):
-            self._due[key] = due
-            self._changed.notify()
+            due = self._clock() + delay_s
+            if due < self._due.get(key, math.inf):
+                self._due[key] = due
+                self._changed.notify()
 
     def get(self) -> str | None:
         """Return the next key, held until `done`; None once closed."""
@@ -124,7 +121,7 @@ class WorkQueue:
             self._failures[key] = count
             delay = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(count, 16))
             delay *= 1 - self._jitter() / 4
-            self._add_later(key, delay)
+            self.add_later(key, delay)  # the lock lets its holder in
             return delay
 
     def waiting(self) -> dict[str, float]:
