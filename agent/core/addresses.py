@@ -5,7 +5,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from ...privsep import names
+from ...privsep import names, validate
 from ..model import IPAddress, IPInterface
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -32,13 +32,10 @@ def parse_address(text: str) -> IPAddress:
     except ValueError:
         raise UnusableRowError(f"{text!r:.60} is no IP address") from None
     if (
-        address.is_multicast
-        or address.is_unspecified
-        or address.is_loopback
+        not validate.is_usable(address)
         or "%" in text
         or _is_ipv4_within(address)
-        or text in (names.METADATA_ADDRESS_V4, "255.255.255.255")
-        or address == ipaddress.ip_address(names.METADATA_ADDRESS_V6)
+        or address == ipaddress.ip_address(names.metadata_address(text))
     ):
         raise UnusableRowError(f"{text!r:.60} can't be an instance's address")
     return address

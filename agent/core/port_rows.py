@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ...privsep import names
+from ...privsep import names, validate
 from ..model import (
     ChassisSnapshot,
     IPAddress,
@@ -45,8 +45,6 @@ SKIPPED = " skipped: datapath "
 _ANOTHER = " has another"
 # Long enough to recognise a name.
 _MOST_NAME = 80
-_MAX_MTU = 65535
-_MIN_MTU = 68
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,11 +132,6 @@ def _name(text: str) -> str:
     return "".join(letters)[:_MOST_NAME]
 
 
-def _network_name(row: PortRow) -> str:
-    # northd copies it from the switch's neutron:network_name.
-    return _name((row.datapath_ids or {}).get("name2", ""))
-
-
 def _logical_port(row: PortRow) -> str:
     if _LOGICAL_PORT.fullmatch(row.logical_port) is None:
         raise UnusableRowError("its name has blanks or control characters")
@@ -205,7 +198,7 @@ def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
 def _mtu(text: str) -> int:
     """Return TEXT as an MTU in bytes; 0 if it is none."""
     number = int(text) if text.isdecimal() and len(text) < 6 else 0
-    return number if _MIN_MTU <= number <= _MAX_MTU else 0
+    return number if validate.MIN_MTU <= number <= validate.MAX_MTU else 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -382,7 +375,9 @@ def _read_ports(
                 f"port {row.logical_port!r:.80}, an address is left out: "
                 f"{left_out[0]}{more}"
             )
-        entry = networks.setdefault(network, _Network(_network_name(row)))
+        # northd copies it from the switch's neutron:network_name.
+        name = _name((row.datapath_ids or {}).get("name2", ""))
+        entry = networks.setdefault(network, _Network(name))
         used = virtual.get((row.datapath, row.logical_port), ())
         port = dataclasses.replace(port, virtual=used)
         entry.placed.append((row.datapath, port))
