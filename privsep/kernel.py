@@ -56,6 +56,15 @@ def _call(function: Callable[..., int], *arguments: int) -> None:
 
 
 @contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """Give DESCRIPTOR, and close it at the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _elsewhere(
     function: Callable[..., int], *arguments: int
 ) -> Iterator[None]:
@@ -64,8 +73,8 @@ def _elsewhere(
     The daemon runs calls in a pool of threads, so the return must not fail:
     the thread would serve its next call in the wrong namespace.
     """
-    home = os.open(_OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    with closing(os.open(_OWN_NAMESPACE, flags)) as home:
         _call(function, *arguments)
         try:
             yield
@@ -74,8 +83,6 @@ def _elsewhere(
                 _call(_libc.setns, home, _CLONE_NEWNET)
             except OSError:
                 os._exit(70)  # the agent starts a new daemon
-    finally:
-        os.close(home)
 
 
 def entered(namespace: int) -> AbstractContextManager[None]:

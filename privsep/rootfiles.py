@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-from . import names
+from . import kernel, names
 from .errors import SettingsError
 from .places import Folder
 
@@ -152,13 +152,11 @@ def share_socket(path: str, *, uid: int, gid: int) -> None:
         descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
-    try:
+    with kernel.closing(descriptor):
         entry = os.fstat(descriptor)
         if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != uid:
             raise SettingsError(f"{path} is no socket of haproxy; remove it")
         os.chown(f"/proc/self/fd/{descriptor}", -1, gid)
-    finally:
-        os.close(descriptor)
 
 
 def caller_uid() -> int:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 
 import psutil
 
-from .. import names
+from .. import kernel, names
 
 # haproxy: stop listening, finish the connections, exit.
 FINISH = signal.SIGUSR1
@@ -70,19 +70,13 @@ class Stale:
         Returns whether that was done.
         """
         try:
-            pidfd = os.pidfd_open(self.process.pid)
-        except OSError:
-            return False
-        try:
-            if not (
-                self.process.is_running() and self.is_ours(haproxy, folders)
-            ):
-                return False
-            signal.pidfd_send_signal(pidfd, number)
+            with kernel.closing(os.pidfd_open(self.process.pid)) as pidfd:
+                is_same = self.process.is_running()
+                if not (is_same and self.is_ours(haproxy, folders)):
+                    return False
+                signal.pidfd_send_signal(pidfd, number)
         except (OSError, psutil.Error):
             return False
-        finally:
-            os.close(pidfd)
         self.signalled = number
         return True
 

@@ -1,7 +1,6 @@
 """Entrypoint: a request from inside a network's namespace, as an instance."""
 
 import contextlib
-import os
 import re
 import socket
 import time
@@ -66,15 +65,11 @@ def _connected(network: str, target: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     scope: tuple[int, ...] = ()
     namespace = kernel.open_namespace(names.namespace_name(network))
-    try:
-        # A socket stays in the namespace in which it was made.
-        with kernel.entered(namespace):
-            if family == socket.AF_INET6:
-                link = socket.if_nametoindex(names.inner_veth(network))
-                scope = 0, link
-            connection = socket.socket(family, socket.SOCK_STREAM)
-    finally:
-        os.close(namespace)
+    # A socket stays in the namespace in which it was made.
+    with kernel.closing(namespace), kernel.entered(namespace):
+        if family == socket.AF_INET6:
+            scope = 0, socket.if_nametoindex(names.inner_veth(network))
+        connection = socket.socket(family, socket.SOCK_STREAM)
     with connection:
         connection.settimeout(_CONNECT_S)
         connection.bind((target, 0, *scope))

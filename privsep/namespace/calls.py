@@ -65,35 +65,33 @@ def _apply(
 
     namespace, made = links.ensure_namespace(names.namespace_name(network))
     changes = ["namespace"] if made else []
-    try:
-        with (
-            links.gate.coming(),
-            links.open_inside(namespace) as inside,
-            links.open_host() as host,
-        ):
-            changes += links.ensure_link(inside, links.existing(inside, "lo"))
-            with kernel.entered(namespace):
-                differed = sysctls.ensure_namespace()
-            index, found = links.ensure_veth(
-                host,
-                inside,
-                network=network,
-                namespace=namespace,
-                mac=mac,
-                mtu=mtu,
-            )
-            changes += found
-            inner = names.inner_veth(network)
-            with kernel.entered(namespace):
-                differed |= sysctls.ensure_link(inner, hop_limit)
-                if kernel.set_transmit_checksum(inner, on=checksum):
-                    changes.append("transmit checksum")
-            changes += [f"sysctl {n}" for n in sorted(differed) if not made]
-            changes += links.compare_addresses(inside, index, addresses)
-            changes += links.ensure_neighbours(inside, index, neighbours)
-            changes += links.ensure_hosts(inside, index, hosts)
-    finally:
-        os.close(namespace)
+    with (
+        kernel.closing(namespace),
+        links.gate.coming(),
+        links.open_inside(namespace) as inside,
+        links.open_host() as host,
+    ):
+        changes += links.ensure_link(inside, links.existing(inside, "lo"))
+        with kernel.entered(namespace):
+            differed = sysctls.ensure_namespace()
+        index, found = links.ensure_veth(
+            host,
+            inside,
+            network=network,
+            namespace=namespace,
+            mac=mac,
+            mtu=mtu,
+        )
+        changes += found
+        inner = names.inner_veth(network)
+        with kernel.entered(namespace):
+            differed |= sysctls.ensure_link(inner, hop_limit)
+            if kernel.set_transmit_checksum(inner, on=checksum):
+                changes.append("transmit checksum")
+        changes += [f"sysctl {n}" for n in sorted(differed) if not made]
+        changes += links.compare_addresses(inside, index, addresses)
+        changes += links.ensure_neighbours(inside, index, neighbours)
+        changes += links.ensure_hosts(inside, index, hosts)
     return changes
 
 
@@ -110,12 +108,9 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
     network = validate.network(network)
     cidrs = validate.addresses(addresses)
     namespace = kernel.open_namespace(names.namespace_name(network))
-    try:
-        with links.open_inside(namespace) as inside:
-            inner = links.existing(inside, names.inner_veth(network))
-            links.ensure_addresses(inside, int(inner["index"]), cidrs)
-    finally:
-        os.close(namespace)
+    with kernel.closing(namespace), links.open_inside(namespace) as inside:
+        inner = links.existing(inside, names.inner_veth(network))
+        links.ensure_addresses(inside, int(inner["index"]), cidrs)
 
 
 @entrypoint(subject="network")

@@ -2,7 +2,6 @@
 
 import contextlib
 import ipaddress
-import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -55,10 +54,8 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
         namespace = kernel.open_namespace(name)
     except FileNotFoundError:
         return {"namespace": "missing", **found}
-    try:
+    with kernel.closing(namespace):
         inside = _look_inside(namespace, names.inner_veth(network))
-    finally:
-        os.close(namespace)
     return {"namespace": "there", **found, **inside}
 
 

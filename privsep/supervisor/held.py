@@ -145,11 +145,8 @@ class HeldSockets:
         else:
             name = names.namespace_name(program.network)
             namespace = kernel.open_namespace(name)
-            try:
-                with kernel.entered(namespace):
-                    yield listeners.of_network(program.network, program.owner)
-            finally:
-                os.close(namespace)
+            with kernel.closing(namespace), kernel.entered(namespace):
+                yield listeners.of_network(program.network, program.owner)
 
     def fail(self, event: Any) -> None:
         """Restart a process at once if it ended early for the first time.

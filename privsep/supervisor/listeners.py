@@ -221,8 +221,7 @@ def _workers(master: int) -> list[int]:
 
 
 def _listening(pid: int) -> Iterator[socket.socket]:
-    pidfd = os.pidfd_open(pid)
-    try:
+    with kernel.closing(os.pidfd_open(pid)) as pidfd:
         for number in range(_FIRST):
             try:
                 descriptor = kernel.borrow_descriptor(pidfd, number)
@@ -238,5 +237,3 @@ def _listening(pid: int) -> Iterator[socket.socket]:
             with found:  # closes our descriptor only
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     yield found
-    finally:
-        os.close(pidfd)
