@@ -202,15 +202,15 @@ class Heartbeat:
         row, present = found
         missing = self._missing(present)
         gone = self._sibling_keys(present)
-        ours = "Chassis_Private", row
+        ours, database = ("Chassis_Private", row), self._southbound
         if missing or gone:
-            with self._southbound.transaction(check_error=True) as txn:
+            with database.transaction(
+                check_error=True, log_errors=False
+            ) as txn:
                 if missing:
-                    pair = "external_ids", missing
-                    txn.add(self._southbound.db_set(*ours, pair))
+                    txn.add(database.db_set(*ours, ("external_ids", missing)))
                 if gone:
-                    remove = self._southbound.db_remove
-                    txn.add(remove(*ours, "external_ids", *gone))
+                    txn.add(database.db_remove(*ours, "external_ids", *gone))
         self._written_at = time.time()
 
     def _sibling_keys(self, present: Mapping[str, str]) -> list[str]:
