@@ -1,11 +1,9 @@
 """Start supervisord: its folders, its configuration, and the process."""
 
-import contextlib
 import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 
 from .. import kernel, rootfiles
 from ..errors import FleetError, SettingsError
@@ -33,7 +31,12 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
         _wait_for_unit(settings)
         return False
     write_configuration(settings)
-    with _start_lock(settings):
+    lock = settings.run_dir / "start.lock"
+    # Two daemons would start one each, after an agent was killed: its own, and
+    # its successor's. supervisord itself refuses a socket on which another one
+    # answers.
+    with kernel.closing(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         if _answers(settings):
             return False
         result = _run_supervisord(settings)
@@ -49,21 +52,6 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
 def _answers(settings: FleetSettings) -> bool:
     with Supervisord(settings) as rpc:
         return rpc.answers()
-
-
-@contextlib.contextmanager
-def _start_lock(settings: FleetSettings) -> Iterator[None]:
-    """Keep two daemons from starting a supervisord each.
-
-    There are two after an agent was killed: its own, and its successor's.
-    supervisord itself refuses a socket on which another one answers.
-    """
-    descriptor = os.open(
-        settings.run_dir / "start.lock", os.O_RDWR | os.O_CREAT, 0o600
-    )
-    with os.fdopen(descriptor, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _run_supervisord(
