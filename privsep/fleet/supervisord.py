@@ -45,14 +45,13 @@ class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
     """A connection that gives up on a supervisord that hangs."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost")
+        super().__init__("localhost", timeout=timeout_s)
         self.socketfile = str(path)
-        self.timeout_s = timeout_s
 
     def connect(self) -> None:
         """Connect, with a time limit for this and each later operation."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout_s)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self.socketfile)
 
 
