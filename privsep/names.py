@@ -46,6 +46,11 @@ def is_network(text: str) -> bool:
     return _NETWORK.fullmatch(text) is not None
 
 
+def is_program(text: str) -> bool:
+    """Return whether TEXT is a network's id, or "gateway"."""
+    return text == GATEWAY or is_network(text)
+
+
 def namespace_name(network: str) -> str:
     """Return the name of the namespace that serves NETWORK."""
     return NAMESPACE_PREFIX + network
@@ -109,6 +114,4 @@ def program_name(network: str) -> str:
 def network_of_program(name: str) -> str | None:
     """Return the network (or gateway) of the supervisord program NAME."""
     network = name.removeprefix("haproxy-")
-    if network == name:
-        return None
-    return network if network == GATEWAY or is_network(network) else None
+    return network if network != name and is_program(network) else None

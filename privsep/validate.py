@@ -5,6 +5,7 @@ raises InvalidArgumentError. A value that passes can only name things that
 belong to this agent.
 """
 
+import contextlib
 import ipaddress
 import posixpath
 import re
@@ -52,6 +53,7 @@ _KINDS = ("request", "answer", "dhcp")  # of packets that are traced
 
 # Called with the value alone.
 network = partial(_text, names.is_network, "a network id")
+program = partial(_text, names.is_program, "a network id")
 mac = partial(_text, _MAC.fullmatch, "a unicast MAC address")
 packet = partial(_text, _KINDS.__contains__, "a kind of packet")
 url_path = partial(_text, _URL_PATH.fullmatch, "a path")
@@ -61,11 +63,6 @@ openflow_port = partial(_number, 1, MAX_OPENFLOW_PORT, "an OpenFlow port")
 vlan = partial(_number, 0, 4094, "a VLAN")  # 0: none
 hop_limit = partial(_number, 1, 64, "a hop limit")
 gid = partial(_number, 0, MAX_ID, "a group's id")
-
-
-def program(value: object) -> str:
-    """Return VALUE if it names the gateway or a network's program."""
-    return names.GATEWAY if value == names.GATEWAY else network(value)
 
 
 def mtu(value: object) -> int:
@@ -120,11 +117,8 @@ def hosts(value: object) -> frozenset[str]:
 def address(value: object) -> str:
     """Return VALUE in its canonical form if an instance can have it."""
     if isinstance(value, str) and "%" not in value:
-        try:
+        with contextlib.suppress(ValueError):
             parsed = ipaddress.ip_address(value)
-        except ValueError:
-            pass
-        else:
             if is_usable(parsed):
                 return str(parsed)
     raise InvalidArgumentError(f"not an address: {value!r:.80}")

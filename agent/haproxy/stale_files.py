@@ -35,7 +35,7 @@ def network_folders(places: Places) -> Iterator[tuple[str, Path]]:
     """Yield the network (or "gateway") and the path of each of its folders."""
     for parent in places.network_parents:
         for path in entries(parent):
-            is_ours = path.name == names.GATEWAY or names.is_network(path.name)
+            is_ours = names.is_program(path.name)
             if is_ours and path.is_dir() and not path.is_symlink():
                 yield path.name, path
 

@@ -250,9 +250,8 @@ def programs(
     """Return the states of programs that have a file or that RPC knows."""
     found: dict[str, Mapping[str, object]] = {}
     for file in settings.programs.glob("*.ini"):
-        network = names.network_of_program(names.program_name(file.stem))
-        if network is not None:
-            found[network] = {"state": "GONE", "pid": 0, "start": 0}
+        if names.is_program(file.stem):
+            found[file.stem] = {"state": "GONE", "pid": 0, "start": 0}
     for line in rpc.call("fleet.programs").splitlines() if rpc else ():
         name, state, pid, start = line.split()
         network = names.network_of_program(name)
