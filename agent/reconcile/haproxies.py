@@ -310,10 +310,8 @@ class Haproxies:
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; return whether there were any."""
-        self._known.pop(network, None)
-        self._written.pop(network, None)
-        self.running.pop(network, None)
-        self._quiet.pop(network, None)
+        for kept in (self._known, self._written, self.running, self._quiet):
+            kept.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
