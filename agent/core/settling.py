@@ -125,21 +125,6 @@ def _hold_unseen(
     return networks
 
 
-def _with_bound(
-    network: NetworkSnapshot, ports: Collection[str]
-) -> NetworkSnapshot:
-    """Return NETWORK with its logical PORTS bound."""
-    if not ports:
-        return network
-    found = (
-        dataclasses.replace(
-            port, bound=port.bound or port.logical_port in ports
-        )
-        for port in network.ports
-    )
-    return dataclasses.replace(network, ports=tuple(found))
-
-
 def _hold_flapping(
     state: Settled,
     rows: ChassisSnapshot,
@@ -168,15 +153,16 @@ def _hold_flapping(
         bound = {port.logical_port for port in before.ports if port.bound}
         if not is_settled:
             bound &= state.seen_bound
-        flaps = {
-            port.logical_port
-            for port in network.ports
+        ports = tuple(
+            dataclasses.replace(port, bound=True)
             if not port.bound
             and port.logical_port in bound
             and (port.parent or port.logical_port) in plugged
             and holds(port.logical_port)
-        }
-        network = _with_bound(network, flaps)
+            else port
+            for port in network.ports
+        )
+        network = dataclasses.replace(network, ports=ports)
         # In a grace period it is held anyway until the server has answered.
         is_gone = not network.localport and (network.complete or is_settled)
         if is_gone and before.localport and holds(key):
