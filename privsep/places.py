@@ -121,19 +121,3 @@ class Places:
     def public_socket(self) -> Path:
         """Path of the gateway's socket that metadata_proxy_socket links to."""
         return self.socket_folder / "metadata_proxy"
-
-    def folders(
-        self, network: str, *, own: int, common: int
-    ) -> tuple[Folder, ...]:
-        """Return the folders that NETWORK's haproxy (or the gateway) needs.
-
-        OWN is its own group, COMMON the group of all haproxies.
-        """
-        needed = (
-            Folder(self.config_folder, common, 0o2750),
-            Folder(self.read_folder(network), own, 0o2750),
-            Folder(self.work_folder(network), own, 0o2770),
-        )
-        if network != names.GATEWAY:
-            return needed
-        return (*needed, Folder(self.socket_folder, own, 0o2771))

@@ -114,9 +114,15 @@ class FleetSettings:
 
     def folders(self, network: str) -> tuple[Folder, ...]:
         """Return the folders that NETWORK's haproxy (or gateway) needs."""
-        return self.places.folders(
-            network, own=self.user_of(network).gid, common=self.common_gid
+        places, own = self.places, self.user_of(network).gid
+        needed = (
+            Folder(places.config_folder, self.common_gid, 0o2750),
+            Folder(places.read_folder(network), own, 0o2750),
+            Folder(places.work_folder(network), own, 0o2770),
         )
+        if network != names.GATEWAY:
+            return needed
+        return (*needed, Folder(places.socket_folder, own, 0o2771))
 
     @property
     def socket(self) -> Path:

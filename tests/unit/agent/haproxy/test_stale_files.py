@@ -20,8 +20,10 @@ NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 def places(tmp_path):
     made = Places(tmp_path / "run", tmp_path, tmp_path / "pids")
     for network in (NETWORK, "gateway"):
-        for folder in made.folders(network, own=0, common=0):
-            folder.path.mkdir(parents=True, exist_ok=True)
+        made.read_folder(network).mkdir(parents=True)
+        made.work_folder(network).mkdir(parents=True)
+    made.config_folder.mkdir()
+    made.socket_folder.mkdir()
     made.pids_folder.mkdir()
     return made
 
