@@ -37,6 +37,7 @@ _HANGS = (
     f"this happens again, kill it: the next call starts another one"
 )
 _ENDED = "the privileged daemon has ended; the next call starts another one"
+_ENDED_EARLY = "the privileged daemon ended before it answered; see its log"
 _EOF = "eof"  # how the library says that
 _END_S = 2.0
 
@@ -81,23 +82,17 @@ class _Channel(daemon._ClientChannel):
         """
         connection = self.writer.writesock
         try:
-            self._exchange_ping()
-        except BaseException:
+            reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
+            if reply[0] != comm.Message.PONG:
+                raise DaemonError(_HANGS)
+        except BaseException as error:
             with contextlib.suppress(OSError):  # wakes the reader
                 connection.shutdown(socket.SHUT_RDWR)
             self.reader_thread.join(_END_S)
             connection.close()
+            if isinstance(error, OSError):
+                raise DaemonError(_ENDED_EARLY) from None
             raise
-
-    def _exchange_ping(self) -> None:
-        try:
-            reply = self.send_recv((comm.Message.PING.value,), CALL_TIMEOUT_S)
-        except OSError:
-            raise DaemonError(
-                "the privileged daemon ended before it answered; see its log"
-            ) from None
-        if reply[0] != comm.Message.PONG:
-            raise DaemonError(_HANGS)
 
 
 class _HelperChannel(_Channel, daemon.RootwrapClientChannel):
@@ -131,26 +126,22 @@ class _Context(priv_context.PrivContext):
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(CALL_TIMEOUT_S)
-            self._connect(connection)
+            connection.connect(self.address)
             connection.settimeout(None)
             # We trust a daemon's answers, even the classes of exceptions.
             if kernel.peer_uid(connection) != 0:
                 raise DaemonError("the socket is not owned by root")
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            # At a path, systemd may listen again.
+            is_lasting = self.address.startswith("\0")
+            if is_lasting and isinstance(error, ConnectionRefusedError):
+                raise NoRootError(
+                    "the process that stayed root, to start privileged "
+                    "daemons, has ended; restart the agent"
+                ) from None
             raise
         return connection
-
-    def _connect(self, connection: socket.socket) -> None:
-        try:
-            connection.connect(self.address)
-        except ConnectionRefusedError:
-            if not self.address.startswith("\0"):
-                raise  # systemd may listen there again
-            raise NoRootError(
-                "the process that stayed root, to start privileged daemons, "
-                "has ended; restart the agent"
-            ) from None
 
 
 default = _Context(
