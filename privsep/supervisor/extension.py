@@ -160,10 +160,13 @@ class FleetInterface:
             (events.ProcessStateStartingEvent, held.start),
             (events.ProcessStateStartingEvent, self._reload_by_signal),
             (events.ProcessStateBackoffEvent, held.fail),
+            (events.ProcessStateBackoffEvent, self._note_end),
+            (events.ProcessStateExitedEvent, self._note_end),
             (events.ProcessStateFatalEvent, held.fail),
             (events.ProcessGroupRemovedEvent, held.forget),
             (events.SupervisorStoppingEvent, held.stop),
             (events.SupervisorStoppingEvent, self._log.close),
+            (events.SupervisorStoppingEvent, _close_wakeup),
         ):
             events.subscribe(kind, functools.partial(self._safely, act))
 
@@ -190,16 +193,6 @@ class FleetInterface:
         self._woken = _wake_on_signals()
         poller = self._supervisord.options.poller
         poller.poll = functools.partial(self._poll, poller, poller.poll)
-        for kind in (
-            events.ProcessStateBackoffEvent,
-            events.ProcessStateExitedEvent,
-        ):
-            events.subscribe(kind, self._note_end)
-        # A reload closes all descriptors; others get their numbers.
-        events.subscribe(
-            events.SupervisorStoppingEvent,
-            lambda _event: signal.set_wakeup_fd(-1),
-        )
 
     def _note_end(self, _event: Any) -> None:
         self._ended = True
@@ -267,6 +260,11 @@ def _wake_on_signals() -> int:
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     return woken
+
+
+def _close_wakeup(_event: object) -> None:
+    # A reload closes all descriptors; others get their numbers.
+    signal.set_wakeup_fd(-1)
 
 
 def _notify_ready(address: str) -> None:
