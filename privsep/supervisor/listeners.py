@@ -23,7 +23,6 @@ from .. import kernel, names
 # Connections that wait; Linux's net.core.somaxconn.
 _BACKLOG = 4096
 _UNIX_MODE = 0o660
-_PORT = 80
 _IPV6 = Path("/proc/thread-self/net/if_inet6")
 _TCP = {
     socket.AF_INET: "/proc/thread-self/net/tcp",
@@ -144,12 +143,12 @@ def of_network(network: str, owner: int) -> list[Listener]:
     """
     socket.socket(socket.AF_UNIX).close()
     addresses: list[tuple[int, tuple[str | int, ...]]] = [
-        (socket.AF_INET, (names.METADATA_ADDRESS_V4, _PORT))
+        (socket.AF_INET, (names.METADATA_ADDRESS_V4, names.METADATA_PORT))
     ]
     with contextlib.suppress(OSError):
         index = socket.if_nametoindex(names.inner_veth(network))
         if _IPV6.exists():
-            v6 = (names.METADATA_ADDRESS_V6, _PORT, 0, index)
+            v6 = (names.METADATA_ADDRESS_V6, names.METADATA_PORT, 0, index)
             addresses.append((socket.AF_INET6, v6))
     return [TcpListener(*where, owner) for where in addresses]
 
