@@ -151,6 +151,7 @@ class VswitchSnapshot:
     @property
     def metadata_ports(self) -> frozenset[str]:
         """The names of the metadata ports that are plugged here."""
+        # An instance's port may have a name like a veth's.
         ours = (p for p in self.ports.values() if not p.is_instance)
         return frozenset(port.iface_id for port in ours)
 

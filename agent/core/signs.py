@@ -119,8 +119,7 @@ def unknown_ports(
 
     Only those of Neutron's form: others may mean something else by it.
     """
-    # An instance's port may have a name like a veth's.
-    own = {p.iface_id for p in vswitch.ports.values() if not p.is_instance}
+    own = {*vswitch.metadata_ports}
     for network in chassis.networks.values():
         own |= {port.logical_port for port in network.ports}
     left = vswitch.plugged - chassis.names - own
