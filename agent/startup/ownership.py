@@ -11,8 +11,10 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ...privsep.kernel import closing
 from ...privsep.places import OLD_FOLDER
 from ..errors import StartError
 
@@ -109,14 +111,11 @@ def _roots_link(name: str, place: int) -> Path | None:
     return None
 
 
-@contextlib.contextmanager
-def _opened(name: str, at: int, flags: int = _FOLDER) -> Iterator[int]:
-    """Yield a descriptor of NAME in the folder AT; follow no link."""
-    descriptor = os.open(name, flags, dir_fd=at)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _opened(
+    name: str, at: int, flags: int = _FOLDER
+) -> AbstractContextManager[int]:
+    """Give a descriptor of NAME in the folder AT; follow no link."""
+    return closing(os.open(name, flags, dir_fd=at))
 
 
 def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
