@@ -6,6 +6,7 @@ The model's values become the plain ones that can be sent to it.
 import socket
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ class Privileged:
     trace = staticmethod(vswitch.trace)
 
     def __init__(self, *, state_path: Path, users: str) -> None:
-        self._state_path = str(state_path)
-        self._users = users
-
-    def make_folders(self, network: str) -> None:
-        """Make the folders that we share with the haproxy of NETWORK."""
-        fleet.make_folders(network, users=self._users)
+        place = self._state_path = str(state_path)
+        self.make_folders = partial(fleet.make_folders, users=users)
+        self.ensure_program = partial(fleet.ensure, users=users, renew=False)
+        self.remove_program = partial(fleet.remove, state_path=place)
+        self.sweep = partial(fleet.sweep, place)
+        self.shut_down = partial(shut_down.shut_down, place)
 
     def apply(
         self,
@@ -82,27 +83,9 @@ class Privileged:
         """Return the index of NETWORK's outer veth; raise OSError."""
         return socket.if_nametoindex(names.outer_veth(network))
 
-    def ensure_program(
-        self, network: str, *, renew: bool = False
-    ) -> dict[str, str]:
-        """Ensure NETWORK's haproxy runs; return the state it was in."""
-        return fleet.ensure(network, users=self._users, renew=renew)
-
-    def remove_program(self, network: str) -> bool:
-        """Stop the haproxy of NETWORK; return whether it was there."""
-        return fleet.remove(network, self._state_path)
-
-    def sweep(self) -> tuple[str, ...]:
-        """Return the networks with haproxies that supervisord has not."""
-        return fleet.sweep(self._state_path)
-
     def look(self) -> Mapping[str, Any]:
         """Return what is left of the fleet, as `shut_down.look` does."""
         return shut_down.look(self._state_path)
-
-    def shut_down(self) -> None:
-        """Stop supervisord and remove what root owns of the fleet."""
-        shut_down.shut_down(self._state_path)
 
     @staticmethod
     def ask(
