@@ -302,24 +302,17 @@ def ensure_addresses(
     # same. The first round does not add it, and deletes it.
     for _ in range(2):
         for change in compare_addresses(ipr, index, wanted):
-            verb = "add" if change[0] == "+" else "del"
-            _address(ipr, verb, index, ipaddress.ip_interface(change[1:]))
-
-
-def _address(
-    ipr: pyroute2.IPRoute, verb: str, index: int, cidr: IPInterface
-) -> None:
-    more: dict[str, Any] = {}
-    if cidr.version == 6 and verb == "add":
-        more["flags"] = _IFA_F_NODAD
-    with _tolerated(errno.EEXIST if verb == "add" else errno.EADDRNOTAVAIL):
-        ipr.addr(
-            verb,
-            index=index,
-            address=str(cidr.ip),
-            prefixlen=cidr.network.prefixlen,
-            **more,
-        )
+            cidr = ipaddress.ip_interface(change[1:])
+            is_new = change[0] == "+"
+            nodad = {"flags": _IFA_F_NODAD} if cidr.version == 6 else {}
+            with _tolerated(errno.EEXIST if is_new else errno.EADDRNOTAVAIL):
+                ipr.addr(
+                    "add" if is_new else "del",
+                    index=index,
+                    address=str(cidr.ip),
+                    prefixlen=cidr.network.prefixlen,
+                    **(nodad if is_new else {}),
+                )
 
 
 def ensure_neighbours(
@@ -328,11 +321,18 @@ def ensure_neighbours(
     """Make WANTED (address -> MAC) the only permanent neighbours."""
     present = neighbours(ipr, index)
     gone = sorted(present.keys() - wanted.keys())
-    for address in gone:
-        _neighbour(ipr.neigh, "del", index, address, present[address])
     new = sorted(a for a in wanted if present.get(a) != wanted[a])
-    for address in new:
-        _neighbour(ipr.neigh, "replace", index, address, wanted[address])
+    for address in gone + new:
+        is_gone = address not in wanted
+        with _tolerated(errno.ENOENT if is_gone else 0):
+            ipr.neigh(
+                "del" if is_gone else "replace",
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                dst=address,
+                lladdr=(present if is_gone else wanted)[address],
+                ifindex=index,
+                state=ndmsg.states["permanent"],
+            )
     return _counted("neighbours", new, gone)
 
 
@@ -346,31 +346,22 @@ def neighbours(ipr: pyroute2.IPRoute, index: int) -> dict[str, str]:
     return present
 
 
-def _neighbour(
-    neigh: Callable[..., Any], verb: str, index: int, address: str, mac: str
-) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with _tolerated(errno.ENOENT if verb == "del" else 0):
-        neigh(
-            verb,
-            family=family,
-            dst=address,
-            lladdr=mac,
-            ifindex=index,
-            state=ndmsg.states["permanent"],
-        )
-
-
 def ensure_hosts(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[str]
 ) -> list[str]:
     """Make WANTED the only hosts with a route over the link INDEX."""
     present = hosts(routes(ipr), index)
     gone, new = sorted(present - wanted), sorted(wanted - present)
-    for address in gone:
-        _host(ipr, "del", index, address)
-    for address in new:
-        _host(ipr, "add", index, address)
+    for address in gone + new:
+        is_gone = address in present
+        with _tolerated(errno.ESRCH if is_gone else errno.EEXIST):
+            ipr.route(
+                "del" if is_gone else "add",
+                dst=f"{address}/{_host_size(address)}",
+                oif=index,
+                scope=rt_scope["link"],
+                proto=rt_proto["static"],
+            )
     return _counted("hosts", new, gone)
 
 
@@ -425,17 +416,6 @@ def _counted(what: str, new: list[str], gone: list[str]) -> list[str]:
     """Return how many of WHAT are new and how many are gone, in words."""
     counts = (("+", len(new)), ("-", len(gone)))
     return [f"{sign}{count} {what}" for sign, count in counts if count]
-
-
-def _host(ipr: pyroute2.IPRoute, verb: str, index: int, address: str) -> None:
-    with _tolerated(errno.EEXIST if verb == "add" else errno.ESRCH):
-        ipr.route(
-            verb,
-            dst=f"{address}/{_host_size(address)}",
-            oif=index,
-            scope=rt_scope["link"],
-            proto=rt_proto["static"],
-        )
 
 
 def _host_size(address: str | None) -> int:
