@@ -15,6 +15,7 @@ from pyroute2 import netns
 from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netlink.rtnl import ndmsg, rt_proto, rt_scope
+from pyroute2.nftables.main import NFTables
 
 from .. import kernel, names, rootfiles
 from ..errors import LinkError
@@ -26,6 +27,7 @@ from ..validate import IPInterface
 _IFA_F_NODAD = 0x02
 _MAIN = 254  # <linux/rtnetlink.h>, RT_TABLE_MAIN
 _KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
+_NF_DROP = 0  # <linux/netfilter.h>
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
 _UP = 0x1  # IFF_UP, <linux/if.h>
@@ -410,6 +412,22 @@ def strays(ipr: pyroute2.IPRoute, entries: list[Any], index: int) -> list[str]:
             if priority not in _KERNELS_RULES:
                 found.append(f"rule {priority}")
     return sorted(found)
+
+
+def nftables_rules() -> int:
+    """Return how many rules of nftables this thread's namespace has.
+
+    A chain that drops what no rule takes counts as one. iptables makes such
+    rules, too, except its old form. Zero if the kernel has no nftables.
+    """
+    with (
+        contextlib.suppress(NetlinkError),
+        NFTables(nfgen_family=socket.AF_UNSPEC) as nft,
+    ):
+        chains = dump(nft.get_chains)
+        policies = [chain.get_attr("NFTA_CHAIN_POLICY") for chain in chains]
+        return len(dump(nft.get_rules)) + policies.count(_NF_DROP)
+    return 0
 
 
 def _counted(what: str, new: list[str], gone: list[str]) -> list[str]:

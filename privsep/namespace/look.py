@@ -2,22 +2,14 @@
 
 import contextlib
 import ipaddress
-import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from .. import kernel, names, validate
 from ..context import entrypoint
 from . import sysctls
 
 _LISTEN = "0A"  # <net/tcp_states.h>
-# <linux/netlink.h>, <linux/netfilter/nfnetlink.h>: subsystem 10 is nftables.
-_NETLINK_NETFILTER = 12
-_HEAD, _ERROR, _DONE = 16, 2, 3
-_NEWRULE, _GETRULE = 10 << 8 | 6, 10 << 8 | 7
-_NEWCHAIN, _GETCHAIN = 10 << 8 | 3, 10 << 8 | 4
-# The attribute NFTA_CHAIN_POLICY with NF_DROP.
-_DROPS = struct.pack("=HHI", 8, 5, 0)
 
 
 @entrypoint(subject=None)
@@ -65,7 +57,7 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
     with kernel.entered(namespace):
         differ = sysctls.differing(inner)
         listeners = _listeners("tcp") + _listeners("tcp6")
-        rules = _nftables_rules()
+        rules = links.nftables_rules()
         checksum = None
         with contextlib.suppress(OSError):  # it is gone
             checksum = kernel.has_transmit_checksum(inner)
@@ -89,37 +81,6 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             "strays": links.strays(ipr, routes, index),
             "checksum": checksum,
         }
-
-
-def _nftables_rules() -> int:
-    """Return how many rules of nftables this thread's namespace has.
-
-    A chain that drops what no rule takes counts as one. iptables makes such
-    rules, too, except its old form. Zero if the kernel has no nftables.
-    """
-    count = sum(kind == _NEWRULE for kind, _ in _nftables(_GETRULE))
-    return count + sum(
-        kind == _NEWCHAIN and _DROPS in body
-        for kind, body in _nftables(_GETCHAIN)
-    )
-
-
-def _nftables(question: int) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and body of each answer to QUESTION."""
-    family = socket.AF_NETLINK, socket.SOCK_RAW
-    with socket.socket(*family, _NETLINK_NETFILTER) as link:
-        link.settimeout(1)
-        # <linux/netlink.h>: NLM_F_REQUEST | NLM_F_DUMP; then an nfgenmsg.
-        head = struct.pack("=IHHII", 20, question, 0x301, 1, 0)
-        link.send(head + bytes(4))
-        while True:
-            parts = link.recv(1 << 16)
-            while len(parts) >= _HEAD:
-                size, kind = struct.unpack_from("=IH", parts)
-                if kind in (_ERROR, _DONE) or size < _HEAD:
-                    return
-                yield kind, parts[_HEAD:size]
-                parts = parts[(size + 3) & ~3 :]
 
 
 def _listeners(file: str) -> list[str]:
