@@ -83,10 +83,6 @@ class Confirmation(Poller):
 
     def poll(self) -> None:
         """Confirm; `Watch` finds a gateway that does not answer."""
-        with contextlib.suppress(OSError, HaproxyError):
-            self._confirm()
-
-    def _confirm(self) -> None:
         # READ_MS is read before the queue. Rows that arrive in between are in
         # the queue then, so their networks are not confirmed.
         was_synced = self._snapshots.chassis.synced
@@ -102,6 +98,7 @@ class Confirmation(Poller):
         # What was known half a second ago: a haproxy that is replaced may
         # still hold a request for so long, and has the map of before.
         times = {unknown.CONFIRMED: last.read_ms, **last.waiting}
-        self._haproxies.confirm(
-            {key: str(at_ms) for key, at_ms in times.items()}
-        )
+        with contextlib.suppress(OSError, HaproxyError):
+            self._haproxies.confirm(
+                {key: str(ms) for key, ms in times.items()}
+            )
