@@ -142,15 +142,14 @@ def of_network(network: str, owner: int) -> list[Listener]:
     is left: then the veth would not be found either.
     """
     socket.socket(socket.AF_UNIX).close()
-    addresses: list[tuple[int, tuple[str | int, ...]]] = [
-        (socket.AF_INET, (names.METADATA_ADDRESS_V4, names.METADATA_PORT))
-    ]
+    v4 = (names.METADATA_ADDRESS_V4, names.METADATA_PORT)
+    found: list[Listener] = [TcpListener(socket.AF_INET, v4, owner)]
     with contextlib.suppress(OSError):
         index = socket.if_nametoindex(names.inner_veth(network))
         if _IPV6.exists():
             v6 = (names.METADATA_ADDRESS_V6, names.METADATA_PORT, 0, index)
-            addresses.append((socket.AF_INET6, v6))
-    return [TcpListener(*where, owner) for where in addresses]
+            found.append(TcpListener(socket.AF_INET6, v6, owner))
+    return found
 
 
 def _listens(found: socket.socket) -> bool:
