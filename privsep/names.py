@@ -90,11 +90,6 @@ def program_file(network: str) -> str:
     return f"{network}.ini"
 
 
-def map_file(network: str) -> str:
-    """Return the file name of a network's map of instances."""
-    return f"{network}.map"
-
-
 def pid_file(network: str) -> str:
     """Return the name that Neutron gives to a haproxy's PID file."""
     return f"{network}.pid.haproxy"

@@ -93,7 +93,7 @@ class Places:
 
     def map(self, network: str) -> Path:
         """Path of the map of NETWORK."""
-        return self.read_folder(network) / names.map_file(network)
+        return self.read_folder(network) / f"{network}.map"
 
     @property
     def confirmed(self) -> Path:
