@@ -121,7 +121,9 @@ def _hold_unseen(
             if port.logical_port not in seen
             and in_rows.get(port.logical_port, (key, False)) == (key, False)
         ]
-        networks |= _hold(rows.networks.get(key), before, held)
+        current = rows.networks.get(key)
+        if current is not None or held:
+            networks[key] = _hold(current, before, held)
     return networks
 
 
@@ -212,16 +214,14 @@ def _places(
 
 def _hold(
     current: NetworkSnapshot | None, last: NetworkSnapshot, held: list[VifPort]
-) -> dict[str, NetworkSnapshot]:
-    """Return CURRENT with the ports HELD of LAST, by network; or nothing.
+) -> NetworkSnapshot:
+    """Return CURRENT, or LAST without one, with the ports HELD of LAST.
 
     A port is dropped if another port has, or may use, its address or MAC by
     now; a bound one only if the other one is bound. A port that is requested
     in CURRENT counts as bound, if it was. The localport of LAST is kept
     while CURRENT has none yet.
     """
-    if current is None and not held:
-        return {}
     here = current.ports if current else ()
     taken = {
         bound: _claims(port for port in here if port.bound >= bound)
@@ -242,13 +242,12 @@ def _hold(
         complete = complete or localport is not None
     elif not complete:
         localport = last.localport
-    network = dataclasses.replace(
+    return dataclasses.replace(
         network,
         ports=tuple(ports[name] for name in sorted(ports)),
         localport=localport,
         complete=complete,
     )
-    return {network.network: network}
 
 
 def _claims(ports: Iterable[VifPort]) -> tuple[set[str], set[IPAddress]]:
