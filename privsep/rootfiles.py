@@ -102,11 +102,9 @@ def ensure_agents_file(path: Path) -> None:
 
 def write_if_different(path: Path, text: str) -> bool:
     """Replace PATH with TEXT in one step; return whether it differed."""
-    try:
+    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
         if path.read_text() == text:
             return False
-    except (FileNotFoundError, UnicodeDecodeError):
-        pass
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(
