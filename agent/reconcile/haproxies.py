@@ -82,8 +82,20 @@ class Haproxies:
         of the program. Raises HaproxyError if haproxy refuses the
         configuration; then a process that ran before still runs.
         """
+        before = self._known.get(network)
         try:
-            return self._listen(network, rendered, rights)
+            self.ensure_folders(network)
+            changes, version = self._ensure_files(network, rendered, rights)
+            program = self._privileged.ensure_program(network)
+            is_changed = "configuration" in changes
+            if before is not None:
+                is_changed = before[1] != version
+            self._written[network] = version
+            if is_changed and self._running(network) == rendered.digest:
+                # It may have read a configuration that somebody edited, with
+                # this digest still in it.
+                self._privileged.reload_program(network)
+                changes.append("reload")
         except Exception:
             # The haproxy that runs still serves. Its map has to have the
             # instances that came meanwhile.
@@ -91,23 +103,6 @@ class Haproxies:
                 with contextlib.suppress(OSError, HaproxyError):
                     self.maps.ensure(network, rights)
             raise
-
-    def _listen(
-        self, network: str, rendered: Rendered, rights: Rights | None
-    ) -> tuple[list[str], Program]:
-        self.ensure_folders(network)
-        before = self._known.get(network)
-        changes, version = self._ensure_files(network, rendered, rights)
-        program = self._privileged.ensure_program(network)
-        is_changed = "configuration" in changes
-        if before is not None:
-            is_changed = before[1] != version
-        self._written[network] = version
-        if is_changed and self._running(network) == rendered.digest:
-            # It may have read a configuration that somebody edited, with this
-            # digest still in it.
-            self._privileged.reload_program(network)
-            changes.append("reload")
         return changes, program
 
     def serve(
