@@ -236,12 +236,13 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def report(self) -> dict[str, Any]:
         """Return how it is, in the types of JSON."""
+        heard_ms = self._session.reconnect.last_activity  # from a server
         return {
             "remote": self._session.get_name(),
             "connected": self.is_connected(),
             "since": self._since,
             "changed": self._changed,
-            "silent_s": self.silent_s(),
+            "silent_s": (timeval.msec() - heard_ms) / 1000,
             "rows": sum(len(table.rows) for table in self.tables.values()),
         }
 
@@ -252,11 +253,6 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return "; ".join(
             f"{remote}: {why}" for remote, why in self._problems.copy().items()
         )
-
-    def silent_s(self) -> float:
-        """Return for how long nothing has been heard from a server."""
-        heard_ms = self._session.reconnect.last_activity
-        return (timeval.msec() - heard_ms) / 1000  # type: ignore[no-any-return]
 
     def is_connected(self) -> bool:
         """Return whether the server is connected and has sent its rows.
