@@ -26,7 +26,6 @@ REQUEST_LOG = "requests.sock"  # only where there is no /dev/log
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NETWORK = re.compile(_UUID)
-_NAMESPACE = re.compile(f"{NAMESPACE_PREFIX}({_UUID})")
 # Temporary files match too, if one was left: ".X.conf.tmp" is ours,
 # "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
 _FILE = re.compile(
@@ -58,8 +57,8 @@ def namespace_name(network: str) -> str:
 
 def network_of_namespace(name: str) -> str | None:
     """Return the network that the namespace NAME serves, if it is ours."""
-    match = _NAMESPACE.fullmatch(name)
-    return match.group(1) if match else None
+    network = name.removeprefix(NAMESPACE_PREFIX)
+    return network if network != name and is_network(network) else None
 
 
 def outer_veth(network: str) -> str:
