@@ -63,7 +63,7 @@ class Privileged:
             desired.network,
             mac=desired.mac,
             mtu=desired.mtu,
-            addresses=_addresses(desired),
+            addresses=sorted(map(str, desired.addresses)),
             neighbours=[
                 (str(address), mac) for address, mac in desired.neighbours
             ],
@@ -74,9 +74,8 @@ class Privileged:
 
     def set_addresses(self, desired: MetadataNetwork) -> None:
         """Give the namespace of DESIRED its addresses."""
-        namespaces.set_addresses(
-            desired.network, addresses=_addresses(desired)
-        )
+        addresses = sorted(map(str, desired.addresses))
+        namespaces.set_addresses(desired.network, addresses=addresses)
 
     @staticmethod
     def ifindex(network: str) -> int:
@@ -110,7 +109,3 @@ class Privileged:
         """Return the status of what the gateway answers to SOURCE's ask."""
         answer = self.ask(network, source=source, path=ALIVE_PATH, timeout_s=3)
         return int(str(answer["status"]))
-
-
-def _addresses(desired: MetadataNetwork) -> list[str]:
-    return sorted(str(cidr) for cidr in desired.addresses)
