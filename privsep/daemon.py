@@ -22,7 +22,6 @@ from . import context, kernel
 from .errors import sentence
 
 LOG = logging.getLogger(f"{__package__}.daemon")  # as __main__ too
-_ERRORS = (cfg.Error, daemon.FailedToDropPrivileges, OSError)
 
 
 def main() -> int:
@@ -51,7 +50,7 @@ def _serve(channel: comm.ServerChannel, files: list[str]) -> int:
         daemon.Daemon(channel, context.default).run()
     except ConnectionError:
         return 0  # the agent ended before it had read everything
-    except _ERRORS as error:
+    except (cfg.Error, daemon.FailedToDropPrivileges, OSError) as error:
         with contextlib.suppress(OSError):
             LOG.critical("the privileged daemon does not start: %s", error)
         return _failed(sentence(error))
