@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_491, ("privsep",): 4_913}
+BUDGETS = {("agent", "privsep"): 22_287, ("privsep",): 4_803}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
