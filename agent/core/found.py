@@ -23,13 +23,14 @@ _WORDS = (
     (r"transmit checksum", "checksum offload changed"),
     (r"\+(\d+) (neighbours|hosts)", r"\1 \2 gone"),
     (r"-(\d+) (neighbours|hosts)", r"\1 foreign \2"),
+    (r"routes (.*)", r"routes of \1 gone"),
     (r"\+(.*/.*)", r"address \1 gone"),
     (r"-(.*/.*)", r"foreign address \1"),
 )
 # If one of these is gone, all that was in it or listened there is gone too.
 _WHOLE = ("namespace gone", "veth gone")
 _INSIDE = re.compile(
-    r"(mac|mtu|alias|up|sysctl|transmit|veth|program)\b|[+-]|port\b"
+    r"(mac|mtu|alias|up|routes|sysctl|transmit|veth|program)\b|[+-]|port\b"
 )
 
 

@@ -114,7 +114,7 @@ def addresses(at: Judge, facts: Facts) -> Hop | None:
     present = {*facts.host.get("addresses", ())}
     wanted = {str(cidr) for cidr in facts.desired.addresses}
     lacks = ", ".join(sorted(wanted - present))
-    at.fail(lacks, _MADE, f"{space} lacks {lacks}", _SELF)
+    at.fail(lacks, _MADE, f"{space} lacks {lacks}, or its routes", _SELF)
     more = ", ".join(sorted(present - wanted))
     at.warn(more, _MADE, f"{space} also has {more}", _SELF)
     return at.ok(f"{space} has {', '.join(sorted(wanted))}")

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from ..validate import IPInterface
 # <linux/if_addr.h>: use the address at once, without detection of
 # duplicates. A localport never leaves its chassis.
 _IFA_F_NODAD = 0x02
-_MAIN = 254  # <linux/rtnetlink.h>, RT_TABLE_MAIN
+_MAIN, _LOCAL = 254, 255  # <linux/rtnetlink.h>, enum rt_class_t
+# The kernel makes no route to a subnet in here.
+_ZERO = ipaddress.ip_network("0.0.0.0/8")
 _KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
 _NF_DROP = 0  # <linux/netfilter.h>
 # A dump of a hundred links takes some ms.
@@ -296,6 +298,42 @@ def addresses(ipr: pyroute2.IPRoute, index: int) -> frozenset[IPInterface]:
     )
 
 
+def ensure_routed(ipr: pyroute2.IPRoute, index: int) -> list[str]:
+    """Add the addresses of the link INDEX again that have lost their routes.
+
+    If it loses its last address, the kernel removes neighbours and all
+    routes as well.
+    """
+    lost = unrouted(routes(ipr), index, addresses(ipr, index))
+    for cidr in lost:
+        _change_addresses(ipr, index, [f"-{cidr}", f"+{cidr}"])
+    return sorted(f"routes {cidr.ip}" for cidr in lost)
+
+
+def unrouted(
+    entries: list[Any], index: int, cidrs: Iterable[IPInterface]
+) -> frozenset[IPInterface]:
+    """Return those of CIDRS, addresses of INDEX, that lack routes in ENTRIES.
+
+    The kernel makes them with an address: to itself, and to its subnet. Who
+    flushes them leaves the address, and nothing is answered.
+    """
+    there = {
+        (entry["table"], f"{entry.get_attr('RTA_DST')}/{entry['dst_len']}")
+        for entry in entries
+        if entry["table"] == _LOCAL or entry.get_attr("RTA_OIF") == index
+    }
+
+    def is_lost(cidr: IPInterface) -> bool:
+        needed = {(_LOCAL, f"{cidr.ip}/{cidr.max_prefixlen}")}
+        is_alone = cidr.version == 4 and cidr.network.prefixlen == 32
+        if not is_alone and cidr.network.network_address not in _ZERO:
+            needed.add((_MAIN, str(cidr.network)))
+        return not needed <= there
+
+    return frozenset(filter(is_lost, cidrs))
+
+
 def ensure_addresses(
     ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
 ) -> None:
@@ -303,18 +341,26 @@ def ensure_addresses(
     # Twice: to the kernel, an IPv6 address with another prefix length is the
     # same. The first round does not add it, and deletes it.
     for _ in range(2):
-        for change in compare_addresses(ipr, index, wanted):
-            cidr = ipaddress.ip_interface(change[1:])
-            is_new = change[0] == "+"
-            nodad = {"flags": _IFA_F_NODAD} if cidr.version == 6 else {}
-            with _tolerated(errno.EEXIST if is_new else errno.EADDRNOTAVAIL):
-                ipr.addr(
-                    "add" if is_new else "del",
-                    index=index,
-                    address=str(cidr.ip),
-                    prefixlen=cidr.network.prefixlen,
-                    **(nodad if is_new else {}),
-                )
+        changes = compare_addresses(ipr, index, wanted)
+        _change_addresses(ipr, index, changes)
+
+
+def _change_addresses(
+    ipr: pyroute2.IPRoute, index: int, changes: Iterable[str]
+) -> None:
+    """Make CHANGES, "+CIDR" or "-CIDR" each, to the link INDEX."""
+    for change in changes:
+        cidr = ipaddress.ip_interface(change[1:])
+        is_new = change[0] == "+"
+        nodad = {"flags": _IFA_F_NODAD} if cidr.version == 6 else {}
+        with _tolerated(errno.EEXIST if is_new else errno.EADDRNOTAVAIL):
+            ipr.addr(
+                "add" if is_new else "del",
+                index=index,
+                address=str(cidr.ip),
+                prefixlen=cidr.network.prefixlen,
+                **(nodad if is_new else {}),
+            )
 
 
 def ensure_neighbours(

@@ -22,8 +22,9 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
     DEVICE on the host (may be ""). Of a namespace also `sysctls` (name ->
     value of those that are not as we set them), `listeners` (metadata
     addresses where a socket listens);
-    of an inner end `addresses` (CIDRs), `neighbours` (address, MAC of the
-    permanent ones), `hosts` (addresses with a route of their own),
+    of an inner end `addresses` (CIDRs, if their routes are there),
+    `neighbours` (address, MAC of the permanent ones), `hosts` (addresses
+    with a route of their own),
     `strays` (links, filters, routes and rules that are neither ours nor the
     kernel's), `checksum` (whether the transmit checksum offload is on),
     `rules` (how many of nftables there are, and chains that drop the rest).
@@ -73,9 +74,11 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
         if found is None:
             return state
         index, routes = int(found["index"]), links.routes(ipr)
+        present = links.addresses(ipr, index)
+        routed = present - links.unrouted(routes, index, present)
         return {
             **state,
-            "addresses": sorted(map(str, links.addresses(ipr, index))),
+            "addresses": sorted(map(str, routed)),
             "neighbours": sorted(links.neighbours(ipr, index).items()),
             "hosts": sorted(links.hosts(routes, index)),
             "strays": links.strays(ipr, routes, index),

@@ -56,6 +56,16 @@ def address_gone(box: Sandbox, instance: Instance) -> None:
     inside(network, *command, "dev", inner(network))
 
 
+def subnets_routes_gone(box: Sandbox, instance: Instance) -> None:
+    network = instance.port.network
+    inside(network, "ip", "route", "flush", "table", "main")
+
+
+def local_routes_gone(box: Sandbox, instance: Instance) -> None:
+    network = instance.port.network
+    inside(network, "ip", "-6", "route", "flush", "table", "local")
+
+
 def sysctl_changed(box: Sandbox, instance: Instance) -> None:
     network = instance.port.network
     inside(network, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=8")
@@ -98,6 +108,8 @@ def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
         (veth_gone, "veth gone"),
         (namespace_gone, "namespace gone"),
         (address_gone, "address 169.254.169.254/32 gone"),
+        (subnets_routes_gone, "routes of 10.10.0.1 gone"),
+        (local_routes_gone, "routes of fe80::a9fe:a9fe gone"),
         (sysctl_changed, "sysctl arp_ignore changed"),
         (map_differs, "map in haproxy changed"),
         (port_off, "port not on the bridge"),

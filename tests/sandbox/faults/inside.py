@@ -43,6 +43,14 @@ def localport_address_removed(scene: Scene) -> Iterator[None]:
     scene.resync()
 
 
+@fault("209", heals=True, slow=True)
+def routes_flushed(scene: Scene) -> Iterator[None]:
+    """Somebody flushed the routes; the addresses are still there."""
+    scene.ip("route", "flush", "table", "main")
+    yield
+    scene.resync()
+
+
 @fault("209", cuts=False, heals=True)
 def answers_no_arp(scene: Scene) -> Iterator[None]:
     """A sysctl keeps the namespace from answering who has an address."""

@@ -22,6 +22,9 @@ from ovn_metadata.agent.core.found import found
             id="addresses",
         ),
         pytest.param(
+            ["routes 10.0.0.1"], ["routes of 10.0.0.1 gone"], id="routes"
+        ),
+        pytest.param(
             ["sysctl arp_ignore"], ["sysctl arp_ignore changed"], id="sysctl"
         ),
         pytest.param(
