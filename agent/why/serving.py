@@ -118,7 +118,10 @@ def request(at: Judge, facts: Facts) -> Hop:
         if not answer.code:
             return at.unknown("its answer", answer)
         space = names.namespace_name(facts.key)
-        do = f"look for a firewall: ip netns exec {space} nft list ruleset"
+        do = (
+            f"look for a firewall, or a routing rule: ip netns exec {space} "
+            f"nft list ruleset; ip -n {space} rule"
+        )
         do = do if answer.code == "OVNMD-306" else ""
         at.fail(answer, answer.code, f"{asked}: {answer.reason}", do)
         return at.ok("")

@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from .. import kernel, names, validate
 from ..context import entrypoint
@@ -14,6 +15,7 @@ _MAX_HEAD = 8 * 1024
 _MAX_BODY = 4 * 1024 * 1024
 # On one host; longer means that packets are lost.
 _CONNECT_S = 2
+Address: TypeAlias = tuple[str | int, ...]
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 
@@ -39,7 +41,7 @@ def ask(
     target = names.metadata_address(source)
     begun = time.monotonic()
     try:
-        with _connected(network, target) as connection:
+        with _connected(network, target, source) as connection:
             connected = time.monotonic()
             connection.sendall(_request(source, target, path))
             head, body, answered = _read(connection, begun + timeout_s)
@@ -60,8 +62,13 @@ def ask(
 
 
 @contextlib.contextmanager
-def _connected(network: str, target: str) -> Iterator[socket.socket]:
-    """Give a connection from TARGET to TARGET in NETWORK's namespace."""
+def _connected(
+    network: str, target: str, source: str
+) -> Iterator[socket.socket]:
+    """Give a connection from TARGET to TARGET in NETWORK's namespace.
+
+    Raises AskError if answers to SOURCE would have no route.
+    """
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     scope: tuple[int, ...] = ()
     namespace = kernel.open_namespace(names.namespace_name(network))
@@ -70,11 +77,28 @@ def _connected(network: str, target: str) -> Iterator[socket.socket]:
         if family == socket.AF_INET6:
             scope = 0, socket.if_nametoindex(names.inner_veth(network))
         connection = socket.socket(family, socket.SOCK_STREAM)
-    with connection:
+        way_back = socket.socket(family, socket.SOCK_DGRAM)
+    with connection, way_back:
+        _check_route(way_back, (target, 0, *scope), (source, 9, *scope))
         connection.settimeout(_CONNECT_S)
         connection.bind((target, 0, *scope))
         connection.connect((target, names.METADATA_PORT, *scope))
         yield connection
+
+
+def _check_route(
+    way_back: socket.socket, target: Address, source: Address
+) -> None:
+    """Raise AskError if the kernel has no route from TARGET to SOURCE.
+
+    Our own packets go over lo. To connect WAY_BACK sends none, and the kernel
+    looks for a route.
+    """
+    way_back.bind(target)
+    try:
+        way_back.connect(source)
+    except OSError as error:
+        raise AskError(f"no route to answer it: {error.strerror}") from None
 
 
 def _request(source: str, target: str, path: str) -> bytes:

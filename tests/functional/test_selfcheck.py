@@ -102,9 +102,34 @@ def prohibited(network: Network) -> Iterator[None]:
         inside(network, "ip", "rule", "del", "pref", "100", *local)
 
 
-def test_what_is_not_mended_is_named_until_it_is_over(box, instance):
+@contextlib.contextmanager
+def answers_prohibited(network: Network) -> Iterator[None]:
+    """Let instances of NETWORK ask, and nobody answer them."""
+    rule = ("pref", "50", "to", "10.10.0.0/24", "prohibit")
+    inside(network, "ip", "rule", "add", *rule)
+    try:
+        yield
+    finally:
+        inside(network, "ip", "rule", "del", *rule)
+
+
+@contextlib.contextmanager
+def rules_flushed(network: Network) -> Iterator[None]:
+    """Have nothing lead to the routes of NETWORK's subnets."""
+    inside(network, "ip", "rule", "flush")
+    try:
+        yield
+    finally:
+        usual = ("pref", "32766", "table", "main")
+        inside(network, "ip", "rule", "add", *usual)
+
+
+@pytest.mark.parametrize(
+    "damage", [prohibited, answers_prohibited, rules_flushed]
+)
+def test_what_is_not_mended_is_named_until_it_is_over(box, instance, damage):
     network = instance.port.network
-    with prohibited(network):
+    with damage(network):
         wait_for(
             lambda: problems() == {"OVNMD-306": network.id},
             timeout_s=90,
