@@ -149,7 +149,8 @@ _KINDS = (
     Kind(
         "OVNMD-206",
         "Open vSwitch does not forward the network's packets",
-        "restart ovn-controller: it installs the flows again",
+        "restart ovn-controller: it installs the flows again; a port that is "
+        "disabled needs its admin state up in Neutron",
         behind=("OVNMD-106", "OVNMD-107", "OVNMD-110"),
     ),
     Kind(

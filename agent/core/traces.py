@@ -6,6 +6,9 @@ import re
 from ...privsep import names
 
 _TABLE = re.compile(r" ?(\d{1,3})\. ")
+# Where a packet comes in: without flows of its port it is dropped in the first
+# one, with its port disabled in the next two, OVN's port security.
+_FIRST = frozenset({"0", "8", "9"})
 # ovn-controller's action for a DHCP discovery: opcode, where to store the
 # result, the address to offer, then the options (RFC 2132) one by one.
 _DHCP = re.compile(r"controller\(userdata=(00\.00\.00\.02\.[0-9a-f.]+)")
@@ -23,12 +26,13 @@ def delivers(trace: str, port: object) -> bool:
 
 
 def has_flows(trace: str) -> bool:
-    """Return whether the packet of TRACE left OpenFlow's first table.
+    """Return whether the packet of TRACE was taken in from its port.
 
     A later table may drop it because of a security group.
     """
     found = map(_TABLE.match, trace.splitlines())
-    return {match[1] for match in found if match} != {"0"}
+    tables = {match[1] for match in found if match}
+    return not tables or not tables <= _FIRST
 
 
 def dropped_at(trace: str) -> str:

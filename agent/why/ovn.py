@@ -211,7 +211,7 @@ def _flows(
         f"{bridge} drops TCP from {packet}; the last flow that matches is "
         f"in OpenFlow table {last:.200}",
         "run ovn-trace as below: if it drops the packet too, a security "
-        "group or an ACL does; else restart ovn-controller, which installs "
-        "the flows again",
+        "group, an ACL or a port that is disabled does; else restart "
+        "ovn-controller, which installs the flows again",
     )
     return at.ok(f"TCP from {packet} leaves {bridge} at {out.get('name')}")

@@ -182,6 +182,20 @@ def test_flows_that_are_gone_are_named(box, instance):
     wait_for(lambda: not problems(), timeout_s=120, what="the end of it")
 
 
+def test_a_metadata_port_that_is_disabled_is_named(box, instance):
+    network = instance.port.network
+    change = ("--wait=hv", "lsp-set-enabled", network.metadata.id)
+    box.ovn.nbctl(*change, "disabled")
+    wait_for(
+        lambda: problems() == {"OVNMD-206": network.id},
+        timeout_s=90,
+        what="only OVNMD-206",
+    )
+    box.ovn.nbctl(*change, "enabled")
+    wait_served(instance)
+    wait_for(lambda: not problems(), timeout_s=90, what="the end of it")
+
+
 def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
     """All of it: the agent, its privileged daemon, for a round of all."""
     made = [case.network(f"n{number}") for number in range(NETWORKS)]

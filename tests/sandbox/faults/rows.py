@@ -109,6 +109,15 @@ def network_deleted(scene: Scene) -> Iterator[None]:
     scene.subject = scene.neighbour
 
 
+@fault("206", slow=True)
+def metadata_port_disabled(scene: Scene) -> Iterator[None]:
+    """The metadata port's administrative state is down."""
+    change = ("--wait=hv", "lsp-set-enabled", scene.network.metadata.id)
+    scene.box.ovn.nbctl(*change, "disabled")
+    yield
+    scene.box.ovn.nbctl(*change, "enabled")
+
+
 @fault("206", host=False)
 def port_disabled(scene: Scene) -> Iterator[None]:
     """The port's administrative state is down."""

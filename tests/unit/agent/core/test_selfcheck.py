@@ -104,12 +104,14 @@ def test_what_an_answer_means(status, failure, code):
     ("tables", "expected"),
     [
         (" 0. No match.\n    drop\n", False),
-        (" 0. in_port=3, priority 100\n 8. No match\n", True),
+        (" 0. in_port=3, priority 100\n 8. No match\n", False),
+        (" 0. x\n 8. x\n 9. x\n    drop\n", False),  # its port is disabled
+        (" 0. x\n 8. x\n 9. x\n10. x\n    drop\n", True),
         (" 0. x\n10. x\n", True),
         ("", True),
     ],
 )
-def test_a_packet_without_flows_leaves_no_table(tables, expected):
+def test_a_packet_that_is_not_taken_in(tables, expected):
     assert has_flows(f'bridge("br-int")\n--------\n{tables}') is expected
 
 
