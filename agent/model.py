@@ -139,6 +139,7 @@ class VswitchSnapshot:
     # By port name.
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
     plugged: frozenset[str] = frozenset()  # iface-ids of ports with a device
+    doubled: frozenset[str] = frozenset()  # those that several ports have
     astray: frozenset[str] = frozenset()  # instances', on other bridges
     # Those with ovn-installed, and since when, in s since the epoch.
     installed: dict[str, int] = dataclasses.field(default_factory=dict)

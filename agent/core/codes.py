@@ -191,7 +191,7 @@ _KINDS = (
         "OVNMD-212",
         "the instance's own interface can't pass packets",
         "look at the interface with its iface-id (ovs-vsctl list Interface); "
-        "if it is gone, start the instance again",
+        "if it is gone, start the instance again; of two, remove the older",
         behind=("OVNMD-107", "OVNMD-110"),
     ),
     Kind(

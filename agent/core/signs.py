@@ -15,6 +15,7 @@ from ..model import ChassisSnapshot, VswitchSnapshot
 SWITCH, CONTROLLER = "ovs-vswitchd", "ovn-controller"
 _CODES = {CONTROLLER: "OVNMD-106", SWITCH: "OVNMD-107"}
 _NOT_BOUND, _NO_FLOWS, _NO_PORT = "OVNMD-205", "OVNMD-206", "OVNMD-210"
+_DOUBLED = "OVNMD-212"
 _WORDS = {
     "dead": (3.0, "it was killed, or crashed"),
     # A full computation of a large cloud takes seconds.
@@ -94,6 +95,9 @@ def _of_ports(
             name = port.logical_port
             if port.parent or port.moves_here or name not in vswitch.plugged:
                 continue
+            if name in vswitch.doubled:
+                reason = f"several interfaces have iface-id {name}"
+                yield Sign(_DOUBLED, _PORT_S, reason, network.network)
             if not port.bound:
                 reason = f"port {name} is plugged here and not bound"
                 yield Sign(_NOT_BOUND, _PORT_S, reason, network.network)

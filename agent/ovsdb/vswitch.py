@@ -96,10 +96,10 @@ class VswitchIdl(schemas.FollowingIdl):
         bridge, _ = bridges.get(name, (None, []))
         ports = [(on, port) for on in bridges for port in bridges[on][1]]
         here = [port for on, port in ports if on == name]
-        plugged = _iface_ids(here)
+        plugged = frozenset(working := _iface_ids(here))
         # The host may have another chassis, with a bridge of its own.
         elsewhere = [port for on, port in ports if on not in ids.values()]
-        astray = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
+        lost = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
         veths = [each for each in ports if names.is_outer_veth(each[1].name)]
         named = collections.Counter(p.ids.get("iface-id") for p in here)
         is_late = root and root.cur_cfg < root.next_cfg
@@ -112,7 +112,8 @@ class VswitchIdl(schemas.FollowingIdl):
             ports={veth.name: veth.on_bridge(on, named) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
             plugged=plugged,
-            astray=astray - plugged,
+            doubled=frozenset(i for i in working if working[i] > 1),
+            astray=frozenset(lost) - plugged,
             installed={
                 ids["iface-id"]: _seconds(ids.get("ovn-installed-ts", ""))
                 for ids in (port.ids for port in here)
@@ -175,14 +176,14 @@ def _problem(root: Any, bridge: Any) -> str:
     return ""
 
 
-def _iface_ids(ports: Iterable[Port]) -> frozenset[str]:
-    """Return the iface-ids of PORTS that have a device.
+def _iface_ids(ports: Iterable[Port]) -> collections.Counter[str]:
+    """Return the iface-ids of PORTS that have a device, and how many have it.
 
     An instance that is shut off leaves a port without one. ovn-controller
     does not bind it.
     """
     found = (port.ids.get("iface-id") for port in ports if port.ofport > 0)
-    return frozenset(filter(None, found))
+    return collections.Counter(filter(None, found))
 
 
 def bridge_name(ids: Mapping[str, str], chassis: str) -> str:

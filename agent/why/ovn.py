@@ -129,7 +129,8 @@ def tap(at: Judge, facts: Facts) -> Hop | None:
     at.fail(is_down, code, f"{device} has no carrier", do)
     rivals, mtu = " ".join(row["rivals"]), facts.mtu
     text = f"{rivals} has the iface-id of {device}: OVN takes one of them"
-    at.warn(rivals, code, text, f"ovs-vsctl del-port {rivals}")
+    note = at.fail if facts.iface_id in bridge.doubled else at.warn
+    note(rivals, code, text, f"ovs-vsctl del-port {rivals}")
     text = f"{device} has MTU {row['mtu']}, not {mtu}: long answers are lost"
     is_small = isinstance(row["mtu"], int) and row["mtu"] < mtu
     at.warn(is_small, code, text, f"ip link set {device} mtu {mtu}")

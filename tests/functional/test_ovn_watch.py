@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -129,3 +130,22 @@ def test_busy_daemons_are_not_named(module_box, case: Case):
     ours = {code for code, _ in seen if code < "OVNMD-300"}
     assert ours <= {"OVNMD-101", "OVNMD-104"}
     case.close()
+
+
+def test_two_interfaces_of_a_port_are_named(module_box, case: Case):
+    """ovn-controller takes the newer one: the instance is cut off."""
+    instance = case.instance(case.network("doubled"))
+    vsctl, port = module_box.ovn.vsctl, instance.port
+    add = ("add-port", "br-int", "old0", "--", "set", "Interface", "old0")
+    vsctl(*add, "type=internal", f"external_ids:iface-id={port.id}")
+    wanted = {("OVNMD-212", port.network.id)}
+    wait_for(lambda: codes() == wanted, timeout_s=120, what="a word of it")
+    answer = json.loads(
+        module_box.agent.status("why", port.id, "--json").stdout
+    )
+    (failed,) = (hop for hop in answer["hops"] if hop["state"] == "fail")
+    assert failed["code"] == "OVNMD-212"
+    assert "old0" in failed["text"]
+    vsctl("del-port", "old0")
+    wait_served(instance)
+    wait_for(lambda: not codes(), timeout_s=60, what="the end of it")

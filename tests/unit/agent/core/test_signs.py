@@ -222,6 +222,14 @@ def test_no_sign_of_a_problem(chassis, vswitch, daemons):
             30,
             id="no flows",
         ),
+        pytest.param(
+            chassis(PORT),
+            vswitch("port", installed=["port"], doubled=frozenset({"port"})),
+            FINE,
+            ("OVNMD-212", NETWORK),
+            30,
+            id="two interfaces",
+        ),
     ],
 )
 def test_a_sign_that_lasts_is_a_problem(

@@ -453,6 +453,13 @@ BROKEN = {
         with_vswitch(problem="it waits"),
         *("OVNMD-107", "ovs-vswitchd", "it waits"),
     ),
+    "two interfaces of one port": (
+        having(
+            with_tap(rivals=["tapold"]),
+            vswitch=with_vswitch(doubled=frozenset({PORT})).common.vswitch,
+        ),
+        *("OVNMD-212", "instance's interface", "tapold has"),
+    ),
     "rival of the localport": (
         with_veth(rivals=["tapold"]),
         *("OVNMD-210", "veth on the bridge", "tapold has"),
@@ -480,7 +487,7 @@ WARNINGS = {
         with_daemon("ovn-controller", "lost"),
         *("OVNMD-106", "ovn-controller"),
     ),
-    "two interfaces of one port": (
+    "an interface of the same port without a device": (
         with_tap(rivals=["tapold"]),
         *("OVNMD-212", "instance's interface"),
     ),
