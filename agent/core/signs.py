@@ -24,6 +24,10 @@ _WORDS = {
     "silent": (12.0, "its control socket gives no answer"),
     "lost": (20.0, "it is not connected to OVN Southbound; see ovn-remote"),
 }
+_IS_BEHIND = (
+    f", and {CONTROLLER} has installed it; is the agent's server of OVN "
+    f"Southbound behind?"
+)
 _BEHIND_S = 60.0
 _APPLY_S = 15.0
 _PORT_S = 30.0
@@ -113,6 +117,7 @@ def _of_ports(
         yield Sign(_NOT_BOUND, _PORT_S, f"{reason} than {where}")
     for name in sorted(unknown_ports(chassis, vswitch)):
         reason = f"an interface here has iface-id {name}: no port bound here"
+        reason += _IS_BEHIND * (name in vswitch.installed)
         yield Sign(_NOT_BOUND, _PORT_S, reason)
 
 
@@ -128,6 +133,12 @@ def unknown_ports(
         own |= {port.logical_port for port in network.ports}
     left = vswitch.plugged - chassis.names - own
     return frozenset(filter(names.is_network, left))
+
+
+def is_behind(chassis: ChassisSnapshot, vswitch: VswitchSnapshot) -> bool:
+    """Return whether ovn-controller has bound a port that no row has here."""
+    unknown = unknown_ports(chassis, vswitch)
+    return not unknown.isdisjoint(vswitch.installed)
 
 
 def lasting(

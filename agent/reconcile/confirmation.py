@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 
+from ..core import signs
 from ..errors import HaproxyError
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
@@ -88,7 +89,9 @@ class Confirmation(Poller):
         was_synced = self._snapshots.chassis.synced
         read_ms, at = self._read_until_ms(), time.monotonic()
         snapshot, waited_s = self._snapshots.with_waiting()
-        if not (was_synced and snapshot.synced):
+        # A relay without its source is connected, and has old rows.
+        is_behind = signs.is_behind(snapshot, self._snapshots.vswitch)
+        if is_behind or not (was_synced and snapshot.synced):
             self._last = dataclasses.replace(self._last, at=at)
             return
         last = self._last

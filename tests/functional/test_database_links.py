@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from sandbox.daemons import Daemon
 from sandbox.files import put
 from sandbox.ovn import SB_REMOTE
 from sandbox.processes import cpu_s
-from sandbox.tls import Authority, Identity, server
+from sandbox.tls import Authority, Identity, running, server
 
 NAME = "sb.example"
 PORT = 6651
@@ -45,7 +46,10 @@ class Cloud:
 
     def serve(self, host: str, identity: Identity | None = None) -> None:
         """Have the relay at HOST alone; it shows IDENTITY."""
-        relay = relay_at(self.box, self.authority, host, identity)
+        self.follow(relay_at(self.box, self.authority, host, identity))
+
+    def follow(self, relay: Daemon) -> None:
+        """Have RELAY alone."""
         if relay.name != self.relay.name:
             relay.start()  # beside the old one
         self.relay.kill()
@@ -114,14 +118,19 @@ class Cloud:
 
 
 def relay_at(
-    box: Sandbox, authority: Authority, host: str, identity: Identity | None
+    box: Sandbox,
+    authority: Authority,
+    host: str,
+    identity: Identity | None = None,
+    *,
+    source: str = SB_REMOTE,
 ) -> Daemon:
     return server(
         box.folder,
         f"{PORT}:{host}",
         identity or authority.issue("server"),
         authority.certificate,
-        database=f"relay:OVN_Southbound:{SB_REMOTE}",
+        database=f"relay:OVN_Southbound:{source}",
     )
 
 
@@ -149,7 +158,7 @@ def cloud(host: Host) -> Iterator[Cloud]:
         }
     )
     set_addresses("127.0.0.9", "::1", HOME)  # of which one is alive
-    relay = relay_at(box, authority, HOME, None)
+    relay = relay_at(box, authority, HOME)
     made = Cloud(box, authority, client, files, relay)
     try:
         relay.start()
@@ -227,3 +236,37 @@ def test_reason_why_open_vswitchs_database_is_gone(cloud):
     ovn.start("ovsdb-server")
     cloud.box.agent.wait_ready()
     cloud.check_follows()
+
+
+def test_relay_that_lost_its_source(cloud):
+    """It is connected, and lacks what ovn-controller has bound meanwhile."""
+    box, port = cloud.box, f"{PORT + 1}"
+    control = box.folder / "source.ctl"
+    source = Daemon(
+        name="source",
+        command=(
+            *("ovsdb-server", "-vconsole:off", f"--unixctl={control}"),
+            *(f"--remote=ptcp:{port}", f"relay:OVN_Southbound:{SB_REMOTE}"),
+        ),
+        output=box.folder / "source.out",
+        ready=control,
+    )
+    remote = f"tcp:127.0.0.1:{port}"
+    with running(source):
+        set_addresses(ELSEWHERE)
+        cloud.follow(relay_at(box, cloud.authority, ELSEWHERE, source=remote))
+        cloud.check_follows()
+        source.signal(signal.SIGSTOP)
+        try:
+            network = cloud.instance.port.network
+            # It waits until ovn-controller has its flows in place.
+            (new,) = box.plug([box.neutron.create_port(network)])
+            answer = new.fetch(timeout=20)
+            assert box.agent.status().returncode in (0, 5)
+        finally:
+            source.signal(signal.SIGCONT)
+        assert answer.status == 503
+        wait_served(new)
+        box.unplug([new])
+        cloud.serve(HOME)
+        set_addresses(HOME)

@@ -272,3 +272,21 @@ def test_several_ports_are_one_problem():
     (reason,) = found.values()
     assert reason.startswith("port p1 is bound here and ovn-controller has")
     assert reason.endswith(" (and 2 more)")
+
+
+@pytest.mark.parametrize(
+    ("names", "installed", "behind"),
+    [
+        pytest.param((), [], False, id="not installed yet"),
+        pytest.param((), [NETWORK], True, id="installed, and in no row"),
+        pytest.param((NETWORK,), [NETWORK], False, id="in a row"),
+    ],
+)
+def test_rows_without_a_port_that_is_installed_are_old(
+    names, installed, behind
+):
+    rows = chassis(names=frozenset(names))
+    here = vswitch(NETWORK, installed=installed)
+    assert signs.is_behind(rows, here) is behind
+    said = codes(rows, here).get(("OVNMD-205", ""), "")
+    assert ("behind?" in said) is behind
