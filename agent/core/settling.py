@@ -35,7 +35,7 @@ class Settled:
         default_factory=lambda: ChassisSnapshot(None, {})
     )
     # The Chassis row whose bindings it has, and whether that row has been
-    # missing since.
+    # missing since, or is of a backup.
     chassis: uuid.UUID | None = None
     was_missing: bool = False
     # When the grace period ends; None if it has ended.
@@ -181,9 +181,9 @@ def _with_deadline(
     While Southbound is disconnected ovn-controller can't claim a port, so
     the time does not run.
     """
-    if rows.chassis is None:
+    if rows.chassis is None or rows.restored != last.snapshot.restored:
         last = dataclasses.replace(last, was_missing=True)
-    elif rows.synced and (last.was_missing or rows.chassis != last.chassis):
+    if rows.synced and (last.was_missing or rows.chassis != last.chassis):
         is_start = last.chassis is None and not last.was_missing
         is_running = is_start and not all(
             network.spare for network in rows.networks.values()

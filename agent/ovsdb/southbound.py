@@ -5,7 +5,9 @@ rows (a few hundred at most, because of the conditions), makes one frozen
 snapshot of them, and adjusts the conditions to it.
 """
 
+import dataclasses
 import logging
+import math
 import random
 import time
 import uuid
@@ -30,6 +32,9 @@ TIDY_S = 300.0
 # so on, so that one that is only busy gets enough.
 _PATIENCE_MS = 2000
 _MOST_PATIENCE_MS = 60000
+# A member of a cluster that has seen less than another one before is left. If
+# there is no other for this long, all were restored from a backup.
+_BEHIND_S = 30.0
 # How often the server's messages are read, should none arrive.
 _READ_MS = 500
 
@@ -94,6 +99,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         self._differs_since = 0.0
         self._is_missing_rows = False
         self._cluster: uuid.UUID | None = None
+        self._restored, self._behind_since = 0, math.inf
         self._published = self.change_seqno, self.cond_seqno
         if monitoring.REQUESTED not in self.tables["Port_Binding"].columns:
             LOG.info(
@@ -128,6 +134,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         if self.state == self.IDL_S_MONITORING:
             self._session.reconnect.set_probe_interval(self._probe_ms)
             self._patience_ms = _PATIENCE_MS
+            self._behind_since = math.inf
         # Compared with what was published: a run that raised published
         # nothing.
         seen = self.change_seqno, self.cond_seqno
@@ -147,21 +154,45 @@ class SouthboundIdl(schemas.FollowingIdl):
         super()._adopt(schema)
         self._wanted = {}
 
+    def _member(self) -> Any:
+        """Return the server's row about this database, if in a cluster."""
+        tables = self.server_tables  # of _Server; None until first connected
+        for row in tables["Database"].rows.values() if tables else ():
+            if row.name == SCHEMA and row.cid:
+                return row
+        return None
+
     def _note_cluster(self) -> None:
         """Accept a cluster that was created again in place of the old one.
 
         The IDL skips every server whose log is shorter than the one it has
         seen. A new cluster's log is, so the IDL would never connect again.
         """
-        tables = self.server_tables  # of _Server; None until first connected
-        for row in tables["Database"].rows.values() if tables else ():
-            cluster = next(iter(row.cid), None)
-            if row.name != SCHEMA or cluster is None:
-                continue
-            if self._cluster not in (None, cluster):
-                LOG.warning("%s is another cluster now: %s", SCHEMA, cluster)
-                self._min_index = 0
-            self._cluster = cluster
+        if (member := self._member()) is None:
+            return
+        (cluster,) = member.cid
+        if self._cluster not in (None, cluster):
+            LOG.warning("%s is another cluster now: %s", SCHEMA, cluster)
+            self._min_index = 0
+        self._cluster = cluster
+
+    def _why_left(self) -> str:
+        """Return why; if no server has more for a while, accept less.
+
+        The log of a cluster that was restored from a backup is shorter too.
+        """
+        member, now = self._member(), time.monotonic()
+        index = member.index if member and member.connected else []
+        if not index or index[0] >= self._min_index:
+            return super()._why_left()
+        self._behind_since = min(self._behind_since, now)
+        if now >= self._behind_since + _BEHIND_S:
+            LOG.warning(
+                "%s was restored from a backup: no server has more", SCHEMA
+            )
+            self._min_index = 0
+            self._restored += 1
+        return "its data is older than what was seen of this cluster"
 
     def _can_send(self) -> bool:
         """Return whether there are conditions to send and a free connection.
@@ -205,8 +236,8 @@ class SouthboundIdl(schemas.FollowingIdl):
         self._is_missing_rows = not monitoring.brings(
             current, self._wanted, asked
         )
-        self.snapshot = snapshot
-        self._on_snapshot(snapshot)
+        self.snapshot = dataclasses.replace(snapshot, restored=self._restored)
+        self._on_snapshot(self.snapshot)
 
     def _due_at(self) -> float:
         """Return when to send the conditions that are wanted."""

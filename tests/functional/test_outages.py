@@ -8,6 +8,7 @@ was noticed.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import statistics
 import time
 
@@ -280,10 +281,45 @@ def test_southbound_cluster_is_replaced(chassis):
     before = chassis.haproxies()
     box.ovn.replace_southbound(clustered=True)
     follows(chassis)
-    for number in range(OLD_CLUSTER_CHANGES):
-        row = {"external_ids": to_map({"change": str(number)})}
-        box.ovn.sb.transact([update("SB_Global", [], row)])
+    change_often(box)
     box.ovn.replace_southbound(clustered=True)
     follows(chassis)
     assert chassis.haproxies() == before
     assert box.agent.log().count("another cluster") == 1
+
+
+def test_southbound_cluster_is_restored_from_a_backup(chassis):
+    """It is the same cluster, and its log is shorter than what was seen."""
+    box, ovn = chassis.box, chassis.box.ovn
+    before = chassis.haproxies()
+    ovn.replace_southbound(clustered=True)
+    follows(chassis)
+    database = ovn.southbound.members[0].database
+    backup = database.with_suffix(".backup")
+    ovn.stop("sb")
+    shutil.copy(database, backup)
+    ovn.start("sb")
+    follows(chassis)
+    change_often(box)
+    mark = box.agent.mark()
+    ovn.kill("sb")
+    backup.replace(database)
+    ovn.start("sb")
+    wait_for(
+        lambda: "its data is older" in box.agent.log(mark),
+        timeout_s=BACK_S,
+        what="the reason",
+    )
+    # As the operator has to: they refuse it for good.
+    for name in ("northd", "ovn-controller"):
+        ovn.restart(name)
+    follows(chassis)
+    assert chassis.haproxies() == before
+    assert box.agent.log(mark).count("restored from a backup") == 1
+
+
+def change_often(box: Sandbox) -> None:
+    """Make the log of Southbound's cluster longer than a new one's."""
+    for number in range(OLD_CLUSTER_CHANGES):
+        row = {"external_ids": to_map({"change": str(number)})}
+        box.ovn.sb.transact([update("SB_Global", [], row)])

@@ -166,6 +166,15 @@ def settled(ports: Ports = BOUND) -> Machine:
             SETTLE_S,
             id="the same row is back, of a backup",
         ),
+        pytest.param(
+            [
+                rows(BOUND),
+                dataclasses.replace(rows({}), restored=1),
+                dataclasses.replace(rows(BOUND), restored=1),
+            ],
+            SETTLE_S,
+            id="and it was not missing",
+        ),
     ],
 )
 def test_how_long_the_grace_period_is(seen, settles_s):
