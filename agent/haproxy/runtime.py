@@ -17,7 +17,7 @@ from . import answers, mapfile
 _TIMEOUT_S = 3.0
 # A haproxy that seems to do nothing is asked again after this time.
 _QUIET_S = 300.0
-_NOVA_TIMEOUT_S = 5.0
+NOVA_TIMEOUT_S = 5.0
 # A haproxy that was broken into may send anything, without an end.
 _MAX_ANSWER = 64 * 1024
 _MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
@@ -113,11 +113,11 @@ def ask_nova(
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
     ):
-        connection.settimeout(_NOVA_TIMEOUT_S)
+        connection.settimeout(NOVA_TIMEOUT_S)
         unixsocket.connect(connection, gateway)
         connection.sendall(request.encode())
         answer = unixsocket.read_all(
-            connection, max_bytes=_MAX_ANSWER, timeout_s=_NOVA_TIMEOUT_S
+            connection, max_bytes=_MAX_ANSWER, timeout_s=NOVA_TIMEOUT_S
         )
     found = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ", answer)
     status = int(found[1]) if found else 0

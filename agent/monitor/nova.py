@@ -24,7 +24,9 @@ class Nova:
     unresolved: Callable[[], list[str]]  # Nova's names without an address
 
     def ask(self) -> NovaAnswer | None:
-        """Ask for Nova's root; None if the socket is another agent's.
+        """Ask for Nova's root; None if nothing can be known.
+
+        The socket is another agent's, or the gateway has ended.
 
         Nova lists its versions there, without looking for an instance or a
         signature, and logs nothing.
@@ -43,7 +45,10 @@ class Nova:
         gateway = self.settings().proxy_socket
         if not self.is_ours(gateway):
             return None
-        return runtime.ask_nova(gateway, path, who, signature)
+        answer = runtime.ask_nova(gateway, path, who, signature)
+        # If Nova is silent, it takes its time, or the gateway answers.
+        is_lost = answer.status == 0 and answer.took_s < runtime.NOVA_TIMEOUT_S
+        return None if is_lost else answer
 
     def secret(self) -> str:
         """Return metadata_proxy_shared_secret."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import socket
+import threading
+import types
+from typing import Any
 
 import pytest
 
@@ -249,3 +254,30 @@ def test_a_nova_that_fails_is_not_asked_for_more_and_more(nova):
     before = nova.signatures
     nova.round(10_000)
     assert nova.signatures == before
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_gateway_that_ends_is_no_silence_of_nova(tmp_path, is_there):
+    """It has the socket and closes the connection, or nobody listens."""
+    settings: Any = types.SimpleNamespace(
+        proxy_socket=tmp_path / "gateway.sock"
+    )
+    nova = monitor.Nova(
+        lambda: settings,
+        nova_counted=NovaCounted,
+        is_ours=lambda _: True,
+        unresolved=list,
+    )
+    with contextlib.ExitStack() as stack:
+        if is_there:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(settings.proxy_socket))
+            listener.listen()
+
+            def end() -> None:
+                listener.accept()[0].close()
+
+            ends = threading.Thread(target=end)
+            ends.start()
+            stack.callback(ends.join, 10)
+        assert nova.ask() is None
