@@ -77,9 +77,14 @@ class Names:
             if host in self._begun or is_address(host):
                 return
             self._begun.add(host)
-        threading.Thread(
+        thread = threading.Thread(
             target=self.look_up, args=(host,), daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more processes are allowed
+            self.problems[host] = f"{host}: {error}"
+            self._begun.discard(host)
 
     def look_up(self, host: str) -> int:
         """Look HOST up now; return how many addresses of it are known.
