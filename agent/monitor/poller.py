@@ -29,13 +29,18 @@ class Poller(abc.ABC):
         self._thread.join(_END_S)
 
     def _run(self) -> None:
+        logged = ""  # a failure that lasts is logged once
         while not self._stop.wait(self._interval_s):
+            failure = ""
             try:
                 self.poll()
-            except Exception:
-                LOG.exception(
-                    "the thread %s failed; it continues", self._thread.name
-                )
+            except Exception as error:
+                failure = repr(error)
+                if failure != logged:
+                    LOG.exception(
+                        "the thread %s failed; it continues", self._thread.name
+                    )
+            logged = failure
 
     @abc.abstractmethod
     def poll(self) -> None:

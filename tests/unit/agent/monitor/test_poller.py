@@ -1,0 +1,31 @@
+"""A poll that fails: the thread goes on, and the log does not fill."""
+
+from __future__ import annotations
+
+import threading
+
+from ovn_metadata.agent.monitor.poller import Poller
+
+
+class Failing(Poller):
+    """Fails with the next of FAILURES at each poll."""
+
+    def __init__(self, *failures: str) -> None:
+        super().__init__("failing", 0.001)
+        self._failures = [*failures]
+        self.done = threading.Event()
+
+    def poll(self) -> None:
+        if not self._failures:
+            self.done.set()
+        elif failure := self._failures.pop(0):
+            raise RuntimeError(failure)
+
+
+def test_a_failure_that_lasts_is_logged_once(caplog):
+    poller = Failing("a", "a", "b", "b", "", "b")
+    poller.start()
+    assert poller.done.wait(10)
+    poller.stop()
+    said = [str(r.exc_info[1]) for r in caplog.records if r.exc_info]
+    assert said == ["a", "b", "b"]
