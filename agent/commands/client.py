@@ -163,7 +163,12 @@ def _ask(
             )
         except TimeoutError:
             raise TimeoutError(f"no answer within {timeout_s:g} s") from None
-    answer = each_text(json.loads(text), _visible)
+    if not text:
+        raise ConnectionError("it closed the connection; its log says why")
+    try:
+        answer = each_text(json.loads(text), _visible)
+    except ValueError:
+        raise _not_the_agents(path) from None
     if not isinstance(answer, dict):
         raise _not_the_agents(path)
     return answer

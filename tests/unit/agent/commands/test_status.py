@@ -59,17 +59,25 @@ def answer(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        pytest.param("", id="it hangs up"),
-        pytest.param("HTTP/1.1 400 Bad request\r\n", id="no JSON"),
-        pytest.param("[1]", id="no object"),
-        pytest.param('{"error": "x"}', id="another program's object"),
+        pytest.param("", "it closed the connection", id="it hangs up"),
+        pytest.param(
+            "HTTP/1.1 400 Bad request\r\n", "is not the agent's", id="no JSON"
+        ),
+        pytest.param("[1]", "is not the agent's", id="no object"),
+        pytest.param(
+            '{"error": "x"}',
+            "is not the agent's",
+            id="another program's object",
+        ),
     ],
 )
-def test_something_else_answers(answer, text, capsys):
+def test_something_else_answers(answer, text, said, capsys):
     assert command.main(["--socket", str(answer(text))]) == client.NO_ANSWER
-    assert "does not answer" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert shown.startswith("the agent does not answer: ")
+    assert said in shown
 
 
 def test_nobody_answers(tmp_path, capsys):
