@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import HaproxyError
 from ..haproxy.counters import Endpoint, NovaCounted, growth
+from ..haproxy.runtime import NovaAnswer
 from .nova import Nova
 from .status import Status
 
@@ -34,7 +35,8 @@ _MAX_SIGN_S = 600.0
 _FEW = 3  # errors of Nova that one instance may cause
 _REFUSED = (
     "it answers 403 to a request of the agent's own; is "
-    "metadata_proxy_shared_secret the one in nova.conf [neutron]?"
+    "metadata_proxy_shared_secret the one in nova.conf [neutron], on each of "
+    "its servers?"
 )
 
 
@@ -114,15 +116,16 @@ class NovaWatch:
         doubts = failed or counted.is_down or (self._found and answered)
         if is_round or doubts or is_odd or self._is_silent():
             self._ask(counted, is_odd=is_odd)
+        is_better = answered > 0 and not refused
         self._sign(
             refused=refused > 0,
-            again=self._signing.refused and (is_round or answered > 0),
+            again=self._signing.refused and (is_round or is_better),
             may_begin=is_round,
         )
         self._report()
 
     def _ask(self, counted: NovaCounted, *, is_odd: bool) -> None:
-        answer = self._nova.ask()
+        answer = self._worst_of(max(1, len(counted.endpoints)))
         self._found = found = {}
         if answer is None:
             return  # nothing is known
@@ -143,6 +146,19 @@ class NovaWatch:
         tried = list(self._attempts())
         code = TLS if any(code == TLS for code, _ in tried) else SILENT
         found[code] = "; ".join(text for _, text in tried) or "no address yet"
+
+    def _worst_of(self, tries: int) -> NovaAnswer | None:
+        """Return the worst answer to TRIES requests for Nova's root.
+
+        Each may reach another server. None as `Nova.ask` does.
+        """
+        answers = []
+        for _ in range(tries):
+            answer = self._nova.ask()
+            if answer is None or not answer.is_from_nova:
+                return answer
+            answers.append(answer)
+        return max(answers, key=lambda a: (a.status, a.is_page, a.took_s))
 
     def _note_errors(self, errors: int, answered: int) -> None:
         """Note that most of the answers to instances are errors."""
@@ -168,16 +184,35 @@ class NovaWatch:
         is_doubtful = refused and now >= signing.last + _SIGN_AGAIN_S
         if not (is_new or is_doubtful or again) or self._is_silent():
             return
-        answer = self._nova.ask_signed()
-        if answer is None:
+        servers = len(self._counted.endpoints) if self._counted else 0
+        tries = max(1, servers) if is_new else 2 * servers + 2
+        settled = self._try_secret(tries)
+        if settled is None:
             return
         signing.last = now
-        if answer.is_from_nova and answer.status < 500:
+        if settled:
             signing.settled = True
-            signing.refused = answer.status == 403
+            # Some servers may accept it, and others refuse instances still.
+            signing.refused = 403 in settled or (signing.refused and refused)
         else:
             signing.due = now + signing.wait_s
             signing.wait_s = min(2 * signing.wait_s, _MAX_SIGN_S)
+
+    def _try_secret(self, tries: int) -> set[int] | None:
+        """Return what Nova answered to TRIES signed requests, if that tells.
+
+        Each may reach another server. None as `Nova.ask_signed` does.
+        """
+        settled: set[int] = set()
+        while tries > 0 and 403 not in settled:
+            answer = self._nova.ask_signed()
+            if answer is None:
+                return None
+            if not answer.is_from_nova or answer.status >= 500:
+                break
+            settled.add(answer.status)
+            tries -= 1
+        return settled
 
     def _is_silent(self) -> bool:
         return SILENT in self._found or TLS in self._found

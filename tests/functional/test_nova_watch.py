@@ -182,6 +182,22 @@ def test_one_of_two_servers_is_named(own_box: Sandbox):
     wait_code("OVNMD-501")
 
 
+def test_one_of_two_servers_with_another_secret_is_named(own_box: Sandbox):
+    """The other one accepts what the agent signs, in turn."""
+    agent = own_box.agent
+    with Nova(own_box.folder / "second", port=8776, secret="another") as nova:
+        two = ("DEFAULT", "nova_metadata_host")
+        both = "127.0.0.1:8775,127.0.0.1:8776"
+        agent.configure({two: both, INTERVAL: OFTEN})
+        agent.start()
+        wait_code("OVNMD-504", "each of")
+        rounds = nova.probes + 10
+        while nova.probes < rounds:
+            assert codes() == {"OVNMD-504"}
+        nova.accept(own_box.nova.secret)
+        wait_well()
+
+
 def test_nova_is_asked_for_nothing_that_costs(own_box: Sandbox):
     """Only its root, and one signed request at the start."""
     own_box.agent.configure({INTERVAL: "1"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import socket
 import threading
 import types
@@ -22,6 +23,10 @@ FINE = NovaAnswer(200, True, 0.01)
 NONE = NovaAnswer(503, False, 0.01)
 UNKNOWN = NovaAnswer(404, True, 0.01)
 REFUSED = NovaAnswer(403, True, 0.01)
+TWO = NovaCounted(
+    endpoints=(Endpoint("192.0.2.1:80"), Endpoint("192.0.2.2:80"))
+)
+TRIES = 2  # of a secret in doubt, besides two for each server
 
 
 class Nova(monitor.Nova):
@@ -226,7 +231,7 @@ def test_a_secret_that_is_refused_is_tried_until_it_is_accepted(nova):
     nova.signed = UNKNOWN
     assert nova.round() == {}
     nova.round()
-    assert nova.signatures == 3
+    assert nova.signatures == 2 + TRIES
 
 
 def test_an_instance_that_is_refused_is_a_reason_to_try(nova):
@@ -235,13 +240,42 @@ def test_an_instance_that_is_refused_is_a_reason_to_try(nova):
     for _ in range(12):  # a minute
         nova.count(refused=3)
         assert nova.poll() == {}
-    assert nova.signatures == 2
+    assert nova.signatures == 1 + TRIES
     nova.signed = REFUSED
     nova.count(refused=1)
     assert nova.poll(61).keys() == {"OVNMD-504"}
     nova.signed = UNKNOWN
     nova.count(answered=1)
     assert nova.poll() == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (NovaAnswer(500, True, 0.1), "OVNMD-505"),
+        (NovaAnswer(200, True, 4.0), "OVNMD-508"),
+    ],
+)
+def test_one_server_of_two_that_is_not_well(nova, monkeypatch, answer, code):
+    both = itertools.cycle([FINE, FINE, answer])  # an instance asks as well
+    nova.counted = TWO
+    monkeypatch.setattr(nova, "ask", lambda: next(both))
+    found = [nova.round().keys() for _ in range(9)]
+    assert found.count({code}) == 6
+
+
+def test_one_server_of_two_that_refuses_the_secret(nova, monkeypatch):
+    """Each request reaches the other one than that before."""
+    both = itertools.cycle([UNKNOWN, REFUSED])
+    nova.counted = TWO
+    with monkeypatch.context() as for_now:
+        for_now.setattr(nova, "ask_signed", lambda: next(both))
+        assert nova.round().keys() == {"OVNMD-504"}
+        for more in ({"answered": 1}, {"refused": 1}, {}) * 9:
+            nova.count(**more)
+            assert nova.poll(1).keys() == {"OVNMD-504"}
+            assert nova.round().keys() == {"OVNMD-504"}
+    assert nova.round() == {}
 
 
 def test_a_nova_that_fails_is_not_asked_for_more_and_more(nova):
