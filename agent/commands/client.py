@@ -24,6 +24,8 @@ DEGRADED = 3
 ABSENT = 4
 WITH_PROBLEMS = 5
 USAGE = 64  # EX_USAGE, <sysexits.h>
+# Of a question: no agent runs. After another one it may.
+NOBODY = (FileNotFoundError, ConnectionRefusedError)
 
 
 class Parser(argparse.ArgumentParser):

@@ -22,6 +22,7 @@ from .client import (
     ABSENT,
     DEGRADED,
     NO_ANSWER,
+    NOBODY,
     NOT_READY,
     OK,
     WITH_PROBLEMS,
@@ -124,7 +125,7 @@ def _silence(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the agent hangs ({kind.code}): {error}; {kind.remedy}"
     said = f"the agent does not answer: {error}"
-    if isinstance(error, OSError):
+    if isinstance(error, NOBODY):
         said += f"; start it: the networks are still served ({kind.code})"
     return said
 

@@ -73,7 +73,9 @@ def main(socket: Path, argv: list[str]) -> int:
 def _no_answer(error: Exception) -> dict[str, Any]:
     """Return the agent as the first broken hop."""
     code, remedy = "OVNMD-407", "systemctl start ovn-metadata-agent"
-    if isinstance(error, TimeoutError | ValueError):
+    if isinstance(error, PermissionError):
+        remedy = "ask as root: use sudo"
+    elif not isinstance(error, client.NOBODY):
         remedy = KINDS[code].remedy
     text = f"the agent does not answer: {error}"
     hop = {"step": "agent", "state": "fail", "text": text, "code": code}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ovn_metadata.agent import unixsocket
 from ovn_metadata.agent.commands import client, status_text
 from ovn_metadata.agent.commands import status as command
 from ovn_metadata.agent.errors import AgentError, HaproxyError
@@ -78,6 +80,20 @@ def test_something_else_answers(answer, text, said, capsys):
     shown = capsys.readouterr().err
     assert shown.startswith("the agent does not answer: ")
     assert said in shown
+    assert "start it" not in shown
+
+
+def test_who_may_not_ask_need_not_start_it(tmp_path, monkeypatch, capsys):
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(unixsocket, "connect", refuse)
+    asked = ["--socket", str(tmp_path / "agent.sock")]
+    for more in ((), ("why", "vm-1")):
+        assert command.main([*asked, *more]) == client.NO_ANSWER
+        shown = "".join(capsys.readouterr())
+        assert "use sudo" in shown
+        assert "start" not in shown
 
 
 def test_nobody_answers(tmp_path, capsys):
