@@ -162,6 +162,8 @@ def _parse(file: str) -> dict[str, dict[str, list[str]]]:
         cfg.ConfigParser(file, sections).parse()
     except cfg.ParseError as error:
         reason = f"line {error.lineno}: {error.msg}"
+        if (error.line or "").startswith("\ufeff"):
+            reason = "line 1: begins with a byte order mark; save it without"
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:

@@ -101,6 +101,11 @@ def test_error_shows_the_value_on_one_line_and_not_all_of_it(tmp_path: Path):
             b"secret s3cr3t", "line 1: No ':' or '='", id="no equals sign"
         ),
         pytest.param(
+            b"\xef\xbb\xbf[DEFAULT]",
+            "line 1: begins with a byte order",
+            id="of Notepad",
+        ),
+        pytest.param(
             b"[DEFAULT]\n= s3cr3t", "line 2: Key cannot be", id="no name"
         ),
         pytest.param(
