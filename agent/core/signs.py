@@ -31,6 +31,7 @@ _IS_BEHIND = (
 _BEHIND_S = 60.0
 _APPLY_S = 15.0
 _PORT_S = 30.0
+_BINDING_S = 10.0
 _BAD_PORT_S = 10.0
 
 
@@ -135,10 +136,19 @@ def unknown_ports(
     return frozenset(filter(names.is_network, left))
 
 
-def is_behind(chassis: ChassisSnapshot, vswitch: VswitchSnapshot) -> bool:
-    """Return whether ovn-controller has bound a port that no row has here."""
-    unknown = unknown_ports(chassis, vswitch)
-    return not unknown.isdisjoint(vswitch.installed)
+def may_lack(
+    unknown: Mapping[str, float], vswitch: VswitchSnapshot, *, now: float
+) -> bool:
+    """Return whether the rows may lack a port that has flows here.
+
+    UNKNOWN has those of `unknown_ports`, and since when. ovn-controller makes
+    the flows when it sends the binding, which a busy server takes late. When
+    it has read it, it marks the interface: then this server is behind.
+    """
+    return any(
+        name in vswitch.installed or now - since < _BINDING_S
+        for name, since in unknown.items()
+    )
 
 
 def lasting(

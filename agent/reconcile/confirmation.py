@@ -81,6 +81,8 @@ class Confirmation(Poller):
         self._snapshots = snapshots
         self._read_until_ms = read_until_ms
         self._last = Reading(time.monotonic())
+        # Ports that are plugged here and in no row -> since when.
+        self._unknown: dict[str, float] = {}
 
     def poll(self) -> None:
         """Confirm; `Watch` finds a gateway that does not answer."""
@@ -89,9 +91,13 @@ class Confirmation(Poller):
         was_synced = self._snapshots.chassis.synced
         read_ms, at = self._read_until_ms(), time.monotonic()
         snapshot, waited_s = self._snapshots.with_waiting()
-        # A relay without its source is connected, and has old rows.
-        is_behind = signs.is_behind(snapshot, self._snapshots.vswitch)
-        if is_behind or not (was_synced and snapshot.synced):
+        vswitch = self._snapshots.vswitch
+        self._unknown = {
+            port: self._unknown.get(port, at)
+            for port in signs.unknown_ports(snapshot, vswitch)
+        }
+        is_whole = not signs.may_lack(self._unknown, vswitch, now=at)
+        if not (is_whole and was_synced and snapshot.synced):
             self._last = dataclasses.replace(self._last, at=at)
             return
         last = self._last

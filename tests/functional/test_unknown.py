@@ -26,9 +26,11 @@ from ovn_metadata.privsep import names
 from sandbox import Instance, Network, Sandbox, wait_for
 from sandbox.attackers import check_disturbed, hammering, holding, p99
 from sandbox.case import is_served, wait_served
-from sandbox.daemons import run
+from sandbox.daemons import Daemon, run
 from sandbox.instances import Response
+from sandbox.ovn import SB_REMOTE
 from sandbox.processes import send_signal, sole
+from sandbox.tls import running
 from sandbox.waiting import BEHIND_CALL_S
 
 # The agent's own figures, in seconds: see agent/haproxy/unknown.py.
@@ -40,6 +42,7 @@ CLOUD_INIT_S = 10.0
 # Those here wait longer, and look at the time: a busy machine adds to it, and
 # what is too late once is tried again.
 PATIENCE_S = 60.0
+RELAY = 6652
 TRIES = 3
 
 
@@ -233,6 +236,50 @@ def test_nobody_gets_404_while_southbound_is_away(cloud):
         timeout_s=60,
         what="404 for a stranger again",
     )
+
+
+@contextlib.contextmanager
+def slow_to_bind(box: Sandbox) -> Iterator[None]:
+    """Have what ovn-controller sends to Southbound stay on its way."""
+    control = box.folder / "its-own.ctl"
+    relay = Daemon(
+        name="its-own",
+        command=(
+            *("ovsdb-server", "-vconsole:off", f"--unixctl={control}"),
+            *(f"--remote=ptcp:{RELAY}", f"relay:OVN_Southbound:{SB_REMOTE}"),
+        ),
+        output=box.folder / "its-own.out",
+        ready=control,
+    )
+
+    def use(remote: str) -> None:
+        ids = f"external_ids:ovn-remote={remote}"
+        box.ovn.vsctl("set", "Open_vSwitch", ".", ids)
+
+    with running(relay):
+        use(f"tcp:127.0.0.1:{RELAY}")
+        try:
+            box.ovn.sync()
+            relay.signal(signal.SIGSTOP)
+            yield
+        finally:
+            relay.signal(signal.SIGCONT)
+            use(SB_REMOTE)
+            box.ovn.sync()
+
+
+def test_newcomer_whose_binding_comes_late_is_not_told_404(cloud):
+    """ovn-controller has its flows in place before the server has the row."""
+    box = cloud.box
+    port = box.neutron.create_port(cloud.network, name="late")
+    box.ovn.sync()
+    with slow_to_bind(box):
+        (late,) = box.plug([port], wait=False)
+        answer = late.fetch(timeout=PATIENCE_S)
+    assert answer.status == 503
+    assert b"not know yet" in answer.body
+    wait_served(late)
+    box.unplug([late])
 
 
 def test_network_that_fails_gives_nobody_404(cloud):

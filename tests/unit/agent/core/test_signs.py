@@ -275,18 +275,18 @@ def test_several_ports_are_one_problem():
 
 
 @pytest.mark.parametrize(
-    ("names", "installed", "behind"),
+    ("names", "installed", "age_s", "lacks"),
     [
-        pytest.param((), [], False, id="not installed yet"),
-        pytest.param((), [NETWORK], True, id="installed, and in no row"),
-        pytest.param((NETWORK,), [NETWORK], False, id="in a row"),
+        pytest.param((), [], 1.0, True, id="just plugged"),
+        pytest.param((), [], 60.0, False, id="plugged, and bound nowhere"),
+        pytest.param((), [NETWORK], 60.0, True, id="installed, in no row"),
+        pytest.param((NETWORK,), [NETWORK], 1.0, False, id="in a row"),
     ],
 )
-def test_rows_without_a_port_that_is_installed_are_old(
-    names, installed, behind
-):
+def test_rows_may_lack_a_port_that_has_flows(names, installed, age_s, lacks):
     rows = chassis(names=frozenset(names))
     here = vswitch(NETWORK, installed=installed)
-    assert signs.is_behind(rows, here) is behind
+    unknown = dict.fromkeys(signs.unknown_ports(rows, here), 100.0)
+    assert signs.may_lack(unknown, here, now=100.0 + age_s) is lacks
     said = codes(rows, here).get(("OVNMD-205", ""), "")
-    assert ("behind?" in said) is behind
+    assert ("behind?" in said) is (bool(installed) and not names)
