@@ -5,7 +5,6 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
 
 from .. import kernel, names, validate
 from ..context import entrypoint
@@ -15,7 +14,6 @@ _MAX_HEAD = 8 * 1024
 _MAX_BODY = 4 * 1024 * 1024
 # On one host; longer means that packets are lost.
 _CONNECT_S = 2
-Address: TypeAlias = tuple[str | int, ...]
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 
@@ -79,26 +77,17 @@ def _connected(
         connection = socket.socket(family, socket.SOCK_STREAM)
         way_back = socket.socket(family, socket.SOCK_DGRAM)
     with connection, way_back:
-        _check_route(way_back, (target, 0, *scope), (source, 9, *scope))
+        way_back.bind((target, 0, *scope))
+        try:  # our own packets go over lo; this sends none
+            way_back.connect((source, names.METADATA_PORT, *scope))
+        except OSError as error:
+            raise AskError(
+                f"no route to answer it: {error.strerror}"
+            ) from None
         connection.settimeout(_CONNECT_S)
         connection.bind((target, 0, *scope))
         connection.connect((target, names.METADATA_PORT, *scope))
         yield connection
-
-
-def _check_route(
-    way_back: socket.socket, target: Address, source: Address
-) -> None:
-    """Raise AskError if the kernel has no route from TARGET to SOURCE.
-
-    Our own packets go over lo. To connect WAY_BACK sends none, and the kernel
-    looks for a route.
-    """
-    way_back.bind(target)
-    try:
-        way_back.connect(source)
-    except OSError as error:
-        raise AskError(f"no route to answer it: {error.strerror}") from None
 
 
 def _request(source: str, target: str, path: str) -> bytes:

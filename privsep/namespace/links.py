@@ -433,13 +433,15 @@ def hosts(entries: list[Any], index: int) -> set[str]:
 def strays(ipr: pyroute2.IPRoute, entries: list[Any], index: int) -> list[str]:
     """Return the links, routes, rules and filters of INDEX by others.
 
-    The kernel's own routes are those of addresses; ours are static.
+    The kernel's own routes are those of addresses; ours are to hosts.
     """
-    usual = rt_proto["kernel"], rt_proto["static"]
+    ours = hosts(entries, index)
     found = [
         f"route {entry.get_attr('RTA_DST') or 'default'}/{entry['dst_len']}"
         for entry in entries
-        if entry["proto"] not in usual and entry["table"] == _MAIN
+        if entry["proto"] != rt_proto["kernel"]
+        and entry["table"] == _MAIN
+        and entry.get_attr("RTA_DST") not in ours
     ]
     found += [
         f"link {link.get_attr('IFLA_IFNAME')}"

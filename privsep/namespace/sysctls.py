@@ -12,6 +12,7 @@ NAMESPACE = {
     "net/ipv4/tcp_migrate_req": "1",
     "net/ipv4/conf/all/arp_notify": "1",
     "net/ipv6/conf/all/ndisc_notify": "1",
+    "net/ipv6/conf/lo/disable_ipv6": "0",
     "net/ipv4/conf/all/promote_secondaries": "1",
 }
 # Set for "all", for "default" (before there is a link: a link would give

@@ -87,12 +87,13 @@ BREAKS = {
     "address": "ip address del 169.254.169.254/32 dev {inner}",
     "sysctl": "sysctl -qw net.ipv4.conf.all.rp_filter=1",
     "neighbour": "ip neighbour del {ip} dev {inner}",
+    "routes": "ip route flush table main",
 }
 
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_what_is_broken_inside_is_seen(instance: Instance, name: str):
-    port = instance.port
+    port, own = instance.port, instance.port.network.metadata.ip4
     inner = f"tap{port.network.id[:10]}1"
     words = BREAKS[name].format(inner=inner, ip=port.ip4)
     inside(instance, *words.split())
@@ -102,11 +103,28 @@ def test_what_is_broken_inside_is_seen(instance: Instance, name: str):
         "address": "169.254.169.254/32" not in seen["addresses"],
         "sysctl": seen["sysctls"] == {"net/ipv4/conf/all/rp_filter": "1"},
         "neighbour": [str(port.ip4), port.mac] not in seen["neighbours"],
+        "routes": f"{own}/24" not in seen["addresses"],
     }
     assert [what for what, is_so in wrong.items() if is_so] == [name] or (
         # A link that goes down takes its neighbours with it.
         name == "veth down" and wrong[name]
     )
+
+
+@pytest.mark.parametrize("protocol", ["boot", "static"])
+def test_a_route_of_somebody_elses_is_seen(instance: Instance, protocol: str):
+    """NetworkManager's are static, as ours are."""
+    network, inner = (
+        instance.port.network,
+        f"tap{instance.port.network.id[:10]}1",
+    )
+    route = ("192.0.2.0/24", "dev", inner, "proto", protocol)
+    inside(instance, "ip", "route", "add", *route)
+    try:
+        seen = call("look", network=network.id, device="")
+    finally:
+        inside(instance, "ip", "route", "del", *route)
+    assert seen["strays"] == ["route 192.0.2.0/24"]
 
 
 def test_what_is_missing_is_seen(instance: Instance):

@@ -68,8 +68,14 @@ def entry_gone(network: Network, instance: Instance) -> None:
     stats(network.id, f"del map {file} {instance.port.ip4}")
 
 
+def lo_without_ipv6(network: Network, instance: Instance) -> None:
+    """As a host gives it with its `net.ipv6.conf.default`."""
+    inside(network, "sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
+
+
 @pytest.mark.parametrize(
-    "damage", [address_gone, address6_gone, namespace_gone, entry_gone]
+    "damage",
+    [address_gone, address6_gone, namespace_gone, entry_gone, lo_without_ipv6],
 )
 def test_what_is_broken_is_found_and_mended(box, instance, damage):
     network = instance.port.network
