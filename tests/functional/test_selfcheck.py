@@ -69,7 +69,7 @@ def entry_gone(network: Network, instance: Instance) -> None:
 
 
 def lo_without_ipv6(network: Network, instance: Instance) -> None:
-    """As a host gives it with its `net.ipv6.conf.default`."""
+    """The agent's own requests go over lo."""
     inside(network, "sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
 
 
