@@ -114,10 +114,8 @@ def test_what_is_broken_inside_is_seen(instance: Instance, name: str):
 @pytest.mark.parametrize("protocol", ["boot", "static"])
 def test_a_route_of_somebody_elses_is_seen(instance: Instance, protocol: str):
     """NetworkManager's are static, as ours are."""
-    network, inner = (
-        instance.port.network,
-        f"tap{instance.port.network.id[:10]}1",
-    )
+    network = instance.port.network
+    inner = f"tap{network.id[:10]}1"
     route = ("192.0.2.0/24", "dev", inner, "proto", protocol)
     inside(instance, "ip", "route", "add", *route)
     try:
