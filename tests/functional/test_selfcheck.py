@@ -69,7 +69,7 @@ def entry_gone(network: Network, instance: Instance) -> None:
 
 
 def lo_without_ipv6(network: Network, instance: Instance) -> None:
-    """The agent's own requests go over lo."""
+    """Take IPv6 from lo, over which the agent's own requests go."""
     inside(network, "sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
 
 
