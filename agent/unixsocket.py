@@ -9,9 +9,11 @@ import socketserver
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from ..privsep.kernel import closing
 
 LOG = logging.getLogger(__name__)
 
@@ -19,20 +21,21 @@ _ACCEPT_PAUSE_S = 0.2
 
 
 class TooLongError(OSError):
-    """The peer sent more than any answer can have."""
+    """The peer sent more than any answer can have; it began with BEGUN."""
+
+    def __init__(self, begun: bytes) -> None:
+        super().__init__("the answer is too long")
+        self.begun = begun
 
 
-@contextlib.contextmanager
-def _opened(path: Path, flags: int = os.O_NOFOLLOW) -> Iterator[int]:
+def _opened(
+    path: Path, flags: int = os.O_NOFOLLOW
+) -> AbstractContextManager[int]:
     """Give a descriptor that stands for the file PATH, whatever its name.
 
     Raises OSError if it is not there.
     """
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return closing(os.open(path, os.O_PATH | os.O_CLOEXEC | flags))
 
 
 def _connect(connection: socket.socket, descriptor: int) -> None:
@@ -235,6 +238,6 @@ def read_all(
         parts.append(part)
         left -= len(part)
         if left < 0:
-            raise TooLongError("the answer is too long")
+            raise TooLongError(b"".join(parts))
         if time.monotonic() > deadline:
             raise TimeoutError("the answer takes too long")

@@ -116,9 +116,12 @@ def ask_nova(
         connection.settimeout(NOVA_TIMEOUT_S)
         unixsocket.connect(connection, gateway)
         connection.sendall(request.encode())
-        answer = unixsocket.read_all(
-            connection, max_bytes=_MAX_ANSWER, timeout_s=NOVA_TIMEOUT_S
-        )
+        try:
+            answer = unixsocket.read_all(
+                connection, max_bytes=_MAX_ANSWER, timeout_s=NOVA_TIMEOUT_S
+            )
+        except unixsocket.TooLongError as error:  # it is not Nova's root
+            answer = error.begun
     found = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ", answer)
     status = int(found[1]) if found else 0
     own = (text.encode() in answer for text in answers.GATEWAY.values())

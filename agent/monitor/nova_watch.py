@@ -33,6 +33,9 @@ _CALM_S = 60.0
 _SIGN_AGAIN_S = 60.0
 _MAX_SIGN_S = 600.0
 _FEW = 3  # errors of Nova that one instance may cause
+# Of several servers, so many are asked at a time, if they are quick enough.
+_MOST_SERVERS = 4
+_PATIENCE_S = 6.0
 _REFUSED = (
     "it answers 403 to a request of the agent's own; is "
     "metadata_proxy_shared_secret the one in nova.conf [neutron], on each of "
@@ -58,6 +61,10 @@ def _in_json(endpoint: Endpoint) -> dict[str, Any]:
         "state": "down" if endpoint.is_down else "up",
         "latency_ms": endpoint.response_ms or endpoint.check_ms,
     }
+
+
+def _took_s(answers: Iterable[NovaAnswer]) -> float:
+    return sum(answer.took_s for answer in answers)
 
 
 class NovaWatch:
@@ -115,7 +122,8 @@ class NovaWatch:
         is_odd = answered > 0 and counted.good == before.good
         doubts = failed or counted.is_down or (self._found and answered)
         if is_round or doubts or is_odd or self._is_silent():
-            self._ask(counted, is_odd=is_odd)
+            all_of_them = is_round or bool(self._found)
+            self._ask(counted, all_of_them=all_of_them, is_odd=is_odd)
         is_better = answered > 0 and not refused
         self._sign(
             refused=refused > 0,
@@ -124,15 +132,21 @@ class NovaWatch:
         )
         self._report()
 
-    def _ask(self, counted: NovaCounted, *, is_odd: bool) -> None:
-        answer = self._worst_of(max(1, len(counted.endpoints)))
+    def _ask(
+        self, counted: NovaCounted, *, all_of_them: bool, is_odd: bool
+    ) -> None:
+        answers = self._answers(self._servers(), all_of_them=all_of_them)
         self._found = found = {}
-        if answer is None:
+        if not answers:
             return  # nothing is known
         down = (each for each in counted.endpoints if each.is_down)
         texts = [f"{each.address}: {each.why}" for each in down]
         texts += [f"{name}: no address" for name in self._nova.unresolved()]
-        if answer.is_from_nova:
+        good = [each for each in answers if each.is_from_nova]
+        if good:
+            if lost := len(answers) - len(good):
+                texts.append(f"{lost} of {len(answers)} gave no answer")
+            answer = max(good, key=lambda a: (a.status, a.is_page, a.took_s))
             is_other = answer.is_page or (is_odd and answer.status >= 300)
             if answer.status >= 500 or is_other:
                 kind = "a web page" if answer.is_page else answer.status
@@ -147,18 +161,26 @@ class NovaWatch:
         code = TLS if any(code == TLS for code, _ in tried) else SILENT
         found[code] = "; ".join(text for _, text in tried) or "no address yet"
 
-    def _worst_of(self, tries: int) -> NovaAnswer | None:
-        """Return the worst answer to TRIES requests for Nova's root.
+    def _servers(self) -> int:
+        """Return how many of Nova's servers to ask."""
+        known = len(self._counted.endpoints) if self._counted else 0
+        return max(1, min(known, _MOST_SERVERS))
 
-        Each may reach another server. None as `Nova.ask` does.
+    def _answers(self, most: int, *, all_of_them: bool) -> list[NovaAnswer]:
+        """Return the answers to MOST requests for Nova's root, or fewer.
+
+        Each may reach another server. One from Nova is enough, unless
+        ALL_OF_THEM are to be asked. None if nothing can be known.
         """
-        answers = []
-        for _ in range(tries):
+        answers: list[NovaAnswer] = []
+        while len(answers) < most and _took_s(answers) < _PATIENCE_S:
             answer = self._nova.ask()
-            if answer is None or not answer.is_from_nova:
-                return answer
+            if answer is None:
+                return []
             answers.append(answer)
-        return max(answers, key=lambda a: (a.status, a.is_page, a.took_s))
+            if answer.is_from_nova and not all_of_them:
+                break
+        return answers
 
     def _note_errors(self, errors: int, answered: int) -> None:
         """Note that most of the answers to instances are errors."""
@@ -184,9 +206,7 @@ class NovaWatch:
         is_doubtful = refused and now >= signing.last + _SIGN_AGAIN_S
         if not (is_new or is_doubtful or again) or self._is_silent():
             return
-        servers = len(self._counted.endpoints) if self._counted else 0
-        tries = max(1, servers) if is_new else 2 * servers + 2
-        settled = self._try_secret(tries)
+        settled = self._try_secret(self._servers() + (not is_new))
         if settled is None:
             return
         signing.last = now
@@ -203,16 +223,17 @@ class NovaWatch:
 
         Each may reach another server. None as `Nova.ask_signed` does.
         """
-        settled: set[int] = set()
-        while tries > 0 and 403 not in settled:
+        answers: list[NovaAnswer] = []
+        while len(answers) < tries and _took_s(answers) < _PATIENCE_S:
             answer = self._nova.ask_signed()
             if answer is None:
                 return None
             if not answer.is_from_nova or answer.status >= 500:
                 break
-            settled.add(answer.status)
-            tries -= 1
-        return settled
+            answers.append(answer)
+            if answer.status == 403:
+                break
+        return {answer.status for answer in answers}
 
     def _is_silent(self) -> bool:
         return SILENT in self._found or TLS in self._found

@@ -192,8 +192,12 @@ def test_one_of_two_servers_with_another_secret_is_named(own_box: Sandbox):
         agent.start()
         wait_code("OVNMD-504", "each of")
         rounds = nova.probes + 10
-        while nova.probes < rounds:
+
+        def is_named_still() -> bool:
             assert codes() == {"OVNMD-504"}
+            return nova.probes >= rounds
+
+        wait_for(is_named_still, timeout_s=120, what="more requests")
         nova.accept(own_box.nova.secret)
         wait_well()
 

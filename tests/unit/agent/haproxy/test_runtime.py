@@ -193,6 +193,8 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
         ("", 0, False),
         ("nonsense", 0, False),
         ("x" * 100_000, 0, False),
+        # Another web server's page.
+        ("HTTP/1.1 200 OK\r\n\r\n" + "x" * 100_000, 200, True),
     ],
 )
 def test_what_nova_answers_to_the_agent(haproxy, answer, status, is_from_nova):

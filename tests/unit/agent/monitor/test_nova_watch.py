@@ -26,7 +26,7 @@ REFUSED = NovaAnswer(403, True, 0.01)
 TWO = NovaCounted(
     endpoints=(Endpoint("192.0.2.1:80"), Endpoint("192.0.2.2:80"))
 )
-TRIES = 2  # of a secret in doubt, besides two for each server
+TRIES = 2  # of a secret in doubt, with one server
 
 
 class Nova(monitor.Nova):
@@ -254,6 +254,7 @@ def test_an_instance_that_is_refused_is_a_reason_to_try(nova):
     [
         (NovaAnswer(500, True, 0.1), "OVNMD-505"),
         (NovaAnswer(200, True, 4.0), "OVNMD-508"),
+        (NONE, "OVNMD-507"),
     ],
 )
 def test_one_server_of_two_that_is_not_well(nova, monkeypatch, answer, code):
