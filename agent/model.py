@@ -140,7 +140,8 @@ class VswitchSnapshot:
     # By port name.
     ports: dict[str, VswitchPort] = dataclasses.field(default_factory=dict)
     plugged: frozenset[str] = frozenset()  # iface-ids of ports with a device
-    doubled: frozenset[str] = frozenset()  # those that several ports have
+    # Those that several ports have, if OVN may have the wrong one.
+    doubled: frozenset[str] = frozenset()
     astray: frozenset[str] = frozenset()  # instances', on other bridges
     # Those with ovn-installed, and since when, in s since the epoch.
     installed: dict[str, int] = dataclasses.field(default_factory=dict)

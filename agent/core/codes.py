@@ -191,7 +191,8 @@ _KINDS = (
         "OVNMD-212",
         "the instance's own interface can't pass packets",
         "look at the interface with its iface-id (ovs-vsctl list Interface); "
-        "if it is gone, start the instance again; of two, remove the older",
+        "if it is gone, start the instance again; of two, remove the one "
+        "without attached-mac",
         behind=("OVNMD-107", "OVNMD-110"),
     ),
     Kind(

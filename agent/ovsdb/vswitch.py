@@ -96,7 +96,7 @@ class VswitchIdl(schemas.FollowingIdl):
         bridge, _ = bridges.get(name, (None, []))
         ports = [(on, port) for on in bridges for port in bridges[on][1]]
         here = [port for on, port in ports if on == name]
-        plugged = frozenset(working := _iface_ids(here))
+        plugged = _iface_ids(here)
         # The host may have another chassis, with a bridge of its own.
         elsewhere = [port for on, port in ports if on not in ids.values()]
         lost = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
@@ -112,8 +112,8 @@ class VswitchIdl(schemas.FollowingIdl):
             ports={veth.name: veth.on_bridge(on, named) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
             plugged=plugged,
-            doubled=frozenset(i for i in working if working[i] > 1),
-            astray=frozenset(lost) - plugged,
+            doubled=_doubled(here),
+            astray=lost - plugged,
             installed={
                 ids["iface-id"]: _seconds(ids.get("ovn-installed-ts", ""))
                 for ids in (port.ids for port in here)
@@ -176,14 +176,40 @@ def _problem(root: Any, bridge: Any) -> str:
     return ""
 
 
-def _iface_ids(ports: Iterable[Port]) -> collections.Counter[str]:
-    """Return the iface-ids of PORTS that have a device, and how many have it.
+def _iface_ids(ports: Iterable[Port]) -> frozenset[str]:
+    """Return the iface-ids of those PORTS that have a device.
 
     An instance that is shut off leaves a port without one. ovn-controller
     does not bind it.
     """
     found = (port.ids.get("iface-id") for port in ports if port.ofport > 0)
-    return collections.Counter(filter(None, found))
+    return frozenset(filter(None, found))
+
+
+def _doubled(ports: Iterable[Port]) -> frozenset[str]:
+    """Return the iface-ids of several PORTS, if it may have the wrong one.
+
+    ovn-controller takes one of them, and marks it. It is the right one if
+    Nova made it, or none of them.
+    """
+    several: dict[str, list[Mapping[str, str]]] = {}
+    for port in ports:
+        if port.ofport > 0 and (iface_id := port.ids.get("iface-id")):
+            several.setdefault(iface_id, []).append(port.ids)
+    return frozenset(
+        iface_id
+        for iface_id, found in several.items()
+        if len(found) > 1 and not _has_the_right_one(found)
+    )
+
+
+def _has_the_right_one(found: list[Mapping[str, str]]) -> bool:
+    marked = [ids for ids in found if "ovn-installed" in ids]
+    if len(marked) != 1:
+        return False
+    return "attached-mac" in marked[0] or not any(
+        "attached-mac" in ids for ids in found
+    )
 
 
 def bridge_name(ids: Mapping[str, str], chassis: str) -> str:

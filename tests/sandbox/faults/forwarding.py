@@ -163,7 +163,7 @@ def _another_interface(scene: Scene, name: str, iface_id: str) -> None:
 
 @fault("212", slow=True)
 def interface_with_the_same_iface_id(scene: Scene) -> Iterator[None]:
-    """An older interface has the instance's iface-id; OVN takes that one."""
+    """Another interface has the instance's iface-id; OVN takes that one."""
     _another_interface(scene, "old0", scene.subject.port.id)
     yield
     scene.box.ovn.vsctl("del-port", "old0")

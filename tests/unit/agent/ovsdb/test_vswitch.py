@@ -6,7 +6,12 @@ import uuid
 
 import pytest
 
-from ovn_metadata.agent.ovsdb.vswitch import IFINDEX_KEY, NETWORK_KEY, Port
+from ovn_metadata.agent.ovsdb.vswitch import (
+    IFINDEX_KEY,
+    NETWORK_KEY,
+    Port,
+    _doubled,
+)
 from ovn_metadata.privsep.names import outer_veth
 
 NETWORK = "11111111-1111-4111-8111-111111111111"
@@ -51,3 +56,34 @@ def test_a_rival_has_the_same_name(iface_id, count, expected):
     port = Port(None, outer_veth(NETWORK), ids, 3, uuid.UUID(int=1))
     found = port.on_bridge("br-int", {iface_id: count})
     assert found.has_rival == expected
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        pytest.param(["nova marked"], False, id="one"),
+        pytest.param(["nova marked", ""], False, id="the instance's"),
+        pytest.param(["nova", "marked"], True, id="somebody's"),
+        pytest.param(["nova", "nova marked"], False, id="the instance's new"),
+        pytest.param(["", "marked"], False, id="Nova has made none"),
+        pytest.param(["nova", ""], True, id="none yet"),
+        pytest.param(["nova marked", "marked"], True, id="both"),
+        pytest.param(
+            ["nova", "shut off marked"], False, id="one has a device"
+        ),
+    ],
+)
+def test_ovn_may_have_the_wrong_one_of_several(several, expected):
+    keys = {"nova": "attached-mac", "marked": "ovn-installed"}
+    ports = [
+        Port(
+            None,
+            f"tap{number}",
+            {"iface-id": "lp"}
+            | {keys[word]: "x" for word in words.split() if word in keys},
+            0 if "shut off" in words else 3,
+            uuid.UUID(int=1),
+        )
+        for number, words in enumerate(several)
+    ]
+    assert (_doubled(ports) == {"lp"}) is expected
