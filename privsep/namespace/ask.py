@@ -74,16 +74,17 @@ def _connected(
     with kernel.closing(namespace), kernel.entered(namespace):
         if family == socket.AF_INET6:
             scope = 0, socket.if_nametoindex(names.inner_veth(network))
-        connection = socket.socket(family, socket.SOCK_STREAM)
         way_back = socket.socket(family, socket.SOCK_DGRAM)
-    with connection, way_back:
-        way_back.bind((target, 0, *scope))
-        try:  # our own packets go over lo; this sends none
-            way_back.connect((source, names.METADATA_PORT, *scope))
-        except OSError as error:
-            raise AskError(
-                f"no route to answer it: {error.strerror}"
-            ) from None
+        with way_back:
+            way_back.bind((target, 0, *scope))
+            try:  # our own packets go over lo; this sends none
+                way_back.connect((source, names.METADATA_PORT, *scope))
+            except OSError as error:
+                raise AskError(
+                    f"no route to answer it: {error.strerror}"
+                ) from None
+        connection = socket.socket(family, socket.SOCK_STREAM)
+    with connection:
         connection.settimeout(_CONNECT_S)
         connection.bind((target, 0, *scope))
         connection.connect((target, names.METADATA_PORT, *scope))

@@ -82,7 +82,7 @@ def _apply(
             mac=mac,
             mtu=mtu,
         )
-        changes += found or links.ensure_routed(inside, index)
+        changes += found or links.ensure_routed(inside, index, addresses)
         inner = names.inner_veth(network)
         with kernel.entered(namespace):
             differed |= sysctls.ensure_link(inner, hop_limit)

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _MAIN, _LOCAL = 254, 255  # <linux/rtnetlink.h>, enum rt_class_t
 _ZERO = ipaddress.ip_network("0.0.0.0/8")
 _KERNELS_RULES = (0, 32766, 32767)  # ip-rule(8)
 _NF_DROP = 0  # <linux/netfilter.h>
+# The kernel's route of a new IPv6 address may come later than the address.
+ROUTES_S = 5.0
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
 _UP = 0x1  # IFF_UP, <linux/if.h>
@@ -288,23 +291,31 @@ def compare_addresses(
     return new + sorted(f"-{cidr}" for cidr in present - wanted)
 
 
-def addresses(ipr: pyroute2.IPRoute, index: int) -> frozenset[IPInterface]:
-    """Return the addresses of the link INDEX."""
+def addresses(
+    ipr: pyroute2.IPRoute, index: int, *, older_s: float = 0.0
+) -> frozenset[IPInterface]:
+    """Return the addresses of the link INDEX that are OLDER_S seconds old."""
+    # Hundredths of a second: <linux/if_addr.h>, struct ifa_cacheinfo.
+    latest = (time.monotonic() - older_s) * 100
     return frozenset(
         ipaddress.ip_interface(
             f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
         )
         for entry in dump(ipr.get_addr, index=index)
+        if not older_s or entry.get_attr("IFA_CACHEINFO")["tstamp"] <= latest
     )
 
 
-def ensure_routed(ipr: pyroute2.IPRoute, index: int) -> list[str]:
-    """Add the addresses of the link INDEX again that have lost their routes.
+def ensure_routed(
+    ipr: pyroute2.IPRoute, index: int, wanted: frozenset[IPInterface]
+) -> list[str]:
+    """Add those of WANTED that have lost their routes to INDEX again.
 
     If it loses its last address, the kernel removes neighbours and all
     routes as well.
     """
-    lost = unrouted(routes(ipr), index, addresses(ipr, index))
+    old = addresses(ipr, index, older_s=ROUTES_S)
+    lost = unrouted(routes(ipr), index, wanted & old)
     for cidr in lost:
         _change_addresses(ipr, index, [f"-{cidr}", f"+{cidr}"])
     return sorted(f"routes {cidr.ip}" for cidr in lost)

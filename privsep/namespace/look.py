@@ -75,7 +75,8 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             return state
         index, routes = int(found["index"]), links.routes(ipr)
         present = links.addresses(ipr, index)
-        routed = present - links.unrouted(routes, index, present)
+        old = links.addresses(ipr, index, older_s=links.ROUTES_S)
+        routed = present - links.unrouted(routes, index, old)
         return {
             **state,
             "addresses": sorted(map(str, routed)),
