@@ -32,6 +32,9 @@ _BEHIND_S = 60.0
 _APPLY_S = 15.0
 _PORT_S = 30.0
 _BINDING_S = 10.0
+# Its server may be behind for so long. Or the port was deleted while
+# ovn-controller did not run, and its interface stayed.
+_LACKING_S = 600.0
 _BAD_PORT_S = 10.0
 
 
@@ -146,7 +149,7 @@ def may_lack(
     it has read it, it marks the interface: then this server is behind.
     """
     return any(
-        name in vswitch.installed or now - since < _BINDING_S
+        now - since < (_LACKING_S if name in vswitch.installed else _BINDING_S)
         for name, since in unknown.items()
     )
 
