@@ -3,13 +3,18 @@
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from oslo_config import cfg
 
 from ..errors import ConfigError, StartError
 from . import logs, options
 from .settings import Settings, option_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 class Configuration:
@@ -58,7 +63,7 @@ class Configuration:
         return waiting
 
 
-def after_reload(old: Any, read: Any) -> tuple[Any, tuple[str, ...]]:
+def after_reload(old: T, read: T) -> tuple[T, tuple[str, ...]]:
     """Return READ with OLD's values where a change waits for a restart.
 
     Both are Settings, or a group of them. The second value names the options

@@ -40,6 +40,8 @@ class Poller(abc.ABC):
                     LOG.exception(
                         "the thread %s failed; it continues", self._thread.name
                     )
+            if logged and not failure:
+                LOG.info("the thread %s works again", self._thread.name)
             logged = failure
 
     @abc.abstractmethod

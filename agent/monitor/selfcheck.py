@@ -25,7 +25,9 @@ _ROUND_S = 20.0  # it lasts no longer
 # A network without a good answer is asked once more after this time: its rows
 # and its map may have changed meanwhile.
 _AGAIN_S = 2.0
-_NO_FLOW = "no flow takes the localport's packets, or it is disabled"
+_NO_FLOW = (
+    "no flow takes the packets of the metadata port, or that port is disabled"
+)
 
 
 class SelfCheck(Poller):

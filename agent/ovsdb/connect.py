@@ -206,14 +206,14 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         why = words(error)
         # The IDL leaves a server without the database, or out of its cluster.
         if not error and self._session.reconnect.state.name == "RECONNECT":
-            why = self._why_left()
+            why = self._left()
         remote = self._session.get_name()
         self._problems[remote] = why
         NAMES.refresh(host_of(remote))
         self._disconnected(now, error)
 
-    def _why_left(self) -> str:
-        """Return why a server that answers is left for another one."""
+    def _left(self) -> str:
+        """Note that a server that answers is left for another; return why."""
         return "it does not serve the database now"
 
     def run(self) -> Any:

@@ -176,7 +176,7 @@ class SouthboundIdl(schemas.FollowingIdl):
             self._min_index = 0
         self._cluster = cluster
 
-    def _why_left(self) -> str:
+    def _left(self) -> str:
         """Return why; if no server has more for a while, accept less.
 
         The log of a cluster that was restored from a backup is shorter too.
@@ -184,11 +184,12 @@ class SouthboundIdl(schemas.FollowingIdl):
         member, now = self._member(), time.monotonic()
         index = member.index if member and member.connected else []
         if not index or index[0] >= self._min_index:
-            return super()._why_left()
+            return super()._left()
         self._behind_since = min(self._behind_since, now)
         if now >= self._behind_since + _BEHIND_S:
             LOG.warning(
-                "%s was restored from a backup: no server has more", SCHEMA
+                "%s is taken as restored from a backup: no server has more",
+                SCHEMA,
             )
             self._min_index = 0
             self._restored += 1

@@ -84,7 +84,8 @@ class Names:
             thread.start()
         except RuntimeError as error:  # no more processes are allowed
             self.problems[host] = f"{host}: {error}"
-            self._begun.discard(host)
+            with self._lock:
+                self._begun.discard(host)
 
     def look_up(self, host: str) -> int:
         """Look HOST up now; return how many addresses of it are known.
