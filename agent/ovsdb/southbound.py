@@ -35,6 +35,7 @@ _MOST_PATIENCE_MS = 60000
 # A member of a cluster that has seen less than another one before is left. If
 # there is no other for this long, all were restored from a backup.
 _BEHIND_S = 30.0
+_NO_TRANSACTION = str(uuid.UUID(int=0))  # to have all rows sent again
 # How often the server's messages are read, should none arrive.
 _READ_MS = 500
 
@@ -120,7 +121,15 @@ class SouthboundIdl(schemas.FollowingIdl):
         self.cond_changed = False
 
     def restart_fsm(self) -> None:
-        """Start with a server, which may be one that does not answer."""
+        """Start with a server, which may be one that does not answer.
+
+        Conditions that are due later cost nothing with a new connection. The
+        server passes over all rows once, to look them up by their names; by
+        device id it tries each row with each clause.
+        """
+        if self._wanted:
+            self._send_conditions()
+            self.last_id = _NO_TRANSACTION  # else they are sent afterwards
         super().restart_fsm()
         self._session.reconnect.set_probe_interval(self._patience_ms)
         self._patience_ms = min(2 * self._patience_ms, _MOST_PATIENCE_MS)

@@ -176,6 +176,23 @@ def test_what_is_left_is_tidied_in_the_end(
     assert len(session.changes) == 3
 
 
+def test_a_new_connection_asks_by_name_at_once(
+    session: Session, networks: list[Network]
+):
+    """A server that many come back to does not try each row with each id."""
+    first, second, _ = networks
+    session.comes(first)
+    session.comes(second)
+    session.until(lambda: session.names() == {first.localport}, "its answer")
+    both = {first.localport, second.localport}
+    session.idl.force_reconnect()
+    session.until(lambda: session.names() == both, "another connection")
+    session.until(lambda: session.localport(second), "localport again")
+    assert {operator for _, operator, _ in session.condition()} == {"=="}
+    session.until(lambda: session.localport(first), "the other one")
+    assert len(session.changes) == 2
+
+
 def test_a_change_that_the_server_refuses_is_made_anew(
     session: Session, networks: list[Network]
 ):
