@@ -170,10 +170,8 @@ def measure(
 def start_relay(folder: Path, number: int) -> Daemon:
     """Start a relay of the server in FOLDER; return it with all rows."""
     name = f"relay{number}"
-    relay = rows.server(
-        *(folder, name, f"relay:{rows.DATABASE}:unix:{folder}/sb.sock"),
-        *(f"punix:{folder}/{name}.sock", f"ptcp:{PORTS[number]}:127.0.0.1"),
-    )
+    remote = f"ptcp:{PORTS[number]}:127.0.0.1"
+    relay = rows.relay(folder, name, f"unix:{folder}/sb.sock", remote)
     relay.start()
     wait_for(
         lambda: has_rows(rows.at(folder, name)),

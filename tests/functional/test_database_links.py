@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Instance, Loader, Sandbox, wait_for
+from sandbox import Instance, Loader, Sandbox, bare_southbound, wait_for
 from sandbox.case import Host, new_instance, wait_served
 from sandbox.daemons import Daemon
 from sandbox.files import put
@@ -241,15 +241,8 @@ def test_reason_why_open_vswitchs_database_is_gone(cloud):
 def test_relay_that_lost_its_source(cloud):
     """It is connected, and lacks what ovn-controller has bound meanwhile."""
     box, port = cloud.box, f"{PORT + 1}"
-    control = box.folder / "source.ctl"
-    source = Daemon(
-        name="source",
-        command=(
-            *("ovsdb-server", "-vconsole:off", f"--unixctl={control}"),
-            *(f"--remote=ptcp:{port}", f"relay:OVN_Southbound:{SB_REMOTE}"),
-        ),
-        output=box.folder / "source.out",
-        ready=control,
+    source = bare_southbound.relay(
+        box.folder, "source", SB_REMOTE, f"ptcp:{port}"
     )
     remote = f"tcp:127.0.0.1:{port}"
     with running(source):

@@ -23,10 +23,10 @@ from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import render_network
 from ovn_metadata.privsep import names
-from sandbox import Instance, Network, Sandbox, wait_for
+from sandbox import Instance, Network, Sandbox, bare_southbound, wait_for
 from sandbox.attackers import check_disturbed, hammering, holding, p99
 from sandbox.case import is_served, wait_served
-from sandbox.daemons import Daemon, run
+from sandbox.daemons import run
 from sandbox.instances import Response
 from sandbox.ovn import SB_REMOTE
 from sandbox.processes import send_signal, sole
@@ -241,15 +241,8 @@ def test_nobody_gets_404_while_southbound_is_away(cloud):
 @contextlib.contextmanager
 def slow_to_bind(box: Sandbox) -> Iterator[None]:
     """Have what ovn-controller sends to Southbound stay on its way."""
-    control = box.folder / "its-own.ctl"
-    relay = Daemon(
-        name="its-own",
-        command=(
-            *("ovsdb-server", "-vconsole:off", f"--unixctl={control}"),
-            *(f"--remote=ptcp:{RELAY}", f"relay:OVN_Southbound:{SB_REMOTE}"),
-        ),
-        output=box.folder / "its-own.out",
-        ready=control,
+    relay = bare_southbound.relay(
+        box.folder, "its-own", SB_REMOTE, f"ptcp:{RELAY}"
     )
 
     def use(remote: str) -> None:

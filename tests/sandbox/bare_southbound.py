@@ -145,6 +145,12 @@ def server(folder: Path, name: str, database: str, *remotes: str) -> Daemon:
     )
 
 
+def relay(folder: Path, name: str, source: str, remote: str) -> Daemon:
+    """Return a relay of the server SOURCE that listens on REMOTE, too."""
+    remotes = f"punix:{folder / name}.sock", remote
+    return server(folder, name, f"relay:{DATABASE}:{source}", *remotes)
+
+
 def at(folder: Path, name: str = "sb") -> ovsdb.Ovsdb:
     """Return the database that the server NAME has in FOLDER."""
     return ovsdb.Ovsdb(folder / f"{name}.sock", DATABASE)
