@@ -39,6 +39,7 @@ NETWORK_KEY = "ovn-metadata-network"
 # The index of the port's device. A veth that is made again has the same name
 # and another index; the userspace datapath would keep the old device.
 IFINDEX_KEY = "ovn-metadata-ifindex"
+_MARK = "ovn-installed"  # ovn-controller(8)
 # What os-vif, libvirt and Neutron's other agents write on a port.
 _INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
 
@@ -96,10 +97,10 @@ class VswitchIdl(schemas.FollowingIdl):
         bridge, _ = bridges.get(name, (None, []))
         ports = [(on, port) for on in bridges for port in bridges[on][1]]
         here = [port for on, port in ports if on == name]
-        plugged = _iface_ids(here)
+        working = _by_iface_id(here)
         # The host may have another chassis, with a bridge of its own.
         elsewhere = [port for on, port in ports if on not in ids.values()]
-        lost = _iface_ids(p for p in elsewhere if "attached-mac" in p.ids)
+        astray = _by_iface_id(p for p in elsewhere if "attached-mac" in p.ids)
         veths = [each for each in ports if names.is_outer_veth(each[1].name)]
         named = collections.Counter(p.ids.get("iface-id") for p in here)
         is_late = root and root.cur_cfg < root.next_cfg
@@ -111,13 +112,13 @@ class VswitchIdl(schemas.FollowingIdl):
             problem=_problem(root, bridge),
             ports={veth.name: veth.on_bridge(on, named) for on, veth in veths},
             ofports={v.name: v.ofport for _, v in veths if v.ofport},
-            plugged=plugged,
-            doubled=_doubled(here),
-            astray=lost - plugged,
+            plugged=frozenset(working),
+            doubled=_doubled(working),
+            astray=frozenset(astray.keys() - working.keys()),
             installed={
                 ids["iface-id"]: _seconds(ids.get("ovn-installed-ts", ""))
                 for ids in (port.ids for port in here)
-                if "ovn-installed" in ids and "iface-id" in ids
+                if _MARK in ids and "iface-id" in ids
             },
             applied=root.cur_cfg if root and is_late else None,
         )
@@ -176,39 +177,35 @@ def _problem(root: Any, bridge: Any) -> str:
     return ""
 
 
-def _iface_ids(ports: Iterable[Port]) -> frozenset[str]:
-    """Return the iface-ids of those PORTS that have a device.
+def _by_iface_id(ports: Iterable[Port]) -> dict[str, list[Mapping[str, str]]]:
+    """Return the external_ids of those PORTS that have a device, by iface-id.
 
     An instance that is shut off leaves a port without one. ovn-controller
     does not bind it.
     """
-    found = (port.ids.get("iface-id") for port in ports if port.ofport > 0)
-    return frozenset(filter(None, found))
-
-
-def _doubled(ports: Iterable[Port]) -> frozenset[str]:
-    """Return the iface-ids of several PORTS, if it may have the wrong one.
-
-    ovn-controller takes one of them, and marks it. It is the right one if
-    Nova made it, or none of them.
-    """
-    several: dict[str, list[Mapping[str, str]]] = {}
+    found: dict[str, list[Mapping[str, str]]] = {}
     for port in ports:
         if port.ofport > 0 and (iface_id := port.ids.get("iface-id")):
-            several.setdefault(iface_id, []).append(port.ids)
+            found.setdefault(iface_id, []).append(port.ids)
+    return found
+
+
+def _doubled(working: Mapping[str, list[Mapping[str, str]]]) -> frozenset[str]:
+    """Return those of WORKING that several ports have, if OVN may be wrong.
+
+    ovn-controller takes one of the ports, and marks it. That is the right one
+    if Nova has made it, or has made none of them.
+    """
+
+    def is_right(several: list[Mapping[str, str]]) -> bool:
+        marked = ["attached-mac" in ids for ids in several if _MARK in ids]
+        novas = any("attached-mac" in ids for ids in several)
+        return len(marked) == 1 and (marked[0] or not novas)
+
     return frozenset(
         iface_id
-        for iface_id, found in several.items()
-        if len(found) > 1 and not _has_the_right_one(found)
-    )
-
-
-def _has_the_right_one(found: list[Mapping[str, str]]) -> bool:
-    marked = [ids for ids in found if "ovn-installed" in ids]
-    if len(marked) != 1:
-        return False
-    return "attached-mac" in marked[0] or not any(
-        "attached-mac" in ids for ids in found
+        for iface_id, several in working.items()
+        if len(several) > 1 and not is_right(several)
     )
 
 

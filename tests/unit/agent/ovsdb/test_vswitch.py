@@ -10,6 +10,7 @@ from ovn_metadata.agent.ovsdb.vswitch import (
     IFINDEX_KEY,
     NETWORK_KEY,
     Port,
+    _by_iface_id,
     _doubled,
 )
 from ovn_metadata.privsep.names import outer_veth
@@ -86,4 +87,4 @@ def test_ovn_may_have_the_wrong_one_of_several(several, expected):
         )
         for number, words in enumerate(several)
     ]
-    assert (_doubled(ports) == {"lp"}) is expected
+    assert (_doubled(_by_iface_id(ports)) == {"lp"}) is expected
