@@ -24,7 +24,7 @@ DEGRADED = 3
 ABSENT = 4
 WITH_PROBLEMS = 5
 USAGE = 64  # EX_USAGE, <sysexits.h>
-# Of a question: no agent runs. After another one it may.
+# These errors mean that no agent runs. With any other one it may run.
 NOBODY = (FileNotFoundError, ConnectionRefusedError)
 
 

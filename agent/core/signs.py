@@ -32,8 +32,8 @@ _BEHIND_S = 60.0
 _APPLY_S = 15.0
 _PORT_S = 30.0
 _BINDING_S = 10.0
-# Its server may be behind for so long. Or the port was deleted while
-# ovn-controller did not run, and its interface stayed.
+# For so long a marked interface means that our server is behind. After that
+# the port was deleted while ovn-controller did not run.
 _LACKING_S = 600.0
 _BAD_PORT_S = 10.0
 
@@ -145,8 +145,9 @@ def may_lack(
     """Return whether the rows may lack a port that has flows here.
 
     UNKNOWN has those of `unknown_ports`, and since when. ovn-controller makes
-    the flows when it sends the binding, which a busy server takes late. When
-    it has read it, it marks the interface: then this server is behind.
+    the flows when it sends the binding, which a busy server takes late. It
+    marks the interface when its own server has the binding. If ours has not,
+    ours is behind.
     """
     return any(
         now - since < (_LACKING_S if name in vswitch.installed else _BINDING_S)

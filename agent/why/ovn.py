@@ -47,7 +47,7 @@ def chassis(at: Judge, common: Common) -> Hop:
 
 
 def daemon(at: Judge, common: Common) -> Hop:
-    """Judge whether one of _DAEMONS works: the one that the step is called."""
+    """Judge whether the daemon of _DAEMONS works that the step names."""
     seen, name, code = common.daemons, at.step, _DAEMONS[at.step]
     if isinstance(seen, Unseen) or seen[name] == "unknown":
         lost = seen if isinstance(seen, Unseen) else _ELSEWHERE
