@@ -46,14 +46,15 @@ _KINDS = (
     _Warning(
         "OVNMD-101",
         "OVN Southbound is disconnected",
-        "start its ovsdb-server, or correct ovn_sb_connection; the agent "
-        "connects by itself",
+        "start its ovsdb-server (the agent connects by itself), or correct "
+        "ovn_sb_connection and restart the agent",
         visible_after_s=5,
     ),
     _Warning(
         "OVNMD-102",
         "Open vSwitch's database is disconnected",
-        "start ovsdb-server of Open vSwitch, or correct ovsdb_connection",
+        "start ovsdb-server of Open vSwitch (the agent connects by itself), "
+        "or correct ovsdb_connection and restart the agent",
         visible_after_s=5,
     ),
     Kind(
@@ -74,13 +75,15 @@ _KINDS = (
     Kind(
         "OVNMD-105",
         "OVN Southbound is empty",
-        "start ovn-northd, or point ovn_sb_connection at the right server",
+        "start ovn-northd, or point ovn_sb_connection at the right server "
+        "and restart the agent",
         behind=("OVNMD-101",),
     ),
     Kind(
         "OVNMD-106",
         "ovn-controller makes no progress",
-        "restart ovn-controller: it does not disturb what OVS forwards",
+        "ovn-appctl -t ovn-controller exit --restart (if it hangs, kill -9), "
+        "then start it; systemctl restart may take the host's tunnels away",
         visible_after_s=10,
         behind=("OVNMD-101", "OVNMD-102", "OVNMD-104", "OVNMD-107"),
     ),
@@ -149,8 +152,8 @@ _KINDS = (
     Kind(
         "OVNMD-206",
         "Open vSwitch does not forward the network's packets",
-        "restart ovn-controller: it installs the flows again; a port that is "
-        "disabled needs its admin state up in Neutron",
+        "restart ovn-controller, as for OVNMD-106: it installs the flows "
+        "again; a port that is disabled needs its admin state up in Neutron",
         behind=("OVNMD-106", "OVNMD-107", "OVNMD-110"),
     ),
     Kind(
@@ -206,7 +209,8 @@ _KINDS = (
         "OVNMD-302",
         "supervisord does not answer",
         "if that lasts, kill it with -9 and start ovn-metadata-fleet again: "
-        "its haproxies still serve, and the next supervisord takes them over",
+        "its haproxies still serve, except in a container, and the next "
+        "supervisord takes them over",
         visible_after_s=5,
         behind=("OVNMD-401", "OVNMD-403", "OVNMD-404"),
         is_hosts=True,
@@ -220,8 +224,8 @@ _KINDS = (
     Kind(
         "OVNMD-304",
         "haproxy refuses its configuration",
-        "correct the option that the reason names; the old configuration "
-        "still runs",
+        "correct the option that the reason names and reload the agent; the "
+        "old configuration still runs",
     ),
     _Warning(
         "OVNMD-305",
@@ -262,7 +266,8 @@ _KINDS = (
         "OVNMD-401",
         "the privileged daemon does not work",
         "kill it: the next call starts another one; if it does not start, "
-        "read its log and check helper_command or its socket",
+        "read its log and check its socket, or correct helper_command and "
+        "restart the agent",
         visible_after_s=5,
         is_hosts=True,
     ),
@@ -322,20 +327,21 @@ _KINDS = (
     Kind(
         "OVNMD-501",
         "Nova's metadata API does not answer",
-        "start it, or correct nova_metadata_host and nova_metadata_port; "
-        "instances get 503 and try again",
+        "start it, or correct nova_metadata_host and nova_metadata_port and "
+        "reload the agent; instances get 503 and try again",
         behind=("OVNMD-307", "OVNMD-502", "OVNMD-503"),
     ),
     Kind(
         "OVNMD-502",
         "nova_metadata_host can't be looked up",
-        "correct nova_metadata_host, or the DNS server of this host",
+        "correct the DNS server of this host, or nova_metadata_host and "
+        "reload the agent",
     ),
     Kind(
         "OVNMD-503",
         "the TLS connection to Nova fails",
-        "correct auth_ca_cert, nova_metadata_insecure, nova_client_cert or "
-        "the certificate of Nova's server",
+        "correct the certificate of Nova's server, or auth_ca_cert, "
+        "nova_metadata_insecure or nova_client_cert and reload the agent",
         behind=("OVNMD-307",),
     ),
     Kind(

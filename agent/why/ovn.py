@@ -213,6 +213,6 @@ def _flows(
         f"in OpenFlow table {last:.200}",
         "run ovn-trace as below: if it drops the packet too, a security "
         "group, an ACL or a port that is disabled does; else restart "
-        "ovn-controller, which installs the flows again",
+        "ovn-controller, as for OVNMD-106: it installs the flows again",
     )
     return at.ok(f"TCP from {packet} leaves {bridge} at {out.get('name')}")

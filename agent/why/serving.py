@@ -9,7 +9,10 @@ from .hops import Hop, Judge
 PATH = "/openstack/latest/meta_data.json"
 _SLOW_MS = 2000
 _CODES = {403: "504", 404: "506", 429: "305", 504: "508"}
-_ANOTHER = "this is not Nova: correct nova_metadata_host, nova_metadata_port"
+_ANOTHER = (
+    "this is not Nova: correct nova_metadata_host or nova_metadata_port and "
+    "reload the agent"
+)
 _NO_HEADERS = "does a proxy before Nova remove X-Instance-ID? let it pass"
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from ovn_metadata.agent.config.settings import all_options
 from ovn_metadata.agent.core.codes import KINDS
 
 
@@ -29,3 +30,12 @@ def test_a_kind_has_a_title_and_a_remedy(kind):
     assert kind.title
     assert kind.remedy
     assert not kind.remedy.endswith(".")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_remedy_says_how_a_corrected_option_comes_into_force(kind):
+    """In brackets is an option that only says when the agent acts."""
+    for _, _, option in all_options():
+        if re.search(rf"(?<!\()\b{option.name}\b", kind.remedy):
+            how = "restart the agent" if option.restart else "reload|SIGHUP"
+            assert re.search(how, kind.remedy), option
