@@ -82,21 +82,27 @@ def elsewhere(remote: str, name: str) -> dict[str, Any]:
     }
 
 
+def _rank(row: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    ids = row["external_ids"]
+    is_lost, has_no_flows = row["ofport"] < 1, "ovn-installed" not in ids
+    return "attached-mac" not in ids, is_lost, has_no_flows
+
+
 def interfaces(remote: str) -> dict[str, Any]:
     """Return iface-id -> interface of Open vSwitch; raise OSError.
 
-    Of several with the same iface-id it is the one that Nova plugged, and
-    `rivals` are the names of the others.
+    Of several with the same iface-id it is the one that Nova plugged, of
+    several such the one that works, and `rivals` are the names of the others.
     """
     select = connect.select("Interface", _INTERFACE)
     (answer,) = connect.transact(remote, vswitch.SCHEMA, [select])
     found: dict[str, Any] = {}
     rows = sorted(_rows(answer), key=lambda row: str(row["name"]))
-    rows.sort(key=lambda row: "attached-mac" not in row["external_ids"])
     for row in rows:
         ofport, error = row["ofport"], row["error"]
         row["ofport"] = ofport if isinstance(ofport, int) else -1
         row["error"] = error if isinstance(error, str) else ""
+    for row in sorted(rows, key=_rank):
         if iface_id := row["external_ids"].get("iface-id"):
             first = found.setdefault(iface_id, {**row, "rivals": []})
             first["rivals"] += [row["name"]] * (first["name"] != row["name"])
