@@ -28,7 +28,7 @@ from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 # baremetal (ovn-sb(5), Port_Binding type).
 _VIF = ""
 _EXTERNAL = "external"
-_VIF_TYPES = (_VIF, _EXTERNAL)
+VIF_TYPES = (_VIF, _EXTERNAL)
 _LOCALPORT = "localport"
 # An address that ports may use one after the other (its virtual parents).
 _VIRTUAL = "virtual"
@@ -76,7 +76,7 @@ def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
     """Tell whether ROW is an instance's port that CHASSIS has to serve."""
     return (
         chassis is not None
-        and row.type in _VIF_TYPES
+        and row.type in VIF_TYPES
         and (_is_bound(row, chassis) or _is_requested(row, chassis))
     )
 

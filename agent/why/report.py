@@ -8,6 +8,7 @@ from typing import Any
 
 from ...privsep import names
 from ..config.values import is_address
+from ..core import port_rows
 from ..core.codes import KINDS
 from ..haproxy import asks
 from .facts import Common, Facts, Seen, Target, Unseen
@@ -106,8 +107,12 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
     named = f"{port!r:.80}"  # as `core.port_rows` names it
     problems = [each for each in common.chassis.problems if named in each]
     at.fail(problems, "OVNMD-109", "; ".join(problems))
+    kind = row.get("type", "")
+    text = f"port {port} is of the type {kind}: no instance has it"
+    do = "ask with an instance, its port or address, or the network"
+    at.fail(kind not in port_rows.VIF_TYPES, "OVNMD-211", text, do)
     is_here = chassis and chassis == common.status["chassis"]
-    kind = f"type {row.get('type')!r}, mac {row.get('mac')}"
+    kind = f"type {kind!r}, mac {row.get('mac')}"
     text = f"port {port} is bound here; its row can't be used: {kind}"
     at.fail(is_here, "OVNMD-109", text)
     text = f"no port on this host has the address {name}"
@@ -139,12 +144,15 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
 
 
 def _by_mac(column: str, common: Common) -> str:
-    """Return the interface whose MAC COLUMN of a port has; "" for none."""
+    """Return the interface whose MAC COLUMN of a port has; "" for none.
+
+    It may be another port's: a subport mostly has the MAC of its parent.
+    """
     if isinstance(common.interfaces, Unseen):
         return ""
-    for row in common.interfaces.values():
+    for iface_id, row in common.interfaces.items():
         mac = row.get("external_ids", {}).get("attached-mac", "")
-        if mac and mac in column:
+        if mac and mac in column and iface_id not in common.chassis.names:
             return str(row["name"])
     return ""
 

@@ -54,6 +54,7 @@ CHASSIS = ChassisSnapshot(
         NETS[2]: NetworkSnapshot(NETS[2], None, (vif(5),), kept=True),
     },
     problems=("port 'port-8' skipped: it has no MAC address",),
+    names=frozenset(("port-1", "port-2", "port-3")),
 )
 COMMON = Common(
     {"chassis": "c1", "networks": {}},
@@ -62,8 +63,10 @@ COMMON = Common(
     southbound=("", ""),
     vswitch_db=("", ""),
     interfaces={
+        "port-1": {"name": "tap1", "external_ids": {"attached-mac": "m1"}},
         "port-6": {"name": "tap6", "external_ids": {"attached-mac": "m6"}},
         "port-7": {"name": "tap7"},
+        "local-1": {"name": "tapveth"},
     },
     daemons={"ovs-vswitchd": "answers", "ovn-controller": "answers"},
 )
@@ -154,6 +157,26 @@ THERE = {"hostname": "other", "chassis_name": "c2"}
             *("vm-9", [row(logical_port="p", mac=["m6 10.0.0.9"])], []),
             *("broken", "tap6 has the port's MAC and another iface-id"),
             id="plugged with another iface-id",
+        ),
+        pytest.param(
+            *("vm-9", [row(logical_port="p", mac=["m1 10.0.0.9"])], []),
+            *("not here", "port p is bound to no chassis"),
+            id="once a subport, with the MAC of its parent",
+        ),
+        pytest.param(
+            *("local-1", [row(logical_port="local-1", type="localport")], []),
+            *("broken", "of the type localport: no instance has it"),
+            id="a metadata port",
+        ),
+        pytest.param(
+            *("vip", [row(logical_port="v", type="virtual", **HERE)], []),
+            *("broken", "of the type virtual: no instance has it"),
+            id="a virtual address that an instance here holds",
+        ),
+        pytest.param(
+            *("router", [row(logical_port="r", type="patch")], []),
+            *("broken", "of the type patch: no instance has it"),
+            id="a router's port",
         ),
         pytest.param(
             *("vm-9", [row(logical_port="p", **HERE)], []),
