@@ -81,12 +81,17 @@ class Why:
         return dataclasses.replace(facts, answer=answer)
 
     def _all(self, common: Common, within_s: float) -> dict[str, Any]:
-        """Return the walks that end in time, and how many do not."""
+        """Return the walks that end in time, and how many do not.
+
+        A network whose ports are only requested has no path yet.
+        """
         pool = ThreadPoolExecutor(_WORKERS)
+        plugged = common.vswitch.plugged
         walks = [
             pool.submit(self._walk, common, found[0], brief=True)
             for network in sorted(common.chassis.networks)
             if (found := find(network, common.chassis))
+            and (found[0].port.bound or found[0].port.logical_port in plugged)
         ]
         done, late = wait(walks, within_s)
         pool.shutdown(wait=False, cancel_futures=True)

@@ -6,10 +6,50 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from ovn_metadata.agent.model import VswitchSnapshot
 from ovn_metadata.agent.why import answer
 from ovn_metadata.agent.why.answer import Why
 
 WAIT_S = 60
+
+
+def of_all(
+    monkeypatch: pytest.MonkeyPatch,
+    networks: list[str],
+    *,
+    requested: tuple[str, ...] = (),
+    plugged: tuple[str, ...] = (),
+    within_s: float = WAIT_S,
+) -> dict[str, Any]:
+    """Return the answer for NETWORKS, each with a port of its name."""
+
+    def find(name: str, _chassis: Any) -> list[Any]:
+        port = SimpleNamespace(logical_port=name, bound=name not in requested)
+        return [SimpleNamespace(name=name, port=port)]
+
+    monkeypatch.setattr(answer, "find", find)
+    common = SimpleNamespace(
+        chassis=SimpleNamespace(networks=networks),
+        vswitch=VswitchSnapshot(plugged=frozenset(plugged)),
+    )
+    gather: Any = SimpleNamespace(common=lambda: common)
+    return Why(gather).answer({"why": "", "within_s": within_s})
+
+
+def test_a_network_of_instances_that_are_shut_off_is_not_broken(monkeypatch):
+    """Neutron requests their ports; a plugged one that is not bound is."""
+    monkeypatch.setattr(
+        Why, "_walk", lambda _why, _common, target, brief: {"of": target.name}
+    )
+    found = of_all(
+        monkeypatch,
+        ["bound", "requested", "unbound"],
+        requested=("requested", "unbound"),
+        plugged=("bound", "unbound"),
+    )
+    assert [one["of"] for one in found["networks"]] == ["bound", "unbound"]
 
 
 def test_a_walk_that_hangs_does_not_keep_the_others(monkeypatch):
@@ -17,18 +57,15 @@ def test_a_walk_that_hangs_does_not_keep_the_others(monkeypatch):
     networks = ["a", "b", "hangs 1", "hangs 2", "c"]
     go_on = threading.Event()
 
-    def walk(_why: Why, _common: Any, name: str, *, brief: bool) -> Any:
+    def walk(_why: Why, _common: Any, target: Any, *, brief: bool) -> Any:
         assert brief
-        if name.startswith("hangs"):
+        if target.name.startswith("hangs"):
             go_on.wait(WAIT_S)
-        return {"network": name}
+        return {"network": target.name}
 
-    monkeypatch.setattr(answer, "find", lambda name, _chassis: [name])
     monkeypatch.setattr(Why, "_walk", walk)
-    common = SimpleNamespace(chassis=SimpleNamespace(networks=networks))
-    gather: Any = SimpleNamespace(common=lambda: common)
     try:
-        found = Why(gather).answer({"why": "", "within_s": 0.2})
+        found = of_all(monkeypatch, networks, within_s=0.2)
     finally:
         go_on.set()
     assert [one["network"] for one in found["networks"]] == ["a", "b", "c"]
