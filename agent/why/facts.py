@@ -69,6 +69,7 @@ class Common:
     # Remote, and why it is disconnected; "" for a connection.
     southbound: tuple[str, str]
     vswitch_db: tuple[str, str]
+    keys: tuple[str, ...] = ()  # options of OVN's tools, for TLS
     read_age_s: float = 0.0  # of Southbound's rows
     interfaces: Seen = NOT_TRIED  # of Open vSwitch, by iface-id
     daemons: Seen = NOT_TRIED

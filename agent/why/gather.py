@@ -9,6 +9,7 @@ from typing import Any
 
 from ...privsep import names
 from ...privsep.errors import AskError, sentence
+from ..config.settings import Southbound
 from ..core.desired import desired_network
 from ..core.selfcheck import answer_packet
 from ..databases import SOUTHBOUND, VSWITCH, Databases
@@ -66,6 +67,7 @@ class Gather:
             vswitch=self.snapshots.vswitch,
             southbound=(self._southbound, self.databases.problem(SOUTHBOUND)),
             vswitch_db=(vswitch_db, self.databases.problem(VSWITCH)),
+            keys=_keys(settings.southbound),
             read_age_s=max(0.0, time.time() - read_s),
             gateway=self._haproxy(names.GATEWAY, digest),
             gateway_socket=str(fleet.gateway_socket),
@@ -142,6 +144,17 @@ class Gather:
         running = runtime.digest_in(answer, config)
         number = int(pid) if pid.isdecimal() else 0
         return dataclasses.replace(seen, running=running, pid=number)
+
+
+def _keys(southbound: Southbound) -> tuple[str, ...]:
+    """Return OVN's options (ovn-trace(8)) for the files of SOUTHBOUND."""
+    if not any(each.startswith("ssl:") for each in southbound.remotes):
+        return ()
+    return (
+        f"--private-key={southbound.private_key}",
+        f"--certificate={southbound.certificate}",
+        f"--ca-cert={southbound.ca_cert}",
+    )
 
 
 def packets(facts: Facts) -> dict[str, dict[str, Any]]:

@@ -175,8 +175,8 @@ def commands(facts: Facts) -> list[str]:
             f"tcp.src == 40000 && tcp.dst == 80"
         )
         remote, network = facts.common.southbound[0], f"neutron-{facts.key}"
-        words = ("ovn-trace", f"--db={remote}", network, flow)
-        made.append(shlex.join(words))
+        words = (f"--db={remote}", *facts.common.keys, network, flow)
+        made.append(shlex.join(("ovn-trace", *words)))
     made.append(
         f"ip netns exec {names.namespace_name(facts.key)} tcpdump -nei "
         f"{names.inner_veth(facts.key)} 'host {target.address} and tcp port "

@@ -6,10 +6,12 @@ import dataclasses
 import ipaddress
 import shlex
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ovn_metadata.agent.config.settings import Southbound
 from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.model import (
     ChassisSnapshot,
@@ -19,7 +21,7 @@ from ovn_metadata.agent.model import (
     VswitchPort,
     VswitchSnapshot,
 )
-from ovn_metadata.agent.why import report, serving, walk
+from ovn_metadata.agent.why import gather, report, serving, walk
 from ovn_metadata.agent.why.facts import (
     Common,
     Endpoint,
@@ -666,6 +668,18 @@ def test_packets_of_a_subport_have_its_tag():
     target = dataclasses.replace(HEALTHY.target, port=port)
     facts = having(target=target, interfaces={"trunk": TAP, LOCAL: VETH})
     assert packets(facts)["there"]["vlan"] == 7
+
+
+def test_ovn_trace_gets_the_keys_for_tls():
+    files = Path("/k"), Path("/c"), Path("/a")
+    southbound = Southbound(("tcp:a:1",), *files, 1, 1, 1, "INFO")
+    assert gather._keys(southbound) == ()
+    remotes = ("ssl:a:1", "ssl:b:1")
+    keys = gather._keys(dataclasses.replace(southbound, remotes=remotes))
+    (trace, *_) = report.commands(having(keys=keys))
+    assert shlex.split(trace)[2:5] == [
+        *("--private-key=/k", "--certificate=/c", "--ca-cert=/a")
+    ]
 
 
 def test_what_is_to_be_copied_into_a_shell_is_quoted():
