@@ -55,10 +55,10 @@ class _Signing:
     refused: bool = False
 
 
-def _in_json(endpoint: Endpoint) -> dict[str, Any]:
+def _in_json(endpoint: Endpoint, *, all_down: bool) -> dict[str, Any]:
     return {
         "address": endpoint.address,
-        "state": "down" if endpoint.is_down else "up",
+        "state": "down" if all_down or endpoint.is_down else "up",
         "latency_ms": endpoint.response_ms or endpoint.check_ms,
     }
 
@@ -108,8 +108,6 @@ class NovaWatch:
         except (OSError, HaproxyError) as error:
             LOG.debug("counters of Nova not read: %s", error)
             return
-        endpoints = [*map(_in_json, counted.endpoints)]
-        self._status.parts["nova"] = lambda: endpoints
         # Counters from before the first poll report nothing new.
         before, self._counted = self._counted or counted, counted
         answered = growth(before.answered, counted.answered)
@@ -130,7 +128,7 @@ class NovaWatch:
             again=self._signing.refused and (is_round or is_better),
             may_begin=is_round,
         )
-        self._report()
+        self._report(counted)
 
     def _ask(
         self, counted: NovaCounted, *, all_of_them: bool, is_odd: bool
@@ -238,7 +236,11 @@ class NovaWatch:
     def _is_silent(self) -> bool:
         return SILENT in self._found or TLS in self._found
 
-    def _report(self) -> None:
+    def _report(self, counted: NovaCounted) -> None:
+        # haproxy checks no server that is alone.
+        down = self._is_silent()
+        known = [_in_json(each, all_down=down) for each in counted.endpoints]
+        self._status.parts["nova"] = lambda: known
         found = dict(self._found)
         if self._erring and not found:
             found[ERRORS] = self._erring[0]

@@ -110,6 +110,17 @@ def test_a_single_server_that_is_down_is_noticed_though_nobody_asks(nova):
     assert nova.round() == {}
 
 
+def test_a_server_that_gives_no_answer_is_not_shown_as_up(nova):
+    """One that is alone has no check by haproxy."""
+    nova.counted = NovaCounted(endpoints=TWO.endpoints[:1])
+    nova.tried = [("OVNMD-501", "refused")]
+    for answer, state in ((FINE, "up"), (NONE, "down"), (FINE, "up")):
+        nova.answer = answer
+        nova.round()
+        (shown,) = nova.status.as_dict()["nova"]
+        assert shown["state"] == state
+
+
 def test_requests_that_fail_are_a_reason_to_ask_at_once(nova):
     nova.poll()
     nova.answer = NONE
