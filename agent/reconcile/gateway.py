@@ -35,6 +35,7 @@ class Gateway:
         self._privileged = site.privileged
         self._haproxies = site.haproxies
         self._status = site.status
+        self._meter = site.meter
         self._nova_addresses = nova_addresses
         self._digest = ""  # of the configuration that it was left with
 
@@ -88,6 +89,7 @@ class Gateway:
         broken = ", ".join(found(changes))
         if broken and was == digest:
             self._status.repaired(names.GATEWAY)
+            self._meter.add("repairs_total")
             LOG.warning("network=gateway found: %s; set up again", broken)
         elif changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
