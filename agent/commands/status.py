@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         from . import dump  # noqa: PLC0415 # what it loads takes 0.1 s
 
         return dump.run(source, rest[1:])
-    if argv is None:  # a reader of its output that leaves, `head`, ends it
+    if argv is None:  # Ctrl-C ends it, and `head`, which reads no further
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A network's name may have letters that the locale has not.
@@ -205,7 +206,7 @@ def _live(path: Path) -> int:
 def _watch(path: Path, arguments: argparse.Namespace) -> int:
     """Print the status again whenever it changes, until interrupted."""
     seen, code = "", NO_ANSWER
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError):
         while True:
             began = time.monotonic()
             question = {"seen": seen, "wait_s": MAX_WAIT_S}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,6 +80,21 @@ def wait_asked(count: int = 1) -> None:
         return sum(row[5] == _CONNECTED for row in ours) == count
 
     wait_for(connected, timeout_s=60, what="question to the agent")
+
+
+def test_ctrl_c_ends_it_without_a_word(tmp_path: Path):
+    command, place = Path(sys.prefix, "bin", "agent-status"), tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(place))
+        agent.listen()
+        agent.settimeout(PATIENCE_S)
+        process = subprocess.Popen(
+            (command, "--socket", place, "--wait"), stderr=subprocess.PIPE
+        )
+        with agent.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (-signal.SIGINT, b"")
 
 
 def test_it_ends_within_a_second_of_the_first_answer(box: Sandbox, case: Case):
