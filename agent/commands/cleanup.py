@@ -37,9 +37,9 @@ from .cleanup_report import (
     report_result,
     title,
 )
+from .client import USAGE, Parser
 
 PROGRAM = "ovn-metadata-cleanup"
-USAGE = 64  # EX_USAGE, <sysexits.h>
 _TIMEOUT_S = 10
 # A process that ends or starts meanwhile is found in a later round.
 _ROUNDS = 10
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str]) -> tuple[bool, list[str]]:
     """Return whether this is a dry run, and the agent's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         usage="%(prog)s [--dry-run] [--config-file FILE] ...",
         allow_abbrev=False,

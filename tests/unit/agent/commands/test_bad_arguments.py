@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ovn_metadata.agent.commands import client, status
+from ovn_metadata.agent.commands import cleanup, client, status
 from ovn_metadata.agent.commands.client import USAGE, printable
 
 COMMANDS = ((), ("dump",), *((word,) for word in sorted(status.COMMANDS)))
@@ -77,6 +77,15 @@ def test_a_wrong_combination_has_one_line_the_usage_and_64(argv, capsys):
     first, _, usage = errors.partition("\n")
     assert first.startswith("agent-status")
     assert usage.startswith("usage: agent-status")
+
+
+@pytest.mark.parametrize("option", ["--dry-run=1", "--nonsense", "now"])
+def test_cleanup_has_the_same_code_and_removes_nothing(option, capsys):
+    """2 would mean that everything is removed which was found."""
+    with pytest.raises(SystemExit) as end:
+        cleanup.main([option])
+    assert end.value.code == USAGE
+    assert "usage: ovn-metadata-" in capsys.readouterr().err
 
 
 def test_drawn_arguments_end_in_a_documented_way(
