@@ -115,9 +115,10 @@ def _agent(status: Mapping[str, Any]) -> Iterator[str]:
     if fleet := status.get("fleet"):
         yield f"supervisord: {_process(fleet['supervisord'], now)}"
     for server in status.get("nova", ()):
-        latency = server["latency_ms"]
-        took = "" if latency is None else f", answers in {latency:.0f} ms"
-        yield f"Nova: {server['address']} {server['state']}{took}"
+        latency, state = server["latency_ms"], server["state"]
+        is_shown = state == "up" and latency is not None
+        took = f", answers in {latency:.0f} ms" if is_shown else ""
+        yield f"Nova: {server['address']} {state}{took}"
 
 
 def _database(known: Mapping[str, Any] | None, now: float) -> str:

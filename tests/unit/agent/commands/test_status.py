@@ -321,6 +321,13 @@ def test_the_text_of_a_healthy_agent():
     ]
 
 
+def test_a_server_of_nova_that_is_down_answers_in_no_time():
+    report = full_status().as_dict()
+    report["nova"][0]["state"] = "down"
+    lines = status_text.render(report).splitlines()
+    assert "Nova: 192.0.2.7:8775 down" in lines
+
+
 def test_the_wide_text_has_processes_and_instances():
     text = status_text.render(full_status().as_dict(), wide=True)
     assert text.splitlines()[-9:-4] == [
