@@ -36,7 +36,7 @@ stands later takes precedence. Options and sections that are not listed here
 are ignored. Without any --config-file these are read, where they exist:
   /etc/neutron/neutron.conf, /etc/neutron/neutron-ovn-metadata-agent.conf,
   /etc/ovn-metadata-agent/agent.conf
-and, where there is no --config-dir either, the *.conf in
+and without any --config-dir, also beside a --config-file, the *.conf in
   /etc/neutron.conf.d, /etc/neutron-ovn-metadata-agent.conf.d
 (each of those in ~/.neutron, ~, /etc/neutron or /etc, the first that has
 it). OS_<SECTION>__<OPTION> in the environment takes precedence over files.
