@@ -223,3 +223,13 @@ def test_without_systemds_library_the_log_goes_to_stderr(
     conf.set_override("use_journal", override=True)
     logs.set_up(conf, "INFO")
     assert "use_journal has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("roots_are_ours", [True, False])
+def test_a_folder_that_is_missing_is_called_missing(tmp_path, roots_are_ours):
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    file = tmp_path / "no" / "log"
+    conf(["--log-file", str(file)], default_config_files=[])
+    with pytest.raises(StartError, match=r"No such file or .*: /.*/no;"):
+        logs.check(conf, roots_are_ours=roots_are_ours)
