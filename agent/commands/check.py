@@ -116,8 +116,8 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
     except OSError as error:
         yield (
             f"Open vSwitch at {remote} ([ovs] ovsdb_connection): "
-            f"{sentence(error)}; install and start Open vSwitch and OVN's "
-            f"ovn-controller (Debian: openvswitch-switch, ovn-host)"
+            f"{sentence(error)}; where there is none, install Open vSwitch "
+            f"and OVN's ovn-controller (Debian: openvswitch-switch, ovn-host)"
         )
         return
     chassis = vswitch.given_chassis_name(settings.chassis_name)
