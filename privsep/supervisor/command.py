@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import settings
-from ..errors import PrivilegedError, sentence
+from ..errors import PrivilegedError, SettingsError, sentence
 from ..fleet import program, start
 
 
@@ -22,8 +22,7 @@ def main() -> int:
     parser.add_argument(
         "--config-file",
         type=Path,
-        default=settings.DEFAULT_FILE,
-        help="root's settings (default: %(default)s)",
+        help=f"root's settings (default: {settings.DEFAULT_FILE})",
     )
     parser.add_argument(
         "--check",
@@ -31,9 +30,13 @@ def main() -> int:
         help="start nothing; exit with 0 if it would start, else with 1",
     )
     arguments = parser.parse_args()
+    file = arguments.config_file or settings.DEFAULT_FILE
     try:
-        settings.check_owner(settings.existing(arguments.config_file))
-        fleet_settings = settings.load(arguments.config_file)
+        files = settings.existing(file)
+        if arguments.config_file and not files:
+            raise SettingsError(f"{file} is missing; it may be empty")
+        settings.check_owner(files)
+        fleet_settings = settings.load(file)
         for warning in settings.warnings():
             print(f"ovn-metadata-fleet: warning: {warning}", file=sys.stderr)
         if arguments.check:
