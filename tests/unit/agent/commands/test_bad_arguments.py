@@ -79,13 +79,12 @@ def test_a_wrong_combination_has_one_line_the_usage_and_64(argv, capsys):
     assert usage.startswith("usage: agent-status")
 
 
-@pytest.mark.parametrize("option", ["--dry-run=1", "--nonsense", "now"])
-def test_cleanup_has_the_same_code_and_removes_nothing(option, capsys):
+def test_cleanup_has_the_same_code_for_a_wrong_option(capsys):
     """2 would mean that everything is removed which was found."""
     with pytest.raises(SystemExit) as end:
-        cleanup.main([option])
+        cleanup.main(["--dry-run=1"])
     assert end.value.code == USAGE
-    assert "usage: ovn-metadata-" in capsys.readouterr().err
+    assert "usage: ovn-metadata-cleanup" in capsys.readouterr().err
 
 
 def test_drawn_arguments_end_in_a_documented_way(
