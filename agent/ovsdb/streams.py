@@ -2,10 +2,12 @@
 
 The library's own streams resolve no names (PyPI's needs `unbound` for it, and
 Debian's does it in the IDL's thread), raise for a file that can't be read,
-do not count some failed handshakes as failures, and report no reasons. They
-are replaced by those here, for each connection of this process.
+do not count some failed handshakes as failures, and report no reasons. Its
+JSON-RPC drops a connection if a character arrives in two parts. They are
+replaced by those here, for each connection of this process.
 """
 
+import codecs
 import contextlib
 import errno
 import os
@@ -16,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from ovs.stream import SSLStream, Stream, TCPStream
+from ovs.stream import SSLStream, Stream, TCPStream, UnixStream
 
 from ..config.values import is_address
 from ..lookup import look_up
@@ -134,7 +136,34 @@ def _open(
     return error, None
 
 
-class Tcp(TCPStream):  # type: ignore[misc]  # untyped
+class Whole(Stream):  # type: ignore[misc]  # untyped
+    """A connection that hands out whole characters of UTF-8.
+
+    The library decodes what one call receives, and takes a part for an error.
+    Networks and ports have the names that projects gave them.
+    """
+
+    _rest = b""
+
+    def recv(self, n: int) -> tuple[int, Any]:
+        """Return an errno and what arrived; no bytes at the end."""
+        error, data = self._read(n)
+        if error or not data:
+            return error, data
+        data = self._rest + data
+        _, size = codecs.utf_8_decode(data, "replace")
+        self._rest = data[size:]
+        return (0, data[:size]) if size else (errno.EAGAIN, b"")
+
+    def _read(self, n: int) -> tuple[int, Any]:
+        return super().recv(n)  # type: ignore[no-any-return]  # untyped
+
+
+class Unix(Whole, UnixStream):  # type: ignore[misc]  # untyped
+    """A connection to `unix:PATH`."""
+
+
+class Tcp(Whole, TCPStream):  # type: ignore[misc]  # untyped
     """A connection to `tcp:HOST:PORT`."""
 
     @staticmethod
@@ -142,7 +171,7 @@ class Tcp(TCPStream):  # type: ignore[misc]  # untyped
         return _open(TCPStream, suffix, dscp)
 
 
-class Tls(SSLStream):  # type: ignore[misc]  # untyped
+class Tls(Whole, SSLStream):  # type: ignore[misc]  # untyped
     """A connection to `ssl:HOST:PORT`; each one reads its files again."""
 
     # Of the handshake: whether it is over, and whether it waits for bytes.
@@ -187,8 +216,7 @@ class Tls(SSLStream):  # type: ignore[misc]  # untyped
         else:
             super().connect_wait(poller)
 
-    def recv(self, n: int) -> tuple[int, Any]:
-        """Return an errno and what arrived; no bytes at the end."""
+    def _read(self, n: int) -> tuple[int, Any]:
         try:
             return self._recv(n)  # type: ignore[no-any-return]  # untyped
         except OSError as failure:
@@ -248,5 +276,6 @@ def _error(failure: OSError) -> int:
     return _failure(errno.EPROTO, f"TLS: {reason}")
 
 
+Stream.register_method("unix", Unix)
 Stream.register_method("tcp", Tcp)
 Stream.register_method("ssl", Tls)
