@@ -22,7 +22,13 @@ T = TypeVar("T")
 
 RETRY_S = 1.0
 _STOP_POLL_S = 0.2
-_ANSWER_TIMEOUT_MS = 5000
+_POLL_MS = 500
+# A server that accepts connections may be busy for longer than it is waited
+# for. So it gets twice as long the next time.
+_PATIENCE_MS = 5000
+_MOST_PATIENCE_MS = 40_000
+_SILENT = "it accepts connections and does not answer"
+_patience_ms: dict[str, int] = {}  # remote -> what it gets the next time
 # The first copy of the rows may take this long over a slow link.
 _START_TIMEOUT_S = 180
 # How often an IDL's thread runs, should nothing arrive.
@@ -134,18 +140,26 @@ def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
     for one in remote.split(","):
         # A name has several addresses, which are tried in turn.
         for _ in range(NAMES.look_up(host_of(one)) or 1):
+            patience_ms = _patience_ms.get(one, _PATIENCE_MS)
             try:
-                return _ask(one, method, parameters)
+                return _ask(one, method, parameters, patience_ms)
             except OSError as error:
+                if isinstance(error, TimeoutError):
+                    twice_ms = min(2 * patience_ms, _MOST_PATIENCE_MS)
+                    _patience_ms[one] = twice_ms
                 reasons.append(
                     f"{one}: {error}" if "," in remote else str(error)
                 )
     raise ConnectionError("; ".join(dict.fromkeys(reasons)))
 
 
-def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
+def _ask(
+    remote: str, method: str, parameters: list[Any], patience_ms: int
+) -> Any:
     """Return what the server at REMOTE answers to one request (RFC 7047)."""
-    error, opened = Stream.open_block(Stream.open(remote), _ANSWER_TIMEOUT_MS)
+    deadline = time.monotonic() + patience_ms / 1000
+    begun = Stream.open(remote)
+    error, opened = Stream.open_block(begun, patience_ms)
     if error == errno.EACCES and remote.startswith("unix:"):
         raise PermissionError(
             error,
@@ -153,13 +167,14 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
             "the server listen on TCP as well (ovs-vsctl set-manager "
             "ptcp:6640:127.0.0.1) and configure that",
         )
+    if error == errno.ETIMEDOUT and getattr(begun[1], "is_reached", False):
+        raise TimeoutError(_SILENT)
     if error:
         raise ConnectionError(words(error))
     rpc = jsonrpc.Connection(opened)
     try:
         request = jsonrpc.Message.create_request(method, parameters)
         rpc.send(request)
-        deadline = time.monotonic() + _ANSWER_TIMEOUT_MS / 1000
         while time.monotonic() < deadline:
             rpc.run()
             error, reply = rpc.recv()
@@ -172,9 +187,9 @@ def _ask(remote: str, method: str, parameters: list[Any]) -> Any:
             waiter = poller.Poller()
             rpc.wait(waiter)
             rpc.recv_wait(waiter)
-            waiter.timer_wait(_ANSWER_TIMEOUT_MS // 10)
+            waiter.timer_wait(_POLL_MS)
             waiter.block()
-        raise TimeoutError("it accepts connections and does not answer")
+        raise TimeoutError(_SILENT)
     finally:
         rpc.close()
 

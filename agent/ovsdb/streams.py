@@ -174,8 +174,9 @@ class Tcp(Whole, TCPStream):  # type: ignore[misc]  # untyped
 class Tls(Whole, SSLStream):  # type: ignore[misc]  # untyped
     """A connection to `ssl:HOST:PORT`; each one reads its files again."""
 
-    # Of the handshake: whether it is over, and whether it waits for bytes.
-    _secured = _wants_read = False
+    # Whether the server is there, whether the handshake is over, and whether
+    # it waits for bytes.
+    is_reached = _secured = _wants_read = False
 
     @staticmethod
     def _open(suffix: str, dscp: int) -> tuple[int, socket.socket | None]:
@@ -198,6 +199,7 @@ class Tls(Whole, SSLStream):  # type: ignore[misc]  # untyped
         error: int = 0 if self._secured else Stream.connect(self)
         if error or self._secured:
             return error
+        self.is_reached = True
         try:
             self.socket.do_handshake()
         except OSError as failure:

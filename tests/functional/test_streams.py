@@ -11,6 +11,7 @@ import dataclasses
 import re
 import shutil
 import socket
+import sys
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -328,6 +329,35 @@ def test_bad_server_of_two_is_passed_over(site, kind):
         wait_reason(idl, "127.0.0.2.*(closed|refused)")
         good.start()
         wait_back(idl)
+
+
+# ---------------------------------------------------------- slow servers
+
+
+def test_server_that_is_slow_gets_more_time(site, tmp_path, monkeypatch):
+    """A busy one answers each connection late: the handshake, too."""
+    monkeypatch.setattr(connect, "_PATIENCE_MS", 300)
+    monkeypatch.setattr(connect, "_patience_ms", {})
+    control = tmp_path / "delayed"
+    command = (sys.executable, "-m", "sandbox.delayed", str(PORT))
+    relay = Daemon(
+        "delayed",
+        (*command, "127.0.0.2", "0.3", str(control)),
+        tmp_path / "delayed.out",
+        ready=control,
+    )
+    reasons = []
+    with running(site.server(host="127.0.0.2")), running(relay):
+        for _ in range(5):
+            try:
+                assert connect.fetch_schema(SSL, SCHEMA)
+                break
+            except ConnectionError as error:
+                reasons.append(str(error))
+    # The handshake takes 0.6 s, and so does the answer.
+    slow = "it accepts connections and does not answer"
+    assert reasons == [slow] * len(reasons)
+    assert 2 <= len(reasons) < 5
 
 
 # ---------------------------------------------------------------- names
