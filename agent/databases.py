@@ -109,9 +109,16 @@ class Databases:
         make: Callable[[str], connect.Idl],
         timeout_s: int,
     ) -> Connection | None:
+        slow: list[connect.Idl] = []
+
         def attempt() -> Connection:
-            idl = make(remote)
-            link = connect.start(idl, timeout_s)
+            # It waits longer for a server each time; a new one would not.
+            idl = slow.pop() if slow else make(remote)
+            try:
+                link = connect.start(idl, timeout_s)
+            except TimeoutError:
+                slow.append(idl)
+                raise
             self._idls[name] = idl
             self._progress.expect(
                 f"the thread of {name}", _RUNS_S, idl.stands_s
@@ -185,7 +192,7 @@ class Databases:
 
         Only the second check in a row reports: a server may restart.
         """
-        for name, idl in self._idls.items():
+        for name, idl in self._idls.copy().items():  # a thread adds one
             if idl.is_connected():
                 if self._outages.pop(name, ()):
                     LOG.info("%s is connected again", name)

@@ -1,0 +1,56 @@
+"""The connections to both databases, as they are looked at."""
+
+from __future__ import annotations
+
+import threading
+import types
+from typing import Any
+
+from ovn_metadata.agent.databases import SOUTHBOUND, VSWITCH, Databases
+from ovn_metadata.agent.monitor.progress import Progress
+from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.ovsdb import connect
+
+
+def test_a_database_may_come_while_outages_are_looked_for():
+    """Southbound is connected by a thread of its own."""
+    databases: Any = Databases.__new__(Databases)
+    databases._status, databases._outages = Status("1"), {}
+    idl = types.SimpleNamespace(is_connected=lambda: False)
+
+    def connected() -> bool:
+        databases._idls[SOUTHBOUND] = idl
+        return False
+
+    first = types.SimpleNamespace(is_connected=connected)
+    databases._idls = {VSWITCH: first}
+    databases.report_lost()
+    assert databases._idls.keys() == {VSWITCH, SOUTHBOUND}
+
+
+def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
+    """The IDL gives a server more time from one connection to the next."""
+    databases: Any = Databases.__new__(Databases)
+    databases._status, databases._progress = Status("1"), Progress()
+    databases._stop, databases._meanwhile = threading.Event(), lambda: None
+    databases._idls = {}
+    failures: list[Exception] = [TimeoutError(), OSError(), TimeoutError()]
+    made: list[object] = []
+    started: list[object] = []
+
+    def make(_remote: str) -> object:
+        made.append(types.SimpleNamespace(stands_s=float))
+        return made[-1]
+
+    def start(idl: object, _timeout_s: int) -> object:
+        started.append(idl)
+        if failures:
+            raise failures.pop(0)
+        return "the link"
+
+    monkeypatch.setattr(connect, "start", start)
+    monkeypatch.setattr(connect, "RETRY_S", 0.0)
+    assert databases._connect(SOUTHBOUND, "tcp:x:1", make, 5) == "the link"
+    first, second = made
+    assert started == [first, first, second, second]
+    assert databases._idls == {SOUTHBOUND: second}
