@@ -50,7 +50,8 @@ class NetworkSnapshot:
 
     `complete` is False while the server has not sent the localport that we
     requested. Until then the network is left alone. `kept`: its last port has
-    gone, and `ports` are those that it had; they are served no more.
+    gone, and `ports` are those that it had; they are served no more. No row of
+    it is requested any more.
     """
 
     network: str

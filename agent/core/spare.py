@@ -60,7 +60,7 @@ def add_spare(
         if not keep_s or (may_end and now >= gone_at + keep_s):
             del used[key]
         elif gone_at <= now:
-            kept = dataclasses.replace(network, kept=True)
+            kept = dataclasses.replace(network, kept=True, complete=True)
             since, found = spare.get(key, (gone_at, kept))
             spare[key] = max(since, gone_at), found
     newest = sorted(

@@ -322,3 +322,12 @@ def test_whatever_comes_bound_ports_count_and_the_limit_holds(seed):
     machine.see(settled=True)
     machine.wait(REQUEST_S)
     assert machine.state == Spare(machine.settled)
+
+
+def test_a_kept_network_waits_for_no_answer():
+    """Its metadata port's row went, and its last port before the answer."""
+    machine = Machine()
+    machine.see(dataclasses.replace(network("n", "A"), complete=False))
+    machine.see()
+    assert machine.ready() == "n:kept"
+    assert machine.state.snapshot.is_certain("n"), "its map keeps its entries"
