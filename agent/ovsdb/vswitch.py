@@ -305,11 +305,14 @@ class Vswitch(Database):
         outcome.result()
 
     def _make(self, changes: list[tuple[Wanted, Future[None]]]) -> None:
-        """Make CHANGES and set their outcomes; one by one if refused."""
+        """Make CHANGES and set their outcomes; one by one if refused.
+
+        Not if the database hangs: each of them would wait as long again.
+        """
         try:
             self._execute(PlugCommand(self, [each for each, _ in changes]))
         except Exception as error:  # noqa: BLE001 # for those who wait
-            if isinstance(error, RuntimeError) and changes[1:]:
+            if type(error) is RuntimeError and changes[1:]:
                 for change in changes:
                     self._make([change])
                 return

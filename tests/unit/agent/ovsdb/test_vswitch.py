@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import Future
 
 import pytest
+from ovsdbapp import exceptions
 
 from ovn_metadata.agent.ovsdb.vswitch import (
     IFINDEX_KEY,
     NETWORK_KEY,
     Port,
+    Vswitch,
+    Wanted,
     _by_iface_id,
     _doubled,
 )
@@ -88,3 +92,31 @@ def test_ovn_may_have_the_wrong_one_of_several(several, expected):
         for number, words in enumerate(several)
     ]
     assert (_doubled(_by_iface_id(ports)) == {"lp"}) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        pytest.param(RuntimeError("refused"), 4, id="one of them is refused"),
+        pytest.param(
+            exceptions.TimeoutException(commands=[], timeout=180, cause=""),
+            1,
+            id="the database hangs",
+        ),
+    ],
+)
+def test_changes_are_made_one_by_one_if_one_is_refused(error, tries):
+    made = []
+
+    class Failing(Vswitch):
+        def __init__(self) -> None:
+            """Without a connection."""
+
+        def _execute(self, *commands: object) -> None:
+            made.append(commands)
+            raise error
+
+    outcomes: list[Future[None]] = [Future() for _ in range(3)]
+    Failing()._make([(Wanted(f"p{n}"), o) for n, o in enumerate(outcomes)])
+    assert [outcome.exception() for outcome in outcomes] == 3 * [error]
+    assert len(made) == tries
