@@ -26,6 +26,7 @@ LOG = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S = 5.0  # from a start: it takes 50 ms, if there is no load
 _ANSWER_POLL_S = 0.01
+_START_POLL_S = 0.05
 # A haproxy that does not answer is asked _TRIES times, then replaced. The
 # gateway is not replaced again within _REPLACE_S: all networks need it, and on
 # a slow host the next one would be as slow. A network's haproxy is, because it
@@ -116,6 +117,8 @@ class Haproxies:
 
         PROGRAM is what that returned. Raises HaproxyError if it can't start.
         """
+        if rights is not None and program["state"] == "starting":
+            program = self._wait_until_serving(network, rights)
         changes = self._ensure_program(network, rendered.digest, program)
         if network == names.GATEWAY:
             self._replaced = -math.inf
@@ -125,14 +128,30 @@ class Haproxies:
         stale_files.remove_old(self.places, network)
         return changes
 
+    def _wait_until_serving(self, network: str, rights: Rights) -> Program:
+        """Wait for a haproxy of NETWORK that may have read an older map.
+
+        Until it serves, the one that it replaces does, and answers us.
+        """
+        with contextlib.suppress(OSError, HaproxyError):
+            self.maps.ensure(network, rights)
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+        while True:
+            program = self._privileged.ensure_program(network)
+            if program["state"] != "starting":
+                return program
+            if time.monotonic() > deadline:
+                raise HaproxyError("its haproxy takes long to start")
+            time.sleep(_START_POLL_S)
+
     def _ensure_program(
         self, network: str, digest: str, program: Program
     ) -> list[str]:
         """Ensure the process of PROGRAM runs on DIGEST; say what changed."""
         running = self._running(network)
         if program["state"] == "running" and running is None:
-            # It has run for a second or more and its stats socket does not
-            # answer. The socket was removed; a reload does not make it.
+            # It listens and its stats socket is not there. It was removed; a
+            # reload does not make it.
             program = self._privileged.ensure_program(network, renew=True)
         if program["state"] == "failing":
             raise _ends_at_once(program)

@@ -125,9 +125,9 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     it: the old one finishes when the new one serves. With RENEW the old one
     is killed at once, because it does not react.
 
-    Returns `state`: "running"; "starting", which lasts a second; "started"
-    if it had to be added, replaced or started; "failing" if it ended too
-    soon and supervisord waits before its next try. `complaint` is what it
+    Returns `state`: "running"; "starting", until it serves; "started" if it
+    had to be added, replaced or started; "failing" if it ended too soon
+    and supervisord waits before its next try. `complaint` is what it
     logged when it ended last; "" for one that runs. Whether it serves, the
     caller sees on the stats socket.
     """

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from .. import names, signals
 from ..fleet import stale
 from ..places import Places
 from ..settings import FLEET_DESCRIPTORS
+from . import listeners
 from .held import HeldSockets
 from .programs import Program
 from .request_log import RequestLog
@@ -36,6 +38,9 @@ from .takeover import Takeover
 
 _ALL = 4096  # bytes: one for each signal since the last poll
 _SOON_S = 0.05
+_STARTING, _RUNNING = ProcessStates.STARTING, ProcessStates.RUNNING
+# One that does not listen by then never will.
+_LISTENS_S = 30.0
 
 
 class FleetInterface:
@@ -81,15 +86,17 @@ class FleetInterface:
     def state(self, name: str) -> str:
         """Return the state of NAME in supervisord's words; "" to start it.
 
-        That is if it is unknown, does not run as its file says, or clients do
-        not reach it. A namespace that was deleted by hand still exists as long
-        as a process is in it, and another one may have its name now. Sockets
-        that the haproxy was given may be out of clients' reach.
+        RUNNING is one that serves; supervisord's own is one that has run for a
+        second. It is to be started if it is unknown, does not run as its file
+        says, or clients do not reach it. A namespace that was deleted by hand
+        still exists as long as a process is in it, and another one may have
+        its name now. Sockets that the haproxy was given may be out of clients'
+        reach.
         """
         group = self._supervisord.process_groups.get(name)
         (process,) = group.processes.values() if group else (None,)
         in_order = process is not None and self._is_in_order(name, process)
-        return _state(process) if in_order else ""
+        return _state(process, by_socket=True) if in_order else ""
 
     def _is_in_order(self, name: str, process: Any) -> bool:
         (wanted,) = self._read(name).process_configs
@@ -245,8 +252,20 @@ class FleetInterface:
             )
 
 
-def _state(process: Any) -> str:
-    return str(getProcessStateDescription(process.get_state()))
+def _state(process: Any, *, by_socket: bool = False) -> str:
+    """Return the state of PROCESS; BY_SOCKET: it runs once it listens.
+
+    Where many start at once that takes seconds.
+    """
+    state = process.get_state()
+    starts = process.pid and state in (_STARTING, _RUNNING)
+    if by_socket and starts:
+        up = time.monotonic() > process.began + _LISTENS_S
+        up = up or listeners.has_come_up(
+            process.pid, if_unseen=state == _RUNNING
+        )
+        state = _RUNNING if up else _STARTING
+    return str(getProcessStateDescription(state))
 
 
 def _wake_on_signals() -> int:

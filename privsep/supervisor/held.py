@@ -20,6 +20,7 @@ import functools
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class HeldSockets:
         Without them haproxy ends and logs why. Raises OSError.
         """
         process = event.process
+        process.began = time.monotonic()
         program = Program.of(process.config)
         self.too_early.discard(program.network)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
-from ovn_metadata.privsep.supervisor import extension
+from ovn_metadata.privsep.supervisor import extension, listeners
 from ovn_metadata.privsep.supervisor.programs import Program
 
 _FILES = resource.RLIMIT_NOFILE
@@ -76,7 +77,10 @@ def test_what_has_to_be_started_has_no_state(monkeypatch, state, pid, said):
     monkeypatch.setattr(Program, "of", lambda _: program)
     monkeypatch.setattr(stale, "is_in_namespace", lambda *_: False)
     process = SimpleNamespace(
-        get_state=lambda: getattr(ProcessStates, state), pid=pid, config=None
+        get_state=lambda: getattr(ProcessStates, state),
+        pid=pid,
+        config=None,
+        began=time.monotonic(),
     )
     group = SimpleNamespace(processes={"x": process})
     fleet = object.__new__(extension.FleetInterface)
@@ -87,6 +91,28 @@ def test_what_has_to_be_started_has_no_state(monkeypatch, state, pid, said):
     fleet._held = held
     assert fleet.state("x") == said
     assert fleet.state("unknown") == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "has_come_up", "said"),
+    [
+        pytest.param("STARTING", 0.2, True, "RUNNING", id="it is quick"),
+        pytest.param("RUNNING", 2.0, False, "STARTING", id="it is slow"),
+        pytest.param("RUNNING", 31.0, False, "RUNNING", id="it never will"),
+    ],
+)
+def test_one_runs_when_it_has_come_up(
+    monkeypatch, state, age_s, has_come_up, said
+):
+    """Not after a second, as for supervisord."""
+    monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: has_come_up)
+    process = SimpleNamespace(
+        get_state=lambda: getattr(ProcessStates, state),
+        pid=7,
+        began=time.monotonic() - age_s,
+    )
+    assert extension._state(process, by_socket=True) == said
+    assert extension._state(process) == state
 
 
 def test_nothing_is_started_while_supervisord_ends():

@@ -1,0 +1,140 @@
+"""A haproxy that takes long until it has come up, as on a busy host."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sandbox import Instance, Network, Sandbox, host, hoststate, wait_for
+from sandbox.case import wait_served
+from sandbox.hoststate import haproxies
+from sandbox.processes import send_signal
+from sandbox.sockets import network_status, stats, visits
+from sandbox.waiting import BEHIND_CALL_S
+
+# What is wrong is not mended by a look at all networks.
+OPTIONS = {
+    ("ovn_metadata_agent", "resync_interval"): "3600",
+    ("ovn_metadata_agent", "selfcheck_interval"): "0",
+}
+# haproxy reads so many lines of a comment for some tenths of a second.
+COMMENT = "#\n" * 20_000_000
+CLOUD_INIT_S = 10
+
+
+@pytest.fixture(scope="module")
+def chassis(host) -> Iterator[Sandbox]:
+    """Give a chassis whose agent runs: each test leaves it so."""
+    made = host.sandbox(OPTIONS)
+    made.agent.start()
+    made.agent.wait_ready()
+    yield made
+    host.clear()
+
+
+@pytest.fixture
+def instance(chassis: Sandbox) -> Instance:
+    network = chassis.neutron.create_network("n")
+    (made,) = chassis.plug([chassis.neutron.create_port(network)])
+    wait_served(made)
+    network_status(network.id)
+    return made
+
+
+def started(box: Sandbox, network: Network, act: Callable[[], None]) -> int:
+    """Have ACT start a haproxy of NETWORK; stop it while it reads its map.
+
+    Returns its pid.
+    """
+    key, before = network.id, haproxies(box, network.id)
+    file = host.map_of(key)
+    with file.open("a") as written:
+        written.write(COMMENT)
+    act()
+
+    def reads(pid: int) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            opened = [*Path(f"/proc/{pid}/fd").iterdir()]
+            return file in [entry.readlink() for entry in opened]
+        return False
+
+    def reading() -> list[int]:
+        new = [pid for pid in haproxies(box, key) if pid not in before]
+        return [*filter(reads, new)]
+
+    (pid,) = wait_for(
+        reading, timeout_s=30, interval_s=0.001, what="one that reads its map"
+    )
+    send_signal(pid, signal.SIGSTOP)
+    return pid
+
+
+def wait_alone(box: Sandbox, network: Network, pid: int) -> None:
+    """Wait until PID is the only haproxy of NETWORK."""
+    wait_for(
+        lambda: haproxies(box, network.id) == [pid],
+        timeout_s=120,
+        what="the end of the one before",
+    )
+
+
+def test_a_port_that_comes_meanwhile_is_served(chassis, instance):
+    """The successor has read the map of before, and answered it 404."""
+    box, network = chassis, instance.port.network
+    pid = started(box, network, partial(hoststate.reload, network.id))
+    (newcomer,) = box.plug([box.neutron.create_port(network)])
+    wait_served(newcomer)  # by the one before
+    send_signal(pid, signal.SIGCONT)
+    wait_alone(box, network, pid)
+    answer = newcomer.fetch(timeout=CLOUD_INIT_S)
+    assert (answer.status, answer.text) == (200, newcomer.instance_id)
+
+
+def test_an_address_that_goes_meanwhile_is_no_ones(chassis, instance):
+    """The successor's map has another instance's id for it."""
+    box, network = chassis, instance.port.network
+    before = instance.instance_id
+    pid = started(box, network, partial(hoststate.reload, network.id))
+    box.neutron.update_port(instance.port, instance_id=str(uuid.uuid4()))
+    file = host.map_of(network.id)
+    wait_for(
+        lambda: before not in file.read_text(),
+        timeout_s=60,
+        what="a file without the instance",
+    )
+    send_signal(pid, signal.SIGCONT)
+    wait_alone(box, network, pid)
+    wait_for(
+        lambda: before not in stats(network.id, f"show map {file}"),
+        timeout_s=20,
+        what="a haproxy without the instance",
+    )
+
+
+def test_one_that_has_not_come_up_yet_is_not_replaced(chassis, instance):
+    """Where many start at once, to start them again takes longer."""
+    box, key = chassis, instance.port.network.id
+
+    def kill() -> None:
+        for pid in haproxies(box, key):
+            send_signal(pid, signal.SIGKILL)
+
+    pid = started(box, instance.port.network, kill)
+    before = visits()[key]
+    box.agent.reload()
+    wait_for(
+        lambda: visits()[key] > before,
+        timeout_s=BEHIND_CALL_S,
+        what="a visit",
+    )
+    assert haproxies(box, key) == [pid]
+    send_signal(pid, signal.SIGCONT)
+    wait_served(instance, timeout_s=60)
+    assert haproxies(box, key) == [pid]
+    box.agent.wait_ready()
