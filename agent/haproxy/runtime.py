@@ -81,9 +81,9 @@ def ask(
 ) -> str:
     """Return what the haproxy of STATS answers to COMMAND.
 
-    Raises OSError if no process listens there or the file is not its
-    socket, TimeoutError if it takes too long, HaproxyError if the answer
-    is longer than MAX_BYTES.
+    Raises OSError if no process listens there, it ends meanwhile or the file
+    is not its socket, TimeoutError if it takes too long, HaproxyError if the
+    answer is longer than MAX_BYTES.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
@@ -95,6 +95,9 @@ def ask(
             )
         except unixsocket.TooLongError as error:
             raise HaproxyError(str(error)) from None
+        # An answer ends with an empty line.
+        if answer != b"\n" and not answer.endswith(b"\n\n"):
+            raise ConnectionResetError("it ended before it had answered")
         return answer.decode(errors="replace")
 
 

@@ -73,9 +73,9 @@ class Maps:
         is_running = True
         try:
             present = runtime.read_map(socket, file, entries=len(wanted))
-        except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-            # No process listens, or something else has the name. A haproxy
-            # that starts just now reads the file.
+        except (FileNotFoundError, ConnectionError, PermissionError):
+            # No process listens, it ends, or something else has the name. A
+            # haproxy that starts just now reads the file.
             is_running = False
             present = mapfile.parse_file(files.read(file))
         kept = {

@@ -20,12 +20,15 @@ STARTED = "Start_time_sec: {}\n"
 
 
 class Haproxy:
-    """Answers each command line with `answer`; keeps what was asked."""
+    """Answers each command line with `answer`; keeps what was asked.
+
+    As haproxy's, an answer ends with an empty line.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stats = Stats(path, os.geteuid())
-        self.answer = "\n"
+        self.answer, self.end = "", "\n"
         self.asked: list[str] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -42,9 +45,10 @@ class Haproxy:
                     return
                 self.asked.append(line.rstrip("\n"))
                 # In two parts: an answer may come in any number of them.
-                half = len(self.answer) // 2
-                connection.sendall(self.answer[:half].encode())
-                connection.sendall(self.answer[half:].encode())
+                answer = (self.answer + self.end).encode()
+                half = len(answer) // 2
+                connection.sendall(answer[:half])
+                connection.sendall(answer[half:])
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX) as last:
@@ -108,6 +112,15 @@ def test_read_map(haproxy):
         "fd00::1": "j|p|s",
     }
     assert haproxy.asked == [f"show map {FILE}"]
+
+
+@pytest.mark.parametrize("answer", ["", "0x55d 10.0.0.1 i|p|s\n0x55e f"])
+def test_an_answer_that_is_cut_off_is_none(haproxy, answer):
+    """The process was killed: its map may have more than that."""
+    haproxy.answer, haproxy.end = answer, ""
+    with pytest.raises(ConnectionError, match="before it had answered"):
+        runtime.read_map(haproxy.stats, FILE, entries=10)
+    assert runtime.running_digest(haproxy.stats, FILE) is None
 
 
 def test_a_map_may_have_many_more_entries_than_it_should(haproxy):

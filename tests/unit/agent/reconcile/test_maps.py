@@ -1,0 +1,38 @@
+"""A network's map, while its haproxy ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+from ovn_metadata.agent.haproxy.places import Places
+from ovn_metadata.agent.haproxy.runtime import Stats
+from ovn_metadata.agent.reconcile.maps import Maps
+
+NETWORK = "11111111-1111-4111-8111-111111111111"
+
+
+def test_rights_are_taken_from_the_file_if_haproxy_ends(tmp_path: Path):
+    """It gives no answer; the next one reads the file."""
+    places = Places(tmp_path, state_path=tmp_path, pids_folder=tmp_path)
+    file, path = places.map(NETWORK), tmp_path / "stats.sock"
+    file.parent.mkdir(parents=True)
+    file.write_text("10.0.0.5 old|p|s\n10.0.0.6 kept|p|s\n")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def end() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        maps = Maps(places, lambda _: Stats(path, os.geteuid()))
+        taken = maps.revoke(NETWORK, lambda: {"10.0.0.6": "kept|p|s"})
+        thread.join()
+    assert taken == ("10.0.0.5",)
+    assert file.read_text() == "10.0.0.6 kept|p|s\n"
