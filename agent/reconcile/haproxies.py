@@ -125,6 +125,8 @@ class Haproxies:
         self._known[network] = rendered.digest, self._written[network]
         if rights is not None and self.maps.ensure(network, rights):
             changes.append("map")
+        # Last: it is for Neutron's agent alone, and state_path may be full.
+        files.link(self.places.pid_link(network), self.places.pid(network))
         stale_files.remove_old(self.places, network)
         return changes
 
@@ -273,7 +275,6 @@ class Haproxies:
         version = self._version(network)
         while write():  # somebody has edited it meanwhile
             version = self._version(network)
-        files.link(places.pid_link(network), places.pid(network))
         return changes, version
 
     def _check(self, network: str, rendered: Rendered, path: Path) -> None:

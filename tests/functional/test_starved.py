@@ -149,6 +149,8 @@ def test_disk_that_takes_nothing(chassis, measure, trouble, folder, code):
                 timeout_s=TOLD_S,
                 what="agent-status that names the disk",
             )
+            if folder == HOME:  # no file that its haproxy needs is there
+                wait_served(late)
             # Its network is served: only the haproxy has to know of it.
             (guest,) = box.plug([box.neutron.create_port(moving)], wait=False)
             wait_served(guest)
