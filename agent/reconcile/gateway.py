@@ -152,9 +152,12 @@ class Gateway:
         """Link metadata_proxy_socket, Neutron's name, to the gateway's socket.
 
         It is a link because the fleet may not write to the folder in which
-        Neutron has its socket. Returns whether the name was free.
+        Neutron has its socket. Returns whether that is done.
         """
         target = self._places.public_socket
+        if not target.exists():  # somebody has removed it
+            self._privileged.reload_program(names.GATEWAY)
+            return False
         if target.lstat().st_gid != gid:
             self._privileged.share_socket(gid)
         if not self._may_take(settings.proxy_socket):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import signal
 
@@ -13,7 +14,7 @@ from sandbox.daemons import run
 from sandbox.hoststate import haproxies
 from sandbox.model import Network
 from sandbox.processes import send_signal
-from sandbox.sockets import network_status, stats, status
+from sandbox.sockets import ask_gateway, network_status, stats, status
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,19 @@ def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
         what="as many repairs as lines",
     )
     assert 1 <= len(found()) <= 2
+
+
+def test_the_gateways_public_socket_is_made_again(module_box, instance):
+    """Nothing else lacks; deployers' probes ask there."""
+    (host.FLEET / "socket" / "metadata_proxy").unlink()
+    module_box.agent.reload()
+    wait_for(
+        lambda: ask_gateway(path="/") == http.client.NOT_FOUND,
+        timeout_s=60,
+        what="an answer on the socket",
+    )
+    module_box.agent.wait_ready()
+    wait_served(instance)
 
 
 def test_what_a_failed_try_has_repaired_is_named_too(module_box, instance):
