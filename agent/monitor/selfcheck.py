@@ -59,17 +59,20 @@ class SelfCheck(Poller):
         self._asked: dict[str, float] = {}
         self._failing: set[str] = set()
         self._noted: set[tuple[str, str]] = set()
-        self._number = 0
+        # Network -> number of the instances to ask as, the same until all is
+        # well. One number for all would leave out instances for ever where
+        # each network is asked in every other round, say.
+        self._numbers: dict[str, int] = {}
 
     def poll(self) -> None:
         """Do a round."""
         every_s = self._every_s()
-        self._number += 1
         begun = time.monotonic()
         served = {*self._status.served_networks(failing=True)}
         served = served - {names.GATEWAY} if every_s else set()
         self._asked = {n: at for n, at in self._asked.items() if n in served}
         self._failing &= served
+        self._numbers = {n: self._numbers.get(n, 0) for n in served}
         for network, code in [*self._noted]:
             if network not in served:
                 self._status.tell(code, "", about=network)
@@ -103,6 +106,7 @@ class SelfCheck(Poller):
             return  # it was removed
         if not problems:
             self._failing.discard(network)
+            self._numbers[network] += 1
         # `OvnWatch` may know more of it: which port has no flows.
         if self._status.reason(NO_FLOWS, network) not in ("", _NO_FLOW):
             problems.pop(NO_FLOWS, None)
@@ -120,7 +124,7 @@ class SelfCheck(Poller):
         None if that is unknown, because the privileged daemon did not ask.
         """
         found: dict[str, str] = {}
-        sources = self._sources(network, self._number)
+        sources = self._sources(network, self._numbers[network])
         for source in sources:
             status, failure = 0, ""
             try:

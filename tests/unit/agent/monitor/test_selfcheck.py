@@ -90,6 +90,29 @@ def test_a_failure_is_reported_and_visited(monkeypatch, answer, code):
     assert world.check._interval_s < 30  # it is asked again soon
 
 
+def test_a_failure_of_one_instance_is_reported_as_long_as_it_lasts(
+    monkeypatch,
+):
+    """Others are served; each network has its own turns."""
+    world, asked = World(monkeypatch, 200), []
+
+    def ask(_network: str, source: str) -> tuple[int, bool]:
+        asked.append(source)
+        return 404 if source == "10.0.0.1" and broken else 200, True
+
+    world.check._ask = ask
+    world.check._sources = lambda _, number: [f"10.0.0.{number % 3}"]
+    broken = True
+    for _ in range(5):
+        world.check.poll()
+    assert world.status.reason("OVNMD-309", NETWORK)
+    broken = False
+    for _ in range(3):
+        world.check.poll()
+    assert not world.status.reason("OVNMD-309", NETWORK)
+    assert {*asked} == {"10.0.0.0", "10.0.0.1", "10.0.0.2"}
+
+
 def test_missing_flows_are_reported(monkeypatch):
     world = World(monkeypatch, 200)
     world.has_flows = False
