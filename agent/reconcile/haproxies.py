@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S = 5.0  # from a start: it takes 50 ms, if there is no load
 _ANSWER_POLL_S = 0.01
-_START_POLL_S = 0.05
+_START_POLLS_S = 0.05, 0.4  # the first; the longest, since many may wait
 # A haproxy that does not answer is asked _TRIES times, then replaced. The
 # gateway is not replaced again within _REPLACE_S: all networks need it, and on
 # a slow host the next one would be as slow. A network's haproxy is, because it
@@ -138,13 +138,15 @@ class Haproxies:
         with contextlib.suppress(OSError, HaproxyError):
             self.maps.ensure(network, rights)
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+        pause_s, longest_s = _START_POLLS_S
         while True:
             program = self._privileged.ensure_program(network)
             if program["state"] != "starting":
                 return program
             if time.monotonic() > deadline:
                 raise HaproxyError("its haproxy takes long to start")
-            time.sleep(_START_POLL_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
 
     def _ensure_program(
         self, network: str, digest: str, program: Program
