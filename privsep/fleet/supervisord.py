@@ -1,8 +1,11 @@
 """Calls to supervisord over its root-only socket."""
 
+import contextlib
 import http.client
 import socket
+import time
 import xmlrpc.client
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 from xml.parsers.expat import ExpatError
@@ -58,9 +61,13 @@ class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
 class Supervisord:
     """One caller's connection to supervisord; not shared by threads."""
 
+    # When one that hangs is called again (monotonic); 0: it answers.
+    _again_at = 0.0
+
     def __init__(
         self, settings: FleetSettings, *, timeout_s: float = _TIMEOUT_S
     ) -> None:
+        self._timeout_s = timeout_s
         self._transport = SupervisorTransport(
             None, None, f"unix://{settings.socket}"
         )
@@ -110,7 +117,8 @@ class Supervisord:
         FleetError if it hangs, closes the connection or answers nonsense.
         """
         try:
-            return getattr(self._proxy, method)(*args)
+            with self._waiting():
+                return getattr(self._proxy, method)(*args)
         except TimeoutError:
             raise FleetError(
                 "supervisord hangs; kill it: its haproxies still serve, and "
@@ -135,6 +143,26 @@ class Supervisord:
             ) from None
         except (xmlrpc.client.Error, ExpatError) as error:
             raise FleetError(f"supervisord: {sentence(error)}") from None
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Let one caller at a time wait for a supervisord that hangs.
+
+        All callers would take all threads of the daemon, and what needs no
+        supervisord would hang as well.
+        """
+        again_at, now = Supervisord._again_at, time.monotonic()
+        if now < again_at:
+            raise TimeoutError
+        Supervisord._again_at = again_at and now + self._timeout_s
+        pause_s = 0.0
+        try:
+            yield
+        except TimeoutError:
+            pause_s = self._timeout_s / 4
+            raise
+        finally:
+            Supervisord._again_at = pause_s and time.monotonic() + pause_s
 
     def stop_and_forget(self, name: str) -> bool:
         """Stop the program NAME, wait for its end and remove it.

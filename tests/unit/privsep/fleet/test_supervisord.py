@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
+import time
 import xmlrpc.client
 import xmlrpc.server
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,37 @@ def test_our_own_version_is_taken(server, rpc):
 
 def test_without_a_supervisord_there_is_no_answer(rpc):
     assert not rpc.answers()
+
+
+def test_one_caller_at_a_time_waits_for_one_that_hangs(tmp_path, monkeypatch):
+    """All of them would take all threads of the daemon."""
+    monkeypatch.setattr(Supervisord, "_again_at", 0.0)
+    path = settings(tmp_path).socket
+
+    def took_s() -> float:
+        begun = time.monotonic()
+        with (
+            Supervisord(settings(tmp_path), timeout_s=0.4) as rpc,
+            pytest.raises(FleetError, match="supervisord hangs; kill it"),
+        ):
+            rpc.call("fleet.ping")
+        return time.monotonic() - begun
+
+    with socket.socket(socket.AF_UNIX) as hangs:
+        hangs.bind(str(path))
+        hangs.listen()
+        assert took_s() >= 0.4
+        assert max(took_s() for _ in range(20)) < 0.1
+        monkeypatch.setattr(Supervisord, "_again_at", time.monotonic())
+        with ThreadPoolExecutor(8) as pool:
+            together = [pool.submit(took_s) for _ in range(8)]
+        waited = sorted(each.result() for each in together)
+        assert waited[-1] >= 0.4 > waited[-2]
+    path.unlink()
+    monkeypatch.setattr(Supervisord, "_again_at", time.monotonic())
+    with Supervisord(settings(tmp_path)) as rpc:
+        assert not rpc.answers()
+    assert Supervisord._again_at == 0.0
 
 
 def test_a_refusal_crosses_to_the_agent_with_its_words(server, rpc):
