@@ -40,7 +40,7 @@ class Folder:
         """Return whether it exists with this group and mode, owned by UID."""
         try:
             entry = self.path.lstat()
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # or in a closed folder
             return False
         return (entry.st_uid, entry.st_gid, entry.st_mode) == (
             uid,

@@ -52,7 +52,6 @@ def prepare() -> bool:
     OSError.
     """
     settings = read_settings()
-    ensure_folders(settings)
     started = ensure_supervisord(settings)
     with Supervisord(settings) as rpc:
         rpc.check_version()  # an older one expects other folders
@@ -75,6 +74,7 @@ def make_folders(network: str, *, users: str) -> None:
 
 def _make_shared_folders(network: str, settings: FleetSettings) -> None:
     with _folders_lock:  # all networks share the configurations' folder
+        ensure_folders(settings)
         for folder in settings.folders(network):
             rootfiles.ensure_shared_folder(folder)
 
@@ -138,6 +138,7 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     name = names.program_name(network)
     renew = validate.flag(renew)
     file = settings.programs / names.program_file(network)
+    ensure_folders(settings)  # somebody may have removed one
     rootfiles.write_if_different(file, text)
     with Supervisord(settings) as rpc:
         found = "" if renew else rpc.call("fleet.state", name)
@@ -147,8 +148,6 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         state = _STATES.get(found, "started")
         log = settings.logs / f"{network}.log"
         complaint = "" if state == "running" else rootfiles.last_complaint(log)
-        if state == "failing":  # without the log's folder it can't start
-            ensure_folders(settings)
         if state == "started":
             start, wait = "supervisor.startProcess", False
             rpc.call(start, name, wait, tolerated=Faults.ALREADY_STARTED)

@@ -102,10 +102,11 @@ def ensure_folders(settings: FleetSettings) -> None:
     Raises SettingsError if the run folder is in use for something else.
     """
     run_dir, places = settings.run_dir, settings.places
-    if run_dir.is_dir() and not settings.programs.exists():
+    known = settings.programs, settings.socket
+    if run_dir.is_dir() and not any(path.exists() for path in known):
         ours = {settings.logs, places.config_folder, places.socket_folder}
         # A start while ovn-metadata-cleanup removes all this leaves the lock.
-        ours |= {*places.network_parents, settings.agent_lock, settings.socket}
+        ours |= {*places.network_parents, settings.agent_lock}
         others = {*os.listdir(run_dir)} - {path.name for path in ours}
         others = {name for name in others if not name.endswith(".new")}
         if others:

@@ -492,6 +492,11 @@ DAMAGES: Mapping[str, Damage] = {
     ),
     "working folder closed": lambda _, n: host.stats_of(n.id).parent.chmod(0),
     "gateway's socket deleted": lambda *_: (FLEET / "gateway.sock").unlink(),
+    "all programs' files deleted": lambda *_: shutil.rmtree(
+        FLEET / "programs"
+    ),
+    "all working folders closed": lambda *_: (FLEET / "work").chmod(0o700),
+    "the fleet's folder closed": lambda *_: FLEET.chmod(0o700),
 }
 
 

@@ -117,6 +117,16 @@ def test_a_shared_folder_is_made_and_mended(tmp_path, monkeypatch, mode):
         assert (folder.path / "file").exists()
 
 
+def test_a_folder_that_is_out_of_reach_is_to_be_made(tmp_path, monkeypatch):
+    """Somebody has closed the folder above it; the daemon opens it again."""
+
+    def closed(_path: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "lstat", closed)
+    assert not Folder(tmp_path, 4712, 0o2770).is_made(0)
+
+
 @as_root
 def test_a_shared_folder_of_another_haproxys_is_emptied(tmp_path):
     """Its files the new one could not replace."""
