@@ -171,6 +171,7 @@ class FleetInterface:
             (events.ProcessStateExitedEvent, self._note_end),
             (events.ProcessStateFatalEvent, held.fail),
             (events.ProcessGroupRemovedEvent, held.forget),
+            (events.SupervisorRunningEvent, _survive_hangup),
             (events.SupervisorStoppingEvent, held.stop),
             (events.SupervisorStoppingEvent, self._log.close),
             (events.SupervisorStoppingEvent, _close_wakeup),
@@ -279,6 +280,11 @@ def _wake_on_signals() -> int:
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     return woken
+
+
+def _survive_hangup(_event: object) -> None:
+    # supervisord would end all haproxies, and then start them again.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def _close_wakeup(_event: object) -> None:

@@ -44,7 +44,7 @@ def needed(box: Sandbox, instance: Instance) -> set[int]:
     [
         ("agent", STRAY),
         ("privsep", (*STRAY, signal.SIGQUIT)),
-        ("supervisord", STRAY),
+        ("supervisord", (*STRAY, signal.SIGHUP)),
     ],
 )
 def test_a_stray_signal_ends_nothing(
