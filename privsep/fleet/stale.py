@@ -9,6 +9,7 @@ check, so it can't hit a later process with the same number. PID files are not
 used: after two crashes they name one process of two.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -142,10 +143,19 @@ def is_in_namespace(pid: int, path: str) -> bool:
 def _sees(pid: int, folder: str) -> bool:
     """Return whether PID and we see the same FOLDER at that path.
 
-    If the folder was removed, whether both have the same root folder.
+    If the folder was removed, whether both have the same root folder. In a
+    user namespace anybody can mount there what never answers.
     """
     there = folder if os.path.exists(folder) else "/"
-    return _is_same(f"/proc/{pid}/root{there}", there)
+    return _user_namespace(pid) == _user_namespace("self") and _is_same(
+        f"/proc/{pid}/root{there}", there
+    )
+
+
+def _user_namespace(pid: int | str) -> str:
+    with contextlib.suppress(OSError):  # a kernel without any
+        return os.readlink(f"/proc/{pid}/ns/user")
+    return ""
 
 
 def _is_same(one: str, other: str) -> bool:

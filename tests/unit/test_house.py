@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_783, ("privsep",): 4_939}
+BUDGETS = {("agent", "privsep"): 22_793, ("privsep",): 4_949}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

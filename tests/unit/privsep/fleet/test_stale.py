@@ -111,6 +111,15 @@ def test_same_path_in_another_place_is_not_ours(monkeypatch):
             assert not one.is_ours(HAPROXY, {folder})
 
 
+def test_nothing_is_looked_up_in_what_another_user_has_mounted(monkeypatch):
+    """A file system of theirs may never answer, and supervisord would hang."""
+    monkeypatch.setattr(stale, "_user_namespace", str)
+    seen: list[str] = []
+    monkeypatch.setattr(stale, "_is_same", lambda one, _: seen.append(one))
+    assert not stale_one().is_ours(HAPROXY, {FOLDER})
+    assert seen == [f"/proc/{os.getpid()}/ns/net"]
+
+
 def test_one_in_the_networks_namespace_is_ours_wherever_its_file_is(
     monkeypatch,
 ):
