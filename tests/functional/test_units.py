@@ -77,6 +77,33 @@ def test_the_agents_exposure_is_low():
     assert EXPOSURE[units.AGENT] < 3.0
 
 
+# As systemd does for ProtectSystem=strict: $2 are the paths to write to.
+_MADE_AGAIN = """
+mount -t tmpfs run /run && mkdir "$1" && mkfifo /run/go
+mount --make-shared /run
+unshare --mount --propagation slave sh -ec '
+    for path in $2; do
+        [ ! -e "$path" ] || mount --bind "$path" "$path"
+    done
+    case " $2 " in *" /run "*) ;; *) mount -o remount,bind,ro /run ;; esac
+    read -r line </run/go
+    touch "$1/file"
+' sh "$1" "$2" &
+exec 3>/run/go
+rmdir "$1" && mkdir "$1"
+echo >&3
+wait $!
+"""
+
+
+def test_the_agent_can_write_a_fleets_folder_that_is_made_again():
+    """Somebody has emptied /run; supervisord starts anew."""
+    unit = (units.FOLDER / units.AGENT).read_text()
+    (paths,) = re.findall(r"^ReadWritePaths=(.+)$", unit, re.M)
+    script = ("sh", "-ec", _MADE_AGAIN, "sh", str(host.FLEET))
+    run("unshare", "--mount", *script, paths.replace("-/", "/"))
+
+
 def test_the_daemons_unit_lets_it_ask_as_an_instance_does():
     """Without this the agent's request in each network would be refused."""
     unit = units.settings(units.PRIVSEP)
