@@ -8,9 +8,8 @@ from ...privsep.errors import sentence
 
 LOG = logging.getLogger(__name__)
 
-# Each does one thing only, or ends with the privileged daemon, or can be
-# asked for again.
-_REPLACED = ("look_up", "privsep_reader", "process_request_thread", "report")
+# Each does one thing only, or can be asked for again.
+_REPLACED = ("look_up", "process_request_thread", "report")
 
 
 def end_with(fail: Callable[[str], None]) -> None:

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_793, ("privsep",): 4_949}
+BUDGETS = {("agent", "privsep"): 22_792, ("privsep",): 4_949}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

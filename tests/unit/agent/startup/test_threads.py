@@ -15,7 +15,7 @@ from ovn_metadata.agent.startup import threads
         ("reconcile-3", True),
         ("signals", True),
         ("Thread-8 (run)", True),  # a database's
-        ("privsep_reader", False),  # it ends with its daemon
+        ("privsep_reader", True),  # no end of a daemon would be noticed
         ("Thread-9 (process_request_thread)", False),  # of one client
         ("report", False),
     ],
