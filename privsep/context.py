@@ -227,8 +227,10 @@ def _start_daemon() -> None:
         *(ConnectionRefusedError, FileNotFoundError, TimeoutError),
         daemon.FailedToDropPrivileges,
     ) as error:
+        way = default.address.strip("\0") or "helper_command"
         raise DaemonError(
-            f"the privileged daemon can't be started: {sentence(error)}"
+            f"the privileged daemon can't be started by {way}: "
+            f"{sentence(error)}"
         ) from None
 
 

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_792, ("privsep",): 4_949}
+BUDGETS = {("agent", "privsep"): 22_794, ("privsep",): 4_951}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

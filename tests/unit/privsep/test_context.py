@@ -149,6 +149,15 @@ def test_a_daemon_that_hangs_at_its_start_is_reported_too(monkeypatch):
         theirs.close()
 
 
+def test_where_no_daemon_can_be_started_is_named(tmp_path, monkeypatch):
+    """Its unit is stopped, for example, or somebody has emptied /run."""
+    path = str(tmp_path / "privsep.sock")
+    monkeypatch.setattr(context.default, "channel", None)
+    monkeypatch.setattr(context.default, "address", path)
+    with pytest.raises(PrivilegedError, match=f"started by {path}: No such"):
+        network.list_networks()
+
+
 def test_a_daemon_that_is_killed_before_it_answers_keeps_no_connection():
     ours, theirs = socket.socketpair()
     theirs.close()
