@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 from . import kernel
 from .signals import survive
@@ -43,6 +44,7 @@ def main(name: str, uid: str, *command: str) -> int:
                         subprocess.Popen(command, stdin=end, env=env, cwd="/")
             except OSError as error:  # the agent sees its connection end
                 print(f"{command[0]}: {error}", file=sys.stderr)
+                time.sleep(0.2)  # without descriptors it waits in the queue
 
 
 def _bury(*_signal: object) -> None:

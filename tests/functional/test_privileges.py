@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import resource
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -342,6 +345,41 @@ def test_started_as_root_no_other_user_gets_a_daemon(as_root):
         )
         assert done.stdout == "b''\n", done.stderr
     assert sole("privsep").pid == before
+
+
+def test_the_process_that_stays_root_waits_for_a_descriptor(tmp_path):
+    """It tries as often as a log bears, and accepts who waits later."""
+    name, log = uuid.uuid4().hex, tmp_path / "log"
+    module = "ovn_metadata.privsep.acceptor"
+    words = (sys.executable, "-I", "-m", module, name, "0", "/bin/cat")
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        ) as acceptor,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        assert acceptor.stdin is not None
+        assert acceptor.stdout is not None
+        assert acceptor.stdout.readline() == b"ready\n"
+        files = acceptor.pid, resource.RLIMIT_NOFILE
+        resource.prlimit(*files, (4, 64))  # it has 0, 1, 2 and its socket
+        begun = time.monotonic()
+        client.connect(f"\0{name}")
+        wait_for(
+            lambda: log.read_text().count("Too many open files") > 2,
+            timeout_s=20,
+            what="three tries",
+        )
+        assert time.monotonic() - begun > 0.3
+        resource.prlimit(*files, (64, 64))
+        client.sendall(b"served")  # cat prints it there
+        wait_for(lambda: "served" in log.read_text(), timeout_s=20, what="cat")
+        client.close()
+        acceptor.stdin.close()
 
 
 def test_started_as_root_it_takes_over_what_roots_agent_left(as_root):
