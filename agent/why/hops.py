@@ -55,3 +55,8 @@ class Judge:
         """Return that WHAT could not be looked at."""
         text = f"{what} can't be seen: {seen.reason}"
         return Hop(self.step, UNKNOWN, text)
+
+
+def remove_ports(named: str) -> str:
+    """Return the command that removes the ports NAMED; one takes one port."""
+    return "ovs-vsctl " + " -- ".join(f"del-port {n}" for n in named.split())

@@ -2,7 +2,7 @@
 
 from ...privsep import names
 from .facts import Common, Facts, Unseen
-from .hops import Hop, Judge
+from .hops import Hop, Judge, remove_ports
 
 # Of the sysctls that we set, those with which packets are lost.
 _CUTTING = ("arp_ignore", "arp_filter", "rp_filter", "disable_ipv6")
@@ -95,7 +95,7 @@ def plugged(at: Judge, facts: Facts) -> Hop:
         why = row["error"] or "it has no OpenFlow port"
         rivals = " ".join({row["name"], *row["rivals"]} - {own})
         text = f"{rivals} has the localport's iface-id too"
-        at.fail(rivals, code, text, f"ovs-vsctl del-port {rivals}")
+        at.fail(rivals, code, text, remove_ports(rivals))
         is_bad = row["error"] or row["ofport"] < 1
         at.fail(is_bad, code, f"{own} does not work: {why}")
     if found and not isinstance(facts.host, Unseen):

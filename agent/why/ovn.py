@@ -3,7 +3,7 @@
 from ...privsep import names
 from ..core import traces
 from .facts import Common, Facts, Unseen
-from .hops import Hop, Judge
+from .hops import Hop, Judge, remove_ports
 
 # Queues that somebody made to lose packets; none is a device's own.
 _DROPPING = ("netem", "tbf", "blackhole", "plug")
@@ -130,7 +130,7 @@ def tap(at: Judge, facts: Facts) -> Hop | None:
     rivals, mtu = " ".join(row["rivals"]), facts.mtu
     text = f"{rivals} has the iface-id of {device}: OVN takes one of them"
     note = at.fail if facts.iface_id in bridge.doubled else at.warn
-    note(rivals, code, text, f"ovs-vsctl del-port {rivals}")
+    note(rivals, code, text, remove_ports(rivals))
     text = f"{device} has MTU {row['mtu']}, not {mtu}: long answers are lost"
     is_small = isinstance(row["mtu"], int) and row["mtu"] < mtu
     at.warn(is_small, code, text, f"ip link set {device} mtu {mtu}")

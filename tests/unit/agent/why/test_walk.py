@@ -542,6 +542,13 @@ WARNINGS = {
 }
 
 
+def test_each_of_two_rivals_is_removed():
+    """ovs-vsctl takes the first of two names for a bridge's."""
+    hops, _ = walk.walk(with_tap(rivals=["a", "b"]))
+    (hop,) = [each for each in hops if each.code == "OVNMD-212"]
+    assert hop.remedy == "ovs-vsctl del-port a -- del-port b"
+
+
 def test_healthy_path_is_whole():
     hops, behind = walk.walk(HEALTHY)
     assert [hop.step for hop in hops] == [step for step, _ in STEPS]
