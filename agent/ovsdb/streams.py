@@ -153,7 +153,7 @@ class Whole(Stream):  # type: ignore[misc]  # untyped
         data = self._rest + data
         _, size = codecs.utf_8_decode(data, "replace")
         self._rest = data[size:]
-        return (0, data[:size]) if size else (errno.EAGAIN, b"")
+        return (0, data[:size]) if size else self.recv(n)
 
     def _read(self, n: int) -> tuple[int, Any]:
         return super().recv(n)  # type: ignore[no-any-return]  # untyped
