@@ -84,7 +84,7 @@ class Haproxies:
         configuration; then a process that ran before still runs.
         """
         before = self._known.get(network)
-        try:
+        with self._keeping_map(network, rights):
             self.ensure_folders(network)
             changes, version = self._ensure_files(network, rendered, rights)
             program = self._privileged.ensure_program(network)
@@ -97,14 +97,23 @@ class Haproxies:
                 # this digest still in it.
                 self._privileged.reload_program(network)
                 changes.append("reload")
+        return changes, program
+
+    @contextlib.contextmanager
+    def _keeping_map(
+        self, network: str, rights: Rights | None
+    ) -> Iterator[None]:
+        """Keep the map of the one that still serves, if what is inside fails.
+
+        It has to have the instances that came meanwhile.
+        """
+        try:
+            yield
         except Exception:
-            # The haproxy that runs still serves. Its map has to have the
-            # instances that came meanwhile.
             if rights is not None:
                 with contextlib.suppress(OSError, HaproxyError):
                     self.maps.ensure(network, rights)
             raise
-        return changes, program
 
     def serve(
         self,
@@ -117,9 +126,10 @@ class Haproxies:
 
         PROGRAM is what that returned. Raises HaproxyError if it can't start.
         """
-        if rights is not None and program["state"] == "starting":
-            program = self._wait_until_serving(network, rights)
-        changes = self._ensure_program(network, rendered.digest, program)
+        with self._keeping_map(network, rights):
+            if rights is not None and program["state"] == "starting":
+                program = self._wait_until_serving(network, rights)
+            changes = self._ensure_program(network, rendered.digest, program)
         if network == names.GATEWAY:
             self._replaced = -math.inf
         self._known[network] = rendered.digest, self._written[network]

@@ -13,6 +13,7 @@ import pytest
 
 from sandbox import Instance, Network, Sandbox, host, hoststate, wait_for
 from sandbox.case import wait_served
+from sandbox.daemons import run
 from sandbox.hoststate import haproxies
 from sandbox.processes import send_signal
 from sandbox.sockets import network_status, stats, visits
@@ -75,6 +76,16 @@ def started(box: Sandbox, network: Network, act: Callable[[], None]) -> int:
     return pid
 
 
+@contextlib.contextmanager
+def broken(program: Path) -> Iterator[None]:
+    """Have PROGRAM end at once wherever it is started."""
+    run("mount", "--bind", "/bin/false", str(program))
+    try:
+        yield
+    finally:
+        run("umount", "--lazy", str(program))
+
+
 def wait_alone(box: Sandbox, network: Network, pid: int) -> None:
     """Wait until PID is the only haproxy of NETWORK."""
     wait_for(
@@ -115,6 +126,30 @@ def test_an_address_that_goes_meanwhile_is_no_ones(chassis, instance):
         timeout_s=20,
         what="a haproxy without the instance",
     )
+
+
+def test_a_port_that_comes_while_the_next_one_fails_is_served(
+    chassis, instance
+):
+    """As after an upgrade to a haproxy that can't start: one still serves."""
+    box, network = chassis, instance.port.network
+    with broken(Path("/usr/sbin/haproxy")):
+        hoststate.reload(network.id)
+        box.agent.reload()
+        wait_for(
+            lambda: network_status(network.id)["error"],
+            timeout_s=BEHIND_CALL_S,
+            what="a haproxy that fails",
+        )
+        (newcomer,) = box.plug([box.neutron.create_port(network)])
+        wait_served(newcomer, timeout_s=30)
+        assert network_status(network.id)["error"]
+    wait_for(
+        lambda: not network_status(network.id)["error"],
+        timeout_s=BEHIND_CALL_S * 2,
+        what="a haproxy that starts",
+    )
+    wait_served(instance, newcomer)
 
 
 def test_one_that_has_not_come_up_yet_is_not_replaced(chassis, instance):
