@@ -122,13 +122,14 @@ def remove(*paths: Path) -> bool:
 
 
 def _has(path: Path, text: str) -> bool:
-    """Return whether PATH has TEXT and its folder's group.
+    """Return whether PATH has TEXT, our mode and its folder's group.
 
     The folder may belong to another haproxy now.
     """
     try:
-        same = path.read_text() == text
-        return same and path.stat().st_gid == path.parent.stat().st_gid
+        entry, gid = path.stat(), path.parent.stat().st_gid
+        same = (entry.st_mode & 0o777, entry.st_gid) == (_MODE, gid)
+        return same and path.read_text() == text
     except (FileNotFoundError, PermissionError, UnicodeDecodeError):
         return False  # maybe an earlier agent's, owned by root: replace it
 

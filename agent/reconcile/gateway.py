@@ -63,8 +63,7 @@ class Gateway:
             return True
         self._haproxies.ensure_folders(names.GATEWAY)
         tls = self._ensure_certificates(settings.nova)
-        if not self._places.confirmed.exists():
-            files.write(self._places.confirmed, "")
+        files.write(self._places.confirmed, "")
         rendered = render.render_gateway(
             places=self._places,
             nova=servers,

@@ -94,6 +94,7 @@ class UnixListener:
             and kernel.peer_uid(found) == os.geteuid()
             and _listens(found)
             and self._answers()
+            and os.stat(self.path).st_mode & 0o777 == _UNIX_MODE
         )
 
     def make(self) -> socket.socket:

@@ -39,6 +39,9 @@ def test_the_text_is_replaced(path, old, umask):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(path.parent.iterdir()) == [path]
     assert not files.write(path, "text\n")
+    path.chmod(0o600)  # by somebody who closes what is open, for example
+    assert files.write(path, "text\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_a_failure_leaves_the_old_file(path):

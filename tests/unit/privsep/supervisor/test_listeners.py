@@ -59,6 +59,12 @@ def test_it_fits_no_more_when_its_name_is_gone(unix):
         assert not unix.fits(made)
 
 
+def test_it_fits_no_more_when_its_clients_may_not_connect(unix):
+    with unix.make() as made:
+        unix.path.chmod(0o600)
+        assert not unix.fits(made)
+
+
 def test_one_with_another_name_does_not_fit(unix, tmp_path):
     other = UnixListener(tmp_path / "other", 0)
     with unix.make(), other.make() as made:
