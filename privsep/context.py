@@ -158,7 +158,8 @@ cfg.CONF.set_default("thread_pool_size", 8, group="privsep")
 
 _UMASK = 0o022
 # A call that the agent gave up still runs here when the agent calls again:
-# let one call at a time work on a network.
+# let one call at a time work on a network. One that waits for it ends when the
+# agent gives it up as well: else calls for one network take all threads.
 _subjects = KeyedLocks()
 _restart_lock = threading.Lock()
 _stopped = threading.Event()
@@ -191,7 +192,8 @@ def entrypoint(
                 if subject is not None:
                     given = signature.bind(*args, **kwargs).arguments
                     key = str(given[subject])
-                    stack.enter_context(_subjects.held(key))
+                    held = _subjects.held(key, CALL_TIMEOUT_S)
+                    stack.enter_context(held)
                 return func(*args, **kwargs)
 
         # The daemon recognises entrypoints by this attribute.

@@ -15,10 +15,14 @@ class KeyedLocks:
         self._locks = weakref.WeakValueDictionary()
 
     @contextlib.contextmanager
-    def held(self, key: str) -> Iterator[None]:
-        """Let one thread at a time be inside for KEY."""
+    def held(self, key: str, timeout_s: float = -1) -> Iterator[None]:
+        """Let one thread at a time be inside for KEY; raise TimeoutError."""
         with self._guard:
             own = self._locks.get(key) or threading.Lock()
             self._locks[key] = own
-        with own:
+        if not own.acquire(timeout=timeout_s):
+            raise TimeoutError(f"another thread is busy with {key}")
+        try:
             yield
+        finally:
+            own.release()

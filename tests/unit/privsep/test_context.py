@@ -177,7 +177,7 @@ def held(monkeypatch) -> list[str]:
     class Recorder:
         @staticmethod
         @contextlib.contextmanager
-        def held(key: str) -> Iterator[None]:
+        def held(key: str, _timeout_s: float) -> Iterator[None]:
             keys.append(key)
             yield
 
@@ -212,6 +212,21 @@ def test_a_call_without_a_subject_waits_for_none(held):
     look.__module__ = MODULE
     assert context.entrypoint(subject=None)(look)("n") == "n"
     assert held == []
+
+
+def test_a_call_waits_for_another_as_long_as_its_caller_does(monkeypatch):
+    """Else calls for one network take all threads of the daemon."""
+
+    def share(network: str) -> str:
+        return network
+
+    share.__module__ = MODULE
+    call = context.entrypoint(subject="network")(share)
+    monkeypatch.setattr(context.default, "client_mode", False)
+    monkeypatch.setattr(context, "CALL_TIMEOUT_S", 0.01)
+    with context._subjects.held("n"), pytest.raises(TimeoutError, match="n"):
+        call("n")
+    assert call("n") == "n"
 
 
 def test_a_subject_that_is_no_parameter_is_a_mistake():
