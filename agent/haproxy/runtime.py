@@ -95,8 +95,9 @@ def ask(
             )
         except unixsocket.TooLongError as error:
             raise HaproxyError(str(error)) from None
-        # An answer ends with an empty line.
-        if answer != b"\n" and not answer.endswith(b"\n\n"):
+        # An answer ends with an empty line, except one to "get var".
+        end = b"\n" if "get var" in command else b"\n\n"
+        if answer != b"\n" and not answer.endswith(end):
             raise ConnectionResetError("it ended before it had answered")
         return answer.decode(errors="replace")
 

@@ -123,6 +123,14 @@ def test_an_answer_that_is_cut_off_is_none(haproxy, answer):
     assert runtime.running_digest(haproxy.stats, FILE) is None
 
 
+def test_an_answer_with_a_variable_has_no_empty_line(haproxy):
+    haproxy.answer = "proc.n: type=sint value=<1>"
+    assert runtime.ask(haproxy.stats, "show stat; get var proc.n")
+    haproxy.end = ""
+    with pytest.raises(ConnectionError, match="before it had answered"):
+        runtime.ask(haproxy.stats, "get var proc.n")
+
+
 def test_a_map_may_have_many_more_entries_than_it_should(haproxy):
     """All networks may have waited for a confirmation, and one does now."""
     keys = [f"fd00::{number:x}" for number in range(1, 2001)]
