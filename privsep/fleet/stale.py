@@ -9,7 +9,6 @@ check, so it can't hit a later process with the same number. PID files are not
 used: after two crashes they name one process of two.
 """
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -147,15 +146,15 @@ def _sees(pid: int, folder: str) -> bool:
     user namespace anybody can mount there what never answers.
     """
     there = folder if os.path.exists(folder) else "/"
-    return _user_namespace(pid) == _user_namespace("self") and _is_same(
-        f"/proc/{pid}/root{there}", there
-    )
-
-
-def _user_namespace(pid: int | str) -> str:
-    with contextlib.suppress(OSError):  # a kernel without any
-        return os.readlink(f"/proc/{pid}/ns/user")
-    return ""
+    ours = "/proc/self/ns/user"  # missing in a kernel without any
+    try:
+        with kernel.closing(os.open(f"/proc/{pid}/root", os.O_PATH)) as root:
+            # Opened first: PID may enter another one, and can't come back.
+            is_there = _is_same(f"/proc/{pid}/ns/user", ours)
+            is_safe = is_there or not os.path.exists(ours)
+            return is_safe and _is_same(f"/proc/self/fd/{root}{there}", there)
+    except OSError:
+        return False
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -112,12 +112,22 @@ def test_same_path_in_another_place_is_not_ours(monkeypatch):
 
 
 def test_nothing_is_looked_up_in_what_another_user_has_mounted(monkeypatch):
-    """A file system of theirs may never answer, and supervisord would hang."""
-    monkeypatch.setattr(stale, "_user_namespace", str)
+    """A file system of theirs may never answer, and supervisord would hang.
+
+    A process may enter it at any moment: its root folder is opened first.
+    """
     seen: list[str] = []
+
+    def opened(path: str, *flags: int) -> int:
+        seen.append(path)
+        return open_(path, *flags)
+
+    open_ = os.open
+    monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr(stale, "_is_same", lambda one, _: seen.append(one))
     assert not stale_one().is_ours(HAPROXY, {FOLDER})
-    assert seen == [f"/proc/{os.getpid()}/ns/net"]
+    there = f"/proc/{os.getpid()}"
+    assert seen == [f"{there}/root", f"{there}/ns/user", f"{there}/ns/net"]
 
 
 def test_one_in_the_networks_namespace_is_ours_wherever_its_file_is(
