@@ -128,8 +128,7 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
     and supervisord waits before its next try. `complaint` is what it
-    logged when it ended last; "" for one that runs. Whether it serves, the
-    caller sees on the stats socket.
+    logged when it ended last; "" for one that serves.
     """
     settings = read_settings()
     network = validate.program(network)

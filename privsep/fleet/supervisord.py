@@ -159,7 +159,9 @@ class Supervisord:
         try:
             yield
         except TimeoutError:
-            pause_s = self._timeout_s / 4
+            # Within a short time one may not answer that is only busy.
+            if again_at or self._timeout_s == _TIMEOUT_S:
+                pause_s = self._timeout_s / 4
             raise
         finally:
             Supervisord._again_at = pause_s and time.monotonic() + pause_s
