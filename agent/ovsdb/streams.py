@@ -1,10 +1,10 @@
-"""How the OVSDB library connects by TCP and TLS.
+"""How the OVSDB library connects, by TCP, TLS and Unix sockets.
 
 The library's own streams resolve no names (PyPI's needs `unbound` for it, and
 Debian's does it in the IDL's thread), raise for a file that can't be read,
 do not count some failed handshakes as failures, and report no reasons. Its
-JSON-RPC drops a connection if a character arrives in two parts. They are
-replaced by those here, for each connection of this process.
+JSON-RPC drops a connection if a character arrives in two parts. So the streams
+here replace them, for each connection of this process.
 """
 
 import codecs
