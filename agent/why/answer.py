@@ -86,12 +86,15 @@ class Why:
         A network whose ports are only requested has no path yet.
         """
         pool = ThreadPoolExecutor(_WORKERS)
-        plugged = common.vswitch.plugged
+        chassis, plugged = common.chassis, common.vswitch.plugged
         walks = [
-            pool.submit(self._walk, common, found[0], brief=True)
-            for network in sorted(common.chassis.networks)
-            if (found := find(network, common.chassis))
-            and (found[0].port.bound or found[0].port.logical_port in plugged)
+            pool.submit(self._walk, common, target, brief=True)
+            for network in sorted(chassis.networks)
+            for target in [
+                each
+                for each in find(network, chassis)
+                if each.port.bound or each.port.logical_port in plugged
+            ][:1]
         ]
         done, late = wait(walks, within_s)
         pool.shutdown(wait=False, cancel_futures=True)

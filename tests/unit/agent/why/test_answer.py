@@ -23,11 +23,18 @@ def of_all(
     plugged: tuple[str, ...] = (),
     within_s: float = WAIT_S,
 ) -> dict[str, Any]:
-    """Return the answer for NETWORKS, each with a port of its name."""
+    """Return the answer for NETWORKS; the names of the ports are in theirs."""
 
     def find(name: str, _chassis: Any) -> list[Any]:
-        port = SimpleNamespace(logical_port=name, bound=name not in requested)
-        return [SimpleNamespace(name=name, port=port)]
+        return [
+            SimpleNamespace(
+                name=name,
+                port=SimpleNamespace(
+                    logical_port=port, bound=port not in requested
+                ),
+            )
+            for port in name.split("+")
+        ]
 
     monkeypatch.setattr(answer, "find", find)
     common = SimpleNamespace(
@@ -45,11 +52,12 @@ def test_a_network_of_instances_that_are_shut_off_is_not_broken(monkeypatch):
     )
     found = of_all(
         monkeypatch,
-        ["bound", "requested", "unbound"],
+        ["bound", "requested", "requested+unbound"],
         requested=("requested", "unbound"),
         plugged=("bound", "unbound"),
     )
-    assert [one["of"] for one in found["networks"]] == ["bound", "unbound"]
+    names = [one["of"] for one in found["networks"]]
+    assert names == ["bound", "requested+unbound"]
 
 
 def test_a_walk_that_hangs_does_not_keep_the_others(monkeypatch):
