@@ -95,23 +95,24 @@ class FleetInterface:
         """
         group = self._supervisord.process_groups.get(name)
         (process,) = group.processes.values() if group else (None,)
-        in_order = process is not None and self._is_in_order(name, process)
-        return _state(process, by_socket=True) if in_order else ""
+        if process is None:
+            return ""
+        state = _state(process, by_socket=True)
+        return state if self._is_in_order(name, process, state) else ""
 
-    def _is_in_order(self, name: str, process: Any) -> bool:
+    def _is_in_order(self, name: str, process: Any, state: str) -> bool:
         (wanted,) = self._read(name).process_configs
         program = Program.of(wanted)
         if Program.of(process.config) != program:
             return False
         if not process.pid:
             return program.network not in self._held.too_early
-        state = process.get_state()
-        if state == ProcessStates.STOPPING:
+        if state == "STOPPING":
             return False
         return self._held.are_in_order(program) and (
             program.is_gateway
             # It may not have entered the namespace yet.
-            or state == ProcessStates.STARTING
+            or state == "STARTING"
             or stale.is_in_namespace(process.pid, program.namespace)
         )
 
@@ -259,8 +260,7 @@ def _state(process: Any, *, by_socket: bool = False) -> str:
     Where many start at once that takes seconds.
     """
     state = process.get_state()
-    starts = process.pid and state in (_STARTING, _RUNNING)
-    if by_socket and starts:
+    if by_socket and process.pid and state in (_STARTING, _RUNNING):
         up = time.monotonic() > process.began + _LISTENS_S
         up = up or listeners.has_come_up(
             process.pid, if_unseen=state == _RUNNING

@@ -64,15 +64,19 @@ def test_states_of_hundreds_of_programs_are_a_short_answer():
 
 
 @pytest.mark.parametrize(
-    ("state", "pid", "said"),
+    ("state", "pid", "serves", "said"),
     [
-        pytest.param("RUNNING", 7, "", id="in another namespace"),
-        pytest.param("STARTING", 7, "STARTING", id="not in it yet"),
-        pytest.param("STOPPING", 7, "", id="somebody stops it"),
-        pytest.param("BACKOFF", 0, "BACKOFF", id="waits for the next try"),
+        pytest.param("RUNNING", 7, True, "", id="in another namespace"),
+        pytest.param("STARTING", 7, False, "STARTING", id="not in it yet"),
+        pytest.param("RUNNING", 7, False, "STARTING", id="not after 1 s"),
+        pytest.param("STOPPING", 7, True, "", id="somebody stops it"),
+        pytest.param("BACKOFF", 0, False, "BACKOFF", id="waits for a try"),
     ],
 )
-def test_what_has_to_be_started_has_no_state(monkeypatch, state, pid, said):
+def test_what_has_to_be_started_has_no_state(
+    monkeypatch, state, pid, serves, said
+):
+    monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: serves)
     program = SimpleNamespace(network="n", is_gateway=False, namespace="/x")
     monkeypatch.setattr(Program, "of", lambda _: program)
     monkeypatch.setattr(stale, "is_in_namespace", lambda *_: False)
