@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import struct
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +94,23 @@ def replaced(box: Sandbox, key: str, instance: Instance) -> tuple[float, int]:
 
 
 TIMEOUT = ("metadata_haproxy", "timeout_server")
+ACL = "system.posix_acl_access"
+
+
+def refuse(file: Path, uid: int) -> None:
+    """Let the user UID not read FILE, which has mode 0640, by its acl(5)."""
+    nobody = 0xFFFFFFFF
+    # Owner, user, group, mask, others: tag, permissions, id
+    # (linux/posix_acl_xattr.h).
+    entries = [
+        (0x01, 6, nobody),
+        (0x02, 0, uid),
+        (0x04, 4, nobody),
+        (0x10, 4, nobody),
+        (0x20, 0, nobody),
+    ]
+    packed = [struct.pack("<HHI", *entry) for entry in entries]
+    os.setxattr(file, ACL, struct.pack("<I", 2) + b"".join(packed))
 
 
 @pytest.mark.parametrize("key", ["gateway", "network"])
@@ -105,9 +125,9 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
         return network_status(key)["digest"]
 
     with Loader([instance], rate=10, timeout_s=60, workers=256) as load:
-        # Only the agent, which checks the configuration, can read its map.
-        readable = file.stat().st_mode
-        file.chmod(0o600)
+        # The agent, which checks the configuration, can still read the map.
+        # Its mode is as before: that would be mended.
+        refuse(file, uid=Path(f"/proc/{pid}").stat().st_uid)
         seconds = str(int(box.agent.options.get(TIMEOUT, "32")) + 1)
         box.agent.configure({TIMEOUT: seconds})
         box.agent.reload()
@@ -118,7 +138,7 @@ def test_one_that_can_not_reload_is_not_replaced(module_box, instance, key):
         )
         assert runs(pid)
         assert digest() == before
-        file.chmod(readable)
+        os.removexattr(file, ACL)
         wait_for(lambda: digest() != before, timeout_s=90, what="a reload")
         wait_served(instance)
     assert load.failures == []
