@@ -103,7 +103,8 @@ def ensure_folders(settings: FleetSettings) -> None:
     """
     run_dir, places = settings.run_dir, settings.places
     known = settings.programs, settings.socket
-    if run_dir.is_dir() and not any(path.exists() for path in known):
+    may_look = os.access(run_dir, os.R_OK | os.X_OK)  # or somebody closed it
+    if may_look and not any(path.exists() for path in known):
         ours = {settings.logs, places.config_folder, places.socket_folder}
         # A start while ovn-metadata-cleanup removes all this leaves the lock.
         ours |= {*places.network_parents, settings.agent_lock}

@@ -496,7 +496,7 @@ DAMAGES: Mapping[str, Damage] = {
         FLEET / "programs"
     ),
     "all working folders closed": lambda *_: (FLEET / "work").chmod(0o700),
-    "the fleet's folder closed": lambda *_: FLEET.chmod(0o700),
+    "the fleet's folder closed": lambda *_: FLEET.chmod(0),
     "all of the fleet's closed": lambda *_: run("chmod", "-R", "go=", FLEET),
 }
 
