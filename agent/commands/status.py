@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         from . import dump  # noqa: PLC0415 # what it loads takes 0.1 s
 
         return dump.run(source, rest[1:])
-    if argv is None:  # Ctrl-C ends it, and `head`, which reads no further
+    if argv is None:  # Ctrl-C ends it, and so does `head` when it leaves
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if isinstance(sys.stdout, io.TextIOWrapper):

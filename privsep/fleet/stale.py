@@ -143,13 +143,13 @@ def _sees(pid: int, folder: str) -> bool:
     """Return whether PID and we see the same FOLDER at that path.
 
     If the folder was removed, whether both have the same root folder. In a
-    user namespace anybody can mount there what never answers.
+    user namespace anybody can mount something there that never answers.
     """
     there = folder if os.path.exists(folder) else "/"
-    ours = "/proc/self/ns/user"  # missing in a kernel without any
+    ours = "/proc/self/ns/user"  # some kernels have no user namespaces
     try:
         with kernel.closing(os.open(f"/proc/{pid}/root", os.O_PATH)) as root:
-            # Opened first: PID may enter another one, and can't come back.
+            # Opened first: PID may enter another one later, with another root.
             is_there = _is_same(f"/proc/{pid}/ns/user", ours)
             is_safe = is_there or not os.path.exists(ours)
             return is_safe and _is_same(f"/proc/self/fd/{root}{there}", there)

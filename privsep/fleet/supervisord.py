@@ -159,7 +159,7 @@ class Supervisord:
         try:
             yield
         except TimeoutError:
-            # Within a short time one may not answer that is only busy.
+            # One that is only busy may not answer within a short time.
             if again_at or self._timeout_s == _TIMEOUT_S:
                 pause_s = self._timeout_s / 4
             raise
