@@ -86,12 +86,12 @@ class FleetInterface:
     def state(self, name: str) -> str:
         """Return the state of NAME in supervisord's words; "" to start it.
 
-        RUNNING is one that serves; supervisord's own is one that has run for a
-        second. It is to be started if it is unknown, does not run as its file
-        says, or clients do not reach it. A namespace that was deleted by hand
-        still exists as long as a process is in it, and another one may have
-        its name now. Sockets that the haproxy was given may be out of clients'
-        reach.
+        RUNNING means that it serves; to supervisord, that it has run for a
+        second. NAME is to be started if it is unknown, does not run as its
+        file says, or clients do not reach it. A namespace that was deleted by
+        hand still exists as long as a process is in it, and another one may
+        have its name now. Sockets that the haproxy was given may be out of
+        clients' reach.
         """
         group = self._supervisord.process_groups.get(name)
         (process,) = group.processes.values() if group else (None,)
@@ -261,10 +261,8 @@ def _state(process: Any, *, by_socket: bool = False) -> str:
     """
     state = process.get_state()
     if by_socket and process.pid and state in (_STARTING, _RUNNING):
-        up = time.monotonic() > process.began + _LISTENS_S
-        up = up or listeners.has_come_up(
-            process.pid, if_unseen=state == _RUNNING
-        )
+        is_late = time.monotonic() > process.began + _LISTENS_S
+        up = is_late or listeners.serves(process)
         state = _RUNNING if up else _STARTING
     return str(getProcessStateDescription(state))
 

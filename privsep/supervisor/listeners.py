@@ -16,7 +16,9 @@ import select
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from supervisor.states import ProcessStates
 
 from .. import kernel, names
 
@@ -190,6 +192,16 @@ def has_come_up(pid: int, *, if_unseen: bool) -> bool:
         return False
     except OSError:
         return if_unseen
+
+
+def serves(process: Any) -> bool:
+    """Return whether the haproxy of supervisord's PROCESS serves.
+
+    RUNNING means that it has run for a second: the best guess on a kernel
+    where its sockets can't be seen.
+    """
+    runs = process.get_state() == ProcessStates.RUNNING
+    return bool(process.pid) and has_come_up(process.pid, if_unseen=runs)
 
 
 def borrow(pid: int) -> Generator[socket.socket, None, None]:

@@ -173,12 +173,7 @@ class Takeover:
     def _successor(self, one: Stale) -> Any | None:
         """Return the process that now does the work of ONE, if any."""
         for process in self._programs(one):
-            runs = process.get_state() == ProcessStates.RUNNING
-            # RUNNING means that it has run for a second: the best guess on
-            # a kernel where its sockets can't be seen.
-            if process.pid and listeners.has_come_up(
-                process.pid, if_unseen=runs
-            ):
+            if listeners.serves(process):
                 return process
         return None
 

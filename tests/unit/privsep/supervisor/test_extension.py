@@ -63,6 +63,16 @@ def test_states_of_hundreds_of_programs_are_a_short_answer():
     assert len(answer) < 200 * 100
 
 
+def process_in(state: str, pid: int, age_s: float = 0.0) -> SimpleNamespace:
+    """Return a process of supervisord's in STATE, started AGE_S ago."""
+    return SimpleNamespace(
+        get_state=lambda: getattr(ProcessStates, state),
+        pid=pid,
+        config=None,
+        began=time.monotonic() - age_s,
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "pid", "serves", "said"),
     [
@@ -80,12 +90,7 @@ def test_what_has_to_be_started_has_no_state(
     program = SimpleNamespace(network="n", is_gateway=False, namespace="/x")
     monkeypatch.setattr(Program, "of", lambda _: program)
     monkeypatch.setattr(stale, "is_in_namespace", lambda *_: False)
-    process = SimpleNamespace(
-        get_state=lambda: getattr(ProcessStates, state),
-        pid=pid,
-        config=None,
-        began=time.monotonic(),
-    )
+    process = process_in(state, pid)
     group = SimpleNamespace(processes={"x": process})
     fleet = object.__new__(extension.FleetInterface)
     fleet._supervisord = SimpleNamespace(process_groups={"x": group})
@@ -110,11 +115,7 @@ def test_one_runs_when_it_has_come_up(
 ):
     """Not after a second, as for supervisord."""
     monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: has_come_up)
-    process = SimpleNamespace(
-        get_state=lambda: getattr(ProcessStates, state),
-        pid=7,
-        began=time.monotonic() - age_s,
-    )
+    process = process_in(state, 7, age_s)
     assert extension._state(process, by_socket=True) == said
     assert extension._state(process) == state
 
