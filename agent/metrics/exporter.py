@@ -62,13 +62,22 @@ class Page:
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    """Answers one GET of /metrics, and closes."""
+    """Answers one GET of /metrics, and closes; at once if many are asking."""
 
     def handle(self) -> None:
-        asked = re.match(rb"GET /metrics[? ]", self._question())
+        server = self.server
+        if isinstance(server, _Server) and server.slots.acquire(
+            blocking=False
+        ):
+            try:
+                self._answer(server.page)
+            finally:
+                server.slots.release()
+
+    def _answer(self, page: Page) -> None:
         status, text = b"404 Not Found", b"try GET /metrics\n"
-        if asked and isinstance(self.server, _Server):
-            status, text = b"200 OK", self.server.page.text()
+        if re.match(rb"GET /metrics[? ]", self._question()):
+            status, text = b"200 OK", page.text()
         head = b"HTTP/1.0 %s\r\nContent-Type: %s\r\n"
         head += b"Content-Length: %d\r\n\r\n"
         self.request.settimeout(_CLIENT_S)
@@ -95,32 +104,12 @@ class _Server(unixsocket.LastingServer, socketserver.ThreadingTCPServer):
 
     def __init__(self, address: Any, page: Page) -> None:
         self.page = page
-        self._slots = threading.BoundedSemaphore(_CLIENTS)
+        self.slots = threading.BoundedSemaphore(_CLIENTS)
         if isinstance(address, str):
             self.address_family = socket.AF_UNIX
         elif ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there are not too many."""
-        if not self._slots.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread can be started
-            self._slots.release()
-            raise
-
-    def process_request_thread(
-        self, request: Any, client_address: Any
-    ) -> None:
-        """Answer, then close."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
 
 
 class Exporter(Poller):
