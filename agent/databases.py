@@ -1,5 +1,6 @@
 """Connect to both databases; report when a connection is lost."""
 
+import dataclasses
 import functools
 import logging
 import threading
@@ -26,44 +27,37 @@ _RUNS_S = 60.0
 _LOST = {VSWITCH: "OVNMD-102", SOUTHBOUND: "OVNMD-101"}
 
 
+@dataclasses.dataclass(eq=False)
 class Databases:
     """The local Open vSwitch database and OVN's Southbound one.
 
-    Their rows go to SNAPSHOTS. The heartbeat for Neutron goes to Southbound.
+    Their rows go to `snapshots`. The heartbeat for Neutron goes to Southbound.
     """
 
-    def __init__(
-        self,
-        settings: Callable[[], Settings],
-        snapshots: Snapshots,
-        status: Status,
-        *,
-        progress: Progress,
-        stop: threading.Event,
-        meanwhile: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._snapshots = snapshots
-        self._status = status
-        self._progress = progress
-        status.parts |= {
-            "southbound": lambda: self._report_of(SOUTHBOUND),
-            "vswitch": lambda: self._report_of(VSWITCH),
-            "registration": self._registration,
+    settings: Callable[[], Settings]
+    snapshots: Snapshots
+    status: Status
+    progress: Progress
+    stopping: threading.Event
+    meanwhile: Callable[[], None]  # called while it waits for a database
+
+    def __post_init__(self) -> None:
+        self.status.parts |= {
+            "southbound": lambda: _report(self._idls.get(SOUTHBOUND)),
+            "vswitch": lambda: _report(self._idls.get(VSWITCH)),
+            "registration": lambda: _report(self._heartbeat),
         }
-        self._stop = stop
-        self._meanwhile = meanwhile
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
         # Name of a disconnected database -> the reasons that are logged.
         self._outages: dict[str, set[str]] = {}
         # The library has one set of certificates for both databases.
-        connect.use_certificates(settings().southbound)
+        connect.use_certificates(self.settings().southbound)
 
     def connect_vswitch(self) -> vswitch.Vswitch | None:
         """Wait for the local database and return it; None if stopped."""
-        settings = self._settings().vswitch
-        chassis = vswitch.given_chassis_name(self._settings().chassis_name)
+        settings = self.settings().vswitch
+        chassis = vswitch.given_chassis_name(self.settings().chassis_name)
         remote = settings.connection
         make = functools.partial(
             vswitch.VswitchIdl,
@@ -78,13 +72,13 @@ class Databases:
 
         Returns False if we are stopped before the database is there.
         """
-        settings = self._settings().southbound
+        settings = self.settings().southbound
         remote = ",".join(settings.remotes)
         make = functools.partial(
             southbound.SouthboundIdl,
             chassis_name=chassis_name,
             on_snapshot=self._take_chassis,
-            plugged=lambda: self._snapshots.vswitch.metadata_ports,
+            plugged=lambda: self.snapshots.vswitch.metadata_ports,
             max_backoff_ms=settings.retry_max_interval_s * 1000,
             probe_interval=settings.probe_interval_ms,
         )
@@ -93,11 +87,13 @@ class Databases:
             return False
         self._heartbeat = Heartbeat(
             Database(link),
-            report=lambda problem: self._status.note("OVNMD-108", problem),
+            note_problem=lambda problem: self.status.note(
+                "OVNMD-108", problem
+            ),
             chassis_name=chassis_name,
-            bridge=lambda: self._snapshots.vswitch.bridge,
-            nb_cfg=lambda: self._snapshots.chassis.nb_cfg,
-            agent_down_time_s=lambda: self._settings().agent_down_time_s,
+            bridge=lambda: self.snapshots.vswitch.bridge,
+            nb_cfg=lambda: self.snapshots.chassis.nb_cfg,
+            agent_down_time_s=lambda: self.settings().agent_down_time_s,
         )
         self._heartbeat.start()
         return True
@@ -120,7 +116,7 @@ class Databases:
                 slow.append(idl)
                 raise
             self._idls[name] = idl
-            self._progress.expect(
+            self.progress.expect(
                 f"the thread of {name}", _RUNS_S, idl.stands_s
             )
             return link
@@ -129,21 +125,20 @@ class Databases:
             name,
             remote,
             attempt,
-            stop=self._stop,
-            report=lambda why: self._status.waits_for(name, why, _LOST[name]),
-            meanwhile=self._meanwhile,
+            stop=self.stopping,
+            report=lambda why: self.status.waits_for(name, why, _LOST[name]),
+            meanwhile=self.meanwhile,
         )
 
     def _take_chassis(self, rows: ChassisSnapshot) -> None:
-        self._snapshots.take_chassis(rows)
+        self.snapshots.take_chassis(rows)
         if self._heartbeat is not None:
             self._heartbeat.note()
 
     def _take_vswitch(self, snapshot: VswitchSnapshot) -> None:
-        before = self._snapshots.vswitch.bridge
-        self._snapshots.take_vswitch(snapshot)
-        if self._heartbeat is not None and snapshot.bridge != before:
-            self._heartbeat.note()  # Neutron binds ports to that bridge
+        self.snapshots.take_vswitch(snapshot)
+        if self._heartbeat is not None:
+            self._heartbeat.note()  # of another bridge, perhaps
 
     def stop(self) -> None:
         """Stop the heartbeat."""
@@ -158,18 +153,14 @@ class Databases:
     def rows(self) -> tuple[ChassisSnapshot | None, VswitchSnapshot | None]:
         """Return what to act on; None while its database is disconnected."""
         return (
-            self._snapshots.chassis if self.is_connected() else None,
-            self._snapshots.vswitch if self.is_connected(VSWITCH) else None,
+            self.snapshots.chassis if self.is_connected() else None,
+            self.snapshots.vswitch if self.is_connected(VSWITCH) else None,
         )
 
     def problem(self, name: str) -> str:
         """Return why the database NAME is disconnected; "" if it is not."""
         idl = self._idls.get(name)
-        if idl is None:
-            return "it was never connected"
-        if idl.is_connected():
-            return ""
-        return idl.problem() or "it is being connected"
+        return "it was never connected" if idl is None else idl.problem()
 
     def southbound_read_until_ms(self) -> int:
         """Return until when (since the epoch) the rows of Southbound are read.
@@ -178,14 +169,6 @@ class Databases:
         """
         idl = self._idls.get(SOUTHBOUND)
         return getattr(idl, "read_until_ms", 0)
-
-    def _report_of(self, name: str) -> dict[str, Any] | None:
-        """Return how the database NAME is; None before the first contact."""
-        idl = self._idls.get(name)
-        return None if idl is None else idl.report()
-
-    def _registration(self) -> dict[str, Any] | None:
-        return None if self._heartbeat is None else self._heartbeat.report()
 
     def report_lost(self) -> None:
         """Report lost connections; to be called every few seconds.
@@ -196,17 +179,21 @@ class Databases:
             if idl.is_connected():
                 if self._outages.pop(name, ()):
                     LOG.info("%s is connected again", name)
-                    self._status.waits_for(name, "", _LOST[name])
+                    self.status.waits_for(name, "", _LOST[name])
             elif name in self._outages:
-                self._report(name, idl.problem())
+                self._log_lost(name, idl.problem())
             else:
                 self._outages[name] = set()
 
-    def _report(self, name: str, problem: str) -> None:
+    def _log_lost(self, name: str, problem: str) -> None:
         """Report PROBLEM of the database NAME; log each once an outage."""
-        lost = f"connection to {name} lost"
-        reason = f"{lost}: {problem}" if problem else lost
-        self._status.waits_for(name, reason, _LOST[name])
+        reason = f"connection to {name} lost: {problem}"
+        self.status.waits_for(name, reason, _LOST[name])
         if reason not in self._outages[name]:
             self._outages[name].add(reason)
             LOG.warning("%s; the networks are still served", reason)
+
+
+def _report(part: connect.Idl | Heartbeat | None) -> dict[str, Any] | None:
+    """Return how PART is; None before the first contact."""
+    return None if part is None else part.report()

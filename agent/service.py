@@ -81,7 +81,7 @@ class Service:
             self._snapshots,
             site.status,
             progress=progress,
-            stop=self._stop,
+            stopping=self._stop,
             meanwhile=self._check_sometimes,
         )
         self._repairs = Repairs(site, self._queues)

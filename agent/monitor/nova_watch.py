@@ -63,34 +63,27 @@ def _in_json(endpoint: Endpoint, *, all_down: bool) -> dict[str, Any]:
     }
 
 
-def _took_s(answers: Iterable[NovaAnswer]) -> float:
-    return sum(answer.took_s for answer in answers)
+def _tells(signed: NovaAnswer) -> bool:
+    return signed.is_from_nova and signed.status < 500
 
 
+@dataclasses.dataclass(eq=False)
 class NovaWatch:
-    """Reports the problems of Nova; any thread may call it.
+    """Reports the problems of Nova; any thread may call it."""
 
-    ATTEMPTS connects to each address without the gateway, and returns the code
-    of the problem, if any, and a text.
-    """
+    status: Status
+    nova: Nova
+    # Connects to each address without the gateway. Returns the code of the
+    # problem, if any, and a text.
+    attempts: Callable[[], Iterable[tuple[str, str]]]
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        status: Status,
-        nova: Nova,
-        attempts: Callable[[], Iterable[tuple[str, str]]],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._status = status
-        self._nova = nova
-        self._attempts = attempts
-        self._clock = clock
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._counted: NovaCounted | None = None
         self._found: dict[str, str] = {}  # by our own request
         self._erring: tuple[str, float] | None = None  # seen when
-        self._signing = _Signing(nova.secret())
+        self._signing = _Signing(self.nova.secret())
 
     def poll(self) -> None:
         """Read the counters; ask if they give a reason to."""
@@ -104,7 +97,7 @@ class NovaWatch:
 
     def _poll(self, *, is_round: bool) -> None:
         try:
-            counted = self._nova.nova_counted()
+            counted = self.nova.nova_counted()
         except (OSError, HaproxyError) as error:
             LOG.debug("counters of Nova not read: %s", error)
             return
@@ -133,13 +126,17 @@ class NovaWatch:
     def _ask(
         self, counted: NovaCounted, *, all_of_them: bool, is_odd: bool
     ) -> None:
-        answers = self._answers(self._servers(), all_of_them=all_of_them)
+        answers = self._answers(
+            self.nova.ask,
+            self._servers(),
+            lambda each: each.is_from_nova and not all_of_them,
+        )
         self._found = found = {}
         if not answers:
             return  # nothing is known
         down = (each for each in counted.endpoints if each.is_down)
         texts = [f"{each.address}: {each.why}" for each in down]
-        texts += [f"{name}: no address" for name in self._nova.unresolved()]
+        texts += [f"{name}: no address" for name in self.nova.unresolved()]
         good = [each for each in answers if each.is_from_nova]
         if good:
             if lost := len(answers) - len(good):
@@ -155,7 +152,7 @@ class NovaWatch:
             if texts:
                 found[SOME] = "; ".join(texts)
             return
-        tried = list(self._attempts())
+        tried = list(self.attempts())
         code = TLS if any(code == TLS for code, _ in tried) else SILENT
         found[code] = "; ".join(text for _, text in tried) or "no address yet"
 
@@ -164,25 +161,31 @@ class NovaWatch:
         known = len(self._counted.endpoints) if self._counted else 0
         return max(1, min(known, _MOST_SERVERS))
 
-    def _answers(self, most: int, *, all_of_them: bool) -> list[NovaAnswer]:
-        """Return the answers to MOST requests for Nova's root, or fewer.
+    def _answers(
+        self,
+        ask: Callable[[], NovaAnswer | None],
+        most: int,
+        is_enough: Callable[[NovaAnswer], bool],
+    ) -> list[NovaAnswer]:
+        """Return what MOST calls of ASK give, or fewer if one IS_ENOUGH.
 
-        Each may reach another server. One from Nova is enough, unless
-        ALL_OF_THEM are to be asked. None if nothing can be known.
+        Each may reach another server. Empty if nothing can be known.
         """
         answers: list[NovaAnswer] = []
-        while len(answers) < most and _took_s(answers) < _PATIENCE_S:
-            answer = self._nova.ask()
+        took_s = 0.0
+        while len(answers) < most and took_s < _PATIENCE_S:
+            answer = ask()
             if answer is None:
                 return []
             answers.append(answer)
-            if answer.is_from_nova and not all_of_them:
+            took_s += answer.took_s
+            if is_enough(answer):
                 break
         return answers
 
     def _note_errors(self, errors: int, answered: int) -> None:
         """Note that most of the answers to instances are errors."""
-        now = self._clock()
+        now = self.clock()
         if errors >= _FEW and errors > answered:
             text = f"{errors} of {errors + answered} answers were errors"
             self._erring = text, now
@@ -196,42 +199,29 @@ class NovaWatch:
         request that was REFUSED, perhaps by a firewall; or that it has to be
         tried AGAIN, since it was refused: that costs Nova's database nothing.
         """
-        signing, now = self._signing, self._clock()
-        if signing.secret != self._nova.secret():
-            signing = _Signing(self._nova.secret(), refused=signing.refused)
+        signing, now = self._signing, self.clock()
+        if signing.secret != self.nova.secret():
+            signing = _Signing(self.nova.secret(), refused=signing.refused)
             self._signing = signing
         is_new = not signing.settled and may_begin and now >= signing.due
         is_doubtful = refused and now >= signing.last + _SIGN_AGAIN_S
         if not (is_new or is_doubtful or again) or self._is_silent():
             return
-        settled = self._try_secret(self._servers() + (not is_new))
-        if settled is None:
+        answers = self._answers(
+            self.nova.ask_signed,
+            self._servers() + (not is_new),
+            lambda each: each.status == 403 or not _tells(each),
+        )
+        if not answers:
             return
         signing.last = now
-        if settled:
+        if settled := {each.status for each in answers if _tells(each)}:
             signing.settled = True
             # Some servers may accept it, and others refuse instances still.
             signing.refused = 403 in settled or (signing.refused and refused)
         else:
             signing.due = now + signing.wait_s
             signing.wait_s = min(2 * signing.wait_s, _MAX_SIGN_S)
-
-    def _try_secret(self, tries: int) -> set[int] | None:
-        """Return what Nova answered to TRIES signed requests, if that tells.
-
-        Each may reach another server. None as `Nova.ask_signed` does.
-        """
-        answers: list[NovaAnswer] = []
-        while len(answers) < tries and _took_s(answers) < _PATIENCE_S:
-            answer = self._nova.ask_signed()
-            if answer is None:
-                return None
-            if not answer.is_from_nova or answer.status >= 500:
-                break
-            answers.append(answer)
-            if answer.status == 403:
-                break
-        return {answer.status for answer in answers}
 
     def _is_silent(self) -> bool:
         return SILENT in self._found or TLS in self._found
@@ -240,11 +230,11 @@ class NovaWatch:
         # haproxy checks no server that is alone.
         down = self._is_silent()
         known = [_in_json(each, all_down=down) for each in counted.endpoints]
-        self._status.parts["nova"] = lambda: known
+        self.status.parts["nova"] = lambda: known
         found = dict(self._found)
         if self._erring and not found:
             found[ERRORS] = self._erring[0]
         if self._signing.refused:
             found[REFUSES] = _REFUSED
         for code in (SILENT, TLS, REFUSES, ERRORS, SOME, SLOW):
-            self._status.tell(code, found.get(code, ""))
+            self.status.tell(code, found.get(code, ""))

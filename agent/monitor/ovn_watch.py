@@ -1,5 +1,6 @@
 """Notice that ovn-controller or ovs-vswitchd makes no progress."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -15,25 +16,18 @@ LOG = logging.getLogger(__name__)
 _INTERVAL_S = 5.0
 
 
+@dataclasses.dataclass(eq=False)
 class OvnWatch(Poller):
-    """Looks for signs of it, on a thread of its own.
+    """Looks for signs of it, on a thread of its own."""
 
-    ROWS gives the snapshots, each None while its database is disconnected.
-    DAEMONS asks both daemons; it raises OSError and PrivilegedError.
-    """
+    status: Status
+    # The snapshots; each is None while its database is disconnected.
+    rows: Callable[[], tuple[ChassisSnapshot | None, VswitchSnapshot | None]]
+    # Asks both daemons; it raises OSError and PrivilegedError.
+    daemons: Callable[[], Mapping[str, str]]
 
-    def __init__(
-        self,
-        status: Status,
-        rows: Callable[
-            [], tuple[ChassisSnapshot | None, VswitchSnapshot | None]
-        ],
-        daemons: Callable[[], Mapping[str, str]],
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__("ovn-watch", _INTERVAL_S)
-        self._status = status
-        self._rows = rows
-        self._daemons = daemons
         self._since: dict[signs.Sign, float] = {}
         self._noted: set[tuple[str, str]] = set()
         self._tells_installed = False
@@ -43,7 +37,7 @@ class OvnWatch(Poller):
         """Note the problems that there are, and that others are over."""
         words: dict[str, str] = {}
         try:
-            words.update(self._daemons())
+            words.update(self.daemons())
         except (OSError, PrivilegedError) as error:
             LOG.debug("OVN's daemons not asked: %s", error)
         for daemon, word in words.items():
@@ -51,7 +45,7 @@ class OvnWatch(Poller):
                 self._answered.add(daemon)
             elif word == "unknown" and daemon in self._answered:
                 words[daemon] = "stopped"
-        chassis, vswitch = self._rows()
+        chassis, vswitch = self.rows()
         if vswitch is not None and vswitch.installed:
             self._tells_installed = True
         found = signs.signs(
@@ -61,7 +55,7 @@ class OvnWatch(Poller):
         self._since = signs.lasting(self._since, found, now=now)
         problems = signs.problems(self._since, now=now)
         for code, about in self._noted - problems.keys():
-            self._status.note(code, "", about=about)
+            self.status.note(code, "", about=about)
         for (code, about), reason in problems.items():
-            self._status.tell(code, reason, about=about)
+            self.status.tell(code, reason, about=about)
         self._noted = set(problems)

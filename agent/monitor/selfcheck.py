@@ -4,6 +4,7 @@ So a network that is served is one in which an answer was seen. The gateway
 answers these requests itself: they cost Nova nothing.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -30,32 +31,24 @@ _NO_FLOW = (
 )
 
 
+@dataclasses.dataclass(eq=False)
 class SelfCheck(Poller):
-    """Asks in a few networks in turn, and Nova, every INTERVAL_S (0: never).
+    """Asks in a few networks in turn, and Nova."""
 
-    ASK returns the status of an answer in a network to an address, and whether
-    Open vSwitch has flows that would take it there; SOURCES returns addresses
-    of instances there. ON_VISIT has a network, or the gateway, reconciled,
-    whatever the answer is, so that all are repaired in turn.
-    """
+    status: Status
+    # Returns the status of an answer in a network to an address, and whether
+    # Open vSwitch has flows that would take it there.
+    ask: Callable[[str, str], tuple[int, bool]]
+    # Returns addresses of instances in a network.
+    sources: Callable[[str, int], Sequence[str]]
+    # Has a network, or the gateway, reconciled, whatever the answer is, so
+    # that all are repaired in turn.
+    on_visit: Callable[[str], None]
+    nova: NovaWatch
+    interval_s: Callable[[], int]  # 0: it never asks
 
-    def __init__(
-        self,
-        status: Status,
-        *,
-        ask: Callable[[str, str], tuple[int, bool]],
-        sources: Callable[[str, int], Sequence[str]],
-        on_visit: Callable[[str], None],
-        nova: NovaWatch,
-        interval_s: Callable[[], int],
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__("self-check", _FIRST_S)
-        self._status = status
-        self._ask = ask
-        self._sources = sources
-        self._on_visit = on_visit
-        self._nova = nova
-        self._every_s = interval_s
         self._asked: dict[str, float] = {}
         self._failing: set[str] = set()
         self._noted: set[tuple[str, str]] = set()
@@ -66,16 +59,16 @@ class SelfCheck(Poller):
 
     def poll(self) -> None:
         """Do a round."""
-        every_s = self._every_s()
+        every_s = self.interval_s()
         begun = time.monotonic()
-        served = {*self._status.served_networks(failing=True)}
+        served = {*self.status.served_networks(failing=True)}
         served = served - {names.GATEWAY} if every_s else set()
         self._asked = {n: at for n, at in self._asked.items() if n in served}
         self._failing &= served
         self._numbers = {n: self._numbers.get(n, 0) for n in served}
         for network, code in [*self._noted]:
             if network not in served:
-                self._status.tell(code, "", about=network)
+                self.status.tell(code, "", about=network)
                 self._noted.remove((network, code))
         for network in turn(served, self._asked, self._failing, most=_MOST):
             if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
@@ -84,10 +77,10 @@ class SelfCheck(Poller):
             self._check(network)
             # The request does not show whether addresses, neighbours, the
             # veth and the map are right.
-            self._on_visit(network)
+            self.on_visit(network)
         if every_s:
-            self._on_visit(names.GATEWAY)
-            self._nova.ask()
+            self.on_visit(names.GATEWAY)
+            self.nova.ask()
         self._interval_s = every_s or _FIRST_S
         if self._failing:
             self._interval_s = min(self._interval_s, _FAILING_S)
@@ -95,26 +88,26 @@ class SelfCheck(Poller):
     def _check(self, network: str) -> None:
         problems = self._problems(network)
         if problems:
-            self._on_visit(network)
+            self.on_visit(network)
             self._failing.add(network)
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)
         if problems is None:
             return
-        if network not in self._status.served_networks(failing=True):
+        if network not in self.status.served_networks(failing=True):
             return  # it was removed
         if not problems:
             self._failing.discard(network)
             self._numbers[network] += 1
         # `OvnWatch` may know more of it: which port has no flows.
-        if self._status.reason(NO_FLOWS, network) not in ("", _NO_FLOW):
+        if self.status.reason(NO_FLOWS, network) not in ("", _NO_FLOW):
             problems.pop(NO_FLOWS, None)
             self._noted.discard((network, NO_FLOWS))
         for code in CODES:
             reason = problems.get(code, "")
             if reason or (network, code) in self._noted:
-                self._status.tell(code, reason, about=network)
+                self.status.tell(code, reason, about=network)
         self._noted -= {(network, code) for code in CODES}
         self._noted |= {(network, code) for code in problems}
 
@@ -124,11 +117,11 @@ class SelfCheck(Poller):
         None if that is unknown, because the privileged daemon did not ask.
         """
         found: dict[str, str] = {}
-        sources = self._sources(network, self._numbers[network])
+        sources = self.sources(network, self._numbers[network])
         for source in sources:
             status, failure = 0, ""
             try:
-                status, has_flows = self._ask(network, source)
+                status, has_flows = self.ask(network, source)
                 if not has_flows:
                     found[NO_FLOWS] = _NO_FLOW
             except AskError as error:
@@ -140,5 +133,5 @@ class SelfCheck(Poller):
             if code:
                 found[code] = reason
         if sources and not found:
-            self._status.seen(network)
+            self.status.seen(network)
         return found

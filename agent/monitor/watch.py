@@ -1,5 +1,6 @@
 """Read the haproxies' counters; report who uses more than its share."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -24,27 +25,19 @@ _FEW_DESCRIPTORS = (
 )
 
 
+@dataclasses.dataclass(eq=False)
 class Watch(Poller):
-    """Compares the counters with the last ones, on a thread of its own.
+    """Compares the counters with the last ones, on a thread of its own."""
 
-    READ gives those of a network's haproxy (or the gateway's); None if it has
-    done nothing since. If it raises OSError or HaproxyError, ON_SILENCE is
-    called: a reconcile mends or reports that.
-    """
+    status: Status
+    # Gives those of a network's haproxy (or the gateway's); None if it has
+    # done nothing since. It raises OSError and HaproxyError.
+    read: Callable[[str], Counted | None]
+    nova: NovaWatch
+    on_silence: Callable[[str], None]  # a reconcile mends or reports it
 
-    def __init__(
-        self,
-        status: Status,
-        *,
-        read: Callable[[str], Counted | None],
-        nova: NovaWatch,
-        on_silence: Callable[[str], None],
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__("watch", _INTERVAL_S)
-        self._status = status
-        self._read = read
-        self._nova = nova
-        self._on_silence = on_silence
         self._sums: dict[str, Sums] = {}
         self._turn = 0
         self._due: list[str] = []  # networks to ask in this round
@@ -52,7 +45,7 @@ class Watch(Poller):
     def poll(self) -> None:
         """Read the counters of those whose turn it is."""
         begun = time.monotonic()
-        served = self._status.served_networks()
+        served = self.status.served_networks()
         for network in self._sums.keys() - set(served):
             del self._sums[network]
         if self._turn == 0 and not self._due:
@@ -68,15 +61,15 @@ class Watch(Poller):
             if network in served:
                 self._poll_shares(network)
         if self._turn == 0:
-            self._nova.poll()
+            self.nova.poll()
         self._turn = (self._turn + 1) % _TURNS
 
     def _poll_shares(self, network: str) -> None:
         try:
-            counted = self._read(network)
+            counted = self.read(network)
         except (OSError, HaproxyError) as error:
             LOG.debug("network=%s counters not read: %s", network, error)
-            self._on_silence(network)
+            self.on_silence(network)
             return
         sums = self._sums.setdefault(network, Sums())
         counted = counted or (sums.last if sums.over else None)
@@ -91,9 +84,9 @@ class Watch(Poller):
                 source,
                 " ".join(f"{what}={count}" for what, count in by_name.items()),
             )
-        self._status.shares(network, by_name, over=sums.over)
+        self.status.shares(network, by_name, over=sums.over)
         if network == names.GATEWAY:
             has, wanted = counted.connections, limits.GATEWAY_CONNECTIONS
             few = _FEW_DESCRIPTORS.format(has, wanted)
-            if self._status.note("OVNMD-303", few * (0 < has < wanted)):
+            if self.status.note("OVNMD-303", few * (0 < has < wanted)):
                 LOG.warning("%s", few)

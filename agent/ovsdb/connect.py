@@ -269,9 +269,9 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         """Return why it is disconnected; "" if it is connected."""
         if self.is_connected():
             return ""
-        return "; ".join(
-            f"{remote}: {why}" for remote, why in self._problems.copy().items()
-        )
+        found = self._problems.copy().items()  # its thread adds some
+        texts = [f"{remote}: {why}" for remote, why in found]
+        return "; ".join(texts) or "it has sent no rows yet"
 
     def is_connected(self) -> bool:
         """Return whether the server is connected and has sent its rows.
@@ -288,5 +288,5 @@ def start(idl: Idl, timeout_s: int) -> connection.Connection:
     try:
         link.start()
     except exceptions.TimeoutException:
-        raise TimeoutError(idl.problem() or "it sent no rows") from None
+        raise TimeoutError(idl.problem()) from None
     return link

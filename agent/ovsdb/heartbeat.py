@@ -4,6 +4,7 @@ This has a thread of its own, so that provisioning a thousand networks never
 makes the agent look dead. Neutron's agents API defines and reads the keys.
 """
 
+import dataclasses
 import logging
 import math
 import random
@@ -85,29 +86,20 @@ def behind_since(
     return sb_cfg, min(since, now) if sb_cfg == known else now
 
 
+@dataclasses.dataclass(eq=False)
 class Heartbeat:
-    """Keeps the keys up to date, on its own thread.
+    """Keeps the keys up to date, on its own thread."""
 
-    REPORT gets the reason why they can't be written ("" when they can) and
-    returns whether that is new.
-    """
+    southbound: Database
+    # Gets the reason why they can't be written ("" when they can) and returns
+    # whether that is new.
+    note_problem: Callable[[str], bool]
+    chassis_name: str
+    bridge: Callable[[], str]
+    nb_cfg: Callable[[], int]
+    agent_down_time_s: Callable[[], int]
 
-    def __init__(
-        self,
-        southbound: Database,
-        *,
-        report: Callable[[str], bool],
-        chassis_name: str,
-        bridge: Callable[[], str],
-        nb_cfg: Callable[[], int],
-        agent_down_time_s: Callable[[], int],
-    ) -> None:
-        self._southbound = southbound
-        self._report = report
-        self._chassis_name = chassis_name
-        self._bridge = bridge
-        self._nb_cfg = nb_cfg
-        self._agent_down_time_s = agent_down_time_s
+    def __post_init__(self) -> None:
         self._changed = threading.Event()
         self._stop = threading.Event()
         # When the keys were last up to date, in Unix time.
@@ -128,7 +120,7 @@ class Heartbeat:
     def report(self) -> dict[str, Any]:
         """Return our id, and when the keys were last written."""
         return {
-            "agent_id": agent_id(self._chassis_name),
+            "agent_id": agent_id(self.chassis_name),
             "heartbeat": self._written_at,
         }
 
@@ -150,12 +142,12 @@ class Heartbeat:
                     f"Neutron may show the agent dead, its heartbeat in "
                     f"Chassis_Private is not written: {sentence(error)}"
                 )
-                if self._report(problem):
+                if self.note_problem(problem):
                     LOG.warning("%s", problem)
                 self._stop.wait(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_S)
                 continue
-            self._report("")
+            self.note_problem("")
             delay_s = _RETRY_S
             self._changed.wait()
 
@@ -167,7 +159,7 @@ class Heartbeat:
         """
         first, self._is_first = self._is_first, False
         # This spreads the load of many chassis; it is no secret.
-        most_s = max_delay_s(self._agent_down_time_s())
+        most_s = max_delay_s(self.agent_down_time_s())
         end = time.monotonic() + random.uniform(0, most_s)  # noqa: S311
         while not first and not self._stop.is_set():
             found = self._row()
@@ -179,19 +171,19 @@ class Heartbeat:
 
     def _row(self) -> tuple[uuid.UUID, dict[str, str]] | None:
         """Return our row's uuid and external_ids; None without a row."""
-        connection = self._southbound.ovsdb_connection
+        connection = self.southbound.ovsdb_connection
         with connection.lock:
             for row in connection.idl.tables["Chassis_Private"].rows.values():
-                if row.name == self._chassis_name:
+                if row.name == self.chassis_name:
                     return row.uuid, dict(row.external_ids)
         return None
 
     def _missing(self, present: Mapping[str, str]) -> dict[str, str]:
         return changed_keys(
             present,
-            chassis_name=self._chassis_name,
-            bridge=self._bridge(),
-            nb_cfg=self._nb_cfg(),
+            chassis_name=self.chassis_name,
+            bridge=self.bridge(),
+            nb_cfg=self.nb_cfg(),
         )
 
     def _write(self) -> None:
@@ -202,7 +194,7 @@ class Heartbeat:
         row, present = found
         missing = self._missing(present)
         gone = self._sibling_keys(present)
-        ours, database = ("Chassis_Private", row), self._southbound
+        ours, database = ("Chassis_Private", row), self.southbound
         if missing or gone:
             with database.transaction(
                 check_error=True, log_errors=False
@@ -218,9 +210,9 @@ class Heartbeat:
         self._sibling = behind_since(
             self._sibling,
             present.get(SIBLING_HEARTBEAT_KEY, ""),
-            nb_cfg=self._nb_cfg(),
+            nb_cfg=self.nb_cfg(),
             now=time.monotonic(),
         )
-        ends_at = self._sibling[1] + _DOWN_TIMES * self._agent_down_time_s()
+        ends_at = self._sibling[1] + _DOWN_TIMES * self.agent_down_time_s()
         is_dead = time.monotonic() >= ends_at
         return [key for key in SIBLING_KEYS if is_dead and key in present]

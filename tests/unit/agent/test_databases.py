@@ -15,7 +15,7 @@ from ovn_metadata.agent.ovsdb import connect
 def test_a_database_may_come_while_outages_are_looked_for():
     """Southbound is connected by a thread of its own."""
     databases: Any = Databases.__new__(Databases)
-    databases._status, databases._outages = Status("1"), {}
+    databases.status, databases._outages = Status("1"), {}
     idl = types.SimpleNamespace(is_connected=lambda: False)
 
     def connected() -> bool:
@@ -31,8 +31,8 @@ def test_a_database_may_come_while_outages_are_looked_for():
 def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
     """The IDL gives a server more time from one connection to the next."""
     databases: Any = Databases.__new__(Databases)
-    databases._status, databases._progress = Status("1"), Progress()
-    databases._stop, databases._meanwhile = threading.Event(), lambda: None
+    databases.status, databases.progress = Status("1"), Progress()
+    databases.stopping, databases.meanwhile = threading.Event(), lambda: None
     databases._idls = {}
     failures: list[Exception] = [TimeoutError(), OSError(), TimeoutError()]
     made: list[object] = []

@@ -100,8 +100,8 @@ def test_a_failure_of_one_instance_is_reported_as_long_as_it_lasts(
         asked.append(source)
         return 404 if source == "10.0.0.1" and broken else 200, True
 
-    world.check._ask = ask
-    world.check._sources = lambda _, number: [f"10.0.0.{number % 3}"]
+    world.check.ask = ask
+    world.check.sources = lambda _, number: [f"10.0.0.{number % 3}"]
     broken = True
     for _ in range(5):
         world.check.poll()
@@ -174,7 +174,7 @@ def test_a_network_that_fails_and_is_not_asked_again_is_asked_soon(
 def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
     world = World(monkeypatch, 503)
     world.check.poll()
-    world.check._sources = lambda _network, _number: []
+    world.check.sources = lambda _network, _number: []
     world.check.poll()
     (entry,) = world.status._problems._entries.values()
     assert entry.ended is not None
@@ -183,7 +183,7 @@ def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
 
 def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
     world = World(monkeypatch, AskError("No such file or directory"))
-    world.check._on_visit = world.status.gone
+    world.check.on_visit = world.status.gone
     world.check.poll()
     assert world.codes() == []
 

@@ -76,7 +76,7 @@ def beats(southbound, monkeypatch):
 
     made = heartbeat.Heartbeat(
         southbound,
-        report=report,
+        note_problem=report,
         chassis_name=NAME,
         bridge=lambda: southbound.bridge,
         nb_cfg=lambda: southbound.nb_cfg,
