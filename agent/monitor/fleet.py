@@ -21,31 +21,28 @@ class Process:
     restarts: int = 0  # that the agent has seen
 
 
+_NEVER_SEEN = 0, Process()
+
+
 class Fleet:
     """The fleet as of the last poll; PID_FILE is supervisord's."""
 
     def __init__(self, pid_file: Path) -> None:
         self._pid_file = pid_file
         self._polled: float | None = None
-        self._processes: dict[str, Process] = {}
-        # Of each: the last pid, and how often there was another one.
-        self._pids: dict[str, tuple[int, int]] = {}
+        # Each with its last pid: one that does not run has none.
+        self._processes: dict[str, tuple[int, Process]] = {}
 
     def note(self, programs: Mapping[str, Mapping[str, Any]]) -> None:
         """Note the state of PROGRAMS, as `list_programs` returns them."""
-        pid, since = _running(self._pid_file)
-        found = {_SUPERVISORD: ("running" if pid else "unknown", pid, since)}
-        for network, info in programs.items():
-            found[network] = info["state"].lower(), info["pid"], info["start"]
-        self._pids = {
-            key: _next(self._pids.get(key, (0, 0)), now)
-            for key, (_, now, _) in found.items()
-        }
-        self._processes = {
-            key: Process(*state, restarts=self._pids[key][1])
-            for key, state in found.items()
-        }
-        self._polled = time.time()
+        found = {}
+        for key, now in {**programs, _SUPERVISORD: self._running()}.items():
+            last, before = self._processes.get(key, _NEVER_SEEN)
+            state, pid, since = now["state"].lower(), now["pid"], now["start"]
+            restarts = before.restarts + (last != 0 and pid not in (0, last))
+            process = Process(state, pid, since, restarts)
+            found[key] = pid or last, process
+        self._processes, self._polled = found, time.time()
 
     def as_dict(self) -> dict[str, Any]:
         """Return supervisord's state, and when that was polled."""
@@ -53,20 +50,13 @@ class Fleet:
 
     def of(self, network: str) -> dict[str, Any]:
         """Return the state of NETWORK's haproxy, or the gateway's."""
-        return dataclasses.asdict(self._processes.get(network, Process()))
+        return dataclasses.asdict(self._processes.get(network, _NEVER_SEEN)[1])
 
-
-def _next(last: tuple[int, int], pid: int) -> tuple[int, int]:
-    before, restarts = last
-    if not pid:
-        return last
-    return pid, restarts + (before not in (0, pid))
-
-
-def _running(pid_file: Path) -> tuple[int, float]:
-    """Return pid and start of the process of PID_FILE; zeros if unknown."""
-    try:
-        pid = int(pid_file.read_text())
-        return pid, psutil.Process(pid).create_time()
-    except (OSError, ValueError, psutil.Error):
-        return 0, 0.0
+    def _running(self) -> dict[str, Any]:
+        """Return the state of supervisord; pid 0 if that is unknown."""
+        try:
+            pid = int(self._pid_file.read_text())
+            start = psutil.Process(pid).create_time()
+        except (OSError, ValueError, psutil.Error):
+            return {"state": "unknown", "pid": 0, "start": 0.0}
+        return {"state": "running", "pid": pid, "start": start}
