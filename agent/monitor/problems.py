@@ -9,7 +9,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...privsep import names
 from ...privsep.errors import DaemonError, FleetError, LinkError, NoRootError
@@ -67,25 +67,6 @@ def code_of(error: BaseException, *, about: str = "") -> str:
     if about == names.GATEWAY:
         return "OVNMD-307"
     return "OVNMD-301" if isinstance(error, HaproxyError) else "OVNMD-202"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
-    """A problem as the operator sees it; see `core.codes.Kind`."""
-
-    code: str
-    severity: str  # "error" or "warning"
-    title: str
-    since: float  # seconds since the epoch
-    about: str  # what has it: a network, "gateway", ...; "" for the host
-    network: str  # its id, if it is a network's
-    network_name: str
-    cuts_service: bool
-    behind: tuple[str, ...]
-    explains: tuple[str, ...]  # codes that are not shown: it causes them
-    reason: str
-    remedy: str
-    link: str
 
 
 _Key: TypeAlias = tuple[str, str]  # the code, and what has the problem
@@ -180,8 +161,11 @@ class Problems:
             for key in [key for key in self._entries if key[1] == about]:
                 del self._entries[key]
 
-    def shown(self) -> list[Problem]:
-        """Return those to show, the ones that cut the service first."""
+    def shown(self) -> list[dict[str, Any]]:
+        """Return those to show, the ones that cut the service first.
+
+        They are in the types of JSON: docs/reference/status.md has the keys.
+        """
         with self._lock:
             now = self._clock()
             for key, entry in [*self._entries.items()]:
@@ -216,7 +200,7 @@ class Problems:
             self._problem(line, entry, cutting, caused.get(line, ()))
             for line, entry in found.items()
         ]
-        return sorted(problems, key=lambda each: not each.cuts_service)
+        return sorted(problems, key=lambda each: not each["cuts_service"])
 
     def _problem(
         self,
@@ -224,25 +208,26 @@ class Problems:
         entry: _Entry,
         cutting: Collection[_Key],
         caused: Iterable[str],
-    ) -> Problem:
+    ) -> dict[str, Any]:
         (code, about), cuts = line, line in cutting
         kind = KINDS[code]
         network = about if names.is_network(about) else ""
-        return Problem(
-            code=code,
-            severity="error" if cuts else "warning",
-            title=kind.title,
-            since=entry.since,
-            about=about,
-            network=network,
-            network_name=self._name_of(network) if network else "",
-            cuts_service=cuts,
-            behind=kind.behind,
-            explains=(*sorted(caused),),
-            reason=entry.reason,
-            remedy=kind.remedy,
-            link=kind.link,
-        )
+        return {
+            "code": code,
+            "severity": "error" if cuts else "warning",
+            "title": kind.title,
+            "since": entry.since,
+            "about": about,  # a network, "gateway", ...; "" for the host
+            "network": network,
+            "network_name": self._name_of(network) if network else "",
+            "cuts_service": cuts,
+            "behind": kind.behind,
+            # Codes that are not shown: it causes them.
+            "explains": (*sorted(caused),),
+            "reason": entry.reason,
+            "remedy": kind.remedy,
+            "link": kind.link,
+        }
 
 
 def _order(item: tuple[_Key, _Entry]) -> tuple[bool, _Key]:

@@ -119,7 +119,7 @@ class Status:
             waiting = [f"waits for {what}" for what in self._waiting]
         found = self.problems()
         number = f"{len(found)} problem{'s' * (len(found) > 1)}"
-        texts = [f"{each.code} {each.reason}" for each in found]
+        texts = [f"{each['code']} {each['reason']}" for each in found]
         problems = [f"{number}: {', '.join(texts)}"] if found else waiting
         return "; ".join([served, *problems])[:_MOST_SHORT]
 
@@ -309,7 +309,7 @@ class Status:
             "schema": SCHEMA,
             "health": health(
                 ready=self.is_ready(),
-                cutting=[problem.cuts_service for problem in problems],
+                cutting=[problem["cuts_service"] for problem in problems],
             ),
             "now": time.time(),
             "version": self._version,
@@ -319,7 +319,7 @@ class Status:
             "chassis": self.chassis,
             "ready": self.is_ready(),
             "waiting": dict(self._waiting),
-            "problems": [*map(dataclasses.asdict, problems)],
+            "problems": problems,
             "queue": {
                 "length": len(waiting),
                 "oldest_s": max(waiting.values(), default=0.0),

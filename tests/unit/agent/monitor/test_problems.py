@@ -37,7 +37,7 @@ class Machine:
         self.note = self.problems.note
 
     def codes(self) -> list[str]:
-        return [problem.code for problem in self.problems.shown()]
+        return [problem["code"] for problem in self.problems.shown()]
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def test_a_problem_has_all_that_an_operator_needs(machine):
     assert machine.note("OVNMD-301", "it ends", about=NETWORK)
     (problem,) = machine.problems.shown()
     kind = KINDS["OVNMD-301"]
-    assert problem.reason == "it ends"
-    assert (problem.title, problem.remedy) == (kind.title, kind.remedy)
-    assert problem.link.endswith("troubleshoot.md#ovnmd-301")
-    assert (problem.network, problem.network_name) == (NETWORK, "blue")
-    assert problem.since == 1e9 + 100
-    assert problem.severity == "error"
+    assert problem["reason"] == "it ends"
+    assert (problem["title"], problem["remedy"]) == (kind.title, kind.remedy)
+    assert problem["link"].endswith("troubleshoot.md#ovnmd-301")
+    assert (problem["network"], problem["network_name"]) == (NETWORK, "blue")
+    assert problem["since"] == 1e9 + 100
+    assert problem["severity"] == "error"
     assert not machine.note("OVNMD-301", "it ends", about=NETWORK)
     assert machine.note("OVNMD-301", "it hangs", about=NETWORK)
     assert not machine.note("OVNMD-301", "", about=NETWORK)
@@ -77,7 +77,7 @@ def test_one_that_comes_again_keeps_its_since_and_is_not_new(machine):
     assert machine.codes() == []
     machine.now += FLAP_S - 1
     assert not machine.note(AT_ONCE, "silent")
-    assert machine.problems.shown()[0].since == 1e9 + 100
+    assert machine.problems.shown()[0]["since"] == 1e9 + 100
 
 
 def test_one_that_flaps_is_shown_without_a_gap(machine):
@@ -90,7 +90,7 @@ def test_one_that_flaps_is_shown_without_a_gap(machine):
     machine.now += FLAP_S
     assert machine.codes() == []
     assert machine.note(AT_ONCE, "silent")
-    assert machine.problems.shown()[0].since == 1e9 + machine.now
+    assert machine.problems.shown()[0]["since"] == 1e9 + machine.now
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,14 @@ def test_a_cause_names_what_it_hides(machine):
         machine.note("OVNMD-206", "no flows", about=network)
     machine.now += 60
     (problem,) = machine.problems.shown()
-    assert (problem.code, problem.explains) == ("OVNMD-106", ("OVNMD-206",))
+    assert (problem["code"], problem["explains"]) == (
+        "OVNMD-106",
+        ("OVNMD-206",),
+    )
     for network in (NETWORK, OTHER):
         machine.note("OVNMD-206", "", about=network)
     (problem,) = machine.problems.shown()
-    assert problem.explains == ()
+    assert problem["explains"] == ()
 
 
 def test_a_cause_that_is_not_shown_yet_hides_its_consequence(machine):
@@ -138,10 +141,10 @@ def test_a_cause_cuts_the_service_if_what_follows_does(machine):
     machine.note(YOUNG, "hangs")
     machine.now += 60
     (problem,) = machine.problems.shown()
-    assert not problem.cuts_service
+    assert not problem["cuts_service"]
     machine.note("OVNMD-301", "no answer", about=NETWORK)
     (problem,) = machine.problems.shown()
-    assert (problem.code, problem.severity) == (YOUNG, "error")
+    assert (problem["code"], problem["severity"]) == (YOUNG, "error")
 
 
 def test_networks_with_the_hosts_problem_are_one_line(machine):
@@ -149,7 +152,7 @@ def test_networks_with_the_hosts_problem_are_one_line(machine):
     machine.now += 1
     machine.note("OVNMD-403", "/run/x: full", about=NETWORK)
     (problem,) = machine.problems.shown()
-    assert (problem.about, problem.since) == ("", 1e9 + 100)
+    assert (problem["about"], problem["since"]) == ("", 1e9 + 100)
     machine.note("OVNMD-403", "", about=OTHER)
     assert machine.codes() == ["OVNMD-403"]
     machine.note("OVNMD-403", "", about=NETWORK)
@@ -161,7 +164,7 @@ def test_of_the_hosts_problem_the_hosts_own_reason_is_shown(machine):
     machine.note("OVNMD-403", "the gateway's", about="gateway")
     machine.note("OVNMD-403", "the host's", about="this host")
     (problem,) = machine.problems.shown()
-    assert problem.reason == "the host's"
+    assert problem["reason"] == "the host's"
 
 
 def test_what_cuts_the_service_is_first(machine):
@@ -174,16 +177,20 @@ def test_what_has_gone_has_no_problem(machine):
     machine.note("OVNMD-305", "i-1", about=NETWORK)
     machine.note("OVNMD-305", "i-1", about=OTHER)
     machine.problems.forget(NETWORK)
-    assert [each.about for each in machine.problems.shown()] == [OTHER]
+    assert [each["about"] for each in machine.problems.shown()] == [OTHER]
 
 
 def test_a_set_of_problems_is_replaced_as_a_whole(machine):
     code = "OVNMD-109"
     machine.problems.replace(code, {"a": "bad a", "b": "bad b"}, ["b"])
-    found = {each.reason: each.severity for each in machine.problems.shown()}
+    found = {
+        each["reason"]: each["severity"] for each in machine.problems.shown()
+    }
     assert found == {"bad a": "error", "bad b": "warning"}
     machine.problems.replace(code, {"b": "worse b"}, [])
-    found = {each.reason: each.severity for each in machine.problems.shown()}
+    found = {
+        each["reason"]: each["severity"] for each in machine.problems.shown()
+    }
     assert found == {"worse b": "error"}
 
 

@@ -242,7 +242,7 @@ def test_a_failure_is_a_problem_with_its_code_until_it_is_over():
     status.failed(OTHER, OSError(28, "No space left on device"))
     status.failed(OTHER, HaproxyError("it ends at once"))
     (problem,) = status.problems()
-    assert (problem.code, problem.about) == ("OVNMD-301", OTHER)
+    assert (problem["code"], problem["about"]) == ("OVNMD-301", OTHER)
     assert status.as_dict()["networks"][OTHER]["code"] == "OVNMD-301"
     status.served(OTHER)
     assert status.problems() == []
@@ -255,6 +255,6 @@ def test_a_network_that_was_never_served_cuts_the_service():
     status.failed(OTHER, refused)
     status.failed("5c3e1f64-f4d0-4eb0-a542-a05e03a1141e", refused)
     status._problems._clock = lambda: time.monotonic() + 60
-    assert [each.cuts_service for each in status.problems()] == [True]
+    assert [each["cuts_service"] for each in status.problems()] == [True]
     status.gone("5c3e1f64-f4d0-4eb0-a542-a05e03a1141e")
-    assert [each.cuts_service for each in status.problems()] == [False]
+    assert [each["cuts_service"] for each in status.problems()] == [False]

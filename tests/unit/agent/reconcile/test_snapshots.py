@@ -99,7 +99,7 @@ def test_a_problem_of_a_datapath_is_logged_once_as_its_ports_change(caplog):
             machine.snapshots.take_chassis(with_problems(*problems))
     logged = [r.getMessage() for r in caplog.records]
     assert logged == [f"port 'a' {text}", other, "port 'c' skipped: bad"]
-    found = {p.reason: p.cuts_service for p in machine.status.problems()}
+    found = {p["reason"]: p["cuts_service"] for p in machine.status.problems()}
     assert found == {
         f"port 'b' {text}": False,  # another CMS has it
         "port 'c' skipped: bad": True,
