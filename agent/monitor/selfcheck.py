@@ -7,7 +7,7 @@ answers these requests itself: they cost Nova nothing.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...privsep import names
 from ...privsep.errors import AskError, PrivilegedError
@@ -51,7 +51,6 @@ class SelfCheck(Poller):
         super().__init__("self-check", _FIRST_S)
         self._asked: dict[str, float] = {}
         self._failing: set[str] = set()
-        self._noted: set[tuple[str, str]] = set()
         # Network -> number of the instances to ask as, the same until all is
         # well. One number for all would leave out instances for ever where
         # each network is asked in every other round, say.
@@ -63,13 +62,11 @@ class SelfCheck(Poller):
         begun = time.monotonic()
         served = {*self.status.served_networks(failing=True)}
         served = served - {names.GATEWAY} if every_s else set()
+        for network in self._asked.keys() - served:
+            self._report(network, {})
         self._asked = {n: at for n, at in self._asked.items() if n in served}
         self._failing &= served
         self._numbers = {n: self._numbers.get(n, 0) for n in served}
-        for network, code in [*self._noted]:
-            if network not in served:
-                self.status.tell(code, "", about=network)
-                self._noted.remove((network, code))
         for network in turn(served, self._asked, self._failing, most=_MOST):
             if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
                 break
@@ -100,16 +97,14 @@ class SelfCheck(Poller):
         if not problems:
             self._failing.discard(network)
             self._numbers[network] += 1
-        # `OvnWatch` may know more of it: which port has no flows.
-        if self.status.reason(NO_FLOWS, network) not in ("", _NO_FLOW):
-            problems.pop(NO_FLOWS, None)
-            self._noted.discard((network, NO_FLOWS))
+        self._report(network, problems)
+
+    def _report(self, network: str, problems: Mapping[str, str]) -> None:
+        known = self.status.reason(NO_FLOWS, network)
         for code in CODES:
-            reason = problems.get(code, "")
-            if reason or (network, code) in self._noted:
-                self.status.tell(code, reason, about=network)
-        self._noted -= {(network, code) for code in CODES}
-        self._noted |= {(network, code) for code in problems}
+            # `OvnWatch` may know more of it: which port has no flows.
+            if code != NO_FLOWS or known in ("", _NO_FLOW):
+                self.status.tell(code, problems.get(code, ""), about=network)
 
     def _problems(self, network: str) -> dict[str, str] | None:
         """Return code -> reason of what instances of NETWORK would get.

@@ -36,7 +36,7 @@ class NetworkStatus:
     # When the agent last got an answer there itself, as an instance.
     seen: float = 0.0
     addresses: tuple[str, ...] = ()
-    instances: int = 0
+    instances: tuple[str, ...] = ()  # ids; the report has their number
     # Why it is ready without a bound port: "requested", "kept" or "".
     spare: str = ""
     digest: str = ""
@@ -72,7 +72,6 @@ class Status:
         self.note, self.problems = self._problems.note, self._problems.shown
         self.reason = self._problems.reason
         self._networks: dict[str, NetworkStatus] = {}
-        self._instances: dict[str, frozenset[str]] = {}
         self._reconciles = 0
         self._repairs = 0
         # Part of the report -> what it is now; it must not block.
@@ -158,18 +157,17 @@ class Status:
         with self._lock:
             self._reconciles += 1
             entry = self._networks.setdefault(network, NetworkStatus())
-            ids = frozenset(instances)
+            ids = tuple(sorted(instances))
             if not self._serves(network):
                 entry.since = time.time()
                 self._lock.notify_all()
-            elif ids != self._instances[network]:
+            elif ids != entry.instances:
                 self._lock.notify_all()
             entry.reconciles += 1
             entry.served = True
             self._recovered(network, entry)
             entry.addresses = tuple(addresses)
-            self._instances[network] = ids
-            entry.instances = len(ids)
+            entry.instances = ids
             entry.spare = spare
             entry.digest = digest
             before, entry.conflicts = entry.conflicts, tuple(conflicts)
@@ -236,7 +234,6 @@ class Status:
         with self._lock:
             self._reconciles += 1
             self._networks.pop(network, None)
-            self._instances.pop(network, None)
             self._problems.forget(network)
             self._lock.notify_all()
 
@@ -295,7 +292,8 @@ class Status:
         """Return the networks that are asked for; some may not be here."""
         if network:
             return {network}
-        return {n for n, ids in self._instances.items() if instance in ids}
+        of = self._networks
+        return {n for n in of if instance in of[n].instances}
 
     def _serves(self, network: str) -> bool:
         entry = self._networks.get(network)
@@ -351,10 +349,12 @@ class Status:
         return "caught up"
 
     def _network(self, network: str) -> dict[str, Any]:
-        ids = sorted(self._instances.get(network, ()))
+        entry = self._networks[network]
+        ids = entry.instances
         return {
             "name": self.names.get(network, ""),
-            **dataclasses.asdict(self._networks[network]),
+            **dataclasses.asdict(entry),
+            "instances": len(ids),
             "instance_names": {each: self.names.get(each, "") for each in ids},
             "process": self.process(network),
         }

@@ -197,7 +197,6 @@ def test_what_it_reported_of_a_network_that_has_gone_is_over(monkeypatch):
     world.check.poll()
     (entry,) = world.status._problems._entries.values()
     assert entry.ended is not None
-    assert not world.check._noted
 
 
 def test_what_it_reported_is_over_when_it_is_switched_off(monkeypatch):
