@@ -1,5 +1,6 @@
 """Answer Prometheus, on a unix socket and, where wanted, on TCP."""
 
+import dataclasses
 import re
 import socket
 import socketserver
@@ -27,13 +28,15 @@ _FRESH_S = 1.0
 _RETRY_S = 5.0
 
 
+@dataclasses.dataclass(eq=False)
 class Page:
     """The text that is answered, and the file that keeps its counters."""
 
-    def __init__(self, collector: Collector, meter: Meter, file: Path) -> None:
-        self._collector = collector
-        self._meter = meter
-        self._file = file
+    collector: Collector
+    meter: Meter
+    file: Path
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._made_at = 0.0
         self._text = b""
@@ -47,7 +50,7 @@ class Page:
         """
         with self._lock:
             if time.monotonic() - self._made_at >= _FRESH_S or not self._text:
-                self._text = generate_latest(self._collector)
+                self._text = generate_latest(self.collector)
                 self._made_at = time.monotonic()
                 self.save()
             return self._text
@@ -56,7 +59,7 @@ class Page:
         """Keep the counters for the next agent."""
         self.problem = ""
         try:
-            kept.save(self._file, self._meter)
+            kept.save(self.file, self.meter)
         except OSError as error:
             self.problem = f"counters not kept: {error}"
 
@@ -112,32 +115,26 @@ class _Server(unixsocket.LastingServer, socketserver.ThreadingTCPServer):
         super().__init__(address, _Handler)
 
 
+@dataclasses.dataclass(eq=False)
 class Exporter(Poller):
-    """Answers with PAGE on the unix socket PATH and the ADDRESS, if given.
+    """Answers with the page; tries until it can: an address may come later."""
 
-    REPORT gets why it can't, "" if it can. It tries until it can: an address
-    may come later.
-    """
+    page: Page
+    path: Path | None  # of a unix socket
+    address: tuple[str, int] | None
+    report: Callable[[str], object]  # gets why it can't answer; "" if it can
 
-    def __init__(
-        self,
-        page: Page,
-        *,
-        path: Path | None,
-        address: tuple[str, int] | None,
-        report: Callable[[str], object],
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__("metrics", _RETRY_S)
-        self._page = page
-        self._report = report
         self._servers: list[_Server] = []
         # What is not bound, in words -> its address.
         self._unbound: dict[str, str | tuple[str, int]] = {}
-        if path is not None:
-            self._unbound[f"{path} (metrics_socket)"] = str(path)
-        if address is not None:
-            what = f"{address[0]} port {address[1]} (metrics_address)"
-            self._unbound[what] = address
+        if self.path is not None:
+            self._unbound[f"{self.path} (metrics_socket)"] = str(self.path)
+        if self.address is not None:
+            host, port = self.address
+            what = f"{host} port {port} (metrics_address)"
+            self._unbound[what] = self.address
 
     def start(self) -> None:
         """Answer from now on."""
@@ -146,10 +143,10 @@ class Exporter(Poller):
 
     def poll(self) -> None:
         """Bind what is not bound; report what does not work."""
-        problems = [self._page.problem] * bool(self._page.problem)
+        problems = [self.page.problem] * bool(self.page.problem)
         for what, address in [*self._unbound.items()]:
             try:
-                server = _Server(address, self._page)
+                server = _Server(address, self.page)
             except OSError as error:
                 problems.append(f"{what}: {error.strerror or error}")
                 continue
@@ -158,11 +155,11 @@ class Exporter(Poller):
             threading.Thread(
                 target=server.serve_forever, name="metrics", daemon=True
             ).start()
-        self._report("; ".join(problems))
+        self.report("; ".join(problems))
 
     def stop(self) -> None:
         """Answer no more, and keep the counters."""
         super().stop()
         for server in self._servers:
             server.stop()
-        self._page.save()
+        self.page.save()

@@ -4,6 +4,7 @@ The unit's watchdog is fed while every part of the agent makes progress, and
 not by a part that only runs.
 """
 
+import dataclasses
 import logging
 import os
 import socket
@@ -55,39 +56,39 @@ class Manager:
         return True
 
 
+@dataclasses.dataclass(eq=False)
 class Heart(Poller):
     """Feeds the watchdog, and tells what the agent does, on its own thread."""
 
-    def __init__(
-        self, manager: Manager, progress: Progress, status: Status
-    ) -> None:
-        fed_s = manager.watchdog_s / 4 or _INTERVAL_S
+    manager: Manager
+    progress: Progress
+    status: Status
+
+    def __post_init__(self) -> None:
+        fed_s = self.manager.watchdog_s / 4 or _INTERVAL_S
         super().__init__("heart", min(_INTERVAL_S, fed_s))
-        self._manager = manager
-        self._progress = progress
-        self._status = status
         self._was_ready = False
         self._hung = False
         self._line = ""
 
     def poll(self) -> None:
         """Feed the watchdog, unless a part of the agent hangs."""
-        problem = describe(self._progress.late())
-        self._status.note(_HANGS, problem)
-        self._status.note("OVNMD-409", logs.problem())
+        problem = describe(self.progress.late())
+        self.status.note(_HANGS, problem)
+        self.status.note("OVNMD-409", logs.problem())
         # It is logged once: its number of seconds grows with each poll.
         if problem and not self._hung:
             LOG.critical("%s", problem)
         self._hung = bool(problem)
         lines = [] if problem else [FED]
-        is_ready = self._was_ready or self._status.is_ready()
+        is_ready = self._was_ready or self.status.is_ready()
         if not self._was_ready:
             lines += [READY] if is_ready else [_EXTEND] * (not problem)
         # The status may be long, and is cut.
-        line = f"{_HANGS} {problem}" if problem else self._status.in_short()
+        line = f"{_HANGS} {problem}" if problem else self.status.in_short()
         if line != self._line:
             lines.append(f"STATUS={line}")
-        if self._manager.send(*lines):
+        if self.manager.send(*lines):
             self._was_ready, self._line = is_ready, line
 
 

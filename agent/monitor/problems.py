@@ -82,22 +82,15 @@ class _Entry:
     flaps: bool = False
 
 
+@dataclasses.dataclass(eq=False)
 class Problems:
-    """What is wrong, safe for any number of threads.
+    """What is wrong, safe for any number of threads."""
 
-    NAME_OF gives the name of a network's id, or "".
-    """
+    name_of: Callable[[str], str]  # of a network's id; it may return ""
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
 
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        name_of: Callable[[str], str] = lambda _network: "",
-    ) -> None:
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._name_of = name_of
+    def __post_init__(self) -> None:
         self._lock = threading.RLock()
         self._entries: dict[_Key, _Entry] = {}
 
@@ -111,7 +104,7 @@ class Problems:
         """
         cuts = cuts or KINDS[code].cuts_service
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             entry = self._entries.get((code, about))
             if entry is not None and self._is_past(entry, now):
                 entry = None
@@ -120,7 +113,7 @@ class Problems:
                     entry.ended = now
                 return False
             if entry is None:
-                entry = _Entry(reason, now, self._wall_clock(), cuts)
+                entry = _Entry(reason, now, self.wall_clock(), cuts)
                 self._entries[code, about] = entry
                 return True
             if entry.ended is not None:
@@ -167,7 +160,7 @@ class Problems:
         They are in the types of JSON: docs/reference/status.md has the keys.
         """
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             for key, entry in [*self._entries.items()]:
                 if self._is_past(entry, now):
                     del self._entries[key]
@@ -219,7 +212,7 @@ class Problems:
             "since": entry.since,
             "about": about,  # a network, "gateway", ...; "" for the host
             "network": network,
-            "network_name": self._name_of(network) if network else "",
+            "network_name": self.name_of(network) if network else "",
             "cuts_service": cuts,
             "behind": kind.behind,
             # Codes that are not shown: it causes them.

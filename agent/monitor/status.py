@@ -66,9 +66,7 @@ class Status:
         self._synced = False
         # Id of a network or an instance -> its name, or its port's.
         self.names: Mapping[str, str] = {}
-        self._problems = Problems(
-            name_of=lambda network: self.names.get(network, "")
-        )
+        self._problems = Problems(lambda key: self.names.get(key, ""))
         self.note, self.problems = self._problems.note, self._problems.shown
         self.reason = self._problems.reason
         self._networks: dict[str, NetworkStatus] = {}

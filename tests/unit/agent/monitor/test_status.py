@@ -254,7 +254,7 @@ def test_a_network_that_was_never_served_cuts_the_service():
     refused = RefusedError("supervisord refuses it")
     status.failed(OTHER, refused)
     status.failed("5c3e1f64-f4d0-4eb0-a542-a05e03a1141e", refused)
-    status._problems._clock = lambda: time.monotonic() + 60
+    status._problems.clock = lambda: time.monotonic() + 60
     assert [each["cuts_service"] for each in status.problems()] == [True]
     status.gone("5c3e1f64-f4d0-4eb0-a542-a05e03a1141e")
     assert [each["cuts_service"] for each in status.problems()] == [False]
