@@ -310,7 +310,8 @@ class Vswitch(Database):
         Not if the database hangs: each of them would wait as long again.
         """
         try:
-            self._execute(PlugCommand(self, [each for each, _ in changes]))
+            request = PlugCommand(self, [each for each, _ in changes])
+            request.execute(check_error=True, log_errors=False)
         except Exception as error:  # noqa: BLE001 # for those who wait
             if type(error) is RuntimeError and changes[1:]:
                 for change in changes:
@@ -328,9 +329,9 @@ class Vswitch(Database):
         Waits as ovs-vsctl(8) does: next_cfg counts the requests, cur_cfg
         those that are done. Raises TimeoutError if it takes too long.
         """
-        request = CountCommand(self)
-        self._execute(PlugCommand(self, [Wanted(port)]), request)
-        if request.result is None:
+        request = PlugCommand(self, [Wanted(port)], counts=True)
+        count = request.execute(check_error=True, log_errors=False)
+        if count is None:
             return  # it was on no bridge
         connection = self.ovsdb_connection
         deadline = time.monotonic() + _VSWITCHD_TIMEOUT_S
@@ -338,7 +339,7 @@ class Vswitch(Database):
             with connection.lock:
                 tables = connection.idl.tables
                 rows = list(tables["Open_vSwitch"].rows.values())
-                if rows and rows[0].cur_cfg >= request.result:
+                if rows and rows[0].cur_cfg >= count:
                     return
             if time.monotonic() > deadline:
                 raise TimeoutError(
@@ -346,31 +347,20 @@ class Vswitch(Database):
                 )
             time.sleep(_VSWITCHD_POLL_S)
 
-    def _execute(self, *wanted: command.BaseCommand) -> None:
-        with self.transaction(check_error=True, log_errors=False) as txn:
-            for each in wanted:
-                txn.add(each)
-
-
-class CountCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
-    """Ask ovs-vswitchd to report when it has done a transaction."""
-
-    def run_idl(self, txn: Any) -> None:
-        """Count one more request, if the transaction changes anything."""
-        for row in self.api.idl.tables["Open_vSwitch"].rows.values():
-            row.increment("next_cfg")
-
-    def post_commit(self, txn: Any) -> None:
-        """Keep the number of this request; our copy of it may be older."""
-        self.result = txn.get_increment_new_value()
-
 
 class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
-    """Put ports with their external_ids on a bridge, or on none."""
+    """Put ports with their external_ids on a bridge, or on none.
 
-    def __init__(self, api: Any, wanted: Iterable[Wanted]) -> None:
+    If it COUNTS and changes anything, its result is the number of this
+    request to ovs-vswitchd.
+    """
+
+    def __init__(
+        self, api: Any, wanted: Iterable[Wanted], *, counts: bool = False
+    ) -> None:
         super().__init__(api)
         self.wanted = {each.port: each for each in wanted}
+        self.counts = counts
 
     def run_idl(self, txn: Any) -> None:
         """Add the ports where they are missing; remove them from elsewhere.
@@ -399,6 +389,14 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
                     f"Open_vSwitch external_ids?"
                 )
             _add(txn, tables, bridges[each.bridge][0], each)
+        if self.counts:
+            for row in tables["Open_vSwitch"].rows.values():
+                row.increment("next_cfg")
+
+    def post_commit(self, txn: Any) -> None:
+        """Keep the number of this request; our copy of it may be older."""
+        if self.counts:
+            self.result = txn.get_increment_new_value()
 
 
 def _identify(port: Any, ids: Mapping[str, str]) -> None:

@@ -112,8 +112,8 @@ def test_changes_are_made_one_by_one_if_one_is_refused(error, tries):
         def __init__(self) -> None:
             """Without a connection."""
 
-        def _execute(self, *commands: object) -> None:
-            made.append(commands)
+        def transaction(self, *given: object, **_more: object) -> None:
+            made.append(given)
             raise error
 
     outcomes: list[Future[None]] = [Future() for _ in range(3)]
