@@ -221,15 +221,16 @@ class SouthboundIdl(schemas.FollowingIdl):
             poller.timer_wait(int(seconds * 1000) + 1)
 
     def _publish(self) -> None:
-        chassis = self._own("Chassis", "uuid")
+        chassis, whole = self._own("Chassis", "uuid"), self._rows("SB_Global")
         snapshot, asked = port_rows.chassis_snapshot(
             [self._port_row(row) for row in self._rows("Port_Binding")],
             chassis=chassis,
             answered=self.tables["Port_Binding"].condition_state.acked,
             plugged=self._plugged(),
-            nb_cfg=self._nb_cfg(),
+            nb_cfg=max((row.nb_cfg for row in whole), default=0),
             followed=self._own("Chassis_Private", "nb_cfg"),
-            is_filled=self._is_filled(),
+            # ovn-northd writes them with all else. Old schemas have none.
+            is_filled=any(getattr(row, "options", True) for row in whole),
         )
         wanted = monitoring.port_conditions(
             chassis, asked, columns=self.tables["Port_Binding"].columns
@@ -271,18 +272,6 @@ class SouthboundIdl(schemas.FollowingIdl):
                 return getattr(row, column)
         return None
 
-    def _nb_cfg(self) -> int:
-        return max((row.nb_cfg for row in self._rows("SB_Global")), default=0)
-
-    def _is_filled(self) -> bool:
-        """Return whether ovn-northd has ever written this database.
-
-        It writes SB_Global's options in the same transaction. Old schemas
-        have no such column.
-        """
-        rows = self._rows("SB_Global")
-        return any(getattr(row, "options", True) for row in rows)
-
     def _port_row(self, row: Any) -> port_rows.PortRow:
         """Return the IDL's ROW as plain values."""
         datapath_id = next(iter(_references(row, "datapath")), None)
@@ -317,8 +306,5 @@ def _references(row: Any, column: str) -> frozenset[uuid.UUID]:
     chassis only this one's row is monitored.
     """
     datum = row._data.get(column)
-    return (
-        frozenset()
-        if datum is None
-        else frozenset(key.value for key in datum.values)
-    )
+    values = () if datum is None else datum.values
+    return frozenset(key.value for key in values)
