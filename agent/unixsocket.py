@@ -136,27 +136,22 @@ def is_listening(path: Path) -> bool:
     Found out from the file itself, because a process can bind any name that
     it likes to appear in /proc/net/unix. A link is not followed.
     """
-    try:
-        with _opened(path) as found:
-            return _is_listening(found)
-    except FileNotFoundError:
-        return False
-
-
-def _is_listening(found: int) -> bool:
-    if not stat.S_ISSOCK(os.fstat(found).st_mode):
-        return False
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(0)
+    with (
+        contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+        _opened(path) as found,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+            return False
+        client.settimeout(0)
+        try:
             _connect(client, found)
-    except ConnectionRefusedError:
-        return False
-    except TimeoutError:  # its queue is full
+        except TimeoutError:  # its queue is full
+            return True
+        except PermissionError:
+            return _file_of(found) in _listening_files()
         return True
-    except PermissionError:
-        return _file_of(found) in _listening_files()
-    return True
+    return False
 
 
 def _file_of(descriptor: int) -> tuple[int, int]:
