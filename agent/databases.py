@@ -5,6 +5,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl.connection import Connection
@@ -14,7 +15,6 @@ from .model import ChassisSnapshot, VswitchSnapshot
 from .monitor.progress import Progress
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
-from .ovsdb.database import Database
 from .ovsdb.heartbeat import Heartbeat
 from .reconcile.snapshots import Snapshots
 
@@ -24,6 +24,8 @@ VSWITCH = "Open vSwitch"
 SOUTHBOUND = "OVN Southbound"
 # The thread of an IDL runs every few seconds, whatever the server does.
 _RUNS_S = 60.0
+_RETRY_S = 1.0
+_STOP_POLL_S = 0.2
 _LOST = {VSWITCH: "OVNMD-102", SOUTHBOUND: "OVNMD-101"}
 
 
@@ -49,6 +51,7 @@ class Databases:
         }
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
+        self._slow: dict[str, connect.Idl] = {}  # those that took too long
         # Name of a disconnected database -> the reasons that are logged.
         self._outages: dict[str, set[str]] = {}
         # The library has one set of certificates for both databases.
@@ -61,6 +64,7 @@ class Databases:
         remote = settings.connection
         make = functools.partial(
             vswitch.VswitchIdl,
+            remote,
             chassis_name=chassis,
             on_snapshot=self._take_vswitch,
         )
@@ -76,6 +80,7 @@ class Databases:
         remote = ",".join(settings.remotes)
         make = functools.partial(
             southbound.SouthboundIdl,
+            remote,
             chassis_name=chassis_name,
             on_snapshot=self._take_chassis,
             plugged=lambda: self.snapshots.vswitch.metadata_ports,
@@ -86,7 +91,7 @@ class Databases:
         if link is None:
             return False
         self._heartbeat = Heartbeat(
-            Database(link),
+            connect.Database(link),
             note_problem=lambda problem: self.status.note(
                 "OVNMD-108", problem
             ),
@@ -102,33 +107,51 @@ class Databases:
         self,
         name: str,
         remote: str,
-        make: Callable[[str], connect.Idl],
+        make: Callable[[], connect.Idl],
         timeout_s: int,
     ) -> Connection | None:
-        slow: list[connect.Idl] = []
+        """Return the connection to the database NAME; None if stopped.
 
-        def attempt() -> Connection:
-            # It waits longer for a server each time; a new one would not.
-            idl = slow.pop() if slow else make(remote)
-            try:
-                link = connect.start(idl, timeout_s)
-            except TimeoutError:
-                slow.append(idl)
-                raise
-            self._idls[name] = idl
-            self.progress.expect(
-                f"the thread of {name}", _RUNS_S, idl.stands_s
-            )
-            return link
+        An attempt that hangs (the server accepts the connection and sends
+        nothing) ends with the agent.
+        """
+        code, logged = _LOST[name], set()
+        attempt = functools.partial(self._attempt, name, make, timeout_s)
+        self.status.waits_for(name, f"connecting to {name} at {remote}", code)
+        while not self.stopping.is_set():
+            outcome = connect.in_thread(attempt)
+            while not outcome.done():
+                futures.wait([outcome], _STOP_POLL_S)
+                if self.stopping.is_set():
+                    return None
+                self.meanwhile()
+            error = outcome.exception()
+            if error is None:
+                self.status.waits_for(name, "", code)
+                LOG.info("connected to %s at %s", name, remote)
+                return outcome.result()
+            reason = f"{name} not reachable at {remote}: {error}"
+            self.status.waits_for(name, reason, code)
+            if reason not in logged:
+                logged.add(reason)
+                LOG.warning("%s; waiting for it", reason)
+            self.stopping.wait(_RETRY_S)
+            self.meanwhile()  # an attempt may fail at once
+        return None
 
-        return connect.wait_for_database(
-            name,
-            remote,
-            attempt,
-            stop=self.stopping,
-            report=lambda why: self.status.waits_for(name, why, _LOST[name]),
-            meanwhile=self.meanwhile,
-        )
+    def _attempt(
+        self, name: str, make: Callable[[], connect.Idl], timeout_s: int
+    ) -> Connection:
+        # It waits longer for a server each time; a new one would not.
+        idl = self._slow.pop(name, None) or make()
+        try:
+            link = connect.start(idl, timeout_s)
+        except TimeoutError:
+            self._slow[name] = idl
+            raise
+        self._idls[name] = idl
+        self.progress.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
+        return link
 
     def _take_chassis(self, rows: ChassisSnapshot) -> None:
         self.snapshots.take_chassis(rows)

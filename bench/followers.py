@@ -15,14 +15,13 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 from ovs.poller import Poller
 
-from ovn_metadata.agent.ovsdb import connect, southbound
+from ovn_metadata.agent.ovsdb import southbound
 from sandbox import wait_for
 from sandbox.daemons import run
 
@@ -120,23 +119,18 @@ def _end(pids: Sequence[int]) -> None:
 
 
 def _follow(remote: str, chassis: str, known: Known) -> None:
-    make = functools.partial(
-        southbound.SouthboundIdl,
-        remote,
-        chassis_name=chassis,
-        on_snapshot=lambda _snapshot: None,
-        max_backoff_ms=BACKOFF_MS,
-        probe_interval=PROBE_MS,
-    )
-    never = threading.Event()
-    idl = connect.wait_for_database(
-        *("OVN Southbound", remote, make),
-        stop=never,
-        report=lambda _reason: None,
-        meanwhile=lambda: None,
-    )
-    if idl is None:
-        return
+    while True:
+        try:
+            idl = southbound.SouthboundIdl(
+                remote,
+                chassis_name=chassis,
+                on_snapshot=lambda _snapshot: None,
+                max_backoff_ms=BACKOFF_MS,
+                probe_interval=PROBE_MS,
+            )
+            break
+        except OSError:
+            time.sleep(1)
     signal.signal(signal.SIGUSR1, lambda *_: idl.force_reconnect())
     while True:
         idl.run()

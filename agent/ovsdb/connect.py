@@ -1,7 +1,6 @@
-"""Connect to a database, however long that takes; ask one question."""
+"""A copy of a database that follows it; single questions to a server."""
 
 import errno
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +9,15 @@ from typing import Any, TypeVar
 
 from ovs import jsonrpc, poller, timeval
 from ovs.stream import Stream
-from ovsdbapp import exceptions
+from ovsdbapp import api, exceptions
+from ovsdbapp.backend import ovs_idl
 from ovsdbapp.backend.ovs_idl import connection, idlutils
 
 from ..config.settings import Southbound
 from .streams import NAMES, host_of, words
 
-LOG = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
-RETRY_S = 1.0
-_STOP_POLL_S = 0.2
 _POLL_MS = 500
 # A server that accepts connections may be busy for longer than it is waited
 # for. So it gets twice as long the next time.
@@ -33,45 +29,6 @@ _patience_ms: dict[str, int] = {}  # remote -> what it gets the next time
 _START_TIMEOUT_S = 180
 # How often an IDL's thread runs, should nothing arrive.
 _RUN_MS = 5000
-
-
-def wait_for_database(
-    name: str,
-    remote: str,
-    attempt: Callable[[], T],
-    *,
-    stop: threading.Event,
-    report: Callable[[str], object],
-    meanwhile: Callable[[], None],
-) -> T | None:
-    """Return what ATTEMPT returns once it does not raise; None if STOPped.
-
-    NAME and REMOTE are for the log. REPORT gets the reason while this waits
-    and "" at the end; MEANWHILE is called again and again. An attempt that
-    hangs (the server accepts the connection and sends nothing) ends with STOP.
-    """
-    logged = set()
-    report(f"connecting to {name} at {remote}")
-    while not stop.is_set():
-        outcome = in_thread(attempt)
-        while not outcome.done():
-            futures.wait([outcome], _STOP_POLL_S)
-            if stop.is_set():
-                return None
-            meanwhile()
-        error = outcome.exception()
-        if error is None:
-            report("")
-            LOG.info("connected to %s at %s", name, remote)
-            return outcome.result()
-        reason = f"{name} not reachable at {remote}: {error}"
-        report(reason)
-        if reason not in logged:
-            logged.add(reason)
-            LOG.warning("%s; waiting for it", reason)
-        stop.wait(RETRY_S)
-        meanwhile()  # an attempt may fail at once
-    return None
 
 
 def in_thread(call: Callable[[], T]) -> futures.Future[T]:
@@ -280,6 +237,15 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         """
         connected = bool(self._session.is_connected())
         return connected and self.state == self.IDL_S_MONITORING
+
+
+class Database(ovs_idl.Backend, api.API):  # type: ignore[misc]  # untyped
+    """ovsdbapp's commands and transactions, behind a running connection.
+
+    ovsdbapp's own APIs do not fit: both need every table monitored, and
+    transactions of its Open_vSwitch API wait until ovs-vswitchd has done
+    everything that was ever requested.
+    """
 
 
 def start(idl: Idl, timeout_s: int) -> connection.Connection:

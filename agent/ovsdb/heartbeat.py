@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...privsep.errors import sentence
-from .database import Database
+from .connect import Database
 
 LOG = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from ...privsep.gate import Gate
 from ..errors import AgentError, NoBridgeError
 from ..model import VswitchPort, VswitchSnapshot
 from . import schemas
-from .database import Database
+from .connect import Database
 
 SCHEMA = "Open_vSwitch"
 # How long a change of a port waits for others.

@@ -33,12 +33,12 @@ def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
     databases: Any = Databases.__new__(Databases)
     databases.status, databases.progress = Status("1"), Progress()
     databases.stopping, databases.meanwhile = threading.Event(), lambda: None
-    databases._idls = {}
+    databases._idls, databases._slow = {}, {}
     failures: list[Exception] = [TimeoutError(), OSError(), TimeoutError()]
     made: list[object] = []
     started: list[object] = []
 
-    def make(_remote: str) -> object:
+    def make() -> object:
         made.append(types.SimpleNamespace(stands_s=float))
         return made[-1]
 
@@ -49,7 +49,7 @@ def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
         return "the link"
 
     monkeypatch.setattr(connect, "start", start)
-    monkeypatch.setattr(connect, "RETRY_S", 0.0)
+    monkeypatch.setattr("ovn_metadata.agent.databases._RETRY_S", 0.0)
     assert databases._connect(SOUTHBOUND, "tcp:x:1", make, 5) == "the link"
     first, second = made
     assert started == [first, first, second, second]
