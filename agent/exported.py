@@ -6,7 +6,7 @@ from ..privsep import context
 from .config.settings import MAX_HOP_LIMIT
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
-from .metrics import kept, process
+from .metrics import COUNTERS, process
 from .metrics.collector import Collector
 from .metrics.exporter import Exporter, Page
 from .reconcile.site import Site
@@ -16,9 +16,6 @@ from .reconcile.snapshots import Snapshots
 def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
     """Return the exporter, to be started; let the agent count for it."""
     settings, meter = site.settings(), site.meter
-    file = settings.state_path / kept.NAME
-    kept.load(file, meter)
-    context.observers.append(meter.called)
 
     def program_memory(network: str) -> float | None:
         config = site.haproxies.places.config(network)
@@ -46,8 +43,11 @@ def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
         memory=program_memory,
         ended=ended,
     )
+    page = Page(collector, meter, settings.state_path / COUNTERS)
+    page.load()
+    context.observers.append(meter.called)
     return Exporter(
-        Page(collector, meter, file),
+        page,
         path=settings.metrics_socket,
         address=settings.metrics_address,
         report=functools.partial(site.status.note, "OVNMD-408"),

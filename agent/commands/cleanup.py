@@ -21,7 +21,7 @@ from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
 from ..haproxy import stale_files
-from ..metrics import kept
+from ..metrics import COUNTERS
 from ..model import VswitchSnapshot
 from ..ovsdb import connect, registration, vswitch
 from ..ovsdb.heartbeat import BRIDGE_KEY
@@ -209,7 +209,7 @@ class Cleanup:
             if places.is_link_of_ours(path)
             or (path.is_socket() and not path.is_symlink())
         }
-        counters = settings.state_path / kept.NAME
+        counters = settings.state_path / COUNTERS
         if counters.is_file():
             found[f"file {counters}"] = counters.unlink
         top = places.old_folder

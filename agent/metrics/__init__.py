@@ -1,5 +1,8 @@
 """What the agent counts and measures, and its exporter for Prometheus.
 
-`Meter` counts, `kept` keeps the counters in a file, `collector` adds what is
-so at the moment of a scrape, `exporter` answers. `catalog` has every metric.
+`Meter` counts, `collector` adds what is so at the moment of a scrape,
+`exporter` answers, and keeps the counters in a file, so that the next agent
+continues them. `catalog` has every metric.
 """
+
+COUNTERS = "ovn-metadata-agent-counters.json"

@@ -1,6 +1,8 @@
 """Answer Prometheus, on a unix socket and, where wanted, on TCP."""
 
 import dataclasses
+import json
+import logging
 import re
 import socket
 import socketserver
@@ -13,13 +15,16 @@ from typing import Any
 from prometheus_client.exposition import generate_latest
 
 from .. import unixsocket
+from ..haproxy import files
 from ..monitor.poller import Poller
-from . import kept
 from .collector import Collector
 from .meter import Meter
 
+LOG = logging.getLogger(__name__)
+
 _TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _MAX_QUESTION = 8192  # bytes
+_MAX_FILE = 16 * 1024 * 1024
 # Prometheus gives up after 10 s, by default.
 _CLIENT_S = 5.0  # for the question, and for the answer
 _CLIENTS = 16  # at the same time; more are closed
@@ -55,11 +60,25 @@ class Page:
                 self.save()
             return self._text
 
+    def load(self) -> None:
+        """Continue the counters of the file; ignore one with nonsense."""
+        try:
+            with self.file.open() as file:
+                self.meter.restore(json.loads(file.read(_MAX_FILE)))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, RecursionError) as error:
+            LOG.warning(
+                "%s can't be used, the metrics' counters begin at 0: %s",
+                self.file,
+                error,
+            )
+
     def save(self) -> None:
         """Keep the counters for the next agent."""
         self.problem = ""
         try:
-            kept.save(self.file, self.meter)
+            files.write(self.file, json.dumps(self.meter.plain()))
         except OSError as error:
             self.problem = f"counters not kept: {error}"
 

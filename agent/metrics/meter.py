@@ -2,7 +2,7 @@
 
 haproxy begins at 0 when it restarts, and a reload is a new process. So the
 growth of its counters is added up here, and so are the agent's own counters.
-All of it becomes a plain value, for `kept`, and continues from one.
+All of it becomes a plain value, for `exporter`, and continues from one.
 """
 
 import math

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovn_metadata.agent.haproxy.asks import SHIELD
 from ovn_metadata.agent.haproxy.counters import Counted
-from ovn_metadata.agent.metrics import kept
+from ovn_metadata.agent.metrics.exporter import Page
 from ovn_metadata.agent.metrics.meter import Meter
 
 NETWORK = "21d6f0c5-7383-4ccc-98bc-2ca1db765706"
@@ -148,6 +149,10 @@ def test_networks_that_have_gone_are_forgotten_in_the_end():
     assert len(meter.plain()["raw"]) == 1000
 
 
+def page(file: Path, meter: Meter) -> Page:
+    return Page(None, meter, file)  # type: ignore[arg-type]
+
+
 GOOD_FILE = {
     "totals": [[*GOOD, 5], ["privsep_calls_total", 7]],
     "raw": {NETWORK: ["7 1", [5, 0, 0, 0, 0, 0]]},
@@ -187,7 +192,7 @@ def test_nonsense_in_the_file_is_ignored_with_a_word(text, tmp_path, caplog):
     file = tmp_path / "counters"
     file.write_text(text)
     meter = Meter()
-    kept.load(file, meter)
+    page(file, meter).load()
     assert meter.plain() == Meter().plain()
     (record,) = caplog.records
     assert f"{file} can't be used" in record.getMessage()
@@ -195,21 +200,21 @@ def test_nonsense_in_the_file_is_ignored_with_a_word(text, tmp_path, caplog):
 
 def test_a_file_of_bytes_that_are_no_text_is_ignored(tmp_path, caplog):
     (tmp_path / "counters").write_bytes(b"\xff\xfe\x00")
-    kept.load(tmp_path / "counters", Meter())
+    page(tmp_path / "counters", Meter()).load()
     assert len(caplog.records) == 1
 
 
 def test_what_was_kept_is_read(tmp_path, caplog):
     meter = Meter()
     meter.restore(GOOD_FILE)
-    kept.save(tmp_path / "counters", meter)
+    page(tmp_path / "counters", meter).save()
     following = Meter()
-    kept.load(tmp_path / "counters", following)
+    page(tmp_path / "counters", following).load()
     assert following.plain() == meter.plain()
     assert requests(following) == 5
     assert following.networks() == {NETWORK}
     assert not caplog.records
-    kept.load(tmp_path / "missing", following)
+    page(tmp_path / "missing", following).load()
     assert not caplog.records
 
 
