@@ -26,18 +26,17 @@ from ..errors import (
 # then on it is shown until it has been over for this long.
 FLAP_S = 5.0
 
-# The first entry with a class of the exception gives the code.
-_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
-    (NoLocalportError, "OVNMD-201"),
-    (NoBridgeError, "OVNMD-110"),
-    (NotLookedUpError, "OVNMD-502"),
-    (RefusedConfigError, "OVNMD-304"),
-    (FleetError, "OVNMD-302"),
-    (DaemonError, "OVNMD-401"),
-    (NoRootError, "OVNMD-401"),
-    (LinkError, "OVNMD-204"),
-)
-_NUMBERS = {
+# By the class of an exception, or by the number of one of the system's.
+_CODES: dict[object, str] = {
+    NoLocalportError: "OVNMD-201",
+    NoBridgeError: "OVNMD-110",
+    NotLookedUpError: "OVNMD-502",
+    RefusedConfigError: "OVNMD-304",
+    FleetError: "OVNMD-302",
+    DaemonError: "OVNMD-401",
+    NoRootError: "OVNMD-401",
+    LinkError: "OVNMD-204",
+    MemoryError: "OVNMD-404",
     errno.EACCES: "OVNMD-402",
     errno.EPERM: "OVNMD-402",
     errno.EROFS: "OVNMD-402",
@@ -52,16 +51,12 @@ _NUMBERS = {
 
 def code_of(error: BaseException, *, about: str = "") -> str:
     """Return the code of the problem that ERROR, raised for ABOUT, shows."""
-    for kind, code in _CLASSES:
-        if isinstance(error, kind):
-            return code
-    is_system = isinstance(error, OSError)
-    if is_system or type(error).__name__ == "NetlinkError":
-        number = error.args[0] if error.args else None
-        if number in _NUMBERS:
-            return _NUMBERS[number]
-    if isinstance(error, MemoryError):
-        return "OVNMD-404"
+    keys: list[object] = [*type(error).__mro__]
+    if isinstance(error, OSError) or type(error).__name__ == "NetlinkError":
+        keys += error.args[:1]
+    for key in keys:
+        if key in _CODES:
+            return _CODES[key]
     if error.__cause__ is not None:
         return code_of(error.__cause__, about=about)
     if about == names.GATEWAY:
