@@ -92,9 +92,7 @@ class Databases:
             return False
         self._heartbeat = Heartbeat(
             connect.Database(link),
-            note_problem=lambda problem: self.status.note(
-                "OVNMD-108", problem
-            ),
+            functools.partial(self.status.tell, "OVNMD-108"),
             chassis_name=chassis_name,
             bridge=lambda: self.snapshots.vswitch.bridge,
             nb_cfg=lambda: self.snapshots.chassis.nb_cfg,

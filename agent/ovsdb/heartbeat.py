@@ -5,7 +5,6 @@ makes the agent look dead. Neutron's agents API defines and reads the keys.
 """
 
 import dataclasses
-import logging
 import math
 import random
 import threading
@@ -16,8 +15,6 @@ from typing import Any
 
 from ...privsep.errors import sentence
 from .connect import Database
-
-LOG = logging.getLogger(__name__)
 
 ID_KEY = "neutron:ovn-metadata-id"
 HEARTBEAT_KEY = "neutron:ovn-metadata-sb-cfg"
@@ -91,9 +88,8 @@ class Heartbeat:
     """Keeps the keys up to date, on its own thread."""
 
     southbound: Database
-    # Gets the reason why they can't be written ("" when they can) and returns
-    # whether that is new.
-    note_problem: Callable[[str], bool]
+    # Gets the reason why they can't be written, "" when they can.
+    tell: Callable[[str], object]
     chassis_name: str
     bridge: Callable[[], str]
     nb_cfg: Callable[[], int]
@@ -138,16 +134,12 @@ class Heartbeat:
                 self._write()
             # Whatever the database raised, it is tried again.
             except Exception as error:  # noqa: BLE001
-                problem = (
-                    f"Neutron may show the agent dead, its heartbeat in "
-                    f"Chassis_Private is not written: {sentence(error)}"
-                )
-                if self.note_problem(problem):
-                    LOG.warning("%s", problem)
+                what = "its heartbeat in Chassis_Private is not written"
+                self.tell(f"{what}: {sentence(error)}")
                 self._stop.wait(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_S)
                 continue
-            self.note_problem("")
+            self.tell("")
             delay_s = _RETRY_S
             self._changed.wait()
 

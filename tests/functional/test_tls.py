@@ -370,7 +370,7 @@ def test_heartbeat_that_ovn_refuses_is_told_once(tls):
             lambda: [
                 line
                 for line in tls.box.agent.status().stdout.splitlines()
-                if "Neutron may show the agent dead" in line and "RBAC" in line
+                if "is not written" in line and "RBAC" in line
             ],
             timeout_s=60,
             what="a problem in agent-status",

@@ -70,13 +70,12 @@ def beats(southbound, monkeypatch):
     southbound.keys.clear()
     problems: list[str] = []
 
-    def report(problem: str) -> bool:
+    def tell(problem: str) -> None:
         problems.extend(filter(None, [problem]))
-        return bool(problem)
 
     made = heartbeat.Heartbeat(
         southbound,
-        note_problem=report,
+        tell=tell,
         chassis_name=NAME,
         bridge=lambda: southbound.bridge,
         nb_cfg=lambda: southbound.nb_cfg,
