@@ -9,7 +9,6 @@ import socketserver
 import stat
 import struct
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from ..privsep.kernel import closing
 LOG = logging.getLogger(__name__)
 
 _ACCEPT_PAUSE_S = 0.2
+# For a descriptor that stands for a file, whatever its name.
+_FILE = os.O_PATH | os.O_CLOEXEC
 
 
 class TooLongError(OSError):
@@ -26,16 +27,6 @@ class TooLongError(OSError):
     def __init__(self, begun: bytes) -> None:
         super().__init__("the answer is too long")
         self.begun = begun
-
-
-def _opened(
-    path: Path, flags: int = os.O_NOFOLLOW
-) -> AbstractContextManager[int]:
-    """Give a descriptor that stands for the file PATH, whatever its name.
-
-    Raises OSError if it is not there.
-    """
-    return closing(os.open(path, os.O_PATH | os.O_CLOEXEC | flags))
 
 
 def _connect(connection: socket.socket, descriptor: int) -> None:
@@ -138,7 +129,7 @@ def is_listening(path: Path) -> bool:
     """
     with (
         contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
-        _opened(path) as found,
+        closing(os.open(path, _FILE | os.O_NOFOLLOW)) as found,
         socket.socket(socket.AF_UNIX) as client,
     ):
         if not stat.S_ISSOCK(os.fstat(found).st_mode):
@@ -206,7 +197,8 @@ def connect(
     OWNER could make us speak to a socket that only we can reach. Raises
     PermissionError if PATH is a link then, or no socket of OWNER.
     """
-    with _opened(path, 0 if owner is None else os.O_NOFOLLOW) as found:
+    flags = _FILE if owner is None else _FILE | os.O_NOFOLLOW
+    with closing(os.open(path, flags)) as found:
         entry = os.fstat(found)
         is_socket = stat.S_ISSOCK(entry.st_mode)
         if owner is not None and not (is_socket and entry.st_uid == owner):
