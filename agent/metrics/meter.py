@@ -6,7 +6,6 @@ All of it becomes a plain value, for `exporter`, and continues from one.
 """
 
 import math
-import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +22,6 @@ _Raw = tuple[str, tuple[float, ...]]
 
 _RESTARTS = "network_haproxy_restarts_total"
 _SHIELD = "network_shield_requests_total"
-_PROCESS = re.compile(r"[\w.~+ -]{0,100}", re.ASCII)
-_PROGRAM = re.compile(r"[0-9]{1,9} [0-9.]{1,20}")
 _GONE = 1000  # networks that keep their counters: one may come back
 
 
@@ -152,12 +149,13 @@ class Meter:
                 if _is_known(tuple(key))
             }
             raw = {
-                network: (_match(_PROCESS, process), (*map(_number, counts),))
+                network: (str(process), (*map(_number, counts),))
                 for network, (process, counts) in plain["raw"].items()
             }
             programs = {
-                network: _match(_PROGRAM, process)
+                network: f"{int(pid)} {start}"
                 for network, process in plain["programs"].items()
+                for pid, start in [process.split()]
             }
         except (AttributeError, LookupError, TypeError) as error:
             raise ValueError(repr(error)) from None
@@ -190,9 +188,3 @@ def _number(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f"{value!r:.40} is no sum")
     return value
-
-
-def _match(pattern: re.Pattern[str], text: Any) -> str:
-    if not pattern.fullmatch(text):
-        raise ValueError(f"{text!r:.40} is no name")
-    return str(text)

@@ -180,7 +180,6 @@ def changed(**parts: object) -> str:
         changed(totals=[[["network_requests_total"], NETWORK, "2xx", 5]]),
         changed(raw={NETWORK: 7}),
         changed(raw={NETWORK: ["7 1", ["a"]]}),
-        changed(raw={NETWORK: [7, []]}),
         changed(raw=[NETWORK]),
         changed(programs={NETWORK: "x"}),
         changed(programs={NETWORK: 7}),
