@@ -112,7 +112,14 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
     connect.use_certificates(settings.southbound)
     remote = settings.vswitch.connection
     try:
-        ids, bridges = _query_vswitch(remote)
+        switches, bridges = connect.transact(
+            remote,
+            vswitch.SCHEMA,
+            [
+                connect.select("Open_vSwitch", ["external_ids"]),
+                connect.select("Bridge", ["name"]),
+            ],
+        )
     except OSError as error:
         yield (
             f"Open vSwitch at {remote} ([ovs] ovsdb_connection): "
@@ -121,9 +128,10 @@ def _missing_of_ovn(settings: Settings) -> Iterator[str]:
         )
         return
     chassis = vswitch.given_chassis_name(settings.chassis_name)
+    ids = switches["rows"][0]["external_ids"] if switches["rows"] else {}
     chassis = chassis or ids.get("system-id", "")
     bridge = vswitch.bridge_name(ids, chassis)
-    if bridge not in bridges:
+    if {"name": bridge} not in bridges["rows"]:
         yield f"the bridge {bridge}, which ovn-controller creates"
     if not chassis:
         yield vswitch.NO_SYSTEM_ID
@@ -149,21 +157,6 @@ def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
             f"the chassis {chassis} in OVN Southbound, which ovn-controller "
             f"registers when it runs"
         )
-
-
-def _query_vswitch(remote: str) -> tuple[dict[str, str], set[str]]:
-    """Return Open_vSwitch's external_ids and the bridges; raise OSError."""
-    switches, bridges = connect.transact(
-        remote,
-        vswitch.SCHEMA,
-        [
-            connect.select("Open_vSwitch", ["external_ids"]),
-            connect.select("Bridge", ["name"]),
-        ],
-    )
-    rows = switches["rows"]
-    ids = dict(rows[0]["external_ids"][1]) if rows else {}
-    return ids, {bridge["name"] for bridge in bridges["rows"]}
 
 
 def _silent_nova(endpoint: NovaEndpoint) -> Iterator[str]:

@@ -63,14 +63,30 @@ def transact(
     """Return the results of OPERATIONS on SCHEMA, in one transaction.
 
     The first of REMOTE (comma-separated) that answers carries them out.
-    Nothing is monitored and no connection is kept. Raises OSError.
+    Nothing is monitored and no connection is kept. Values of columns have
+    Python's types. Raises OSError.
     """
-    results = list(_ask_first(remote, "transact", [schema, *operations]))
+    answer = _ask_first(remote, "transact", [schema, *operations])
+    results = [_plain(result) for result in answer]
     for result in results:
         if result and "error" in result:
             details = result.get("details", "")
             raise ConnectionError(f"{result['error']}: {details}")
     return results
+
+
+def _plain(value: Any) -> Any:
+    """Return VALUE, of RFC 7047's notation (5.1), in Python's types."""
+    match value:
+        case ["uuid", inner]:
+            return inner
+        case ["map", pairs]:
+            return {_plain(key): _plain(each) for key, each in pairs}
+        case ["set", list(several)] | list(several):
+            return [_plain(each) for each in several]
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+    return value
 
 
 def select(

@@ -36,11 +36,11 @@ def read(remote: str, vswitch: VswitchSnapshot) -> tuple[set[str], set[str]]:
         own = ["logical_port", "==", iface_id]
         queries.append(connect.select("Port_Binding", columns, where=own))
     first, *others = connect.transact(remote, SCHEMA, queries)
-    keys = {key for row in first["rows"] for key, _ in row["external_ids"][1]}
+    keys = {key for row in first["rows"] for key in row["external_ids"]}
     networks = set()
     for row in [row for result in others for row in result["rows"]]:
-        ids = dict(row["external_ids"][1])
-        network = names.network_of_namespace(ids.get("neutron:device_id", ""))
+        device = row["external_ids"].get("neutron:device_id", "")
+        network = names.network_of_namespace(device)
         if row["type"] == "localport" and network is not None:
             port = names.outer_veth(network), row["logical_port"]
             networks |= {network} if port in unmarked else set()

@@ -12,26 +12,6 @@ _INTERFACE = (
 )
 
 
-def _plain(value: Any) -> Any:
-    """Return the VALUE of a column (RFC 7047, 5.1) in Python's types."""
-    if isinstance(value, list) and len(value) == 2:
-        kind, inner = value
-        if kind == "uuid":
-            return inner
-        if kind == "set":
-            return [_plain(each) for each in inner]
-        if kind == "map":
-            return {_plain(key): _plain(each) for key, each in inner}
-    return value
-
-
-def _rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {column: _plain(value) for column, value in row.items()}
-        for row in answer["rows"]
-    ]
-
-
 def _has(key: str, value: str) -> list[Any]:
     return ["external_ids", "includes", ["map", [[key, value]]]]
 
@@ -59,11 +39,11 @@ def elsewhere(remote: str, name: str) -> dict[str, Any]:
     *found, hosts = connect.transact(
         remote, southbound.SCHEMA, [*ports, *networks, chassis]
     )
-    by_id = {row["_uuid"]: row for row in _rows(hosts)}
+    by_id = {row["_uuid"]: row for row in hosts["rows"]}
     rows = {
         row["logical_port"]: row
         for answer in found[: len(ports)]
-        for row in _rows(answer)
+        for row in answer["rows"]
     }
     for row in rows.values():
         where = by_id.get(row["chassis"] or "", {})
@@ -75,7 +55,7 @@ def elsewhere(remote: str, name: str) -> dict[str, Any]:
             {
                 row["external_ids"].get("name", "").removeprefix("neutron-")
                 for answer in found[len(ports) :]
-                for row in _rows(answer)
+                for row in answer["rows"]
                 if "logical-switch" in row["external_ids"]
             }
         ),
@@ -97,7 +77,7 @@ def interfaces(remote: str) -> dict[str, Any]:
     select = connect.select("Interface", _INTERFACE)
     (answer,) = connect.transact(remote, vswitch.SCHEMA, [select])
     found: dict[str, Any] = {}
-    rows = sorted(_rows(answer), key=lambda row: str(row["name"]))
+    rows = sorted(answer["rows"], key=lambda row: str(row["name"]))
     for row in rows:
         ofport, error = row["ofport"], row["error"]
         row["ofport"] = ofport if isinstance(ofport, int) else -1

@@ -62,7 +62,7 @@ def test_the_one_that_works_is_the_ports(monkeypatch, one, other, right):
     """The advice is to remove the others."""
     for answer in ([one, other], [other, one]):
         monkeypatch.setattr(
-            connect, "transact", lambda *_, a=answer: [{"rows": a}]
+            connect, "_ask_first", lambda *_, a=answer: [{"rows": a}]
         )
         found = rows.interfaces("unix:ovs")["port"]
         assert found["name"] == right
