@@ -5,22 +5,22 @@ answers. What this user can't read, or what takes too long, is listed in it.
 """
 
 import argparse
-import contextlib
 import io
 import json
 import os
 import platform
-import queue
 import re
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from ..core.masking import masker
+from ..ovsdb.connect import in_thread
 from .client import NO_ANSWER, OK, Parser, each_text, printable
 from .dump_parts import Parts, parts
 
@@ -85,28 +85,23 @@ def read(
     Each is read in a thread of its own. What is not there when the monotonic
     clock is at ENDS is missing; its thread ends with the process.
     """
-    done: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
 
-    def one(name: str, get: Callable[[], Any]) -> None:
-        try:
-            found = each_text(get(), mask)
-            if not isinstance(found, str):
-                found = json.dumps(found, indent=1)
-            done.put((name, found[:_MAX_PART], ""))
-        except Exception as error:  # noqa: BLE001 # listed, with the reason
-            done.put((name, "", mask(" ".join(str(error).split())) or "?"))
+    def text(get: Callable[[], Any]) -> str:
+        found = each_text(get(), mask)
+        if not isinstance(found, str):
+            found = json.dumps(found, indent=1)
+        return str(found[:_MAX_PART])
 
-    for name, get in wanted.items():
-        threading.Thread(target=one, args=(name, get), daemon=True).start()
-    late = f"not there after {_LIMIT_S:.0f} s"
-    texts, missing = {}, dict.fromkeys(wanted, late)
-    with contextlib.suppress(queue.Empty):
-        for _ in wanted:
-            left_s = max(0.0, ends - time.monotonic())
-            name, text, missing[name] = done.get(timeout=left_s)
-            texts[name] = text
-    missing = {name: why for name, why in missing.items() if why}
-    texts = {name: texts[name] for name in texts if name not in missing}
+    tasks = {name: in_thread(partial(text, wanted[name])) for name in wanted}
+    futures.wait(tasks.values(), max(0.0, ends - time.monotonic()))
+    texts, missing = {}, {}
+    for name, task in tasks.items():
+        if not task.done():
+            missing[name] = f"not there after {_LIMIT_S:.0f} s"
+        elif (error := task.exception()) is not None:
+            missing[name] = mask(" ".join(str(error).split())) or "?"
+        else:
+            texts[name] = task.result()
     texts[MISSING] = "".join(f"{n}: {why}\n" for n, why in missing.items())
     return texts, [*missing]
 

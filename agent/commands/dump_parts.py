@@ -79,7 +79,7 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     given = {option.dest: origin.text for option, _, origin in written}
     found["agent.log"] = partial(_texts, _log_files(given))
     found["metrics.txt"] = partial(_metrics, given)
-    found |= {**_asked(path, status), **_fleet(given, path)}
+    found |= {**_asked(path), **_fleet(given, path)}
     return found, secrets, str(status.get("chassis", ""))
 
 
@@ -110,17 +110,14 @@ def configuration(written: Written) -> str:
     return "".join(lines)
 
 
-def _asked(path: Path, status: Mapping[str, Any]) -> Parts:
-    """Return what the agent at PATH, with STATUS, answers."""
-    if not status:  # asked again: the reason is listed
-        return {"status.json": partial(client.ask, path, timeout_s=_STATUS_S)}
-    asked: Parts = {"status.json": lambda: status}
-    for name in ("why", "asks"):
-        question = {name: "", "within_s": _ANSWER_S / 2}
-        asked[f"{name}.json"] = partial(
-            client.ask_handler, path, question, timeout_s=_ANSWER_S
-        )
-    return asked
+def _asked(path: Path) -> Parts:
+    """Return what the agent at PATH answers."""
+    ask = partial(client.ask_handler, path, timeout_s=_ANSWER_S)
+    return {
+        "status.json": partial(client.ask, path, timeout_s=_STATUS_S),
+        "why.json": partial(ask, {"why": "", "within_s": _ANSWER_S / 2}),
+        "asks.json": partial(ask, {"asks": ""}),
+    }
 
 
 def _metrics(given: dict[str, str]) -> str:
@@ -175,9 +172,8 @@ def _haproxies(folder: Path, path: Path) -> str:
         files = [one for one in folder.iterdir() if one.suffix == ".conf"]
         return _texts(sorted(files))
     except OSError:
-        answer = client.ask_handler(
-            path, {"haproxies": ""}, timeout_s=_ANSWER_S
-        )
+        question = {"haproxies": ""}
+        answer = client.ask_handler(path, question, timeout_s=_ANSWER_S)
         return "".join(
             f"==> {name} <==\n{text}\n" for name, text in answer.items()
         )
