@@ -1,13 +1,12 @@
 """`agent-status asks`: what instances ask for, the newest first."""
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .client import ABSENT, NO_ANSWER, OK, Parser, ask_handler
+from .client import ABSENT, OK, Parser, ask_handler
 
 PROGRAM = "agent-status asks"
 _TIMEOUT_S = 10.0
@@ -17,7 +16,7 @@ _MOST_NAME = 255  # characters
 def run(path: Path, argv: list[str]) -> int:
     """Ask the agent at PATH what ARGV names; print it, return the exit code.
 
-    It is 4 if nothing has asked.
+    It is 4 if nothing has asked. Raises what `ask_handler` does.
     """
     parser = Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -32,11 +31,7 @@ def run(path: Path, argv: list[str]) -> int:
     if len(arguments.instance) > _MOST_NAME:
         parser.error("INSTANCE is too long")
     question = {"asks": arguments.instance}
-    try:
-        answer = ask_handler(path, question, timeout_s=_TIMEOUT_S)
-    except (OSError, ValueError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return NO_ANSWER
+    answer = ask_handler(path, question, timeout_s=_TIMEOUT_S)
     if arguments.json:
         print(json.dumps(answer, indent=2))
     else:

@@ -72,18 +72,11 @@ def source_options() -> Parser:
     """Return a parser, for `parents=`, of the options that find the socket."""
     parser = Parser("agent-status", add_help=False, allow_abbrev=False)
     parser.add_argument("--socket", type=Path, help="the agent's socket")
-    parser.add_argument(
-        "--config-file",
-        action="append",
-        default=[],
-        help="the agent's configuration file, if not in the usual place",
-    )
-    parser.add_argument(
-        "--config-dir",
-        action="append",
-        default=[],
-        help="the same for a folder of files",
-    )
+    for name, what in (
+        ("--config-file", "the agent's configuration file, if not the usual"),
+        ("--config-dir", "the same for a folder of files"),
+    ):
+        parser.add_argument(name, action="append", default=[], help=what)
     return parser
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent.commands import asks
+from ovn_metadata.agent.commands import asks, status
 from ovn_metadata.agent.commands.client import (
     ABSENT,
     NO_ANSWER,
@@ -65,8 +65,10 @@ def test_json_and_exit_code(monkeypatch, capsys, found, code):
 
 
 def test_an_agent_that_does_not_answer(capsys):
-    assert asks.run(Path("/no/such/socket"), []) == NO_ANSWER
-    assert "No such file" in capsys.readouterr().err
+    assert status.main(["--socket", "/no/such/socket", "asks"]) == NO_ANSWER
+    said = capsys.readouterr().err
+    assert "No such file" in said
+    assert "start it" in said
 
 
 @pytest.mark.parametrize("argv", [["a", "b"], ["--no"], ["x" * 256]])
