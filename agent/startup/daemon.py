@@ -22,6 +22,7 @@ from oslo_privsep import daemon
 
 from ...privsep import context, kernel
 from ...privsep.errors import PrivilegedError, sentence
+from ...privsep.settings import existing
 from ..config.settings import Settings
 from ..config.sources import may_exist
 from ..errors import StartError
@@ -113,7 +114,7 @@ def _start_acceptor(settings: Settings, account: pwd.struct_passwd) -> None:
     file = settings.privileged_config
     reader, _writer = os.pipe()
     process = subprocess.Popen(
-        (*acceptor, str(account.pw_uid), *served, *_existing(file)),
+        (*acceptor, str(account.pw_uid), *served, *existing(file)),
         stdin=reader,
         stdout=subprocess.PIPE,
         env={"PATH": os.defpath},
@@ -161,7 +162,7 @@ def _sudo_command(settings: Settings) -> list[str]:
     if command[0] == "sudo" and "-n" not in command:
         command.insert(1, "-n")  # no prompt: nobody could answer it
     if Path(command[-1]).name == _HELPER:
-        for file in _existing(settings.privileged_config):
+        for file in existing(settings.privileged_config):
             command += ["--config-file", file]
     return command
 
@@ -172,12 +173,8 @@ def _program(name: str) -> str:
     return str(beside) if beside.exists() else shutil.which(name) or name
 
 
-def _existing(path: Path) -> list[str]:
-    return [str(path)] if may_exist(path) else []
-
-
 def _check_there(path: Path, named_by: str) -> None:
-    if not _existing(path):
+    if not existing(path):
         raise StartError(
             f"{path} is missing; install it (it may be empty): {named_by} "
             f"names it"
