@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+from ...privsep import names
 from ..model import (
     ChassisSnapshot,
     MetadataNetwork,
@@ -13,7 +14,7 @@ from ..model import (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Unseen:
     """Something that could not be looked at, and the reason."""
 
@@ -21,8 +22,20 @@ class Unseen:
     code: str = ""
 
 
+class UnseenError(Exception):
+    """A hop needs something that is `Unseen`, the only argument."""
+
+
+T = TypeVar("T")
 Seen: TypeAlias = Mapping[str, Any] | Unseen
 NOT_TRIED = Unseen()
+
+
+def seen(found: T | Unseen) -> T:
+    """Return FOUND; raise UnseenError if it could not be looked at."""
+    if isinstance(found, Unseen):
+        raise UnseenError(found)
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Common:
     gateway: Haproxy = Haproxy()
     gateway_socket: str = ""
     foreign_socket: str = ""  # metadata_proxy_socket, if it is not ours
-    nova: tuple[Endpoint, ...] = ()
+    nova: tuple[Endpoint, ...] | Unseen = NOT_TRIED
 
     def interface(self, iface_id: str) -> dict[str, Any]:
         """Return the interface with IFACE_ID; empty if there is none."""
@@ -96,7 +109,8 @@ class Facts:
 
     common: Common
     target: Target
-    desired: MetadataNetwork | None = None
+    # Unseen if it has no localport, which ends the walk before it is needed.
+    desired: MetadataNetwork | Unseen = NOT_TRIED
     host: Seen = NOT_TRIED  # as privsep's `look`
     there: str | Unseen = NOT_TRIED  # traces
     back: str | Unseen = NOT_TRIED
@@ -115,14 +129,14 @@ class Facts:
         return self.target.network.network
 
     @property
+    def space(self) -> str:
+        """The network's namespace."""
+        return names.namespace_name(self.key)
+
+    @property
     def network_name(self) -> str:
         """The network's name, if it has one, and its id."""
         return f"{self.target.network.name} {self.key}".strip()
-
-    @property
-    def mtu(self) -> int:
-        """The network's MTU; 0 if it is unknown."""
-        return self.desired.mtu if self.desired else 0
 
     @property
     def iface_id(self) -> str:

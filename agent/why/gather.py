@@ -56,8 +56,6 @@ class Gather:
             interfaces=lambda: rows.interfaces(vswitch_db),
             nova=lambda: nova.attempts(settings.nova, addresses),
         )
-        if isinstance(found["nova"], Unseen):
-            found["nova"] = ()
         public = settings.proxy_socket
         is_ours = site.haproxies.places.is_link_of_ours(public)
         read_s = self.databases.southbound_read_until_ms() / 1000
@@ -80,7 +78,8 @@ class Gather:
         key, haproxies = target.network.network, self.site.haproxies
         file = haproxies.places.map(key)
         desired = desired_network(target.network, ipv6=self.site.has_ipv6)
-        facts = Facts(common, target, desired, map_file=str(file))
+        needed = desired or Unseen("it has no localport")
+        facts = Facts(common, target, needed, map_file=str(file))
         entries = len(desired.instances) if desired else 0
         calls: dict[str, Callable[[], Any]] = {
             "map_memory": lambda: haproxies.read_map(key, entries=entries),
@@ -130,7 +129,6 @@ class Gather:
         DIGEST is that of the configuration which the agent has rendered.
         """
         config = self.site.haproxies.places.config(key)
-        seen = Haproxy(str(config), digest)
         try:
             answer = self.site.haproxies.read(key, "show info")
             text = files.read(config)
@@ -138,12 +136,15 @@ class Gather:
             problem = sentence(error)
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
-            return dataclasses.replace(seen, problem=problem)
-        seen = dataclasses.replace(seen, in_file=render.digest_of(text))
+            return Haproxy(str(config), digest, problem=problem)
         pid = runtime.parse_info(answer).get("Pid", "")
-        running = runtime.digest_in(answer, config)
-        number = int(pid) if pid.isdecimal() else 0
-        return dataclasses.replace(seen, running=running, pid=number)
+        return Haproxy(
+            str(config),
+            digest,
+            in_file=render.digest_of(text),
+            running=runtime.digest_in(answer, config),
+            pid=int(pid) if pid.isdecimal() else 0,
+        )
 
 
 def _keys(southbound: Southbound) -> tuple[str, ...]:
@@ -185,17 +186,19 @@ def _look(
 ) -> dict[str, Any]:
     """Return what each of CALLS returns, or Unseen; all run at once."""
     tasks = {name: in_thread(call) for name, call in calls.items()}
-    deadline = time.monotonic() + limit_s
-    return {name: _finish(task, deadline) for name, task in tasks.items()}
+    done, _ = futures.wait(tasks.values(), limit_s)
+    late = Unseen(f"no answer within {limit_s:g} s")
+    return {
+        name: _outcome(task) if task in done else late
+        for name, task in tasks.items()
+    }
 
 
-def _finish(task: futures.Future[Any], deadline: float) -> Any:
-    try:
-        return task.result(max(0.0, deadline - time.monotonic()))
-    except AskError as error:
+def _outcome(task: futures.Future[Any]) -> Any:
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, AskError):
         return Unseen(str(error), "OVNMD-306")
-    except futures.TimeoutError:
-        return Unseen(f"no answer within {_LIMIT_S:g} s")
-    except Exception as error:  # noqa: BLE001 # of all kinds of look-ups
-        code = code_of(error)
-        return Unseen(sentence(error), "" if code == "OVNMD-202" else code)
+    code = code_of(error)
+    return Unseen(sentence(error), "" if code == "OVNMD-202" else code)

@@ -2,15 +2,11 @@
 
 from ...privsep import names
 from ..core import traces
-from .facts import Common, Facts, Unseen
-from .hops import Hop, Judge, remove_ports
+from .facts import Common, Facts, Unseen, seen
+from .hops import Hop, Judge, fault, remove_ports
 
 # Queues that somebody made to lose packets; none is a device's own.
 _DROPPING = ("netem", "tbf", "blackhole", "plug")
-_DAEMONS = {
-    "ovs-vswitchd": "OVNMD-107",  # it forwards the packets
-    "ovn-controller": "OVNMD-106",  # it installs the flows
-}
 _ELSEWHERE = Unseen("it has no control socket here, or not for root")
 
 
@@ -18,9 +14,9 @@ def southbound(at: Judge, common: Common) -> Hop:
     """Judge the connection to Southbound; without it, rows stay as known."""
     remote, problem = common.southbound
     text = f"{remote} is disconnected: {problem}; changes are not seen"
-    at.warn(problem, "OVNMD-101", text)
-    is_empty = not common.chassis.is_filled
-    at.fail(is_empty and not problem, "OVNMD-105", f"{remote} is empty")
+    at.warn(problem, text)
+    is_empty = not common.chassis.is_filled and not problem
+    at.fail(is_empty, f"{remote} is empty", code="OVNMD-105")
     age_s = common.read_age_s
     return at.ok(f"{remote} is connected, read {age_s:.1f} s ago")
 
@@ -28,10 +24,10 @@ def southbound(at: Judge, common: Common) -> Hop:
 def vswitch_db(at: Judge, common: Common) -> Hop:
     """Judge the connection to Open vSwitch's database, and the bridge."""
     remote, problem = common.vswitch_db
-    at.warn(problem, "OVNMD-102", f"{remote} is disconnected: {problem}")
+    at.warn(problem, f"{remote} is disconnected: {problem}")
     vswitch = common.vswitch
     is_lost = not vswitch.bridge_exists and not problem
-    at.fail(is_lost, "OVNMD-110", f"there is no bridge {vswitch.bridge}")
+    at.fail(is_lost, f"there is no bridge {vswitch.bridge}", code="OVNMD-110")
     kind = "userspace" if vswitch.is_userspace else "kernel"
     bridge = f"{vswitch.bridge} has the {kind} datapath"
     return at.ok(f"{remote} is connected; {bridge}")
@@ -40,27 +36,26 @@ def vswitch_db(at: Judge, common: Common) -> Hop:
 def chassis(at: Judge, common: Common) -> Hop:
     """Judge whether this host is a chassis."""
     name = common.status["chassis"]
-    at.fail(not name, "OVNMD-103", "Open vSwitch has no system-id")
-    lost = common.chassis.chassis is None
-    at.fail(lost, "OVNMD-104", f"no row Chassis has the name {name}")
+    at.fail(not name, "Open vSwitch has no system-id")
+    text = f"no row Chassis has the name {name}"
+    at.fail(common.chassis.chassis is None, text, code="OVNMD-104")
     return at.ok(f"this host is chassis {name}")
 
 
 def daemon(at: Judge, common: Common) -> Hop:
-    """Judge whether the daemon of _DAEMONS works that the step names."""
-    seen, name, code = common.daemons, at.step, _DAEMONS[at.step]
-    if isinstance(seen, Unseen) or seen[name] == "unknown":
-        lost = seen if isinstance(seen, Unseen) else _ELSEWHERE
-        return at.unknown("whether it works", lost)
+    """Judge whether the daemon works that the step is named after."""
+    word = seen(common.daemons)[at.step]
+    if word == "unknown":
+        return at.unknown(_ELSEWHERE)
     note, why = at.fail, common.vswitch.problem
-    if name == "ovn-controller":  # the flows that are installed stay
+    if at.step == "ovn-controller":  # the flows that are installed stay
         note, why = at.warn, ""
-    note(why, code, why)
-    note(seen[name] == "dead", code, "is dead: only its socket is still there")
-    note(seen[name] == "silent", code, "hangs: it does not answer")
+    note(why, why)
+    note(word == "dead", "is dead: only its socket is still there")
+    note(word == "silent", "hangs: it does not answer")
     text = "is not connected to OVN Southbound"
     do = "correct external_ids:ovn-remote in the table Open_vSwitch"
-    note(seen[name] == "lost", code, text, do)
+    note(word == "lost", text, do)
     return at.ok("answers on its control socket")
 
 
@@ -70,19 +65,17 @@ def port(at: Judge, facts: Facts) -> Hop:
     listed = ", ".join(str(address) for address, _ in own.addresses)
     name = f"{own.name} {own.logical_port}".strip()
     where = f"port {name} ({listed}, MAC {own.mac})"
-    if not own.bound:
-        is_plugged = facts.iface_id in vswitch.plugged
-        text = f"{where} is plugged here and not bound by OVN"
-        at.fail(is_plugged, "OVNMD-205", text)
-        at.fail(
-            not is_plugged,
-            "OVNMD-205",
-            f"{where} is requested here; no interface with a device has its "
-            f"iface-id on {vswitch.bridge}",
-            "wait until Nova has started the instance; if it runs, look at "
-            "the iface-id of its tap device: ovs-vsctl list Interface",
-        )
-    at.fail(not own.instance, "OVNMD-211", f"{where} has no device id")
+    is_plugged = facts.iface_id in vswitch.plugged
+    text = f"{where} is plugged here and not bound by OVN"
+    at.fail(not own.bound and is_plugged, text)
+    at.fail(
+        not own.bound,
+        f"{where} is requested here; no interface with a device has its "
+        f"iface-id on {vswitch.bridge}",
+        "wait until Nova has started the instance; if it runs, look at "
+        "the iface-id of its tap device: ovs-vsctl list Interface",
+    )
+    at.fail(not own.instance, f"{where} has no device id", code="OVNMD-211")
     return at.ok(
         f"{where} of instance {own.instance} is bound to this chassis"
     )
@@ -95,7 +88,7 @@ def localport(at: Judge, facts: Facts) -> Hop:
     if found is None:
         rows = facts.common.chassis.problems
         why = "; ".join(each for each in rows if facts.key in each)
-        at.fail(name, "OVNMD-201", f"{name} has no localport. {why}".strip())
+        at.fail(name, f"{name} has no localport. {why}".strip())
         return at.ok("")
     own = ", ".join(sorted(map(str, found.cidrs))) or "no IPv4 address"
     return at.ok(
@@ -106,45 +99,39 @@ def localport(at: Judge, facts: Facts) -> Hop:
 
 def tap(at: Judge, facts: Facts) -> Hop | None:
     """Judge the instance's interface; None for one that is not on a host."""
-    seen = facts.common.interfaces
-    if isinstance(seen, Unseen):
-        return at.unknown("Open vSwitch's rows", seen)
+    seen(facts.common.interfaces)
     if facts.target.port.is_external:
         return None
-    row, iface_id, code = facts.tap, facts.iface_id, "OVNMD-212"
-    bridge = facts.common.vswitch
+    row, iface_id, vswitch = facts.tap, facts.iface_id, facts.common.vswitch
     if not row:
-        at.fail(not row, code, f"no interface has iface-id={iface_id}")
+        at.fail(iface_id, f"no interface has iface-id={iface_id}")
         return at.ok("")
-    device, ofport = row["name"], row["ofport"]
-    why = row["error"] or "it has no OpenFlow port"
-    at.fail(why == row["error"] or ofport < 1, code, f"{device}: {why}")
-    lost = iface_id not in bridge.plugged
-    at.fail(lost, code, f"{device} is not on {bridge.bridge}")
-    is_down = row["admin_state"] == "down"
+    device, why = row["name"], fault(row)
+    at.fail(why, f"{device}: {why}")
+    lost = iface_id not in vswitch.plugged
+    at.fail(lost, f"{device} is not on {vswitch.bridge}")
     do = f"ip link set {device} up"
-    at.fail(is_down, code, f"{device} is set down", do)
-    is_down = row["link_state"] == "down"
+    at.fail(row["admin_state"] == "down", f"{device} is set down", do)
     do = "does the instance run, and is its own end up?"
-    at.fail(is_down, code, f"{device} has no carrier", do)
-    rivals, mtu = " ".join(row["rivals"]), facts.mtu
+    at.fail(row["link_state"] == "down", f"{device} has no carrier", do)
+    rivals, mtu = " ".join(row["rivals"]), seen(facts.desired).mtu
     text = f"{rivals} has the iface-id of {device}: OVN takes one of them"
-    note = at.fail if facts.iface_id in bridge.doubled else at.warn
-    note(rivals, code, text, remove_ports(rivals))
+    note = at.fail if iface_id in vswitch.doubled else at.warn
+    note(rivals, text, remove_ports(rivals))
     text = f"{device} has MTU {row['mtu']}, not {mtu}: long answers are lost"
     is_small = isinstance(row["mtu"], int) and row["mtu"] < mtu
-    at.warn(is_small, code, text, f"ip link set {device} mtu {mtu}")
+    at.warn(is_small, text, f"ip link set {device} mtu {mtu}")
     host = {} if isinstance(facts.host, Unseen) else facts.host["device"]
     queue = host.get("qdisc")
     text = f"{device} has a queue {queue} of somebody's, which may drop"
     do = f"tc qdisc del dev {device} root, if it is no QoS policy's"
-    at.warn(queue in _DROPPING, code, text, do)
+    at.warn(queue in _DROPPING, text, do)
     text = (
         f"{device} has the port's iface-id, is up, and is OpenFlow port "
-        f"{ofport} of {bridge.bridge}"
+        f"{row['ofport']} of {vswitch.bridge}"
     )
     lacks = "ovn-installed" not in row["external_ids"]
-    at.warn(lacks, "OVNMD-206", f"{text}; it lacks ovn-installed")
+    at.warn(lacks, f"{text}; it lacks ovn-installed", code="OVNMD-206")
     return at.ok(f"{text}; OVN has installed its flows (ovn-installed)")
 
 
@@ -155,18 +142,14 @@ def dhcp(at: Judge, facts: Facts) -> Hop | None:
         return at.ok(f"{names.METADATA_ADDRESS_V6} is on-link: none needed")
     if facts.target.port.is_external:
         return None
-    if isinstance(facts.dhcp, Unseen):
-        return at.unknown("what OVN answers", facts.dhcp)
-    options = traces.dhcp_options(facts.dhcp)
-    at.warn(not options, "OVNMD-207", "OVN answers no DHCP on this port")
+    options = traces.dhcp_options(seen(facts.dhcp))
+    at.warn(not options, "OVN answers no DHCP on this port")
     via, router = traces.metadata_route(options), traces.router(options)
     own = {str(cidr.ip) for cidr in found.cidrs} if found else set()
     its = ", ".join(sorted(own)) or "it has no address"
-    goes = f"{names.METADATA_ADDRESS_V4} by {via}"
-    told = f"OVN gives the instance {goes or 'no route'}"
+    told = f"OVN gives the instance {names.METADATA_ADDRESS_V4} by {via}"
     at.fail(
         options and via not in own,
-        "OVNMD-207",
         f"{told}, not the metadata port ({its})"
         if via
         else f"OVN's DHCP gives no route to {names.METADATA_ADDRESS_V4}",
@@ -174,41 +157,24 @@ def dhcp(at: Judge, facts: Facts) -> Hop | None:
         "(neutron-ovn-db-sync-util in repair mode); renew the lease in the "
         "guest",
     )
-    rest = "there is no router, and none is needed"
-    if router:
-        rest = f"the router {router} is not on the way"
+    rest = f"the router {router} is not on the way"
+    rest = rest if router else "there is no router, and none is needed"
     return at.ok(f"{told}, which is the metadata port itself; {rest}")
 
 
-def flows_there(at: Judge, facts: Facts) -> Hop | None:
-    """Judge the flows from the instance to the metadata port."""
-    target = facts.target
-    packet = f"{target.address} to {target.metadata_address} port 80"
-    return _flows(facts, at, facts.there, packet, facts.veth)
-
-
-def flows_back(at: Judge, facts: Facts) -> Hop | None:
-    """Judge the flows from the metadata port to the instance."""
-    target = facts.target
-    packet = f"{target.metadata_address} to {target.address}"
-    return _flows(facts, at, facts.back, packet, facts.tap)
-
-
-def _flows(
-    facts: Facts,
-    at: Judge,
-    trace: str | Unseen,
-    packet: str,
-    out: dict[str, object],
-) -> Hop | None:
-    if facts.target.port.is_external:
+def flows(at: Judge, facts: Facts, *, back: bool) -> Hop | None:
+    """Judge the flows to the metadata port, or BACK to the instance."""
+    target, bridge = facts.target, facts.common.vswitch.bridge
+    if target.port.is_external:
         return None
-    if isinstance(trace, Unseen):
-        return at.unknown("what ovs-vswitchd does", trace)
-    bridge, last = facts.common.vswitch.bridge, traces.dropped_at(trace)
+    packet = f"{target.address} to {target.metadata_address} port 80"
+    trace, out = facts.there, facts.veth
+    if back:
+        packet = f"{target.metadata_address} to {target.address}"
+        trace, out = facts.back, facts.tap
+    last = traces.dropped_at(seen(trace))
     at.fail(
-        not traces.delivers(trace, out.get("ofport")),
-        "OVNMD-206",
+        not traces.delivers(seen(trace), out.get("ofport")),
         f"{bridge} drops TCP from {packet}; the last flow that matches is "
         f"in OpenFlow table {last:.200}",
         "run ovn-trace as below: if it drops the packet too, a security "

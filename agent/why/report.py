@@ -87,7 +87,7 @@ def _candidate(target: Target) -> dict[str, str]:
 def absent(name: str, seen: Seen, common: Common) -> dict[str, Any]:
     """Return why NAME is not served here, by what is SEEN of it elsewhere."""
     if isinstance(seen, Unseen):
-        hop = Judge("port").unknown(f"where {name} is", seen)
+        hop = Judge("port", _ABSENT).unknown(seen)
     else:
         hop = _absence(name, seen, common)
     hops = walk_to(common, hop)
@@ -100,46 +100,46 @@ def absent(name: str, seen: Seen, common: Common) -> dict[str, Any]:
 
 
 def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
-    at, code = Judge("port"), _ABSENT
+    at = Judge("port", _ABSENT)
     row: Mapping[str, Any] = next(iter(seen["ports"]), {})
     port, host = row.get("logical_port", name), row.get("hostname", "")
     chassis = row.get("chassis_name", "")
     named = f"{port!r:.80}"  # as `core.port_rows` names it
     problems = [each for each in common.chassis.problems if named in each]
-    at.fail(problems, "OVNMD-109", "; ".join(problems))
+    at.fail(problems, "; ".join(problems), code="OVNMD-109")
     kind = row.get("type", "")
     text = f"port {port} is of the type {kind}: no instance has it"
     do = "ask with an instance, its port or address, or the network"
-    at.fail(kind not in port_rows.VIF_TYPES, "OVNMD-211", text, do)
+    at.fail(kind not in port_rows.VIF_TYPES, text, do, code="OVNMD-211")
     is_here = chassis and chassis == common.status["chassis"]
     kind = f"type {kind!r}, mac {row.get('mac')}"
     text = f"port {port} is bound here; its row can't be used: {kind}"
-    at.fail(is_here, "OVNMD-109", text)
+    at.fail(is_here, text, code="OVNMD-109")
     text = f"no port on this host has the address {name}"
     do = "ask with the id of the instance or of its port"
-    at.fail(is_address(name), code, text, do)
+    at.fail(is_address(name), text, do)
     text = f"port {port} is on host {host}, chassis {chassis}"
     do = f"run agent-status why {name} on {host}"
-    at.fail(chassis, code, text, do)
+    at.fail(chassis, text, do)
     bridge, device = common.vswitch.bridge, common.interface(port).get("name")
     where = "is" if port in common.vswitch.plugged else "should be"
-    text = f"port {port} is bound to no chassis, and {device} {where} on"
-    at.fail(row and device, "OVNMD-205", f"{text} {bridge}")
+    unbound = f"port {port} is bound to no chassis"
+    text = f"{unbound}, and {device} {where} on {bridge}"
+    at.fail(row and device, text, code="OVNMD-205")
     text = f"{device} has iface-id={port}; OVN Southbound has no such port"
     do = "is it in Northbound (ovn-nbctl show)? then look at ovn-northd"
-    at.fail(device and not row, "OVNMD-205", text, do)
+    at.fail(device and not row, text, do, code="OVNMD-205")
     other = _by_mac(str(row.get("mac", "")), common)
     text = f"{other} has the port's MAC and another iface-id than {port}"
     do = f"ovs-vsctl set Interface {other} external_ids:iface-id={port}"
-    at.fail(other, "OVNMD-205", text, do)
-    text = f"port {port} is bound to no chassis"
+    at.fail(other, text, do, code="OVNMD-205")
     do = "look at the instance in Nova: does it run, and on which host?"
-    at.fail(row, code, text, do)
+    at.fail(row, unbound, do)
     text = f"no instance of network {name} is on this host"
-    at.fail(seen["networks"], code, text, "ask on a host that has one")
+    at.fail(seen["networks"], text, "ask on a host that has one")
     text = f"OVN Southbound has no port, instance or network {name}"
     do = "check the id; neutron-ovn-db-sync-util in repair mode adds rows"
-    at.fail(name, code, text, do)
+    at.fail(name, text, do)
     return at.ok("")
 
 
@@ -178,7 +178,7 @@ def commands(facts: Facts) -> list[str]:
         words = (f"--db={remote}", *facts.common.keys, network, flow)
         made.append(shlex.join(("ovn-trace", *words)))
     made.append(
-        f"ip netns exec {names.namespace_name(facts.key)} tcpdump -nei "
+        f"ip netns exec {facts.space} tcpdump -nei "
         f"{names.inner_veth(facts.key)} 'host {target.address} and tcp port "
         f"80 or arp or icmp6'"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ...privsep import names
-from .facts import Facts, Haproxy, Unseen
+from .facts import Facts, Haproxy, Unseen, seen
 from .hops import Hop, Judge
 
 PATH = "/openstack/latest/meta_data.json"
@@ -18,44 +18,44 @@ _NO_HEADERS = "does a proxy before Nova remove X-Instance-ID? let it pass"
 
 def supervisord(at: Judge, facts: Facts) -> Hop:
     """Judge supervisord, which starts and watches the haproxies."""
-    seen = facts.common.programs
-    if isinstance(seen, Unseen):
-        at.warn(seen, "OVNMD-302", seen.reason)
+    programs, name = facts.common.programs, names.program_name(facts.key)
+    if isinstance(programs, Unseen):
+        at.warn(programs, programs.reason, code="OVNMD-302")
         return at.ok("")
-    found, name = seen.get(facts.key, {}), names.program_name(facts.key)
+    found = programs.get(facts.key, {})
     state = found.get("state", "GONE")
     is_bad = state not in ("RUNNING", "STARTING")
-    at.fail(is_bad, "OVNMD-301", f"{name} does not run: it is {state}")
+    at.fail(is_bad, f"{name} does not run: it is {state}")
     return at.ok(f"runs {name}, pid {found.get('pid')}")
 
 
 def haproxy(at: Judge, facts: Facts) -> Hop:
     """Judge the network's haproxy and its configuration."""
-    return at.ok(_haproxy(at, "OVNMD-301", facts.haproxy))
+    return at.ok(_haproxy(at, facts.haproxy))
 
 
 def gateway(at: Judge, facts: Facts) -> Hop:
     """Judge the gateway's haproxy and its configuration."""
     entry = facts.common.entry(names.GATEWAY)
-    text = _haproxy(at, "OVNMD-307", facts.common.gateway)
-    error, code = entry.get("error"), entry.get("code") or "OVNMD-307"
-    at.warn(error, code, f"{error}; it serves as before")
+    text = _haproxy(at, facts.common.gateway)
+    error, code = entry.get("error"), entry.get("code", "")
+    at.warn(error, f"{error}; it serves as before", code=code)
     taken = facts.common.foreign_socket
-    at.warn(taken, "OVNMD-308", f"{taken} leads to another agent's socket")
+    about_it = f"{taken} leads to another agent's socket"
+    at.warn(taken, about_it, code="OVNMD-308")
     return at.ok(f"{text}; it listens at {facts.common.gateway_socket}")
 
 
-def _haproxy(at: Judge, code: str, found: Haproxy) -> str:
+def _haproxy(at: Judge, found: Haproxy) -> str:
     """Judge the haproxy FOUND; return how it works if it does."""
-    text = f"it does not answer: {found.problem}"
-    at.fail(not found.pid, code, text)
+    at.fail(not found.pid, f"it does not answer: {found.problem}")
     is_edited = found.wanted and found.in_file != found.wanted
     text = f"{found.config} is not what the agent has written"
     do = "do not edit it: the agent writes it again with its next pass"
-    at.fail(is_edited or not found.in_file, code, text, do)
+    at.fail(is_edited or not found.in_file, text, do)
     is_old = found.running != found.in_file
     text = f"it runs on another text than {found.config}"
-    at.fail(is_old, code, text, "the agent reloads it with its next pass")
+    at.fail(is_old, text, "the agent reloads it with its next pass")
     return (
         f"pid {found.pid} runs {found.config} as the agent wrote it (hash "
         f"{found.running[:12]})"
@@ -64,23 +64,21 @@ def _haproxy(at: Judge, code: str, found: Haproxy) -> str:
 
 def identity(at: Judge, facts: Facts) -> Hop:
     """Judge who the instance is for haproxy."""
-    address, desired = facts.target.address, facts.desired
-    rivals = desired.conflicts if desired else ()
+    address, desired = facts.target.address, seen(facts.desired)
+    rivals = desired.conflicts
     why = "; ".join(each for each in rivals if each.startswith(f"{address} "))
-    owners = {str(a): o for a, o in (desired.instances if desired else ())}
+    owners = {str(a): o for a, o in desired.instances}
     owner = owners.get(address)
     text = why or f"no instance may use {address} alone"
-    at.fail(owner is None, "OVNMD-203", text)
+    at.fail(owner is None, text, code="OVNMD-203")
     mine = [owner.instance, owner.project] if owner else ["", ""]
-    for what, seen in (
+    for what, found in (
         (facts.map_file, facts.map_text),
         ("haproxy's memory", facts.map_memory),
     ):
-        if isinstance(seen, Unseen):
-            return at.unknown(what, seen)
-        known = seen.get(address, "").split("|")
+        known = seen(found).get(address, "").split("|")
         text = f"{address} is {known[0] or 'nobody'} in {what}, not {mine[0]}"
-        at.fail(known[:2] != mine, "OVNMD-309", text)
+        at.fail(known[:2] != mine, text)
     shield = ""
     if len(known) > 3:  # see `shield.entry`
         shield = f"; refuse_forwarded {known[2]}, tokens {known[3]}"
@@ -93,9 +91,7 @@ def identity(at: Judge, facts: Facts) -> Hop:
 
 def nova(at: Judge, facts: Facts) -> Hop:
     """Judge whether this host reaches Nova's metadata API."""
-    tried = facts.common.nova
-    if not tried:
-        return at.unknown("whether it accepts connections", Unseen())
+    tried = seen(facts.common.nova)
     bad = [each for each in tried if each.problem]
     told = "; ".join(f"{each.url}: {each.problem}" for each in bad)
     good = ", ".join(
@@ -108,8 +104,8 @@ def nova(at: Judge, facts: Facts) -> Hop:
         facts.answer["status"] < 500
     )
     if bad:
-        at.fail(not good and not answers, bad[0].code, told)
-        at.warn(bad, "OVNMD-507", f"{told}; connected: {good or 'none'}")
+        at.fail(not good and not answers, told, code=bad[0].code)
+        at.warn(bad, f"{told}; connected: {good or 'none'}")
     return at.ok(f"accepts connections: {good}")
 
 
@@ -119,14 +115,13 @@ def request(at: Judge, facts: Facts) -> Hop:
     asked = f"GET {facts.path} from inside, as {facts.target.address}"
     if isinstance(answer, Unseen):
         if not answer.code:
-            return at.unknown("its answer", answer)
-        space = names.namespace_name(facts.key)
+            return at.unknown(answer)
         do = (
-            f"look for a firewall, or a routing rule: ip netns exec {space} "
-            f"nft list ruleset; ip -n {space} rule"
+            f"look for a firewall, or a routing rule: ip netns exec "
+            f"{facts.space} nft list ruleset; ip -n {facts.space} rule"
         )
         do = do if answer.code == "OVNMD-306" else ""
-        at.fail(answer, answer.code, f"{asked}: {answer.reason}", do)
+        at.fail(answer, f"{asked}: {answer.reason}", do, code=answer.code)
         return at.ok("")
     who = "Nova" if facts.path == PATH else "the gateway"
     code, do = refusal(answer)
@@ -136,8 +131,8 @@ def request(at: Judge, facts: Facts) -> Hop:
         f"{answer['answer_ms']} ms"
     )
     text += ", a web page" * (code != "" and answer["status"] == 200)
-    at.fail(code, code, text, do)
-    at.warn(answer["answer_ms"] > _SLOW_MS, "OVNMD-508", text)
+    at.fail(code, text, do, code=code)
+    at.warn(answer["answer_ms"] > _SLOW_MS, text)
     return at.ok(f"{text} by {who}")
 
 

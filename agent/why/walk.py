@@ -1,91 +1,106 @@
 """Walk the path: facts -> hops, up to the first broken one."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias, TypeVar
 
 from ..core.codes import KINDS
 from . import host, ovn, serving
-from .facts import Common, Facts
+from .facts import Common, Facts, Unseen, UnseenError
 from .hops import FAIL, UNKNOWN, WARN, Hop, Judge
 
 WHOLE, BROKEN, WARNINGS = "whole", "broken", "warnings"
 UNSEEN, ABSENT, AMBIGUOUS = "unseen", "not here", "ambiguous"
 
 T = TypeVar("T")
-Steps: TypeAlias = Sequence[tuple[str, Callable[[], Hop | None]]]
-Table: TypeAlias = Sequence[tuple[str, Callable[[Judge, T], Hop | None]]]
+# A step, the code of what is mostly wrong there, and its judgement.
+Table: TypeAlias = Sequence[tuple[str, str, Callable[[Judge, T], Hop | None]]]
 
 # In the order of the path: what all paths of a host share, and the rest.
 HOST: Table[Common] = (
-    ("OVN Southbound", ovn.southbound),
-    ("Open vSwitch", ovn.vswitch_db),
-    ("chassis", ovn.chassis),
-    ("privileged daemon", host.privileged),
-    ("ovs-vswitchd", ovn.daemon),
-    ("ovn-controller", ovn.daemon),
+    ("OVN Southbound", "OVNMD-101", ovn.southbound),
+    ("Open vSwitch", "OVNMD-102", ovn.vswitch_db),
+    ("chassis", "OVNMD-103", ovn.chassis),
+    ("privileged daemon", "OVNMD-401", host.privileged),
+    ("ovs-vswitchd", "OVNMD-107", ovn.daemon),  # it forwards the packets
+    ("ovn-controller", "OVNMD-106", ovn.daemon),  # it installs the flows
 )
 PATH: Table[Facts] = (
-    ("port", ovn.port),
-    ("metadata port", ovn.localport),
-    ("instance's interface", ovn.tap),
-    ("agent", host.served),
-    ("namespace", host.namespace),
-    ("veth", host.veth),
-    ("veth on the bridge", host.plugged),
-    ("route by DHCP", ovn.dhcp),
-    ("flows to the metadata port", ovn.flows_there),
-    ("addresses", host.addresses),
-    ("sysctls", host.kernel),
-    ("neighbour", host.neighbour),
-    ("flows to the instance", ovn.flows_back),
-    ("listening socket", host.listener),
-    ("supervisord", serving.supervisord),
-    ("haproxy of the network", serving.haproxy),
-    ("map", serving.identity),
-    ("gateway", serving.gateway),
-    ("Nova", serving.nova),
-    ("request", serving.request),
+    ("port", "OVNMD-205", ovn.port),
+    ("metadata port", "OVNMD-201", ovn.localport),
+    ("instance's interface", "OVNMD-212", ovn.tap),
+    ("agent", "OVNMD-202", host.served),
+    ("namespace", "OVNMD-209", host.namespace),
+    ("veth", "OVNMD-209", host.veth),
+    ("veth on the bridge", "OVNMD-210", host.plugged),
+    ("route by DHCP", "OVNMD-207", ovn.dhcp),
+    (
+        "flows to the metadata port",
+        "OVNMD-206",
+        partial(ovn.flows, back=False),
+    ),
+    ("addresses", "OVNMD-209", host.addresses),
+    ("sysctls", "OVNMD-209", host.kernel),
+    ("neighbour", "OVNMD-209", host.neighbour),
+    ("flows to the instance", "OVNMD-206", partial(ovn.flows, back=True)),
+    ("listening socket", "OVNMD-301", host.listener),
+    ("supervisord", "OVNMD-301", serving.supervisord),
+    ("haproxy of the network", "OVNMD-301", serving.haproxy),
+    ("map", "OVNMD-309", serving.identity),
+    ("gateway", "OVNMD-307", serving.gateway),
+    ("Nova", "OVNMD-507", serving.nova),
+    ("request", "OVNMD-508", serving.request),
 )
 
 
 def walk(facts: Facts) -> tuple[list[Hop], list[str]]:
     """Return the hops up to the first broken one, and what is behind it."""
-    return _walk([*_steps(HOST, facts.common), *_steps(PATH, facts)])
+    seen = _judged(HOST, facts.common), _judged(PATH, facts)
+    hops = _up_to_broken(itertools.chain(*seen))
+    steps = [step for step, *_ in (*HOST, *PATH)]
+    return _with_cause(hops), steps[steps.index(hops[-1].step) + 1 :]
 
 
 def walk_to(common: Common, hop: Hop) -> list[Hop]:
     """Return the hops of a path that ends with HOP, on this host."""
-    return _walk([*_steps(HOST, common), (hop.step, lambda: hop)])[0]
+    return _with_cause(_up_to_broken([*_judged(HOST, common), hop]))
 
 
-def _steps(table: Table[T], seen: T) -> Steps:
-    """Return the steps of TABLE, to judge what was SEEN."""
-    return [(step, partial(judge, Judge(step), seen)) for step, judge in table]
+def _judged(table: Table[T], seen: T) -> Iterator[Hop]:
+    """Judge what was SEEN, step by step; not each step has something.
 
-
-def _walk(steps: Steps) -> tuple[list[Hop], list[str]]:
-    """Walk STEPS.
-
-    A hop with a warning that the broken one may be the consequence of
-    (`Kind.behind`) is the broken one itself.
+    What several need and nobody could look at is reported once.
     """
-    hops: list[Hop] = []
-    for number, (_, judge) in enumerate(steps):
-        hop = judge()
-        if hop is None:
-            continue
-        hops.append(hop)
+    reported: list[Unseen] = []
+    for step, code, judge in table:
+        at = Judge(step, code)
+        try:
+            hop = judge(at, seen)
+        except UnseenError as error:
+            (unseen,) = error.args
+            hop = None if unseen in reported else at.unknown(unseen)
+            reported.append(unseen)
+        if hop is not None:
+            yield hop
+
+
+def _up_to_broken(hops: Iterable[Hop]) -> list[Hop]:
+    found = []
+    for hop in hops:
+        found.append(hop)
         if hop.state == FAIL:
-            behind = [step for step, _ in steps[number + 1 :]]
-            return _with_cause(hops), behind
-    return hops, []
+            break
+    return found
 
 
 def _with_cause(hops: list[Hop]) -> list[Hop]:
-    """Return HOPS up to the warning that explains the last; else all."""
-    causes = causes_of(hops[-1].code)
+    """Return HOPS up to the warning that explains the broken one; else all.
+
+    That warning (`Kind.behind`) is the broken one itself.
+    """
+    causes = causes_of(hops[-1].code) if hops[-1].state == FAIL else ()
     for number, hop in enumerate(hops):
         if hop.state == WARN and hop.code in causes:
             detail = f"because of it: {hops[-1].text}"

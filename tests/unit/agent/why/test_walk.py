@@ -91,6 +91,7 @@ HOST: dict[str, Any] = {
     "sysctls": {},
     "listeners": ["169.254.169.254", "fe80::a9fe:a9fe"],
 }
+UP = Endpoint("http://nova:8775", "192.0.2.1", took_ms=1.0)
 RUNS = Haproxy("/c.conf", "d", "d", "d", 9, "")
 DHCP = (
     "28. udp\n    controller(userdata=00.00.00.02.00.00.00.00.00.01.de.10."
@@ -121,7 +122,7 @@ COMMON = Common(
     programs={NET: {"state": "RUNNING", "pid": 8}},
     gateway=RUNS,
     gateway_socket="/gateway.sock",
-    nova=(Endpoint("http://nova:8775", "192.0.2.1", took_ms=1.0),),
+    nova=(UP,),
 )
 MAP = {str(a): f"{o.instance}|{o.project}|s" for a, o in DESIRED.instances}
 ANSWER = {
@@ -531,7 +532,7 @@ WARNINGS = {
         *("OVNMD-308", "gateway"),
     ),
     "one Nova of two": (
-        having(nova=(DOWN, *COMMON.nova)),
+        having(nova=(DOWN, UP)),
         *("OVNMD-507", "Nova"),
     ),
     "only the gateway reaches Nova": (
@@ -551,7 +552,7 @@ def test_each_of_two_rivals_is_removed():
 
 def test_healthy_path_is_whole():
     hops, behind = walk.walk(HEALTHY)
-    assert [hop.step for hop in hops] == [step for step, _ in STEPS]
+    assert [hop.step for hop in hops] == [step for step, *_ in STEPS]
     assert {hop.state for hop in hops} == {OK}
     assert walk.verdict(hops) == walk.WHOLE
     assert not behind
@@ -590,7 +591,7 @@ def test_first_broken_hop_is_named(name: str):
     assert words in last.text
     assert last.remedy
     assert [hop for hop in hops if hop.state == FAIL] == [last]
-    order = [each for each, _ in STEPS]
+    order = [each for each, *_ in STEPS]
     assert not {*behind} & {*order[: order.index(step) + 1]}
     assert walk.verdict(hops) == walk.BROKEN
 
@@ -607,14 +608,15 @@ def test_warning_does_not_end_the_walk(name: str):
 
 
 def test_what_can_not_be_seen_is_not_called_broken():
-    unseen = Unseen("why not")
+    names = ("host", "there", "back", "dhcp", "answer", "map_text", "nova")
     facts = having(
-        **dict.fromkeys(("host", "there", "back", "dhcp", "answer"), unseen),
-        **dict.fromkeys(("map_text", "interfaces"), unseen),
+        **{name: Unseen("why not") for name in (*names, "interfaces")},
         daemons={"ovs-vswitchd": "unknown", "ovn-controller": "unknown"},
-        nova=(),
     )
     hops, _ = walk.walk(facts)
+    steps = {hop.step for hop in hops if hop.state == UNKNOWN}
+    assert {"namespace", "flows to the instance"} <= steps
+    assert {hop.step for hop in hops}.isdisjoint(("veth", "sysctls"))
     assert {hop.state for hop in hops} <= {OK, UNKNOWN}
     states = {hop.step: hop.state for hop in hops}
     assert {states["Nova"], states["request"]} == {UNKNOWN}
