@@ -65,13 +65,13 @@ def _haproxy(at: Judge, found: Haproxy) -> str:
 def identity(at: Judge, facts: Facts) -> Hop:
     """Judge who the instance is for haproxy."""
     address, desired = facts.target.address, seen(facts.desired)
-    rivals = desired.conflicts
-    why = "; ".join(each for each in rivals if each.startswith(f"{address} "))
-    owners = {str(a): o for a, o in desired.instances}
-    owner = owners.get(address)
-    text = why or f"no instance may use {address} alone"
-    at.fail(owner is None, text, code="OVNMD-203")
-    mine = [owner.instance, owner.project] if owner else ["", ""]
+    owner = {str(a): o for a, o in desired.instances}.get(address)
+    if owner is None:
+        rivals = [c for c in desired.conflicts if c.startswith(f"{address} ")]
+        text = "; ".join(rivals) or f"no instance may use {address} alone"
+        at.fail(address, text, code="OVNMD-203")
+        return at.ok("")
+    mine = [owner.instance, owner.project]
     for what, found in (
         (facts.map_file, facts.map_text),
         ("haproxy's memory", facts.map_memory),

@@ -424,6 +424,13 @@ BROKEN = {
         conflicting("10.0.0.5 claimed by ports a, b"),
         *("OVNMD-203", "map", "claimed by ports a, b"),
     ),
+    "two ports, one address, no map": (
+        having(
+            conflicting("10.0.0.5 claimed by ports a, b"),
+            map_text=Unseen("why not"),
+        ),
+        *("OVNMD-203", "map", "claimed by ports a, b"),
+    ),
     "map file edited": (
         having(map_text={}),
         *("OVNMD-309", "map", "nobody in /n.map"),
