@@ -1,0 +1,22 @@
+"""What is looked at, and for how long."""
+
+from __future__ import annotations
+
+import threading
+
+from ovn_metadata.agent.why import gather
+from ovn_metadata.agent.why.facts import Unseen
+
+
+def test_what_hangs_or_fails_is_unseen_and_costs_nothing_else():
+    """The reason has the seconds that were really waited."""
+    hung = threading.Event()
+    found = gather._look(
+        0.25, hangs=hung.wait, fails=lambda: 1 // 0, good=lambda: 1
+    )
+    hung.set()
+    assert found["good"] == 1
+    assert isinstance(found["hangs"], Unseen)
+    assert found["hangs"].reason == "no answer within 0.25 s"
+    assert isinstance(found["fails"], Unseen)
+    assert "ZeroDivisionError" in found["fails"].reason
