@@ -4,6 +4,7 @@ For packages, deployment tools and operators. This starts, creates and
 changes nothing. It queries the databases and connects to Nova.
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -15,7 +16,7 @@ from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError, sentence
 from ..config import logs, options
 from ..config.options import PROGRAM
-from ..config.settings import NovaEndpoint, Settings
+from ..config.settings import Settings
 from ..errors import AgentError, StartError
 from ..ovsdb import connect, southbound, vswitch
 from ..startup import folders, user
@@ -78,34 +79,34 @@ def _missing(settings: Settings, haproxy: str) -> Iterator[str]:
     """Yield each missing thing, with the option or package for it."""
     yield from _old_haproxy(haproxy)
     yield from _missing_of_ovn(settings)
-    for endpoint in settings.nova.endpoints:
-        yield from _silent_nova(endpoint)
+    for each in settings.nova.endpoints:
+        try:
+            address = (each.host, each.port)
+            socket.create_connection(address, _TIMEOUT_S).close()
+        except (OSError, UnicodeError) as error:
+            yield (
+                f"Nova's metadata API at {each.host} port {each.port} "
+                f"(nova_metadata_host): {sentence(error)}"
+            )
 
 
 def _old_haproxy(haproxy: str) -> Iterator[str]:
-    found = haproxy_version(haproxy)
+    output = b""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        output = subprocess.run(
+            [haproxy, "-v"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        ).stdout
+    match = re.search(rb" version (\d+)\.(\d+)", output)
+    found = tuple(map(int, match.groups())) if match else ()
     if found < _OLDEST_HAPROXY:
         yield (
             f"haproxy {'.'.join(map(str, _OLDEST_HAPROXY))} or newer; "
             f"{haproxy} is {'.'.join(map(str, found)) or 'something else'}"
         )
-
-
-def haproxy_version(haproxy: str) -> tuple[int, ...]:
-    """Return the version of HAPROXY, like (2, 6); () if it prints none."""
-    try:
-        output = subprocess.run(
-            [haproxy, "-v"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_TIMEOUT_S,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    match = re.search(rb" version (\d+)\.(\d+)", output)
-    return tuple(map(int, match.groups())) if match else ()
 
 
 def _missing_of_ovn(settings: Settings) -> Iterator[str]:
@@ -156,15 +157,4 @@ def _missing_of_southbound(settings: Settings, chassis: str) -> Iterator[str]:
         yield (
             f"the chassis {chassis} in OVN Southbound, which ovn-controller "
             f"registers when it runs"
-        )
-
-
-def _silent_nova(endpoint: NovaEndpoint) -> Iterator[str]:
-    try:
-        address = (endpoint.host, endpoint.port)
-        socket.create_connection(address, _TIMEOUT_S).close()
-    except (OSError, UnicodeError) as error:
-        yield (
-            f"Nova's metadata API at {endpoint.host} port {endpoint.port} "
-            f"(nova_metadata_host): {sentence(error)}"
         )
