@@ -87,14 +87,10 @@ def _reached(folder: Path, *, make: bool) -> Iterator[int]:
             if target is not None:
                 left, links = [*left, *reversed(target.parts)], links + 1
                 continue
-            try:
-                inner = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=place)
-            except FileNotFoundError:
-                if not make:
-                    raise
+            if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=place)
-                inner = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=place)
+            inner = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=place)
             os.close(place)
             place = inner
         yield place
