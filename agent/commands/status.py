@@ -246,11 +246,8 @@ def _wait(path: Path, arguments: argparse.Namespace) -> int:
             return OK
         now = time.monotonic()
         if now >= deadline:
-            waited = f"{arguments.timeout:g} s"
-            print(
-                f"{what} is not served after {waited}: {reason}",
-                file=sys.stderr,
-            )
+            after = f"after {arguments.timeout:g} s"
+            print(f"{what} is not served {after}: {reason}", file=sys.stderr)
             return code
         # An agent with too many clients that wait answers at once too.
         time.sleep(max(0.0, min(began + _PAUSE_S, deadline) - now))
@@ -272,13 +269,13 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
         for network, entry in status["networks"].items()
         if entry["error"]
     ]
-    if not failed and not question["network"] and not question["instance"]:
-        waiting = status["queue"]["length"]
-        return NOT_READY, f"networks that wait for the agent: {waiting}"
-    if not failed:
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
+        return DEGRADED, failed[0] + more
+    if question["network"] or question["instance"]:
         return ABSENT, "the agent is ready and has no such port on this host"
-    more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
-    return DEGRADED, failed[0] + more
+    waiting = status["queue"]["length"]
+    return NOT_READY, f"networks that wait for the agent: {waiting}"
 
 
 def exit_code(status: Mapping[str, Any]) -> int:
