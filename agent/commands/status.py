@@ -17,21 +17,7 @@ from ...privsep import names
 from ..core import health
 from ..core.codes import KINDS
 from ..monitor.status_socket import MAX_WAIT_S
-from . import asks, why
-from .client import (
-    ABSENT,
-    DEGRADED,
-    NO_ANSWER,
-    NOBODY,
-    NOT_READY,
-    OK,
-    WITH_PROBLEMS,
-    Parser,
-    ask,
-    ask_handler,
-    find_socket,
-    source_options,
-)
+from . import asks, client, why
 from .status_text import headline, render
 
 # It takes 0.2 s to start; one second is promised for all of it.
@@ -64,10 +50,10 @@ _FLAGS = {
 }
 _TOGETHER = ({"json", "watch"}, {"wide", "watch"})
 _CODES = {
-    health.HEALTHY: OK,
-    health.WITH_PROBLEMS: WITH_PROBLEMS,
-    health.DEGRADED: DEGRADED,
-    health.NOT_READY: NOT_READY,
+    health.HEALTHY: client.OK,
+    health.WITH_PROBLEMS: client.WITH_PROBLEMS,
+    health.DEGRADED: client.DEGRADED,
+    health.NOT_READY: client.NOT_READY,
 }
 _DEFAULT_WAIT_S = 60.0
 # Between two attempts to ask an agent that does not answer.
@@ -79,7 +65,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 def main(argv: list[str] | None = None) -> int:
     """Print the agent's status; return the exit code for a health check."""
     given = sys.argv[1:] if argv is None else argv
-    source, rest = source_options().parse_known_args(given)
+    source, rest = client.source_options().parse_known_args(given)
     if rest[:1] == ["dump"]:
         # It needs no agent that answers, and no configuration without errors.
         from . import dump  # noqa: PLC0415 # what it loads takes 0.1 s
@@ -93,13 +79,13 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     command = COMMANDS.get(rest[0]) if rest else None
     arguments = _parse(given) if command is None else source
-    path, closed = find_socket(arguments)
+    path, closed = client.find_socket(arguments)
     try:
         code = command(path, rest[1:]) if command else _run(path, arguments)
     except (OSError, ValueError) as error:
         print(_silence(error), file=sys.stderr)
-        code = NO_ANSWER
-    if closed and code == NO_ANSWER:
+        code = client.NO_ANSWER
+    if closed and code == client.NO_ANSWER:
         print(closed, file=sys.stderr)
     return code
 
@@ -111,11 +97,11 @@ def _run(path: Path, arguments: argparse.Namespace) -> int:
         return _watch(path, arguments)
     if arguments.live:
         return _live(path)
-    status = ask(path, timeout_s=_PATIENCE_S)
+    status = client.ask(path, timeout_s=_PATIENCE_S)
     code = exit_code(status)
     if arguments.ready:
         print(headline(status))
-        return OK if code == WITH_PROBLEMS else code
+        return client.OK if code == client.WITH_PROBLEMS else code
     print(_shown(status, arguments))
     return code
 
@@ -126,7 +112,7 @@ def _silence(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the agent hangs ({kind.code}): {error}; {kind.remedy}"
     said = f"the agent does not answer: {error}"
-    if isinstance(error, NOBODY):
+    if isinstance(error, client.NOBODY):
         said += f"; start it: the networks are still served ({kind.code})"
     return said
 
@@ -142,12 +128,12 @@ def _shown(status: Mapping[str, Any], arguments: argparse.Namespace) -> str:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(
+    parser = client.Parser(
         prog="agent-status",
         usage=_USAGE,
         description=__doc__,
         epilog=_EPILOG,
-        parents=[source_options()],
+        parents=[client.source_options()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, help_ in _FLAGS.items():
@@ -194,26 +180,27 @@ def _seconds(text: str) -> float:
 
 def _live(path: Path) -> int:
     """Report whether the agent makes progress: what a restart would mend."""
-    answer = ask_handler(path, {"live": True}, timeout_s=_PATIENCE_S)
+    answer = client.ask_handler(path, {"live": True}, timeout_s=_PATIENCE_S)
     if answer["live"]:
         print("the agent makes progress")
-        return OK
+        return client.OK
     late = [f"{part} for {age:.0f} s" for part, age in answer["late"].items()]
     print(f"the agent hangs: {', '.join(late)}", file=sys.stderr)
-    return NO_ANSWER
+    return client.NO_ANSWER
 
 
 def _watch(path: Path, arguments: argparse.Namespace) -> int:
     """Print the status again whenever it changes, until interrupted."""
-    seen, code = "", NO_ANSWER
+    seen, code = "", client.NO_ANSWER
+    limit_s = MAX_WAIT_S + _MARGIN_S
     with contextlib.suppress(BrokenPipeError):
         while True:
             began = time.monotonic()
             question = {"seen": seen, "wait_s": MAX_WAIT_S}
             try:
-                status = ask(path, question, timeout_s=MAX_WAIT_S + _MARGIN_S)
+                status = client.ask(path, question, timeout_s=limit_s)
             except (OSError, ValueError) as error:
-                change, code = _silence(error), NO_ANSWER
+                change, code = _silence(error), client.NO_ANSWER
                 text = json.dumps({"error": change})
                 text = text if arguments.json else change
             else:
@@ -241,9 +228,9 @@ def _wait(path: Path, arguments: argparse.Namespace) -> int:
         began = time.monotonic()
         wait_s = max(0.0, min(deadline - began, MAX_WAIT_S))
         code, reason = _ask_once(path, {**question, "wait_s": wait_s})
-        if code == OK:
+        if code == client.OK:
             print(f"{what} is served")
-            return OK
+            return client.OK
         now = time.monotonic()
         if now >= deadline:
             after = f"after {arguments.timeout:g} s"
@@ -256,14 +243,16 @@ def _wait(path: Path, arguments: argparse.Namespace) -> int:
 def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
     """Return the exit code for the answer to QUESTION, and the reason."""
     try:
-        status = ask(path, question, timeout_s=question["wait_s"] + _MARGIN_S)
+        limit_s = question["wait_s"] + _MARGIN_S
+        status = client.ask(path, question, timeout_s=limit_s)
     except (OSError, ValueError) as error:
-        return NO_ANSWER, _silence(error)
+        return client.NO_ANSWER, _silence(error)
     if status.get("served"):
-        return OK, ""
+        return client.OK, ""
     if not status["ready"]:
         reasons = [*status["waiting"].values()] or ["it has no rows yet"]
-        return NOT_READY, f"the agent is not ready: {'; '.join(reasons)}"
+        reason = f"the agent is not ready: {'; '.join(reasons)}"
+        return client.NOT_READY, reason
     failed = [
         f"{network} can't be served: {entry['error']}"
         for network, entry in status["networks"].items()
@@ -271,11 +260,12 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
     ]
     if failed:
         more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
-        return DEGRADED, failed[0] + more
+        return client.DEGRADED, failed[0] + more
     if question["network"] or question["instance"]:
-        return ABSENT, "the agent is ready and has no such port on this host"
+        reason = "the agent is ready and has no such port on this host"
+        return client.ABSENT, reason
     waiting = status["queue"]["length"]
-    return NOT_READY, f"networks that wait for the agent: {waiting}"
+    return client.NOT_READY, f"networks that wait for the agent: {waiting}"
 
 
 def exit_code(status: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent.commands.status import (
+from ovn_metadata.agent.commands.client import (
     ABSENT,
     NO_ANSWER,
     NOT_READY,
