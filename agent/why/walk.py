@@ -1,8 +1,7 @@
 """Walk the path: facts -> hops, up to the first broken one."""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -57,22 +56,26 @@ PATH: Table[Facts] = (
 
 def walk(facts: Facts) -> tuple[list[Hop], list[str]]:
     """Return the hops up to the first broken one, and what is behind it."""
-    seen = _judged(HOST, facts.common), _judged(PATH, facts)
-    hops = _up_to_broken(itertools.chain(*seen))
+    hops = _judged(HOST, facts.common)
+    if hops[-1].state != FAIL:
+        hops += _judged(PATH, facts)
     steps = [step for step, *_ in (*HOST, *PATH)]
     return _with_cause(hops), steps[steps.index(hops[-1].step) + 1 :]
 
 
 def walk_to(common: Common, hop: Hop) -> list[Hop]:
     """Return the hops of a path that ends with HOP, on this host."""
-    return _with_cause(_up_to_broken([*_judged(HOST, common), hop]))
+    hops = _judged(HOST, common)
+    return _with_cause(hops if hops[-1].state == FAIL else [*hops, hop])
 
 
-def _judged(table: Table[T], seen: T) -> Iterator[Hop]:
-    """Judge what was SEEN, step by step; not each step has something.
+def _judged(table: Table[T], seen: T) -> list[Hop]:
+    """Judge what was SEEN, up to the first broken step.
 
-    What several need and nobody could look at is reported once.
+    Not each step has something. What several need and nobody could look at
+    is reported once.
     """
+    hops: list[Hop] = []
     reported: list[Unseen] = []
     for step, code, judge in table:
         at = Judge(step, code)
@@ -82,17 +85,10 @@ def _judged(table: Table[T], seen: T) -> Iterator[Hop]:
             (unseen,) = error.args
             hop = None if unseen in reported else at.unknown(unseen)
             reported.append(unseen)
-        if hop is not None:
-            yield hop
-
-
-def _up_to_broken(hops: Iterable[Hop]) -> list[Hop]:
-    found = []
-    for hop in hops:
-        found.append(hop)
-        if hop.state == FAIL:
+        hops += [hop] if hop else []
+        if hop and hop.state == FAIL:
             break
-    return found
+    return hops
 
 
 def _with_cause(hops: list[Hop]) -> list[Hop]:
