@@ -11,7 +11,6 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ...privsep.kernel import closing
@@ -22,6 +21,7 @@ from ..errors import StartError
 # state_path, and in those.
 _IN_STATE_PATH = frozenset({OLD_FOLDER, "external"})
 _BELOW = frozenset({"pids"})
+# No link is followed.
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_LINKS = 40  # path_resolution(7)
@@ -37,7 +37,7 @@ def hand_over_state_path(
     try:
         with (
             _reached(folder, make=make) as place,
-            _opened(".", place) as descriptor,
+            closing(os.open(".", _FOLDER, dir_fd=place)) as descriptor,
         ):
             found = os.listdir(descriptor)  # noqa: PTH208 # of a descriptor
             # A folder that has nothing of an agent's was named by mistake.
@@ -64,7 +64,7 @@ def _hand_over(
             contextlib.suppress(
                 FileNotFoundError, NotADirectoryError, PermissionError
             ),
-            _opened(name, descriptor) as inner,
+            closing(os.open(name, _FOLDER, dir_fd=descriptor)) as inner,
         ):
             _hand_over(inner, user, _BELOW)
     # Last: without capabilities, root can enter only its own folders.
@@ -107,19 +107,12 @@ def _roots_link(name: str, place: int) -> Path | None:
     return None
 
 
-def _opened(
-    name: str, at: int, flags: int = _FOLDER
-) -> AbstractContextManager[int]:
-    """Give a descriptor of NAME in the folder AT; follow no link."""
-    return closing(os.open(name, flags, dir_fd=at))
-
-
 def hand_over_log(path: Path, user: pwd.struct_passwd) -> None:
     """Make USER the owner of the log PATH if root owns it."""
     with (
         contextlib.suppress(OSError),  # reported when it is opened
         _reached(path.parent, make=False) as folder,
-        _opened(path.name, folder, _PLACE) as descriptor,
+        closing(os.open(path.name, _PLACE, dir_fd=folder)) as descriptor,
     ):
         entry = os.fstat(descriptor)
         # With a second link, it may be another file that root owns.
