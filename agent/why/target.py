@@ -1,7 +1,7 @@
 """Find whose path is meant: by instance, port, address or network."""
 
 import ipaddress
-from collections.abc import Iterator
+import itertools
 
 from ...privsep import names
 from ..config.values import is_address
@@ -24,7 +24,7 @@ def find(name: str, chassis: ChassisSnapshot) -> list[Target]:
         for network in chassis.networks.values()
         if name and not network.kept
         for port in network.ports
-        if {name, name.lower()} & {*_names_of(port)}
+        if {name, name.lower()} & _names_of(port)
         or name in (network.network, network.name)
     ]
     return sorted(found, key=_rank)
@@ -35,14 +35,11 @@ def _rank(target: Target) -> tuple[bool, bool, bool, str]:
     return not port.bound, not port.instance, is_ipv6, port.logical_port
 
 
-def _names_of(port: VifPort) -> Iterator[str]:
-    """Yield what PORT is called: ids, MACs, addresses."""
-    yield from (port.logical_port, port.name)
-    if port.instance:
-        yield port.instance
-    yield from port.macs
-    for claims in identity.claimed_addresses(port):
-        yield from map(str, claims)
+def _names_of(port: VifPort) -> set[str]:
+    """Return what PORT is called: ids, MACs, addresses."""
+    ids = {port.logical_port, port.name, port.instance}
+    claimed = itertools.chain(*identity.claimed_addresses(port))
+    return {*ids, *port.macs, *map(str, claimed)}
 
 
 def _target(name: str, network: NetworkSnapshot, port: VifPort) -> Target:
