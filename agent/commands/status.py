@@ -98,7 +98,7 @@ def _run(path: Path, arguments: argparse.Namespace) -> int:
     if arguments.live:
         return _live(path)
     status = client.ask(path, timeout_s=_PATIENCE_S)
-    code = exit_code(status)
+    code = _CODES[status["health"]]
     if arguments.ready:
         print(headline(status))
         return client.OK if code == client.WITH_PROBLEMS else code
@@ -204,7 +204,7 @@ def _watch(path: Path, arguments: argparse.Namespace) -> int:
                 text = json.dumps({"error": change})
                 text = text if arguments.json else change
             else:
-                change, code = status["change"], exit_code(status)
+                change, code = status["change"], _CODES[status["health"]]
                 text = _shown(status, arguments)
             if change != seen:
                 seen = change
@@ -266,8 +266,3 @@ def _ask_once(path: Path, question: Mapping[str, Any]) -> tuple[int, str]:
         return client.ABSENT, reason
     waiting = status["queue"]["length"]
     return client.NOT_READY, f"networks that wait for the agent: {waiting}"
-
-
-def exit_code(status: Mapping[str, Any]) -> int:
-    """Return the exit code for STATUS."""
-    return _CODES[status["health"]]

@@ -230,7 +230,7 @@ def test_who_is_over_a_share_is_named_and_the_networks_are_served():
     status.shares(NETWORK, sums, over=["i-1"])
     status.shares("not there", sums, over=["i-1"])
     told = status.as_dict()
-    assert command.exit_code(told) == client.WITH_PROBLEMS
+    assert command._CODES[told["health"]] == client.WITH_PROBLEMS
     lines = status_text.render(told).splitlines()
     assert lines[-3:-1] == [
         "  beyond a share: 7 refused connections",
