@@ -120,7 +120,7 @@ def _follow_signals(
     def stop() -> None:
         manager.send("STOPPING=1")
         service.stop()
-        if not service.has_ended(_END_S):
+        if not service.ended.wait(_END_S):
             context.stop_daemon()  # a call to it hangs
 
     def log_report() -> None:

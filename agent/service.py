@@ -75,7 +75,7 @@ class Service:
             has_window=lambda: site.settings().shield.boot_window_s > 0,
         )
         self._stop = threading.Event()
-        self._ended = threading.Event()
+        self.ended = threading.Event()  # `run` has ended
         self._databases = Databases(
             site.settings,
             self._snapshots,
@@ -184,10 +184,6 @@ class Service:
         read = self._site.haproxies.read
         return asked.answer(name, found, chassis.networks, read)
 
-    def has_ended(self, timeout_s: float) -> bool:
-        """Wait until `run` has returned; return whether it has."""
-        return self._ended.wait(timeout_s)
-
     def reconfigured(self) -> None:
         """Visit every network and the gateway again: settings have changed."""
         self._nova_addresses.refresh()
@@ -211,7 +207,7 @@ class Service:
         finally:
             for watch in self._watches:
                 watch.stop()
-            self._ended.set()
+            self.ended.set()
         if self._failure:
             raise AgentError(self._failure)
 
