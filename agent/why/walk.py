@@ -107,13 +107,8 @@ def _with_cause(hops: list[Hop]) -> list[Hop]:
 
 def causes_of(code: str) -> set[str]:
     """Return the codes of all that CODE may be the consequence of."""
-    found: set[str] = set()
-    todo = [code]
-    while todo:
-        more = {*KINDS[todo.pop()].behind} - found
-        found |= more
-        todo += more
-    return found
+    behind = {*KINDS[code].behind}
+    return behind.union(*map(causes_of, behind))
 
 
 def verdict(hops: Sequence[Hop]) -> str:

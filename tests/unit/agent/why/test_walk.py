@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ovn_metadata.agent.config.settings import Southbound
+from ovn_metadata.agent.core.codes import KINDS
 from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.model import (
     ChassisSnapshot,
@@ -548,6 +549,11 @@ WARNINGS = {
     ),
     "slow": (with_answer(200, answer_ms=8000.0), "OVNMD-508", "request"),
 }
+
+
+@pytest.mark.parametrize("code", KINDS)
+def test_no_problem_is_its_own_consequence(code):
+    assert code not in walk.causes_of(code)
 
 
 def test_each_of_two_rivals_is_removed():
