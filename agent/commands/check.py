@@ -59,10 +59,8 @@ def _load(argv: Sequence[str]) -> tuple[Settings, str]:
     """
     conf, settings = options.load(argv)
     was_root = os.geteuid() == 0
-    if was_root:
-        account = user.service_user(settings)
-        if account is not None:
-            user.drop_to(account)
+    if was_root and (account := user.service_user(settings)):
+        user.drop_to(account)
     if reason := options.unreadable(argv):
         raise StartError(reason)
     folders.ensure(settings, make=False, roots_are_ours=was_root)
