@@ -1,9 +1,8 @@
 """Which instance has which address, and the signature for Nova."""
 
-import dataclasses
 import hmac
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from ..model import Instance, IPAddress, VifPort
@@ -37,25 +36,6 @@ def claimed_addresses(
         claims = given if mac in own else allowed
         claims.setdefault(link_local_address(mac), mac)
     return given, dict.fromkeys(port.virtual, port.mac), allowed
-
-
-def with_parents(
-    ports: Iterable[VifPort], parents: Mapping[str, VifPort]
-) -> list[VifPort]:
-    """Return PORTS, each trunk subport with its parent's instance.
-
-    Neutron writes no device id on a subport.
-    """
-    return [
-        dataclasses.replace(
-            port,
-            instance=parents[port.parent].instance,
-            project=parents[port.parent].project or port.project,
-        )
-        if not port.instance and port.parent in parents
-        else port
-        for port in ports
-    ]
 
 
 def assign(

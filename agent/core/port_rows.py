@@ -5,11 +5,13 @@ the database says. The keys of `external_ids` are those that Neutron writes;
 everything else is tolerated.
 """
 
+import collections
 import contextlib
 import dataclasses
 import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from ...privsep import names, validate
 from ..model import (
@@ -20,7 +22,6 @@ from ..model import (
     NetworkSnapshot,
     VifPort,
 )
-from . import identity
 from .addresses import UnusableRowError, parse_allowed, parse_cidr, parse_macs
 from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 
@@ -65,6 +66,10 @@ class PortRow:
     requested_additional_chassis: frozenset[uuid.UUID] = frozenset()
     port_security: Sequence[str] = ()
     virtual_parent: str = ""  # the logical port that uses it now
+
+
+# The ports of one network's instances here, each with its row.
+_Placed: TypeAlias = list[tuple[PortRow, VifPort]]
 
 
 def is_harmless(problem: str) -> bool:
@@ -138,19 +143,23 @@ def _logical_port(row: PortRow) -> str:
     return row.logical_port
 
 
-def parse_vif_port(
-    row: PortRow, chassis: uuid.UUID | None
+def _vif_port(
+    row: PortRow, chassis: uuid.UUID | None, local: Mapping[str, PortRow]
 ) -> tuple[VifPort, list[str]]:
     """Return ROW as an instance's port on CHASSIS, and what is left out.
 
     The `mac` column has the port's own MAC with its addresses, then the
-    other MACs of its allowed address pairs. Raises UnusableRowError.
+    other MACs of its allowed address pairs. Neutron writes no device id on a
+    trunk's subport; it has the instance of its parent, if that is LOCAL.
+    Raises UnusableRowError.
     """
     macs, left_out = parse_macs(row.mac)
     addresses = dict.fromkeys(
         (address, mac) for mac, own in macs.items() for address in own
     )
-    ids = row.external_ids
+    ids = owner = row.external_ids
+    if row.parent_port and not ids.get("neutron:device_id"):
+        owner = local.get(row.parent_port, row).external_ids
     port = VifPort(
         logical_port=_logical_port(row),
         mac=next((mac for _, mac in addresses), next(iter(macs))),
@@ -161,8 +170,8 @@ def parse_vif_port(
             for pair in parse_allowed(row.port_security)
             if pair not in addresses
         ),
-        instance=_identifier(ids.get("neutron:device_id", ""), "device id"),
-        project=_identifier(ids.get("neutron:project_id", ""), "project id"),
+        instance=_identifier(owner.get("neutron:device_id", ""), "device id"),
+        project=_identifier(owner.get("neutron:project_id", ""), "project id"),
         parent=row.parent_port,
         name=_name(ids.get("neutron:port_name", "")),
         bound=_is_bound(row, chassis),
@@ -201,32 +210,6 @@ def _mtu(text: str) -> int:
     return number if validate.MIN_MTU <= number <= validate.MAX_MTU else 0
 
 
-@dataclasses.dataclass(slots=True)
-class _Network:
-    """What the rows have shown of one network so far."""
-
-    name: str = ""
-    datapaths: set[uuid.UUID] = dataclasses.field(default_factory=set)
-    # With the datapath of each.
-    placed: list[tuple[uuid.UUID | None, VifPort]] = dataclasses.field(
-        default_factory=list
-    )
-    localport: Localport | None = None
-    localport_name: str | None = None  # also of one that can't be used
-    localport_datapath: uuid.UUID | None = None
-    has_second: bool = False  # another metadata port on that datapath
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether its localport is on another datapath, or there is none."""
-        return self.localport_datapath not in self.datapaths
-
-    @property
-    def ports(self) -> list[VifPort]:
-        """The ports of its instances here."""
-        return [port for _, port in self.placed]
-
-
 def chassis_snapshot(
     rows: Iterable[PortRow],
     *,
@@ -244,15 +227,20 @@ def chassis_snapshot(
     IS_FILLED tells whether ovn-northd has written the database at all.
     A row that can't be used becomes a problem and disturbs no other.
     """
-    rows = list(rows)
+    rows = sorted(rows, key=lambda row: row.logical_port)
     problems: list[str] = []
-    networks, unserved = _read_ports(rows, chassis, problems)
-    ranked = _ranked_localports(rows, networks, plugged)
-    _read_localports(ranked, networks, problems)
-    _leave_out_unreachable(networks, problems)
+    placed, asked = _read_ports(rows, chassis, problems)
+    metadata = collections.defaultdict(list)
+    for row in filter(is_metadata_port, rows):
+        metadata[network_of(row)].append(row)
+    networks = {}
+    for network, ports in placed.items():
+        own = _localports(metadata[network], network, ports, plugged, problems)
+        networks[network] = _snapshot(network, ports, own, answered, problems)
+        asked += _to_ask_for(network, ports, own)
     snapshot = ChassisSnapshot(
         chassis=chassis,
-        networks=_network_snapshots(networks, answered),
+        networks=networks,
         problems=tuple(sorted(problems)),
         synced=is_filled
         and chassis is not None
@@ -266,125 +254,50 @@ def chassis_snapshot(
         ),
         followed=followed,
     )
-    return snapshot, _to_ask_for(networks, unserved)
-
-
-def _leave_out_unreachable(
-    networks: Mapping[str, _Network], problems: list[str]
-) -> None:
-    """Leave out ports on another switch than their metadata port.
-
-    Two switches may have the name of one network, after Neutron has failed to
-    make it again. Such a port may have the address of an instance that can be
-    reached.
-    """
-    for network, entry in networks.items():
-        if entry.localport is None or entry.is_elsewhere:
-            continue
-        placed, entry.placed = entry.placed, []
-        for datapath, port in placed:
-            if datapath in (None, entry.localport_datapath):
-                entry.placed.append((datapath, port))
-                continue
-            problems.append(
-                f"port {port.logical_port!r:.80} skipped: it is on another "
-                f"switch than the metadata port of network {network}"
-            )
-
-
-def _network_snapshots(
-    networks: Mapping[str, _Network], answered: Collection[Clause]
-) -> dict[str, NetworkSnapshot]:
-    """Return NETWORKS as the model has them."""
-    parents = {
-        port.logical_port: port
-        for entry in networks.values()
-        for port in entry.ports
-    }
-    return {
-        network: NetworkSnapshot(
-            network=network,
-            localport=entry.localport,
-            ports=tuple(
-                sorted(
-                    identity.with_parents(entry.ports, parents),
-                    key=lambda port: port.logical_port,
-                )
-            ),
-            complete=entry.localport_name is not None
-            or localport_clause(network, None) in answered,
-            name=entry.name,
-        )
-        for network, entry in networks.items()
-    }
-
-
-def _to_ask_for(
-    networks: Mapping[str, _Network], unserved: Iterable[uuid.UUID | None]
-) -> list[LocalNetwork]:
-    """Return which rows to monitor for NETWORKS.
-
-    UNSERVED datapaths, too: without a clause the row would go and come back.
-    """
-    # Asked for by its name, one in a better place would not be seen, nor that
-    # there is another one.
-    asked = [
-        LocalNetwork(
-            network,
-            datapath,
-            None
-            if entry.is_elsewhere or entry.has_second
-            else entry.localport_name,
-        )
-        for network, entry in networks.items()
-        for datapath in entry.datapaths or (None,)
-    ]
-    return asked + [LocalNetwork(None, each, None) for each in unserved]
+    return snapshot, asked
 
 
 def _read_ports(
     rows: Iterable[PortRow], chassis: uuid.UUID | None, problems: list[str]
-) -> tuple[dict[str, _Network], list[uuid.UUID | None]]:
-    """Return the networks with instances' ports on CHASSIS, or soon there.
+) -> tuple[dict[str, _Placed], list[LocalNetwork]]:
+    """Return network -> the instances' ports on CHASSIS, or soon there.
 
-    Also the datapaths of ports that can't be served, whose reasons are
-    added to PROBLEMS.
+    Also what to ask for of ports that can't be served, whose reasons are
+    added to PROBLEMS: without a clause the row of their datapath would go
+    and come back.
     """
-    networks: dict[str, _Network] = {}
-    unserved: list[uuid.UUID | None] = []
+    networks: dict[str, _Placed] = {}
+    unserved: list[LocalNetwork] = []
     foreign: dict[uuid.UUID | None, list[str]] = {}
     virtual = _virtual_addresses(rows, chassis)
-    for row in rows:
-        if not is_local(row, chassis):
-            continue
+    local = {row.logical_port: row for row in rows if is_local(row, chassis)}
+    for row in local.values():
         network = network_of(row)
         if network is None:
-            unserved.append(row.datapath)
+            unserved.append(LocalNetwork(None, row.datapath, None))
             if row.datapath_ids is not None or row.datapath is None:
                 foreign.setdefault(row.datapath, []).append(row.logical_port)
             continue
+        what = f"port {row.logical_port!r:.80}"
         try:
-            port, left_out = parse_vif_port(row, chassis)
+            port, left_out = _vif_port(row, chassis, local)
         except UnusableRowError as error:
-            unserved.append(row.datapath)
-            problems.append(f"port {row.logical_port!r:.80} skipped: {error}")
+            unserved.append(LocalNetwork(None, row.datapath, None))
+            problems.append(f"{what} skipped: {error}")
             continue
-        if left_out:
-            more = f" (and {len(left_out) - 1} more)" if left_out[1:] else ""
-            problems.append(
-                f"port {row.logical_port!r:.80}, an address is left out: "
-                f"{left_out[0]}{more}"
-            )
-        # northd copies it from the switch's neutron:network_name.
-        name = _name((row.datapath_ids or {}).get("name2", ""))
-        entry = networks.setdefault(network, _Network(name))
+        problems += _left_out(what, left_out)
         used = virtual.get((row.datapath, row.logical_port), ())
-        port = dataclasses.replace(port, virtual=used)
-        entry.placed.append((row.datapath, port))
-        if row.datapath is not None:
-            entry.datapaths.add(row.datapath)
+        port = dataclasses.replace(port, virtual=tuple(used))
+        networks.setdefault(network, []).append((row, port))
     problems += map(_foreign, foreign, foreign.values())
     return networks, unserved
+
+
+def _left_out(what: str, reasons: list[str]) -> list[str]:
+    """Return one problem of WHAT for all REASONS; none if there are none."""
+    more = f" (and {len(reasons) - 1} more)" if reasons[1:] else ""
+    first = reasons[:1]
+    return [f"{what}, an address is left out: {why}{more}" for why in first]
 
 
 def _foreign(datapath: uuid.UUID | None, ports: list[str]) -> str:
@@ -400,63 +313,46 @@ def _foreign(datapath: uuid.UUID | None, ports: list[str]) -> str:
 
 def _virtual_addresses(
     rows: Iterable[PortRow], chassis: uuid.UUID | None
-) -> dict[tuple[uuid.UUID | None, str], tuple[IPAddress, ...]]:
+) -> dict[tuple[uuid.UUID | None, str], list[IPAddress]]:
     """Return (datapath, port) -> the virtual addresses that it uses.
 
     The address of a `virtual` port belongs to the parent that announces it:
     ovn-controller writes that into the row and binds it to its chassis.
     """
     used: dict[tuple[uuid.UUID | None, str], list[IPAddress]] = {}
-    virtual = [
-        row
-        for row in rows
-        if chassis is not None
-        and row.chassis == chassis
-        and row.type == _VIRTUAL
-    ]
-    for row in sorted(virtual, key=lambda row: row.logical_port):
-        addresses = used.setdefault((row.datapath, row.virtual_parent), [])
-        with contextlib.suppress(UnusableRowError):
-            for own in parse_macs(row.mac)[0].values():
-                addresses += own
-    return {port: tuple(addresses) for port, addresses in used.items()}
+    for row in rows:
+        if row.type == _VIRTUAL and row.chassis == chassis:
+            addresses = used.setdefault((row.datapath, row.virtual_parent), [])
+            with contextlib.suppress(UnusableRowError):
+                for own in parse_macs(row.mac)[0].values():
+                    addresses += own
+    return used
 
 
-def _ranked_localports(
+def _localports(
     rows: Iterable[PortRow],
-    networks: Mapping[str, _Network],
+    network: str,
+    placed: _Placed,
     plugged: Collection[str],
-) -> list[tuple[str, PortRow]]:
-    """Return the metadata ports of NETWORKS with the network, the best first.
-
-    The best is on the datapath of the ports: a switch that was made again may
-    have left an old one. Then one that is PLUGGED: DHCP gave the route by its
-    address. Two of Neutron's servers may have made one each.
-    """
-
-    def rank(found: tuple[str, PortRow]) -> tuple[bool, bool, str]:
-        network, row = found
-        is_elsewhere = row.datapath not in networks[network].datapaths
-        name = row.logical_port
-        return is_elsewhere, name not in plugged, name
-
-    found = [
-        (network, row)
-        for row in rows
-        if is_metadata_port(row)
-        and (network := network_of(row) or "") in networks
-    ]
-    return sorted(found, key=rank)
-
-
-def _read_localports(
-    ranked: Iterable[tuple[str, PortRow]],
-    networks: Mapping[str, _Network],
     problems: list[str],
-) -> None:
-    """Note the metadata port of each of NETWORKS, the first one of RANKED."""
-    for network, row in ranked:
-        entry = networks[network]
+) -> list[PortRow]:
+    """Return those of NETWORK's metadata ports ROWS that may serve.
+
+    The first one does: the best is on a datapath of the ports PLACED, since a
+    switch that was made again may have left an old one. Then one that is
+    PLUGGED: DHCP gave the route by its address. Two of Neutron's servers may
+    have made one each.
+    """
+    datapaths = _datapaths(placed)
+    ranked = sorted(
+        rows,
+        key=lambda row: (
+            row.datapath not in datapaths,
+            row.logical_port not in plugged,
+        ),
+    )
+    found: list[PortRow] = []
+    for row in ranked:
         name = f"metadata port {row.logical_port!r:.80}"
         if row.type != _LOCALPORT:
             # Neutron makes it "virtual" when its address is an allowed
@@ -466,20 +362,68 @@ def _read_localports(
                 f"{row.type!r:.20}; is its address in the "
                 f"allowed_address_pairs of a port?"
             )
-        elif entry.localport_name is not None:
+            continue
+        if found:
             problems.append(f"{name} skipped: network {network}{_ANOTHER}")
-            entry.has_second |= row.datapath == entry.localport_datapath
-        else:
-            entry.localport_name = row.logical_port
-            entry.localport_datapath = row.datapath
-            try:
-                entry.localport, left_out = parse_localport(row)
-            except UnusableRowError as error:
-                problems.append(
-                    f"{name} of network {network} can't be used: {error}"
-                )
-                continue
-            problems.extend(
-                f"{name} of network {network}, an address is left out: {text}"
-                for text in left_out
-            )
+        found.append(row)
+    return found
+
+
+def _snapshot(
+    network: str,
+    placed: _Placed,
+    localports: Sequence[PortRow],
+    answered: Collection[Clause],
+    problems: list[str],
+) -> NetworkSnapshot:
+    """Return NETWORK with the ports PLACED and the first of LOCALPORTS.
+
+    Ports on another switch are left out. Two may have the name of one
+    network, after Neutron has failed to make it again. Such a port may have
+    the address of an instance that can be reached.
+    """
+    localport, ports = None, [port for _, port in placed]
+    for row in localports[:1]:
+        what = f"metadata port {row.logical_port!r:.80} of network {network}"
+        try:
+            localport, left_out = parse_localport(row)
+        except UnusableRowError as error:
+            problems.append(f"{what} can't be used: {error}")
+            continue
+        problems += _left_out(what, left_out)
+        # Else the right one has not been seen yet.
+        if row.datapath in _datapaths(placed):
+            for other, port in placed:
+                if other.datapath not in (None, row.datapath):
+                    ports.remove(port)
+                    problems.append(
+                        f"port {port.logical_port!r:.80} skipped: it is on "
+                        f"another switch than the metadata port of network "
+                        f"{network}"
+                    )
+    return NetworkSnapshot(
+        network=network,
+        localport=localport,
+        ports=tuple(ports),
+        complete=bool(localports)
+        or localport_clause(network, None) in answered,
+        # northd copies it from the switch's neutron:network_name.
+        name=_name((placed[0][0].datapath_ids or {}).get("name2", "")),
+    )
+
+
+def _to_ask_for(
+    network: str, placed: _Placed, localports: Sequence[PortRow]
+) -> list[LocalNetwork]:
+    """Return which rows to monitor for NETWORK."""
+    datapaths = _datapaths(placed)
+    on = [row.datapath for row in localports]
+    # Asked for by its name, one in a better place would not be seen, nor that
+    # there is another one.
+    is_known = on[:1] and on[0] in datapaths and on.count(on[0]) == 1
+    name = localports[0].logical_port if is_known else None
+    return [LocalNetwork(network, each, name) for each in datapaths or (None,)]
+
+
+def _datapaths(placed: _Placed) -> set[uuid.UUID]:
+    return {row.datapath for row, _ in placed if row.datapath}

@@ -130,23 +130,6 @@ def test_a_port_has_a_link_local_address_for_each_mac():
     )
 
 
-@pytest.mark.parametrize(
-    ("instance", "parent", "expected"),
-    [
-        pytest.param("", "gone", "", id="the parent is not here"),
-        pytest.param("own", "parent", "own-sub", id="it has its own"),
-        pytest.param("", "parent", "i-parent", id="it gets the parent's"),
-    ],
-)
-def test_subport(instance, parent, expected):
-    port = dataclasses.replace(
-        vif("sub", "10.0.0.1", instance=instance), parent=parent
-    )
-    (found,) = identity.with_parents([port], {"parent": vif("parent")})
-    assert found.instance == expected
-    assert (found.addresses, found.macs) == (port.addresses, port.macs)
-
-
 REQUESTED = {"bound": False}
 
 

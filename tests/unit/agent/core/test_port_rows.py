@@ -348,13 +348,26 @@ def test_no_chassis_row_is_not_synced():
     assert not snapshot.synced
 
 
-def test_a_subport_has_the_instance_of_its_parent_in_another_network():
+@pytest.mark.parametrize(
+    ("device_id", "parent", "expected"),
+    [
+        pytest.param("", "gone", "", id="the parent is not here"),
+        pytest.param("own", VM_ISO.logical_port, "own", id="it has its own"),
+        pytest.param(
+            "",
+            VM_ISO.logical_port,
+            VM_ISO.external_ids["neutron:device_id"],
+            id="it gets the parent's, which is in another network",
+        ),
+    ],
+)
+def test_the_instance_of_a_subport(device_id, parent, expected):
     subport = dataclasses.replace(
-        with_ids(VM_LATE, device_id=""), parent_port=VM_ISO.logical_port
+        with_ids(VM_LATE, device_id=device_id), parent_port=parent
     )
     snapshot, _ = snapshot_of(subport, VM_ISO)
     (found,) = snapshot.networks[LATE].ports
-    assert found.instance == VM_ISO.external_ids["neutron:device_id"]
+    assert found.instance == expected
 
 
 @pytest.mark.parametrize(
