@@ -84,36 +84,30 @@ class Haproxies:
         configuration; then a process that ran before still runs.
         """
         before = self._known.get(network)
-        with self._keeping_map(network, rights):
-            self.ensure_folders(network)
-            changes, version = self._ensure_files(network, rendered, rights)
-            program = self._privileged.ensure_program(network)
-            is_changed = "configuration" in changes
-            if before is not None:
-                is_changed = before[1] != version
-            self._written[network] = version
-            if is_changed and self._running(network) == rendered.digest:
-                # It may have read a configuration that somebody edited, with
-                # this digest still in it.
-                self._privileged.reload_program(network)
-                changes.append("reload")
-        return changes, program
-
-    @contextlib.contextmanager
-    def _keeping_map(
-        self, network: str, rights: Rights | None
-    ) -> Iterator[None]:
-        """Keep the map of the one that still serves, if what is inside fails.
-
-        It has to have the instances that came meanwhile.
-        """
+        changes: list[str] = []
         try:
-            yield
-        except Exception:
+            self.ensure_folders(network)
+            if rights is not None:
+                changes += self.maps.write(network, rights)
+        finally:
+            # Whatever fails here and below, the haproxy that still serves has
+            # to have the instances that came.
             if rights is not None:
                 with contextlib.suppress(OSError, HaproxyError):
-                    self.maps.ensure(network, rights)
-            raise
+                    changes += self.maps.ensure(network, rights)
+        is_changed, version = self._ensure_configuration(network, rendered)
+        if is_changed:
+            changes.append("configuration")
+        program = self._privileged.ensure_program(network)
+        if before is not None:
+            is_changed = before[1] != version
+        self._written[network] = version
+        if is_changed and self._running(network) == rendered.digest:
+            # It may have read a configuration that somebody edited, with this
+            # digest still in it.
+            self._privileged.reload_program(network)
+            changes.append("reload")
+        return changes, program
 
     def serve(
         self,
@@ -126,27 +120,21 @@ class Haproxies:
 
         PROGRAM is what that returned. Raises HaproxyError if it can't start.
         """
-        with self._keeping_map(network, rights):
-            if rights is not None and program["state"] == "starting":
-                program = self._wait_until_serving(network, rights)
-            changes = self._ensure_program(network, rendered.digest, program)
+        if network != names.GATEWAY and program["state"] == "starting":
+            program = self._wait_until_serving(network)
+        changes = self._ensure_program(network, rendered.digest, program)
         if network == names.GATEWAY:
             self._replaced = -math.inf
         self._known[network] = rendered.digest, self._written[network]
-        if rights is not None and self.maps.ensure(network, rights):
-            changes.append("map")
+        if rights is not None:
+            changes += self.maps.ensure(network, rights)
         # Last: it is for Neutron's agent alone, and state_path may be full.
         files.link(self.places.pid_link(network), self.places.pid(network))
         stale_files.remove_old(self.places, network)
         return changes
 
-    def _wait_until_serving(self, network: str, rights: Rights) -> Program:
-        """Wait for a haproxy of NETWORK that may have read an older map.
-
-        Until it serves, the one that it replaces does, and answers us.
-        """
-        with contextlib.suppress(OSError, HaproxyError):
-            self.maps.ensure(network, rights)
+    def _wait_until_serving(self, network: str) -> Program:
+        """Wait for NETWORK's haproxy; until it serves, an older one does."""
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         pause_s, longest_s = _START_POLLS_S
         while True:
@@ -266,28 +254,22 @@ class Haproxies:
         config = self.places.config(network)
         return runtime.running_digest(self._stats(network), config)
 
-    def _ensure_files(
-        self, network: str, rendered: Rendered, rights: Rights | None
-    ) -> tuple[list[str], _Version]:
-        """Return what changed, and the version of the configuration."""
-        places = self.places
-        changes = []
-        if rights is not None and self.maps.write(network, rights):
-            changes.append("map file")
+    def _ensure_configuration(
+        self, network: str, rendered: Rendered
+    ) -> tuple[bool, _Version]:
+        """Return whether it changed, and the version of its file."""
 
         def write() -> bool:
             return files.write_checked(
-                places.config(network),
+                self.places.config(network),
                 rendered.text,
                 check=lambda path: self._check(network, rendered, path),
             )
 
-        if write():
-            changes.append("configuration")
-        version = self._version(network)
+        is_changed, version = write(), self._version(network)
         while write():  # somebody has edited it meanwhile
             version = self._version(network)
-        return changes, version
+        return is_changed, version
 
     def _check(self, network: str, rendered: Rendered, path: Path) -> None:
         """Let haproxy check PATH, unless it has accepted the same text before.

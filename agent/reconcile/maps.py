@@ -34,24 +34,30 @@ class Maps:
         # map overwrites a newer one.
         self._locks = KeyedLocks()
 
-    def write(self, network: str, rights: Rights) -> bool:
-        """Write RIGHTS into the file of NETWORK; return if it changed."""
+    def write(self, network: str, rights: Rights) -> list[str]:
+        """Write RIGHTS into the file of NETWORK; return what changed."""
         with self._locks.held(network):
-            text = mapfile.render_map(rights())
-            return files.write(self._places.map(network), text)
+            return self._write(network, rights())
 
-    def ensure(self, network: str, rights: Rights) -> bool:
-        """Write RIGHTS into the file and the haproxy; return if it changed."""
-        socket, file = self._stats_of(network), self._places.map(network)
+    def _write(self, network: str, wanted: Mapping[str, str]) -> list[str]:
+        text = mapfile.render_map(wanted)
+        changed = files.write(self._places.map(network), text)
+        return ["map file"] if changed else []
+
+    def ensure(self, network: str, rights: Rights) -> list[str]:
+        """Write RIGHTS into the file and the haproxy; return what changed."""
+        stats, file = self._stats_of(network), self._places.map(network)
         with self._locks.held(network):
             wanted = rights()
+            changes = []
             try:
-                files.write(file, mapfile.render_map(wanted))
+                changes = self._write(network, wanted)
             finally:  # the haproxy that runs needs no room on the disk
-                present = runtime.read_map(socket, file, entries=len(wanted))
-                commands = mapfile.commands(file, present, wanted)
-                runtime.change_map(socket, commands)
-            return bool(commands)
+                present = runtime.read_map(stats, file, entries=len(wanted))
+                if commands := mapfile.commands(file, present, wanted):
+                    runtime.change_map(stats, commands)
+                    changes.append("map")
+            return changes
 
     def revoke(
         self, network: str, rights: Callable[[], Mapping[str, str] | None]
@@ -62,39 +68,35 @@ class Maps:
         before any other step, which may fail or hang: an address must not
         get the metadata of its last owner.
         """
+        stats, file = self._stats_of(network), self._places.map(network)
         with self._locks.held(network):
-            wanted = rights()
-            return () if wanted is None else self._revoke(network, wanted)
-
-    def _revoke(
-        self, network: str, wanted: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        socket, file = self._stats_of(network), self._places.map(network)
-        is_running = True
-        try:
-            present = runtime.read_map(socket, file, entries=len(wanted))
-        except (FileNotFoundError, ConnectionError, PermissionError):
-            # No process listens, it ends, or something else has the name. A
-            # haproxy that starts just now reads the file.
-            is_running = False
-            present = mapfile.parse_file(files.read(file))
-        kept = {
-            key: value
-            for key, value in present.items()
-            if mapfile.same_owner(wanted.get(key, ""), value)
-        }
-        if kept == present:
-            return ()
-        try:
-            # The file first: a haproxy that starts now reads it.
-            files.write(file, mapfile.render_map(kept))
-        except OSError:
-            # The disk is full or broken. No file is better than the old one.
-            with contextlib.suppress(OSError):
-                file.unlink()
-            raise
-        finally:
-            if is_running:
-                commands = mapfile.commands(file, present, kept)
-                runtime.change_map(socket, commands)
-        return tuple(sorted(present.keys() - kept.keys()))
+            if (wanted := rights()) is None:
+                return ()
+            is_running = True
+            try:
+                present = runtime.read_map(stats, file, entries=len(wanted))
+            except (FileNotFoundError, ConnectionError, PermissionError):
+                # No process listens, it ends, or something else has the name.
+                # A haproxy that starts just now reads the file.
+                is_running = False
+                present = mapfile.parse_file(files.read(file))
+            kept = {
+                key: value
+                for key, value in present.items()
+                if mapfile.same_owner(wanted.get(key, ""), value)
+            }
+            if kept == present:
+                return ()
+            try:
+                # The file first: a haproxy that starts now reads it.
+                self._write(network, kept)
+            except OSError:
+                # The disk is full or broken. No file is better than this one.
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                raise
+            finally:
+                if is_running:
+                    commands = mapfile.commands(file, present, kept)
+                    runtime.change_map(stats, commands)
+            return tuple(sorted(present.keys() - kept.keys()))
