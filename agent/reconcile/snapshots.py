@@ -4,6 +4,7 @@ The two IDLs' threads put snapshots in. The keys of the networks that differ
 go into the queues. A reconcile reads the newest snapshot when it begins.
 """
 
+import dataclasses
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from ...privsep import names
 from ..config.settings import SpareNetworks
 from ..core import port_rows, settling, spare
+from ..core.codes import KINDS
 from ..haproxy import shield
 from ..model import (
     ChassisSnapshot,
@@ -123,14 +125,11 @@ class Snapshots:
     def _report(self, before: ChassisSnapshot, rows: ChassisSnapshot) -> None:
         """Log and note what is wrong with ROWS or missing from them."""
         status = self._status
-        name = self.vswitch.system_id
-        reason = (
-            f"no Chassis row named {name} in OVN Southbound: start "
-            f"ovn-controller; if it runs, restart it, because its name has "
-            f"changed (system-id, or its option -n)"
-        )
-        if rows.chassis is not None:
-            reason = ""
+        reason = ""
+        if rows.chassis is None:
+            name, kind = self.vswitch.system_id, KINDS["OVNMD-104"]
+            what = f"no Chassis row named {name} in OVN Southbound"
+            reason = f"{what}: {kind.remedy}"
         if status.waits_for("chassis", reason, "OVNMD-104") and reason:
             LOG.warning("%s. The networks are still served", reason)
         reason = "ovn-northd has written nothing to OVN Southbound yet"
@@ -149,18 +148,18 @@ class Snapshots:
     def take_vswitch(self, snapshot: VswitchSnapshot) -> None:
         """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""
         before, self.vswitch = self.vswitch, snapshot
-        networks = self.chassis.networks.values()
-        renumbered = _renumbered_networks(before, snapshot)
-        self.renumbered |= renumbered
-        replugged = _replugged_networks(before, snapshot, networks)
-        for network in (*renumbered, *replugged):
-            self._queues.reconcile.add(network)
-        if before.installed != snapshot.installed and self._has_window():
-            for each in networks:
-                if shield.up_at(each.ports, before.installed) != shield.up_at(
-                    each.ports, snapshot.installed
-                ):
-                    self._queues.reconcile.add(each.network)
+        old, new = before.installed, snapshot.installed
+        has_window = old != new and self._has_window()
+        for network in self.chassis.networks.values():
+            if is_renumbered := _is_renumbered(before, snapshot, network):
+                self.renumbered.add(network.network)
+            ports = network.ports
+            came_up = has_window and (
+                shield.up_at(ports, old) != shield.up_at(ports, new)
+            )
+            is_unplugged = _is_unplugged(before, snapshot, network)
+            if is_renumbered or is_unplugged or came_up:
+                self._queues.reconcile.add(network.network)
         renamed = snapshot.system_id != before.system_id
         if renamed or (self._settled.flapping and snapshot != before):
             self._queues.news.set()
@@ -183,51 +182,36 @@ def _lasting(problem: str) -> str:
     return lasting if is_of_datapath else problem
 
 
-def _replugged_networks(
-    before: VswitchSnapshot,
-    after: VswitchSnapshot,
-    networks: Iterable[NetworkSnapshot],
-) -> list[str]:
-    """Return those of NETWORKS whose port or bridge has changed."""
-    moved = (before.bridge, before.bridge_exists, before.is_userspace) != (
-        after.bridge,
-        after.bridge_exists,
-        after.is_userspace,
-    )
-    found = []
-    for network in networks:
-        name = names.outer_veth(network.network)
-        port = after.ports.get(name)
-        changed = before.ports.get(name) != port
-        # A port that we have just plugged needs no reconcile.
-        lost = changed and not _is_plugged(port, network, after)
-        if moved or lost:
-            found.append(network.network)
-    return found
-
-
-def _renumbered_networks(
-    before: VswitchSnapshot, after: VswitchSnapshot
-) -> set[str]:
-    """Return the networks whose port has another OpenFlow port now."""
-    found = set()
-    for name, port in after.ports.items():
-        last = before.ports.get(name)
-        was, now = before.ofports.get(name, 0), after.ofports.get(name, 0)
-        is_same = last is not None and last.row == port.row
-        if is_same and port.network and was != now and min(was, now) > 0:
-            found.add(port.network)
-    return found
-
-
-def _is_plugged(
-    port: VswitchPort | None,
-    network: NetworkSnapshot,
-    vswitch: VswitchSnapshot,
+def _is_unplugged(
+    before: VswitchSnapshot, after: VswitchSnapshot, network: NetworkSnapshot
 ) -> bool:
-    """Return whether PORT is on the bridge with the localport's name."""
-    if network.localport is None or port is None:
+    """Return whether the bridge has changed, or NETWORK's port there."""
+    old, new = (
+        (each.bridge, each.bridge_exists, each.is_userspace)
+        for each in (before, after)
+    )
+    name = names.outer_veth(network.network)
+    port, localport = after.ports.get(name), network.localport
+    if old != new:
+        return True
+    if port == before.ports.get(name):
         return False
-    wanted = vswitch.bridge, network.localport.logical_port, network.network
-    is_same = wanted == (port.bridge, port.iface_id, port.network)
-    return is_same and not port.has_rival
+    # A port that we have just plugged needs no reconcile.
+    return (
+        port is None
+        or localport is None
+        or dataclasses.replace(port, ifindex=None)
+        != VswitchPort(after.bridge, localport.logical_port, network.network)
+    )
+
+
+def _is_renumbered(
+    before: VswitchSnapshot, after: VswitchSnapshot, network: NetworkSnapshot
+) -> bool:
+    """Return whether NETWORK's port has another OpenFlow port now."""
+    name = names.outer_veth(network.network)
+    last, port = before.ports.get(name), after.ports.get(name)
+    was, now = before.ofports.get(name, 0), after.ofports.get(name, 0)
+    if last is None or port is None or was == now or min(was, now) < 1:
+        return False
+    return last.row == port.row and port.network == network.network
