@@ -40,13 +40,10 @@ class Settled:
     was_missing: bool = False
     # When the grace period ends; None if it has ended.
     settles_at: float | None = None
-    # Networks and ports that were seen in that time. One of them that is
-    # missing from the rows now is really gone. A port that was bound before
-    # has to be seen bound: ovn-northd requests it before it is claimed.
-    seen: frozenset[str] = frozenset()
-    # Ports that were seen bound in that time. One of them that is only
-    # requested now has really been unplugged.
-    seen_bound: frozenset[str] = frozenset()
+    # Port -> its network, of those that were seen bound in that time. One of
+    # them that is missing from the rows now, or is only requested (ovn-northd
+    # does that before it is claimed), has really been unplugged.
+    claimed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     # Logical port, or network for its localport -> until when it is held.
     flapping: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -75,32 +72,30 @@ def settle(
     rows, flapping = _hold_flapping(
         state, rows, plugged, now=now, connected=connected
     )
-    state = dataclasses.replace(state, flapping=flapping)
     is_settled = rows.synced and state.settles_at is None
-    in_rows = _places(rows.networks)
+    in_rows = {
+        port.logical_port: (key, port.bound)
+        for key, network in rows.networks.items()
+        for port in network.ports
+    }
     networks = dict(rows.networks)
     if not is_settled:
         networks |= _hold_unseen(state, rows, in_rows)
+    claimed = dict(state.claimed)
     if state.settles_at is not None:
-        as_in_rows = in_rows.items() & _places(networks).items()
-        seen = state.seen | rows.networks.keys()
-        seen |= {port for port, _ in as_in_rows}
-        bound = {port for port, (_, is_bound) in in_rows.items() if is_bound}
-        state = dataclasses.replace(
-            state, seen=seen, seen_bound=state.seen_bound | bound
-        )
+        claimed |= {
+            port: key for port, (key, bound) in in_rows.items() if bound
+        }
     gone = frozenset[str]()
     if rows.synced:
-        gone = state.seen - networks.keys() | {
-            key
-            for key, network in networks.items()
-            if state.seen_bound >= {p.logical_port for p in network.ports}
-            and not any(port.bound for port in network.ports)
-        }
+        in_use = {key for key, each in networks.items() if not each.spare}
+        gone = frozenset(claimed.values()) - in_use
     snapshot = dataclasses.replace(
         rows, networks=networks, settled=is_settled, gone=gone
     )
-    return dataclasses.replace(state, snapshot=snapshot)
+    return dataclasses.replace(
+        state, snapshot=snapshot, claimed=claimed, flapping=flapping
+    )
 
 
 def _hold_unseen(
@@ -110,15 +105,15 @@ def _hold_unseen(
 ) -> dict[str, NetworkSnapshot]:
     """Return the networks with ports that may still be here, held.
 
-    A port that was seen, or is bound, is where IN_ROWS has it.
+    A port that was claimed, or is bound, is where IN_ROWS has it.
     """
-    seen = state.seen if rows.synced else frozenset()
+    claimed = state.claimed if rows.synced else {}
     networks: dict[str, NetworkSnapshot] = {}
     for key, before in state.snapshot.networks.items():
         held = [
             port
             for port in before.ports
-            if port.logical_port not in seen
+            if port.logical_port not in claimed
             and in_rows.get(port.logical_port, (key, False)) == (key, False)
         ]
         current = rows.networks.get(key)
@@ -154,7 +149,7 @@ def _hold_flapping(
         network, before = networks[key], state.snapshot.networks[key]
         bound = {port.logical_port for port in before.ports if port.bound}
         if not is_settled:
-            bound &= state.seen_bound
+            bound &= state.claimed.keys()
         ports = tuple(
             dataclasses.replace(port, bound=True)
             if not port.bound
@@ -194,22 +189,8 @@ def _with_deadline(
     if until is not None and not connected:
         until = max(until, now + SETTLE_S)
     if until is None or now >= until:
-        nothing = frozenset[str]()
-        return dataclasses.replace(
-            last, settles_at=None, seen=nothing, seen_bound=nothing
-        )
+        return dataclasses.replace(last, settles_at=None, claimed={})
     return dataclasses.replace(last, settles_at=until)
-
-
-def _places(
-    networks: Mapping[str, NetworkSnapshot],
-) -> dict[str, tuple[str, bool]]:
-    """Return port -> its network, and whether it is bound."""
-    return {
-        port.logical_port: (key, port.bound)
-        for key, network in networks.items()
-        for port in network.ports
-    }
 
 
 def _hold(
