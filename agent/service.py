@@ -220,10 +220,9 @@ class Service:
         workers = Workers(
             self._queues,
             self._snapshots,
-            self._status,
+            self._site,
             reconciler=Reconciler(self._site, self._snapshots, vswitch_db),
             gateway=Gateway(self._site, self._nova_addresses),
-            meter=self._site.meter,
         )
         workers.start(self._site.settings().reconcile_workers)
         # A transaction waits for its turn, and then for its result.

@@ -6,10 +6,9 @@ import time
 
 from ...privsep import names
 from ...privsep.errors import FleetError, sentence
-from ..metrics.meter import Meter
-from ..monitor.status import Status
 from .gateway import Gateway
 from .network import Reconciler
+from .site import Site
 from .snapshots import Snapshots
 from .workqueue import Queues
 
@@ -34,18 +33,17 @@ class Workers:
         self,
         queues: Queues,
         snapshots: Snapshots,
-        status: Status,
+        site: Site,
         *,
         reconciler: Reconciler,
         gateway: Gateway,
-        meter: Meter,
     ) -> None:
         self._queues = queues
         self._snapshots = snapshots
-        self._status = status
+        self._status = site.status
+        self._meter = site.meter
         self._reconciler = reconciler
         self._gateway = gateway
-        self._meter = meter
         self._threads: list[threading.Thread] = []
         self._all_queued = False
 
@@ -62,7 +60,8 @@ class Workers:
 
     def stop(self) -> None:
         """End the threads; those that hang are not waited for."""
-        self._queues.close()
+        self._queues.reconcile.close()
+        self._queues.revoke.close()
         for thread in self._threads:
             thread.join(_END_S / len(self._threads))
 

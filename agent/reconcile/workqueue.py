@@ -29,7 +29,6 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._waiting: dict[str, None] = {}  # in order of arrival
         self._held: dict[str, float] = {}  # a worker has it, since
-        self._dirty: set[str] = set()  # held, and added again since
         self._due: dict[str, float] = {}  # when to add it
         self._failures: dict[str, int] = {}
         self._retries: set[str] = set()  # added because they were due
@@ -52,11 +51,8 @@ class WorkQueue:
             self._add(key)
 
     def _add(self, key: str) -> None:
-        if key in self._held:
-            self._dirty.add(key)
-        elif key not in self._waiting:
-            self._waiting[key] = None
-            self._changed.notify()
+        self._waiting.setdefault(key)
+        self._changed.notify()
 
     def add_later(self, key: str, delay_s: float) -> None:
         """Hand KEY out in DELAY_S seconds, or earlier if it is due then."""
@@ -71,9 +67,9 @@ class WorkQueue:
         with self._changed:
             while not self.closed:
                 self._promote_due()
-                if self._waiting:
-                    changed = (k for k in self._waiting if k in self._since)
-                    key = next(changed, next(iter(self._waiting)))
+                if free := [k for k in self._waiting if k not in self._held]:
+                    changed = (k for k in free if k in self._since)
+                    key = next(changed, free[0])
                     del self._waiting[key]
                     self._held[key] = self._clock()
                     if key in self._since:
@@ -105,9 +101,7 @@ class WorkQueue:
         """
         with self._changed:
             self._held.pop(key, None)
-            if key in self._dirty:
-                self._dirty.discard(key)
-                self._add(key)
+            self._changed.notify()  # it may have been added again
             was_retry = key in self._retries
             self._retries.discard(key)
             since = self._held_since.pop(key, None)
@@ -164,8 +158,3 @@ class Queues:
         """Make the service queue all networks."""
         self.resync_due.set()
         self.news.set()
-
-    def close(self) -> None:
-        """Make the workers end."""
-        self.reconcile.close()
-        self.revoke.close()
