@@ -27,11 +27,9 @@ _WORDS = (
     (r"\+(.*/.*)", r"address \1 gone"),
     (r"-(.*/.*)", r"foreign address \1"),
 )
-# If one of these is gone, all that was in it or listened there is gone too.
-_WHOLE = ("namespace gone", "veth gone")
-_INSIDE = re.compile(
-    r"(mac|mtu|alias|up|routes|sysctl|transmit|veth|program)\b|[+-]|port\b"
-)
+# If one of these is gone, all but the haproxy's own things is gone too.
+_WHOLE = ("namespace", "veth")
+_APART = frozenset({"hang", "configuration", "map file", "map"})
 
 
 def found(changes: Iterable[str]) -> list[str]:
@@ -41,16 +39,11 @@ def found(changes: Iterable[str]) -> list[str]:
     that has to be.
     """
     given = [*dict.fromkeys(changes)]
-    words = [_in_words(change) for change in given]
     for whole in _WHOLE:
-        if whole in words:
-            words = [
-                word
-                for change, word in zip(given, words, strict=True)
-                if word == whole or not _INSIDE.match(change)
-            ]
+        if whole in given:
+            given = [each for each in given if each in {whole, *_APART}]
             break
-    return [word for word in words if word]
+    return [words for change in given if (words := _in_words(change))]
 
 
 def _in_words(change: str) -> str:

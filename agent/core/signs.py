@@ -6,7 +6,6 @@ shows each of them for a moment.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from ...privsep import names
@@ -171,8 +170,10 @@ def problems(
         for sign, began in since.items()
         if now - began >= sign.lasts_s
     )
-    found = {}
-    for key, group in itertools.groupby(shown, lambda each: each[:2]):
-        first, *rest = (reason for *_, reason in group)
-        found[key] = first + (f" (and {len(rest)} more)" if rest else "")
-    return found
+    found: dict[tuple[str, str], list[str]] = {}
+    for code, about, reason in shown:
+        found.setdefault((code, about), []).append(reason)
+    return {
+        key: first + (f" (and {len(rest)} more)" if rest else "")
+        for key, (first, *rest) in found.items()
+    }

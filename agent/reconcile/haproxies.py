@@ -343,7 +343,12 @@ class Haproxies:
         with another digest is reloaded, once: it has the old file.
         """
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-        while (running := self._answer(network)) != digest:
+        while True:
+            running = None
+            with contextlib.suppress(TimeoutError):  # it is busy
+                running = self._running(network)
+            if running == digest:
+                return
             if running is not None and reload:
                 self._privileged.reload_program(network)
                 reload = False
@@ -355,12 +360,6 @@ class Haproxies:
                     "its haproxy does not answer with its new configuration"
                 )
             time.sleep(_ANSWER_POLL_S)
-
-    def _answer(self, network: str) -> str | None:
-        """Return what `_running` does; None too if it is busy."""
-        with contextlib.suppress(TimeoutError):
-            return self._running(network)
-        return None
 
 
 def _ends_at_once(program: Program) -> HaproxyError:
