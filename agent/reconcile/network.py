@@ -55,9 +55,6 @@ class Reconciler:
             vswitch_db,
             lambda: snapshots.vswitch,
         )
-        # Networks whose veth was made and whose port was not added since;
-        # kept here for the retry if a step in between fails.
-        self._to_plug: set[str] = set()
         # Since when a network with ports has no localport.
         self._lost: dict[str, float] = {}
         # What each network here was made from.
@@ -176,14 +173,15 @@ class Reconciler:
                 hop_limit=shield.hop_limit(self._settings().shield, desired),
             )
             changes += applied
-            self._unplug_lost(network, vswitch, made="veth" in applied)
             # A client is refused where nobody listens, and its boot is lost.
             # So the sockets come first, then the addresses, then the port.
             rendered = self._render(desired)
             files, program = self._haproxies.listen(network, rendered, rights)
             if any("/" in change for change in applied):  # an address differs
                 self._privileged.set_addresses(desired)
-            changes += files + self._ensure_port(desired, vswitch)
+            changes += files
+            is_made = "veth" in applied
+            changes += self._ensure_port(desired, vswitch, made=is_made)
         # Last, since it fails if the haproxy can't start: clients then wait
         # in the sockets.
         changes += self._haproxies.serve(network, rendered, rights, program)
@@ -253,50 +251,37 @@ class Reconciler:
                 ",".join(changes),
             )
 
-    def _unplug_lost(
-        self, network: str, vswitch: VswitchSnapshot, *, made: bool
-    ) -> None:
-        """Unplug NETWORK's port if it is another device than the veth.
+    def _ensure_port(
+        self, desired: MetadataNetwork, vswitch: VswitchSnapshot, *, made: bool
+    ) -> list[str]:
+        """Ensure the veth of DESIRED is on the bridge; return what changed.
 
-        The userspace datapath still holds the device that is gone. MADE is
+        A port of another device than the veth is unplugged first: the
+        userspace datapath still holds the device that is gone. MADE is
         whether this reconcile made the veth. An earlier one may have made it
         and failed; then the port has another interface index. A port that
         ovs-vswitchd can't use, it tries again when it is plugged again.
         ovn-controller (23.03) leaves a localport's flows on the OpenFlow port
         of before; plugging again mends that, too.
         """
-        port = names.outer_veth(network)
-        plugged = vswitch.ports.get(port)
-        known = plugged.ifindex if plugged is not None else None
-        is_bad = vswitch.ofports.get(port, 0) < 0
-        if network in self._snapshots.renumbered:
-            self._snapshots.renumbered.discard(network)
-            is_bad = True
-        index = self._privileged.ifindex(network)
-        if made or is_bad or known not in (None, index):
-            self._to_plug.add(network)
-        if network in self._to_plug and plugged is not None:
-            self._vswitch_db.unplug_for_good(port)
-
-    def _ensure_port(
-        self, desired: MetadataNetwork, vswitch: VswitchSnapshot
-    ) -> list[str]:
-        """Ensure the veth of DESIRED is on the bridge; return what changed."""
-        network = desired.network
+        network, renumbered = desired.network, self._snapshots.renumbered
+        name, bridge = names.outer_veth(network), vswitch.bridge
         ifindex = self._privileged.ifindex(network)
-        plugged = vswitch.ports.get(names.outer_veth(network))
-        if network not in self._to_plug and plugged == VswitchPort(
-            vswitch.bridge, desired.localport, network, ifindex
+        plugged = vswitch.ports.get(name)
+        is_bad = network in renumbered or vswitch.ofports.get(name, 0) < 0
+        if plugged is not None and (
+            made or is_bad or plugged.ifindex not in (None, ifindex)
+        ):
+            self._vswitch_db.unplug_for_good(name)
+        elif plugged == VswitchPort(
+            bridge, desired.localport, network, ifindex
         ):
             return []
         self._vswitch_db.plug(
-            network,
-            bridge=vswitch.bridge,
-            iface_id=desired.localport,
-            ifindex=ifindex,
+            network, bridge=bridge, iface_id=desired.localport, ifindex=ifindex
         )
-        self._to_plug.discard(network)
-        is_missing = plugged is None or plugged.bridge != vswitch.bridge
+        renumbered.discard(network)
+        is_missing = plugged is None or plugged.bridge != bridge
         return ["port" if is_missing else "port again"]
 
     def _teardown(self, network: str) -> None:
@@ -306,7 +291,6 @@ class Reconciler:
             # It is stopped next, which takes every right away.
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
         changed = self._traces.remove(network)
-        self._to_plug.discard(network)
         self._snapshots.renumbered.discard(network)
         self._causes.pop(network, None)
         self._changes.pop(network, None)
