@@ -7,7 +7,6 @@ nothing. A step that fails raises, and the queue retries the network.
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ...privsep import names
@@ -100,11 +99,7 @@ class Reconciler:
         It needs no privileged call, so it works while `reconcile` hangs in
         one. Raises as `Maps.revoke` does.
         """
-        self._revoke(network, lambda: self._rights(network))
-
-    def _revoke(
-        self, network: str, rights: Callable[[], Mapping[str, str] | None]
-    ) -> None:
+        rights = functools.partial(self._rights, network)
         if taken := self._haproxies.maps.revoke(network, rights):
             addresses = ",".join(taken)
             LOG.info("revoked network=%s addresses=%s", network, addresses)
@@ -158,7 +153,7 @@ class Reconciler:
         # This comes first: with the neighbour entries, which are set next,
         # the new owner of an address begins to receive answers.
         changes += self._haproxies.ask_or_replace(
-            network, rights, lambda: self._revoke(network, rights)
+            network, rights, functools.partial(self.revoke, network)
         )
         vswitch = self._snapshots.vswitch
         bridge = vswitch.bridge, vswitch.is_userspace
@@ -286,7 +281,7 @@ class Reconciler:
 
     def _teardown(self, network: str) -> None:
         try:
-            self._revoke(network, dict)
+            self.revoke(network)
         except (OSError, HaproxyError) as error:
             # It is stopped next, which takes every right away.
             LOG.warning("network=%s unresponsive haproxy: %s", network, error)
