@@ -212,31 +212,23 @@ def _hold(
     for old in held:
         newest = ports.get(old.logical_port, old)
         port = dataclasses.replace(newest, bound=old.bound)
-        macs, addresses = taken[port.bound]
-        own = {address for address, _ in port.addresses}
-        if not port.macs & macs and not own & addresses:
+        own = {*port.macs, *dict(port.addresses)}
+        if not own & taken[port.bound]:
             ports[port.logical_port] = port
     network = current or last
-    localport = network.localport
-    complete = network.complete
-    if current is None:
-        complete = complete or localport is not None
-    elif not complete:
-        localport = last.localport
+    localport = network.localport if network.complete else last.localport
     return dataclasses.replace(
         network,
         ports=tuple(ports[name] for name in sorted(ports)),
         localport=localport,
-        complete=complete,
+        complete=network.complete
+        or (current is None and localport is not None),
     )
 
 
-def _claims(ports: Iterable[VifPort]) -> tuple[set[str], set[IPAddress]]:
+def _claims(ports: Iterable[VifPort]) -> set[str | IPAddress]:
     """Return the MACs and the addresses that PORTS may use."""
-    macs: set[str] = set()
-    addresses: set[IPAddress] = set()
+    found: set[str | IPAddress] = set()
     for port in ports:
-        macs |= port.macs
-        for claims in identity.claimed_addresses(port):
-            addresses |= claims.keys()
-    return macs, addresses
+        found |= port.macs.union(*identity.claimed_addresses(port))
+    return found
