@@ -30,12 +30,8 @@ class Gateway:
     """The gateway's configuration, certificates, program and socket."""
 
     def __init__(self, site: Site, nova_addresses: NovaAddresses) -> None:
-        self._settings = site.settings
+        self._site = site
         self._places = site.haproxies.places
-        self._privileged = site.privileged
-        self._haproxies = site.haproxies
-        self._status = site.status
-        self._meter = site.meter
         self._nova_addresses = nova_addresses
         self._digest = ""  # of the configuration that it was left with
 
@@ -47,13 +43,13 @@ class Gateway:
         Returns False if the public socket is not ours yet: call again soon.
         Raises AgentError and OSError; then the gateway runs as before.
         """
-        settings = self._settings()
+        settings = self._site.settings()
         mode, gid = public_access(
             settings.socket_mode, settings.proxy_gid, agent_gid=os.getegid()
         )
         servers, complete = self._nova_servers(settings.nova)
         waits_for = "" if complete else "the look-up of nova_metadata_host"
-        self._status.waits_for("nova addresses", waits_for)
+        self._site.status.waits_for("nova addresses", waits_for)
         if not (servers and complete) and self._run_as_it_was():
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
@@ -61,7 +57,7 @@ class Gateway:
                     f"nova_metadata_host {hosts} can't be looked up"
                 )
             return True
-        self._haproxies.ensure_folders(names.GATEWAY)
+        self._site.haproxies.ensure_folders(names.GATEWAY)
         tls = self._ensure_certificates(settings.nova)
         files.write(self._places.confirmed, "")
         rendered = render.render_gateway(
@@ -76,19 +72,19 @@ class Gateway:
             socket_mode=mode,
             exports=settings.gateway_metrics,
         )
-        changes = self._haproxies.ensure(names.GATEWAY, rendered, None)
+        changes = self._site.haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(gid, settings)
         self._report_served(rendered.digest, changes)
         return is_published
 
     def _report_served(self, digest: str, changes: list[str]) -> None:
-        self._status.served(names.GATEWAY, digest=digest)
+        self._site.status.served(names.GATEWAY, digest=digest)
         was, self._digest = self._digest, digest
         broken = ", ".join(found(changes))
         if broken and was == digest:
-            self._status.repaired(names.GATEWAY)
-            self._meter.add("repairs_total")
+            self._site.status.repaired(names.GATEWAY)
+            self._site.meter.add("repairs_total")
             LOG.warning("network=gateway found: %s; set up again", broken)
         elif changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
@@ -97,7 +93,7 @@ class Gateway:
         """Ensure the gateway runs on its files; return whether it has any."""
         if not self._places.config(names.GATEWAY).exists():
             return False
-        self._haproxies.run_as_it_is(names.GATEWAY)
+        self._site.haproxies.run_as_it_is(names.GATEWAY)
         return True
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
@@ -155,10 +151,10 @@ class Gateway:
         """
         target = self._places.public_socket
         if not target.exists():  # somebody has removed it
-            self._privileged.reload_program(names.GATEWAY)
+            self._site.privileged.reload_program(names.GATEWAY)
             return False
         if target.lstat().st_gid != gid:
-            self._privileged.share_socket(gid)
+            self._site.privileged.share_socket(gid)
         if not self._may_take(settings.proxy_socket):
             return False
         try:
@@ -182,12 +178,12 @@ class Gateway:
         """
         reason = ""
         if not self._places.is_link_of_ours(name):
-            if self._privileged.sweep():
+            if self._site.privileged.sweep():
                 reason = "haproxies of an earlier agent have to end first"
             elif unixsocket.is_listening(name):
                 reason = "another process listens; stop Neutron's agent"
         problem = f"{name} (metadata_proxy_socket): {reason}" if reason else ""
-        if self._status.note("OVNMD-308", problem):
+        if self._site.status.note("OVNMD-308", problem):
             LOG.info("not published: %s", problem)
         return not reason
 
