@@ -62,18 +62,10 @@ class Service:
         self._site = site
         self._progress = progress
         self._status = site.status
-        self._nova_addresses = NovaAddresses(
-            lambda: site.settings().nova,
-            interval_s=lambda: site.settings().resolve_interval_s,
-        )
+        self._nova_addresses = NovaAddresses(site.settings)
         self._queues = Queues()
         site.status.queue = self._queues.reconcile.waiting
-        self._snapshots = Snapshots(
-            self._queues,
-            site.status,
-            lambda: site.settings().spare_networks,
-            has_window=lambda: site.settings().shield.boot_window_s > 0,
-        )
+        self._snapshots = Snapshots(self._queues, site.status, site.settings)
         self._stop = threading.Event()
         self.ended = threading.Event()  # `run` has ended
         self._databases = Databases(

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from ..config.settings import Nova
+from ..config.settings import Settings
 from ..config.values import is_address
 from ..lookup import has_route, look_up
 
@@ -25,8 +25,7 @@ Addresses = tuple[str, ...]
 class NovaAddresses:
     """The addresses of the hosts in the settings, kept by a thread.
 
-    NOVA and INTERVAL_S return the settings in force. If a look-up fails, the
-    addresses found before still count.
+    If a look-up fails, the addresses found before still count.
 
     Some name servers answer with a part of the addresses, another one each
     time. Each change starts a new process of the gateway, so then all
@@ -34,11 +33,8 @@ class NovaAddresses:
     comes back.
     """
 
-    def __init__(
-        self, nova: Callable[[], Nova], *, interval_s: Callable[[], float]
-    ) -> None:
-        self._nova = nova
-        self._interval_s = interval_s
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
         self._known: dict[str, Addresses] = {}
         # Name -> address -> how many look-ups in a row it was missing from.
         self._missed: dict[str, dict[str, int]] = {}
@@ -74,20 +70,21 @@ class NovaAddresses:
 
     def unresolved(self) -> list[str]:
         """Return the names in the settings whose every look-up has failed."""
-        hosts = dict.fromkeys(e.host for e in self._nova().endpoints)
+        hosts = dict.fromkeys(e.host for e in self._settings().nova.endpoints)
         return [host for host in hosts if self.addresses(host) == ()]
 
     def _run(self, on_change: Callable[[], None]) -> None:
         while not self._stopped:
             self._wake.clear()
-            hosts = {e.host for e in self._nova().endpoints}
+            hosts = {e.host for e in self._settings().nova.endpoints}
             names = sorted(host for host in hosts if not is_address(host))
             for name in names:
                 # At once, since the next look-up may take long.
                 if self._look_up(name):
                     on_change()
             good = all(self._known[name] for name in names)
-            self._wake.wait(self._interval_s() if good else _RETRY_S)
+            interval_s = self._settings().resolve_interval_s
+            self._wake.wait(interval_s if good else _RETRY_S)
 
     def _look_up(self, name: str) -> bool:
         """Look NAME up; return whether its addresses changed."""

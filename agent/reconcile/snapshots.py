@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ...privsep import names
-from ..config.settings import SpareNetworks
+from ..config.settings import Settings
 from ..core import port_rows, settling, spare
 from ..core.codes import KINDS
 from ..haproxy import shield
@@ -39,9 +39,8 @@ class Snapshots:
         self,
         queues: Queues,
         status: Status,
-        spare_networks: Callable[[], SpareNetworks],
+        settings: Callable[[], Settings],
         *,
-        has_window: Callable[[], bool] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.chassis = ChassisSnapshot(None, {})
@@ -50,8 +49,7 @@ class Snapshots:
         self.renumbered: set[str] = set()
         self._queues = queues
         self._status = status
-        self._spare_networks = spare_networks
-        self._has_window = has_window
+        self._settings = settings
         self._clock = clock
         # Rows arrive on one thread; the grace period ends on another.
         self._lock = threading.Lock()
@@ -99,7 +97,7 @@ class Snapshots:
             now=now,
             connected=connected,
         )
-        settings = self._spare_networks()
+        settings = self._settings().spare_networks
         self._spare = spare.add_spare(
             self._spare,
             self._settled.snapshot,
@@ -149,7 +147,7 @@ class Snapshots:
         """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""
         before, self.vswitch = self.vswitch, snapshot
         old, new = before.installed, snapshot.installed
-        has_window = old != new and self._has_window()
+        has_window = self._settings().shield.boot_window_s > 0
         for network in self.chassis.networks.values():
             if is_renumbered := _is_renumbered(before, snapshot, network):
                 self.renumbered.add(network.network)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -53,7 +55,8 @@ def follow():
             client_key=None,
         )
         changed = threading.Event()
-        made = NovaAddresses(lambda: nova, interval_s=lambda: 3600)
+        settings: Any = SimpleNamespace(nova=nova, resolve_interval_s=3600)
+        made = NovaAddresses(lambda: settings)
         made.start(changed.set)
         started.append(made)
         return made, changed
@@ -77,9 +80,7 @@ def test_an_address_needs_no_look_up(names, follow):
 
 
 def test_a_name_is_unknown_until_it_was_looked_up(names):
-    hosts = NovaAddresses(
-        lambda: pytest.fail("not started"), interval_s=lambda: 1
-    )
+    hosts = NovaAddresses(lambda: pytest.fail("not started"))
     assert hosts.addresses("nova") is None
 
 

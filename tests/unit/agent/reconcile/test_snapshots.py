@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 import uuid
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -50,13 +52,14 @@ class Machine:
         self.now = 1000.0
         self.queues = Queues()
         self.status = Status("1")
-        self.spare_networks = SpareNetworks(limit=64, keep_s=0)
-        self.has_window = False
+        self.settings: Any = SimpleNamespace(
+            spare_networks=SpareNetworks(limit=64, keep_s=0),
+            shield=SimpleNamespace(boot_window_s=0),
+        )
         self.snapshots = Snapshots(
             self.queues,
             self.status,
-            lambda: self.spare_networks,
-            has_window=lambda: self.has_window,
+            lambda: self.settings,
             clock=lambda: self.now,
         )
         for each in seen:
@@ -155,7 +158,7 @@ def requested(key: str) -> NetworkSnapshot:
 def test_a_plugged_port_whose_row_flaps_is_held_for_a_moment():
     machine = Machine(rows(network()))
     plugged = VswitchSnapshot(plugged=frozenset({f"port-of-{NETWORK}"}))
-    machine.spare_networks = SpareNetworks(limit=0, keep_s=0)
+    machine.settings.spare_networks = SpareNetworks(limit=0, keep_s=0)
     machine.snapshots.take_vswitch(plugged)
     machine.now += SETTLE_S
     machine.snapshots.settle(connected=True)
@@ -180,7 +183,7 @@ def test_a_plugged_port_whose_row_flaps_is_held_for_a_moment():
 
 def test_a_requested_port_ends_and_a_kept_network_goes_in_its_time():
     machine = Machine(rows(network(), requested(OTHER)))
-    machine.spare_networks = SpareNetworks(limit=64, keep_s=120)
+    machine.settings.spare_networks = SpareNetworks(limit=64, keep_s=120)
     machine.now += SETTLE_S
     left_s = machine.snapshots.settle(connected=True)
     assert left_s == REQUEST_S - SETTLE_S
@@ -198,7 +201,7 @@ def test_a_requested_port_ends_and_a_kept_network_goes_in_its_time():
 
 def test_another_limit_counts_from_the_next_call_on():
     machine = Machine(rows(network(), requested(OTHER)))
-    machine.spare_networks = SpareNetworks(limit=0, keep_s=0)
+    machine.settings.spare_networks = SpareNetworks(limit=0, keep_s=0)
     machine.snapshots.settle(connected=True)
     assert machine.queued() == ({OTHER}, {OTHER})
     assert {*machine.snapshots.chassis.networks} == {NETWORK}
@@ -324,7 +327,7 @@ def test_an_openflow_port_that_changes_in_place(was, now, row, queued):
 @pytest.mark.parametrize("has_window", [False, True])
 def test_a_port_that_came_up_is_reconciled_if_a_window_opens(has_window):
     machine = Machine(rows(network(), network(OTHER)))
-    machine.has_window = has_window
+    machine.settings.shield.boot_window_s = 60 * has_window
     take = machine.snapshots.take_vswitch
     name = f"port-of-{NETWORK}"
     take(VswitchSnapshot(installed={name: 5}))
