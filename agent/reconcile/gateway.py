@@ -16,7 +16,7 @@ from ..config.settings import Nova, Settings
 from ..core.found import found
 from ..errors import AgentError, NotLookedUpError
 from ..haproxy import files, render
-from ..haproxy.render import NovaServer, Tls
+from ..haproxy.render import NovaServer, Rendered, Tls
 from .nova_addresses import NovaAddresses
 from .site import Site
 
@@ -50,7 +50,10 @@ class Gateway:
         servers, complete = self._nova_servers(settings.nova)
         waits_for = "" if complete else "the look-up of nova_metadata_host"
         self._site.status.waits_for("nova addresses", waits_for)
-        if not (servers and complete) and self._run_as_it_was():
+        text = files.read(self._places.config(names.GATEWAY))
+        before = Rendered(text, render.digest_of(text))
+        if before.digest and not (servers and complete):
+            self._site.haproxies.ensure(names.GATEWAY, before, None)
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
                 raise NotLookedUpError(
@@ -88,13 +91,6 @@ class Gateway:
             LOG.warning("network=gateway found: %s; set up again", broken)
         elif changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
-
-    def _run_as_it_was(self) -> bool:
-        """Ensure the gateway runs on its files; return whether it has any."""
-        if not self._places.config(names.GATEWAY).exists():
-            return False
-        self._site.haproxies.run_as_it_is(names.GATEWAY)
-        return True
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
         """Return the servers of NOVA, and whether all names were looked up."""

@@ -176,13 +176,6 @@ class Haproxies:
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self._privileged.make_folders(network)
 
-    def run_as_it_is(self, network: str) -> None:
-        """Ensure the haproxy of NETWORK runs on its files as they are."""
-        self.ask_or_replace(network, None, lambda: self._running(network))
-        self._privileged.ensure_program(network)
-        digest = self._running(network) or ""
-        self._known[network] = digest, self._version(network)
-
     def confirm(self, times: Mapping[str, str]) -> None:
         """Tell the gateway the TIMES of `unknown.gateway_rules`."""
         stats, file = self._stats(names.GATEWAY), self.places.confirmed
