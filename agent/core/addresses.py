@@ -27,18 +27,25 @@ def parse_mac(text: str) -> str:
 
 def parse_address(text: str) -> IPAddress:
     """Return TEXT as an address an instance can have."""
+    if "/" in text:
+        raise UnusableRowError(f"{text!r:.60} is no IP address")
+    return parse_cidr(text).ip
+
+
+def parse_cidr(text: str) -> IPInterface:
+    """Return TEXT as such an address, with its prefix length if it has one."""
     try:
-        address = ipaddress.ip_address(text)
+        cidr = ipaddress.ip_interface(text)
     except ValueError:
         raise UnusableRowError(f"{text!r:.60} is no IP address") from None
     if (
-        not validate.is_usable(address)
+        not validate.is_usable(cidr.ip)
         or "%" in text
-        or _is_ipv4_within(address)
-        or address == ipaddress.ip_address(names.metadata_address(text))
+        or _is_ipv4_within(cidr.ip)
+        or cidr.ip == ipaddress.ip_address(names.metadata_address(text))
     ):
         raise UnusableRowError(f"{text!r:.60} can't be an instance's address")
-    return address
+    return cidr
 
 
 def _is_ipv4_within(address: IPAddress) -> bool:
@@ -50,16 +57,6 @@ def _is_ipv4_within(address: IPAddress) -> bool:
     return address.version == 6 and (
         address.ipv4_mapped is not None or int(address) >> 32 == 0
     )
-
-
-def parse_cidr(text: str) -> IPInterface:
-    """Return TEXT as an address with its prefix length."""
-    try:
-        cidr = ipaddress.ip_interface(text)
-    except ValueError:
-        raise UnusableRowError(f"{text!r:.60} is no CIDR") from None
-    parse_address(text.partition("/")[0])
-    return cidr
 
 
 def parse_macs(
