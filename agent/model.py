@@ -3,7 +3,7 @@
 import dataclasses
 import ipaddress
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -182,10 +182,10 @@ class MetadataNetwork:
     mac: str
     mtu: int  # bytes; 0 leaves it alone
     addresses: frozenset[IPInterface]  # of the inner veth
-    neighbours: tuple[tuple[IPAddress, str], ...]  # address, MAC; sorted
-    # Neighbours outside all subnets: each needs a route of its own; sorted.
-    onlink: tuple[IPAddress, ...]
-    instances: tuple[tuple[IPAddress, Instance], ...]  # sorted by address
+    neighbours: Mapping[IPAddress, str]  # with the MAC of each
+    # Neighbours outside all subnets: each needs a route of its own.
+    onlink: frozenset[IPAddress]
+    instances: Mapping[IPAddress, Instance]
     conflicts: tuple[str, ...] = ()  # why an address is left out
     spare: str = ""  # see NetworkSnapshot
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from ...privsep import names
 from ..model import (
-    IPAddress,
     IPInterface,
     Localport,
     MetadataNetwork,
@@ -42,27 +41,27 @@ def desired_network(
     addresses = _served_addresses(localport, snapshot.ports, ipv6=ipv6)
     own = {cidr.ip for cidr in addresses | localport.cidrs}
     versions = {cidr.version for cidr in addresses}
-    neighbours = [
-        (address, mac)
+    neighbours = {
+        address: mac
         for address, mac in macs.items()
         if address not in own and address.version in versions
-    ]
+    }
     # An address in no subnet of the localport (DHCP is off there) needs a
     # route of its own. Without it, answers could not be sent.
-    onlink = [
+    onlink = frozenset(
         address
-        for address, _ in neighbours
+        for address in neighbours
         if not any(address in cidr.network for cidr in addresses)
-    ]
+    )
     return MetadataNetwork(
         network=snapshot.network,
         localport=localport.logical_port,
         mac=localport.mac,
         mtu=localport.mtu,
         addresses=addresses,
-        neighbours=tuple(sorted(neighbours, key=_by_address)),
-        onlink=tuple(sorted(onlink, key=_number)),
-        instances=tuple(sorted(instances.items(), key=_by_address)),
+        neighbours=neighbours,
+        onlink=onlink,
+        instances=instances,
         conflicts=conflicts,
         spare=snapshot.spare,
     )
@@ -90,11 +89,3 @@ def _served_addresses(
     if ipv6 and not 0 < localport.mtu < _MIN_MTU_V6:
         return frozenset(addresses)
     return frozenset(cidr for cidr in addresses if cidr.version == 4)
-
-
-def _by_address(item: tuple[IPAddress, object]) -> tuple[int, int]:
-    return _number(item[0])
-
-
-def _number(address: IPAddress) -> tuple[int, int]:
-    return address.version, int(address)

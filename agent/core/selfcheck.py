@@ -43,7 +43,7 @@ def sources(desired: MetadataNetwork | None, number: int) -> list[str]:
     for version in (4, 6)[: 1 + desired.has_ipv6]:
         of_version = [
             str(address)
-            for address, _ in desired.instances
+            for address in desired.instances
             if address.version == version
         ]
         if of_version:

@@ -79,7 +79,7 @@ def up_at(
 
 def hop_limit(shield: Shield, desired: MetadataNetwork) -> int:
     """Return the hop limit of DESIRED: the largest of its instances'."""
-    projects = {owner.project for _, owner in desired.instances} or {""}
+    projects = {owner.project for owner in desired.instances.values()} or {""}
     return max(shield.hop_limit.of(desired.network, each) for each in projects)
 
 

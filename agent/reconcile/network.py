@@ -130,7 +130,7 @@ class Reconciler:
         up_at = shield.up_at(ports, self._snapshots.vswitch.installed)
         shielded = functools.partial(shield.entry, settings, network, up_at)
         return mapfile.entries(
-            desired.instances, settings.shared_secret, shielded
+            desired.instances.items(), settings.shared_secret, shielded
         )
 
     def keys_to_visit(self) -> set[str]:
@@ -217,7 +217,7 @@ class Reconciler:
         """
         network = desired.network
         addresses = sorted(str(cidr) for cidr in desired.addresses)
-        instances = {owner.instance for _, owner in desired.instances}
+        instances = {owner.instance for owner in desired.instances.values()}
         new_conflicts = self._status.served(
             network,
             addresses=addresses,

@@ -65,7 +65,7 @@ class Privileged:
             mtu=desired.mtu,
             addresses=sorted(map(str, desired.addresses)),
             neighbours=[
-                (str(address), mac) for address, mac in desired.neighbours
+                (str(each), mac) for each, mac in desired.neighbours.items()
             ],
             hosts=[str(address) for address in desired.onlink],
             userspace_datapath=userspace_datapath,

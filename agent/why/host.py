@@ -112,7 +112,9 @@ def neighbour(at: Judge, facts: Facts) -> Hop:
     """Judge the namespace's way back to the instance."""
     host, desired = seen(facts.host), seen(facts.desired)
     space, address = facts.space, facts.target.address
-    wanted = {str(a): mac for a, mac in desired.neighbours}.get(address)
+    wanted = {str(a): mac for a, mac in desired.neighbours.items()}.get(
+        address
+    )
     known = dict(host.get("neighbours", ())).get(address)
     is_wrong = known and known != wanted
     at.fail(is_wrong, f"answers to {address} go to MAC {known}, not {wanted}")

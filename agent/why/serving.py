@@ -65,7 +65,7 @@ def _haproxy(at: Judge, found: Haproxy) -> str:
 def identity(at: Judge, facts: Facts) -> Hop:
     """Judge who the instance is for haproxy."""
     address, desired = facts.target.address, seen(facts.desired)
-    owner = {str(a): o for a, o in desired.instances}.get(address)
+    owner = {str(a): o for a, o in desired.instances.items()}.get(address)
     if owner is None:
         rivals = [c for c in desired.conflicts if c.startswith(f"{address} ")]
         text = "; ".join(rivals) or f"no instance may use {address} alone"

@@ -180,7 +180,7 @@ def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
                 gateway_socket=Path("/run/x/gateway.sock"),
             ).text
             text = mapfile.render_map(
-                mapfile.entries(wanted.instances, SECRET)
+                mapfile.entries(wanted.instances.items(), SECRET)
             )
             assert text.endswith("\n") or not text
             lines = {line.split(" ")[0]: line for line in text.split("\n")}

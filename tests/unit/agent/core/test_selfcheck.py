@@ -36,9 +36,9 @@ def test_those_that_fail_have_half_of_the_places():
 
 def desired(*addresses: str, ipv6: bool = True) -> MetadataNetwork:
     owner = Instance("vm", "p")
-    instances: list[tuple[IPAddress, Instance]] = [
-        (ipaddress.ip_address(address), owner) for address in addresses
-    ]
+    instances: dict[IPAddress, Instance] = {
+        ipaddress.ip_address(address): owner for address in addresses
+    }
     cidrs = ["169.254.169.254/32", *["fe80::a9fe:a9fe/128"] * ipv6]
     return MetadataNetwork(
         network="n",
@@ -46,9 +46,9 @@ def desired(*addresses: str, ipv6: bool = True) -> MetadataNetwork:
         mac="fa:16:3e:00:00:01",
         mtu=1500,
         addresses=frozenset(map(ipaddress.ip_interface, cidrs)),
-        neighbours=(),
-        onlink=(),
-        instances=tuple(instances),
+        neighbours={},
+        onlink=frozenset(),
+        instances=instances,
     )
 
 

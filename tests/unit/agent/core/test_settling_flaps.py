@@ -174,7 +174,7 @@ def test_its_address_stays_its_own_while_it_flaps():
         machine.see(bound(where), bound("here", other), LOCALPORT)
         needs = machine.needs()
         assert needs is not None
-        owners = {str(a): each.instance for a, each in needs.instances}
+        owners = {str(a): each.instance for a, each in needs.instances.items()}
         assert owners["10.0.0.7"] == "i"
 
 

@@ -109,7 +109,7 @@ def test_a_key_is_of_the_secret_and_the_instance():
 )
 def test_a_hop_limit_is_the_largest_of_its_instances(projects, expected):
     hops = PerProject(9, {}, {"p": 1, "r": 3})
-    instances = [(i, Instance("vm", each)) for i, each in enumerate(projects)]
+    instances = {i: Instance("vm", each) for i, each in enumerate(projects)}
     desired: Any = SimpleNamespace(network=NETWORK, instances=instances)
     assert shield.hop_limit(options(hops=hops), desired) == expected
     here = PerProject(9, {NETWORK: 2}, {"p": 1})

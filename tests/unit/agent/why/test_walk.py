@@ -87,7 +87,7 @@ HOST: dict[str, Any] = {
     "inner": END,
     "device": {},
     "addresses": [str(cidr) for cidr in DESIRED.addresses],
-    "neighbours": [(str(a), mac) for a, mac in DESIRED.neighbours],
+    "neighbours": [(str(a), mac) for a, mac in DESIRED.neighbours.items()],
     "hosts": [],
     "sysctls": {},
     "listeners": ["169.254.169.254", "fe80::a9fe:a9fe"],
@@ -125,7 +125,9 @@ COMMON = Common(
     gateway_socket="/gateway.sock",
     nova=(UP,),
 )
-MAP = {str(a): f"{o.instance}|{o.project}|s" for a, o in DESIRED.instances}
+MAP = {
+    str(a): f"{o.instance}|{o.project}|s" for a, o in DESIRED.instances.items()
+}
 ANSWER = {
     "status": 200,
     "head": "HTTP/1.1 200 OK\r\n",
@@ -213,7 +215,7 @@ def with_answer(status: int, head: str = "", **changes: Any) -> Facts:
 
 def conflicting(text: str) -> Facts:
     assert DESIRED is not None
-    desired = dataclasses.replace(DESIRED, instances=(), conflicts=(text,))
+    desired = dataclasses.replace(DESIRED, instances={}, conflicts=(text,))
     return having(desired=desired)
 
 
