@@ -18,11 +18,31 @@ _MODE = 0o640
 _CHECK_TIMEOUT_S = 20
 
 
-def write(path: Path, text: str) -> bool:
-    """Replace PATH by TEXT in one step; return whether its text changed."""
+def write(
+    path: Path, text: str, *, check: Callable[[Path], None] | None = None
+) -> bool:
+    """Replace PATH by TEXT in one step; return whether its text changed.
+
+    CHECK gets the new file, beside PATH; if it raises, PATH is not changed.
+    """
     if _has(path, text):
         return False
-    _replace(path, text)
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, _MODE)  # whatever the umask is
+            file.write(text)
+    except OSError as error:
+        # The error of a full disk does not name the file.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        if check is not None:
+            check(fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
     return True
 
 
@@ -38,26 +58,6 @@ def configurations(places: Places) -> dict[str, str]:
     """Return the text of each configuration, which holds no secret."""
     found = sorted(places.config_folder.glob("*.conf"))
     return {path.name: read(path) for path in found}
-
-
-def write_checked(
-    path: Path, text: str, *, check: Callable[[Path], None]
-) -> bool:
-    """Replace the configuration PATH by TEXT, if CHECK accepts it.
-
-    Returns whether its text changed. CHECK gets a file beside PATH; if it
-    raises, PATH is not changed.
-    """
-    if _has(path, text):
-        return False
-    candidate = path.with_suffix(".new")
-    _replace(candidate, text)
-    try:
-        check(candidate)
-        candidate.replace(path)
-    finally:
-        candidate.unlink(missing_ok=True)
-    return True
 
 
 # The standard input stands for a network's listeners.
@@ -132,17 +132,3 @@ def _has(path: Path, text: str) -> bool:
         return same and path.read_text() == text
     except (FileNotFoundError, PermissionError, UnicodeDecodeError):
         return False  # maybe an earlier agent's, owned by root: replace it
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.tmp")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, _MODE)  # whatever the umask is
-            file.write(text)
-    except OSError as error:
-        # The error of a full disk does not name the file.
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    fresh.replace(path)

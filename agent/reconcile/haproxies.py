@@ -253,7 +253,7 @@ class Haproxies:
         """Return whether it changed, and the version of its file."""
 
         def write() -> bool:
-            return files.write_checked(
+            return files.write(
                 self.places.config(network),
                 rendered.text,
                 check=lambda path: self._check(network, rendered, path),

@@ -69,20 +69,20 @@ def refuse(path):
 
 def test_the_same_configuration_is_not_checked_again(path):
     files.write(path, "text")
-    assert not files.write_checked(path, "text", check=refuse)
+    assert not files.write(path, "text", check=refuse)
 
 
 def test_a_refused_configuration_leaves_the_old_one(path):
     files.write(path, "old")
     with pytest.raises(HaproxyError):
-        files.write_checked(path, "new", check=refuse)
+        files.write(path, "new", check=refuse)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_an_accepted_configuration_replaces_the_old_one(path):
     files.write(path, "old")
-    assert files.write_checked(path, "new", check=lambda _path: None)
+    assert files.write(path, "new", check=lambda _path: None)
     assert path.read_text() == "new"
 
 
