@@ -1,6 +1,5 @@
 """A network's map, address -> instance, in haproxy's format."""
 
-import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -63,17 +62,9 @@ def parse_map(lines: Iterable[str]) -> dict[str, str]:
     for line in lines:
         words = line.split(" ", 2)
         if len(words) == 3 and words[0].startswith("0x"):
-            key = _canonical(words[1])
-            found[key] = TWICE if key in found else words[2]
+            _, key, value = words
+            found[key] = TWICE if key in found else value
     return found
-
-
-def _canonical(key: str) -> str:
-    """Return the address KEY as Python writes it; haproxy does not."""
-    try:
-        return str(ipaddress.ip_address(key))
-    except ValueError:
-        return key
 
 
 def commands(
