@@ -46,23 +46,19 @@ def per_project(value: Value) -> Value:
     """Return the kind that has what VALUE accepts, once for each."""
 
     def parse(text: str) -> PerProject[object]:
-        found: dict[str, object] = {}
+        found: dict[str, dict[str, object]]
+        found = {"": {}, "network": {}, "project": {}}
         for item in text.split(","):
             match = _ITEM.fullmatch(item.strip())
             if match is None:
                 raise ValueError
-            of = match["of"] or ""
-            if of.startswith("project:"):
-                of = of.replace("-", "")
-            if of in found:
+            kind, _, key = (match["of"] or "").partition(":")
+            if kind == "project":
+                key = key.replace("-", "")
+            if key in found[kind]:
                 raise ValueError
-            found[of] = value.parse(match["value"])
-        default = found.pop("")
-        networks, projects = (
-            {of.removeprefix(kind): v for of, v in found.items() if kind in of}
-            for kind in ("network:", "project:")
-        )
-        return PerProject(default, networks, projects)
+            found[kind][key] = value.parse(match["value"])
+        return PerProject(found[""][""], found["network"], found["project"])
 
     allowed = (
         f"{value.allowed}; then, separated by commas, project:ID:VALUE or "

@@ -427,7 +427,7 @@ class Settings:
     )
     """The privileged daemon's file. Only root may be able to write it. The
     daemon's systemd unit and the sudoers rule name it too."""
-    service_user: str = _own("service_user", values.USER, restart=True)
+    service_user: str | None = _own("service_user", values.USER, restart=True)
     """The user that the agent becomes when it is started as root. Empty: the
     owner of state_path or, if that is root, the first of ovn-metadata and
     neutron that exists. If an agent ran as root before, its files in

@@ -114,37 +114,26 @@ def _root_helper(text: str) -> str | None:
     return None if command == "sudo" else command
 
 
-def _path(text: str, *, longest: int = 4095) -> Path:
+def _path(text: str, *, shortest: int = 1, longest: int = 4095) -> Path:
     if not _PATH.fullmatch(text) or ".." in text.split("/"):
         raise ValueError
     path = posixpath.normpath(text)
-    if len(path) > longest:
+    if not shortest <= len(path) <= longest:
         raise ValueError
     return Path(path)
-
-
-def _folder(text: str, *, longest: int = 4095) -> Path:
-    path = _path(text, longest=longest)
-    if path == Path("/"):
-        raise ValueError
-    return path
 
 
 def _user(text: str) -> str:
     """Return the name of the user with this name or number."""
     text = text.strip()
-    if not text:
-        return ""
     try:
         return pwd.getpwnam(text).pw_name
     except KeyError:
         return pwd.getpwuid(int(text)).pw_name
 
 
-def _group(text: str) -> int | None:
+def _group(text: str) -> int:
     text = text.strip()
-    if not text:
-        return None
     number = int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
     if number > _MAX_ID:
         raise ValueError
@@ -226,17 +215,19 @@ COMMAND = Value(_command, "a command line with closed quotes; or empty")
 ROOT_HELPER = Value(_root_helper, COMMAND.allowed)
 PATH = Value(_path, _ANY_PATH)
 FILE = optional(PATH)
-FOLDER = Value(_folder, f"{_ANY_PATH}, not the root folder")
+FOLDER = Value(
+    functools.partial(_path, shortest=2), f"{_ANY_PATH}, not the root folder"
+)
 STATE_PATH = Value(
-    functools.partial(_folder, longest=_MAX_STATE_PATH),
+    functools.partial(_path, shortest=2, longest=_MAX_STATE_PATH),
     f"{FOLDER.allowed}, at most {_MAX_STATE_PATH} bytes",
 )
 SOCKET = Value(
     functools.partial(_path, longest=_MAX_SOCKET),
     f"{_ANY_PATH}, at most {_MAX_SOCKET} bytes",
 )
-USER = Value(_user, "a user of this host, by name or number; or empty")
-GROUP = Value(_group, "a group of this host, by name, or a number; or empty")
+USER = optional(Value(_user, "a user of this host, by name or number"))
+GROUP = optional(Value(_group, "a group of this host, by name, or a number"))
 REMOTE = Value(_remote, "tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH")
 REMOTES = _several(_remote, REMOTE.allowed)
 MAYBE_SOCKET = optional(SOCKET)

@@ -109,7 +109,7 @@ DEFAULTS = Settings(
     selfcheck_interval_s=30,
     resolve_interval_s=30,
     privileged_config=Path("/etc/ovn-metadata-agent/privileged.conf"),
-    service_user="",
+    service_user=None,
     chassis_name="",
 )
 

@@ -38,7 +38,7 @@ GOOD = [
     (values.ROOT_HELPER, "sudo", None),
     (values.ROOT_HELPER, "doas", "doas"),
     (values.COMMAND, "", None),
-    (values.USER, "", ""),
+    (values.USER, "", None),
     (values.USER, "root", "root"),
     (values.USER, "0", "root"),
     (values.GROUP, "", None),
