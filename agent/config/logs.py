@@ -87,42 +87,36 @@ def _refused(reason: object) -> StartError:
     )
 
 
-class _Guard:
-    """Keep a handler from raising: that would end the thread that logs.
+def _guard_one(handler: logging.Handler) -> None:
+    """Keep HANDLER from raising: that would end the thread that logs.
 
     A file that was renamed or removed is opened again by whoever logs next,
     so any thread may fail there. A line that can't be written goes to stderr,
     which may be the journal.
     """
+    emit = handler.emit
 
-    def __init__(self, handler: logging.Handler) -> None:
-        self._handler, self._emit = handler, handler.emit
-        self._failed = False
-        vars(handler).update(emit=self.emit, handleError=self.fail)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write RECORD, or note why not (while the handler is locked)."""
-        self._failed = False
+    def emit_or_fail(record: logging.LogRecord) -> None:
         try:
-            self._emit(record)
+            emit(record)
         except Exception:  # noqa: BLE001 # of any kind of handler
-            self.fail(record)
-        if not self._failed:
-            _FAILED.pop(self._handler, None)
+            fail(record)
 
-    def fail(self, record: logging.LogRecord) -> None:
+    def fail(record: logging.LogRecord) -> None:
         """Note the error that is being handled; print RECORD."""
-        self._failed = True
         error = sys.exc_info()[1]
-        _FAILED[self._handler] = str(error) or type(error).__name__
+        _FAILED[handler] = str(error) or type(error).__name__
         with contextlib.suppress(Exception):
             if sys.stderr:  # it may be closed
-                print(self._handler.format(record), file=sys.stderr)
+                print(handler.format(record), file=sys.stderr)
+
+    vars(handler).update(emit=emit_or_fail, handleError=fail)
 
 
 def problem() -> str:
     """Return why a log can't be written; "" if it can. It tries again."""
     for handler, reason in [*_FAILED.items()]:
+        _FAILED.pop(handler, None)  # it is back if it fails again
         text = f"the log could not be written: {reason}"
         line = LOG.name, logging.WARNING, __file__, 0, text, (), None
         handler.handle(LOG.makeRecord(*line))
@@ -134,7 +128,7 @@ def _guard(replaced: Iterable[logging.Handler]) -> None:
     now = {each for one in _loggers() for each in one.handlers}
     for handler in now:
         if "emit" not in vars(handler):
-            _Guard(handler)
+            _guard_one(handler)
     for handler in {*replaced} - now:
         if "emit" in vars(handler):
             with contextlib.suppress(OSError):  # its disk may be full
