@@ -32,7 +32,7 @@ _SHIELD_VALUE = re.compile(
     rf"proc\.({'|'.join(asks.SHIELD)}): type=sint value=<(\d{{1,18}})>"
 )
 
-_NOVA_BACKENDS = ("nova", "nova-alone")
+_NOVA_BACKENDS = (limits.LANE, limits.LONE_LANE)
 _REFUSED = "proc.nova_refused"
 _REFUSED_VALUE = re.compile(
     rf"{re.escape(_REFUSED)}: type=sint value=<(\d{{1,18}})>"

@@ -54,7 +54,8 @@ _WHO = "var(txn.who)"
 _IS_GREEDY = "{ var(txn.greedy) -m found }"
 # Ids in the agent's own requests (hex: ovn-metadata-). They are not counted.
 AGENT, NOBODY = "agent", "6f766e2d-6d65-7461-6461-74612d000000"
-_GREEDY_LANE = "greedy"
+LANE, LONE_LANE = "nova", "nova-alone"
+_GREEDY_LANE, _LONE_GREEDY_LANE = "greedy", "greedy-alone"
 _UPLOAD_LANE = "uploads"
 # The lines of a backend whose requests share connections to Nova. A server
 # with few processes or threads may serve nobody else while one of them has an
@@ -64,13 +65,14 @@ _UPLOAD_LANE = "uploads"
 # ignores max-reuse for HTTP/1.
 _SHARED_RATE = 200
 _SHARED_REQUESTS = 64  # on average
-SHARED = (
+_SHARED = (
     "http-reuse always",
     "default-server pool-purge-delay 100ms",
     "http-request set-header Connection close "
     f"if {{ be_sess_rate lt {_SHARED_RATE} }} "
     f"|| {{ rand({_SHARED_REQUESTS}) eq 0 }}",
 )
+_NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
 
 
@@ -171,7 +173,7 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
         ]
         switches += [
             f"use_backend {_GREEDY_LANE} if {_IS_GREEDY} {refusals.PLAIN}",
-            f"use_backend {_GREEDY_LANE}-alone if {_IS_GREEDY}",
+            f"use_backend {_LONE_GREEDY_LANE} if {_IS_GREEDY}",
         ]
     return rules, switches
 
@@ -181,14 +183,17 @@ class Lane:
     """A backend of the gateway for some of the requests."""
 
     name: str
-    requests: int  # at the same time
     shares: bool  # whether requests may share connections to Nova
+    requests: int = 0  # at the same time; 0: any number
 
     def settings(self) -> list[str]:
         """Return the lines of this backend, without its servers."""
-        lines = [f"timeout queue {_QUEUE_S}s"]
+        lines: list[str] = []
+        if self.requests:
+            lines.append(f"http-error {answers.text(503, _NOT_NOW)}")
+            lines.append(f"timeout queue {_QUEUE_S}s")
         if self.shares:
-            lines += SHARED
+            lines += _SHARED
         else:
             lines += ["option http-server-close", "http-reuse never"]
         if self.name == _UPLOAD_LANE:
@@ -201,14 +206,13 @@ class Lane:
 
 def lanes(share: FairShare) -> list[Lane]:
     """Return the gateway's lanes."""
-    found = []
+    found = [Lane(LANE, shares=True), Lane(LONE_LANE, shares=False)]
     if share.uploads:
         requests = share.uploads * _UPLOADERS
-        found.append(Lane(_UPLOAD_LANE, requests, shares=False))
+        found.append(Lane(_UPLOAD_LANE, shares=False, requests=requests))
     if share.greedy_rate:
-        requests = share.greedy_requests
-        found.append(Lane(_GREEDY_LANE, requests, shares=True))
-        found.append(Lane(f"{_GREEDY_LANE}-alone", requests, shares=False))
+        for name, shares in (_GREEDY_LANE, True), (_LONE_GREEDY_LANE, False):
+            found.append(Lane(name, shares, share.greedy_requests))
     return found
 
 

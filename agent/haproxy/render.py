@@ -50,9 +50,8 @@ _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _NO_IDENTITY = "The request has no identity."
 _WITHOUT_IDENTITY = "unless { req.fhdr(X-Instance-ID-Signature) -m found }"
-_NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
 _TOO_MANY = "Too many requests."
-_TRACK = "track nova/nova{}"
+_TRACK = f"track {limits.LANE}/nova{{}}"
 # Addresses that one network's haproxy counts at the same time.
 _COUNTED_ADDRESSES = "10k"
 
@@ -140,8 +139,8 @@ frontend metadata
     use_backend hold unless {{ var(txn.identity) -m found }}
     default_backend gateway
 
-backend gateway{_limit_rules(limit)}
-    http-request del-header {unknown.ASKED}
+backend gateway
+{_block([*_limit_rules(limit), f"http-request del-header {unknown.ASKED}"])}
     {inside.alive_rule(unknown.ASKED)}
     http-request add-header X-Forwarded-For %[{unknown.ADDRESS}]
     http-request add-header X-Instance-ID %[var(txn.identity),field(1,|)]
@@ -149,7 +148,7 @@ backend gateway{_limit_rules(limit)}
     http-request add-header X-Instance-ID-Signature \
 %[var(txn.identity),field(-1,|)]
     http-reuse always
-{_retries(_GATEWAY_RETRIES)}{_rules(shielded * shield.backend_rules())}
+{_block(_retries(_GATEWAY_RETRIES) + shielded * shield.backend_rules())}
     # The gateway's haproxy closes a connection that it knows without an answer
     # if Nova gives none. Then a GET is sent again, over a new connection, on
     # which it is answered. Anything else is sent once: over a new one.
@@ -189,17 +188,6 @@ def render_gateway(
     # Linux accepts no more than 107 bytes as a socket's path.
     work = places.work_folder(names.GATEWAY)
     public = os.path.relpath(places.public_socket, work)
-    several = len(nova) > 1
-    # haproxy waits for a second before it tries the same server again. A
-    # single server is listed twice, so that haproxy tries it again at once.
-    targets = [*enumerate([*nova] if several else [*nova] * 2)]
-    shared, lone = (
-        "\n".join(
-            _server(number, server, tls, check=check if several else "")
-            for number, server in targets
-        )
-        for check in (_CHECK, _TRACK)
-    )
     lanes = "".join(_lane(lane, nova, tls) for lane in limits.lanes(share))
     rules, switches = limits.gateway_rules(share)
     connections = limits.GATEWAY_CONNECTIONS
@@ -228,21 +216,8 @@ backlog {backlog}
 {_block(answers.nova_rules())}
     {counters.COUNT_REFUSED}
 {_block(switches)}
-    use_backend nova-alone unless {refusals.PLAIN}
-    default_backend nova
-
-backend nova
-    balance leastconn
-{_block(limits.SHARED)}
-{_retries(_NOVA_RETRIES)}
-{shared}
-
-backend nova-alone
-    balance leastconn
-    option http-server-close
-    http-reuse never
-{_retries(_NOVA_RETRIES)}
-{lone}
+    use_backend {limits.LONE_LANE} unless {refusals.PLAIN}
+    default_backend {limits.LANE}
 {lanes}{limits.instance_table()}{_EXPORTER if exports else ""}"""
     return _with_digest(body)
 
@@ -250,11 +225,6 @@ backend nova-alone
 def _block(lines: Iterable[str]) -> str:
     """Return LINES, indented as in a section."""
     return "\n".join(f"    {line}" for line in lines)
-
-
-def _rules(lines: Iterable[str]) -> str:
-    """Return LINES, as what follows a line of a section."""
-    return "".join(f"\n    {line}" for line in lines)
 
 
 def _with_digest(body: str) -> Rendered:
@@ -318,16 +288,17 @@ defaults
 """
 
 
-def _retries(count: int) -> str:
+def _retries(count: int) -> list[str]:
     """Return the lines that hide a restart of the server from the client.
 
     A GET that got no answer at all is sent again.
     """
-    return f"""\
-    retries {count}
-    option redispatch 1
-    retry-on conn-failure empty-response
-    http-request disable-l7-retry unless METH_GET"""
+    return [
+        f"retries {count}",
+        "option redispatch 1",
+        "retry-on conn-failure empty-response",
+        "http-request disable-l7-retry unless METH_GET",
+    ]
 
 
 def _windows(limit: RateLimit) -> tuple[tuple[str, int, int], ...]:
@@ -340,7 +311,7 @@ def _windows(limit: RateLimit) -> tuple[tuple[str, int, int], ...]:
     )
 
 
-def _limit_rules(limit: RateLimit) -> str:
+def _limit_rules(limit: RateLimit) -> list[str]:
     """Return the rules that count requests by address and refuse some.
 
     A refused request does not count, so a client that does not slow down
@@ -364,7 +335,7 @@ def _limit_rules(limit: RateLimit) -> str:
         refuse += [f"{count} {many}" for count in limits.COUNT_LIMITED]
         refuse.append(f"return {answer} {many}")
     count = [f"sc-inc-gpc0({number})" for number, _ in windows]
-    return _rules(f"http-request {rule}" for rule in track + refuse + count)
+    return [f"http-request {rule}" for rule in track + refuse + count]
 
 
 def _limit_tables(limit: RateLimit) -> str:
@@ -386,27 +357,31 @@ def _lane(
     lane: limits.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
     """Return the backend for LANE, with the servers NOVA."""
-    limit = f"maxconn {max(1, lane.requests // max(1, len(nova)))}"
-    check = f"{limit} {_TRACK}" if len(nova) > 1 else limit
-    servers = "\n".join(
-        _server(number, server, tls, check=check)
-        for number, server in enumerate(nova)
-    )
-    return f"""
-backend {lane.name}
-    balance leastconn
-    http-error {answers.text(503, _NOT_NOW)}
-{_block(lane.settings())}
-{_retries(_NOVA_RETRIES)}
-{servers}
-"""
+    more = ""
+    if len(nova) > 1:
+        more = _CHECK if lane.name == limits.LANE else _TRACK
+    if lane.requests:
+        limit = max(1, lane.requests // max(1, len(nova)))
+        more = f"maxconn {limit} {more}".rstrip()
+    elif len(nova) == 1:
+        # haproxy waits for a second before it tries the same server again,
+        # and tries another one at once.
+        nova = [*nova] * 2
+    lines = [
+        "balance leastconn",
+        *lane.settings(),
+        *_retries(_NOVA_RETRIES),
+        *(_server(*each, tls, more) for each in enumerate(nova)),
+    ]
+    return f"\nbackend {lane.name}\n{_block(lines)}\n"
 
 
 def _server(
-    number: int, server: NovaServer, tls: Tls | None, *, check: str
+    number: int, server: NovaServer, tls: Tls | None, more: str
 ) -> str:
+    """Return the line for SERVER; MORE has {} for its NUMBER."""
     host = f"[{server.address}]" if ":" in server.address else server.address
-    words = [f"    server nova{number} {host}:{server.port}"]
+    words = [f"server nova{number} {host}:{server.port}"]
     if tls is not None:
         words.append("ssl")
         if tls.insecure:
@@ -421,8 +396,8 @@ def _server(
             words.append(f"sni str({server.name}) check-sni {server.name}")
         if tls.client is not None:
             words.append(f"crt {tls.client}")
-    if check:
-        words.append(check.format(number))
+    if more:
+        words.append(more.format(number))
     if tls is not None and tls.store:
         # haproxy reads them at its start: another text makes it start again.
         words.append(f"# {tls.store}")
