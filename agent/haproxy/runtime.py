@@ -18,11 +18,9 @@ _TIMEOUT_S = 3.0
 # A haproxy that seems to do nothing is asked again after this time.
 _QUIET_S = 300.0
 NOVA_TIMEOUT_S = 5.0
-# A haproxy that was broken into may send anything, without an end.
-_MAX_ANSWER = 64 * 1024
-_MAX_MAP_LINE = 512  # an id of 255 letters, a project, a signature
-# A map may have more entries than it should: those that were wanted before.
-_MANY_ENTRIES = 4096
+# A haproxy that was broken into may send anything, without an end. A map has
+# up to 512 bytes an entry, the counters' table 400.
+_MAX_ANSWER = 8 << 20
 # Several commands go in one line. haproxy's buffer is 16 kB, and haproxy 3.2
 # refuses a line that is longer.
 _MAX_LINE = 8 * 1024
@@ -72,18 +70,12 @@ class NovaAnswer(NamedTuple):
     is_page: bool = False  # a web page; Nova's root is plain text
 
 
-def ask(
-    stats: Stats,
-    command: str,
-    *,
-    max_bytes: int = _MAX_ANSWER,
-    timeout_s: float = _TIMEOUT_S,
-) -> str:
+def ask(stats: Stats, command: str, *, timeout_s: float = _TIMEOUT_S) -> str:
     """Return what the haproxy of STATS answers to COMMAND.
 
     Raises OSError if no process listens there, it ends meanwhile or the file
     is not its socket, TimeoutError if it takes too long, HaproxyError if the
-    answer is longer than MAX_BYTES.
+    answer is longer than any can be.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
@@ -91,7 +83,7 @@ def ask(
         connection.sendall(command.encode() + b"\n")
         try:
             answer = unixsocket.read_all(
-                connection, max_bytes=max_bytes, timeout_s=timeout_s
+                connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
             )
         except unixsocket.TooLongError as error:
             raise HaproxyError(str(error)) from None
@@ -169,13 +161,12 @@ def digest_in(answer: str, config: Path) -> str:
     return found.get("description", "").strip()
 
 
-def read_map(stats: Stats, file: Path, *, entries: int) -> dict[str, str]:
-    """Return the map FILE as the haproxy has it; it should have ENTRIES.
+def read_map(stats: Stats, file: Path) -> dict[str, str]:
+    """Return the map FILE as the haproxy has it.
 
     Raises HaproxyError if it has no such map, OSError as `ask` does.
     """
-    most = _MAX_MAP_LINE * 2 * max(entries, _MANY_ENTRIES)
-    answer = ask(stats, f"show map {file}", max_bytes=most)
+    answer = ask(stats, f"show map {file}")
     if answer.startswith("Unknown map"):
         raise HaproxyError(f"haproxy has no map {file}")
     return mapfile.parse_map(answer.splitlines())

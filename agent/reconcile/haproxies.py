@@ -36,7 +36,6 @@ _PAUSE_S = 0.2
 _REPLACE_S = 60.0
 Program: TypeAlias = Mapping[str, str]  # as `ensure_program` returns it
 _Version: TypeAlias = tuple[int, int]  # a file's inode and time of change
-_MAX_COUNTERS = 8 << 20  # bytes; an entry of a table has about 400
 # Short: the reconcile that follows decides whether the haproxy hangs.
 _COUNTERS_S = 1.5
 
@@ -179,7 +178,7 @@ class Haproxies:
     def confirm(self, times: Mapping[str, str]) -> None:
         """Tell the gateway the TIMES of `unknown.gateway_rules`."""
         stats, file = self._stats(names.GATEWAY), self.places.confirmed
-        present = runtime.read_map(stats, file, entries=len(times))
+        present = runtime.read_map(stats, file)
         # What is not confirmed, first.
         key = unknown.CONFIRMED
         first = {**present, **times, key: present.get(key, "0")}
@@ -217,22 +216,17 @@ class Haproxies:
 
         Raises OSError and HaproxyError if it does not answer.
         """
-        return runtime.ask(
-            self._stats(network),
-            command,
-            max_bytes=_MAX_COUNTERS,
-            timeout_s=_COUNTERS_S,
-        )
+        stats = self._stats(network)
+        return runtime.ask(stats, command, timeout_s=_COUNTERS_S)
 
     def nova_counted(self) -> NovaCounted:
         """Return the gateway's counters of Nova's answers; raise as `read`."""
         answer = self.read(names.GATEWAY, counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
 
-    def read_map(self, network: str, *, entries: int) -> dict[str, str]:
-        """Return the map, of some ENTRIES, that NETWORK's haproxy has."""
-        file = self.places.map(network)
-        return runtime.read_map(self._stats(network), file, entries=entries)
+    def read_map(self, network: str) -> dict[str, str]:
+        """Return the map that NETWORK's haproxy has."""
+        return runtime.read_map(self._stats(network), self.places.map(network))
 
     def _stats(self, network: str) -> Stats:
         uid = self.fleet.user_of(network).uid

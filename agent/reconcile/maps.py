@@ -53,7 +53,7 @@ class Maps:
             try:
                 changes = self._write(network, wanted)
             finally:  # the haproxy that runs needs no room on the disk
-                present = runtime.read_map(stats, file, entries=len(wanted))
+                present = runtime.read_map(stats, file)
                 if commands := mapfile.commands(file, present, wanted):
                     runtime.change_map(stats, commands)
                     changes.append("map")
@@ -74,7 +74,7 @@ class Maps:
                 return ()
             is_running = True
             try:
-                present = runtime.read_map(stats, file, entries=len(wanted))
+                present = runtime.read_map(stats, file)
             except (FileNotFoundError, ConnectionError, PermissionError):
                 # No process listens, it ends, or something else has the name.
                 # A haproxy that starts just now reads the file.

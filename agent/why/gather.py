@@ -80,9 +80,8 @@ class Gather:
         desired = desired_network(target.network, ipv6=self.site.has_ipv6)
         needed = desired or Unseen("it has no localport")
         facts = Facts(common, target, needed, map_file=str(file))
-        entries = len(desired.instances) if desired else 0
         calls: dict[str, Callable[[], Any]] = {
-            "map_memory": lambda: haproxies.read_map(key, entries=entries),
+            "map_memory": lambda: haproxies.read_map(key),
             "map_text": lambda: mapfile.parse_file(files.read(file)),
             "asked": lambda: asks.parse(
                 haproxies.read(key, asks.COMMAND), time.time()

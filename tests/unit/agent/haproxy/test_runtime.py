@@ -68,7 +68,7 @@ def test_nobody_listens(tmp_path):
     absent = Stats(tmp_path / "absent", os.geteuid())
     assert runtime.running_digest(absent, FILE) is None
     with pytest.raises(FileNotFoundError):
-        runtime.read_map(absent, FILE, entries=10)
+        runtime.read_map(absent, FILE)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_digest_is_not_believed_if_the_file_has_changed_since(
 
 def test_read_map(haproxy):
     haproxy.answer = "0x55d 10.0.0.1 i|p|s\n0x55e fd00::1 j|p|s\n\n"
-    assert runtime.read_map(haproxy.stats, FILE, entries=10) == {
+    assert runtime.read_map(haproxy.stats, FILE) == {
         "10.0.0.1": "i|p|s",
         "fd00::1": "j|p|s",
     }
@@ -119,7 +119,7 @@ def test_an_answer_that_is_cut_off_is_none(haproxy, answer):
     """The process was killed: its map may have more than that."""
     haproxy.answer, haproxy.end = answer, ""
     with pytest.raises(ConnectionError, match="before it had answered"):
-        runtime.read_map(haproxy.stats, FILE, entries=10)
+        runtime.read_map(haproxy.stats, FILE)
     assert runtime.running_digest(haproxy.stats, FILE) is None
 
 
@@ -135,7 +135,7 @@ def test_a_map_may_have_many_more_entries_than_it_should(haproxy):
     """All networks may have waited for a confirmation, and one does now."""
     keys = [f"fd00::{number:x}" for number in range(1, 2001)]
     haproxy.answer = "".join(f"0x55d {key} {'0' * 140}\n" for key in keys)
-    found = runtime.read_map(haproxy.stats, FILE, entries=1)
+    found = runtime.read_map(haproxy.stats, FILE)
     assert found.keys() == {*keys}
 
 
@@ -175,7 +175,7 @@ def test_socket_of_another_user_is_not_spoken_to(haproxy):
     link.symlink_to(haproxy.path)
     for wrong in (other, Stats(link, os.geteuid())):
         with pytest.raises(PermissionError, match="no socket of"):
-            runtime.read_map(wrong, FILE, entries=10)
+            runtime.read_map(wrong, FILE)
     assert haproxy.asked == []
 
 
