@@ -33,12 +33,6 @@ GATEWAY = {
 }
 # Leave out the rules that are about errors only.
 GOOD = "http-response allow if { status lt 400 }"
-# After an answer of Nova's; the last one that fits counts.
-_NOVAS = (
-    ("if { status ge 400 }", "Nova answered with an error."),
-    ("if { status 403 }", "Nova refused the signature."),
-    ("if { status 404 }", "Nova has nothing at this path for this instance."),
-)
 
 
 def text(status: int, reason: str, *, retry_after_s: int = 0) -> str:
@@ -58,17 +52,3 @@ def refuse(status: int, reason: str, condition: str) -> str:
 def pages(reasons: Mapping[int, str]) -> list[str]:
     """Return the lines that replace haproxy's pages for errors."""
     return [f"http-error {text(*reason)}" for reason in reasons.items()]
-
-
-def nova_rules() -> list[str]:
-    """Return the gateway's rules that give a reason to Nova's errors.
-
-    What comes behind them is about errors only.
-    """
-    return [
-        GOOD,
-        *(
-            f'http-response set-header {REASON} "{reason}" {condition}'
-            for condition, reason in _NOVAS
-        ),
-    ]

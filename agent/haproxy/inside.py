@@ -12,31 +12,7 @@ from ...privsep import names
 
 # The gateway answers this path itself, but only from inside.
 ALIVE_PATH = "/ovn-metadata/alive"
-# The value of the header that makes the gateway answer.
-_ALIVE = "alive"
+# The value of the header `unknown.ASKED` that makes the gateway answer it.
+ALIVE = "alive"
+SOURCE = f"{{ src {names.METADATA_ADDRESS_V4} {names.METADATA_ADDRESS_V6} }}"
 CONDITION = "{ var(sess.inside) -m found }"
-SILENT = f"http-request set-log-level silent if {CONDITION}"
-
-
-def connection_rules() -> list[str]:
-    """Return the rules of a network's haproxy that come before all limits."""
-    source = (
-        f"{{ src {names.METADATA_ADDRESS_V4} {names.METADATA_ADDRESS_V6} }}"
-    )
-    return [
-        f"tcp-request connection set-var(sess.inside) bool(true) if {source}",
-        f"tcp-request connection expect-proxy layer4 if {source}",
-        f"tcp-request connection accept if {source}",
-    ]
-
-
-def alive_rule(header: str) -> str:
-    """Return a network's rule that makes the gateway answer, by HEADER."""
-    condition = f"if {CONDITION} {{ path {ALIVE_PATH} }}"
-    return f"http-request set-header {header} {_ALIVE} {condition}"
-
-
-def gateway_rule(value: str) -> str:
-    """Return the gateway's rule; VALUE is that of the header."""
-    answer = 'status 200 content-type text/plain string "ok\\n"'
-    return f"http-request return {answer} if {{ {value} -m str {_ALIVE} }}"

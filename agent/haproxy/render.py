@@ -20,7 +20,6 @@ from . import (
     inside,
     limits,
     refusals,
-    request_ids,
     shield,
     unknown,
 )
@@ -32,7 +31,17 @@ _LOG_TAG = "haproxy-metadata-proxy"
 # HTTP.
 _TIMES = "%TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc"
 # What an instance could forge, and our rules add. WSGI servers read _ as -.
-_FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{request_ids.TRACE}$)"
+_FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{refusals.TRACE}$)"
+# The network's haproxy makes a request's id, whatever an instance sends. The
+# gateway makes one only for a client of its socket that sends none.
+_NEW_ID = "req-%[uuid()]"
+_ID_LENGTH = 40
+# The gateway makes this one of the digits of the id: only Nova reads it.
+_DIGITS = [
+    f"%[var(txn.id),bytes({at},{size})]"
+    for at, size in ((4, 8), (13, 4), (18, 4), (23, 4), (28, 12))
+]
+_TRACE = f"00-{''.join(_DIGITS)}-{_DIGITS[-1]}0001-01"
 _REASON = "%{+Q}[var(txn.why)]"
 # Besides two for each connection: listeners, checks, threads.
 _MORE_DESCRIPTORS = 600
@@ -112,10 +121,6 @@ def render_network(
     listeners = [names.LISTENER_V4, names.LISTENER_V6]
     # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
     binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
-    connections = [
-        *inside.connection_rules(),
-        *limits.connection_rules(share, places.map(network)),
-    ]
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
     body = f"""
@@ -128,20 +133,26 @@ frontend metadata
     log-format "%ci:%cp [%tr] %ID {_TIMES} {_REASON} %{{+Q}}r"
     # At the metadata addresses; supervisord holds these sockets.
 {_block(binds)}
-{_block(connections)}
+    tcp-request connection set-var(sess.inside) bool(true) if {inside.SOURCE}
+    tcp-request connection expect-proxy layer4 if {inside.SOURCE}
+    tcp-request connection accept if {inside.SOURCE}
+{_block(limits.connection_rules(share, places.map(network)))}
     {unknown.SET_ADDRESS}
 {_block([*limits.request_rules(share), *shielded * shield.frontend_rules()])}
     http-request set-var(txn.identity) {identity}
     http-request del-header {_FORGED} -m reg
-{_block(request_ids.network_rules())}
+    unique-id-format {_NEW_ID}
+    unique-id-header {refusals.REQUEST_ID}
+    http-after-response set-header {refusals.REQUEST_ID} %[unique-id]
     {answers.RULE}
-    {inside.SILENT}
+    http-request set-log-level silent if {inside.CONDITION}
     use_backend hold unless {{ var(txn.identity) -m found }}
     default_backend gateway
 
 backend gateway
 {_block([*_limit_rules(limit), f"http-request del-header {unknown.ASKED}"])}
-    {inside.alive_rule(unknown.ASKED)}
+    http-request set-header {unknown.ASKED} {inside.ALIVE} \
+if {inside.CONDITION} {{ path {inside.ALIVE_PATH} }}
     http-request add-header X-Forwarded-For %[{unknown.ADDRESS}]
     http-request add-header X-Instance-ID %[var(txn.identity),field(1,|)]
     http-request add-header X-Tenant-ID %[var(txn.identity),field(2,|)]
@@ -206,14 +217,23 @@ frontend metadata
     bind unix@{public} proto h1 mode {socket_mode} \
 backlog {backlog}
     http-request set-var(txn.who) req.fhdr(X-Instance-ID)
-{_block(request_ids.gateway_rules())}
+    http-request set-header {refusals.REQUEST_ID} {_NEW_ID} \
+unless {{ req.fhdr({refusals.REQUEST_ID}) -m len {_ID_LENGTH} }}
+    http-request set-var(txn.id) req.fhdr({refusals.REQUEST_ID})
     {answers.RULE}
 {_block(unknown.gateway_rules(places.confirmed))}
     {answers.refuse(404, _NO_IDENTITY, _WITHOUT_IDENTITY)}
 {_block(rules)}
 {_block(refusals.rules(host))}
-    {request_ids.trace_rule()}
-{_block(answers.nova_rules())}
+    http-request add-header {refusals.TRACE} {_TRACE} \
+unless {{ req.fhdr({refusals.TRACE}) -m found }}
+    {answers.GOOD}
+    http-response set-header {answers.REASON} "Nova answered with an error." \
+if {{ status ge 400 }}
+    http-response set-header {answers.REASON} "Nova refused the signature." \
+if {{ status 403 }}
+    http-response set-header {answers.REASON} \
+"Nova has nothing at this path for this instance." if {{ status 404 }}
     {counters.COUNT_REFUSED}
 {_block(switches)}
     use_backend {limits.LONE_LANE} unless {refusals.PLAIN}

@@ -139,7 +139,8 @@ def gateway_rules(map_file: Path) -> list[str]:
     return [
         f"http-request set-var(txn.asked) req.fhdr({ASKED})",
         f"http-request set-log-level silent if {asks}",
-        inside.gateway_rule("var(txn.asked)"),
+        'http-request return status 200 content-type text/plain string "ok\\n"'
+        f" if {{ var(txn.asked) -m str {inside.ALIVE} }}",
         f"{confirmed} str({CONFIRMED}),map_str_int({map_file},0) if {asks}",
         f"{confirmed} {network} if {asks} {{ {network} -m found }}",
         answers.refuse(
