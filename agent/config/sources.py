@@ -128,12 +128,14 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the (option, value) in ARGV that name files or folders."""
     arguments = iter(argv)
     for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if option in (_FILE, _FOLDER):
+        begun, equals, value = argument.partition("=")
+        # As argparse does, oslo.config takes an abbreviation.
+        named = [one for one in (_FILE, _FOLDER) if one.startswith(begun)]
+        if len(named) == 1:
             if not equals:
                 value = next(arguments, "")
             if value:  # otherwise oslo.config explains the usage
-                yield option, value
+                yield named[0], value
 
 
 def _files_in(folder: str) -> list[str]:

@@ -28,7 +28,7 @@ def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
     a = write(tmp_path / "d" / "a.conf", "")
     write(tmp_path / "d" / "c.ini", "")
     write(tmp_path / "d" / ".hidden.conf", "")
-    argv = [f"--config-file={one}", "--debug", "--config-dir", str(b.parent)]
+    argv = [f"--config-file={one}", "--debug", "--config-d", str(b.parent)]
     argv += ["--config-file", str(two)]
     expected = [str(file) for file in (one, a, b, two)]
     assert files_read(argv, files=["/x"], dirs=["/y"]) == expected
