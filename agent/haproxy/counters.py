@@ -28,27 +28,23 @@ _INFO = re.compile(
 _PROCESS = ("Pid", "Start_time_sec")
 _CLASSES = (("2xx",), ("3xx",), ("4xx",), ("5xx",), ("1xx", "other"))
 LIMITED = "rate_limited_requests"
-_SHIELD_VALUE = re.compile(
-    rf"proc\.({'|'.join(asks.SHIELD)}): type=sint value=<(\d{{1,18}})>"
-)
+# In the answer to "get var".
+_VALUE = re.compile(r"proc\.(\w{1,40}): type=sint value=<(\d{1,18})>")
 
 _NOVA_BACKENDS = (limits.LANE, limits.LONE_LANE)
-_REFUSED = "proc.nova_refused"
-_REFUSED_VALUE = re.compile(
-    rf"{re.escape(_REFUSED)}: type=sint value=<(\d{{1,18}})>"
-)
+_REFUSED = "nova_refused"
 # The rule that counts how often Nova refuses a signature. It answers 403 to
 # that (nova/api/metadata/handler.py) and to nothing else that we send. A web
 # server in front of it may answer 403 because of what an instance sends.
 COUNT_REFUSED = (
-    f"http-response set-var({_REFUSED}) var({_REFUSED},0),add(1) "
+    f"http-response set-var(proc.{_REFUSED}) var(proc.{_REFUSED},0),add(1) "
     f"if {{ status 403 }}"
 )
 NOVA_COMMAND = "; ".join(
     [
         # A backend and its servers.
         *(f"show stat {name} 6 -1" for name in _NOVA_BACKENDS),
-        f"get var {_REFUSED}",
+        f"get var proc.{_REFUSED}",
     ]
 )
 
@@ -188,9 +184,7 @@ def parse(answer: str) -> Counted:
             )
     rows = {row["pxname"]: row for row in _stat_rows(answer)}
     front, hold = rows.get("metadata", {}), rows.get("hold", {})
-    if front.get("svname") != "FRONTEND":
-        front = {}
-    info = dict(_INFO.findall(answer))
+    values, info = dict(_VALUE.findall(answer)), dict(_INFO.findall(answer))
     return Counted(
         connections=_number(front, "slim"),
         incomplete=_number(front, "ereq"),
@@ -203,7 +197,7 @@ def parse(answer: str) -> Counted:
         ),
         not_yet=_number(hold, "hrsp_5xx"),
         response_ms=_number(rows.get("gateway", {}), "ttime"),
-        shield={n: int(count) for n, count in _SHIELD_VALUE.findall(answer)},
+        shield={n: int(values[n]) for n in asks.SHIELD if n in values},
     )
 
 
@@ -217,7 +211,6 @@ def parse_nova(answer: str) -> NovaCounted:
     ]
     rows = [row for row in of_nova if row.get("svname") == "BACKEND"]
     servers = [row for row in of_nova if row not in rows]
-    refused = _REFUSED_VALUE.search(answer)
     return NovaCounted(
         answered=sum(
             _number(row, f"hrsp_{kind}xx") for row in rows for kind in "1234"
@@ -225,7 +218,7 @@ def parse_nova(answer: str) -> NovaCounted:
         good=sum(_number(row, "hrsp_2xx") for row in rows),
         unconnected=sum(_number(row, "econ") for row in rows),
         failed=sum(_number(row, "eresp") for row in rows),
-        refused=int(refused[1]) if refused else 0,
+        refused=int(dict(_VALUE.findall(answer)).get(_REFUSED, 0)),
         is_down=any(row.get("status") == "DOWN" for row in rows),
         errors=sum(_number(row, "hrsp_5xx") for row in servers),
         endpoints=_endpoints(
@@ -239,22 +232,19 @@ def _endpoints(rows: Iterable[Mapping[str, str]]) -> tuple[Endpoint, ...]:
 
     Either of the two may have had no answer yet.
     """
-    found = sorted(map(_endpoint, rows), key=lambda each: each.response_ms)
-    by_address = {each.address: each for each in found}
-    return tuple(by_address[address] for address in sorted(by_address))
-
-
-def _endpoint(row: Mapping[str, str]) -> Endpoint:
-    why = row.get("last_chk", "") or row.get("check_status", "")
-    return Endpoint(
-        address=_UNPRINTABLE.sub("", row.get("addr", ""))[:_MOST_LETTERS],
-        is_down=row.get("status", "").startswith("DOWN"),
-        why=_UNPRINTABLE.sub("", why)[:_MOST_LETTERS],
-        check_ms=_number(row, "check_duration")
-        if row.get("check_status")
-        else None,
-        response_ms=_number(row, "rtime"),
-    )
+    found = {}
+    for row in sorted(rows, key=lambda row: _number(row, "rtime")):
+        address = _UNPRINTABLE.sub("", row.get("addr", ""))[:_MOST_LETTERS]
+        check = row.get("check_status", "")
+        why = row.get("last_chk", "") or check
+        found[address] = Endpoint(
+            address=address,
+            is_down=row.get("status", "").startswith("DOWN"),
+            why=_UNPRINTABLE.sub("", why)[:_MOST_LETTERS],
+            check_ms=_number(row, "check_duration") if check else None,
+            response_ms=_number(row, "rtime"),
+        )
+    return tuple(found[address] for address in sorted(found))
 
 
 def _stat_rows(answer: str) -> Iterator[Mapping[str, str]]:

@@ -1,5 +1,6 @@
 """Write and check the haproxies' files."""
 
+import contextlib
 import os
 import re
 import socket
@@ -103,21 +104,12 @@ def link(path: Path, target: Path) -> None:
 def remove(*paths: Path) -> bool:
     """Remove PATHS; return whether any was there.
 
-    If some can't be removed, it removes the others and raises the last
-    OSError.
+    If some can't be removed, it removes the others and raises an OSError.
     """
-    found = False
-    failure: OSError | None = None
-    for path in paths:
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            failure = error
-        found = True
-    if failure is not None:
-        raise failure
+    found = any(map(os.path.lexists, paths))
+    with contextlib.ExitStack() as stack:  # it calls all, whatever they raise
+        for path in paths:
+            stack.callback(path.unlink, missing_ok=True)
     return found
 
 

@@ -66,7 +66,6 @@ def test_the_limit_of_connections_is_read():
         "metadata,FRONTEND,,17,",
         f"{STAT}\nmetadata,FRONTEND,,",
         f"{STAT}\nmetadata,FRONTEND,,{'9' * 5000},",
-        f"{STAT}\nmetadata,BACKEND,,17,",
         "0x1: key=\x1b[2J use=1 gpc0=1",
         "0x1: key=a",
     ],
