@@ -123,6 +123,7 @@ def render_network(
     binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
+    rate_rules, rate_tables = _rate_limit(limit)
     body = f"""
 {_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -150,7 +151,7 @@ frontend metadata
     default_backend gateway
 
 backend gateway
-{_block([*_limit_rules(limit), f"http-request del-header {unknown.ASKED}"])}
+{_block([*rate_rules, f"http-request del-header {unknown.ASKED}"])}
     http-request set-header {unknown.ASKED} {inside.ALIVE} \
 if {inside.CONDITION} {{ path {inside.ALIVE_PATH} }}
     http-request add-header X-Forwarded-For %[{unknown.ADDRESS}]
@@ -168,7 +169,7 @@ if {inside.CONDITION} {{ path {inside.ALIVE_PATH} }}
 pool-max-conn {_NETWORK_KEPT} weight 0
     server once {gateway} maxconn {_NETWORK_REQUESTS} pool-max-conn 0
 {unknown.sections(identity, gateway, network, shielded=shielded)}\
-{limits.source_tables(len(asks.SHIELD) * shielded)}{_limit_tables(limit)}"""
+{limits.source_tables(len(asks.SHIELD) * shielded)}{rate_tables}"""
     return _with_digest(body)
 
 
@@ -321,56 +322,40 @@ def _retries(count: int) -> list[str]:
     ]
 
 
-def _windows(limit: RateLimit) -> tuple[tuple[str, int, int], ...]:
-    """Return (table, seconds, requests) of each window of LIMIT."""
-    if not limit.enabled:
-        return ()
-    return (
-        ("base", limit.base_window_s, limit.base_requests),
-        ("burst", limit.burst_window_s, limit.burst_requests),
-    )
+def _rate_limit(limit: RateLimit) -> tuple[list[str], str]:
+    """Return the rules that refuse some requests, and their tables.
 
-
-def _limit_rules(limit: RateLimit) -> list[str]:
-    """Return the rules that count requests by address and refuse some.
-
-    A refused request does not count, so a client that does not slow down
-    gets as many answers as one that does. The IP version of a request is
-    that of the metadata address it was sent to.
+    Requests are counted by address, in two windows. A refused request does
+    not count, so a client that does not slow down gets as many answers as one
+    that does. The IP version of a request is that of the metadata address it
+    was sent to. An IPv4 address is stored in the table as a mapped one.
     """
-    which = f" if !{inside.CONDITION}"
+    if not limit.enabled:
+        return [], ""
+    which = f"if !{inside.CONDITION}"
     if limit.ip_versions == (4,):
         which += f" {{ dst {names.METADATA_ADDRESS_V4} }}"
     if limit.ip_versions == (6,):
         which += f" {{ dst {names.METADATA_ADDRESS_V6} }}"
-    windows = list(enumerate(_windows(limit)))
-    track = [
-        f"track-sc{number} src table {table}{which}"
-        for number, (table, _, _) in windows
-    ]
-    refuse = []
-    for number, (table, seconds, requests) in windows:
+    windows = (
+        ("base", limit.base_window_s, limit.base_requests),
+        ("burst", limit.burst_window_s, limit.burst_requests),
+    )
+    track, refuse, count, tables = [], [], [], ""
+    for number, (table, seconds, requests) in enumerate(windows):
+        track.append(f"track-sc{number} src table {table} {which}")
         many = f"if {{ sc_gpc0_rate({number},{table}) ge {requests} }}"
         answer = answers.text(429, _TOO_MANY, retry_after_s=seconds)
-        refuse += [f"{count} {many}" for count in limits.COUNT_LIMITED]
+        refuse += [f"{counts} {many}" for counts in limits.COUNT_LIMITED]
         refuse.append(f"return {answer} {many}")
-    count = [f"sc-inc-gpc0({number})" for number, _ in windows]
-    return [f"http-request {rule}" for rule in track + refuse + count]
-
-
-def _limit_tables(limit: RateLimit) -> str:
-    """Return the tables for `_limit_rules`, one for each window.
-
-    An IPv4 address is stored in the IPv6 table as a mapped address.
-    """
-    return "".join(
-        f"""
+        count.append(f"sc-inc-gpc0({number})")
+        tables += f"""
 backend {table}
     stick-table type ipv6 size {_COUNTED_ADDRESSES} expire {seconds}s \
 store gpc0_rate({seconds}s)
 """
-        for table, seconds, _ in _windows(limit)
-    )
+    rules = [f"http-request {rule}" for rule in track + refuse + count]
+    return rules, tables
 
 
 def _lane(
