@@ -27,12 +27,14 @@ GATEWAY_CONNECTIONS = 8192
 
 # Rates are counted over this long: a boot sends its requests in a burst.
 _WINDOW_S = 10
+_RATE = f"conn_cur,http_req_rate({_WINDOW_S}s)"
 # A source is forgotten this long after its last request. The agent reads the
 # counters more often, and no lane is kept free for older sources.
 _EXPIRE_S = 60
-_KEY = "string len 255"  # as long as an instance's id may be
-_SOURCE_COUNT = "10k"
-_INSTANCE_COUNT = "100k"
+# What tables have, and at most how many. An instance's id may be so long.
+_SOURCES = "string len 255 size 10k"
+_INSTANCES = "string len 255 size 100k"
+ADDRESSES = "ipv6 size 10k"
 # More than Windows' password; less than a buffer of haproxy: haproxy has the
 # whole body before it connects to Nova.
 _SMALL_BODY = 8192
@@ -125,13 +127,9 @@ def request_rules(share: FairShare) -> list[str]:
 
 def source_tables(more: int) -> str:
     """Return the tables of a network's sources, with MORE counters."""
-    counted = f"{asks.STORED},gpc({asks.NEXT + more}),gpt0"
-    table = _table(SOURCES, _SOURCE_COUNT, asks.EXPIRE_S, counted)
-    return f"""{table}
-backend {_CALLERS}
-    stick-table type ipv6 size {_SOURCE_COUNT} expire {_WINDOW_S}s \
-store conn_cur
-"""
+    stored = f"{_RATE},{asks.STORED},gpc({asks.NEXT + more}),gpt0"
+    sources = table(SOURCES, _SOURCES, asks.EXPIRE_S, stored)
+    return sources + table(_CALLERS, ADDRESSES, _WINDOW_S, "conn_cur")
 
 
 def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
@@ -198,8 +196,8 @@ class Lane:
             lines += ["option http-server-close", "http-reuse never"]
         if self.name == _UPLOAD_LANE:
             lines.append(
-                f"stick-table type {_KEY} size {_INSTANCE_COUNT} "
-                f"expire {_EXPIRE_S}s store conn_cur"
+                f"stick-table type {_INSTANCES} expire {_EXPIRE_S}s "
+                "store conn_cur"
             )
         return lines
 
@@ -218,7 +216,7 @@ def lanes(share: FairShare) -> list[Lane]:
 
 def instance_table() -> str:
     """Return the table of the gateway's instances."""
-    return _table(INSTANCES, _INSTANCE_COUNT, _EXPIRE_S, "gpc0,gpc1")
+    return table(INSTANCES, _INSTANCES, _EXPIRE_S, f"{_RATE},gpc0,gpc1")
 
 
 def _log_rules(share: FairShare, counter: int, *, counts: bool) -> list[str]:
@@ -240,9 +238,9 @@ def _log_rules(share: FairShare, counter: int, *, counts: bool) -> list[str]:
     return rules
 
 
-def _table(name: str, size: str, expire_s: int, counted: str) -> str:
+def table(name: str, entries: str, expire_s: int, stored: str) -> str:
+    """Return the table NAME, which is a backend, of ENTRIES."""
     return f"""
 backend {name}
-    stick-table type {_KEY} size {size} expire {expire_s}s \
-store conn_cur,http_req_rate({_WINDOW_S}s),{counted}
+    stick-table type {entries} expire {expire_s}s store {stored}
 """

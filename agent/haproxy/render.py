@@ -61,8 +61,6 @@ _NO_IDENTITY = "The request has no identity."
 _WITHOUT_IDENTITY = "unless { req.fhdr(X-Instance-ID-Signature) -m found }"
 _TOO_MANY = "Too many requests."
 _TRACK = f"track {limits.LANE}/nova{{}}"
-# Addresses that one network's haproxy counts at the same time.
-_COUNTED_ADDRESSES = "10k"
 
 _EXPORTER = """
 frontend metrics
@@ -349,11 +347,8 @@ def _rate_limit(limit: RateLimit) -> tuple[list[str], str]:
         refuse += [f"{counts} {many}" for counts in limits.COUNT_LIMITED]
         refuse.append(f"return {answer} {many}")
         count.append(f"sc-inc-gpc0({number})")
-        tables += f"""
-backend {table}
-    stick-table type ipv6 size {_COUNTED_ADDRESSES} expire {seconds}s \
-store gpc0_rate({seconds}s)
-"""
+        stored = f"gpc0_rate({seconds}s)"
+        tables += limits.table(table, limits.ADDRESSES, seconds, stored)
     rules = [f"http-request {rule}" for rule in track + refuse + count]
     return rules, tables
 
