@@ -15,7 +15,6 @@ from .core.traces import has_flows
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
-from .haproxy import shield
 from .haproxy.counters import Counted
 from .model import MetadataNetwork
 from .monitor.nova import Nova
@@ -152,8 +151,7 @@ class Service:
         return has_flows(answer)
 
     def _counted(self, network: str) -> Counted | None:
-        shielded = shield.is_on(self._site.settings().shield, network)
-        counted = self._site.haproxies.counted(network, shielded=shielded)
+        counted = self._site.haproxies.counted(network)
         if counted is not None:
             self._site.meter.counted(network, counted)
         return counted

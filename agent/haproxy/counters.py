@@ -159,7 +159,7 @@ def growth(before: int, after: int) -> int:
     return after - before if after >= before else after
 
 
-def command(*, is_gateway: bool, shielded: bool = False) -> str:
+def command(*, is_gateway: bool) -> str:
     """Return the command whose answer `parse` reads."""
     table = limits.INSTANCES if is_gateway else limits.SOURCES
     used = ("gpc0", "gpc1") if is_gateway else ("gpt0",)
@@ -167,7 +167,6 @@ def command(*, is_gateway: bool, shielded: bool = False) -> str:
     stats = ["show stat metadata 1 -1"]
     if not is_gateway:
         stats += [f"show stat {name} 2 -1" for name in ("gateway", "hold")]
-    if shielded and not is_gateway:
         stats.append(shield.COMMAND)
     return "; ".join([*shows, *stats, "show info"])
 

@@ -88,7 +88,8 @@ def ask(stats: Stats, command: str, *, timeout_s: float = _TIMEOUT_S) -> str:
         except unixsocket.TooLongError as error:
             raise HaproxyError(str(error)) from None
         # An answer ends with an empty line, except one to "get var".
-        end = b"\n" if "get var" in command else b"\n\n"
+        last = command.rpartition("; ")[2]
+        end = b"\n" if last.startswith("get var") else b"\n\n"
         if answer != b"\n" and not answer.endswith(end):
             raise ConnectionResetError("it ended before it had answered")
         return answer.decode(errors="replace")

@@ -185,19 +185,16 @@ class Haproxies:
         runtime.change_map(stats, mapfile.commands(file, present, first))
         runtime.change_map(stats, mapfile.commands(file, first, times))
 
-    def counted(self, network: str, *, shielded: bool) -> Counted | None:
+    def counted(self, network: str) -> Counted | None:
         """Return the counters of the haproxy of NETWORK (or "gateway").
 
-        SHIELDED: those of `shield` too. None if it has done nothing since
-        they were read. Raises as `read`, and HaproxyError if it may not run on
-        its configuration.
+        None if it has done nothing since they were read. Raises as `read`, and
+        HaproxyError if it may not run on its configuration.
         """
         quiet = self._quiet.get(network)
         if quiet is not None and quiet.is_same():
             return None
-        command = counters.command(
-            is_gateway=network == names.GATEWAY, shielded=shielded
-        )
+        command = counters.command(is_gateway=network == names.GATEWAY)
         answer = self.read(network, command)
         config, stats = self.places.config(network), self._stats(network)
         digest = runtime.digest_in(answer, config)

@@ -203,13 +203,9 @@ def test_what_the_shield_counted_goes_on_too():
     assert names[0] not in sums.by_name(is_gateway=True)
 
 
-def test_the_shields_counters_are_asked_for_where_it_is_on():
-    command = counters.command
-    plain = command(is_gateway=False)
-    assert "proc." not in plain
-    assert command(is_gateway=False, shielded=True) != plain
-    gateway = command(is_gateway=True, shielded=True)
-    assert gateway == command(is_gateway=True)
+def test_networks_alone_are_asked_for_the_shields_counters():
+    assert "proc." in counters.command(is_gateway=False)
+    assert "proc." not in counters.command(is_gateway=True)
 
 
 def test_a_source_is_new_once_until_it_was_calm():

@@ -126,6 +126,8 @@ def test_an_answer_that_is_cut_off_is_none(haproxy, answer):
 def test_an_answer_with_a_variable_has_no_empty_line(haproxy):
     haproxy.answer = "proc.n: type=sint value=<1>"
     assert runtime.ask(haproxy.stats, "show stat; get var proc.n")
+    with pytest.raises(ConnectionError, match="before it had answered"):
+        runtime.ask(haproxy.stats, "get var proc.n; show stat")
     haproxy.end = ""
     with pytest.raises(ConnectionError, match="before it had answered"):
         runtime.ask(haproxy.stats, "get var proc.n")
