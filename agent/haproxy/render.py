@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...privsep import names
-from ..config.settings import FairShare, RateLimit, Timeouts
+from ..config.settings import RateLimit, Settings, Timeouts
 from . import (
     answers,
     asks,
@@ -62,6 +62,7 @@ _WITHOUT_IDENTITY = "unless { req.fhdr(X-Instance-ID-Signature) -m found }"
 _TOO_MANY = "Too many requests."
 _TRACK = f"track {limits.LANE}/nova{{}}"
 
+# haproxy's own exporter answers Prometheus, in the working folder.
 _EXPORTER = """
 frontend metrics
     bind unix@metrics.sock mode 600
@@ -102,11 +103,8 @@ def render_network(
     network: str,
     *,
     places: Places,
-    timeouts: Timeouts,
-    limit: RateLimit,
-    share: FairShare,
+    settings: Settings,
     ipv6: bool,
-    shielded: bool = False,
     gateway_socket: Path,
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
@@ -121,7 +119,9 @@ def render_network(
     binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
-    rate_rules, rate_tables = _rate_limit(limit)
+    rate_rules, rate_tables = _rate_limit(settings.rate_limit)
+    timeouts, share = settings.timeouts, settings.fair_share
+    shielded = shield.is_on(settings.shield, network)
     body = f"""
 {_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
 {_defaults(timeouts, connect_s=timeouts.connect_s)}
@@ -175,14 +175,9 @@ def render_gateway(
     *,
     places: Places,
     nova: Sequence[NovaServer],
-    host: str,
     tls: Tls | None,
-    timeouts: Timeouts,
-    share: FairShare,
-    threads: int,
-    backlog: int,
+    settings: Settings,
     socket_mode: str,
-    exports: bool,
 ) -> Rendered:
     """Return the configuration of the gateway's haproxy.
 
@@ -190,17 +185,18 @@ def render_gateway(
     https if there is TLS. Without any server it answers 503. Plain requests of
     all instances share connections at high rates (see `limits`). One that is
     not plain (see `refusals`) has a connection of its own, closed after it.
-    HOST is what all servers get as Host: haproxy sets it before it chooses.
-    SOCKET_MODE is octal, as haproxy expects it. EXPORTS: haproxy's own
-    exporter answers Prometheus on a socket in the working folder.
+    All servers get one Host: haproxy sets it before it chooses. SOCKET_MODE is
+    octal, as haproxy expects it.
     """
+    timeouts, share = settings.timeouts, settings.fair_share
     connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
     # Linux accepts no more than 107 bytes as a socket's path.
     work = places.work_folder(names.GATEWAY)
     public = os.path.relpath(places.public_socket, work)
     lanes = "".join(_lane(lane, nova, tls) for lane in limits.lanes(share))
     rules, switches = limits.gateway_rules(share)
-    connections = limits.GATEWAY_CONNECTIONS
+    connections, threads = limits.GATEWAY_CONNECTIONS, settings.gateway_threads
+    exporter = _EXPORTER if settings.gateway_metrics else ""
     body = f"""
 {_global(names.GATEWAY, places, connections=connections, threads=threads)}
 {_defaults(timeouts, connect_s=connect_s)}
@@ -214,7 +210,7 @@ frontend metadata
     # The networks' haproxies connect here; supervisord holds this socket.
     bind fd@0 proto h1
     bind unix@{public} proto h1 mode {socket_mode} \
-backlog {backlog}
+backlog {settings.backlog}
     http-request set-var(txn.who) req.fhdr(X-Instance-ID)
     http-request set-header {refusals.REQUEST_ID} {_NEW_ID} \
 unless {{ req.fhdr({refusals.REQUEST_ID}) -m len {_ID_LENGTH} }}
@@ -223,7 +219,7 @@ unless {{ req.fhdr({refusals.REQUEST_ID}) -m len {_ID_LENGTH} }}
 {_block(unknown.gateway_rules(places.confirmed))}
     {answers.refuse(404, _NO_IDENTITY, _WITHOUT_IDENTITY)}
 {_block(rules)}
-{_block(refusals.rules(host))}
+{_block(refusals.rules(settings.nova.authority))}
     http-request add-header {refusals.TRACE} {_TRACE} \
 unless {{ req.fhdr({refusals.TRACE}) -m found }}
     {answers.GOOD}
@@ -237,7 +233,7 @@ if {{ status 403 }}
 {_block(switches)}
     use_backend {limits.LONE_LANE} unless {refusals.PLAIN}
     default_backend {limits.LANE}
-{lanes}{limits.instance_table()}{_EXPORTER if exports else ""}"""
+{lanes}{limits.instance_table()}{exporter}"""
     return _with_digest(body)
 
 

@@ -66,14 +66,9 @@ class Gateway:
         rendered = render.render_gateway(
             places=self._places,
             nova=servers,
-            host=settings.nova.authority,
             tls=tls,
-            timeouts=settings.timeouts,
-            share=settings.fair_share,
-            threads=settings.gateway_threads,
-            backlog=settings.backlog,
+            settings=settings,
             socket_mode=mode,
-            exports=settings.gateway_metrics,
         )
         changes = self._site.haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)

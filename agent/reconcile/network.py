@@ -191,14 +191,10 @@ class Reconciler:
         )
 
     def _render(self, desired: MetadataNetwork) -> render.Rendered:
-        settings = self._settings()
         return render.render_network(
             desired.network,
             places=self._haproxies.places,
-            timeouts=settings.timeouts,
-            limit=settings.rate_limit,
-            share=settings.fair_share,
-            shielded=shield.is_on(settings.shield, desired.network),
+            settings=self._settings(),
             ipv6=desired.has_ipv6,
             gateway_socket=self._haproxies.fleet.gateway_socket,
         )

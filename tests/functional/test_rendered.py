@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import os
 import shutil
@@ -35,6 +36,7 @@ from ovn_metadata.agent.model import Instance
 from ovn_metadata.agent.reconcile.gateway import MODES
 from ovn_metadata.privsep import names
 from sandbox.daemons import run
+from sandbox.defaults import defaults
 
 HAPROXY = "/usr/sbin/haproxy"
 # A gateway has its socket as standard input; a network's haproxy has two
@@ -163,9 +165,12 @@ def test_network(check, places, network, timeouts, limit, share, ipv6, owners):
             render_network(
                 str(network),
                 places=places,
-                timeouts=timeouts,
-                limit=limit,
-                share=share,
+                settings=dataclasses.replace(
+                    defaults(),
+                    timeouts=timeouts,
+                    rate_limit=limit,
+                    fair_share=share,
+                ),
                 ipv6=ipv6,
                 gateway_socket=GATEWAY_SOCKET,
             )
@@ -210,14 +215,16 @@ def test_gateway(
         render_gateway(
             places=places,
             nova=nova,
-            host="nova:8775",
             tls=None if protocol == "http" else tls,
-            timeouts=timeouts,
-            share=share,
-            threads=threads,
-            backlog=backlog,
+            settings=dataclasses.replace(
+                defaults(),
+                timeouts=timeouts,
+                fair_share=share,
+                workers=threads,
+                backlog=backlog,
+                gateway_metrics=threads % 2 == 1,
+            ),
             socket_mode=mode,
-            exports=threads % 2 == 1,
         )
     )
 
@@ -230,9 +237,9 @@ def test_a_mistake_is_seen(check, places):
     good = render_network(
         network,
         places=places,
-        timeouts=Timeouts(1, 1, 1, 1, 1),
-        limit=RateLimit(False, (4,), 1, 1, 1, 1),
-        share=FairShare(1, 1, 1, 1, 1),
+        settings=dataclasses.replace(
+            defaults(), timeouts=Timeouts(1, 1, 1, 1, 1)
+        ),
         ipv6=True,
         gateway_socket=GATEWAY_SOCKET,
     )

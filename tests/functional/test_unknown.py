@@ -19,7 +19,7 @@ from functools import partial
 
 import pytest
 
-from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.config.settings import FairShare, Timeouts
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import render_network
 from ovn_metadata.privsep import names
@@ -27,6 +27,7 @@ from sandbox import Instance, Network, Sandbox, bare_southbound, wait_for
 from sandbox.attackers import check_disturbed, hammering, holding, p99
 from sandbox.case import is_served, wait_served
 from sandbox.daemons import run
+from sandbox.defaults import defaults
 from sandbox.instances import Response
 from sandbox.ovn import SB_REMOTE
 from sandbox.processes import send_signal, sole
@@ -467,9 +468,11 @@ def test_who_asks_for_two_minutes_is_told_404(tmp_path, limit, fewest_s):
     rendered = render_network(
         network,
         places=places,
-        timeouts=Timeouts(1, 9, 9, 9, 9),
-        limit=RateLimit(False, (4,), 1, 1, 1, 1),
-        share=FairShare(0, 0, 0, 1, 0),
+        settings=dataclasses.replace(
+            defaults(),
+            timeouts=Timeouts(1, 9, 9, 9, 9),
+            fair_share=FairShare(0, 0, 0, 1, 0),
+        ),
         ipv6=False,
         gateway_socket=tmp_path / "nobody.sock",
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.config.settings import RateLimit
 from ovn_metadata.agent.core import port_rows
 from ovn_metadata.agent.core.desired import desired_network
 from ovn_metadata.agent.core.identity import claimed_addresses
@@ -29,15 +29,16 @@ from ovn_metadata.agent.haproxy.render import render_network
 from ovn_metadata.agent.model import ChassisSnapshot, MetadataNetwork
 from ovn_metadata.privsep import names
 
+from .config.test_options import DEFAULTS
+
 many_examples = settings(max_examples=2 * settings().max_examples)
 
 CHASSIS = uuid.UUID(int=1)
 OURS = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 THEIRS = "41a75cb1-6ff6-4b80-a10d-e3c4c65b911d"
 PLACES = Places(Path("/x"), Path("/state"), Path("/pids"))
-TIMEOUTS = Timeouts(30, 32, 32, 30, 30)
 LIMIT = RateLimit(True, (4, 6), 10, 10, 10, 10)
-SHARE = FairShare(128, 2, 50, 4, 20)
+SETTINGS = dataclasses.replace(DEFAULTS, rate_limit=LIMIT)
 SECRET = "made-up-secret"
 MAP_LINE = re.compile(
     r"(?P<address>[0-9a-f.:]+) "
@@ -173,9 +174,7 @@ def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
             configuration = render_network(
                 network,
                 places=PLACES,
-                timeouts=TIMEOUTS,
-                limit=LIMIT,
-                share=SHARE,
+                settings=SETTINGS,
                 ipv6=wanted.has_ipv6,
                 gateway_socket=Path("/run/x/gateway.sock"),
             ).text

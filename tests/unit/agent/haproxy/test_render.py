@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,35 +24,38 @@ from ovn_metadata.agent.haproxy.render import (
 )
 from ovn_metadata.agent.haproxy.unknown import ADDRESS, ASKED, SET_ADDRESS
 
+from ..config.test_options import DEFAULTS
+
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 PLACES = Places(Path("/var/x"), Path("/state"), Path("/var/pids"))
 TIMEOUTS = Timeouts(30, 32, 33, 29, 28)
 NOVA = (NovaServer("10.0.0.1", 8775),)
 
 
-NO_LIMIT = RateLimit(False, (4,), 10, 10, 10, 10)
-SHARE = FairShare(
-    connections=128,
-    uploads=2,
-    greedy_rate=50,
-    greedy_requests=4,
-    logged_rate=20,
+SETTINGS = dataclasses.replace(
+    DEFAULTS,
+    nova=dataclasses.replace(DEFAULTS.nova, hosts=(("nova", None),)),
+    workers=3,
+    timeouts=TIMEOUTS,
+    fair_share=FairShare(
+        connections=128,
+        uploads=2,
+        greedy_rate=50,
+        greedy_requests=4,
+        logged_rate=20,
+    ),
 )
 
 
 def network(
     *,
-    timeouts: Timeouts = TIMEOUTS,
-    limit: RateLimit = NO_LIMIT,
-    share: FairShare = SHARE,
     ipv6: bool = True,
+    **options: Any,
 ) -> Rendered:
     return render_network(
         NETWORK,
         places=PLACES,
-        timeouts=timeouts,
-        limit=limit,
-        share=share,
+        settings=dataclasses.replace(SETTINGS, **options),
         ipv6=ipv6,
         gateway_socket=Path("/run/x/gateway.sock"),
     )
@@ -61,21 +65,14 @@ def gateway(
     nova: Sequence[NovaServer] = NOVA,
     *,
     tls: Tls | None = None,
-    timeouts: Timeouts = TIMEOUTS,
-    share: FairShare = SHARE,
-    exports: bool = False,
+    **options: Any,
 ) -> Rendered:
     return render_gateway(
         places=PLACES,
         nova=nova,
-        host="nova:8775",
         tls=tls,
-        timeouts=timeouts,
-        share=share,
-        threads=3,
-        backlog=4096,
+        settings=dataclasses.replace(SETTINGS, **options),
         socket_mode="666",
-        exports=exports,
     )
 
 
@@ -205,7 +202,7 @@ def test_listens_on_what_it_is_given_alone():
 def test_haproxys_own_exporter_is_in_the_gateway_if_wanted():
     rule = "http-request use-service prometheus-exporter if { path /metrics }"
     assert rule not in lines_of(gateway())
-    lines = lines_of(gateway(exports=True))
+    lines = lines_of(gateway(gateway_metrics=True))
     assert rule in lines
     assert "bind unix@metrics.sock mode 600" in lines
 
@@ -375,7 +372,7 @@ def test_only_what_has_a_rule_behind_it_is_logged():
 def test_rate_limit_counts_in_two_windows(versions, condition):
     condition = f" if !{inside.CONDITION}{condition}"
     limit = RateLimit(True, versions, 60, 20, 5, 7)
-    text = network(limit=limit).text.split("\nbackend gateway\n")[1]
+    text = network(rate_limit=limit).text.split("\nbackend gateway\n")[1]
     lines = [line.strip() for line in text.splitlines()]
     assert f"http-request track-sc0 src table base{condition}" in lines
     assert f"http-request track-sc1 src table burst{condition}" in lines
@@ -420,7 +417,7 @@ def test_each_reason_is_in_the_documents():
         burst_requests=5,
         ip_versions=(4, 6),
     )
-    for rendered in (network(limit=limit), gateway()):
+    for rendered in (network(rate_limit=limit), gateway()):
         reasons = re.findall(rf'{answers.REASON} "([^"]+)"', rendered.text)
         assert len({*reasons}) > 5
         assert not [each for each in {*reasons} if f"`{each}`" not in text]
