@@ -61,16 +61,12 @@ _own = functools.partial(_option, "ovn_metadata_agent")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class NovaEndpoint:
+class NovaServer:
     """One server of Nova's metadata API."""
 
     host: str  # a name, an IPv4 or IPv6 address; never in brackets
     port: int
-
-    @property
-    def name(self) -> str:
-        """The name in TLS, if the host is one: without a final dot."""
-        return self.host.rstrip(".")
+    name: str = ""  # the name in its certificate; "" for any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,10 +110,13 @@ class Nova:
         return tuple(hashed) or (self.ca_cert,)
 
     @property
-    def endpoints(self) -> tuple[NovaEndpoint, ...]:
+    def endpoints(self) -> tuple[NovaServer, ...]:
         """The servers with their ports: at least one, none twice."""
-        found = (NovaEndpoint(h, port or self.port) for h, port in self.hosts)
-        return tuple(dict.fromkeys(found))
+        found: dict[NovaServer, None] = {}
+        for host, port in self.hosts:
+            name = "" if values.is_address(host) else host.rstrip(".")
+            found[NovaServer(host, port or self.port, name)] = None
+        return tuple(found)
 
     @property
     def authority(self) -> str:

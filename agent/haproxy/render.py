@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...privsep import names
-from ..config.settings import RateLimit, Settings, Timeouts
+from ..config.settings import NovaServer, RateLimit, Settings, Timeouts
 from . import (
     answers,
     asks,
@@ -78,15 +78,6 @@ class Rendered:
 
     text: str
     digest: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class NovaServer:
-    """An address of Nova's metadata API."""
-
-    address: str  # IPv4 or IPv6, never in brackets
-    port: int
-    name: str = ""  # the name in its certificate; "" for any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -376,7 +367,7 @@ def _server(
     number: int, server: NovaServer, tls: Tls | None, more: str
 ) -> str:
     """Return the line for SERVER; MORE has {} for its NUMBER."""
-    host = f"[{server.address}]" if ":" in server.address else server.address
+    host = f"[{server.host}]" if ":" in server.host else server.host
     words = [f"server nova{number} {host}:{server.port}"]
     if tls is not None:
         words.append("ssl")

@@ -5,6 +5,7 @@ call changes nothing.
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 import ssl
@@ -12,11 +13,11 @@ from pathlib import Path
 
 from ...privsep import names
 from .. import unixsocket
-from ..config.settings import Nova, Settings
+from ..config.settings import Nova, NovaServer, Settings
 from ..core.found import found
 from ..errors import AgentError, NotLookedUpError
 from ..haproxy import files, render
-from ..haproxy.render import NovaServer, Rendered, Tls
+from ..haproxy.render import Rendered, Tls
 from .nova_addresses import NovaAddresses
 from .site import Site
 
@@ -96,9 +97,8 @@ class Gateway:
             if addresses is None:
                 complete = False
                 continue
-            name = "" if endpoint.host in addresses else endpoint.name
             for address in addresses:
-                server = NovaServer(address, endpoint.port, name)
+                server = dataclasses.replace(endpoint, host=address)
                 servers[address, endpoint.port] = server
         return list(servers.values()), complete
 

@@ -24,8 +24,8 @@ def attempts(nova: Nova, addresses: Addresses) -> tuple[Endpoint, ...]:
         host, known = endpoint.host, addresses(endpoint.host) or ()
         shown = f"[{host}]" if ":" in host else host
         url = f"{nova.protocol}://{shown}:{endpoint.port}"
-        name = "" if host in known else endpoint.name
-        tries += [(nova, url, each, endpoint.port, name) for each in known]
+        port, name = endpoint.port, endpoint.name
+        tries += [(nova, url, each, port, name) for each in known]
         if not known:
             why = f"{host} can't be looked up on this host"
             found.append(Endpoint(url, "", "OVNMD-502", why))

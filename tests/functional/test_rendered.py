@@ -20,13 +20,13 @@ from ovn_metadata.agent.config import values
 from ovn_metadata.agent.config.settings import (
     MAX_GATEWAY_THREADS,
     FairShare,
+    NovaServer,
     RateLimit,
     Timeouts,
 )
 from ovn_metadata.agent.haproxy import mapfile
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import (
-    NovaServer,
     Rendered,
     Tls,
     render_gateway,
@@ -74,7 +74,7 @@ hosts = st.from_regex(
 servers = st.lists(
     st.builds(
         NovaServer,
-        address=st.ip_addresses().map(str).filter(lambda a: "%" not in a),
+        host=st.ip_addresses().map(str).filter(lambda a: "%" not in a),
         port=st.integers(1, values.MAX_PORT),
         name=st.just("") | hosts,
     ),

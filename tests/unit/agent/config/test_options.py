@@ -17,7 +17,7 @@ from ovn_metadata.agent.config.settings import (
     IGNORED,
     FairShare,
     Nova,
-    NovaEndpoint,
+    NovaServer,
     RateLimit,
     Settings,
     Shield,
@@ -311,11 +311,11 @@ def test_every_option_arrives_in_its_field(load: Load, pem: Path):
     )
     assert settings.gateway_threads == 64
     assert settings.nova.endpoints == (
-        NovaEndpoint("a", 9000),
-        NovaEndpoint("b", 80),
-        NovaEndpoint("::1", 9000),
-        NovaEndpoint("::2", 81),
-        NovaEndpoint("::3", 9000),
+        NovaServer("a", 9000, "a"),
+        NovaServer("b", 80, "b"),
+        NovaServer("::1", 9000),
+        NovaServer("::2", 81),
+        NovaServer("::3", 9000),
     )
 
 

@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
-from ovn_metadata.agent.config.settings import FairShare, RateLimit, Timeouts
+from ovn_metadata.agent.config.settings import (
+    FairShare,
+    NovaServer,
+    RateLimit,
+    Timeouts,
+)
 from ovn_metadata.agent.core.codes import DOCS
 from ovn_metadata.agent.haproxy import answers, inside
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import (
-    NovaServer,
     Rendered,
     Tls,
     render_gateway,
