@@ -113,7 +113,7 @@ def written(
     options += [(option, "DEFAULT") for option in _log_options()]
     found = [(o, section, sources.find(section, o)) for o, section in options]
     secrets = [
-        *(text for name, text in sources.all() if is_secret(name, text)),
+        *(text for name, text in sources.all if is_secret(name, text)),
         *(o.text for option, _, o in found if is_secret(option.name, o.text)),
     ]
     return found, secrets

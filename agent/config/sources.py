@@ -41,22 +41,23 @@ class Sources:
 
         Raises ConfigError if one can't be read.
         """
-        names = files_read(argv, files=files, dirs=dirs)
-        self._files = [(name, _parse(name)) for name in names]
+        self.all: list[tuple[str, str]] = []  # the option and a text of it
+        # Files, each with (section, option) -> its last text.
+        self._files: list[tuple[str, dict[tuple[str, str], str]]] = []
+        for file in files_read(argv, files=files, dirs=dirs):
+            last = {}
+            for section, options in _parse(file).items():
+                for name, texts in options.items():
+                    last[_group(section), name] = texts[-1]
+                    self.all += [(name, text) for text in texts]
+            self._files.append((file, last))
 
     def names(self, group: str) -> Iterator[tuple[str, str]]:
         """Yield (file, option) for every option in the section GROUP."""
-        for file, sections in self._files:
-            for section, options in sections.items():
-                if _is_same(section, group):
-                    yield from ((file, name) for name in options)
-
-    def all(self) -> Iterator[tuple[str, str]]:
-        """Yield (name, value) for every option in all files."""
-        for _, sections in self._files:
-            for options in sections.values():
-                for name, texts in options.items():
-                    yield from ((name, text) for text in texts)
+        for file, texts in self._files:
+            for section, name in texts:
+                if section == _group(group):
+                    yield file, name
 
     def find(self, group: str, option: cfg.Opt) -> Origin:
         """Return where the value of OPTION in GROUP comes from."""
@@ -64,16 +65,11 @@ class Sources:
         if variable in os.environ:
             return Origin(f"environment {variable}", os.environ[variable])
         old = [alias.name or option.dest for alias in option.deprecated_opts]
-        for file, sections in reversed(self._files):
+        for file, texts in reversed(self._files):
             for name in (option.dest, *old):
-                found = [
-                    text
-                    for section, options in sections.items()
-                    if _is_same(section, group)
-                    for text in options.get(name, ())
-                ]
-                if found:
-                    return Origin(f"{file}: [{group}] {name}", found[-1])
+                text = texts.get((_group(group), name))
+                if text is not None:
+                    return Origin(f"{file}: [{group}] {name}", text)
         place = f"default: [{group}] {option.dest}"
         return Origin(place, str(option.default or ""), is_written=False)
 
@@ -148,10 +144,9 @@ def _files_in(folder: str) -> list[str]:
     return sorted(glob.glob(os.path.join(folder, "*.conf")))  # noqa: PTH118, PTH207 # as oslo.config does it: no hidden ones
 
 
-def _is_same(section: str, group: str) -> bool:
-    """Return whether oslo.config reads SECTION as GROUP."""
-    either = section.lower() == group.lower()
-    return section == group if "DEFAULT" in (section, group) else either
+def _group(section: str) -> str:
+    """Return what oslo.config reads SECTION as: in either case, but one."""
+    return section if section == "DEFAULT" else section.lower()
 
 
 def _parse(file: str) -> dict[str, dict[str, list[str]]]:
