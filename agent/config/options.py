@@ -28,7 +28,7 @@ from .settings import (
     all_options,
     option_of,
 )
-from .sources import Origin, Sources, may_exist
+from .sources import Origin, Sources, files_read, may_exist
 from .values import is_address
 
 PROJECT = "neutron"
@@ -146,7 +146,8 @@ class _Files:
         if may_exist(OWN_FILE):
             self._files.append(OWN_FILE)
         self._dirs = _default(cfg.find_config_dirs)
-        self.sources = Sources(argv, files=self._files, dirs=self._dirs)
+        found = files_read(argv, files=self._files, dirs=self._dirs)
+        self.sources = Sources(found)
         self.conf = cfg.ConfigOpts()
         ignored = (
             (section, cfg.StrOpt(name, default=""))

@@ -10,7 +10,7 @@ import dataclasses
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from oslo_config import cfg
@@ -34,17 +34,12 @@ class Origin:
 class Sources:
     """The text of all options in all files; the last file wins."""
 
-    def __init__(
-        self, argv: Sequence[str], *, files: Sequence[str], dirs: Sequence[str]
-    ) -> None:
-        """Read the files that ARGV names; FILES and DIRS if it names none.
-
-        Raises ConfigError if one can't be read.
-        """
+    def __init__(self, files: Iterable[str]) -> None:
+        """Read FILES; raise ConfigError if one can't be read."""
         self.all: list[tuple[str, str]] = []  # the option and a text of it
         # Files, each with (section, option) -> its last text.
         self._files: list[tuple[str, dict[tuple[str, str], str]]] = []
-        for file in files_read(argv, files=files, dirs=dirs):
+        for file in files:
             last = {}
             for section, options in _parse(file).items():
                 for name, texts in options.items():
@@ -105,6 +100,7 @@ def files_read(
 ) -> list[str]:
     """Return the files that oslo.config reads for ARGV, in its order.
 
+    FILES and DIRS are those that it reads if ARGV names none.
     `conf.config_file` and `conf.config_dir` lose the order between the two,
     and show a folder that can't be listed as empty. Raises ConfigError for
     such a folder.

@@ -18,7 +18,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def read(*files: Path) -> Sources:
-    return Sources([], files=[str(file) for file in files], dirs=[])
+    return Sources(str(file) for file in files)
 
 
 def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
