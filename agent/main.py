@@ -78,7 +78,7 @@ def _serve(
     daemon.start_daemon()
     if lock is None:
         privileged.make_agent_lock()
-        lock = folders.claim(fleet.agent_lock)
+        lock = folders.claim(fleet.places.agent_lock)
     started = privileged.prepare()
     LOG.info("supervisord %s", "started" if started else "was running")
     server = StatusServer(settings.status_socket, status)

@@ -19,10 +19,6 @@ LISTENER_V4 = 3
 LISTENER_V6 = 4
 # A line in the log of each haproxy, before what it prints.
 STARTS = "[fleet] haproxy starts"
-# In the fleet's own folder.
-FLEET_SOCKET = "supervisord.sock"
-GATEWAY_SOCKET = "gateway.sock"
-REQUEST_LOG = "requests.sock"  # only where there is no /dev/log
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NETWORK = re.compile(_UUID)

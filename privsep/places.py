@@ -49,35 +49,31 @@ class Folder:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of the haproxies, each by network or gateway.
+    """The paths of the fleet; the haproxies' by network or gateway.
 
     A haproxy's working folder is its own one below `work`: it uses relative
     names, because a socket's absolute name could be too long.
     """
 
-    run_dir: Path
-
-    @property
-    def request_log(self) -> Path:
-        """Socket that takes the haproxies' log where there is no /dev/log."""
-        return self.run_dir / names.REQUEST_LOG
-
-    @property
-    def config_folder(self) -> Path:
-        """Folder of the configurations."""
-        return self.run_dir / "config"
-
-    @property
-    def socket_folder(self) -> Path:
-        """Folder of the gateway's socket for everybody."""
-        return self.run_dir / "socket"
-
-    @property
-    def network_parents(self) -> tuple[Path, Path]:
-        """The parents, owned by root, of the networks' own folders."""
-        return self.run_dir / "read", self.run_dir / "work"
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        # Only root uses these, except the lock and the log.
+        self.socket = run_dir / "supervisord.sock"  # its RPC
+        self.programs = run_dir / "programs"  # files that supervisord includes
+        self.logs = run_dir / "log"  # what supervisord and the programs print
+        self.agent_lock = run_dir / "agent.lock"  # of the one agent here
+        self.request_log = run_dir / "requests.sock"  # without a /dev/log
+        # The networks' haproxies reach the gateway through it.
+        self.gateway_socket = run_dir / "gateway.sock"
+        # The parents, owned by root, of the networks' own folders.
+        self.network_parents = (run_dir / "read", run_dir / "work")
+        self.config_folder = run_dir / "config"
+        self.socket_folder = run_dir / "socket"
+        # For everybody; metadata_proxy_socket links to it.
+        self.public_socket = self.socket_folder / "metadata_proxy"
+        # The gateway's map of what the agent has confirmed.
+        self.confirmed = self.map(names.GATEWAY)
 
     def read_folder(self, network: str) -> Path:
         """Folder that only NETWORK's haproxy (or the gateway) reads."""
@@ -95,11 +91,6 @@ class Places:
         """Path of the map of NETWORK."""
         return self.read_folder(network) / f"{network}.map"
 
-    @property
-    def confirmed(self) -> Path:
-        """Path of the gateway's map of what the agent has confirmed."""
-        return self.map(names.GATEWAY)
-
     def certificate(self, kind: str, text: str) -> Path:
         """Path of the PEM file of KIND with TEXT.
 
@@ -116,8 +107,3 @@ class Places:
     def stats(self, network: str) -> Path:
         """Path of the stats socket of NETWORK (or gateway)."""
         return self.work_folder(network) / "stats.sock"
-
-    @property
-    def public_socket(self) -> Path:
-        """Path of the gateway's socket that metadata_proxy_socket links to."""
-        return self.socket_folder / "metadata_proxy"

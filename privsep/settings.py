@@ -109,7 +109,7 @@ class FleetSettings:
 
     @property
     def places(self) -> Places:
-        """The haproxies' files and sockets."""
+        """The fleet's files, folders and sockets."""
         return Places(self.run_dir)
 
     def folders(self, network: str) -> tuple[Folder, ...]:
@@ -123,31 +123,6 @@ class FleetSettings:
         if network != names.GATEWAY:
             return needed
         return (*needed, Folder(places.socket_folder, own, 0o2771))
-
-    @property
-    def socket(self) -> Path:
-        """The RPC socket of supervisord."""
-        return self.run_dir / names.FLEET_SOCKET
-
-    @property
-    def gateway_socket(self) -> Path:
-        """Socket through which the networks' haproxies reach the gateway."""
-        return self.run_dir / names.GATEWAY_SOCKET
-
-    @property
-    def agent_lock(self) -> Path:
-        """The file that the one agent of this host locks."""
-        return self.run_dir / "agent.lock"
-
-    @property
-    def programs(self) -> Path:
-        """Folder of the program files that supervisord includes."""
-        return self.run_dir / "programs"
-
-    @property
-    def logs(self) -> Path:
-        """Folder of the programs' output."""
-        return self.run_dir / "log"
 
 
 def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:

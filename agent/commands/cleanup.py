@@ -105,7 +105,7 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
         # Before this process changes its user: the lock may be another
         # user's.
         with contextlib.suppress(FileNotFoundError):
-            stack.enter_context(folders.claim(fleet.agent_lock))
+            stack.enter_context(folders.claim(fleet.places.agent_lock))
         # Before any file changes its owner: a refused run changes nothing.
         if unixsocket.is_listening(settings.proxy_socket):
             raise StartError(

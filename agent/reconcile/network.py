@@ -196,7 +196,7 @@ class Reconciler:
             places=self._haproxies.places,
             settings=self._settings(),
             ipv6=desired.has_ipv6,
-            gateway_socket=self._haproxies.fleet.gateway_socket,
+            gateway_socket=self._haproxies.places.gateway_socket,
         )
 
     def _report_served(

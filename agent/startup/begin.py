@@ -40,7 +40,7 @@ def begin(
     fleet = fleet_settings.load(settings.privileged_config, runnable=False)
     lock = None
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        lock = folders.claim(fleet.agent_lock)
+        lock = folders.claim(fleet.places.agent_lock)
     warning = daemon.become_service_user(settings, log=logs.file_of(conf))
     folders.ensure(settings)
     user.check_readable(settings)

@@ -1,6 +1,5 @@
 """The agent's folders, and the lock that allows one agent per host."""
 
-import dataclasses
 import errno
 import fcntl
 import os
@@ -17,7 +16,7 @@ def places(settings: Settings, fleet: FleetSettings) -> Places:
     """Return where the haproxies' files are; their log, as it is now."""
     found = Places(fleet.run_dir, settings.state_path, settings.pids_path)
     if found.request_log.exists():
-        found = dataclasses.replace(found, log=found.request_log)
+        found.log = found.request_log
     return found
 
 

@@ -68,7 +68,7 @@ class Gather:
             keys=_keys(settings.southbound),
             read_age_s=max(0.0, time.time() - read_s),
             gateway=self._haproxy(names.GATEWAY, digest),
-            gateway_socket=str(fleet.gateway_socket),
+            gateway_socket=str(fleet.places.gateway_socket),
             foreign_socket="" if is_ours else str(public),
             **found,
         )

@@ -41,7 +41,7 @@ def make_agent_lock() -> None:
     """Make the file that the one agent of this host locks."""
     settings = read_settings()
     ensure_folders(settings)
-    rootfiles.ensure_agents_file(settings.agent_lock)
+    rootfiles.ensure_agents_file(settings.places.agent_lock)
 
 
 @entrypoint(subject=None)
@@ -136,7 +136,7 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     text = program.render_program(network, settings)
     name = names.program_name(network)
     renew = validate.flag(renew)
-    file = settings.programs / names.program_file(network)
+    file = settings.places.programs / names.program_file(network)
     ensure_folders(settings)  # somebody may have removed one
     rootfiles.write_if_different(file, text)
     with Supervisord(settings) as rpc:
@@ -145,7 +145,7 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
             rpc.call("fleet.start", name, renew)
             return {"state": "started", "complaint": ""}
         state = _STATES.get(found, "started")
-        log = settings.logs / f"{network}.log"
+        log = settings.places.logs / f"{network}.log"
         complaint = "" if state == "running" else rootfiles.last_complaint(log)
         if state == "started":
             start, wait = "supervisor.startProcess", False
@@ -190,7 +190,7 @@ def remove(network: str, state_path: str) -> bool:
     network = validate.program(network)
     folders = config_folders(state_path, settings)
     name = names.program_name(network)
-    files = [*settings.programs.glob(f"{network}.*")]
+    files = [*settings.places.programs.glob(f"{network}.*")]
     # First: a supervisord that is started meanwhile would run it.
     for file in files:
         file.unlink(missing_ok=True)
@@ -198,7 +198,7 @@ def remove(network: str, state_path: str) -> bool:
         ended = rpc.call("fleet.end_stale", name, folders, settings.haproxy)
         known = rpc.stop_and_forget(name)
     pid = settings.places.pid(network)
-    for left in (pid, *settings.logs.glob(f"{network}.log*")):
+    for left in (pid, *settings.places.logs.glob(f"{network}.log*")):
         left.unlink(missing_ok=True)
     return known or bool(files or ended)
 
@@ -247,7 +247,7 @@ def programs(
 ) -> dict[str, Mapping[str, object]]:
     """Return the states of programs that have a file or that RPC knows."""
     found: dict[str, Mapping[str, object]] = {}
-    for file in settings.programs.glob("*.ini"):
+    for file in settings.places.programs.glob("*.ini"):
         if names.is_program(file.stem):
             found[file.stem] = {"state": "GONE", "pid": 0, "start": 0}
     for line in rpc.call("fleet.programs").splitlines() if rpc else ():

@@ -77,7 +77,7 @@ startsecs={START_S}
 startretries={START_RETRIES}
 stopwaitsecs={STOP_S}
 redirect_stderr=true
-stdout_logfile={settings.logs}/{network}.log
+stdout_logfile={settings.places.logs}/{network}.log
 stdout_logfile_maxbytes=256KB
 stdout_logfile_backups=1
 """
@@ -91,17 +91,17 @@ nodaemon=false
 user=root
 umask=022
 directory=/
-logfile={settings.logs}/supervisord.log
+logfile={settings.places.logs}/supervisord.log
 logfile_maxbytes=1MB
 logfile_backups=2
 pidfile={settings.run_dir}/supervisord.pid
-childlogdir={settings.logs}
+childlogdir={settings.places.logs}
 identifier=ovn-metadata-fleet
 minfds=256
 strip_ansi=true
 
 [unix_http_server]
-file={settings.socket}
+file={settings.places.socket}
 chmod=0700
 
 [rpcinterface:supervisor]
@@ -111,7 +111,7 @@ supervisor.rpcinterface_factory={_MAIN_INTERFACE}
 supervisor.rpcinterface_factory={_OUR_INTERFACE}
 
 [include]
-files={settings.programs}/*.ini
+files={settings.places.programs}/*.ini
 """
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import psutil
 
-from .. import names
 from ..context import entrypoint
 from ..errors import FleetError
 from ..settings import FleetSettings
@@ -17,15 +16,10 @@ from .supervisord import Supervisord
 _END_TIMEOUT_S = 5.0
 # In the fleet's folder, beside the folders of the programs.
 _OWN_FILES = (
-    "supervisord.conf",
-    "supervisord.pid",
-    "start.lock",
-    "agent.lock",
-    names.GATEWAY_SOCKET,
-    names.REQUEST_LOG,
+    *("supervisord.sock", "supervisord.conf", "supervisord.pid"),
+    *("start.lock", "agent.lock", "gateway.sock", "requests.sock"),
     # Left by a process that was killed while it wrote them.
-    f".{names.GATEWAY_SOCKET}.new",
-    ".supervisord.conf.new",
+    *(".gateway.sock.new", ".supervisord.conf.new"),
 )
 
 
@@ -106,15 +100,15 @@ def _remove_own_files(settings: FleetSettings) -> None:
 
     By name: root may have set a folder in which others have files too.
     """
+    places = settings.places
     for file in (
-        *settings.programs.glob("*.*"),
-        *settings.places.pid("").parent.glob("*.*"),
-        *settings.logs.glob("*.log*"),
+        *places.programs.glob("*.*"),
+        *places.pid("").parent.glob("*.*"),
+        *places.logs.glob("*.log*"),
         *(settings.run_dir / name for name in _OWN_FILES),
-        settings.socket,
     ):
         file.unlink(missing_ok=True)
-    own = (*settings.places.network_parents, settings.programs, settings.logs)
+    own = (*places.network_parents, places.programs, places.logs)
     for folder in (*own, settings.run_dir):
         with contextlib.suppress(OSError):  # not empty, or not there
             folder.rmdir()

@@ -45,7 +45,7 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
     output = result.stdout.decode(errors="replace").strip()[-300:]
     raise FleetError(
         f"supervisord did not start (exit code {result.returncode}): "
-        f"{output}; see {settings.logs}/supervisord.log"
+        f"{output}; see {settings.places.logs}/supervisord.log"
     )
 
 
@@ -102,12 +102,12 @@ def ensure_folders(settings: FleetSettings) -> None:
     Raises SettingsError if the run folder is in use for something else.
     """
     run_dir, places = settings.run_dir, settings.places
-    known = settings.programs, settings.socket
+    known = places.programs, places.socket
     may_look = os.access(run_dir, os.R_OK | os.X_OK)  # or somebody closed it
     if may_look and not any(path.exists() for path in known):
-        ours = {settings.logs, places.config_folder, places.socket_folder}
+        ours = {places.logs, places.config_folder, places.socket_folder}
         # A start while ovn-metadata-cleanup removes all this leaves the lock.
-        ours |= {*places.network_parents, settings.agent_lock}
+        ours |= {*places.network_parents, places.agent_lock}
         others = {*os.listdir(run_dir)} - {path.name for path in ours}
         others = {name for name in others if not name.endswith(".new")}
         if others:
@@ -116,7 +116,7 @@ def ensure_folders(settings: FleetSettings) -> None:
                 f"({min(others)}); give the fleet a folder of its own"
             )
     rootfiles.ensure_private_folder(run_dir, mode=_RUN_DIR_MODE)
-    for folder in (settings.programs, settings.logs):
+    for folder in (places.programs, places.logs):
         rootfiles.ensure_private_folder(folder)
     for folder in places.network_parents:
         rootfiles.ensure_private_folder(folder, mode=0o755)

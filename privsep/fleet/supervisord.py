@@ -69,11 +69,11 @@ class Supervisord:
     ) -> None:
         self._timeout_s = timeout_s
         self._transport = SupervisorTransport(
-            None, None, f"unix://{settings.socket}"
+            None, None, f"unix://{settings.places.socket}"
         )
         # The library has no other way to use our connection class.
         self._transport._get_connection = lambda: _Connection(
-            settings.socket, timeout_s
+            settings.places.socket, timeout_s
         )
         self._proxy = xmlrpc.client.ServerProxy(
             "http://127.0.0.1", transport=self._transport

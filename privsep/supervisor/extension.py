@@ -48,13 +48,13 @@ class FleetInterface:
 
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
-        folder = Path(supervisord.options.configfile).parent
-        self._programs = folder / "programs"
-        self._socket, self._inode = folder / names.FLEET_SOCKET, 0
-        self._takeover = Takeover(supervisord, Places(folder))
-        self._held = HeldSockets(folder / names.GATEWAY_SOCKET, self._takeover)
+        places = Places(Path(supervisord.options.configfile).parent)
+        self._programs = places.programs
+        self._socket, self._inode = places.socket, 0
+        self._takeover = Takeover(supervisord, places)
+        self._held = HeldSockets(places.gateway_socket, self._takeover)
         self._log = RequestLog(
-            folder / names.REQUEST_LOG, foreground=supervisord.options.nodaemon
+            places.request_log, foreground=supervisord.options.nodaemon
         )
         self._subscribe()
         self._hook_into_main_loop()

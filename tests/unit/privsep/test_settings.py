@@ -121,8 +121,9 @@ def test_what_is_written_is_taken(load):
         nobody.pw_gid,
     )
     assert loaded.haproxy.endswith("/haproxy-3.0")
-    places = (loaded.socket, loaded.programs, loaded.logs)
-    assert {str(place.parent) for place in places} == {"/run/x"}
+    places = loaded.places
+    found = (places.socket, places.programs, places.logs)
+    assert {str(place.parent) for place in found} == {"/run/x"}
 
 
 def test_each_network_has_ids_of_its_own(load):

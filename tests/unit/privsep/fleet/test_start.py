@@ -22,7 +22,7 @@ def test_a_folder_with_files_of_ours_alone_is_taken(tmp_path, left):
     """An agent was started while ovn-metadata-cleanup removed the rest."""
     (tmp_path / left).touch()
     start.ensure_folders(settings(tmp_path))
-    assert settings(tmp_path).programs.is_dir()
+    assert settings(tmp_path).places.programs.is_dir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes folders of root's")
@@ -30,7 +30,7 @@ def test_folders_that_were_removed_are_made_while_supervisord_runs(tmp_path):
     for left in ("supervisord.sock", "supervisord.conf", "gateway.sock"):
         (tmp_path / left).touch()
     start.ensure_folders(settings(tmp_path))
-    assert settings(tmp_path).programs.is_dir()
+    assert settings(tmp_path).places.programs.is_dir()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
@@ -38,4 +38,4 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "sshd.pid").touch()
     with pytest.raises(SettingsError, match=r"sshd\.pid"):
         start.ensure_folders(settings(tmp_path))
-    assert not settings(tmp_path).programs.exists()
+    assert not settings(tmp_path).places.programs.exists()

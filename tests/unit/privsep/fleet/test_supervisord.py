@@ -59,7 +59,7 @@ def refusals(codes: list[int]) -> list[object]:
 @pytest.fixture
 def server(tmp_path) -> Iterator[Server]:
     """Provide what stands in for supervisord, on its socket."""
-    with Server(settings(tmp_path).socket) as made:
+    with Server(settings(tmp_path).places.socket) as made:
         thread = threading.Thread(target=made.serve_forever, args=(0.01,))
         thread.start()
         yield made
@@ -110,7 +110,7 @@ def hangs(tmp_path, monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(supervisord, "_TIMEOUT_S", 0.4)
     monkeypatch.setattr(Supervisord, "_again_at", 0.0)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(settings(tmp_path).socket))
+        listener.bind(str(settings(tmp_path).places.socket))
         listener.listen()
         yield
 
@@ -130,7 +130,7 @@ def test_one_caller_at_a_time_waits_for_one_that_hangs(
         together = [pool.submit(took_s, tmp_path) for _ in range(8)]
     waited = sorted(each.result() for each in together)
     assert waited[-1] >= 0.4 > waited[-2]
-    settings(tmp_path).socket.unlink()
+    settings(tmp_path).places.socket.unlink()
     monkeypatch.setattr(Supervisord, "_again_at", time.monotonic())
     with Supervisord(settings(tmp_path)) as rpc:
         assert not rpc.answers()
