@@ -13,7 +13,7 @@ METADATA_ADDRESS_V6 = "fe80::a9fe:a9fe"
 METADATA_PORT = 80
 GATEWAY = "gateway"
 # The version of the calls from the daemon to supervisord's extension.
-FLEET_PROTOCOL = 6
+FLEET_PROTOCOL = 7
 # The descriptors of a network's listening sockets in its haproxy.
 LISTENER_V4 = 3
 LISTENER_V6 = 4

@@ -277,12 +277,13 @@ def _check_executable(path: str) -> None:
             f"haproxy not found at {path} ({error.strerror}); install the "
             f"package haproxy or set [fleet] haproxy in {DEFAULT_FILE}"
         ) from None
-    if "haproxy" not in os.path.basename(path):
-        # A haproxy without supervisord is recognised by its name.
-        raise SettingsError(
-            f"{path}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
-            f"contain haproxy"
-        )
+    for name in (path, os.path.realpath(path)):
+        # A haproxy without supervisord is recognised by these.
+        if "haproxy" not in os.path.basename(name):
+            raise SettingsError(
+                f"{name}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
+                f"contain haproxy"
+            )
     if magic.startswith(b"#!"):
         # Kolla and EDPM install wrappers there that detach at once: to
         # supervisord each haproxy would seem to die at its start.

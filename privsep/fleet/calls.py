@@ -195,7 +195,7 @@ def remove(network: str, state_path: str) -> bool:
     for file in files:
         file.unlink(missing_ok=True)
     with Supervisord(settings) as rpc:
-        ended = rpc.call("fleet.end_stale", name, folders, settings.haproxy)
+        ended = rpc.call("fleet.end_stale", name, folders)
         known = rpc.stop_and_forget(name)
     pid = settings.places.pid(network)
     for left in (pid, *settings.places.logs.glob(f"{network}.log*")):
@@ -214,7 +214,7 @@ def sweep(state_path: str) -> tuple[str, ...]:
     settings = read_settings(runnable=False)
     folders = config_folders(state_path, settings)
     with Supervisord(settings) as rpc:
-        return tuple(rpc.call("fleet.sweep", folders, settings.haproxy))
+        return tuple(rpc.call("fleet.sweep", folders))
 
 
 @entrypoint(subject=None)

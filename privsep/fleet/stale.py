@@ -39,10 +39,9 @@ class Stale:
     # When it first had to finish (monotonic), and the last signal.
     finishing_since: float | None = None
     signalled: int = 0
-    haproxy: str = ""  # the program that it must be then
 
-    def is_ours(self, haproxy: str, folders: Collection[str]) -> bool:
-        """Return whether it is HAPROXY on a file in one of FOLDERS.
+    def is_ours(self, folders: Collection[str]) -> bool:
+        """Return whether it is a haproxy on a file in one of FOLDERS.
 
         A child that runs is. A haproxy in the namespace of its network counts
         too, wherever its file is. The folder alone has to be enough, because
@@ -50,21 +49,18 @@ class Stale:
         one of FOLDERS for something else.
         """
         folder = os.path.dirname(self.config)
-        name, pid = names.namespace_name(self.network), self.process.pid
-        namespace = f"{names.NAMESPACE_FOLDER}/{name}"
+        pid = self.process.pid
         try:
             if self.is_child:
                 return self.process.status() != psutil.STATUS_ZOMBIE
-            return _is_haproxy(self.process, self.config, haproxy) and (
+            return _is_haproxy(self.process, self.config) and (
                 (folder in folders and _sees(pid, folder))
-                or is_in_namespace(pid, namespace)
+                or is_in_namespace(pid, self.network)
             )
         except psutil.Error:
             return False
 
-    def send(
-        self, number: int, haproxy: str, folders: Collection[str]
-    ) -> bool:
+    def send(self, number: int, folders: Collection[str]) -> bool:
         """Signal NUMBER if it is still the same process, and ours.
 
         Returns whether that was done.
@@ -72,7 +68,7 @@ class Stale:
         try:
             with kernel.closing(os.pidfd_open(self.process.pid)) as pidfd:
                 is_same = self.process.is_running()
-                if not (is_same and self.is_ours(haproxy, folders)):
+                if not (is_same and self.is_ours(folders)):
                     return False
                 signal.pidfd_send_signal(pidfd, number)
         except (OSError, psutil.Error):
@@ -122,21 +118,18 @@ def config_of(arguments: Sequence[str]) -> str | None:
         return None
 
 
-def _is_haproxy(process: psutil.Process, config: str, haproxy: str) -> bool:
+def _is_haproxy(process: psutil.Process, config: str) -> bool:
     with process.oneshot():
         arguments = process.cmdline()
-        executable = process.exe()
-    # If haproxy was upgraded meanwhile it is "... (deleted)", or the link that
-    # the option names leads to another folder.
-    name = os.path.basename(executable.removesuffix(" (deleted)"))
-    ours = os.path.basename(os.path.realpath(haproxy))
-    same = "haproxy" in name or name == ours
-    return same and config_of(arguments) == config
+        executable = process.exe()  # "... (deleted)" after an upgrade
+    is_haproxy = "haproxy" in os.path.basename(executable)
+    return is_haproxy and config_of(arguments) == config
 
 
-def is_in_namespace(pid: int, path: str) -> bool:
-    """Return whether the process PID is in the network namespace PATH."""
-    return _is_same(f"/proc/{pid}/ns/net", path)
+def is_in_namespace(pid: int, network: str) -> bool:
+    """Return whether the process PID is in the namespace of NETWORK."""
+    name = names.namespace_name(network)
+    return _is_same(f"/proc/{pid}/ns/net", f"{names.NAMESPACE_FOLDER}/{name}")
 
 
 def _sees(pid: int, folder: str) -> bool:

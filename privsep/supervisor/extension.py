@@ -32,9 +32,8 @@ from ..places import Places
 from ..settings import FLEET_DESCRIPTORS
 from . import listeners
 from .held import HeldSockets
-from .programs import Program
 from .request_log import RequestLog
-from .takeover import Takeover
+from .takeover import Takeover, network_of
 
 _ALL = 4096  # bytes: one for each signal since the last poll
 _SOON_S = 0.05
@@ -102,18 +101,18 @@ class FleetInterface:
 
     def _is_in_order(self, name: str, process: Any, state: str) -> bool:
         (wanted,) = self._read(name).process_configs
-        program = Program.of(wanted)
-        if Program.of(process.config) != program:
+        if process.config.command != wanted.command:
             return False
+        network = network_of(wanted)
         if not process.pid:
-            return program.network not in self._held.too_early
+            return network not in self._held.too_early
         if state == "STOPPING":
             return False
-        return self._held.are_in_order(program) and (
-            program.is_gateway
+        return self._held.are_in_order(wanted) and (
+            network == names.GATEWAY
             # It may not have entered the namespace yet.
             or state == "STARTING"
-            or stale.is_in_namespace(process.pid, program.namespace)
+            or stale.is_in_namespace(process.pid, network)
         )
 
     def _read(self, name: str) -> Any:
@@ -145,21 +144,19 @@ class FleetInterface:
             for one in group.processes.values()
         )
 
-    def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
+    def sweep(self, folders: Sequence[str]) -> list[str]:
         """Search for stale haproxies; return the networks of those found.
 
         They run on configurations in FOLDERS, or in a network's namespace.
         Those whose network a program serves are told to finish.
         """
-        return self._takeover.sweep(folders, haproxy)
+        return self._takeover.sweep(folders)
 
-    def end_stale(
-        self, name: str, folders: Sequence[str], haproxy: str
-    ) -> int:
+    def end_stale(self, name: str, folders: Sequence[str]) -> int:
         """End the stale haproxies of NAME; return their number."""
         self._takeover.folders.update(folders)
         network = str(names.network_of_program(name))
-        return self._takeover.end(network, haproxy, stale.END)
+        return self._takeover.end(network, stale.END)
 
     def _subscribe(self) -> None:
         """Follow the states of the programs and the end of supervisord."""

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import functools
 import os
+import re
 import signal
 import socket
 import time
@@ -28,8 +29,10 @@ from typing import Any
 from .. import kernel, names
 from ..fleet import stale
 from . import listeners
-from .programs import Program
-from .takeover import Takeover
+from .takeover import Takeover, network_of
+
+# In a program's command: the user of its haproxy, and the group of all.
+_IDS = re.compile(r" --(?:reuid|groups)=(\d+)")
 
 
 class HeldSockets:
@@ -42,14 +45,14 @@ class HeldSockets:
         # Networks that had no namespace when their program was last started.
         self.too_early: set[str] = set()
 
-    def are_in_order(self, program: Program) -> bool:
-        """Return whether clients reach PROGRAM by the sockets it was given.
+    def are_in_order(self, config: Any) -> bool:
+        """Return whether clients reach the program CONFIG by its sockets.
 
         Raises OSError where that can't be seen.
         """
-        held = self._held.get(program.network, [])
+        held = self._held.get(network_of(config), [])
         try:
-            with self._wanted(program) as wanted:
+            with self._wanted(config) as wanted:
                 return len(held) == len(wanted) and all(
                     one.fits(found)
                     for one, found in zip(wanted, held, strict=True)
@@ -64,28 +67,28 @@ class HeldSockets:
         """
         process = event.process
         process.began = time.monotonic()
-        program = Program.of(process.config)
-        self.too_early.discard(program.network)
+        network = network_of(process.config)
+        self.too_early.discard(network)
         try:
-            self._ensure(program)
+            self._ensure(process.config)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                self.too_early.add(program.network)
+                self.too_early.add(network)
             if error.errno == errno.EADDRINUSE:
                 # A stale haproxy has the port, and its socket can't be
                 # borrowed: the kernel is older than Linux 5.6, or it was
                 # broken into. End it before the next try.
                 number = signal.SIGKILL if process.backoff else stale.FINISH
-                self._takeover.end(program.network, program.haproxy, number)
-            what = f"sockets of {program.network}: {error.strerror}"
+                self._takeover.end(network, number)
+            what = f"sockets of {network}: {error.strerror}"
             raise OSError(error.errno, what) from None
         finally:
             process._prepare_child_fds = functools.partial(
-                self._prepare_child, process, program
+                self._prepare_child, process, network
             )
 
-    def _prepare_child(self, process: Any, program: Program) -> None:
-        """Set the descriptors of PROGRAM's PROCESS, in the forked child.
+    def _prepare_child(self, process: Any, network: str) -> None:
+        """Set the descriptors of NETWORK's PROCESS, in the forked child.
 
         The listeners get fixed numbers. All others except the first three are
         closed.
@@ -94,32 +97,33 @@ class HeldSockets:
         options.minfds = 0  # it would close them one by one
         type(process)._prepare_child_fds(process)
         os.write(1, f"{names.STARTS}\n".encode())
-        if not self._takeover.is_awaited(program):
-            self._takeover.note_pid(program.network, os.getpid())
-        first = 0 if program.is_gateway else names.LISTENER_V4
+        if not self._takeover.is_awaited(network):
+            self._takeover.note_pid(network, os.getpid())
+        first = 0 if network == names.GATEWAY else names.LISTENER_V4
         # First to higher numbers, so that none overwrites another one.
         free = names.LISTENER_V6 + 1
         moved = [
             fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, free)
-            for one in self._held.get(program.network, [])
+            for one in self._held.get(network, [])
         ]
         for number, descriptor in enumerate(moved, first):
             os.dup2(descriptor, number)
         last = os.sysconf("SC_OPEN_MAX")
         os.closerange(max(names.LISTENER_V4, first + len(moved)), last)
 
-    def _ensure(self, program: Program) -> None:
-        """Hold the sockets of PROGRAM: kept, borrowed or made."""
-        held = self._held.pop(program.network, [])
-        found = self._held[program.network] = []
-        with self._wanted(program) as wanted:
+    def _ensure(self, config: Any) -> None:
+        """Hold the sockets of the program CONFIG: kept, borrowed or made."""
+        network = network_of(config)
+        held = self._held.pop(network, [])
+        found = self._held[network] = []
+        with self._wanted(config) as wanted:
             kept = [one for one in held if any(w.fits(one) for w in wanted)]
             for one in held:
                 if one not in kept:  # a new one may need its address
                     one.close()
             for listener in wanted:
                 fitting = (one for one in kept if listener.fits(one))
-                there = next(fitting, None) or self._borrow(program, listener)
+                there = next(fitting, None) or self._borrow(network, listener)
                 found.append(there or listener.make())
                 listener.adopt(found[-1])
                 # All holders share this flag. Without it a haproxy would
@@ -127,10 +131,10 @@ class HeldSockets:
                 found[-1].settimeout(0)
 
     def _borrow(
-        self, program: Program, wanted: listeners.Listener
+        self, network: str, wanted: listeners.Listener
     ) -> socket.socket | None:
-        """Return a socket of PROGRAM's predecessors, if one has it."""
-        for one in self._takeover.before(program):
+        """Return a socket of NETWORK's stale haproxies, if one has it."""
+        for one in self._takeover.before(network):
             with contextlib.closing(listeners.borrow(one.process.pid)) as lent:
                 for found in lent:
                     if wanted.fits(found):
@@ -140,15 +144,16 @@ class HeldSockets:
         return None
 
     @contextlib.contextmanager
-    def _wanted(self, program: Program) -> Iterator[list[listeners.Listener]]:
-        """Give the listeners that PROGRAM needs, inside its namespace."""
-        if program.is_gateway:
-            yield [listeners.UnixListener(self._path, program.group)]
+    def _wanted(self, config: Any) -> Iterator[list[listeners.Listener]]:
+        """Give the listeners that CONFIG needs, inside its namespace."""
+        network = network_of(config)
+        owner, group = map(int, _IDS.findall(config.command))
+        if network == names.GATEWAY:
+            yield [listeners.UnixListener(self._path, group)]
         else:
-            name = names.namespace_name(program.network)
-            namespace = kernel.open_namespace(name)
+            namespace = kernel.open_namespace(names.namespace_name(network))
             with kernel.closing(namespace), kernel.entered(namespace):
-                yield listeners.of_network(program.network, program.owner)
+                yield listeners.of_network(network, owner)
 
     def fail(self, event: Any) -> None:
         """Restart a process at once if it ended early for the first time.
@@ -157,13 +162,13 @@ class HeldSockets:
         closed, unless its predecessor still serves.
         """
         process = event.process
-        program = Program.of(process.config)
+        network, takeover = network_of(process.config), self._takeover
         if process.backoff == 1:
             process.delay = 0
-        elif program.is_gateway and not self._takeover.is_awaited(program):
-            if self._held.get(program.network):
+        elif network == names.GATEWAY and not takeover.is_awaited(network):
+            if self._held.get(network):
                 self._path.unlink(missing_ok=True)
-            self._close(program.network)
+            self._close(network)
 
     def forget(self, event: Any) -> None:
         """Close the sockets of a program that is removed."""

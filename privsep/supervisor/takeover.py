@@ -19,7 +19,6 @@ from ..fleet import stale
 from ..fleet.stale import Stale
 from ..places import Places
 from . import listeners
-from .programs import Program
 
 # At most this long in a round of supervisord's loop, which has other work.
 _ROUND_S = 0.1
@@ -31,24 +30,23 @@ class Takeover:
     def __init__(self, supervisord: Any, places: Places) -> None:
         self._supervisord = supervisord
         self._places = places
-        self.folders: set[str] = set()  # of configurations of ours
+        # Of configurations of ours; `sweep` gets Neutron's agent's.
+        self.folders = {str(places.config_folder)}
         # We have no children at the start: all that run are stale.
         self._stale = stale.scan()
 
-    def before(self, program: Program) -> list[Stale]:
-        """Return the predecessors of PROGRAM that run, the latest first."""
-        self.folders.add(program.folder)
+    def before(self, network: str) -> list[Stale]:
+        """Return the stale ones of NETWORK that run, the latest first."""
         found = [
             one
             for one in self._stale
-            if one.network == program.network
-            and one.is_ours(program.haproxy, self.folders)
+            if one.network == network and one.is_ours(self.folders)
         ]
         return sorted(found, key=_started, reverse=True)
 
-    def is_awaited(self, program: Program) -> bool:
-        """Return whether a predecessor serves until PROGRAM does."""
-        return any(one.finishing_since is None for one in self.before(program))
+    def is_awaited(self, network: str) -> bool:
+        """Return whether a stale one serves NETWORK until its program does."""
+        return any(one.finishing_since is None for one in self.before(network))
 
     def note_pid(self, network: str, pid: int) -> None:
         """Write into its PID file that PID serves NETWORK (or "gateway")."""
@@ -65,11 +63,10 @@ class Takeover:
         """
         options = self._supervisord.options
         if process.pid:
-            program = Program.of(process.config)
-            self.folders.add(program.folder)
             found = psutil.Process(process.pid)
-            one = Stale(found, program.network, program.config, is_child=True)
-            one.haproxy = program.haproxy
+            network = network_of(process.config)
+            config = str(self._places.config(network))
+            one = Stale(found, network, config, is_child=True)
             self._stale.append(one)
             if kill:  # and its children, which a broken-in haproxy may have
                 one.finishing_since = time.monotonic()
@@ -104,7 +101,7 @@ class Takeover:
             for one in self._stale
         )
 
-    def sweep(self, folders: Sequence[str], haproxy: str) -> list[str]:
+    def sweep(self, folders: Sequence[str]) -> list[str]:
         """Search again for stale haproxies; return the networks of ours.
 
         Ours have configurations in FOLDERS or are in a network's namespace.
@@ -116,10 +113,10 @@ class Takeover:
         found = stale.scan(children)
         new = [one for one in found if one.process not in known]
         self._stale = new + self._stale
-        ours = (o for o in self._stale if o.is_ours(haproxy, self.folders))
+        ours = (one for one in self._stale if one.is_ours(self.folders))
         return sorted({one.network for one in ours})
 
-    def end(self, network: str, haproxy: str, number: int) -> int:
+    def end(self, network: str, number: int) -> int:
         """Send signal NUMBER to those of NETWORK; return how many got it.
 
         `go_on` kills those that do not end.
@@ -127,14 +124,14 @@ class Takeover:
         mine = [one for one in self._stale if one.network == network]
         since = time.monotonic() - stale.PATIENCE_S * (number == stale.END)
         for one in mine:
-            one.haproxy, one.finishing_since = haproxy, since
-        return sum(one.send(number, haproxy, self.folders) for one in mine)
+            one.finishing_since = since
+        return sum(one.send(number, self.folders) for one in mine)
 
     def stop(self) -> None:
         """End those that programs of ours have replaced: supervisord ends."""
         for one in self._stale:
-            if one.haproxy:
-                one.send(stale.END, one.haproxy, self.folders)
+            if one.is_child or one.finishing_since is not None:
+                one.send(stale.END, self.folders)
 
     def _is_left(self, one: Stale) -> bool:
         """Make ONE finish if its successor serves; return if it is left.
@@ -149,12 +146,9 @@ class Takeover:
                 starts = any(each.pid for each in self._programs(one))
                 return starts or bool(one.process.is_running())
             one.finishing_since = now
-            one.haproxy = Program.of(process.config).haproxy
             self.note_pid(one.network, process.pid)
         number = stale.signal_after(now - one.finishing_since)
-        sent = number != one.signalled and one.send(
-            number, one.haproxy, self.folders
-        )
+        sent = number != one.signalled and one.send(number, self.folders)
         if sent and number == stale.FINISH:
             # supervisor's logger formats by keyword.
             self._supervisord.options.logger.info(
@@ -176,6 +170,11 @@ class Takeover:
             if listeners.serves(process):
                 return process
         return None
+
+
+def network_of(config: Any) -> str:
+    """Return the network (or "gateway") of supervisord's program CONFIG."""
+    return str(names.network_of_program(config.name))
 
 
 def _started(one: Stale) -> float:

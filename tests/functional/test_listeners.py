@@ -141,11 +141,10 @@ def test_a_haproxy_gets_its_sockets_once():
         while last < Process.config.options.minfds:
             last = os.open("/dev/null", os.O_RDONLY)
             stack.callback(os.close, last)
-        takeover: Any = SimpleNamespace(is_awaited=lambda _program: True)
+        takeover: Any = SimpleNamespace(is_awaited=lambda _network: True)
         held = HeldSockets(Path("gateway.sock"), takeover)
         held._held[NETWORK] = sockets
-        program: Any = SimpleNamespace(network=NETWORK, is_gateway=False)
-        prepare = functools.partial(held._prepare_child, Process(), program)
+        prepare = functools.partial(held._prepare_child, Process(), NETWORK)
         listed = subprocess.run(
             ["ls", "-l", "/proc/self/fd"],
             stdin=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 22_037, ("privsep",): 4_917}
+BUDGETS = {("agent", "privsep"): 21_974, ("privsep",): 4_854}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

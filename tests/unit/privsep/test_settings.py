@@ -22,8 +22,8 @@ def load(tmp_path):
 
     def write_and_load(**options: str) -> settings.FleetSettings:
         haproxy = tmp_path / "haproxy-3.0"
-        if not haproxy.exists():
-            haproxy.symlink_to(sys.executable)
+        haproxy.write_bytes(b"\x7fELF")
+        haproxy.chmod(0o755)
         options = {"haproxy": str(haproxy), "user": "nobody", **options}
         lines = [f"{name} = {text}" for name, text in options.items()]
         file = tmp_path / "privileged.conf"
@@ -90,6 +90,14 @@ def test_a_haproxy_that_cannot_be_run(load, tmp_path, content, mode, reason):
     file.chmod(mode)
     with pytest.raises(SettingsError, match=reason):
         load(haproxy=str(file))
+
+
+def test_a_link_to_something_else_is_no_haproxy(load, tmp_path):
+    """What runs would not be recognised after supervisord was killed."""
+    link = tmp_path / "haproxy"
+    link.symlink_to(os.path.realpath(sys.executable))
+    with pytest.raises(SettingsError, match="must contain haproxy"):
+        load(haproxy=str(link))
 
 
 def test_a_haproxy_that_is_gone_can_be_cleaned_up_after(tmp_path):

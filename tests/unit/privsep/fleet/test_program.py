@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ from ovn_metadata.privsep import names, validate
 from ovn_metadata.privsep.errors import InvalidArgumentError
 from ovn_metadata.privsep.fleet import program
 from ovn_metadata.privsep.settings import FleetSettings
-from ovn_metadata.privsep.supervisor.programs import Program
+from ovn_metadata.privsep.supervisor import held
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 SETTINGS = FleetSettings(
@@ -138,11 +137,7 @@ def test_supervisord_is_started_isolated_from_the_callers_environment():
 @pytest.mark.parametrize("network", [NETWORK, "gateway"])
 def test_what_it_writes_supervisords_extension_reads(network):
     text = program.render_program(network, SETTINGS)
-    name = names.program_name(network)
-    section = parse(text)[f"program:{name}"]
-    read = Program.of(SimpleNamespace(name=name, command=section["command"]))
-    assert read.network == network
-    assert read.haproxy == SETTINGS.haproxy
-    assert read.config == f"{read.folder}/{network}.conf"
-    assert read.owner == SETTINGS.user_of(network).uid
-    assert read.group == SETTINGS.common_gid
+    section = parse(text)[f"program:{names.program_name(network)}"]
+    owner, group = map(int, held._IDS.findall(section["command"]))
+    assert owner == SETTINGS.user_of(network).uid
+    assert group == SETTINGS.common_gid

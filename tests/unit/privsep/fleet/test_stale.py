@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
+from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
 
-HAPROXY = os.path.realpath(sys.executable)
+HAPROXY = "/usr/sbin/haproxy"
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 FOLDER = str(Path(__file__).parent)  # one that is there
 CONFIG = f"{FOLDER}/{NETWORK}.conf"
@@ -90,14 +90,14 @@ def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
     ],
 )
 def test_is_ours_by_its_file(changes, expected):
-    assert stale_one(**changes).is_ours(HAPROXY, {FOLDER}) == expected
+    assert stale_one(**changes).is_ours({FOLDER}) == expected
 
 
 def test_one_with_another_file_by_now_is_not_ours():
     one = stale_one()
     other: Any = Process(arguments=["haproxy", "-f", f"{FOLDER}/x.conf"])
     one.process = other
-    assert not one.is_ours(HAPROXY, {FOLDER})
+    assert not one.is_ours({FOLDER})
 
 
 def test_same_path_in_another_place_is_not_ours(monkeypatch):
@@ -105,10 +105,10 @@ def test_same_path_in_another_place_is_not_ours(monkeypatch):
     for folder in (FOLDER, f"{FOLDER}/gone"):
         words = ["haproxy", "-f", f"{folder}/{NETWORK}.conf"]
         one = stale_one(arguments=words)
-        assert one.is_ours(HAPROXY, {folder})
+        assert one.is_ours({folder})
         with monkeypatch.context() as patch:
             patch.setattr(stale, "_is_same", lambda *_: False)
-            assert not one.is_ours(HAPROXY, {folder})
+            assert not one.is_ours({folder})
 
 
 def test_nothing_is_looked_up_in_what_another_user_has_mounted(monkeypatch):
@@ -125,7 +125,7 @@ def test_nothing_is_looked_up_in_what_another_user_has_mounted(monkeypatch):
     open_ = os.open
     monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr(stale, "_is_same", lambda one, _: seen.append(one))
-    assert not stale_one().is_ours(HAPROXY, {FOLDER})
+    assert not stale_one().is_ours({FOLDER})
     there = f"/proc/{os.getpid()}"
     assert seen == [f"{there}/root", f"{there}/ns/user", f"{there}/ns/net"]
 
@@ -135,31 +135,28 @@ def test_one_in_the_networks_namespace_is_ours_wherever_its_file_is(
 ):
     seen = []
 
-    def is_in_namespace(pid: int, path: str) -> bool:
-        seen.append((pid, path))
-        return NETWORK in path
+    def is_in_namespace(pid: int, network: str) -> bool:
+        seen.append((pid, network))
+        return network == NETWORK
 
     monkeypatch.setattr(stale, "is_in_namespace", is_in_namespace)
-    assert stale_one().is_ours(HAPROXY, ())
-    assert seen == [(os.getpid(), f"/run/netns/ovnmeta-{NETWORK}")]
+    assert stale_one().is_ours(())
+    assert seen == [(os.getpid(), NETWORK)]
     # The gateway is where many are.
     words = ["haproxy", "-f", f"{FOLDER}/gateway.conf"]
     gateway = stale_one(network="gateway", arguments=words)
-    assert not gateway.is_ours(HAPROXY, ())
-    assert gateway.is_ours(HAPROXY, {FOLDER})
-    assert not stale_one(executable="/bin/sleep").is_ours(HAPROXY, ())
+    assert not gateway.is_ours(())
+    assert gateway.is_ours({FOLDER})
+    assert not stale_one(executable="/bin/sleep").is_ours(())
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("/proc/self/ns/net", True),
-        ("/proc/self/ns/mnt", False),
-        ("/nonexistent", False),
-    ],
+    ("kind", "expected"), [("net", True), ("mnt", False), ("none", False)]
 )
-def test_is_in_namespace(path, expected):
-    assert stale.is_in_namespace(os.getpid(), path) == expected
+def test_is_in_namespace(tmp_path, monkeypatch, kind, expected):
+    monkeypatch.setattr(names, "NAMESPACE_FOLDER", str(tmp_path))
+    (tmp_path / f"ovnmeta-{NETWORK}").symlink_to(f"/proc/self/ns/{kind}")
+    assert stale.is_in_namespace(os.getpid(), NETWORK) == expected
 
 
 @pytest.mark.parametrize(
@@ -214,7 +211,7 @@ def test_it_is_signalled_through_its_pidfd():
     before = signal.signal(stale.FINISH, lambda *_: received.append(1))
     one = stale_one()
     try:
-        assert one.send(stale.FINISH, HAPROXY, {FOLDER})
+        assert one.send(stale.FINISH, {FOLDER})
     finally:
         signal.signal(stale.FINISH, before)
     assert received
@@ -233,7 +230,7 @@ def test_no_signal_goes_to_a_process(changes):
     # SIGUSR1 or SIGTERM would end this process.
     one = stale_one(**changes)
     for number in (stale.FINISH, stale.END, signal.SIGKILL):
-        assert not one.send(number, HAPROXY, {FOLDER})
+        assert not one.send(number, {FOLDER})
 
 
 @pytest.mark.parametrize(

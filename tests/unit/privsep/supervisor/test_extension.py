@@ -16,7 +16,6 @@ from supervisor.xmlrpc import Faults, RPCError
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import extension, listeners
-from ovn_metadata.privsep.supervisor.programs import Program
 
 _FILES = resource.RLIMIT_NOFILE
 
@@ -68,7 +67,7 @@ def process_in(state: str, pid: int, age_s: float = 0.0) -> SimpleNamespace:
     return SimpleNamespace(
         get_state=lambda: getattr(ProcessStates, state),
         pid=pid,
-        config=None,
+        config=SimpleNamespace(name="haproxy-x", command="haproxy"),
         began=time.monotonic() - age_s,
     )
 
@@ -87,14 +86,12 @@ def test_what_has_to_be_started_has_no_state(
     monkeypatch, state, pid, serves, said
 ):
     monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: serves)
-    program = SimpleNamespace(network="n", is_gateway=False, namespace="/x")
-    monkeypatch.setattr(Program, "of", lambda _: program)
     monkeypatch.setattr(stale, "is_in_namespace", lambda *_: False)
     process = process_in(state, pid)
     group = SimpleNamespace(processes={"x": process})
     fleet = object.__new__(extension.FleetInterface)
     fleet._supervisord = SimpleNamespace(process_groups={"x": group})
-    written = SimpleNamespace(process_configs=[None])
+    written = SimpleNamespace(process_configs=[process.config])
     monkeypatch.setattr(fleet, "_read", lambda _: written)
     held: Any = SimpleNamespace(too_early=(), are_in_order=lambda _: True)
     fleet._held = held

@@ -18,15 +18,11 @@ from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.places import Places
 from ovn_metadata.privsep.supervisor import listeners, takeover
 from ovn_metadata.privsep.supervisor.held import HeldSockets
-from ovn_metadata.privsep.supervisor.programs import Program
 from ovn_metadata.privsep.supervisor.takeover import Takeover
 
-HAPROXY = "/usr/sbin/haproxy"
 FOLDER = "/state/ovn-metadata-proxy"
 CONFIG = f"{FOLDER}/gateway.conf"
-COMMAND = (
-    f"setpriv --reuid=1 --groups=0 --inh-caps=-all {HAPROXY} -db -f {CONFIG}"
-)
+COMMAND = f"setpriv --reuid=1 --groups=0 /usr/sbin/haproxy -db -f {CONFIG}"
 
 
 @pytest.fixture
@@ -121,8 +117,8 @@ def test_nothing_is_due_for_one_that_has_no_successor(taking, sent, up):
     taking.go_on()
     assert sent == []
     assert not taking.is_due
-    assert taking.sweep([FOLDER], HAPROXY) == [names.GATEWAY]
-    assert taking.end(names.GATEWAY, HAPROXY, stale.END) == 1
+    assert taking.sweep([FOLDER]) == [names.GATEWAY]
+    assert taking.end(names.GATEWAY, stale.END) == 1
     assert sent == [stale.END]
 
 
@@ -164,7 +160,7 @@ def test_one_that_ended_early_is_kept_for_the_pid_file(
     monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
     taking.go_on()
     monkeypatch.setattr(stale, "scan", lambda *_: [])
-    taking.sweep([FOLDER], HAPROXY)
+    taking.sweep([FOLDER])
     assert len(taking._stale) == 1
     up.add(1)
     taking.go_on()
@@ -191,7 +187,7 @@ def test_one_that_ends_meanwhile_disturbs_no_start(
 
     monkeypatch.setattr(psutil.Process, "create_time", gone)
     taking._stale = [old, old]
-    assert taking.before(Program.of(process.config)) == [old, old]
+    assert taking.before(names.GATEWAY) == [old, old]
 
 
 def test_one_that_cannot_be_looked_at_is_kept(taking, old, up, monkeypatch):
@@ -216,10 +212,10 @@ def test_nothing_is_due_while_the_successor_does_not_run(taking, process):
 def test_one_that_was_replaced_is_ours_whatever_it_says(taking, old):
     """Its command line can be overwritten; no scan finds it then."""
     child = stale.Stale(psutil.Process(), names.GATEWAY, CONFIG, is_child=True)
-    assert child.is_ours("/no/haproxy", ())
+    assert child.is_ours(())
     taking._stale = [child]
     old.process = psutil.Process(1)
-    taking.sweep([FOLDER], HAPROXY)
+    taking.sweep([FOLDER])
     assert taking._stale == [old, child]
 
 
@@ -288,7 +284,7 @@ def test_what_it_borrows_is_the_same_socket_and_never_blocks(
         held.start(SimpleNamespace(process=process))
         assert path.stat().st_ino == made
         assert not os.get_blocking(theirs.fileno())
-    assert held.are_in_order(Program.of(process.config))
+    assert held.are_in_order(process.config)
 
 
 def test_its_name_stays_while_the_one_before_serves(held, process, path):
