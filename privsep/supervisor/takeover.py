@@ -124,7 +124,9 @@ class Takeover:
         mine = [one for one in self._stale if one.network == network]
         since = time.monotonic() - stale.PATIENCE_S * (number == stale.END)
         for one in mine:
-            one.finishing_since = since
+            # The first time counts: this may be called again and again.
+            one.finishing_since = min(since, one.finishing_since or since)
+        mine = [one for one in mine if one.signalled != number]
         return sum(one.send(number, self.folders) for one in mine)
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_974, ("privsep",): 4_854}
+BUDGETS = {("agent", "privsep"): 21_976, ("privsep",): 4_856}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -132,6 +132,21 @@ def test_one_that_does_not_go_is_ended(taking, sent, up, monkeypatch):
     assert sent == [stale.FINISH, stale.END, signal.SIGKILL]
 
 
+def test_one_that_hangs_is_killed_however_often_it_is_found(
+    taking, old, sent, monkeypatch
+):
+    """Each pass of the agent finds it, and ends it again."""
+    now = 1000.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(takeover, "time", clock)
+    taking._supervisord.process_groups.clear()
+    for _ in range(4):
+        taking.end(names.GATEWAY, stale.END)
+        now += 5.0
+        taking.go_on()
+    assert sent[-1] == signal.SIGKILL
+
+
 def test_one_that_gets_no_signal_is_tried_again_until_it_ends(
     taking, old, up, monkeypatch
 ):
