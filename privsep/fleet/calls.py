@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 
 from oslo_config import cfg
-from supervisor.xmlrpc import Faults
 
 from .. import names, rootfiles, validate
 from .. import settings as privileged
@@ -20,7 +19,6 @@ from .supervisord import Supervisord
 
 _folders_lock = threading.Lock()
 _LOOK_S = 2.0
-# supervisord's words for a program that it need not be told to start.
 _STATES = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "failing"}
 
 
@@ -127,8 +125,8 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
 
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
-    and supervisord waits before its next try. `complaint` is what it
-    logged when it ended last; "" for one that serves.
+    and supervisord waits before its next try. `complaint` is what one that
+    starts or fails logged when it ended last.
     """
     settings = read_settings()
     network = validate.program(network)
@@ -144,13 +142,11 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         if not found:
             rpc.call("fleet.start", name, renew)
             return {"state": "started", "complaint": ""}
-        state = _STATES.get(found, "started")
+    complaint = ""
+    if found != "RUNNING":
         log = settings.places.logs / f"{network}.log"
-        complaint = "" if state == "running" else rootfiles.last_complaint(log)
-        if state == "started":
-            start, wait = "supervisor.startProcess", False
-            rpc.call(start, name, wait, tolerated=Faults.ALREADY_STARTED)
-        return {"state": state, "complaint": complaint}
+        complaint = rootfiles.last_complaint(log)
+    return {"state": _STATES[found], "complaint": complaint}
 
 
 @entrypoint(subject="network")
@@ -181,7 +177,7 @@ def share_socket(gid: int) -> None:
 
 @entrypoint(subject="network")
 def remove(network: str, state_path: str) -> bool:
-    """Stop and forget the haproxy of NETWORK; return whether it was there.
+    """End the haproxies of NETWORK; return whether there was any.
 
     A stale one that `sweep` has found counts.
     """
@@ -195,12 +191,11 @@ def remove(network: str, state_path: str) -> bool:
     for file in files:
         file.unlink(missing_ok=True)
     with Supervisord(settings) as rpc:
-        ended = rpc.call("fleet.end_stale", name, folders)
-        known = rpc.stop_and_forget(name)
+        ended = bool(rpc.call("fleet.end", name, folders))
     pid = settings.places.pid(network)
     for left in (pid, *settings.places.logs.glob(f"{network}.log*")):
         left.unlink(missing_ok=True)
-    return known or bool(files or ended)
+    return ended or bool(files)
 
 
 @entrypoint(subject="state_path")

@@ -20,8 +20,7 @@ from .. import names
 from ..errors import FleetError, sentence
 from ..settings import FleetSettings
 
-# Shorter than the time after which the agent gives up a call, and longer than
-# supervisord waits before it kills a haproxy that does not stop.
+# Shorter than the time after which the agent gives up a call.
 _TIMEOUT_S = 20.0
 _OTHER_VERSION = (
     "supervisord is of another version; restart ovn-metadata-fleet, or kill "
@@ -31,17 +30,6 @@ _OTHER_VERSION = (
 
 class AbsentError(FleetError):
     """No supervisord listens."""
-
-
-class RefusedError(FleetError):
-    """supervisord refused a call; CODE is its fault code.
-
-    The agent gets only the text.
-    """
-
-    def __init__(self, message: str, code: int = 0) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
@@ -107,14 +95,11 @@ class Supervisord:
         if self.call("fleet.ping") != names.FLEET_PROTOCOL:
             raise FleetError(_OTHER_VERSION)
 
-    def call(
-        self, method: str, *args: object, tolerated: int | None = None
-    ) -> Any:
+    def call(self, method: str, *args: object) -> Any:
         """Call METHOD (namespace.name) with ARGS; return the result.
 
-        That is None if supervisord refuses with the fault TOLERATED. Raises
-        AbsentError if it does not listen, RefusedError if it refuses the call,
-        FleetError if it hangs, closes the connection or answers nonsense.
+        Raises AbsentError if supervisord does not listen, FleetError if it
+        refuses, hangs, closes the connection or answers nonsense.
         """
         try:
             with self._waiting():
@@ -125,13 +110,10 @@ class Supervisord:
                 "the next one takes them over"
             ) from None
         except xmlrpc.client.Fault as fault:
-            if fault.faultCode == tolerated:
-                return None
             if fault.faultCode == Faults.UNKNOWN_METHOD:
                 raise FleetError(_OTHER_VERSION) from None
-            raise RefusedError(
-                f"supervisord refuses {method}: {fault.faultString}",
-                fault.faultCode,
+            raise FleetError(
+                f"supervisord refuses {method}: {fault.faultString}"
             ) from None
         except http.client.HTTPException as error:
             raise FleetError(
@@ -165,26 +147,3 @@ class Supervisord:
             raise
         finally:
             Supervisord._again_at = pause_s and time.monotonic() + pause_s
-
-    def stop_and_forget(self, name: str) -> bool:
-        """Stop the program NAME, wait for its end and remove it.
-
-        supervisord may start it in between, if it had just ended or was not
-        started: then this is done again. Returns whether it was there. Raises
-        RefusedError.
-        """
-        was_there = False
-        for is_last in (False, True):
-            try:
-                ended = Faults.NOT_RUNNING
-                self.call("supervisor.stopProcess", name, tolerated=ended)
-                was_there = True
-                self.call("supervisor.removeProcessGroup", name)
-            except RefusedError as error:
-                if error.code == Faults.BAD_NAME:
-                    break
-                if is_last or error.code != Faults.STILL_RUNNING:
-                    raise
-            else:
-                break
-        return was_there

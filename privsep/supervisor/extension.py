@@ -73,24 +73,32 @@ class FleetInterface:
         if self._supervisord.options.mood < SupervisorStates.RUNNING:
             raise RPCError(Faults.SHUTDOWN_STATE)
         config = self._read(name)
-        group = self._supervisord.process_groups.pop(name, None)
-        for process in group.processes.values() if group else ():
-            self._takeover.adopt(process, kill=kill)
+        self._drop(name, kill=kill)
         added = bool(self._supervisord.add_process_group(config))
         # Not only in the main loop's next round: when this returns, clients
         # may come, and supervisord has to hold the sockets.
         self._supervisord.process_groups[name].transition()
         return added
 
+    def _drop(self, name: str, *, kill: bool) -> bool:
+        """Make the haproxy of NAME a stale one; return whether NAME is known.
+
+        supervisord knows it no more.
+        """
+        group = self._supervisord.process_groups.pop(name, None)
+        for process in group.processes.values() if group else ():
+            self._takeover.adopt(process, kill=kill)
+        return group is not None
+
     def state(self, name: str) -> str:
-        """Return the state of NAME in supervisord's words; "" to start it.
+        """Return RUNNING, STARTING or BACKOFF for NAME; "" to start it.
 
         RUNNING means that it serves; to supervisord, that it has run for a
-        second. NAME is to be started if it is unknown, does not run as its
-        file says, or clients do not reach it. A namespace that was deleted by
-        hand still exists as long as a process is in it, and another one may
-        have its name now. Sockets that the haproxy was given may be out of
-        clients' reach.
+        second. NAME is to be started if it is unknown or was stopped, does
+        not run as its file says, or clients do not reach it. A namespace that
+        was deleted by hand still exists as long as a process is in it, and
+        another one may have its name now. Sockets that the haproxy was given
+        may be out of clients' reach.
         """
         group = self._supervisord.process_groups.get(name)
         (process,) = group.processes.values() if group else (None,)
@@ -104,9 +112,9 @@ class FleetInterface:
         if process.config.command != wanted.command:
             return False
         network = network_of(wanted)
-        if not process.pid:
+        if state == "BACKOFF":  # supervisord tries again by itself
             return network not in self._held.too_early
-        if state == "STOPPING":
+        if state not in ("STARTING", "RUNNING"):
             return False
         return self._held.are_in_order(wanted) and (
             network == names.GATEWAY
@@ -152,11 +160,17 @@ class FleetInterface:
         """
         return self._takeover.sweep(folders)
 
-    def end_stale(self, name: str, folders: Sequence[str]) -> int:
-        """End the stale haproxies of NAME; return their number."""
-        self._takeover.folders.update(folders)
+    def end(self, name: str, folders: Sequence[str]) -> bool:
+        """Forget NAME and end its haproxies; return if there was any.
+
+        The stale ones of `sweep` are among them. FOLDERS as there. One that
+        does not end is killed later.
+        """
         network = str(names.network_of_program(name))
-        return self._takeover.end(network, stale.END)
+        was_known = self._drop(name, kill=False)
+        self._held.close(network)
+        self._takeover.folders.update(folders)
+        return self._takeover.end(network, stale.END) > 0 or was_known
 
     def _subscribe(self) -> None:
         """Follow the states of the programs and the end of supervisord."""
@@ -168,7 +182,6 @@ class FleetInterface:
             (events.ProcessStateBackoffEvent, self._note_end),
             (events.ProcessStateExitedEvent, self._note_end),
             (events.ProcessStateFatalEvent, held.fail),
-            (events.ProcessGroupRemovedEvent, held.forget),
             (events.SupervisorRunningEvent, _survive_hangup),
             (events.SupervisorStoppingEvent, held.stop),
             (events.SupervisorStoppingEvent, self._log.close),

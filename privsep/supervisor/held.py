@@ -168,11 +168,7 @@ class HeldSockets:
         elif network == names.GATEWAY and not takeover.is_awaited(network):
             if self._held.get(network):
                 self._path.unlink(missing_ok=True)
-            self._close(network)
-
-    def forget(self, event: Any) -> None:
-        """Close the sockets of a program that is removed."""
-        self._close(str(names.network_of_program(event.group)))
+            self.close(network)
 
     def stop(self, _event: Any) -> None:
         """Close all sockets: supervisord is about to close descriptors.
@@ -180,10 +176,10 @@ class HeldSockets:
         It ends its programs then, and we those that they have replaced.
         """
         for network in [*self._held]:
-            self._close(network)
+            self.close(network)
         self._takeover.stop()
 
-    def _close(self, network: str) -> None:
+    def close(self, network: str) -> None:
         """Close the sockets of NETWORK; a haproxy may still have them."""
         self.too_early.discard(network)
         for one in self._held.pop(network, []):

@@ -17,7 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from ovn_metadata.agent import errors as agents
 from ovn_metadata.privsep import errors
 from ovn_metadata.privsep.errors import sendable, sentence
-from ovn_metadata.privsep.fleet.supervisord import RefusedError
+from ovn_metadata.privsep.fleet.supervisord import AbsentError
 
 KINDS: list[Exception] = [
     *(OSError(number, "") for number in errno.errorcode),
@@ -36,7 +36,7 @@ KINDS: list[Exception] = [
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Exception)
     ),
-    RefusedError("supervisord refuses it: BAD_NAME", 10),
+    AbsentError("supervisord does not answer"),
     xmlrpc.client.Fault(10, "BAD_NAME: haproxy-x"),
     xmlrpc.client.ProtocolError("/RPC2", 500, "Internal Server Error", {}),
     ovsdbapp.exceptions.TimeoutException(commands="[]", timeout=10, cause=""),

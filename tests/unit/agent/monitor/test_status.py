@@ -10,7 +10,7 @@ import pytest
 
 from ovn_metadata.agent.errors import AgentError, HaproxyError
 from ovn_metadata.agent.monitor.status import Status
-from ovn_metadata.privsep.fleet.supervisord import RefusedError
+from ovn_metadata.privsep.fleet.supervisord import AbsentError
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 OTHER = "5c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -251,7 +251,7 @@ def test_a_failure_is_a_problem_with_its_code_until_it_is_over():
 def test_a_network_that_was_never_served_cuts_the_service():
     """Whatever its kind; one that was served has a haproxy that still does."""
     status = served_status()
-    refused = RefusedError("supervisord refuses it")
+    refused = AbsentError("supervisord refuses it")
     status.failed(OTHER, refused)
     status.failed("5c3e1f64-f4d0-4eb0-a542-a05e03a1141e", refused)
     status._problems.clock = lambda: time.monotonic() + 60

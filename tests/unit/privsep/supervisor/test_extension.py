@@ -18,6 +18,7 @@ from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import extension, listeners
 
 _FILES = resource.RLIMIT_NOFILE
+NAME = names.program_name(names.GATEWAY)
 
 
 @pytest.fixture
@@ -80,6 +81,8 @@ def process_in(state: str, pid: int, age_s: float = 0.0) -> SimpleNamespace:
         pytest.param("RUNNING", 7, False, "STARTING", id="not after 1 s"),
         pytest.param("STOPPING", 7, True, "", id="somebody stops it"),
         pytest.param("BACKOFF", 0, False, "BACKOFF", id="waits for a try"),
+        pytest.param("FATAL", 0, False, "", id="supervisord gave up"),
+        pytest.param("STOPPED", 0, False, "", id="somebody has stopped it"),
     ],
 )
 def test_what_has_to_be_started_has_no_state(
@@ -124,3 +127,22 @@ def test_nothing_is_started_while_supervisord_ends():
     with pytest.raises(RPCError) as refused:
         fleet.start("x", kill=False)
     assert refused.value.code == Faults.SHUTDOWN_STATE
+
+
+def test_what_is_ended_is_known_no_more():
+    fleet = object.__new__(extension.FleetInterface)
+    process = process_in("RUNNING", 7)
+    group = SimpleNamespace(processes={"x": process})
+    fleet._supervisord = SimpleNamespace(process_groups={NAME: group})
+    done: list[Any] = []
+    takeover: Any = SimpleNamespace(
+        adopt=lambda one, *, kill: done.append((one, kill)),
+        end=lambda _network, _number: 0,
+        folders=set(),
+    )
+    held: Any = SimpleNamespace(close=done.append)
+    fleet._takeover, fleet._held = takeover, held
+    assert fleet.end(NAME, ["/old"])
+    assert done == [(process, False), names.GATEWAY]
+    assert takeover.folders == {"/old"}
+    assert not fleet.end(NAME, [])
