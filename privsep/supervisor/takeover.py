@@ -36,13 +36,12 @@ class Takeover:
         self._stale = stale.scan()
 
     def before(self, network: str) -> list[Stale]:
-        """Return the stale ones of NETWORK that run, the latest first."""
-        found = [
+        """Return the stale ones of NETWORK that run."""
+        return [
             one
             for one in self._stale
             if one.network == network and one.is_ours(self.folders)
         ]
-        return sorted(found, key=_started, reverse=True)
 
     def is_awaited(self, network: str) -> bool:
         """Return whether a stale one serves NETWORK until its program does."""
@@ -177,10 +176,3 @@ class Takeover:
 def network_of(config: Any) -> str:
     """Return the network (or "gateway") of supervisord's program CONFIG."""
     return str(names.network_of_program(config.name))
-
-
-def _started(one: Stale) -> float:
-    """Return when ONE started; 0 if it has ended meanwhile."""
-    with contextlib.suppress(psutil.Error):
-        return float(one.process.create_time())
-    return 0.0

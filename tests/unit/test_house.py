@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_939, ("privsep",): 4_819}
+BUDGETS = {("agent", "privsep"): 21_931, ("privsep",): 4_811}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

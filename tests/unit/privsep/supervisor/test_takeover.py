@@ -192,19 +192,6 @@ def test_one_that_ended_is_forgotten_without_a_successor(
     assert taking._stale == []
 
 
-def test_one_that_ends_meanwhile_disturbs_no_start(
-    taking, process, old, monkeypatch
-):
-    """A start that fails would lose the clients that wait."""
-
-    def gone(one: psutil.Process) -> float:
-        raise psutil.NoSuchProcess(one.pid)
-
-    monkeypatch.setattr(psutil.Process, "create_time", gone)
-    taking._stale = [old, old]
-    assert taking.before(names.GATEWAY) == [old, old]
-
-
 def test_one_that_cannot_be_looked_at_is_kept(taking, old, up, monkeypatch):
     """As without a free descriptor."""
 
