@@ -35,7 +35,9 @@ _NF_DROP = 0  # <linux/netfilter.h>
 ROUTES_S = 5.0
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
-_UP = 0x1  # IFF_UP, <linux/if.h>
+_UP, _LOOPBACK = 0x1, 0x8  # IFF_*, <linux/if.h>
+# What `ensure_link` reports of a change.
+_WORDS = {"address": "mac", "mtu": "mtu", "ifalias": "alias", "state": "up"}
 # The first namespace makes a mount of the folder: one is enough.
 _folder_lock = threading.Lock()
 # For each change of a link ovs-vswitchd looks at all of its ports, for 10 ms
@@ -166,9 +168,9 @@ def ensure_veth(
         there, end = existing(host, outer), existing(inside, inner)
     else:
         _check_owner(there, outer, network)
-    changes += ensure_link(inside, end, mac=mac, mtu=mtu)
+    changes += ensure_link(inside, end, address=mac, mtu=mtu)
     alias = names.namespace_name(network)
-    changes += ensure_link(host, there, mtu=mtu, alias=alias)
+    changes += ensure_link(host, there, mtu=mtu, ifalias=alias)
     return int(end["index"]), changes
 
 
@@ -192,36 +194,24 @@ def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
 
 
 def ensure_link(
-    ipr: pyroute2.IPRoute,
-    link: Any,
-    *,
-    mac: str | None = None,
-    mtu: int = 0,
-    alias: str | None = None,
+    ipr: pyroute2.IPRoute, link: Any, **wanted: str | int
 ) -> list[str]:
-    """Give LINK its MAC, MTU and alias and set it up.
+    """Give LINK what is WANTED (address, mtu, ifalias) and set it up.
 
-    None leaves the MAC or the alias alone, 0 the MTU. (The kernel accepts
-    no alias while it makes a link.)
+    "" and 0 leave it alone. (The kernel accepts no alias while it makes a
+    link.)
     """
+    changes = {
+        key: value
+        for key, value in wanted.items()
+        if value and link.get_attr(f"IFLA_{key.upper()}") != value
+    }
+    if not link["flags"] & _UP:
+        changes["state"] = "up"
+    if changes:
+        ipr.link("set", index=link["index"], **changes)
     name = link.get_attr("IFLA_IFNAME")
-    wanted: dict[str, Any] = {}
-    changes = []
-    if mac is not None and link.get_attr("IFLA_ADDRESS") != mac:
-        wanted["address"] = mac
-        changes.append(f"mac {name}")
-    if mtu and link.get_attr("IFLA_MTU") != mtu:
-        wanted["mtu"] = mtu
-        changes.append(f"mtu {name}")
-    if alias is not None and link.get_attr("IFLA_IFALIAS") != alias:
-        wanted["ifalias"] = alias
-        changes.append(f"alias {name}")
-    if not link["flags"] & 1:  # IFF_UP, <linux/if.h>
-        wanted["state"] = "up"
-        changes.append(f"up {name}")
-    if wanted:
-        ipr.link("set", index=link["index"], **wanted)
-    return changes
+    return [f"{_WORDS[key]} {name}" for key in changes]
 
 
 def remove_veth(network: str) -> bool:
@@ -250,12 +240,12 @@ def remove_link(ipr: pyroute2.IPRoute, name: str, network: str) -> bool:
 
 
 @contextlib.contextmanager
-def _tolerated(code: int) -> Iterator[None]:
-    """Ignore a NetlinkError with CODE: it is so already."""
+def _tolerated(*codes: int) -> Iterator[None]:
+    """Ignore a NetlinkError with one of CODES: it is so already."""
     try:
         yield
     except NetlinkError as error:
-        if error.code != code:
+        if error.code not in codes:
             raise
 
 
@@ -363,14 +353,14 @@ def _change_addresses(
     for change in changes:
         cidr = ipaddress.ip_interface(change[1:])
         is_new = change[0] == "+"
-        nodad = {"flags": _IFA_F_NODAD} if cidr.version == 6 else {}
-        with _tolerated(errno.EEXIST if is_new else errno.EADDRNOTAVAIL):
+        nodad = {"flags": _IFA_F_NODAD} if cidr.version == 6 and is_new else {}
+        with _tolerated(errno.EEXIST, errno.EADDRNOTAVAIL):
             ipr.addr(
                 "add" if is_new else "del",
                 index=index,
                 address=str(cidr.ip),
                 prefixlen=cidr.network.prefixlen,
-                **(nodad if is_new else {}),
+                **nodad,
             )
 
 
@@ -382,13 +372,13 @@ def ensure_neighbours(
     gone = sorted(present.keys() - wanted.keys())
     new = sorted(a for a in wanted if present.get(a) != wanted[a])
     for address in gone + new:
-        is_gone = address not in wanted
-        with _tolerated(errno.ENOENT if is_gone else 0):
+        mac = wanted.get(address)
+        with _tolerated(errno.ENOENT):
             ipr.neigh(
-                "del" if is_gone else "replace",
+                "replace" if mac else "del",
                 family=socket.AF_INET6 if ":" in address else socket.AF_INET,
                 dst=address,
-                lladdr=(present if is_gone else wanted)[address],
+                lladdr=mac or present[address],
                 ifindex=index,
                 state=ndmsg.states["permanent"],
             )
@@ -412,10 +402,9 @@ def ensure_hosts(
     present = hosts(routes(ipr), index)
     gone, new = sorted(present - wanted), sorted(wanted - present)
     for address in gone + new:
-        is_gone = address in present
-        with _tolerated(errno.ESRCH if is_gone else errno.EEXIST):
+        with _tolerated(errno.ESRCH):
             ipr.route(
-                "del" if is_gone else "add",
+                "replace" if address in wanted else "del",
                 dst=f"{address}/{_host_size(address)}",
                 oif=index,
                 scope=rt_scope["link"],
@@ -457,8 +446,7 @@ def strays(ipr: pyroute2.IPRoute, entries: list[Any], index: int) -> list[str]:
     found += [
         f"link {link.get_attr('IFLA_IFNAME')}"
         for link in dump(ipr.get_links)
-        # IFF_UP and not IFF_LOOPBACK, <linux/if.h>
-        if link["index"] != index and link["flags"] & 9 == 1
+        if link["index"] != index and link["flags"] & (_UP | _LOOPBACK) == _UP
     ]
     found += [
         f"filter {entry.get_attr('TCA_KIND')}"
