@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..privsep.kernel import closing
+from ..privsep.kernel import closing, received
 
 LOG = logging.getLogger(__name__)
 
@@ -214,17 +214,9 @@ def read_all(
     Raises TooLongError if that is more than MAX_BYTES, TimeoutError if it
     takes longer than TIMEOUT_S altogether, OSError.
     """
-    deadline = time.monotonic() + timeout_s
-    parts: list[bytes] = []
-    left = max_bytes
-    while True:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        part = connection.recv(65536)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-        left -= len(part)
-        if left < 0:
-            raise TooLongError(b"".join(parts))
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer takes too long")
+    said = bytearray()
+    for part in received(connection, timeout_s):
+        said += part
+        if len(said) > max_bytes:
+            raise TooLongError(bytes(said))
+    return bytes(said)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -36,6 +37,21 @@ def peer_uid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")  # struct ucred: pid, uid, gid
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("3i", data)[1])
+
+
+def received(connection: socket.socket, timeout_s: float) -> Iterator[bytes]:
+    """Yield what CONNECTION receives, until its end.
+
+    Raises TimeoutError if that takes longer than TIMEOUT_S altogether: a
+    socket's own limit is for each part, and a peer may send a byte at a time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        connection.settimeout(left_s)
+        if not (part := connection.recv(65536)):
+            return
+        yield part
+    raise TimeoutError("the answer takes too long")
 
 
 def trim_heap() -> None:

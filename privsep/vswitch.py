@@ -9,11 +9,10 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from . import names, validate
+from . import kernel, names, validate
 from .context import entrypoint
 from .errors import AskError, InvalidArgumentError
 
@@ -120,24 +119,18 @@ def _call(
 
     Raises AskError with what it says if it refuses, OSError.
     """
-    deadline = time.monotonic() + timeout_s
     request = {"id": 0, "method": method, "params": words}
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout_s)
         connection.connect(_control_socket(name))
         connection.sendall(json.dumps(request).encode())
         said = b""
-        while len(said) < _MAX_ANSWER:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:  # it may send a byte at a time
-                raise TimeoutError
-            connection.settimeout(left_s)
-            part = connection.recv(65536)
+        for part in kernel.received(connection, timeout_s):
             said += part
             # One message; it ends with its last brace.
             with contextlib.suppress(ValueError):
                 return _result(name, json.loads(said))
-            if not part:
+            if len(said) > _MAX_ANSWER:
                 break
     raise AskError(f"{name} closed the connection")
 

@@ -42,7 +42,8 @@ def ask(
         with _connected(network, target, source) as connection:
             connected = time.monotonic()
             connection.sendall(_request(source, target, path))
-            head, body, answered = _read(connection, begun + timeout_s)
+            left_s = begun + timeout_s - connected
+            head, body, answered = _read(connection, left_s)
     except TimeoutError:
         raise AskError(f"no connection within {_CONNECT_S} s") from None
     except OSError as error:
@@ -108,26 +109,20 @@ def _request(source: str, target: str, path: str) -> bytes:
 
 
 def _read(
-    connection: socket.socket, deadline: float
+    connection: socket.socket, timeout_s: float
 ) -> tuple[bytes, int, float]:
     """Return the head, the size of the body, and when the answer began."""
     head, body, begun, in_body = b"", 0, 0.0, False
-    while body < _MAX_BODY and len(head) <= _MAX_HEAD:
-        left_s = deadline - time.monotonic()
-        try:
-            if left_s <= 0:  # it may send a byte at a time
-                raise TimeoutError
-            connection.settimeout(left_s)
-            part = connection.recv(65536)
-        except TimeoutError:
-            raise AskError("no answer in time") from None
-        begun = begun or time.monotonic()
-        if not part:
-            break
-        if in_body:
-            body += len(part)
-            continue
-        head, end, rest = (head + part).partition(b"\r\n\r\n")
-        in_body = bool(end)
-        body = len(rest)
+    try:
+        for part in kernel.received(connection, timeout_s):
+            begun = begun or time.monotonic()
+            if in_body:
+                body += len(part)
+            else:
+                head, end, rest = (head + part).partition(b"\r\n\r\n")
+                in_body, body = bool(end), len(rest)
+            if body >= _MAX_BODY or len(head) > _MAX_HEAD:
+                break
+    except TimeoutError:
+        raise AskError("no answer in time") from None
     return head[:_MAX_HEAD], body, begun

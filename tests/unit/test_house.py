@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_919, ("privsep",): 4_799}
+BUDGETS = {("agent", "privsep"): 21_915, ("privsep",): 4_803}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

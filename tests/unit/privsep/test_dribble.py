@@ -40,7 +40,7 @@ def peer() -> Iterator[socket.socket]:
 def test_a_haproxy(peer):
     began = time.monotonic()
     with pytest.raises(AskError, match="in time"):
-        ask._read(peer, began + LIMIT_S)
+        ask._read(peer, LIMIT_S)
     assert time.monotonic() - began < LIMIT_S + 1
 
 
