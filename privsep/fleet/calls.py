@@ -15,7 +15,7 @@ from ..places import OLD_FOLDER
 from ..settings import FleetSettings
 from . import program
 from .start import ensure_folders, ensure_supervisord
-from .supervisord import Supervisord
+from .supervisord import TIMEOUT_S, Supervisord
 
 _folders_lock = threading.Lock()
 _LOOK_S = 2.0
@@ -213,27 +213,19 @@ def sweep(state_path: str) -> tuple[str, ...]:
 
 
 @entrypoint(subject=None)
-def list_programs() -> dict[str, Mapping[str, object]]:
+def list_programs(*, start: bool) -> dict[str, Mapping[str, object]]:
     """Return network (or "gateway") -> state of its program.
 
     The state has `state` (supervisord's word, RUNNING for a good one),
     `pid` and `start` (seconds since the epoch). A program that has only a
-    file is GONE. Starts supervisord if it does not run.
+    file is GONE. With START, supervisord is started if it does not run;
+    without, it has little time to answer. Raises FleetError.
     """
     settings = read_settings(runnable=False)
-    ensure_supervisord(settings)
-    with Supervisord(settings) as rpc:
-        return programs(settings, rpc)
-
-
-@entrypoint(subject=None)
-def look_at_programs() -> dict[str, Mapping[str, object]]:
-    """Return what `list_programs` does; start nothing, and wait for little.
-
-    Raises FleetError if supervisord does not answer.
-    """
-    settings = read_settings(runnable=False)
-    with Supervisord(settings, timeout_s=_LOOK_S) as rpc:
+    if validate.flag(start):
+        ensure_supervisord(settings)
+    timeout_s = TIMEOUT_S if start else _LOOK_S
+    with Supervisord(settings, timeout_s=timeout_s) as rpc:
         return programs(settings, rpc)
 
 

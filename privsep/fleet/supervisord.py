@@ -21,7 +21,7 @@ from ..errors import FleetError, sentence
 from ..settings import FleetSettings
 
 # Shorter than the time after which the agent gives up a call.
-_TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0
 _OTHER_VERSION = (
     "supervisord is of another version; restart ovn-metadata-fleet, or kill "
     "-9 it: its haproxies still serve"
@@ -53,7 +53,7 @@ class Supervisord:
     _again_at = 0.0
 
     def __init__(
-        self, settings: FleetSettings, *, timeout_s: float = _TIMEOUT_S
+        self, settings: FleetSettings, *, timeout_s: float = TIMEOUT_S
     ) -> None:
         self._timeout_s = timeout_s
         self._transport = SupervisorTransport(
@@ -142,7 +142,7 @@ class Supervisord:
             yield
         except TimeoutError:
             # One that is only busy may not answer within a short time.
-            if again_at or self._timeout_s == _TIMEOUT_S:
+            if again_at or self._timeout_s == TIMEOUT_S:
                 pause_s = self._timeout_s / 4
             raise
         finally:

@@ -152,6 +152,7 @@ _HOSTILE: dict[str, list[Any]] = {
     "state_path": [*_ANY, *_FOLDERS],
     "users": [*_ANY, "0-0-0-0", "990-990-0-0", "-"],
     "renew": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
+    "start": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
     "gid": [
         *(v for v in _ANY if type(v) is not int or not 0 <= v < 2**32 - 1),
         *(v for v in _NUMBERS if v != "gid"),
@@ -226,6 +227,7 @@ def _good(state_path: str) -> dict[str, Any]:
         "network": _UUID,
         "state_path": state_path,
         "renew": False,
+        "start": False,
         "device": "lo",
         "users": settings.load().users,
         "gid": 0,

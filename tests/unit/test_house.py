@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_915, ("privsep",): 4_803}
+BUDGETS = {("agent", "privsep"): 21_907, ("privsep",): 4_795}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

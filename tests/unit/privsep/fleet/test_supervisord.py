@@ -99,7 +99,7 @@ def took_s(run_dir: Path, timeout_s: float = 0.4) -> float:
 @pytest.fixture
 def hangs(tmp_path, monkeypatch) -> Iterator[None]:
     """Provide a supervisord that hangs; a call is to wait for 0.4 s."""
-    monkeypatch.setattr(supervisord, "_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(supervisord, "TIMEOUT_S", 0.4)
     monkeypatch.setattr(Supervisord, "_again_at", 0.0)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(settings(tmp_path).places.socket))
