@@ -111,16 +111,14 @@ def new_namespace() -> AbstractContextManager[None]:
     return _elsewhere(_libc.unshare, _CLONE_NEWNET)
 
 
-def open_namespace(name: str) -> int:
-    """Return a descriptor of the namespace NAME; raise OSError."""
-    return os.open(
-        f"{names.NAMESPACE_FOLDER}/{name}",
-        os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-    )
+def open_namespace(network: str) -> int:
+    """Return a descriptor of the namespace of NETWORK; raise OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(names.namespace_file(network), flags)
 
 
-def is_namespace(name: str) -> bool:
-    """Return whether NAME is a mounted namespace and not only a file.
+def is_namespace(network: str) -> bool:
+    """Return whether NETWORK has a mounted namespace and not only a file.
 
     Only the file is there before the mount is made, and after it was lost.
     We can't open it to see: it is made without any permission, as ip-netns(8)
@@ -128,7 +126,7 @@ def is_namespace(name: str) -> bool:
     FileNotFoundError.
     """
     nsfs = os.stat(_OWN_NAMESPACE).st_dev
-    return os.lstat(f"{names.NAMESPACE_FOLDER}/{name}").st_dev == nsfs
+    return os.lstat(names.namespace_file(network)).st_dev == nsfs
 
 
 def borrow_descriptor(pidfd: int, number: int) -> int:

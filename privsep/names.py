@@ -51,6 +51,11 @@ def namespace_name(network: str) -> str:
     return NAMESPACE_PREFIX + network
 
 
+def namespace_file(network: str) -> str:
+    """Return the path at which that namespace is mounted."""
+    return f"{NAMESPACE_FOLDER}/{namespace_name(network)}"
+
+
 def network_of_namespace(name: str) -> str | None:
     """Return the network that the namespace NAME serves, if it is ours."""
     network = name.removeprefix(NAMESPACE_PREFIX)

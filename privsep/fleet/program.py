@@ -37,15 +37,9 @@ def command(network: str, settings: FleetSettings) -> list[str]:
     without any capability or a way to get one back.
     """
     user, places = settings.user_of(network), settings.places
-    enter = []
-    if network != names.GATEWAY:
-        namespace = names.namespace_name(network)
-        enter = [
-            tool("nsenter"),
-            f"--net={names.NAMESPACE_FOLDER}/{namespace}",
-        ]
+    enter = [tool("nsenter"), f"--net={names.namespace_file(network)}"]
     return [
-        *enter,
+        *(enter if network != names.GATEWAY else ()),
         tool("setpriv"),
         f"--reuid={user.uid}",
         f"--regid={user.gid}",

@@ -128,8 +128,7 @@ def _is_haproxy(process: psutil.Process, config: str) -> bool:
 
 def is_in_namespace(pid: int, network: str) -> bool:
     """Return whether the process PID is in the namespace of NETWORK."""
-    name = names.namespace_name(network)
-    return _is_same(f"/proc/{pid}/ns/net", f"{names.NAMESPACE_FOLDER}/{name}")
+    return _is_same(f"/proc/{pid}/ns/net", names.namespace_file(network))
 
 
 def _sees(pid: int, folder: str) -> bool:

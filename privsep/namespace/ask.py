@@ -70,7 +70,7 @@ def _connected(
     """
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     scope: tuple[int, ...] = ()
-    namespace = kernel.open_namespace(names.namespace_name(network))
+    namespace = kernel.open_namespace(network)
     # A socket stays in the namespace in which it was made.
     with kernel.closing(namespace), kernel.entered(namespace):
         if family == socket.AF_INET6:

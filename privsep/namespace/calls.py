@@ -63,7 +63,7 @@ def _apply(
 ) -> list[str]:
     from . import links
 
-    namespace, made = links.ensure_namespace(names.namespace_name(network))
+    namespace, made = links.ensure_namespace(network)
     changes = ["namespace"] if made else []
     with (
         kernel.closing(namespace),
@@ -107,7 +107,7 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
 
     network = validate.network(network)
     cidrs = validate.addresses(addresses)
-    namespace = kernel.open_namespace(names.namespace_name(network))
+    namespace = kernel.open_namespace(network)
     with kernel.closing(namespace), links.open_inside(namespace) as inside:
         inner = links.existing(inside, names.inner_veth(network))
         links.ensure_addresses(inside, int(inner["index"]), cidrs)
@@ -135,7 +135,7 @@ def remove(network: str) -> bool:
     from . import links
 
     removed = links.remove_veth(validate.network(network))
-    return links.remove_namespace(names.namespace_name(network)) or removed
+    return links.remove_namespace(network) or removed
 
 
 @entrypoint(subject=None)

@@ -45,8 +45,8 @@ _folder_lock = threading.Lock()
 gate = Gate(0.5)
 
 
-def ensure_namespace(name: str) -> tuple[int, bool]:
-    """Make the namespace NAME if it is missing; return a descriptor of it.
+def ensure_namespace(network: str) -> tuple[int, bool]:
+    """Make NETWORK's namespace if it is missing; return a descriptor of it.
 
     The second value is whether it was made. A file without a mount is what
     is left of a lost namespace; it is replaced.
@@ -56,22 +56,22 @@ def ensure_namespace(name: str) -> tuple[int, bool]:
     (https://github.com/svinota/pyroute2/issues/1305).
     """
     with contextlib.suppress(FileNotFoundError):
-        if kernel.is_namespace(name):
-            return kernel.open_namespace(name), False
-        os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
+        if kernel.is_namespace(network):
+            return kernel.open_namespace(network), False
+        os.unlink(names.namespace_file(network))
     rootfiles.ensure_folder(Path(names.NAMESPACE_FOLDER))
     with kernel.new_namespace(), _folder_lock:
-        netns.attach(name, "thread-self")
-    return kernel.open_namespace(name), True
+        netns.attach(names.namespace_name(network), "thread-self")
+    return kernel.open_namespace(network), True
 
 
-def remove_namespace(name: str) -> bool:
-    """Remove the namespace NAME; return whether it was there."""
+def remove_namespace(network: str) -> bool:
+    """Remove the namespace of NETWORK; return whether it was there."""
     try:
-        if kernel.is_namespace(name):
-            netns.remove(name)
+        if kernel.is_namespace(network):
+            netns.remove(names.namespace_name(network))
         else:
-            os.unlink(f"{names.NAMESPACE_FOLDER}/{name}")
+            os.unlink(names.namespace_file(network))
     except FileNotFoundError:
         return False
     return True

@@ -40,11 +40,10 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
     with links.open_host() as host:
         for key, name in wanted.items():
             found[key] = links.describe(links.link_by_name(host, name))
-    name = names.namespace_name(network)
     try:
-        if not kernel.is_namespace(name):
+        if not kernel.is_namespace(network):
             return {"namespace": "lost", **found}
-        namespace = kernel.open_namespace(name)
+        namespace = kernel.open_namespace(network)
     except FileNotFoundError:
         return {"namespace": "missing", **found}
     with kernel.closing(namespace):

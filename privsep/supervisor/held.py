@@ -151,7 +151,7 @@ class HeldSockets:
         if network == names.GATEWAY:
             yield [listeners.UnixListener(self._path, group)]
         else:
-            namespace = kernel.open_namespace(names.namespace_name(network))
+            namespace = kernel.open_namespace(network)
             with kernel.closing(namespace), kernel.entered(namespace):
                 yield listeners.of_network(network, owner)
 

@@ -41,11 +41,15 @@ def sandbox(host: Host) -> None:
 
 
 @pytest.fixture
-def name() -> Iterator[str]:
-    name = f"ovnmeta-{uuid.uuid4()}"
-    yield name
+def network() -> Iterator[str]:
+    network = str(uuid.uuid4())
+    yield network
     with contextlib.suppress(FileNotFoundError):
-        links.remove_namespace(name)
+        links.remove_namespace(network)
+
+
+def file_of(network: str) -> Path:
+    return FOLDER / f"ovnmeta-{network}"
 
 
 def python(code: str, *args: str) -> list[str]:
@@ -58,9 +62,9 @@ def mounts(path: Path) -> int:
     return sum(line.split()[4] == str(path) for line in lines)
 
 
-def links_inside(name: str) -> list[str]:
-    """Return the links in the namespace NAME, as a thread of ours sees it."""
-    namespace = kernel.open_namespace(name)
+def links_inside(network: str) -> list[str]:
+    """Return the links in the namespace of NETWORK, as a thread sees it."""
+    namespace = kernel.open_namespace(network)
     try:
         with links.open_inside(namespace) as inside:
             return [
@@ -70,48 +74,48 @@ def links_inside(name: str) -> list[str]:
         os.close(namespace)
 
 
-def test_a_slow_kernel_is_waited_for(name: str):
+def test_a_slow_kernel_is_waited_for(network: str):
     """It may take seconds to make one while it makes links for others."""
     slow = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unshare")
     slow += ("-e", "inject=unshare:delay_enter=3s")
-    subprocess.run([*slow, *python(MAKE, name)], check=True, timeout=60)
-    assert mounts(FOLDER / name) == 1
-    assert links_inside(name) == ["lo"]
-    assert links.ensure_namespace(name)[1] is False
+    subprocess.run([*slow, *python(MAKE, network)], check=True, timeout=60)
+    assert mounts(file_of(network)) == 1
+    assert links_inside(network) == ["lo"]
+    assert links.ensure_namespace(network)[1] is False
 
 
 @pytest.mark.parametrize("call", ["unshare", "mount", "setns", "openat"])
 def test_a_process_that_is_killed_leaves_nothing_in_the_way(
-    name: str, call: str
+    network: str, call: str
 ):
     """At the first CALL about namespaces, at the second, and so on."""
     before = mounts(FOLDER)
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
     if call == "openat":  # Python makes many
-        strace += ["-P", str(FOLDER), "-P", str(FOLDER / name)]
+        strace += ["-P", str(FOLDER), "-P", str(file_of(network))]
     ends = []
     for number in itertools.count(1):
         kill = ("-e", f"inject={call}:signal=KILL:when={number}")
-        command = [*strace, *kill, *python(MAKE, name)]
+        command = [*strace, *kill, *python(MAKE, network)]
         ends.append(
             subprocess.run(command, check=False, timeout=60).returncode
         )
-        namespace, _ = links.ensure_namespace(name)
+        namespace, _ = links.ensure_namespace(network)
         os.close(namespace)
-        assert links_inside(name) == ["lo"], number
-        assert mounts(FOLDER / name) == 1, number
+        assert links_inside(network) == ["lo"], number
+        assert mounts(file_of(network)) == 1, number
         assert mounts(FOLDER) == before
-        links.remove_namespace(name)
+        links.remove_namespace(network)
         if ends[-1] == 0:
             break
     assert len(ends) > 1, "it was never killed"
     assert ends[:-1] == [-signal.SIGKILL] * (len(ends) - 1), ends
 
 
-def test_this_thread_returns(name: str):
+def test_this_thread_returns(network: str):
     own = Path("/proc/thread-self/ns/net")
     home = own.readlink()
-    os.close(links.ensure_namespace(name)[0])
+    os.close(links.ensure_namespace(network)[0])
     assert own.readlink() == home
     with contextlib.suppress(ZeroDivisionError), kernel.new_namespace():
         assert own.readlink() != home
@@ -126,7 +130,7 @@ def test_many_at_once_on_a_host_that_had_none():
     from pathlib import Path
     from ovn_metadata.privsep.namespace import links
 
-    names = [f"ovnmeta-{{number}}" for number in range({MANY})]
+    networks = [str(number) for number in range({MANY})]
     failed = []
 
     def mounts():
@@ -134,14 +138,14 @@ def test_many_at_once_on_a_host_that_had_none():
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         return [l.split() for l in lines if " /run/netns" in l]
 
-    def make(name):
+    def make(network):
         try:
-            os.close(links.ensure_namespace(name)[0])
+            os.close(links.ensure_namespace(network)[0])
         except Exception as error:
             failed.append(repr(error))
 
     before = mounts()
-    threads = [threading.Thread(target=make, args=[n]) for n in names]
+    threads = [threading.Thread(target=make, args=[n]) for n in networks]
     [each.start() for each in threads]
     [each.join() for each in threads]
     assert not failed, failed
@@ -149,7 +153,7 @@ def test_many_at_once_on_a_host_that_had_none():
     (folder,) = [m for m in made if m[4] == "/run/netns"]
     assert "shared:" in folder[6], folder
     found = {{m[4] for m in made}} - {{"/run/netns"}}
-    assert found == {{f"/run/netns/{{n}}" for n in names}}, found
+    assert found == {{f"/run/netns/ovnmeta-{{n}}" for n in networks}}, found
     """
     fresh = 'mount -t tmpfs fresh /run && exec "$@"'
     run("unshare", "--mount", "sh", "-c", fresh, "sh", *python(code))
@@ -157,7 +161,7 @@ def test_many_at_once_on_a_host_that_had_none():
 
 def test_an_ipv6_address_that_changes_its_prefix_length_stays():
     """To the kernel both are one address."""
-    namespace, _ = links.ensure_namespace(f"ovnmeta-{uuid.uuid4()}")
+    namespace, _ = links.ensure_namespace(str(uuid.uuid4()))
     try:
         with links.open_inside(namespace) as inside:
             inside.link("add", ifname="a", kind="veth", peer="b")
