@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from xml.parsers.expat import ExpatError
 
-from supervisor.xmlrpc import (
-    Faults,
-    SupervisorTransport,
-    UnixStreamHTTPConnection,
-)
+from supervisor.xmlrpc import Faults
 
 from .. import names
 from ..errors import FleetError, sentence
@@ -32,18 +28,21 @@ class AbsentError(FleetError):
     """No supervisord listens."""
 
 
-class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # untyped
-    """A connection that gives up on a supervisord that hangs."""
+class _Transport(xmlrpc.client.Transport):
+    """Calls over the unix socket PATH; TIMEOUT_S is for each operation."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self.socketfile = str(path)
+        super().__init__()
+        self._path, self._timeout_s = path, timeout_s
 
-    def connect(self) -> None:
-        """Connect, with a time limit for this and each later operation."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.socketfile)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """Return a connection to the socket, whatever HOST is."""
+        connection = super().make_connection(host)
+        if connection.sock is None:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(self._timeout_s)
+            connection.sock.connect(str(self._path))
+        return connection
 
 
 class Supervisord:
@@ -56,15 +55,9 @@ class Supervisord:
         self, settings: FleetSettings, *, timeout_s: float = TIMEOUT_S
     ) -> None:
         self._timeout_s = timeout_s
-        self._transport = SupervisorTransport(
-            None, None, f"unix://{settings.places.socket}"
-        )
-        # The library has no other way to use our connection class.
-        self._transport._get_connection = lambda: _Connection(
-            settings.places.socket, timeout_s
-        )
+        self._transport = _Transport(settings.places.socket, timeout_s)
         self._proxy = xmlrpc.client.ServerProxy(
-            "http://127.0.0.1", transport=self._transport
+            "http://localhost", transport=self._transport
         )
 
     def __enter__(self) -> Self:
