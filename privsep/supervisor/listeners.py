@@ -195,13 +195,13 @@ def has_come_up(pid: int, *, if_unseen: bool) -> bool:
 
 
 def serves(process: Any) -> bool:
-    """Return whether the haproxy of supervisord's PROCESS serves.
+    """Return whether supervisord's PROCESS, a haproxy that runs, serves.
 
     RUNNING means that it has run for a second: the best guess on a kernel
     where its sockets can't be seen.
     """
     runs = process.get_state() == ProcessStates.RUNNING
-    return bool(process.pid) and has_come_up(process.pid, if_unseen=runs)
+    return has_come_up(process.pid, if_unseen=runs)
 
 
 def borrow(pid: int) -> Generator[socket.socket, None, None]:

@@ -95,8 +95,7 @@ class Takeover:
     def is_due(self) -> bool:
         """Return whether a successor may begin to serve at any moment."""
         return any(
-            one.finishing_since is None
-            and any(process.pid for process in self._programs(one))
+            one.finishing_since is None and self._successor(one) is not None
             for one in self._stale
         )
 
@@ -143,9 +142,9 @@ class Takeover:
         if one.finishing_since is None:
             process = self._successor(one)
             if process is None:
-                # Its successor's PID is not written before that serves.
-                starts = any(each.pid for each in self._programs(one))
-                return starts or bool(one.process.is_running())
+                return bool(one.process.is_running())
+            if not listeners.serves(process):
+                return True  # its PID is written when it does
             one.finishing_since = now
             self.note_pid(one.network, process.pid)
         number = stale.signal_after(now - one.finishing_since)
@@ -159,18 +158,12 @@ class Takeover:
             )
         return bool(one.process.is_running())
 
-    def _programs(self, one: Stale) -> list[Any]:
-        """Return supervisord's processes for the network of ONE."""
+    def _successor(self, one: Stale) -> Any | None:
+        """Return supervisord's process for the network of ONE, if it runs."""
         name = names.program_name(one.network)
         group = self._supervisord.process_groups.get(name)
-        return [*group.processes.values()] if group else []
-
-    def _successor(self, one: Stale) -> Any | None:
-        """Return the process that now does the work of ONE, if any."""
-        for process in self._programs(one):
-            if listeners.serves(process):
-                return process
-        return None
+        (process,) = group.processes.values() if group else (None,)
+        return process if process is not None and process.pid else None
 
 
 def network_of(config: Any) -> str:
