@@ -1,7 +1,7 @@
 """Errors that the daemon can send to the agent.
 
 oslo.privsep sends an exception as its class and `args`, and rebuilds it as
-`cls(*args)`: the `__init__` of each class here takes exactly its one text.
+`cls(*args)`: each class here is made of its one text.
 """
 
 import errno
@@ -29,9 +29,6 @@ _OTHER = "if that lasts, see the log, with debug = true"
 
 class PrivilegedError(Exception):
     """The daemon could not do what was requested; the text says why."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
 
 
 class InvalidArgumentError(PrivilegedError):

@@ -94,9 +94,8 @@ def ensure_agents_file(path: Path) -> None:
 
     The daemon may not open a file that the agent owns.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, flags, 0o600))
+        path.touch(mode=0o600, exist_ok=False)
     os.chown(path, caller_uid(), -1, follow_symlinks=False)
 
 
@@ -107,11 +106,8 @@ def write_if_different(path: Path, text: str) -> bool:
             return False
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    descriptor = os.open(
-        fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-    )
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    fresh.touch(mode=0o600, exist_ok=False)
+    fresh.write_text(text)
     fresh.replace(path)
     return True
 
@@ -128,13 +124,11 @@ def last_complaint(path: Path) -> str:
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    line = ""
-    for start in text.split(names.STARTS):
-        lines = [each for each in start.split("\n") if each.strip()]
-        said = [each for each in lines if not _NO_REASON.search(each)]
-        alerts = [each for each in said if each.startswith("[ALERT]")]
-        if lines:
-            line = (alerts or said[-1:] or [""])[0]
+    starts = [each for each in text.split(names.STARTS) if each.strip()]
+    lines = starts[-1].split("\n") if starts else ()
+    said = [one for one in lines if one.strip() and not _NO_REASON.search(one)]
+    alerts = [each for each in said if each.startswith("[ALERT]")]
+    line = (alerts or said[-1:] or [""])[0]
     line = re.sub(r"\s*\(\d+\) :", "", line)
     return "".join(c if c.isprintable() else " " for c in line).strip()
 

@@ -17,12 +17,11 @@ from .context import entrypoint
 from .errors import AskError, InvalidArgumentError
 
 _SWITCH, _CONTROLLER = "ovs-vswitchd", "ovn-controller"
-_FOLDERS = {
-    _SWITCH: ("OVS_RUNDIR", "/run/openvswitch"),
-    _CONTROLLER: ("OVN_RUNDIR", "/run/ovn"),
+# Where each has its sockets, and what it is asked to see whether it answers.
+_DAEMONS = {
+    _SWITCH: ("OVS_RUNDIR", "/run/openvswitch", "version"),
+    _CONTROLLER: ("OVN_RUNDIR", "/run/ovn", "connection-status"),
 }
-# What each is asked, to see whether it answers.
-_ASKED = {_SWITCH: "version", _CONTROLLER: "connection-status"}
 _VERSION_S = 1.0
 _TRACE_S = 3.0
 _MAX_ANSWER = 1024 * 1024
@@ -42,12 +41,14 @@ def daemons() -> Mapping[str, str]:
     "unknown": it has no socket here, or not for us (it runs in another
     container, or as another user).
     """
-    return {name: _word(name) for name in _FOLDERS}
+    return {
+        name: _word(name, asked) for name, (_, _, asked) in _DAEMONS.items()
+    }
 
 
-def _word(name: str) -> str:
+def _word(name: str, asked: str) -> str:
     try:
-        said = _call(name, _ASKED[name], [], timeout_s=_VERSION_S)
+        said = _call(name, asked, [], timeout_s=_VERSION_S)
     except ConnectionRefusedError:
         return "dead"
     except TimeoutError:
@@ -148,7 +149,7 @@ def _control_socket(name: str) -> str:
     It has the daemon's pid in it, and a daemon that was killed leaves its
     own. Raises OSError.
     """
-    variable, folder = _FOLDERS[name]
+    variable, folder, _ = _DAEMONS[name]
     folder = os.environ.get(variable, folder)
     with (
         contextlib.suppress(FileNotFoundError),
