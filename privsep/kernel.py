@@ -64,11 +64,13 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
-def _call(function: Callable[..., int], *arguments: int) -> None:
-    """Call FUNCTION of libc; raise OSError if it fails."""
-    if function(*arguments) != 0:
+def _call(function: Callable[..., int], *arguments: int) -> int:
+    """Return the result of FUNCTION of libc; raise OSError if it fails."""
+    result = function(*arguments)
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
+    return result
 
 
 @contextlib.contextmanager
@@ -134,11 +136,7 @@ def borrow_descriptor(pidfd: int, number: int) -> int:
 
     Raises OSError; before Linux 5.6 with ENOSYS.
     """
-    descriptor: int = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
-    if descriptor < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"pidfd_getfd: {os.strerror(error)}")
-    return descriptor
+    return _call(_libc.syscall, _PIDFD_GETFD, pidfd, number, 0)
 
 
 def read_sysctl(path: str) -> str:

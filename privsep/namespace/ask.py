@@ -75,8 +75,7 @@ def _connected(
     with kernel.closing(namespace), kernel.entered(namespace):
         if family == socket.AF_INET6:
             scope = 0, socket.if_nametoindex(names.inner_veth(network))
-        way_back = socket.socket(family, socket.SOCK_DGRAM)
-        with way_back:
+        with socket.socket(family, socket.SOCK_DGRAM) as way_back:
             way_back.bind((target, 0, *scope))
             try:  # our own packets go over lo; this sends none
                 way_back.connect((source, names.METADATA_PORT, *scope))

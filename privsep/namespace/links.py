@@ -106,13 +106,9 @@ def dump(read: Callable[..., Any], **criteria: Any) -> list[Any]:
 
 def link_by_name(ipr: pyroute2.IPRoute, name: str) -> Any | None:
     """Return the link message of NAME, or None."""
-    try:
-        found = list(ipr.link("get", ifname=name))
-    except NetlinkError as error:
-        if error.code in (errno.ENODEV, errno.ENOENT):
-            return None
-        raise
-    return found[0] if found else None
+    with _tolerated(errno.ENODEV, errno.ENOENT):
+        return next(iter(ipr.link("get", ifname=name)), None)
+    return None
 
 
 def describe(link: Any | None) -> dict[str, object]:

@@ -104,7 +104,7 @@ class FleetInterface:
         (process,) = group.processes.values() if group else (None,)
         if process is None:
             return ""
-        state = _state(process, by_socket=True)
+        state = _state(process)
         return state if self._is_in_order(name, process, state) else ""
 
     def _is_in_order(self, name: str, process: Any, state: str) -> bool:
@@ -147,7 +147,8 @@ class FleetInterface:
         """
         groups = self._supervisord.process_groups.values()
         return "\n".join(
-            f"{one.config.name} {_state(one)} {one.pid} {int(one.laststart)}"
+            f"{one.config.name} {getProcessStateDescription(one.get_state())} "
+            f"{one.pid} {int(one.laststart)}"
             for group in groups
             for one in group.processes.values()
         )
@@ -264,13 +265,13 @@ class FleetInterface:
             )
 
 
-def _state(process: Any, *, by_socket: bool = False) -> str:
-    """Return the state of PROCESS; BY_SOCKET: it runs once it listens.
+def _state(process: Any) -> str:
+    """Return the state of PROCESS, which runs once it listens.
 
     Where many start at once that takes seconds.
     """
     state = process.get_state()
-    if by_socket and process.pid and state in (_STARTING, _RUNNING):
+    if process.pid and state in (_STARTING, _RUNNING):
         is_late = time.monotonic() > process.began + _LISTENS_S
         up = is_late or listeners.serves(process)
         state = _RUNNING if up else _STARTING

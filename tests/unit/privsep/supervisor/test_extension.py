@@ -116,8 +116,7 @@ def test_one_runs_when_it_has_come_up(
     """Not after a second, as for supervisord."""
     monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: has_come_up)
     process = process_in(state, 7, age_s)
-    assert extension._state(process, by_socket=True) == said
-    assert extension._state(process) == state
+    assert extension._state(process) == said
 
 
 def test_nothing_is_started_while_supervisord_ends():
