@@ -106,12 +106,9 @@ def _check_users(users: object, settings: FleetSettings) -> None:
         )
 
 
-def config_folders(
-    state_path: str, settings: FleetSettings
-) -> tuple[str, str]:
-    """Return the folders of our configurations, and of Neutron's agent's."""
-    old = f"{validate.folder(state_path)}/{OLD_FOLDER}"
-    return str(settings.places.config_folder), old
+def old_folder(state_path: str) -> str:
+    """Return the folder of Neutron's agent's configurations."""
+    return f"{validate.folder(state_path)}/{OLD_FOLDER}"
 
 
 @entrypoint(subject="network")
@@ -184,14 +181,14 @@ def remove(network: str, state_path: str) -> bool:
     # Not runnable: haproxy may have been uninstalled.
     settings = read_settings(runnable=False)
     network = validate.program(network)
-    folders = config_folders(state_path, settings)
+    folder = old_folder(state_path)
     name = names.program_name(network)
     files = [*settings.places.programs.glob(f"{network}.*")]
     # First: a supervisord that is started meanwhile would run it.
     for file in files:
         file.unlink(missing_ok=True)
     with Supervisord(settings) as rpc:
-        ended = bool(rpc.call("fleet.end", name, folders))
+        ended = bool(rpc.call("fleet.end", name, folder))
     pid = settings.places.pid(network)
     for left in (pid, *settings.places.logs.glob(f"{network}.log*")):
         left.unlink(missing_ok=True)
@@ -206,10 +203,9 @@ def sweep(state_path: str) -> tuple[str, ...]:
     network a program serves are told to finish. The others run until a
     program serves, or until `remove`.
     """
-    settings = read_settings(runnable=False)
-    folders = config_folders(state_path, settings)
-    with Supervisord(settings) as rpc:
-        return tuple(rpc.call("fleet.sweep", folders))
+    folder = old_folder(state_path)
+    with Supervisord(read_settings(runnable=False)) as rpc:
+        return tuple(rpc.call("fleet.sweep", folder))
 
 
 @entrypoint(subject=None)

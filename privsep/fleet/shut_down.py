@@ -10,7 +10,7 @@ from ..context import entrypoint
 from ..errors import FleetError
 from ..settings import FleetSettings
 from . import stale
-from .calls import config_folders, programs, read_settings
+from .calls import old_folder, programs, read_settings
 from .supervisord import Supervisord
 
 _END_TIMEOUT_S = 5.0
@@ -72,7 +72,7 @@ def shut_down(state_path: str) -> None:
 
 def _haproxies(state_path: str, settings: FleetSettings) -> set[str]:
     """Return the networks with haproxies on configurations of ours."""
-    folders = config_folders(state_path, settings)
+    folders = str(settings.places.config_folder), old_folder(state_path)
     return {
         one.network
         for one in stale.scan()

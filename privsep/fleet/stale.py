@@ -82,23 +82,19 @@ def scan(children: Collection[int] = ()) -> list[Stale]:
 
     A master's workers look like their master; they are left out.
     """
-    parents = {}
+    haproxies = {
+        process.pid: (process, config)
+        for process in psutil.process_iter(["ppid", "cmdline"])
+        if (config := config_of(process.info["cmdline"] or ())) is not None
+    }
     found = []
-    for process in psutil.process_iter(["ppid", "cmdline"]):
-        config = config_of(process.info["cmdline"] or ())
-        if config is None:
-            continue
-        parents[process.pid] = process.info["ppid"]
-        name = os.path.basename(config)
-        network = names.network_of_file(name)
-        if network is not None and name == names.config_file(network):
+    for pid, (process, config) in haproxies.items():
+        network, _, kind = os.path.basename(config).partition(".")
+        is_ours = kind == "conf" and names.is_program(network)
+        is_worker = process.info["ppid"] in haproxies
+        if is_ours and not is_worker and pid not in children:
             found.append(Stale(process, network, config))
-    return [
-        one
-        for one in found
-        if one.process.pid not in children
-        and parents[one.process.pid] not in parents
-    ]
+    return found
 
 
 def signal_after(waited_s: float) -> int:

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,24 +153,25 @@ class FleetInterface:
             for one in group.processes.values()
         )
 
-    def sweep(self, folders: Sequence[str]) -> list[str]:
+    def sweep(self, folder: str) -> list[str]:
         """Search for stale haproxies; return the networks of those found.
 
-        They run on configurations in FOLDERS, or in a network's namespace.
-        Those whose network a program serves are told to finish.
+        They run on configurations of ours or in FOLDER, Neutron's agent's, or
+        in a network's namespace. Those whose network a program serves are
+        told to finish.
         """
-        return self._takeover.sweep(folders)
+        return self._takeover.sweep(folder)
 
-    def end(self, name: str, folders: Sequence[str]) -> bool:
+    def end(self, name: str, folder: str) -> bool:
         """Forget NAME and end its haproxies; return if there was any.
 
-        The stale ones of `sweep` are among them. FOLDERS as there. One that
+        The stale ones of `sweep` are among them. FOLDER as there. One that
         does not end is killed later.
         """
         network = str(names.network_of_program(name))
         was_known = self._drop(name, kill=False)
         self._held.close(network)
-        self._takeover.folders.update(folders)
+        self._takeover.folders.add(folder)
         return self._takeover.end(network, stale.END) > 0 or was_known
 
     def _subscribe(self) -> None:

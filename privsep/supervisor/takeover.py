@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -30,7 +29,7 @@ class Takeover:
     def __init__(self, supervisord: Any, places: Places) -> None:
         self._supervisord = supervisord
         self._places = places
-        # Of configurations of ours; `sweep` gets Neutron's agent's.
+        # Of configurations: ours, and Neutron's agent's, once it is known.
         self.folders = {str(places.config_folder)}
         # We have no children at the start: all that run are stale.
         self._stale = stale.scan()
@@ -99,12 +98,12 @@ class Takeover:
             for one in self._stale
         )
 
-    def sweep(self, folders: Sequence[str]) -> list[str]:
+    def sweep(self, folder: str) -> list[str]:
         """Search again for stale haproxies; return the networks of ours.
 
-        Ours have configurations in FOLDERS or are in a network's namespace.
+        FOLDER has the configurations of Neutron's agent.
         """
-        self.folders.update(folders)
+        self.folders.add(folder)
         groups = self._supervisord.process_groups.values()
         children = {p.pid for g in groups for p in g.processes.values()}
         known = {one.process for one in self._stale}  # `go_on` drops these

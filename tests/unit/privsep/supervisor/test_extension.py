@@ -141,7 +141,7 @@ def test_what_is_ended_is_known_no_more():
     )
     held: Any = SimpleNamespace(close=done.append)
     fleet._takeover, fleet._held = takeover, held
-    assert fleet.end(NAME, ["/old"])
+    assert fleet.end(NAME, "/old")
     assert done == [(process, False), names.GATEWAY]
     assert takeover.folders == {"/old"}
-    assert not fleet.end(NAME, [])
+    assert not fleet.end(NAME, "/old")

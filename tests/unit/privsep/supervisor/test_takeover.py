@@ -117,7 +117,7 @@ def test_nothing_is_due_for_one_that_has_no_successor(taking, sent, up):
     taking.go_on()
     assert sent == []
     assert not taking.is_due
-    assert taking.sweep([FOLDER]) == [names.GATEWAY]
+    assert taking.sweep(FOLDER) == [names.GATEWAY]
     assert taking.end(names.GATEWAY, stale.END) == 1
     assert sent == [stale.END]
 
@@ -175,7 +175,7 @@ def test_one_that_ended_early_is_kept_for_the_pid_file(
     monkeypatch.setattr(psutil.Process, "is_running", lambda _: False)
     taking.go_on()
     monkeypatch.setattr(stale, "scan", lambda *_: [])
-    taking.sweep([FOLDER])
+    taking.sweep(FOLDER)
     assert len(taking._stale) == 1
     up.add(1)
     taking.go_on()
@@ -217,7 +217,7 @@ def test_one_that_was_replaced_is_ours_whatever_it_says(taking, old):
     assert child.is_ours(())
     taking._stale = [child]
     old.process = psutil.Process(1)
-    taking.sweep([FOLDER])
+    taking.sweep(FOLDER)
     assert taking._stale == [old, child]
 
 
