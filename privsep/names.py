@@ -1,7 +1,7 @@
-"""Names of a network's namespace, veth, files and program, and back.
+"""Names of a network's namespace, veth and program, and back.
 
-The namespace, veth and files have the names that Neutron's agent uses, so
-that each agent can take over from the other.
+The namespace and the veth have the names that Neutron's agent uses, so that
+each agent can take over from the other.
 """
 
 import re
@@ -20,15 +20,7 @@ LISTENER_V6 = 4
 # A line in the log of each haproxy, before what it prints.
 STARTS = "[fleet] haproxy starts"
 
-_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_NETWORK = re.compile(_UUID)
-# Temporary files match too, if one was left: ".X.conf.tmp" is ours,
-# "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
-_FILE = re.compile(
-    rf"\.?({_UUID}|{GATEWAY})\.(?:conf|map|new|sock|pid\.haproxy)"
-    r"(?:\.tmp|\.[0-9]+\.(?:tmp|bak))?"
-)
-_OUTER_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
+_NETWORK = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def metadata_address(client: str) -> str:
@@ -67,38 +59,9 @@ def outer_veth(network: str) -> str:
     return f"tap{network[:10]}0"
 
 
-def is_outer_veth(name: str) -> bool:
-    """Return whether NAME has the form of an outer veth's name.
-
-    An instance's tap device may have the same name.
-    """
-    return _OUTER_VETH.fullmatch(name) is not None
-
-
 def inner_veth(network: str) -> str:
     """Return the veth end inside the namespace."""
     return f"tap{network[:10]}1"
-
-
-def config_file(network: str) -> str:
-    """Return the file name of a program's haproxy configuration."""
-    return f"{network}.conf"
-
-
-def program_file(network: str) -> str:
-    """Return the name of a program's file, which no older version reads."""
-    return f"{network}.ini"
-
-
-def pid_file(network: str) -> str:
-    """Return the name that Neutron gives to a haproxy's PID file."""
-    return f"{network}.pid.haproxy"
-
-
-def network_of_file(name: str) -> str | None:
-    """Return the network (or gateway) whose file NAME is, if it is ours."""
-    match = _FILE.fullmatch(name)
-    return match.group(1) if match else None
 
 
 def program_name(network: str) -> str:

@@ -18,11 +18,8 @@ secret, and its own files. Other users can only pass through the folders.
 """
 
 import dataclasses
-import hashlib
 import stat
 from pathlib import Path
-
-from . import names
 
 # Below state_path: Neutron's haproxies have their configurations there.
 OLD_FOLDER = "ovn-metadata-proxy"
@@ -72,8 +69,6 @@ class Places:
         self.socket_folder = run_dir / "socket"
         # For everybody; metadata_proxy_socket links to it.
         self.public_socket = self.socket_folder / "metadata_proxy"
-        # The gateway's map of what the agent has confirmed.
-        self.confirmed = self.map(names.GATEWAY)
 
     def read_folder(self, network: str) -> Path:
         """Folder that only NETWORK's haproxy (or the gateway) reads."""
@@ -85,25 +80,12 @@ class Places:
 
     def config(self, network: str) -> Path:
         """Path of the configuration of NETWORK (or gateway)."""
-        return self.config_folder / names.config_file(network)
+        return self.config_folder / f"{network}.conf"
 
-    def map(self, network: str) -> Path:
-        """Path of the map of NETWORK."""
-        return self.read_folder(network) / f"{network}.map"
-
-    def certificate(self, kind: str, text: str) -> Path:
-        """Path of the PEM file of KIND with TEXT.
-
-        Another text gets another name, so the configuration changes and
-        haproxy is reloaded.
-        """
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self.read_folder(names.GATEWAY) / f"nova-{kind}-{digest}.pem"
+    def program(self, network: str) -> Path:
+        """Path of the file of the program of NETWORK (or gateway)."""
+        return self.programs / f"{network}.ini"
 
     def pid(self, network: str) -> Path:
         """Path of the PID file, owned by root, of NETWORK (or gateway)."""
         return self.network_parents[1] / f"{network}.pid"
-
-    def stats(self, network: str) -> Path:
-        """Path of the stats socket of NETWORK (or gateway)."""
-        return self.work_folder(network) / "stats.sock"

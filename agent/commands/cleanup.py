@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 
-from ...privsep import context, names
+from ...privsep import context
 from ...privsep import settings as fleet_settings
 from ...privsep.errors import PrivilegedError, sentence
 from .. import unixsocket
@@ -216,7 +216,7 @@ class Cleanup:
         others = [
             path
             for path in stale_files.entries(top)
-            if names.network_of_file(path.name) is None
+            if stale_files.network_of_file(path.name) is None
         ]
         if others:
             left.append(f"folder {top}: holds other things, {len(others)}")

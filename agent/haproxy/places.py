@@ -1,5 +1,6 @@
 """Paths of the haproxies' files, and of their links for Neutron."""
 
+import hashlib
 from pathlib import Path
 
 from ...privsep import names, places
@@ -16,10 +17,29 @@ class Places(places.Places):
         # Of the configurations of Neutron's agent.
         self.old_folder = state_path / places.OLD_FOLDER
         self.log = Path("/dev/log")  # takes the haproxies' log
+        # The gateway's map of what the agent has confirmed.
+        self.confirmed = self.map(names.GATEWAY)
+
+    def map(self, network: str) -> Path:
+        """Path of the map of NETWORK."""
+        return self.read_folder(network) / f"{network}.map"
+
+    def certificate(self, kind: str, text: str) -> Path:
+        """Path of the PEM file of KIND with TEXT.
+
+        Another text gets another name, so the configuration changes and
+        haproxy is reloaded.
+        """
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.read_folder(names.GATEWAY) / f"nova-{kind}-{digest}.pem"
+
+    def stats(self, network: str) -> Path:
+        """Path of the stats socket of NETWORK (or gateway)."""
+        return self.work_folder(network) / "stats.sock"
 
     def pid_link(self, network: str) -> Path:
-        """Return the path of the link to NETWORK's (or gateway's) PID file."""
-        return self.pids_folder / names.pid_file(network)
+        """Path of the link, named as Neutron's, to NETWORK's PID file."""
+        return self.pids_folder / f"{network}.pid.haproxy"
 
     def is_link_of_ours(self, path: Path) -> bool:
         """Return whether PATH is a link to the gateway's socket."""

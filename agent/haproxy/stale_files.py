@@ -1,11 +1,25 @@
 """Find the haproxies' files, each with its network."""
 
 import contextlib
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ...privsep import names
 from .places import Places
+
+# Temporary files match too, if one was left: ".X.conf.tmp" is ours,
+# "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
+_FILE = re.compile(
+    r"\.?([^.]+)\.(?:conf|map|new|sock|pid\.haproxy)"
+    r"(?:\.tmp|\.[0-9]+\.(?:tmp|bak))?"
+)
+
+
+def network_of_file(name: str) -> str | None:
+    """Return the network (or gateway) whose file NAME is, if it is ours."""
+    match = _FILE.fullmatch(name)
+    return match[1] if match and names.is_program(match[1]) else None
 
 
 def haproxy_files(
@@ -19,11 +33,11 @@ def haproxy_files(
     """
     for folder in (places.config_folder, places.old_folder):
         for path in entries(folder):
-            network = names.network_of_file(path.name)
+            network = network_of_file(path.name)
             if network is not None:
                 yield network, path
     for path in entries(places.pids_folder):
-        network = names.network_of_file(path.name)
+        network = network_of_file(path.name)
         if network is None or ".pid.haproxy" not in path.name:
             continue
         with contextlib.suppress(FileNotFoundError):
@@ -46,7 +60,7 @@ def remove_old(places: Places, network: str) -> None:
     `haproxy_files` finds what can't be removed.
     """
     for path in entries(places.old_folder):
-        if names.network_of_file(path.name) == network:
+        if network_of_file(path.name) == network:
             with contextlib.suppress(OSError):
                 path.unlink()
     with contextlib.suppress(OSError):  # it is not empty, or not there

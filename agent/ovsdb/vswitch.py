@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import threading
 import time
 import uuid
@@ -39,6 +40,8 @@ NETWORK_KEY = "ovn-metadata-network"
 # The index of the port's device. A veth that is made again has the same name
 # and another index; the userspace datapath would keep the old device.
 IFINDEX_KEY = "ovn-metadata-ifindex"
+# A veth's name; an instance's tap device may have it too.
+_VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
 _MARK = "ovn-installed"  # ovn-controller(8)
 # What os-vif, libvirt and Neutron's other agents write on a port.
 _INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
@@ -101,7 +104,7 @@ class VswitchIdl(schemas.FollowingIdl):
         # The host may have another chassis, with a bridge of its own.
         elsewhere = [port for on, port in ports if on not in ids.values()]
         astray = _by_iface_id(p for p in elsewhere if "attached-mac" in p.ids)
-        veths = [each for each in ports if names.is_outer_veth(each[1].name)]
+        veths = [each for each in ports if _VETH.fullmatch(each[1].name)]
         named = collections.Counter(p.ids.get("iface-id") for p in here)
         is_late = root and root.cur_cfg < root.next_cfg
         return VswitchSnapshot(

@@ -131,7 +131,7 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     text = program.render_program(network, settings)
     name = names.program_name(network)
     renew = validate.flag(renew)
-    file = settings.places.programs / names.program_file(network)
+    file = settings.places.program(network)
     ensure_folders(settings)  # somebody may have removed one
     rootfiles.write_if_different(file, text)
     with Supervisord(settings) as rpc:

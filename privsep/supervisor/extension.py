@@ -48,8 +48,8 @@ class FleetInterface:
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
         places = Places(Path(supervisord.options.configfile).parent)
-        self._programs = places.programs
-        self._socket, self._inode = places.socket, 0
+        self._places = places
+        self._inode = 0  # of our socket
         self._takeover = Takeover(supervisord, places)
         self._held = HeldSockets(places.gateway_socket, self._takeover)
         self._log = RequestLog(
@@ -128,7 +128,7 @@ class FleetInterface:
         network = names.network_of_program(name)
         if network is None:
             raise RPCError(Faults.BAD_NAME, name)
-        file = self._programs / names.program_file(network)
+        file = self._places.program(network)
         options = self._supervisord.options
         parser = UnhosedConfigParser()
         parser.expansions = options.environ_expansions
@@ -245,13 +245,14 @@ class FleetInterface:
         Nobody can call us then. The agent starts a second supervisord, and we
         would start each haproxy again that it takes over.
         """
-        inode = 0
+        file, inode = self._places.socket, 0
         with contextlib.suppress(FileNotFoundError):
-            inode = self._socket.stat().st_ino
+            inode = file.stat().st_ino
         self._inode = self._inode or inode
         if not inode or inode != self._inode:
             self._supervisord.options.logger.critical(
-                "%(file)s is gone: this supervisord ends", file=self._socket
+                "%(file)s is gone: this supervisord ends",
+                file=file,
             )
             os._exit(1)  # the haproxies still serve, for the next one
 

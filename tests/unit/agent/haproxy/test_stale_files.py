@@ -10,6 +10,7 @@ from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.stale_files import (
     haproxy_files,
     network_folders,
+    network_of_file,
     remove_old,
 )
 
@@ -83,3 +84,40 @@ def test_pid_file_of_another_user_is_another_agents(places):
     (places.pids_folder / f"{NETWORK}.conf").touch()
     assert found(places) == {f"{NETWORK}.pid.haproxy": NETWORK}
     assert found(places, uids=[os.geteuid() + 1]) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{NETWORK}.conf",
+        f"{NETWORK}.map",
+        f"{NETWORK}.new",
+        f"{NETWORK}.sock",
+        f"{NETWORK}.pid.haproxy",
+        f".{NETWORK}.conf.tmp",
+        f".{NETWORK}.new.tmp",
+        f"{NETWORK}.sock.4711.tmp",
+        f"{NETWORK}.sock.4711.bak",
+    ],
+)
+def test_file_of_a_network(name):
+    assert network_of_file(name) == NETWORK
+    gateways = name.replace(NETWORK, "gateway")
+    assert network_of_file(gateways) == "gateway"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(NETWORK, id="no suffix"),
+        pytest.param("gateway", id="no suffix of the gateway"),
+        pytest.param(f"{NETWORK}.pid", id="an old PID file"),
+        pytest.param(f"{NETWORK}.pid.radvd", id="radvd's"),
+        pytest.param(f"{NETWORK}.conf.bak", id="an operator's copy"),
+        pytest.param(f"{NETWORK[:-1]}.conf", id="too short"),
+        pytest.param(f"{NETWORK}.conf\n", id="a newline"),
+        pytest.param("notes.conf", id="another name"),
+    ],
+)
+def test_not_a_file_of_ours(name):
+    assert network_of_file(name) is None

@@ -6,9 +6,12 @@ import uuid
 from concurrent.futures import Future
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ovsdbapp import exceptions
 
 from ovn_metadata.agent.ovsdb.vswitch import (
+    _VETH,
     IFINDEX_KEY,
     NETWORK_KEY,
     Port,
@@ -17,7 +20,7 @@ from ovn_metadata.agent.ovsdb.vswitch import (
     _by_iface_id,
     _doubled,
 )
-from ovn_metadata.privsep.names import outer_veth
+from ovn_metadata.privsep.names import inner_veth, outer_veth
 
 NETWORK = "11111111-1111-4111-8111-111111111111"
 MARK = {"iface-id": "lp", NETWORK_KEY: NETWORK, IFINDEX_KEY: "7"}
@@ -120,3 +123,11 @@ def test_changes_are_made_one_by_one_if_one_is_refused(error, tries):
     Failing()._make([(Wanted(f"p{n}"), o) for n, o in enumerate(outcomes)])
     assert [outcome.exception() for outcome in outcomes] == 3 * [error]
     assert len(made) == tries
+
+
+@given(st.uuids().map(str))
+def test_a_veth_is_known_by_its_form(network):
+    assert _VETH.fullmatch(outer_veth(network))
+    assert not _VETH.fullmatch(inner_veth(network))
+    port = f"tap{network[:11]}"  # of an instance
+    assert bool(_VETH.fullmatch(port)) == (network[10] == "0")
