@@ -48,6 +48,7 @@ class Gateway:
         mode, gid = public_access(
             settings.socket_mode, settings.proxy_gid, agent_gid=os.getegid()
         )
+        self._site.haproxies.ensure_folders(names.GATEWAY)
         servers, complete = self._nova_servers(settings.nova)
         waits_for = "" if complete else "the look-up of nova_metadata_host"
         self._site.status.waits_for("nova addresses", waits_for)
@@ -61,7 +62,6 @@ class Gateway:
                     f"nova_metadata_host {hosts} can't be looked up"
                 )
             return True
-        self._site.haproxies.ensure_folders(names.GATEWAY)
         tls = self._ensure_certificates(settings.nova)
         files.write(self._places.confirmed, "")
         rendered = render.render_gateway(

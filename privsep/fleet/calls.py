@@ -44,7 +44,7 @@ def make_agent_lock() -> None:
 
 @entrypoint(subject=None)
 def prepare() -> bool:
-    """Make the gateway's folders and ensure that supervisord runs.
+    """Ensure that supervisord runs.
 
     Returns whether one had to be started. Raises SettingsError, FleetError,
     OSError.
@@ -53,7 +53,6 @@ def prepare() -> bool:
     started = ensure_supervisord(settings)
     with Supervisord(settings) as rpc:
         rpc.check_version()  # an older one expects other folders
-    _make_shared_folders(names.GATEWAY, settings)
     return started
 
 
@@ -67,10 +66,6 @@ def make_folders(network: str, *, users: str) -> None:
     settings = read_settings()
     network = validate.program(network)
     _check_users(users, settings)
-    _make_shared_folders(network, settings)
-
-
-def _make_shared_folders(network: str, settings: FleetSettings) -> None:
     with _folders_lock:  # all networks share the configurations' folder
         ensure_folders(settings)
         for folder in settings.folders(network):
