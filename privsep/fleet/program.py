@@ -16,13 +16,6 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _MAIN_INTERFACE = "supervisor.rpcinterface:make_main_rpcinterface"
 _OUR_INTERFACE = "ovn_metadata.privsep.supervisor.extension:make_interface"
 
-# supervisord restarts a haproxy that ends within START_S at once, then after
-# 2, 3, ... s. After START_RETRIES it is FATAL: the agent reports it and starts
-# it again with back-off.
-START_S = 1
-START_RETRIES = 10
-STOP_S = 5
-
 
 def tool(name: str) -> str:
     """Return the absolute path of one of util-linux's tools."""
@@ -59,7 +52,12 @@ def command(network: str, settings: FleetSettings) -> list[str]:
 
 
 def render_program(network: str, settings: FleetSettings) -> str:
-    """Return the supervisord program file of NETWORK (or gateway)."""
+    """Return the supervisord program file of NETWORK (or gateway).
+
+    supervisord restarts a haproxy that ends within `startsecs` at once, then
+    after 2, 3, ... s. After `startretries` it is FATAL: the agent reports it
+    and starts it again with back-off.
+    """
     line = " ".join(command(network, settings))
     return f"""\
 [program:{names.program_name(network)}]
@@ -67,9 +65,9 @@ command={line}
 directory=/
 umask=027
 autorestart=true
-startsecs={START_S}
-startretries={START_RETRIES}
-stopwaitsecs={STOP_S}
+startsecs=1
+startretries=10
+stopwaitsecs=5
 redirect_stderr=true
 stdout_logfile={settings.places.logs}/{network}.log
 stdout_logfile_maxbytes=256KB
