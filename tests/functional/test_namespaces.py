@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink.rtnl import rt_proto
 
 from ovn_metadata.privsep import kernel
 from ovn_metadata.privsep.namespace import links
@@ -170,5 +171,31 @@ def test_an_ipv6_address_that_changes_its_prefix_length_stays():
                 wanted = frozenset({ipaddress.ip_interface(cidr)})
                 links.ensure_addresses(inside, index, wanted)
                 assert links.addresses(inside, index) == wanted
+    finally:
+        os.close(namespace)
+
+
+def test_what_was_made_by_hand_stops_nothing():
+    """The kernel lists it, and finds no such thing when it is to go."""
+    namespace, _ = links.ensure_namespace(str(uuid.uuid4()))
+    wanted = frozenset({ipaddress.ip_interface("10.0.0.2/24")})
+    static, boot = rt_proto["static"], rt_proto["boot"]
+    try:
+        with links.open_inside(namespace) as inside:
+            inside.link("add", ifname="a", kind="veth", peer="b")
+            link = links.existing(inside, "a")
+            links.ensure_link(inside, link)
+            at = {"index": int(link["index"]), "prefixlen": 32}
+            inside.addr("add", local="10.0.0.8", address="10.0.0.9", **at)
+            links.ensure_addresses(inside, at["index"], wanted)
+            assert wanted <= links.addresses(inside, at["index"])
+            other = {"oif": at["index"], "proto": static, "table": 100}
+            inside.route("add", dst="10.8.0.3/32", **other)
+            here = {"oif": at["index"], "proto": boot}
+            inside.route("add", dst="10.8.0.5/32", **here)
+            hosts = frozenset({"10.8.0.5"})
+            links.ensure_hosts(inside, at["index"], hosts)
+            found = links.hosts(links.routes(inside), at["index"])
+            assert hosts <= found
     finally:
         os.close(namespace)
