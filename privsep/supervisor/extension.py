@@ -68,7 +68,7 @@ class FleetInterface:
         One that runs under that name finishes when the new one serves. With
         KILL it ends at once, and clients wait. Faults: BAD_NAME for a name
         that is not ours, NO_FILE if it has no file, SHUTDOWN_STATE if
-        supervisord ends.
+        supervisord ends, SPAWN_ERROR if it can't hold the sockets.
         """
         if self._supervisord.options.mood < SupervisorStates.RUNNING:
             raise RPCError(Faults.SHUTDOWN_STATE)
@@ -78,6 +78,9 @@ class FleetInterface:
         # Not only in the main loop's next round: when this returns, clients
         # may come, and supervisord has to hold the sockets.
         self._supervisord.process_groups[name].transition()
+        why = self._held.refused.get(str(names.network_of_program(name)))
+        if why is not None:
+            raise RPCError(Faults.SPAWN_ERROR, f"its sockets: {why}")
         return added
 
     def _drop(self, name: str, *, kill: bool) -> bool:
@@ -113,7 +116,7 @@ class FleetInterface:
             return False
         network = network_of(wanted)
         if state == "BACKOFF":  # supervisord tries again by itself
-            return network not in self._held.too_early
+            return network not in self._held.refused
         if state not in ("STARTING", "RUNNING"):
             return False
         return self._held.are_in_order(wanted) and (

@@ -42,8 +42,8 @@ class HeldSockets:
         self._path = path
         self._takeover = takeover
         self._held: dict[str, list[socket.socket]] = {}
-        # Networks that had no namespace when their program was last started.
-        self.too_early: set[str] = set()
+        # Why nobody listens for a network whose program was last started.
+        self.refused: dict[str, str] = {}
 
     def are_in_order(self, config: Any) -> bool:
         """Return whether clients reach the program CONFIG by its sockets.
@@ -68,18 +68,18 @@ class HeldSockets:
         process = event.process
         process.began = time.monotonic()
         network = network_of(process.config)
-        self.too_early.discard(network)
+        self.refused.pop(network, None)
         try:
             self._ensure(process.config)
         except OSError as error:
-            if error.errno == errno.ENOENT:
-                self.too_early.add(network)
             if error.errno == errno.EADDRINUSE:
                 # A stale haproxy has the port, and its socket can't be
                 # borrowed: the kernel is older than Linux 5.6, or it was
                 # broken into. End it before the next try.
                 number = signal.SIGKILL if process.backoff else stale.FINISH
                 self._takeover.end(network, number)
+            else:
+                self.refused[network] = str(error.strerror)
             what = f"sockets of {network}: {error.strerror}"
             raise OSError(error.errno, what) from None
         finally:
@@ -114,21 +114,21 @@ class HeldSockets:
     def _ensure(self, config: Any) -> None:
         """Hold the sockets of the program CONFIG: kept, borrowed or made."""
         network = network_of(config)
-        held = self._held.pop(network, [])
-        found = self._held[network] = []
         with self._wanted(config) as wanted:
-            kept = [one for one in held if any(w.fits(one) for w in wanted)]
-            for one in held:
-                if one not in kept:  # a new one may need its address
-                    one.close()
-            for listener in wanted:
-                fitting = (one for one in kept if listener.fits(one))
-                there = next(fitting, None) or self._borrow(network, listener)
-                found.append(there or listener.make())
-                listener.adopt(found[-1])
+            held = self._held.setdefault(network, [])
+            for one in [*held]:
+                if not any(listener.fits(one) for listener in wanted):
+                    held.remove(one)
+                    one.close()  # a new one may need its address
+            for number, listener in enumerate(wanted):
+                fitting = [one for one in held if listener.fits(one)]
+                if not fitting:
+                    there = self._borrow(network, listener) or listener.make()
+                    held.insert(number, there)
+                listener.adopt(held[number])
                 # All holders share this flag. Without it a haproxy would
                 # block in accept() if another one is faster.
-                found[-1].settimeout(0)
+                held[number].settimeout(0)
 
     def _borrow(
         self, network: str, wanted: listeners.Listener
@@ -181,6 +181,6 @@ class HeldSockets:
 
     def close(self, network: str) -> None:
         """Close the sockets of NETWORK; a haproxy may still have them."""
-        self.too_early.discard(network)
+        self.refused.pop(network, None)
         for one in self._held.pop(network, []):
             one.close()

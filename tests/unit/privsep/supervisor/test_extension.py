@@ -96,7 +96,7 @@ def test_what_has_to_be_started_has_no_state(
     fleet._supervisord = SimpleNamespace(process_groups={"x": group})
     written = SimpleNamespace(process_configs=[process.config])
     monkeypatch.setattr(fleet, "_read", lambda _: written)
-    held: Any = SimpleNamespace(too_early=(), are_in_order=lambda _: True)
+    held: Any = SimpleNamespace(refused=(), are_in_order=lambda _: True)
     fleet._held = held
     assert fleet.state("x") == said
     assert fleet.state("unknown") == ""
