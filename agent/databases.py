@@ -157,9 +157,12 @@ class Databases:
             self._heartbeat.note()
 
     def _take_vswitch(self, snapshot: VswitchSnapshot) -> None:
+        before = self.snapshots.vswitch.bridge
         self.snapshots.take_vswitch(snapshot)
-        if self._heartbeat is not None:
-            self._heartbeat.note()  # of another bridge, perhaps
+        # Neutron binds ports to that bridge. Nothing else here may move the
+        # heartbeat's time, which shows that Southbound's rows arrive.
+        if self._heartbeat is not None and snapshot.bridge != before:
+            self._heartbeat.note()
 
     def stop(self) -> None:
         """Stop the heartbeat."""

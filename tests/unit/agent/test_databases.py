@@ -6,10 +6,14 @@ import threading
 import types
 from typing import Any
 
+from ovn_metadata.agent.config.settings import SpareNetworks
 from ovn_metadata.agent.databases import SOUTHBOUND, VSWITCH, Databases
+from ovn_metadata.agent.model import VswitchPort, VswitchSnapshot
 from ovn_metadata.agent.monitor.progress import Progress
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.ovsdb import connect
+from ovn_metadata.agent.reconcile.snapshots import Snapshots
+from ovn_metadata.agent.reconcile.workqueue import Queues
 
 
 def test_a_database_may_come_while_outages_are_looked_for():
@@ -26,6 +30,21 @@ def test_a_database_may_come_while_outages_are_looked_for():
     databases._idls = {VSWITCH: first}
     databases.report_lost()
     assert databases._idls.keys() == {VSWITCH, SOUTHBOUND}
+
+
+def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
+    """Its time shows whether Southbound's rows arrive."""
+    databases: Any = Databases.__new__(Databases)
+    databases.snapshots = Snapshots(Queues(), Status("1"), SpareNetworks)
+    notes: list[str] = []
+    databases._heartbeat = types.SimpleNamespace(
+        note=lambda: notes.append(databases.snapshots.vswitch.bridge)
+    )
+    port = VswitchPort("br-int", "localport-1")
+    databases._take_vswitch(VswitchSnapshot(ports={"tap0": port}))
+    assert notes == []
+    databases._take_vswitch(VswitchSnapshot(bridge="br-new"))
+    assert notes == ["br-new"]
 
 
 def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
