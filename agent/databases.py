@@ -200,12 +200,12 @@ class Databases:
         Only the second check in a row reports: a server may restart.
         """
         for name, idl in self._idls.copy().items():  # a thread adds one
-            if idl.is_connected():
+            if not (problem := idl.problem()):
                 if self._outages.pop(name, ()):
                     LOG.info("%s is connected again", name)
                     self.status.waits_for(name, "", _LOST[name])
             elif name in self._outages:
-                self._log_lost(name, idl.problem())
+                self._log_lost(name, problem)
             else:
                 self._outages[name] = set()
 

@@ -20,16 +20,32 @@ def test_a_database_may_come_while_outages_are_looked_for():
     """Southbound is connected by a thread of its own."""
     databases: Any = Databases.__new__(Databases)
     databases.status, databases._outages = Status("1"), {}
-    idl = types.SimpleNamespace(is_connected=lambda: False)
+    idl = types.SimpleNamespace(problem=lambda: "it is down")
 
-    def connected() -> bool:
+    def problem() -> str:
         databases._idls[SOUTHBOUND] = idl
-        return False
+        return "it is down"
 
-    first = types.SimpleNamespace(is_connected=connected)
+    first = types.SimpleNamespace(problem=problem)
     databases._idls = {VSWITCH: first}
     databases.report_lost()
     assert databases._idls.keys() == {VSWITCH, SOUTHBOUND}
+
+
+def test_a_server_that_is_back_meanwhile_is_not_reported_as_lost():
+    """It may come between two questions to the IDL."""
+    databases: Any = Databases.__new__(Databases)
+    databases.status, databases._outages = Status("1"), {}
+    answers = [False, False, True]
+    idl: Any = connect.Idl.__new__(connect.Idl)
+    idl._problems, idl.is_connected = {}, lambda: answers.pop(0)
+    databases._idls = {SOUTHBOUND: idl}
+    databases.report_lost()
+    databases.report_lost()
+    lost = f"connection to {SOUTHBOUND} lost: it has sent no rows yet"
+    assert databases.status.as_dict()["waiting"] == {SOUTHBOUND: lost}
+    databases.report_lost()
+    assert databases.status.as_dict()["waiting"] == {}
 
 
 def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
