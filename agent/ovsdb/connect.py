@@ -265,10 +265,16 @@ class Database(ovs_idl.Backend, api.API):  # type: ignore[misc]  # untyped
 
 
 def start(idl: Idl, timeout_s: int) -> connection.Connection:
-    """Return a running connection of IDL, after its first full read."""
+    """Return a running connection of IDL, after its first full read.
+
+    Raises TimeoutError if that takes too long: IDL may be started again.
+    """
     link = connection.Connection(idl, timeout=min(timeout_s, _START_TIMEOUT_S))
     try:
         link.start()
-    except exceptions.TimeoutException:
-        raise TimeoutError(idl.problem()) from None
+    except Exception as error:
+        is_late = isinstance(error, exceptions.TimeoutException)
+        if is_late or str(error) == "Timeout":  # a bare one of ovsdbapp 2.1
+            raise TimeoutError(idl.problem()) from None
+        raise
     return link
