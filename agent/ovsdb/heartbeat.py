@@ -134,7 +134,7 @@ class Heartbeat:
                 self._write()
             # Whatever the database raised, it is tried again.
             except Exception as error:  # noqa: BLE001
-                what = "its heartbeat in Chassis_Private is not written"
+                what = "the heartbeat in Chassis_Private is not written"
                 self.tell(f"{what}: {sentence(error)}")
                 self._stop.wait(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_S)
