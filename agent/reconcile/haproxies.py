@@ -347,7 +347,5 @@ class Haproxies:
 
 
 def _ends_at_once(program: Program) -> HaproxyError:
-    why = f"its log says: {program['complaint']}"
-    if not program["complaint"]:
-        why = "it logged no reason; was it killed?"
+    why = program["complaint"] or "it logged no reason; was it killed?"
     return HaproxyError(f"its haproxy ends right after its start; {why}")

@@ -4,6 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from oslo_config import cfg
 
@@ -20,6 +21,8 @@ from .supervisord import TIMEOUT_S, Supervisord
 _folders_lock = threading.Lock()
 _LOOK_S = 2.0
 _STATES = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "failing"}
+# What else supervisord notes of one that failed: that it could not start it.
+_ENDED = "Exited too quickly", "Bad exit code"
 
 
 @functools.cache
@@ -117,8 +120,8 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
 
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
-    and supervisord waits before its next try. `complaint` is what one that
-    starts or fails logged when it ended last.
+    and supervisord waits before its next try. `complaint` is who says why
+    it ended last, and what; "" for one that serves, or if nobody does.
     """
     settings = read_settings()
     network = validate.program(network)
@@ -134,11 +137,19 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         if not found:
             rpc.call("fleet.start", name, renew)
             return {"state": "started", "complaint": ""}
-    complaint = ""
-    if found != "RUNNING":
-        log = settings.places.logs / f"{network}.log"
-        complaint = rootfiles.last_complaint(log)
-    return {"state": _STATES[found], "complaint": complaint}
+        complaint = ""
+        if found != "RUNNING":
+            log = settings.places.logs / f"{network}.log"
+            complaint = _complaint(rpc, name, log)
+        return {"state": _STATES[found], "complaint": complaint}
+
+
+def _complaint(rpc: Supervisord, name: str, log: Path) -> str:
+    said = str(rpc.call("supervisor.getProcessInfo", name)["spawnerr"])
+    if said and not said.startswith(_ENDED):
+        return f"supervisord says: {said}"
+    line = rootfiles.last_complaint(log)
+    return line and f"its log says: {line}"
 
 
 @entrypoint(subject="network")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Instance, Network, memory, wait_for
+from sandbox import Instance, Network, cgroups, wait_for
 from sandbox.binds import said_by
 from sandbox.case import wait_served
 from sandbox.continuity import Chassis, Measure, make_chassis, pause
@@ -375,7 +375,7 @@ def test_out_of_memory(chassis, measure):
     before = settled(chassis)
     with measure.load("Have the kernel kill the agent for its memory") as load:
         try:
-            with memory.limited(box.agent.pid, MEMORY):
+            with cgroups.limited_memory(box.agent.pid, MEMORY):
                 box.agent.configure(
                     {("metadata_haproxy", "timeout_queue"): "31"}
                 )
@@ -385,7 +385,7 @@ def test_out_of_memory(chassis, measure):
                     timeout_s=120,
                     what="its end",
                 )
-        except memory.NoLimitError as error:
+        except cgroups.NoLimitError as error:
             pytest.skip(str(error))
         box.agent.start()
         box.agent.wait_ready()

@@ -1,4 +1,4 @@
-"""A memory limit of the kernel's own for a process: a cgroup, v1 or v2."""
+"""Limits of the kernel's own for a process: a cgroup, v1 or v2."""
 
 from __future__ import annotations
 
@@ -9,34 +9,46 @@ from pathlib import Path
 from .daemons import CommandError, run
 from .waiting import wait_for
 
-_MOUNT = Path("/run/cgroup-memory")
-# Kind, mount options, the limit's file; the second is that of today.
-_VERSIONS = (
-    ("cgroup", ("-o", "memory"), "memory.limit_in_bytes"),
-    ("cgroup2", (), "memory.max"),
-)
+_MOUNT = Path("/run/cgroup")
+# Controller -> the limit's file in v1, and in v2, which is that of today.
+_FILES = {
+    "memory": ("memory.limit_in_bytes", "memory.max"),
+    "pids": ("pids.max", "pids.max"),
+}
 
 
 class NoLimitError(Exception):
-    """This machine does not let us limit memory."""
+    """This machine does not let us limit that."""
 
 
 @contextlib.contextmanager
-def limited(pid: int, size_bytes: int) -> Iterator[None]:
+def limited_memory(pid: int, size_bytes: int) -> Iterator[None]:
     """Let PID take no more than SIZE_BYTES in addition to what it has.
 
     Raises NoLimitError where that can't be done.
     """
-    with _group(pid) as limit:
+    with _group(pid, "memory") as limit:
         limit.write_text(str(size_bytes))
         yield
 
 
 @contextlib.contextmanager
-def _group(pid: int) -> Iterator[Path]:
+def no_process(pid: int) -> Iterator[None]:
+    """Let PID start no process; raise as `limited_memory`."""
+    with _group(pid, "pids") as limit:
+        limit.write_text("1")
+        yield
+
+
+@contextlib.contextmanager
+def _group(pid: int, controller: str) -> Iterator[Path]:
     """Give the file with the limit of a group with PID alone."""
     _MOUNT.mkdir(exist_ok=True)
-    for kind, options, name in _VERSIONS:
+    old, new = _FILES[controller]
+    for kind, options, name in (
+        ("cgroup", ("-o", controller), old),
+        ("cgroup2", (), new),
+    ):
         try:
             run("mount", "-t", kind, *options, "none", str(_MOUNT))
         except CommandError:
@@ -57,13 +69,13 @@ def _group(pid: int) -> Iterator[Path]:
                 wait_for(
                     lambda f=folder: f.rmdir() is None,  # type: ignore[misc]
                     timeout_s=20,
-                    what="end of a memory group",
+                    what="end of a group",
                 )
         except PermissionError:
             continue
         finally:
             run("umount", str(_MOUNT))
-    raise NoLimitError("no memory controller that we may use")
+    raise NoLimitError(f"no controller of {controller} that we may use")
 
 
 def _leave(procs: Path) -> None:
