@@ -136,10 +136,14 @@ class Service:
         return status, self._has_flows(network, source)
 
     def _has_flows(self, network: str, source: str) -> bool:
-        """Return whether flows take the answer to SOURCE, as far as known."""
+        """Return whether flows take the answer to SOURCE, as far as known.
+
+        A spare network has none: ovn-controller makes those of a network once
+        a port of it is bound here.
+        """
         vswitch_db, desired = self._snapshots.vswitch, self._desired(network)
         ofport = vswitch_db.ofports.get(names.outer_veth(network), 0)
-        if desired is None or ofport < 1:
+        if desired is None or desired.spare or ofport < 1:
             return True
         call, bridge = self._site.privileged.trace, vswitch_db.bridge
         mac = desired.mac

@@ -26,6 +26,7 @@ def box(host) -> Sandbox:
     options = {
         ("ovn_metadata_agent", "selfcheck_interval"): "2",
         ("ovn_metadata_agent", "resync_interval"): "3600",
+        ("ovn_metadata_agent", "spare_networks"): "1",
     }
     return ready(host.sandbox(options))
 
@@ -200,6 +201,19 @@ def test_a_metadata_port_that_is_disabled_is_named(box, instance):
     box.ovn.nbctl(*change, "enabled")
     wait_served(instance)
     wait_for(lambda: not problems(), timeout_s=90, what="the end of it")
+
+
+def test_a_network_without_a_bound_port_needs_no_flows(box, case: Case):
+    """OVN makes them when it binds one: of an instance that is off, never."""
+    network = case.network("off")
+    port = box.neutron.create_port(network)
+    wait_for(
+        lambda: network_status(network.id)["seen"],
+        timeout_s=60,
+        what="an answer without a complaint",
+    )
+    assert not problems()
+    box.neutron.delete_port(port)
 
 
 def test_each_network_is_asked_in_and_it_costs_little(box, case: Case):
