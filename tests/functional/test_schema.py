@@ -27,6 +27,14 @@ VSWITCH = "Open_vSwitch", "/usr/share/openvswitch/vswitch.ovsschema"
 # What OVN before 22.06 does not have.
 MIGRATION = ("additional_chassis", "requested_additional_chassis")
 
+VALUES = (
+    ("Port_Binding", "type"),
+    ("Port_Binding", "tag"),
+    ("Port_Binding", "parent_port"),
+    ("SB_Global", "nb_cfg"),
+    ("Chassis_Private", "nb_cfg"),
+)
+
 
 @dataclasses.dataclass
 class Chassis:
@@ -44,11 +52,13 @@ class Chassis:
         *,
         lacks: tuple[str, Collection[str]] = ("", ()),
         gains: str = "",
+        loosens: Collection[tuple[str, str]] = (),
     ) -> str:
         """Return a file with the schema of DATABASE.
 
         LACKS is a table and the columns that it does not have, GAINS a table
-        with one column more.
+        with one column more. LOOSENS has tables with a column of one value
+        that may have none, or several.
         """
         known = json.loads(Path(database[1]).read_text())
         table, columns = lacks
@@ -58,6 +68,12 @@ class Chassis:
         if gains:
             known["tables"][gains]["columns"]["more"] = {"type": "string"}
             known["version"] = "99.0.0"
+        for table, column in loosens:
+            one = known["tables"][table]["columns"][column]
+            if not isinstance(one["type"], dict):
+                one["type"] = {"key": one["type"]}
+            one["type"] |= {"min": 0, "max": "unlimited"}
+            known["version"] = "98.0.0"
         known.pop("cksum", None)
         file = self.folder / f"{known['version']}.ovsschema"
         file.write_text(json.dumps(known))
@@ -166,6 +182,15 @@ def test_southbound_restarts_with_another_schema(chassis: Chassis):
             ovn.start("sb")
             chassis.wait_changed(SOUTHBOUND, before)
             chassis.follows_rows(column)
+
+
+def test_southbound_has_sets_in_place_of_values(chassis: Chassis):
+    """What a newer OVN may do; the rows have what they had."""
+    new = chassis.schema(SOUTHBOUND, loosens=VALUES)
+    with frozen(chassis.box, "ovn-controller", "northd"):
+        chassis.convert(SOUTHBOUND, new)
+        chassis.follows_rows("chassis")
+        chassis.convert(SOUTHBOUND, chassis.schema(SOUTHBOUND))
 
 
 def test_southbound_is_detached_and_added_again(chassis: Chassis):
