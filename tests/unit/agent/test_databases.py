@@ -6,7 +6,6 @@ import threading
 import types
 from typing import Any
 
-from ovn_metadata.agent.config.settings import SpareNetworks
 from ovn_metadata.agent.databases import SOUTHBOUND, VSWITCH, Databases
 from ovn_metadata.agent.model import VswitchPort, VswitchSnapshot
 from ovn_metadata.agent.monitor.progress import Progress
@@ -51,7 +50,10 @@ def test_a_server_that_is_back_meanwhile_is_not_reported_as_lost():
 def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
     """Its time shows whether Southbound's rows arrive."""
     databases: Any = Databases.__new__(Databases)
-    databases.snapshots = Snapshots(Queues(), Status("1"), SpareNetworks)
+    settings: Any = types.SimpleNamespace(
+        shield=types.SimpleNamespace(boot_window_s=0)
+    )
+    databases.snapshots = Snapshots(Queues(), Status("1"), lambda: settings)
     notes: list[str] = []
     databases._heartbeat = types.SimpleNamespace(
         note=lambda: notes.append(databases.snapshots.vswitch.bridge)
