@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ovn_metadata.agent.commands import client
-from ovn_metadata.agent.commands import status as status_command
+from ovn_metadata.agent.core import health
 from sandbox import Sandbox, host, peer, processes, wait_for
 
 STATUS_SOCKET = host.HOME / "ovn-metadata-agent.sock"
@@ -55,7 +55,7 @@ class Ours:
             if not self._box.agent.running:
                 raise RuntimeError(self._box.agent.log()[-3000:])
             status = client.ask(STATUS_SOCKET)
-            return status_command.exit_code(status) == client.OK
+            return bool(status["health"] == health.HEALTHY)
 
         wait_for(ready, timeout_s=READY_TIMEOUT_S, what="agent's status")
 
