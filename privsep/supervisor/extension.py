@@ -101,14 +101,18 @@ class FleetInterface:
         not run as its file says, or clients do not reach it. A namespace that
         was deleted by hand still exists as long as a process is in it, and
         another one may have its name now. Sockets that the haproxy was given
-        may be out of clients' reach.
+        may be out of clients' reach. Faults: as `start`, and FAILED if that
+        can't be seen.
         """
         group = self._supervisord.process_groups.get(name)
         (process,) = group.processes.values() if group else (None,)
         if process is None:
             return ""
         state = _state(process)
-        return state if self._is_in_order(name, process, state) else ""
+        try:
+            return state if self._is_in_order(name, process, state) else ""
+        except OSError as error:
+            raise RPCError(Faults.FAILED, str(error.strerror)) from None
 
     def _is_in_order(self, name: str, process: Any, state: str) -> bool:
         (wanted,) = self._read(name).process_configs

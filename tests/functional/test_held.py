@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,11 +19,12 @@ import pytest
 
 from ovn_metadata.agent.service import FLEET_INTERVAL_S
 from sandbox import Instance, Loader, Sandbox, holds, host, wait_for
+from sandbox.binds import said_by
 from sandbox.case import is_served, wait_served
 from sandbox.daemons import Daemon, run
 from sandbox.hoststate import haproxies, wait_host, written_map
 from sandbox.peer import idle_haproxy
-from sandbox.processes import cpu_s, processes
+from sandbox.processes import cpu_s, limit_descriptors, processes
 from sandbox.waiting import BEHIND_CALL_S
 
 FLEET = Path("/run/ovn-metadata-fleet")
@@ -232,6 +235,51 @@ def test_southbound_that_goes_is_told_and_costs_nothing(own_box):
         timeout_s=60,
         what="the connection in the log",
     )
+
+
+@contextlib.contextmanager
+def few_descriptors(box: Sandbox, kind: str, count: int) -> Iterator[None]:
+    """Have the process of KIND open COUNT more and no other."""
+    (process,) = box.agent.processes(kind)
+    used = {int(e.name) for e in Path(f"/proc/{process.pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in used)
+    last = next(itertools.islice(free, count, None))
+    limit_descriptors(process.pid, last)
+    try:
+        yield
+    finally:
+        was = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        limit_descriptors(process.pid, was)
+
+
+def test_nobody_is_refused_while_supervisord_makes_no_sockets(own_box):
+    """An instance that is refused gives up; one that waits is served."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    told, network = set(), box.neutron.create_network("n")
+
+    def told_by(instance) -> str:
+        told.add(answer := said_by(instance, timeout_s=0.5))
+        return answer
+
+    # One for the agent's call, one for the network's namespace: what is
+    # opened next fails.
+    with few_descriptors(box, "supervisord", 2):
+        (instance,) = box.plug([box.neutron.create_port(network)], wait=False)
+        failed = f"{network.id} (n): FAILED"
+        wait_for(
+            lambda: told_by(instance) and failed in box.agent.status().stdout,
+            timeout_s=60,
+            what="a network that failed",
+        )
+        ends = time.monotonic() + 5  # some tries
+        while time.monotonic() < ends:
+            told_by(instance)
+    wait_for(
+        lambda: told_by(instance) == "200", timeout_s=60, what="an answer"
+    )
+    assert not told & {"refused", "404"}
 
 
 def test_supervisord_that_hangs_is_told_and_holds_nothing_up(own_box):

@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 
 from sandbox import Instance, Network, cgroups, wait_for
-from sandbox.binds import said_by
 from sandbox.case import wait_served
 from sandbox.continuity import Chassis, Measure, make_chassis, pause
 from sandbox.daemons import run
@@ -37,7 +36,6 @@ TOLD_S = 150.0
 # That of agent-status, and of a probe: the agent may have a descriptor in the
 # end.
 PATIENCE_S = 0.7
-TRIES = 4
 MEMORY = 4096  # bytes, in addition to what the agent has
 
 
@@ -263,19 +261,6 @@ def many_connections(process: Process) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def few_descriptors(process: Process, count: int) -> Iterator[None]:
-    """Have PROCESS open COUNT more and no other."""
-    was = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    used = descriptors(process)
-    free = (n for n in itertools.count() if n not in used)
-    limit_descriptors(process.pid, next(itertools.islice(free, count, None)))
-    try:
-        yield
-    finally:
-        limit_descriptors(process.pid, was)
-
-
 NO_DESCRIPTORS = os.strerror(errno.EMFILE)
 
 
@@ -330,37 +315,6 @@ def test_out_of_descriptors(chassis, measure, kind, lack, words, code):
     assert chassis.fleet() == before
     assert chassis.process(kind).pid == process.pid
     assert kind == "supervisord" or share < 0.25
-    box.unplug([late])
-    wait_host(box, fresh)
-    box.neutron.delete_network(fresh)
-
-
-def test_nobody_is_refused_while_supervisord_makes_no_sockets(chassis):
-    """An instance that is refused gives up; one that waits is served."""
-    box = chassis.box
-    settled(chassis)
-    supervisord = chassis.process("supervisord")
-    logs, told = box.agent.log_file, set()
-    # One for the agent's call, one for the network's namespace: what is
-    # opened next fails.
-    with few_descriptors(supervisord, 2):
-        fresh, late = network_with_instance(chassis, "late", wait=False)
-
-        def tried() -> bool:
-            told.add(said_by(late, timeout_s=0.5))
-            failed = f"network={fresh.id} is not as it should be"
-            return logs.read_text().count(failed) >= TRIES
-
-        wait_for(tried, timeout_s=TOLD_S, what="some tries")
-    wait_for(
-        lambda: (
-            told.add(answer := said_by(late, timeout_s=0.5)) or answer == "200"
-        ),
-        timeout_s=TOLD_S,
-        what="an answer",
-    )
-    assert not told & {"refused", "404"}
-    chassis.wait_content()
     box.unplug([late])
     wait_host(box, fresh)
     box.neutron.delete_network(fresh)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import time
 import uuid
@@ -100,6 +102,19 @@ def test_what_has_to_be_started_has_no_state(
     fleet._held = held
     assert fleet.state("x") == said
     assert fleet.state("unknown") == ""
+
+
+def test_sockets_that_cannot_be_seen_have_a_reason(monkeypatch):
+    fleet: Any = object.__new__(extension.FleetInterface)
+    group = SimpleNamespace(processes={"x": process_in("RUNNING", 7)})
+    fleet._supervisord = SimpleNamespace(process_groups={"x": group})
+
+    def no_descriptor(*_args: object) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(fleet, "_is_in_order", no_descriptor)
+    with pytest.raises(RPCError, match="Too many open files"):
+        fleet.state("x")
 
 
 @pytest.mark.parametrize(
