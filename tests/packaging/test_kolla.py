@@ -190,7 +190,7 @@ def test_both_share_what_they_must(name):
 
 
 def test_the_fleet_has_the_hosts_log():
-    path = Places.__dataclass_fields__["log"].default
+    path = Places(Path("/a"), Path("/b"), Path("/c")).log
     unit = read_unit(QUADLET / f"{FLEET}.container")
     assert f"{path}:{path}" in unit["Volume"]
     volumes = read_role("defaults")["ovn_metadata_fleet_default_volumes"]
