@@ -28,7 +28,6 @@ class UnseenError(Exception):
 
 T = TypeVar("T")
 Seen: TypeAlias = Mapping[str, Any] | Unseen
-NOT_TRIED = Unseen()
 
 
 def seen(found: T | Unseen) -> T:
@@ -84,13 +83,13 @@ class Common:
     vswitch_db: tuple[str, str]
     keys: tuple[str, ...] = ()  # options of OVN's tools, for TLS
     read_age_s: float = 0.0  # of Southbound's rows
-    interfaces: Seen = NOT_TRIED  # of Open vSwitch, by iface-id
-    daemons: Seen = NOT_TRIED
-    programs: Seen = NOT_TRIED
+    interfaces: Seen = Unseen()  # of Open vSwitch, by iface-id
+    daemons: Seen = Unseen()
+    programs: Seen = Unseen()
     gateway: Haproxy = Haproxy()
     gateway_socket: str = ""
     foreign_socket: str = ""  # metadata_proxy_socket, if it is not ours
-    nova: tuple[Endpoint, ...] | Unseen = NOT_TRIED
+    nova: tuple[Endpoint, ...] | Unseen = Unseen()
 
     def interface(self, iface_id: str) -> dict[str, Any]:
         """Return the interface with IFACE_ID; empty if there is none."""
@@ -110,18 +109,18 @@ class Facts:
     common: Common
     target: Target
     # Unseen if it has no localport, which ends the walk before it is needed.
-    desired: MetadataNetwork | Unseen = NOT_TRIED
-    host: Seen = NOT_TRIED  # as privsep's `look`
-    there: str | Unseen = NOT_TRIED  # traces
-    back: str | Unseen = NOT_TRIED
-    dhcp: str | Unseen = NOT_TRIED
+    desired: MetadataNetwork | Unseen = Unseen()
+    host: Seen = Unseen()  # as privsep's `look`
+    there: str | Unseen = Unseen()  # traces
+    back: str | Unseen = Unseen()
+    dhcp: str | Unseen = Unseen()
     haproxy: Haproxy = Haproxy()
     map_file: str = ""  # path
-    map_text: Mapping[str, str] | Unseen = NOT_TRIED
-    map_memory: Mapping[str, str] | Unseen = NOT_TRIED
+    map_text: Mapping[str, str] | Unseen = Unseen()
+    map_memory: Mapping[str, str] | Unseen = Unseen()
     path: str = ""  # of the request
-    answer: Seen = NOT_TRIED
-    asked: Seen = NOT_TRIED  # as `haproxy.asks.parse` returns it
+    answer: Seen = Unseen()
+    asked: Seen = Unseen()  # as `haproxy.asks.parse` returns it
 
     @property
     def key(self) -> str:

@@ -186,9 +186,9 @@ def _look(
     """Return what each of CALLS returns, or Unseen; all run at once."""
     tasks = {name: in_thread(call) for name, call in calls.items()}
     done, _ = futures.wait(tasks.values(), limit_s)
-    late = Unseen(f"no answer within {limit_s:g} s")
+    late = f"no answer within {limit_s:g} s"
     return {
-        name: _outcome(task) if task in done else late
+        name: _outcome(task) if task in done else Unseen(late)
         for name, task in tasks.items()
     }
 

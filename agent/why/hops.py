@@ -25,7 +25,7 @@ class Hop:
 class Judge:
     """Judges one step: the first failure counts, else the first warning.
 
-    CODE is the problem's that it mostly is, if the step does not work.
+    CODE is that of the step's usual problem; each note may have another.
     """
 
     def __init__(self, step: str, code: str) -> None:

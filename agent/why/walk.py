@@ -14,7 +14,7 @@ WHOLE, BROKEN, WARNINGS = "whole", "broken", "warnings"
 UNSEEN, ABSENT, AMBIGUOUS = "unseen", "not here", "ambiguous"
 
 T = TypeVar("T")
-# A step, the code of what is mostly wrong there, and its judgement.
+# A step, the code of its usual problem, and its judgement.
 Table: TypeAlias = Sequence[tuple[str, str, Callable[[Judge, T], Hop | None]]]
 
 # In the order of the path: what all paths of a host share, and the rest.
@@ -70,10 +70,10 @@ def walk_to(common: Common, hop: Hop) -> list[Hop]:
 
 
 def _judged(table: Table[T], seen: T) -> list[Hop]:
-    """Judge what was SEEN, up to the first broken step.
+    """Return the hops of TABLE by what was SEEN, up to the first broken one.
 
-    Not each step has something. What several need and nobody could look at
-    is reported once.
+    A step that says nothing of this port has none. What could not be looked
+    at is reported by the first step that needs it, and by no other.
     """
     hops: list[Hop] = []
     reported: list[Unseen] = []

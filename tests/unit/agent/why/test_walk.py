@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import shlex
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -636,6 +637,32 @@ def test_what_can_not_be_seen_is_not_called_broken():
     states = {hop.step: hop.state for hop in hops}
     assert {states["Nova"], states["request"]} == {UNKNOWN}
     assert walk.verdict(hops) == walk.UNSEEN
+
+
+def test_each_look_without_an_answer_is_a_hop():
+    """Two that are late have one reason, and are not one look."""
+    names = ("interfaces", "host", "there", "back", "map_text", "nova")
+    hung = threading.Event()
+    found = gather._look(0, **dict.fromkeys(names, hung.wait))
+    hung.set()
+    hops, _ = walk.walk(having(**found))
+    steps = [hop.step for hop in hops if hop.state == UNKNOWN]
+    assert steps == [
+        *("instance's interface", "namespace", "flows to the metadata port"),
+        *("flows to the instance", "map", "Nova"),
+    ]
+
+
+def test_each_step_that_was_not_tried_is_a_hop():
+    """Nothing is traced from an interface that could not be read."""
+    none = {each.name: each.default for each in dataclasses.fields(Facts)}
+    traces = {name: none[name] for name in ("there", "back", "dhcp")}
+    hops, _ = walk.walk(having(interfaces=Unseen("why not"), **traces))
+    steps = [hop.step for hop in hops if hop.state == UNKNOWN]
+    assert steps == [
+        *("instance's interface", "route by DHCP"),
+        *("flows to the metadata port", "flows to the instance"),
+    ]
 
 
 @pytest.mark.parametrize(
