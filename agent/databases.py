@@ -17,6 +17,7 @@ from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
 from .reconcile.snapshots import Snapshots
+from .startup.threads import in_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Databases:
         attempt = functools.partial(self._attempt, name, make, timeout_s)
         self.status.waits_for(name, f"connecting to {name} at {remote}", code)
         while not self.stopping.is_set():
-            outcome = connect.in_thread(attempt)
+            outcome = in_thread(attempt)
             while not outcome.done():
                 futures.wait([outcome], _STOP_POLL_S)
                 if self.stopping.is_set():

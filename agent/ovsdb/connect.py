@@ -1,11 +1,9 @@
 """A copy of a database that follows it; single questions to a server."""
 
 import errno
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ovs import jsonrpc, poller, timeval
 from ovs.stream import Stream
@@ -15,8 +13,6 @@ from ovsdbapp.backend.ovs_idl import connection, idlutils
 
 from ..config.settings import Southbound
 from .streams import NAMES, host_of, words
-
-T = TypeVar("T")
 
 _POLL_MS = 500
 # A server that accepts connections may be busy for longer than it is waited
@@ -29,21 +25,6 @@ _patience_ms: dict[str, int] = {}  # remote -> what it gets the next time
 _START_TIMEOUT_S = 180
 # How often an IDL's thread runs, should nothing arrive.
 _RUN_MS = 5000
-
-
-def in_thread(call: Callable[[], T]) -> futures.Future[T]:
-    """Return what CALL will return or raise, in a thread of its own."""
-    outcome: futures.Future[T] = futures.Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        # ovsdbapp raises a bare Exception when no server answers.
-        except Exception as error:  # noqa: BLE001
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return outcome
 
 
 def fetch_schema(remote: str, schema: str) -> Any:

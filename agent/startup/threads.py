@@ -1,12 +1,15 @@
-"""The agent does not run on without one of its threads."""
+"""A call in a thread of its own; an agent that lost a thread ends."""
 
 import logging
 import threading
 from collections.abc import Callable
+from concurrent import futures
+from typing import TypeVar
 
 from ...privsep.errors import sentence
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Each does one thing only, or can be asked for again.
 _REPLACED = ("look_up", "process_request_thread", "report")
@@ -29,3 +32,18 @@ def end_with(fail: Callable[[str], None]) -> None:
         LOG.critical("the thread %s failed", name, exc_info=error)
 
     threading.excepthook = failed
+
+
+def in_thread(call: Callable[[], T]) -> futures.Future[T]:
+    """Return what CALL will return or raise, in a thread of its own."""
+    outcome: futures.Future[T] = futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        # ovsdbapp raises a bare Exception when no server answers.
+        except Exception as error:  # noqa: BLE001
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome

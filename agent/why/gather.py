@@ -17,10 +17,10 @@ from ..errors import HaproxyError
 from ..haproxy import asks, files, mapfile, render, runtime
 from ..haproxy.inside import ALIVE_PATH
 from ..monitor.problems import code_of
-from ..ovsdb.connect import in_thread
 from ..reconcile.nova_addresses import NovaAddresses
 from ..reconcile.site import Site
 from ..reconcile.snapshots import Snapshots
+from ..startup.threads import in_thread
 from . import nova, rows, serving
 from .facts import Common, Facts, Haproxy, Seen, Target, Unseen
 
