@@ -46,6 +46,7 @@ def elsewhere(remote: str, name: str) -> dict[str, Any]:
         for row in answer["rows"]
     }
     for row in rows.values():
+        row["type"] = row["type"] or ""
         where = by_id.get(row["chassis"] or "", {})
         row["hostname"] = where.get("hostname", "")
         row["chassis_name"] = where.get("name", "")

@@ -67,3 +67,21 @@ def test_the_one_that_works_is_the_ports(monkeypatch, one, other, right):
         found = rows.interfaces("unix:ovs")["port"]
         assert found["name"] == right
         assert found["rivals"] == [*{one["name"], other["name"]} - {right}]
+
+
+def test_an_instances_port_has_no_type_in_any_schema(monkeypatch):
+    """A schema whose type may be empty has a set in place of a value."""
+    port = {
+        "logical_port": "port",
+        "type": ["set", []],
+        "mac": "fa:16:3e:00:00:01",
+        "chassis": ["set", []],
+    }
+    answers = [{"rows": [port]}, *[{"rows": []}] * 9]
+    monkeypatch.setattr(
+        connect,
+        "_ask_first",
+        lambda *parameters: answers[: len(parameters[2]) - 1],
+    )
+    found = rows.elsewhere("tcp:southbound", "port")
+    assert [each["type"] for each in found["ports"]] == [""]
