@@ -2,15 +2,15 @@
 
     process         user, capabilities            what it loads of this package
     privsep daemon  root, NET_ADMIN, SYS_ADMIN,   daemon, context, namespace,
-                    CHOWN                         fleet
+                    CHOWN                         fleet, vswitch
     acceptor        root, all (containers only)   acceptor
     supervisord     root, all                     supervisor, parts of fleet
     a haproxy       its own user, none            nothing
 
-The agent calls the functions of `namespace.calls`, `fleet.calls` and
-`fleet.shut_down`; `context` carries each call to the daemon. The agent also
-uses `names`, `places`, `validate` and `errors`, which are pure. None of them
-is imported here: each process loads what it needs.
+The agent calls the entrypoints of `namespace`, `fleet` and `vswitch`;
+`context` carries each call to the daemon. The agent also uses what needs no
+privilege: `names`, `places`, `settings`, `errors` and other small modules of
+this folder. None of them is imported here: each process loads what it needs.
 """
 
 import warnings
