@@ -111,6 +111,8 @@ def _silence(error: Exception) -> str:
     kind = KINDS["OVNMD-407"]
     if isinstance(error, TimeoutError):
         return f"the agent hangs ({kind.code}): {error}; {kind.remedy}"
+    if isinstance(error, ValueError):
+        return f"the answer can't be used: {error}"
     said = f"the agent does not answer: {error}"
     if isinstance(error, client.NOBODY):
         said += f"; start it: the networks are still served ({kind.code})"

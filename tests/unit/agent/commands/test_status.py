@@ -78,9 +78,23 @@ def answer(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def test_something_else_answers(answer, text, said, capsys):
     assert command.main(["--socket", str(answer(text))]) == client.NO_ANSWER
     shown = capsys.readouterr().err
-    assert shown.startswith("the agent does not answer: ")
+    how = "the answer can't be used" if text else "the agent does not answer"
+    assert shown.startswith(f"{how}: ")
     assert said in shown
     assert "start it" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"ready": true}', "the agent is older than this program: restart"),
+        ('{"error": "its disk is full"}', "its disk is full"),
+    ],
+)
+def test_an_answer_is_not_called_none(answer, text, said, capsys):
+    asked = ["--socket", str(answer(text)), "asks"]
+    assert command.main(asked) == client.NO_ANSWER
+    assert f"the answer can't be used: {said}" in capsys.readouterr().err
 
 
 def test_who_may_not_ask_need_not_start_it(tmp_path, monkeypatch, capsys):
