@@ -44,7 +44,9 @@ def veth(at: Judge, facts: Facts) -> Hop:
     is_foreign = kind != "veth" or alias not in ("", facts.space)
     text = f"{own} is another device: {kind} {alias!r:.80}"
     at.fail(is_foreign, text, code="OVNMD-204")
-    for name, end in ((own, outer), (other, inner)):
+    inside = f"tc -n {facts.space}"
+    ends = ((own, outer, "tc"), (other, inner, inside))
+    for name, end, tc in ends:
         at.fail(not end, f"{name} is missing")
         at.fail(not end.get("up"), f"{name} is set down")
         mtu, queue = end.get("mtu"), end.get("qdisc")
@@ -52,7 +54,7 @@ def veth(at: Judge, facts: Facts) -> Hop:
         at.fail(is_wrong, f"{name} has MTU {mtu}, not {desired.mtu}")
         text = f"{name} has a queue {queue} of somebody's, which may drop"
         is_made = queue not in ("", "noqueue")  # a veth has none of its own
-        at.fail(is_made, text, f"tc qdisc del dev {name} root")
+        at.fail(is_made, text, f"{tc} qdisc del dev {name} root")
     mac = inner.get("mac")
     text = f"{other} has MAC {mac}, not {desired.mac}"
     at.fail(mac != desired.mac, text)

@@ -679,6 +679,15 @@ def test_what_others_put_into_the_namespace(changes, state):
     assert FAIL not in found
 
 
+def test_a_queue_is_removed_where_it_is():
+    queued = {**END, "qdisc": "tbf"}
+    (*_, hop), _ = walk.walk(with_host(outer={**queued, "alias": SPACE}))
+    assert hop.remedy == f"tc qdisc del dev {OUTER} root"
+    (*_, hop), _ = walk.walk(with_host(inner=queued))
+    inner = f"{OUTER[:-1]}1"
+    assert hop.remedy == f"tc -n {SPACE} qdisc del dev {inner} root"
+
+
 def test_refused_connection_is_looked_for_in_the_firewall():
     lost = Unseen("no connection within 2 s", "OVNMD-306")
     hops, _ = walk.walk(having(answer=lost))
