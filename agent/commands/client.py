@@ -73,8 +73,8 @@ def source_options() -> Parser:
     parser = Parser("agent-status", add_help=False, allow_abbrev=False)
     parser.add_argument("--socket", type=Path, help="the agent's socket")
     for name, what in (
-        ("--config-file", "the agent's configuration file, if not the usual"),
-        ("--config-dir", "the same for a folder of files"),
+        ("--config-file", "the agent's configuration, if in another file"),
+        ("--config-dir", "the same, for a folder of such files"),
     ):
         parser.add_argument(name, action="append", default=[], help=what)
     return parser

@@ -92,9 +92,9 @@ def _judged(table: Table[T], seen: T) -> list[Hop]:
 
 
 def _with_cause(hops: list[Hop]) -> list[Hop]:
-    """Return HOPS up to the warning that explains the broken one; else all.
+    """Return HOPS; if the last is broken, only those up to its cause.
 
-    That warning (`Kind.behind`) is the broken one itself.
+    Its cause is a warning (by `Kind.behind`), which becomes the broken hop.
     """
     causes = causes_of(hops[-1].code) if hops[-1].state == FAIL else ()
     for number, hop in enumerate(hops):
