@@ -80,6 +80,8 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     found["agent.log"] = partial(_texts, _log_files(given))
     found["metrics.txt"] = partial(_metrics, given)
     found |= {**_asked(path), **_fleet(given, path)}
+    if status:  # a busy agent may not answer a second time
+        found["status.json"] = lambda: status
     return found, secrets, str(status.get("chassis", ""))
 
 
