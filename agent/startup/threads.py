@@ -41,8 +41,7 @@ def in_thread(call: Callable[[], T]) -> futures.Future[T]:
     def run() -> None:
         try:
             outcome.set_result(call())
-        # ovsdbapp raises a bare Exception when no server answers.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 # of any kind of call
             outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
