@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ...privsep import names
 from ..config.settings import Settings
@@ -148,14 +148,16 @@ class Snapshots:
         before, self.vswitch = self.vswitch, snapshot
         old, new = before.installed, snapshot.installed
         has_window = self._settings().shield.boot_window_s > 0
+        # Those of networks whose rows have not arrived yet, too.
+        renumbered = set(_renumbered_networks(before, snapshot))
+        self.renumbered |= renumbered
         for network in self.chassis.networks.values():
-            if is_renumbered := _is_renumbered(before, snapshot, network):
-                self.renumbered.add(network.network)
             ports = network.ports
             came_up = has_window and (
                 shield.up_at(ports, old) != shield.up_at(ports, new)
             )
             is_unplugged = _is_unplugged(before, snapshot, network)
+            is_renumbered = network.network in renumbered
             if is_renumbered or is_unplugged or came_up:
                 self._queues.reconcile.add(network.network)
         renamed = snapshot.system_id != before.system_id
@@ -203,13 +205,13 @@ def _is_unplugged(
     )
 
 
-def _is_renumbered(
-    before: VswitchSnapshot, after: VswitchSnapshot, network: NetworkSnapshot
-) -> bool:
-    """Return whether NETWORK's port has another OpenFlow port now."""
-    name = names.outer_veth(network.network)
-    last, port = before.ports.get(name), after.ports.get(name)
-    was, now = before.ofports.get(name, 0), after.ofports.get(name, 0)
-    if last is None or port is None or was == now or min(was, now) < 1:
-        return False
-    return last.row == port.row and port.network == network.network
+def _renumbered_networks(
+    before: VswitchSnapshot, after: VswitchSnapshot
+) -> Iterator[str]:
+    """Yield the networks whose port has another OpenFlow port now."""
+    for name, port in after.ports.items():
+        last = before.ports.get(name)
+        was, now = before.ofports.get(name, 0), after.ofports.get(name, 0)
+        is_other = was != now and min(was, now) > 0
+        if is_other and last and last.row == port.row and port.network:
+            yield port.network

@@ -324,6 +324,19 @@ def test_an_openflow_port_that_changes_in_place(was, now, row, queued):
     assert (NETWORK in machine.queued()[0]) is queued
 
 
+def test_an_openflow_port_may_change_before_the_rows_arrive():
+    """Open vSwitch and the agent are upgraded together."""
+    machine = Machine()
+    port = dataclasses.replace(PLUGGED, network=NETWORK)
+    for number in (2, 77):
+        machine.snapshots.take_vswitch(
+            dataclasses.replace(
+                VSWITCH, ports={TAP: port}, ofports={TAP: number}
+            )
+        )
+    assert machine.snapshots.renumbered == {NETWORK}
+
+
 @pytest.mark.parametrize("has_window", [False, True])
 def test_a_port_that_came_up_is_reconciled_if_a_window_opens(has_window):
     machine = Machine(rows(network(), network(OTHER)))
