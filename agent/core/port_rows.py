@@ -159,7 +159,7 @@ def _vif_port(
     )
     ids = owner = row.external_ids
     if row.parent_port and not ids.get("neutron:device_id"):
-        owner = local.get(row.parent_port, row).external_ids
+        owner = {**ids, **local.get(row.parent_port, row).external_ids}
     port = VifPort(
         logical_port=_logical_port(row),
         mac=next((mac for _, mac in addresses), next(iter(macs))),

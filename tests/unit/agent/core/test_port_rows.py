@@ -370,6 +370,18 @@ def test_the_instance_of_a_subport(device_id, parent, expected):
     assert found.instance == expected
 
 
+def test_a_parent_without_a_project_leaves_a_subport_its_own():
+    subport = dataclasses.replace(
+        with_ids(VM_LATE, device_id="", project_id="own"),
+        parent_port=VM_ISO.logical_port,
+    )
+    ids = {"neutron:device_id": "parents"}
+    parent = dataclasses.replace(VM_ISO, external_ids=ids)
+    snapshot, _ = snapshot_of(subport, parent)
+    (found,) = snapshot.networks[LATE].ports
+    assert (found.instance, found.project) == ("parents", "own")
+
+
 @pytest.mark.parametrize(
     ("mac", "addresses"),
     [
