@@ -30,6 +30,7 @@ LOG = logging.getLogger(__name__)
 
 # When Neutron deletes a network, the localport's row may go first.
 _LOST_S = 10.0
+_PLUGGED = {"port", "port again"}  # as `_ensure_port` says it
 # What a network was made from: rows, bridge, datapath, options, and its map.
 _Cause: TypeAlias = tuple[MetadataNetwork, str, bool, Settings, dict[str, str]]
 
@@ -175,7 +176,7 @@ class Reconciler:
             if any("/" in change for change in applied):  # an address differs
                 self._privileged.set_addresses(desired)
             changes += files
-            is_made = "veth" in applied
+            is_made = "veth" in changes and not _PLUGGED & {*changes}
             changes += self._ensure_port(desired, vswitch, made=is_made)
         # Last, since it fails if the haproxy can't start: clients then wait
         # in the sockets.
@@ -249,11 +250,12 @@ class Reconciler:
 
         A port of another device than the veth is unplugged first: the
         userspace datapath still holds the device that is gone. MADE is
-        whether this reconcile made the veth. An earlier one may have made it
-        and failed; then the port has another interface index. A port that
-        ovs-vswitchd can't use, it tries again when it is plugged again.
-        ovn-controller (23.03) leaves a localport's flows on the OpenFlow port
-        of before; plugging again mends that, too.
+        whether the veth was made and its port not plugged since, by this try
+        or by earlier ones that failed: a port of Neutron's agent has no
+        interface index to compare. A port that ovs-vswitchd can't use, it
+        tries again when it is plugged again. ovn-controller (23.03) leaves a
+        localport's flows on the OpenFlow port of before; plugging again mends
+        that, too.
         """
         network, renumbered = desired.network, self._snapshots.renumbered
         name, bridge = names.outer_veth(network), vswitch.bridge

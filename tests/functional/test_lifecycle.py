@@ -34,7 +34,7 @@ from sandbox import (
 )
 from sandbox.case import is_served, wait_served
 from sandbox.daemons import run
-from sandbox.host import FLEET
+from sandbox.host import FLEET, config_of
 from sandbox.hoststate import haproxies, left_of, wait_gone
 from sandbox.namespaces import NETNS_FOLDER, inside
 from sandbox.processes import send_signal
@@ -478,7 +478,7 @@ DAMAGES: Mapping[str, Damage] = {
     ),
     "map cleared": lambda _, n: stats(n.id, f"clear map {host.map_of(n.id)}"),
     "map file emptied": lambda _, n: host.map_of(n.id).write_text(""),
-    "configuration deleted": lambda _, n: host.config_of(n.id).unlink(),
+    "configuration deleted": lambda _, n: config_of(n.id).unlink(),
     "program stopped": lambda _, n: stop_program(n),
     "program file deleted": lambda _, n: (
         FLEET / "programs" / f"{n.id}.ini"
@@ -574,6 +574,29 @@ def test_veth_made_anew_under_its_name_is_plugged_anew(ready):
     )
     ready.agent.start()
     ready.agent.wait_ready()
+    wait_both(instance)
+
+
+def test_neutrons_port_with_a_veth_made_by_a_try_that_failed(ready):
+    """It has no mark that tells that its device is another one now."""
+    network, instance = plugged(ready)
+    ready.agent.stop()
+    outer, file = f"tap{network.id[:10]}0", config_of(network.id)
+    for key in ("ovn-metadata-network", "ovn-metadata-ifindex"):
+        run("ovs-vsctl", "remove", "Interface", outer, "external_ids", key)
+    run("ip", "link", "delete", outer)
+    file.unlink()
+    file.mkdir()
+    ready.agent.start()
+    wait_for(
+        lambda: (
+            f"{network.id} ({network.name}): FAILED"
+            in ready.agent.status().stdout
+        ),
+        timeout_s=60,
+        what="a try that fails",
+    )
+    file.rmdir()
     wait_both(instance)
 
 
@@ -674,7 +697,7 @@ def check_pauses(network: Network, other: Instance, first: int) -> None:
 def test_new_network_that_fails_is_tried_less_and_less_often(ready):
     """Its port, plugged in each try anew, would be a change each time."""
     network = ready.neutron.create_network("n1", subnets=SUBNETS)
-    stuck = host.config_of(network.id)
+    stuck = config_of(network.id)
     stuck.mkdir()
     ready.plug([ready.neutron.create_port(network)])
     wait_for(
