@@ -52,10 +52,14 @@ class Gateway:
         servers, complete = self._nova_servers(settings.nova)
         waits_for = "" if complete else "the look-up of nova_metadata_host"
         self._site.status.waits_for("nova addresses", waits_for)
-        text = files.read(self._places.config(names.GATEWAY))
-        before = Rendered(text, render.digest_of(text))
-        if before.digest and not (servers and complete):
-            self._site.haproxies.ensure(names.GATEWAY, before, None)
+        file = self._places.config(names.GATEWAY)
+        if file.exists() and not (servers and complete):
+            text = files.read(file)
+            before = Rendered(text, render.digest_of(text))
+            if before.digest:
+                self._site.haproxies.ensure(names.GATEWAY, before, None)
+            else:  # edited, or of another user: the process may have ours
+                self._site.privileged.ensure_program(names.GATEWAY)
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
                 raise NotLookedUpError(

@@ -326,6 +326,20 @@ def test_name_of_nova_is_looked_up_again(chassis):
                     timeout_s=60,
                     what="a word about the name",
                 )
+                # Even if somebody has edited the gateway's file.
+                box.agent.stop()
+                with host.config_of("gateway").open("a") as config:
+                    config.write("# edited\n")
+                with Loader(chassis.instances, rate=20) as load:
+                    box.agent.start()
+                    wait_for(
+                        lambda: (
+                            "can't be looked up" in box.agent.status().stdout
+                        ),
+                        timeout_s=60,
+                        what="a word about the name",
+                    )
+                assert load.failures == []
         finally:
             put(hosts, text)
             chassis.reload({NOVA_HOST: "127.0.0.1"})
