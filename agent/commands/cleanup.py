@@ -41,8 +41,9 @@ from .client import USAGE, Parser
 
 PROGRAM = "ovn-metadata-cleanup"
 _TIMEOUT_S = 10
-# A process that ends or starts meanwhile is found in a later round.
-_ROUNDS = 10
+# A process that ends or starts meanwhile is found in a later round. A haproxy
+# that hangs is killed ten seconds after it was told to end.
+_ROUNDS = 25
 _PAUSE_S = 0.5
 _EPILOG = """\
 All other options are the agent's: give it the same configuration files.

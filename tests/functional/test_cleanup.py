@@ -607,6 +607,19 @@ def check_left_alone(lines: list[str]) -> None:
     assert "neutron:ovn-bridge" in text
 
 
+def test_command_waits_for_the_end_of_a_haproxy_that_hangs(littered):
+    """Supervisord kills it, ten seconds after it was told to end."""
+    litter, foreign = littered
+    box = litter.box
+    box.agent.stop()
+    (hung,) = haproxies_on(host.config_of(served(box)[0].id))
+    send_signal(hung, signal.SIGSTOP)
+    done = cleanup(box)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    wait_runs(("haproxy", "supervisord"), foreign.pid)
+    assert not FLEET.exists()
+
+
 def test_command_does_what_it_can_without_databases(littered):
     """The rest goes, exit code 2; our mark tells the ports' owner later."""
     litter, foreign = littered
