@@ -121,7 +121,8 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
     and supervisord waits before its next try. `complaint` is who says why
-    it ended last, and what; "" for one that serves, or if nobody does.
+    it ended last, and what; "" if nobody does, and unless it is "starting"
+    or "failing".
     """
     settings = read_settings()
     network = validate.program(network)
@@ -140,12 +141,14 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
         complaint = ""
         if found != "RUNNING":
             log = settings.places.logs / f"{network}.log"
-            complaint = _complaint(rpc, name, log)
+            complaint = _complaint(rpc, name, state=found, log=log)
         return {"state": _STATES[found], "complaint": complaint}
 
 
-def _complaint(rpc: Supervisord, name: str, log: Path) -> str:
-    said = str(rpc.call("supervisor.getProcessInfo", name)["spawnerr"])
+def _complaint(rpc: Supervisord, name: str, *, state: str, log: Path) -> str:
+    said = ""
+    if state == "BACKOFF":  # otherwise supervisord could start it
+        said = str(rpc.call("supervisor.getProcessInfo", name)["spawnerr"])
     if said and not said.startswith(_ENDED):
         return f"supervisord says: {said}"
     line = rootfiles.last_complaint(log)

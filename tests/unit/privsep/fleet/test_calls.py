@@ -1,0 +1,40 @@
+"""Why a haproxy does not run: supervisord's word, or the haproxy's own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ovn_metadata.privsep import names
+from ovn_metadata.privsep.fleet import calls
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "asked", "complaint"),
+    [
+        pytest.param("BACKOFF", "no fork", 1, "supervisord says: no fork"),
+        pytest.param("BACKOFF", "Bad exit code 1", 1, "its log says: no lib"),
+        pytest.param("BACKOFF", "", 1, "its log says: no lib"),
+        # Hundreds start at once, and are asked for again and again.
+        pytest.param("STARTING", "", 0, "its log says: no lib"),
+    ],
+)
+def test_only_one_that_waits_for_a_try_is_asked_for(
+    tmp_path, state, said, asked, complaint
+):
+    log = tmp_path / "gateway.log"
+    log.write_text(f"{names.STARTS}\nno lib\n")
+    calls_made = []
+
+    def call(method: str, name: str) -> dict[str, str]:
+        calls_made.append((method, name))
+        return {"spawnerr": said}
+
+    rpc: Any = SimpleNamespace(call=call)
+    found = calls._complaint(rpc, "haproxy-gateway", state=state, log=log)
+    assert found == complaint
+    assert calls_made == asked * [
+        ("supervisor.getProcessInfo", "haproxy-gateway")
+    ]
