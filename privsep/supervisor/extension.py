@@ -27,6 +27,7 @@ from supervisor.states import (
 from supervisor.xmlrpc import Faults, RPCError
 
 from .. import names, signals
+from ..errors import sentence
 from ..fleet import stale
 from ..places import Places
 from ..settings import FLEET_DESCRIPTORS
@@ -84,9 +85,9 @@ class FleetInterface:
         return added
 
     def _drop(self, name: str, *, kill: bool) -> bool:
-        """Make the haproxy of NAME a stale one; return whether NAME is known.
+        """Forget NAME; return whether supervisord knew it.
 
-        supervisord knows it no more.
+        Its haproxy still runs, as a stale one. With KILL it ends at once.
         """
         group = self._supervisord.process_groups.pop(name, None)
         for process in group.processes.values() if group else ():
@@ -112,7 +113,7 @@ class FleetInterface:
         try:
             return state if self._is_in_order(name, process, state) else ""
         except OSError as error:
-            raise RPCError(Faults.FAILED, str(error.strerror)) from None
+            raise RPCError(Faults.FAILED, sentence(error)) from None
 
     def _is_in_order(self, name: str, process: Any, state: str) -> bool:
         (wanted,) = self._read(name).process_configs
@@ -170,10 +171,10 @@ class FleetInterface:
         return self._takeover.sweep(folder)
 
     def end(self, name: str, folder: str) -> bool:
-        """Forget NAME and end its haproxies; return if there was any.
+        """Forget NAME and end its haproxies; return whether it had any.
 
-        The stale ones of `sweep` are among them. FOLDER as there. One that
-        does not end is killed later.
+        Those that `sweep` finds too; FOLDER as there. This does not wait for
+        their end; one that hangs is killed ten seconds later.
         """
         network = str(names.network_of_program(name))
         was_known = self._drop(name, kill=False)

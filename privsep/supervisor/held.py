@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import kernel, names
+from ..errors import sentence
 from ..fleet import stale
 from . import listeners
 from .takeover import Takeover, network_of
@@ -42,7 +43,7 @@ class HeldSockets:
         self._path = path
         self._takeover = takeover
         self._held: dict[str, list[socket.socket]] = {}
-        # Why nobody listens for a network whose program was last started.
+        # Network -> why it lacks sockets, by the last start of its program.
         self.refused: dict[str, str] = {}
 
     def are_in_order(self, config: Any) -> bool:
@@ -79,7 +80,7 @@ class HeldSockets:
                 number = signal.SIGKILL if process.backoff else stale.FINISH
                 self._takeover.end(network, number)
             else:
-                self.refused[network] = str(error.strerror)
+                self.refused[network] = sentence(error)
             what = f"sockets of {network}: {error.strerror}"
             raise OSError(error.errno, what) from None
         finally:

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_898, ("privsep",): 4_714}
+BUDGETS = {("agent", "privsep"): 21_900, ("privsep",): 4_716}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -313,6 +313,22 @@ def test_it_is_started_at_once_the_first_time_and_has_no_name_after_that(
     assert not path.exists()
 
 
+def test_why_there_are_no_sockets_is_kept_with_the_remedy(
+    held, process, monkeypatch
+):
+    def no_descriptor(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held, "_ensure", no_descriptor)
+        with pytest.raises(OSError, match="sockets of gateway"):
+            held.start(SimpleNamespace(process=process))
+    reason = "Too many open files; raise LimitNOFILE of its unit"
+    assert held.refused == {names.GATEWAY: reason}
+    held.start(SimpleNamespace(process=process))
+    assert held.refused == {}
+
+
 def test_a_name_that_is_not_ours_stays(held, process, path, old):
     """No descriptor was left to make one, and somebody else has it."""
     old.finishing_since = 0.0
