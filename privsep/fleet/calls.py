@@ -21,7 +21,8 @@ from .supervisord import TIMEOUT_S, Supervisord
 _folders_lock = threading.Lock()
 _LOOK_S = 2.0
 _STATES = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "failing"}
-# What else supervisord notes of one that failed: that it could not start it.
+# What supervisord notes of a haproxy that ended. Any other note says why it
+# could not start one.
 _ENDED = "Exited too quickly", "Bad exit code"
 
 
@@ -185,7 +186,8 @@ def share_socket(gid: int) -> None:
 def remove(network: str, state_path: str) -> bool:
     """End the haproxies of NETWORK; return whether there was any.
 
-    A stale one that `sweep` has found counts.
+    A stale one that `sweep` has found counts. This does not wait for their
+    end.
     """
     # Not runnable: haproxy may have been uninstalled.
     settings = read_settings(runnable=False)

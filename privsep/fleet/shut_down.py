@@ -53,7 +53,7 @@ def shut_down(state_path: str) -> None:
 
     Call `remove` for each network first, if supervisord runs. One that
     ovn-metadata-fleet runs stays: the service would be started again.
-    Raises FleetError, OSError.
+    Raises FleetError, also until the haproxies have ended, and OSError.
     """
     settings = read_settings(runnable=False)
     haproxies = _haproxies(state_path, settings)

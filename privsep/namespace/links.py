@@ -194,8 +194,8 @@ def ensure_link(
 ) -> list[str]:
     """Give LINK what is WANTED (address, mtu, ifalias) and set it up.
 
-    "" and 0 leave it alone. (The kernel accepts no alias while it makes a
-    link.)
+    What is "" or 0 is left alone. (The kernel accepts no alias while it makes
+    a link.)
     """
     changes = {
         key: value

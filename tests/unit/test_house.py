@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_900, ("privsep",): 4_716}
+BUDGETS = {("agent", "privsep"): 21_902, ("privsep",): 4_718}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
