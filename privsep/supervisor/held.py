@@ -64,7 +64,8 @@ class HeldSockets:
     def start(self, event: Any) -> None:
         """Prepare the sockets of a process that is about to be forked.
 
-        Without them haproxy ends and logs why. Raises OSError.
+        If one is missing that haproxy needs, it ends and logs why. Raises
+        OSError then.
         """
         process = event.process
         process.began = time.monotonic()
@@ -117,15 +118,16 @@ class HeldSockets:
         network = network_of(config)
         with self._wanted(config) as wanted:
             held = self._held.setdefault(network, [])
-            for one in [*held]:
-                if not any(listener.fits(one) for listener in wanted):
-                    held.remove(one)
-                    one.close()  # a new one may need its address
+            # In order, without a gap: they get their numbers by it.
+            fit = [a.fits(one) for a, one in zip(wanted, held, strict=False)]
+            kept = [*fit, False].index(False)
+            for one in held[kept:]:
+                one.close()  # a new one may need its address
+            del held[kept:]
             for number, listener in enumerate(wanted):
-                fitting = [one for one in held if listener.fits(one)]
-                if not fitting:
+                if number == len(held):
                     there = self._borrow(network, listener) or listener.make()
-                    held.insert(number, there)
+                    held.append(there)
                 listener.adopt(held[number])
                 # All holders share this flag. Without it a haproxy would
                 # block in accept() if another one is faster.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import os
 import signal
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -327,6 +331,59 @@ def test_why_there_are_no_sockets_is_kept_with_the_remedy(
     assert held.refused == {names.GATEWAY: reason}
     held.start(SimpleNamespace(process=process))
     assert held.refused == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretended:
+    """Wants sockets of FAMILY; those that are taken can't be made."""
+
+    family: int
+    is_taken: bool = False
+
+    def fits(self, found: socket.socket) -> bool:
+        return found.family == self.family and not self.is_taken
+
+    def make(self) -> socket.socket:
+        if self.is_taken:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+        return socket.socket(self.family)
+
+    def adopt(self, found: socket.socket) -> None:
+        """They are ours."""
+
+
+SIX, FOUR = socket.AF_INET6, socket.AF_INET
+
+
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [
+        pytest.param(FOUR, [], id="the first: haproxy would take the other"),
+        pytest.param(SIX, [FOUR], id="the second: IPv4 is served"),
+    ],
+)
+def test_no_socket_gets_the_number_of_another_one(
+    held, process, sent, monkeypatch, taken, left
+):
+    """The haproxy that runs was broken into, and has its address."""
+    wanted = [Pretended(FOUR), Pretended(SIX)]
+    given = contextlib.nullcontext(wanted)
+    monkeypatch.setattr(held, "_wanted", lambda _: given)
+    monkeypatch.setattr(held, "_borrow", lambda *_: None)
+    held.start(SimpleNamespace(process=process))
+    kept = held._held[names.GATEWAY]
+    assert [one.family for one in kept] == [FOUR, SIX]
+    for number, one in enumerate(wanted):
+        wanted[number] = Pretended(one.family, is_taken=one.family == taken)
+    with pytest.raises(OSError, match="already in use"):
+        held.start(SimpleNamespace(process=process))
+    kept = held._held[names.GATEWAY]
+    assert [one.family for one in kept] == left
+    assert sent == [stale.FINISH]
+    wanted[:] = [Pretended(FOUR), Pretended(SIX)]
+    held.start(SimpleNamespace(process=process))
+    assert [one.family for one in kept] == [FOUR, SIX]
+    held.close(names.GATEWAY)
 
 
 def test_a_name_that_is_not_ours_stays(held, process, path, old):
