@@ -18,6 +18,7 @@ _TIMEOUT_S = 3.0
 # A haproxy that seems to do nothing is asked again after this time.
 _QUIET_S = 300.0
 NOVA_TIMEOUT_S = 5.0
+_MAX_NOVA = 64 * 1024  # a page of another web server may have no end
 # A haproxy that was broken into may send anything, without an end. A map has
 # up to 512 bytes an entry, the counters' table 400.
 _MAX_ANSWER = 8 << 20
@@ -115,7 +116,7 @@ def ask_nova(
         connection.sendall(request.encode())
         try:
             answer = unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=NOVA_TIMEOUT_S
+                connection, max_bytes=_MAX_NOVA, timeout_s=NOVA_TIMEOUT_S
             )
         except unixsocket.TooLongError as error:  # it is not Nova's root
             answer = error.begun

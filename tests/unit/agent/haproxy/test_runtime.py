@@ -30,6 +30,8 @@ class Haproxy:
         self.stats = Stats(path, os.geteuid())
         self.answer, self.end = "", "\n"
         self.asked: list[str] = []
+        self.ends = threading.Event()  # whether it closes after an answer
+        self.ends.set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(5)
@@ -49,8 +51,10 @@ class Haproxy:
                 half = len(answer) // 2
                 connection.sendall(answer[:half])
                 connection.sendall(answer[half:])
+                self.ends.wait(10)
 
     def close(self) -> None:
+        self.ends.set()
         with socket.socket(socket.AF_UNIX) as last:
             last.connect(str(self.path))
         self._thread.join(10)
@@ -225,6 +229,17 @@ def test_what_nova_answers_to_the_agent(haproxy, answer, status, is_from_nova):
     found = runtime.ask_nova(haproxy.path, "/", "agent", "none")
     assert found[:2] == (status, is_from_nova)
     assert haproxy.asked == ["GET / HTTP/1.1\r"]
+
+
+def test_a_page_that_does_not_end_is_seen_before_the_time_is_over(
+    haproxy, monkeypatch
+):
+    monkeypatch.setattr(runtime, "NOVA_TIMEOUT_S", 0.5)
+    haproxy.ends.clear()
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+    haproxy.answer = head + "x" * 100_000
+    found = runtime.ask_nova(haproxy.path, "/", "agent", "none")
+    assert (found.status, found.is_page) == (200, True)
 
 
 def test_a_gateway_that_is_not_there_is_no_answer(tmp_path):
