@@ -140,9 +140,9 @@ def running_digest(stats: Stats, config: Path) -> str | None:
         return None
 
 
-def parse_info(answer: str) -> dict[str, str]:
-    """Return the ANSWER to "show info" as name -> value."""
-    return dict(line.partition(": ")[::2] for line in answer.splitlines())
+def info(answer: str, name: str) -> str:
+    """Return the value of NAME in the ANSWER to "show info"; "" without it."""
+    return f"\n{answer}".partition(f"\n{name}: ")[2].partition("\n")[0].strip()
 
 
 def digest_in(answer: str, config: Path) -> str:
@@ -152,15 +152,13 @@ def digest_in(answer: str, config: Path) -> str:
     CONFIG has changed since it started: then it may have read something else
     with the same digest in it.
     """
-    found = parse_info(answer)
-    started = found.get("Start_time_sec", "")
     try:
         # Start_time_sec is rounded down.
-        if config.stat().st_mtime > int(started) + 1:
+        if config.stat().st_mtime > int(info(answer, "Start_time_sec")) + 1:
             return ""
     except (FileNotFoundError, ValueError):
         return ""
-    return found.get("description", "").strip()
+    return info(answer, "description")
 
 
 def read_map(stats: Stats, file: Path) -> dict[str, str]:

@@ -136,7 +136,7 @@ class Gather:
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
             return Haproxy(str(config), digest, problem=problem)
-        pid = runtime.parse_info(answer).get("Pid", "")
+        pid = runtime.info(answer, "Pid")
         return Haproxy(
             str(config),
             digest,

@@ -7,6 +7,7 @@ import resource
 import socket
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_digest_is_not_believed_if_the_file_has_changed_since(
     haproxy.answer = f"{STARTED.format(started)}description: 0a1b\n"
     expected = "" if older_s > 1 else "0a1b"
     assert runtime.running_digest(haproxy.stats, config) == expected
+
+
+def test_an_answer_of_a_haproxy_that_was_broken_into_takes_no_memory(tmp_path):
+    answer = "".join(f"{number:x}\n" for number in range(150_000))
+    tracemalloc.start()
+    try:
+        assert runtime.digest_in(answer, tmp_path) == ""
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * len(answer)
 
 
 def test_read_map(haproxy):
