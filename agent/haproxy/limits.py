@@ -31,7 +31,8 @@ _RATE = f"conn_cur,http_req_rate({_WINDOW_S}s)"
 # A source is forgotten this long after its last request. The agent reads the
 # counters more often, and no lane is kept free for older sources.
 _EXPIRE_S = 60
-# What tables have, and at most how many. An instance's id may be so long.
+# The keys of tables, and how many entries a table has at most. An instance's
+# id may have 255 letters.
 _SOURCES = "string len 255 size 10k"
 _INSTANCES = "string len 255 size 100k"
 ADDRESSES = "ipv6 size 10k"
@@ -239,7 +240,7 @@ def _log_rules(share: FairShare, counter: int, *, counts: bool) -> list[str]:
 
 
 def table(name: str, entries: str, expire_s: int, stored: str) -> str:
-    """Return the table NAME, which is a backend, of ENTRIES."""
+    """Return the table NAME, a backend of its own; ENTRIES: keys and size."""
     return f"""
 backend {name}
     stick-table type {entries} expire {expire_s}s store {stored}

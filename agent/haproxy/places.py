@@ -7,7 +7,7 @@ from ...privsep import names, places
 
 
 class Places(places.Places):
-    """The paths of `privsep.places`, and those below state_path."""
+    """The paths of `privsep.places`, and those that only the agent needs."""
 
     def __init__(
         self, run_dir: Path, state_path: Path, pids_folder: Path

@@ -366,7 +366,7 @@ def _lane(
 def _server(
     number: int, server: NovaServer, tls: Tls | None, more: str
 ) -> str:
-    """Return the line for SERVER; MORE has {} for its NUMBER."""
+    """Return the line for SERVER, with MORE, in which {} is its NUMBER."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     words = [f"server nova{number} {host}:{server.port}"]
     if tls is not None:

@@ -19,11 +19,11 @@ _TIMEOUT_S = 3.0
 _QUIET_S = 300.0
 NOVA_TIMEOUT_S = 5.0
 _MAX_NOVA = 64 * 1024  # a page of another web server may have no end
-# A haproxy that was broken into may send anything, without an end. A map has
-# up to 512 bytes an entry, the counters' table 400.
+# A haproxy that was broken into may send anything, without an end. An entry of
+# a map has some 260 bytes (with the longest ids 700), one of a table 400.
 _MAX_ANSWER = 8 << 20
-# So many commands go in one line, each below 700 bytes. haproxy's buffer is
-# 16 kB, and haproxy 3.2 refuses a line that is longer.
+# So many commands go in one line, each of at most 900 bytes. haproxy's buffer
+# is 16 kB, and haproxy 3.2 refuses a line that is longer.
 _IN_A_LINE = 12
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...privsep import names
 from .places import Places
 
-# Temporary files match too, if one was left: ".X.conf.tmp" is ours,
-# "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
+# Temporary files match too, if one was left: ".X.conf.tmp" is ours, "X.new" is
+# an earlier version's, "X.sock.7.tmp" and "X.sock.7.bak" are haproxy's.
 _FILE = re.compile(
     r"\.?([^.]+)\.(?:conf|map|new|sock|pid\.haproxy)"
     r"(?:\.tmp|\.[0-9]+\.(?:tmp|bak))?"
