@@ -141,7 +141,7 @@ def _files_in(folder: str) -> list[str]:
 
 
 def _group(section: str) -> str:
-    """Return what oslo.config reads SECTION as: in either case, but one."""
+    """Return SECTION without its case, which counts in "DEFAULT" alone."""
     return section if section == "DEFAULT" else section.lower()
 
 

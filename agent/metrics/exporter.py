@@ -84,7 +84,7 @@ class Page:
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    """Answers one GET of /metrics, and closes; at once if many are asking."""
+    """Answers one GET of /metrics and closes; if many ask, it only closes."""
 
     def handle(self) -> None:
         server = self.server
