@@ -22,6 +22,7 @@ _MAX_NOVA = 64 * 1024  # a page of another web server may have no end
 # A haproxy that was broken into may send anything, without an end. An entry of
 # a map has some 260 bytes (with the longest ids 700), one of a table 400.
 _MAX_ANSWER = 8 << 20
+_MOST_ENTRIES = 1 << 16  # of a map: each may cost a command
 # So many commands go in one line, each of at most 900 bytes. haproxy's buffer
 # is 16 kB, and haproxy 3.2 refuses a line that is longer.
 _IN_A_LINE = 12
@@ -164,9 +165,12 @@ def digest_in(answer: str, config: Path) -> str:
 def read_map(stats: Stats, file: Path) -> dict[str, str]:
     """Return the map FILE as the haproxy has it.
 
-    Raises HaproxyError if it has no such map, OSError as `ask` does.
+    Raises HaproxyError if it has no such map or one with far too many
+    entries, OSError as `ask` does.
     """
     answer = ask(stats, f"show map {file}")
+    if answer.count("\n") > _MOST_ENTRIES:
+        raise HaproxyError(f"the map {file} has too many entries")
     if answer.startswith("Unknown map"):
         raise HaproxyError(f"haproxy has no map {file}")
     return mapfile.parse_map(answer.splitlines())

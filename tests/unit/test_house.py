@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_904, ("privsep",): 4_720}
+BUDGETS = {("agent", "privsep"): 21_908, ("privsep",): 4_720}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

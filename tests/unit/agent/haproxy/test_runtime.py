@@ -157,6 +157,13 @@ def test_a_map_may_have_many_more_entries_than_it_should(haproxy):
     assert found.keys() == {*keys}
 
 
+def test_a_map_with_more_entries_than_any_has_is_refused(haproxy):
+    """Of a haproxy that was broken into: each costs a command."""
+    haproxy.answer = "0x1 a b\n" * 70_000
+    with pytest.raises(HaproxyError, match="too many entries"):
+        runtime.read_map(haproxy.stats, FILE)
+
+
 def test_commands_are_sent_in_order_in_one_line(haproxy):
     runtime.change_map(haproxy.stats, ["del map x a", "set map x b i|p|s"])
     assert haproxy.asked == ["del map x a; set map x b i|p|s"]
