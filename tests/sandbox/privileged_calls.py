@@ -201,7 +201,7 @@ _REFUSALS = (InvalidArgumentError, SettingsError, TypeError)
 # What is no entrypoint, though the daemon could import it.
 _NOT_EXPORTED = (
     *("os.system", "subprocess.call", "builtins.eval", "shutil.rmtree"),
-    "ovn_metadata.privsep.namespace.calls._remove",
+    "ovn_metadata.privsep.namespace.calls._apply",
     "ovn_metadata.privsep.rootfiles.ensure_shared_folder",
     "ovn_metadata.privsep.rootfiles.write_if_different",
     "ovn_metadata.privsep.fleet.start.ensure_supervisord",
