@@ -136,7 +136,7 @@ class Gather:
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
             return Haproxy(str(config), digest, problem=problem)
-        pid = runtime.info(answer, "Pid")
+        pid = runtime.info(answer, "Pid")[:9]  # int() refuses 5000 digits
         return Haproxy(
             str(config),
             digest,
