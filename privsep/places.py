@@ -55,8 +55,12 @@ class Places:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        # Only root uses these, except the lock and the log.
+        # Only root uses these, except the PID file, the agent's lock and the
+        # request log.
         self.socket = run_dir / "supervisord.sock"  # its RPC
+        self.supervisord_conf = run_dir / "supervisord.conf"
+        self.supervisord_pid = run_dir / "supervisord.pid"
+        self.start_lock = run_dir / "start.lock"  # of who starts supervisord
         self.programs = run_dir / "programs"  # files that supervisord includes
         self.logs = run_dir / "log"  # what supervisord and the programs print
         self.agent_lock = run_dir / "agent.lock"  # of the one agent here

@@ -24,7 +24,7 @@ class Repairs:
         self._queue = queues.reconcile
         self._gateway_pid: object = None
         self._codes: dict[str, str] = {}  # of what fails
-        self._fleet = Fleet(site.haproxies.fleet.run_dir / "supervisord.pid")
+        self._fleet = Fleet(site.haproxies.places.supervisord_pid)
         site.status.parts["fleet"] = self._fleet.as_dict
         site.status.process = self._process
 

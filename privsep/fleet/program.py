@@ -86,7 +86,7 @@ directory=/
 logfile={settings.places.logs}/supervisord.log
 logfile_maxbytes=1MB
 logfile_backups=2
-pidfile={settings.run_dir}/supervisord.pid
+pidfile={settings.places.supervisord_pid}
 childlogdir={settings.places.logs}
 identifier=ovn-metadata-fleet
 minfds=256
@@ -118,6 +118,6 @@ def supervisord_command(settings: FleetSettings, *options: str) -> list[str]:
         "-m",
         "supervisor.supervisord",
         "-c",
-        f"{settings.run_dir}/supervisord.conf",
+        str(settings.places.supervisord_conf),
         *options,
     ]

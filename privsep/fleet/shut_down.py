@@ -14,13 +14,6 @@ from .calls import old_folder, programs, read_settings
 from .supervisord import Supervisord
 
 _END_TIMEOUT_S = 5.0
-# In the fleet's folder, beside the folders of the programs.
-_OWN_FILES = (
-    *("supervisord.sock", "supervisord.conf", "supervisord.pid"),
-    *("start.lock", "agent.lock", "gateway.sock", "requests.sock"),
-    # Left by a process that was killed while it wrote them.
-    *(".gateway.sock.new", ".supervisord.conf.new"),
-)
 
 
 @entrypoint(subject=None)
@@ -101,11 +94,15 @@ def _remove_own_files(settings: FleetSettings) -> None:
     By name: root may have set a folder in which others have files too.
     """
     places = settings.places
+    replaced = (places.gateway_socket, places.supervisord_conf)
     for file in (
         *places.programs.glob("*.*"),
         *places.pid("").parent.glob("*.*"),
         *places.logs.glob("*.log*"),
-        *(settings.run_dir / name for name in _OWN_FILES),
+        *(places.socket, places.supervisord_pid, places.request_log),
+        *(places.start_lock, places.agent_lock, *replaced),
+        # Left by a process that was killed while it replaced the other.
+        *(file.with_name(f".{file.name}.new") for file in replaced),
     ):
         file.unlink(missing_ok=True)
     own = (*places.network_parents, places.programs, places.logs)

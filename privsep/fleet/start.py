@@ -31,7 +31,7 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
         _wait_for_unit(settings)
         return False
     write_configuration(settings)
-    lock = settings.run_dir / "start.lock"
+    lock = settings.places.start_lock
     # Two daemons would start one each, after an agent was killed: its own, and
     # its successor's. supervisord itself refuses a socket on which another one
     # answers.
@@ -91,7 +91,7 @@ def write_configuration(settings: FleetSettings) -> None:
     """Make supervisord's folders and write its configuration."""
     ensure_folders(settings)
     rootfiles.write_if_different(
-        settings.run_dir / "supervisord.conf",
+        settings.places.supervisord_conf,
         program.render_supervisord(settings),
     )
 
