@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...privsep.errors import sentence
+from . import schemas
 from .connect import Database
 
 ID_KEY = "neutron:ovn-metadata-id"
@@ -166,7 +167,7 @@ class Heartbeat:
         connection = self.southbound.ovsdb_connection
         with connection.lock:
             for row in connection.idl.tables["Chassis_Private"].rows.values():
-                if row.name == self.chassis_name:
+                if schemas.one(row.name, "") == self.chassis_name:
                     return row.uuid, dict(row.external_ids)
         return None
 

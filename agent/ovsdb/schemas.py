@@ -115,3 +115,13 @@ class FollowingIdl(connect.Idl):
             self._db.name,
             self._db.version,
         )
+
+
+def one(value: Any, default: Any) -> Any:
+    """Return the VALUE of a column that has one, or none: DEFAULT.
+
+    The schema decides which columns always have one. Another schema may
+    decide otherwise.
+    """
+    is_one = isinstance(value, str | int | uuid.UUID)
+    return value if is_one else next(iter(value), default)

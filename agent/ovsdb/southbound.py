@@ -227,7 +227,9 @@ class SouthboundIdl(schemas.FollowingIdl):
             chassis=chassis,
             answered=self.tables["Port_Binding"].condition_state.acked,
             plugged=self._plugged(),
-            nb_cfg=max((_one(row.nb_cfg, 0) for row in whole), default=0),
+            nb_cfg=max(
+                (schemas.one(row.nb_cfg, 0) for row in whole), default=0
+            ),
             followed=self._own("Chassis_Private", "nb_cfg"),
             # ovn-northd writes them with all else. Old schemas have none.
             is_filled=any(getattr(row, "options", True) for row in whole),
@@ -268,8 +270,8 @@ class SouthboundIdl(schemas.FollowingIdl):
     def _own(self, table: str, column: str) -> Any:
         """Return COLUMN of this chassis' row in TABLE; None without one."""
         for row in self._rows(table):
-            if _one(row.name, "") == self._chassis_name:
-                return _one(getattr(row, column), None)
+            if schemas.one(row.name, "") == self._chassis_name:
+                return schemas.one(getattr(row, column), None)
         return None
 
     def _port_row(self, row: Any) -> port_rows.PortRow:
@@ -277,14 +279,14 @@ class SouthboundIdl(schemas.FollowingIdl):
         datapath_id = next(iter(_references(row, "datapath")), None)
         known = self.tables["Datapath_Binding"].rows.get(datapath_id)
         return port_rows.PortRow(
-            logical_port=_one(row.logical_port, ""),
-            type=_one(row.type, ""),
+            logical_port=schemas.one(row.logical_port, ""),
+            type=schemas.one(row.type, ""),
             mac=[row.mac] if isinstance(row.mac, str) else list(row.mac),
             external_ids=dict(row.external_ids),
             datapath=datapath_id,
             datapath_ids=dict(known.external_ids) if known else None,
-            parent_port=_one(row.parent_port, ""),
-            tag=_one(row.tag, 0),
+            parent_port=schemas.one(row.parent_port, ""),
+            tag=schemas.one(row.tag, 0),
             chassis=next(iter(_references(row, "chassis")), None),
             additional_chassis=_references(row, "additional_chassis"),
             requested_chassis=next(
@@ -295,17 +297,8 @@ class SouthboundIdl(schemas.FollowingIdl):
             ),
             # Old schemas have neither.
             port_security=list(getattr(row, "port_security", ())),
-            virtual_parent=_one(getattr(row, "virtual_parent", ""), ""),
+            virtual_parent=schemas.one(getattr(row, "virtual_parent", ""), ""),
         )
-
-
-def _one(value: Any, default: Any) -> Any:
-    """Return the VALUE of a column that has one, or none: DEFAULT.
-
-    Which columns have to have one is the schema's, and changes.
-    """
-    is_one = isinstance(value, str | int | uuid.UUID)
-    return value if is_one else next(iter(value), default)
 
 
 def _references(row: Any, column: str) -> frozenset[uuid.UUID]:

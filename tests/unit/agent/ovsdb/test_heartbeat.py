@@ -104,6 +104,17 @@ def test_a_changed_bridge_does_not_wait(southbound, beats, is_late):
     }
 
 
+def test_a_name_may_be_a_set_of_one(southbound, beats):
+    """The schema decides that; every column may become one."""
+    tables = southbound.ovsdb_connection.idl.tables
+    (row,) = tables["Chassis_Private"].rows.values()
+    row.name = [NAME]
+    southbound.bridge = "br-new"
+    beats.note()
+    written = southbound.written.get(timeout=10)
+    assert written == {heartbeat.BRIDGE_KEY: "br-new"}
+
+
 def test_a_registration_does_not_wait(southbound, beats):
     southbound.nb_cfg = 2
     beats.note()
