@@ -121,9 +121,9 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
 
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
-    and supervisord waits before its next try. `complaint` is who says why
-    it ended last, and what; "" if nobody does, and unless it is "starting"
-    or "failing".
+    and supervisord waits before its next try. `complaint` is the reason why
+    it ended last, and its source: supervisord or the haproxy's log. It is ""
+    without a reason, and in the other states.
     """
     settings = read_settings()
     network = validate.program(network)
