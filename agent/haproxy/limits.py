@@ -57,6 +57,9 @@ _WHO = "var(txn.who)"
 _IS_GREEDY = "{ var(txn.greedy) -m found }"
 # Ids in the agent's own requests (hex: ovn-metadata-). They are not counted.
 AGENT, NOBODY = "agent", "6f766e2d-6d65-7461-6461-74612d000000"
+# Their header that names the server of Nova to ask. haproxy may choose the
+# same one each time.
+SERVER = "X-OVN-Metadata-Server"
 LANE, LONE_LANE = "nova", "nova-alone"
 _GREEDY_LANE, _LONE_GREEDY_LANE = "greedy", "greedy-alone"
 _UPLOAD_LANE = "uploads"
@@ -191,6 +194,10 @@ class Lane:
         if self.requests:
             lines.append(f"http-error {answers.text(503, _NOT_NOW)}")
             lines.append(f"timeout queue {_QUEUE_S}s")
+        if self.name == LANE:
+            lines.append(
+                "use-server %[var(txn.server)] if { var(txn.server) -m found }"
+            )
         if self.shares:
             lines += _SHARED
         else:

@@ -203,6 +203,7 @@ frontend metadata
     bind unix@{public} proto h1 mode {socket_mode} \
 backlog {settings.backlog}
     http-request set-var(txn.who) req.fhdr(X-Instance-ID)
+    http-request set-var(txn.server) req.fhdr({limits.SERVER})
     http-request set-header {refusals.REQUEST_ID} {_NEW_ID} \
 unless {{ req.fhdr({refusals.REQUEST_ID}) -m len {_ID_LENGTH} }}
     http-request set-var(txn.id) req.fhdr({refusals.REQUEST_ID})

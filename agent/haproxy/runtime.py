@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .. import unixsocket
 from ..errors import HaproxyError
-from . import answers, mapfile
+from . import answers, limits, mapfile
 
 _TIMEOUT_S = 3.0
 # A haproxy that seems to do nothing is asked again after this time.
@@ -98,13 +98,18 @@ def ask(stats: Stats, command: str, *, timeout_s: float = _TIMEOUT_S) -> str:
 
 
 def ask_nova(
-    gateway: Path, path: str, instance: str, signature: str
+    gateway: Path, path: str, instance: str, signature: str, server: int
 ) -> NovaAnswer:
-    """Return what the socket GATEWAY answers to a request of INSTANCE."""
+    """Return what the socket GATEWAY answers to a request of INSTANCE.
+
+    It passes the request on to the server with that number, unless that is
+    down or gives no answer.
+    """
     request = (
         f"GET {path} HTTP/1.1\r\nHost: metadata\r\nConnection: close\r\n"
         f"X-Instance-ID: {instance}\r\nX-Tenant-ID: {instance}\r\n"
-        f"X-Instance-ID-Signature: {signature}\r\n\r\n"
+        f"X-Instance-ID-Signature: {signature}\r\n"
+        f"{limits.SERVER}: nova{server}\r\n\r\n"
     )
     begun = time.monotonic()
     answer = b""

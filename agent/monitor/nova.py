@@ -23,29 +23,31 @@ class Nova:
     is_ours: Callable[[Path], bool]  # whether a socket is the gateway's
     unresolved: Callable[[], list[str]]  # Nova's names without an address
 
-    def ask(self) -> NovaAnswer | None:
-        """Ask for Nova's root; None if nothing can be known.
+    def ask(self, server: int) -> NovaAnswer | None:
+        """Ask SERVER for Nova's root; None if nothing can be known.
 
         The socket is another agent's, or the gateway has ended.
 
         Nova lists its versions there, without looking for an instance or a
         signature, and logs nothing.
         """
-        return self._ask("/", limits.AGENT, "none")
+        return self._ask("/", limits.AGENT, "none", server)
 
-    def ask_signed(self) -> NovaAnswer | None:
+    def ask_signed(self, server: int) -> NovaAnswer | None:
         """Ask for an instance that does not exist; None as `ask` does.
 
         Nova looks at the signature first: 403 or 404.
         """
         signature = identity.signature(self.secret(), limits.NOBODY)
-        return self._ask(_SIGNED_PATH, limits.NOBODY, signature)
+        return self._ask(_SIGNED_PATH, limits.NOBODY, signature, server)
 
-    def _ask(self, path: str, who: str, signature: str) -> NovaAnswer | None:
+    def _ask(
+        self, path: str, who: str, signature: str, server: int
+    ) -> NovaAnswer | None:
         gateway = self.settings().proxy_socket
         if not self.is_ours(gateway):
             return None
-        answer = runtime.ask_nova(gateway, path, who, signature)
+        answer = runtime.ask_nova(gateway, path, who, signature, server)
         # If Nova is silent, it takes its time, or the gateway answers.
         is_lost = answer.status == 0 and answer.took_s < runtime.NOVA_TIMEOUT_S
         return None if is_lost else answer

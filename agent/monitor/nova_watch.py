@@ -33,7 +33,8 @@ _CALM_S = 60.0
 _SIGN_AGAIN_S = 60.0
 _MAX_SIGN_S = 600.0
 _FEW = 3  # errors of Nova that one instance may cause
-# Of several servers, so many are asked at a time, if they are quick enough.
+# Of several servers, so many are asked for their root at a time, if they are
+# quick enough; and all for a signature, which happens once.
 _MOST_SERVERS = 4
 _PATIENCE_S = 6.0
 _REFUSED = (
@@ -81,6 +82,7 @@ class NovaWatch:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._counted: NovaCounted | None = None
+        self._asked = 0  # the agent's own requests
         self._found: dict[str, str] = {}  # by our own request
         self._erring: tuple[str, float] | None = None  # seen when
         self._signing = _Signing(self.nova.secret())
@@ -128,7 +130,7 @@ class NovaWatch:
     ) -> None:
         answers = self._answers(
             self.nova.ask,
-            self._servers(),
+            _MOST_SERVERS,
             lambda each: each.is_from_nova and not all_of_them,
         )
         self._found = found = {}
@@ -156,25 +158,23 @@ class NovaWatch:
         code = TLS if any(code == TLS for code, _ in tried) else SILENT
         found[code] = "; ".join(text for _, text in tried) or "no address yet"
 
-    def _servers(self) -> int:
-        """Return how many of Nova's servers to ask."""
-        known = len(self._counted.endpoints) if self._counted else 0
-        return max(1, min(known, _MOST_SERVERS))
-
     def _answers(
         self,
-        ask: Callable[[], NovaAnswer | None],
-        most: int,
+        ask: Callable[[int], NovaAnswer | None],
+        most: float,
         is_enough: Callable[[NovaAnswer], bool],
     ) -> list[NovaAnswer]:
-        """Return what MOST calls of ASK give, or fewer if one IS_ENOUGH.
+        """Return what each server answers to ASK, and MOST at most.
 
-        Each may reach another server. Empty if nothing can be known.
+        Or fewer, if one IS_ENOUGH. Empty if nothing can be known. The next
+        servers are asked first the next time.
         """
+        known = max(1, len(self._counted.endpoints) if self._counted else 0)
         answers: list[NovaAnswer] = []
         took_s = 0.0
-        while len(answers) < most and took_s < _PATIENCE_S:
-            answer = ask()
+        while len(answers) < min(known, most) and took_s < _PATIENCE_S:
+            self._asked += 1
+            answer = ask(self._asked % known)
             if answer is None:
                 return []
             answers.append(answer)
@@ -209,7 +209,7 @@ class NovaWatch:
             return
         answers = self._answers(
             self.nova.ask_signed,
-            self._servers() + (not is_new),
+            math.inf,
             lambda each: each.status == 403 or not _tells(each),
         )
         if not answers:

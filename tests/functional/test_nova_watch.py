@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox import Sandbox, wait_for
+from ovn_metadata.agent.haproxy.runtime import ask_nova
+from sandbox import Sandbox, host, wait_for
 from sandbox.case import Case
 from sandbox.nova import Nova
 from sandbox.sockets import stats, status
@@ -183,7 +184,7 @@ def test_one_of_two_servers_is_named(own_box: Sandbox):
 
 
 def test_one_of_two_servers_with_another_secret_is_named(own_box: Sandbox):
-    """The other one accepts what the agent signs, in turn."""
+    """The other one accepts what the agent signs."""
     agent = own_box.agent
     with Nova(own_box.folder / "second", port=8776, secret="another") as nova:
         two = ("DEFAULT", "nova_metadata_host")
@@ -200,6 +201,25 @@ def test_one_of_two_servers_with_another_secret_is_named(own_box: Sandbox):
         wait_for(is_named_still, timeout_s=120, what="more requests")
         nova.accept(own_box.nova.secret)
         wait_well()
+
+
+def test_the_agent_chooses_which_server_it_asks(own_box: Sandbox):
+    """Until that is down: haproxy would ask them in turn."""
+    agent = own_box.agent
+    with Nova(own_box.folder / "second", port=8776) as second:
+        two = ("DEFAULT", "nova_metadata_host")
+        agent.configure({two: "127.0.0.1:8775,127.0.0.1:8776"})
+        agent.start()
+        agent.wait_ready()
+        wait_well()
+        before = own_box.nova.probes, second.probes
+        gateway = host.HOME / "metadata_proxy"
+        for _ in range(20):
+            assert ask_nova(gateway, "/", "agent", "none", 1).status == 200
+        assert second.probes - before[1] >= 20
+        assert own_box.nova.probes - before[0] < 5  # the agent asks as well
+    answer = ask_nova(gateway, "/", "agent", "none", 1)
+    assert (answer.status, answer.is_from_nova) == (200, True)
 
 
 def test_nova_is_asked_for_nothing_that_costs(own_box: Sandbox):

@@ -245,7 +245,7 @@ def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(
 )
 def test_what_nova_answers_to_the_agent(haproxy, answer, status, is_from_nova):
     haproxy.answer = answer
-    found = runtime.ask_nova(haproxy.path, "/", "agent", "none")
+    found = runtime.ask_nova(haproxy.path, "/", "agent", "none", 0)
     assert found[:2] == (status, is_from_nova)
     assert haproxy.asked == ["GET / HTTP/1.1\r"]
 
@@ -257,10 +257,12 @@ def test_a_page_that_does_not_end_is_seen_before_the_time_is_over(
     haproxy.ends.clear()
     head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
     haproxy.answer = head + "x" * 100_000
-    found = runtime.ask_nova(haproxy.path, "/", "agent", "none")
+    found = runtime.ask_nova(haproxy.path, "/", "agent", "none", 0)
     assert (found.status, found.is_page) == (200, True)
 
 
 def test_a_gateway_that_is_not_there_is_no_answer(tmp_path):
-    answer = runtime.ask_nova(tmp_path / "nothing.sock", "/", "agent", "none")
+    answer = runtime.ask_nova(
+        tmp_path / "nothing.sock", "/", "agent", "none", 0
+    )
     assert answer[:2] == (0, False)

@@ -24,10 +24,10 @@ class Nova(monitor.Nova):
         self.polls += 1
         return NovaCounted()
 
-    def ask(self) -> NovaAnswer:
+    def ask(self, server: int) -> NovaAnswer:
         return NovaAnswer(200, True, 0.01)
 
-    def ask_signed(self) -> NovaAnswer:
+    def ask_signed(self, server: int) -> NovaAnswer:
         return NovaAnswer(404, True, 0.01)
 
     def secret(self) -> str:
