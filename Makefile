@@ -46,18 +46,20 @@ export GIT_CONFIG_VALUE_0 = $(CURDIR)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own, and waits for more
 # than half of its time.
-JOBS ?= $(shell expr 2 \* $$(nproc))
+JOBS ?= $(shell expr 3 \* $$(nproc))
 ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
 DEB_TOOLS = build-essential git debhelper dh-python dpkg-dev pybuild-plugin-pyproject python3-setuptools scdoc
 RPM_TOOLS = python3-packaging rpm rpmlint scdoc strace
+PACKAGING_NEEDS = $(DEB_TOOLS) $(RPM_TOOLS) bash-completion lintian logrotate man-db
+FUNCTIONAL_NEEDS = nginx squid $$(apt-cache search --names-only '^sos(report)?$$' | sed 's/ .*//;q')
 DIST = PYTHON=$(TOOLS)/bin/python CHECK_PYTHON=$(VENV)/bin/python packaging/dist
 STEP = @printf '==> %s\n'
 
 .PHONY: help demo test check options docs unit packaging functional continuity faults fuzz lottery tokens soak bench figures \
     upgrade before boot boots ansible suite deb dist dist-check image container dashboard pictures matrix \
-    packages from peer guest venv clean
+    packages from peer guest installed venv clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/'
@@ -66,10 +68,11 @@ demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 	$(STEP) "demo: a chassis of its own, in private namespaces"
 	@KEEP=$(KEEP) $(SANDBOX) $(VENV)/bin/python -m sandbox.demo
 
-test: packages venv ## every check and every test
-	@# Each of the first three uses one core.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check unit docs
-	@$(MAKE) --no-print-directory packaging functional
+test: packages ## every check and every test
+	@# Half of it waits: for the network, and for what the functional tests await.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target installed
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
+	    functional check unit docs packaging
 
 check: venv ## format, lint, types, layers
 	$(STEP) "ruff, mypy --strict, import-linter"
@@ -98,17 +101,15 @@ unit: venv ## tests of pure code: seconds
 
 packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of how it is packaged and released
 	$(STEP) "packaging"
-	@tests/sandbox/install-packages "$(SUDO)" $(DEB_TOOLS) $(RPM_TOOLS) \
-	    bash-completion lintian logrotate man-db
+	@tests/sandbox/install-packages "$(SUDO)" $(PACKAGING_NEEDS)
 	@DIST_PYTHON=$(TOOLS)/bin/python OVN_METADATA_ANSIBLE=$(ANSIBLE) \
 	    $(VENV)/bin/python -Im pytest -q -n $(JOBS) --dist loadfile \
 	    tests/packaging $(ARGS)
 
 functional: packages venv peer guest ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
-	@tests/sandbox/install-packages "$(SUDO)" nginx squid \
-	    $$(apt-cache search --names-only '^sos(report)?$$' | sed 's/ .*//;q')
-	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
+	@tests/sandbox/install-packages "$(SUDO)" $(FUNCTIONAL_NEEDS)
+	+@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
 	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
 
@@ -297,6 +298,9 @@ $(ANSIBLE)/.installed:
 
 guest:
 	@tests/boots/unpack "$(SUDO)" $(GUESTS)/here
+
+installed: venv peer guest $(TOOLS)/.installed $(ANSIBLE)/.installed $(SITE)/.installed
+	@tests/sandbox/install-packages "$(SUDO)" $(PACKAGING_NEEDS) $(FUNCTIONAL_NEEDS)
 
 venv: $(VENV)/.installed
 
