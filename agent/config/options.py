@@ -68,7 +68,6 @@ def load(argv: Sequence[str]) -> tuple[cfg.ConfigOpts, Settings]:
     """
     files = _Files(argv)
     log.register_options(files.conf)
-    files.check_log_options()
     files.read()
     for option in _log_options():
         if option.dest in files.conf:  # not all are registered
@@ -136,6 +135,11 @@ def version() -> str:
         return "not installed"
 
 
+class _Options(cfg.ConfigOpts):
+    def _validate_cli_options(self, namespace: Any) -> None:
+        """Leave it to `load`: the library exits without the file's name."""
+
+
 class _Files:
     """The files that a command line names, or the default ones."""
 
@@ -148,7 +152,7 @@ class _Files:
         self._dirs = _default(cfg.find_config_dirs)
         found = files_read(argv, files=self._files, dirs=self._dirs)
         self.sources = Sources(found)
-        self.conf = cfg.ConfigOpts()
+        self.conf = _Options()
         ignored = (
             (section, cfg.StrOpt(name, default=""))
             for section, names in IGNORED.items()
@@ -157,22 +161,6 @@ class _Files:
         for section, option in (*_OPTIONS.values(), *ignored):
             group = None if section == "DEFAULT" else section
             self.conf.register_opt(option, group)
-
-    def check_log_options(self) -> None:
-        """Raise ConfigError if a file has a bad value for a log option.
-
-        While oslo.config parses the command line, it converts the options
-        that can be given there, and exits without the name of the file.
-        """
-        for option in _log_options():
-            origin = self.sources.find("DEFAULT", option)
-            if origin.is_written and "$" not in origin.text:
-                try:
-                    option.type(origin.text)
-                except ValueError as error:
-                    raise self.sources.error(
-                        "DEFAULT", option, _reason(error)
-                    ) from None
 
     def read(self) -> None:
         """Read them with oslo.config; raise ConfigError."""

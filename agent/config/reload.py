@@ -37,14 +37,7 @@ class Configuration:
         Raises ConfigError and StartError if they can't be used: then all of
         the old settings stay in force.
         """
-        try:
-            conf, read = options.load(self._argv)
-        except SystemExit:
-            # oslo.config exits for a bad log option that can also be given
-            # on the command line.
-            raise ConfigError(
-                "the configuration can't be read: a bad log option"
-            ) from None
+        conf, read = options.load(self._argv)
         if self._settings.shared_secret and not read.shared_secret:
             # What writes the file may have emptied it first.
             raise ConfigError(

@@ -28,7 +28,6 @@ class Origin:
 
     place: str  # a file, a variable of the environment, "default"
     text: str
-    is_written: bool = True
 
 
 class Sources:
@@ -66,7 +65,7 @@ class Sources:
                 if text is not None:
                     return Origin(f"{file}: [{group}] {name}", text)
         place = f"default: [{group}] {option.dest}"
-        return Origin(place, str(option.default or ""), is_written=False)
+        return Origin(place, str(option.default or ""))
 
     def error(self, group: str, option: cfg.Opt, reason: str) -> ConfigError:
         """Return the error that OPTION in GROUP is bad for REASON."""

@@ -435,7 +435,7 @@ def test_only_what_differs_is_reloaded(chassis):
 BAD = [
     (("metadata_haproxy", "timeout_client"), "soon", "timeout_client"),
     (DEBUG, "perhaps", "debug"),
-    (DEBUG, "$host", "log option"),
+    (DEBUG, "$host", 'debug = "$host"'),
     (("DEFAULT", "default_log_levels"), "x", "log's other options"),
     (("DEFAULT", "nova_client_cert"), "/nowhere.pem", "nova_client"),
     (SECRET, "", "metadata_proxy_shared_secret is missing"),

@@ -498,6 +498,8 @@ def test_bad_value_names_file_section_option_and_what_is_allowed(
         ("nova_client_priv_key = /a$$b", "must be an absolute path"),
         ("nova_metadata_ip = a b", "must be a host name or address"),
         ("debug = maybe", "boolean"),
+        ("debug = $state_path", "boolean"),
+        ("debug = $nowhere", "names no option"),
         ("use_syslog = maybe", "boolean"),
         ("use_stderr = maybe", "boolean"),
         ("log_rotate_interval = x", "int"),
