@@ -7,7 +7,6 @@ belong to this agent.
 
 import contextlib
 import ipaddress
-import posixpath
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,9 +27,11 @@ MAX_ID = 2**32 - 2  # the next one means "no change" to chown(2)
 MAX_ITEMS = 65536
 
 _MAC = re.compile(r"(?!00(?::00){5})[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
-# No blank, quote, backslash, '%' or '#', because it goes into an ini file.
-_PATH = re.compile(r"/[A-Za-z0-9_@+.,=:/-]*")
-_MAX_PATH = 4096
+# No blank, quote, backslash, '%' or '#', because it goes into an ini file; no
+# part of it is "." or "..".
+_PATH = re.compile(
+    r"(?=.{1,4095}\Z)(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9_@+.,=:-]+)+"
+)
 _URL_PATH = re.compile(r"/[A-Za-z0-9_./-]{0,255}")
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
@@ -58,6 +59,7 @@ mac = partial(_text, _MAC.fullmatch, "a unicast MAC address")
 packet = partial(_text, _KINDS.__contains__, "a kind of packet")
 url_path = partial(_text, _URL_PATH.fullmatch, "a path")
 device = partial(_text, _DEVICE.fullmatch, "a device's name")
+folder = partial(_text, _PATH.fullmatch, "a usable folder")
 seconds = partial(_number, 1, MAX_WAIT_S, "a time limit")
 openflow_port = partial(_number, 1, MAX_OPENFLOW_PORT, "an OpenFlow port")
 vlan = partial(_number, 0, 4094, "a VLAN")  # 0: none
@@ -132,17 +134,3 @@ def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         or address.is_loopback
         or address == ipaddress.IPv4Address("255.255.255.255")
     )
-
-
-def folder(value: object) -> str:
-    """Return VALUE if it is a normal, absolute path of safe characters."""
-    if (
-        isinstance(value, str)
-        and len(value) < _MAX_PATH
-        and _PATH.fullmatch(value)
-        and posixpath.normpath(value) == value
-        and not value.startswith("//")
-        and value != "/"
-    ):
-        return value
-    raise InvalidArgumentError(f"not a usable folder: {value!r:.80}")
