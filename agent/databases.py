@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
 
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
@@ -28,6 +27,8 @@ _RUNS_S = 60.0
 _RETRY_S = 1.0
 _STOP_POLL_S = 0.2
 _LOST = {VSWITCH: "OVNMD-102", SOUTHBOUND: "OVNMD-101"}
+_PARTS = {VSWITCH: "vswitch", SOUTHBOUND: "southbound"}
+_HEARTBEAT = "registration"
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,11 +46,8 @@ class Databases:
     meanwhile: Callable[[], None]  # called while it waits for a database
 
     def __post_init__(self) -> None:
-        self.status.parts |= {
-            "southbound": lambda: _report(self._idls.get(SOUTHBOUND)),
-            "vswitch": lambda: _report(self._idls.get(VSWITCH)),
-            "registration": lambda: _report(self._heartbeat),
-        }
+        for part in (*_PARTS.values(), _HEARTBEAT):  # before the first contact
+            self.status.parts[part] = lambda: None
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
         self._slow: dict[str, connect.Idl] = {}  # those that took too long
@@ -99,6 +97,7 @@ class Databases:
             nb_cfg=lambda: self.snapshots.chassis.nb_cfg,
             agent_down_time_s=lambda: self.settings().agent_down_time_s,
         )
+        self.status.parts[_HEARTBEAT] = self._heartbeat.report
         self._heartbeat.start()
         return True
 
@@ -149,6 +148,7 @@ class Databases:
             self._slow[name] = idl
             raise
         self._idls[name] = idl
+        self.status.parts[_PARTS[name]] = idl.report
         self.progress.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
         return link
 
@@ -217,8 +217,3 @@ class Databases:
         if reason not in self._outages[name]:
             self._outages[name].add(reason)
             LOG.warning("%s; the networks are still served", reason)
-
-
-def _report(part: connect.Idl | Heartbeat | None) -> dict[str, Any] | None:
-    """Return how PART is; None before the first contact."""
-    return None if part is None else part.report()

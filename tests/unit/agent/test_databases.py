@@ -76,7 +76,7 @@ def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
     started: list[object] = []
 
     def make() -> object:
-        made.append(types.SimpleNamespace(stands_s=float))
+        made.append(types.SimpleNamespace(stands_s=float, report=dict))
         return made[-1]
 
     def start(idl: object, _timeout_s: int) -> object:
