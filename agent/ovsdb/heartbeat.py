@@ -56,20 +56,6 @@ def max_delay_s(agent_down_time_s: int) -> int:
     return max(min(agent_down_time_s // 3, 10), 3)
 
 
-def changed_keys(
-    present: Mapping[str, str], *, chassis_name: str, bridge: str, nb_cfg: int
-) -> dict[str, str]:
-    """Return the keys to write; the id, once there, is never changed."""
-    wanted = {BRIDGE_KEY: bridge, HEARTBEAT_KEY: str(nb_cfg)}
-    if not present.get(ID_KEY):
-        wanted[ID_KEY] = agent_id(chassis_name)
-    return {
-        key: value
-        for key, value in wanted.items()
-        if present.get(key) != value
-    }
-
-
 def behind_since(
     last: tuple[str, float], sb_cfg: str, *, nb_cfg: int, now: float
 ) -> tuple[str, float]:
@@ -156,7 +142,7 @@ class Heartbeat:
         end = time.monotonic() + random.uniform(0, most_s)  # noqa: S311
         while not first and not self._stop.is_set():
             found = self._row()
-            if found is None or self._missing(found[1]).keys() != _ALONE:
+            if found is None or self.missing(found[1]).keys() != _ALONE:
                 return
             if not self._changed.wait(max(0, end - time.monotonic())):
                 return
@@ -171,13 +157,12 @@ class Heartbeat:
                     return row.uuid, dict(row.external_ids)
         return None
 
-    def _missing(self, present: Mapping[str, str]) -> dict[str, str]:
-        return changed_keys(
-            present,
-            chassis_name=self.chassis_name,
-            bridge=self.bridge(),
-            nb_cfg=self.nb_cfg(),
-        )
+    def missing(self, present: Mapping[str, str]) -> dict[str, str]:
+        """Return the keys to write; the id, once there, is never changed."""
+        wanted = {BRIDGE_KEY: self.bridge(), HEARTBEAT_KEY: str(self.nb_cfg())}
+        if not present.get(ID_KEY):
+            wanted[ID_KEY] = agent_id(self.chassis_name)
+        return dict(wanted.items() - present.items())
 
     def _write(self) -> None:
         """Write the keys that differ, if our row exists."""
@@ -185,7 +170,7 @@ class Heartbeat:
         if found is None:
             return
         row, present = found
-        missing = self._missing(present)
+        missing = self.missing(present)
         gone = self._sibling_keys(present)
         ours, database = ("Chassis_Private", row), self.southbound
         if missing or gone:

@@ -153,11 +153,16 @@ def test_a_registration_does_not_wait(southbound, beats):
         ),
     ],
 )
-def test_changed_keys(present, expected):
-    found = heartbeat.changed_keys(
-        present, chassis_name=NAME, bridge="br-int", nb_cfg=1
+def test_keys_to_write(southbound, present, expected):
+    beat = heartbeat.Heartbeat(
+        southbound,
+        tell=pytest.fail,
+        chassis_name=NAME,
+        bridge=lambda: "br-int",
+        nb_cfg=lambda: 1,
+        agent_down_time_s=int,
     )
-    assert found == expected
+    assert beat.missing(present) == expected
 
 
 @pytest.mark.parametrize(
