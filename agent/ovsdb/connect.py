@@ -9,7 +9,7 @@ from ovs import jsonrpc, poller, timeval
 from ovs.stream import Stream
 from ovsdbapp import api, exceptions
 from ovsdbapp.backend import ovs_idl
-from ovsdbapp.backend.ovs_idl import connection, idlutils
+from ovsdbapp.backend.ovs_idl import connection
 
 from ..config.settings import Southbound
 from .streams import NAMES, host_of, words
@@ -27,17 +27,6 @@ _START_TIMEOUT_S = 180
 _RUN_MS = 5000
 
 
-def fetch_schema(remote: str, schema: str) -> Any:
-    """Return a helper with SCHEMA from the first of REMOTE that answers.
-
-    REMOTE is comma-separated. A server that does not answer in time is
-    skipped (ovsdbapp would wait for it for ever). Raises ConnectionError
-    with the reason of each.
-    """
-    answer = _ask_first(remote, "get_schema", [schema])
-    return idlutils.create_schema_helper(answer)
-
-
 def transact(
     remote: str, schema: str, operations: Sequence[Mapping[str, Any]]
 ) -> list[Any]:
@@ -47,7 +36,7 @@ def transact(
     Nothing is monitored and no connection is kept. Values of columns have
     Python's types. Raises OSError.
     """
-    answer = _ask_first(remote, "transact", [schema, *operations])
+    answer = ask_first(remote, "transact", [schema, *operations])
     results = [_plain(result) for result in answer]
     for result in results:
         if result and "error" in result:
@@ -85,10 +74,11 @@ def select(
     }
 
 
-def _ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
+def ask_first(remote: str, method: str, parameters: list[Any]) -> Any:
     """Return the answer of the first of REMOTE (comma-separated).
 
-    Raises ConnectionError with the reason of each.
+    A server that does not answer in time is skipped (ovsdbapp would wait for
+    it for ever). Raises ConnectionError with the reason of each.
     """
     reasons = []
     for one in remote.split(","):

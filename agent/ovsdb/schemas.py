@@ -32,18 +32,18 @@ class FollowingIdl(connect.Idl):
     tables: dict[str, Any]
 
     def __init__(self, remote: str, **options: Any) -> None:
-        """Fetch the schema; raise ConnectionError as `fetch_schema` does."""
-        helper = self._register(connect.fetch_schema(remote, self.schema))
-        self._schema = helper.schema_json  # as JSON
+        """Fetch the schema; raise ConnectionError as `ask_first` does."""
+        self._schema = connect.ask_first(remote, "get_schema", [self.schema])
         self._schema_request: object = None
-        super().__init__(remote, helper, **options)
+        super().__init__(remote, self._register(), **options)
         # The IDL leaves messages for its next run if there are many.
         self._receive, self._session.recv = self._session.recv, self._note
         self._has_read_all = False
 
-    def _register(self, helper: Any) -> Any:
-        """Return HELPER, of ovsdbapp, with the columns that are read."""
-        tables = helper.schema_json["tables"]
+    def _register(self) -> Any:
+        """Return ovsdbapp's helper with the columns that are read."""
+        helper = idlutils.create_schema_helper(self._schema)
+        tables = self._schema["tables"]
         for table in self.columns.keys() & tables.keys():
             names = tables[table]["columns"]
             known = [name for name in self.columns[table] if name in names]
@@ -95,8 +95,7 @@ class FollowingIdl(connect.Idl):
     def _adopt(self, schema: Any) -> None:
         """Use SCHEMA (JSON) and read everything again."""
         self._schema = schema
-        helper = self._register(idlutils.create_schema_helper(schema))
-        self._db = helper.get_idl_schema()
+        self._db = self._register().get_idl_schema()
         self.readonly = self._db.readonly
         before = self.tables
         self.tables = idl.IdlTable.schema_tables(self, self._db)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ovsdbapp.backend.ovs_idl import idlutils
 
 from ovn_metadata.agent.ovsdb import connect, streams
 from sandbox import wait_for
@@ -104,7 +105,7 @@ def site(tmp_path_factory) -> Site:
 def reason() -> str:
     """Return why the server can't be asked, as the log has it."""
     with pytest.raises(ConnectionError) as refused:
-        connect.fetch_schema(SSL, SCHEMA)
+        connect.ask_first(SSL, "get_schema", [SCHEMA])
     return str(refused.value)
 
 
@@ -115,7 +116,7 @@ def wait_schema(remote: str) -> Any:
     for longer than an answer may take.
     """
     return wait_for(
-        lambda: connect.fetch_schema(remote, SCHEMA),
+        lambda: connect.ask_first(remote, "get_schema", [SCHEMA]),
         timeout_s=SOON_S,
         what=f"an answer of {remote}",
     )
@@ -124,7 +125,7 @@ def wait_schema(remote: str) -> Any:
 @contextlib.contextmanager
 def followed(site: Site, remote: str = SSL) -> Iterator[connect.Idl]:
     """Provide a copy of the database's rows."""
-    helper = wait_schema(remote)
+    helper = idlutils.create_schema_helper(wait_schema(remote))
     helper.register_columns(SCHEMA, ["external_ids"])
     idl = connect.Idl(remote, helper)
     reconnect = idl._session.reconnect
@@ -350,7 +351,7 @@ def test_server_that_is_slow_gets_more_time(site, tmp_path, monkeypatch):
     with running(site.server(host="127.0.0.2")), running(relay):
         for _ in range(5):
             try:
-                assert connect.fetch_schema(SSL, SCHEMA)
+                assert connect.ask_first(SSL, "get_schema", [SCHEMA])
                 break
             except ConnectionError as error:
                 reasons.append(str(error))
@@ -443,7 +444,7 @@ def test_name_server_that_hangs_holds_nothing_up(site, hosts):
 
 def test_name_that_nobody_knows_is_the_reason():
     with pytest.raises(ConnectionError, match=r"^no\.example: "):
-        connect.fetch_schema(f"tcp:no.example:{PORT}", SCHEMA)
+        connect.ask_first(f"tcp:no.example:{PORT}", "get_schema", [SCHEMA])
 
 
 def test_no_name_for_the_librarys_own_resolver(site, hosts, monkeypatch):

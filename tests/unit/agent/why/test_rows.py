@@ -62,7 +62,7 @@ def test_the_one_that_works_is_the_ports(monkeypatch, one, other, right):
     """The advice is to remove the others."""
     for answer in ([one, other], [other, one]):
         monkeypatch.setattr(
-            connect, "_ask_first", lambda *_, a=answer: [{"rows": a}]
+            connect, "ask_first", lambda *_, a=answer: [{"rows": a}]
         )
         found = rows.interfaces("unix:ovs")["port"]
         assert found["name"] == right
@@ -80,7 +80,7 @@ def test_an_instances_port_has_no_type_in_any_schema(monkeypatch):
     answers = [{"rows": [port]}, *[{"rows": []}] * 9]
     monkeypatch.setattr(
         connect,
-        "_ask_first",
+        "ask_first",
         lambda *parameters: answers[: len(parameters[2]) - 1],
     )
     found = rows.elsewhere("tcp:southbound", "port")
