@@ -216,8 +216,6 @@ def chassis_snapshot(
     chassis: uuid.UUID | None,
     answered: Collection[Clause],
     plugged: Collection[str] = (),
-    nb_cfg: int = 0,
-    followed: int | None = None,
     is_filled: bool = True,
 ) -> tuple[ChassisSnapshot, list[LocalNetwork]]:
     """Return what ROWS say of CHASSIS, and which networks to ask for.
@@ -246,13 +244,11 @@ def chassis_snapshot(
         and chassis is not None
         and chassis_clause(chassis) in answered,
         is_filled=is_filled,
-        nb_cfg=nb_cfg,
         names=frozenset(
             row.logical_port
             for row in rows
             if row.chassis or not _is_requested(row, chassis)
         ),
-        followed=followed,
     )
     return snapshot, asked
 

@@ -227,10 +227,6 @@ class SouthboundIdl(schemas.FollowingIdl):
             chassis=chassis,
             answered=self.tables["Port_Binding"].condition_state.acked,
             plugged=self._plugged(),
-            nb_cfg=max(
-                (schemas.one(row.nb_cfg, 0) for row in whole), default=0
-            ),
-            followed=self._own("Chassis_Private", "nb_cfg"),
             # ovn-northd writes them with all else. Old schemas have none.
             is_filled=any(getattr(row, "options", True) for row in whole),
         )
@@ -249,7 +245,14 @@ class SouthboundIdl(schemas.FollowingIdl):
         self._is_missing_rows = not monitoring.brings(
             current, self._wanted, asked
         )
-        self.snapshot = dataclasses.replace(snapshot, restored=self._restored)
+        self.snapshot = dataclasses.replace(
+            snapshot,
+            nb_cfg=max(
+                (schemas.one(row.nb_cfg, 0) for row in whole), default=0
+            ),
+            followed=self._own("Chassis_Private", "nb_cfg"),
+            restored=self._restored,
+        )
         self._on_snapshot(self.snapshot)
 
     def _due_at(self) -> float:
