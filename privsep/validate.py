@@ -26,7 +26,7 @@ MAX_ID = 2**32 - 2  # the next one means "no change" to chown(2)
 # More than a /16 of instances on one host is a mistake or an attack.
 MAX_ITEMS = 65536
 
-_MAC = re.compile(r"(?!00(?::00){5})[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
+MAC = re.compile(r"(?!00(?::00){5})[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
 # No blank, quote, backslash, '%' or '#', because it goes into an ini file; no
 # part of it is "." or "..".
 _PATH = re.compile(
@@ -55,7 +55,7 @@ _KINDS = ("request", "answer", "dhcp")  # of packets that are traced
 # Called with the value alone.
 network = partial(_text, names.is_network, "a network id")
 program = partial(_text, names.is_program, "a network id")
-mac = partial(_text, _MAC.fullmatch, "a unicast MAC address")
+mac = partial(_text, MAC.fullmatch, "a unicast MAC address")
 packet = partial(_text, _KINDS.__contains__, "a kind of packet")
 url_path = partial(_text, _URL_PATH.fullmatch, "a path")
 device = partial(_text, _DEVICE.fullmatch, "a device's name")

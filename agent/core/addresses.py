@@ -2,13 +2,10 @@
 
 import contextlib
 import ipaddress
-import re
 from collections.abc import Iterable
 
 from ...privsep import names, validate
 from ..model import IPAddress, IPInterface
-
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class UnusableRowError(Exception):
@@ -18,10 +15,8 @@ class UnusableRowError(Exception):
 def parse_mac(text: str) -> str:
     """Return TEXT as a unicast MAC address; raise UnusableRowError."""
     mac = text.lower()
-    if _MAC.fullmatch(mac) is None:
-        raise UnusableRowError(f"{text!r:.60} is no MAC address")
-    if int(mac[1], 16) & 1 or mac == "00:00:00:00:00:00":
-        raise UnusableRowError(f"{mac} is no unicast MAC address")
+    if validate.MAC.fullmatch(mac) is None:
+        raise UnusableRowError(f"{text!r:.60} is no unicast MAC address")
     return mac
 
 
