@@ -65,7 +65,7 @@ def behind_since(
     waiting, so that heartbeats spread out; Neutron has the same limit.
     """
     known, since = last
-    if nb_cfg - (int(sb_cfg) if sb_cfg.isdecimal() else 0) <= 1:
+    if nb_cfg - (schemas.number(sb_cfg) or 0) <= 1:
         return sb_cfg, math.inf
     return sb_cfg, min(since, now) if sb_cfg == known else now
 

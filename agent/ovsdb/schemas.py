@@ -124,3 +124,8 @@ def one(value: Any, default: Any) -> Any:
     """
     is_one = isinstance(value, str | int | uuid.UUID)
     return value if is_one else next(iter(value), default)
+
+
+def number(text: str) -> int | None:
+    """Return TEXT as a number; None if it is none, or has too many digits."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None

@@ -164,7 +164,7 @@ def _referred(row: Any, column: str, table: Any) -> Iterator[Any]:
 
 
 def _seconds(milliseconds: str) -> int:
-    return int(milliseconds) // 1000 if milliseconds.isdecimal() else 0
+    return (schemas.number(milliseconds) or 0) // 1000
 
 
 def _problem(root: Any, bridge: Any) -> str:
@@ -244,7 +244,7 @@ class Port(NamedTuple):
             bridge=bridge,
             iface_id=iface_id,
             network=network if ours else "",
-            ifindex=int(ifindex) if ours and ifindex.isdecimal() else None,
+            ifindex=schemas.number(ifindex) if ours else None,
             is_instance=not ours
             and any(key in self.ids for key in _INSTANCE_KEYS),
             has_rival=bool(iface_id) and named[iface_id] > 1,

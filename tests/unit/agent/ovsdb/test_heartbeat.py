@@ -178,6 +178,7 @@ def test_keys_to_write(southbound, present, expected):
         pytest.param([(0, "", 1)], None, id="it may be starting"),
         pytest.param([(3, "", 2)], 3, id="an id alone"),
         pytest.param([(3, "x", 2)], 3, id="no number"),
+        pytest.param([(3, "9" * 5000, 2)], 3, id="too many digits"),
         pytest.param([(0, "7", 1)], None, id="a new Northbound database"),
     ],
 )

@@ -55,6 +55,12 @@ def test_whose_port_it_is(ids, network, is_instance):
     assert found.ifindex == (7 if network else None)
 
 
+def test_an_index_of_thousands_of_digits_is_none():
+    ids = {**MARK, IFINDEX_KEY: "9" * 5000}
+    port = Port(None, outer_veth(NETWORK), ids, 3, uuid.UUID(int=1))
+    assert port.on_bridge("br-int", {"lp": 1}).ifindex is None
+
+
 @pytest.mark.parametrize(
     ("iface_id", "count", "expected"),
     [("lp", 1, False), ("lp", 2, True), ("", 5, False)],
