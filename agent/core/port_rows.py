@@ -68,6 +68,10 @@ class PortRow:
     virtual_parent: str = ""  # the logical port that uses it now
 
 
+# The columns of Port_Binding that are read: a field of a row has one's name.
+_FIELDS = {field.name for field in dataclasses.fields(PortRow)}
+COLUMNS = sorted(_FIELDS - {"datapath_ids"})
+
 # The ports of one network's instances here, each with its row.
 _Placed: TypeAlias = list[tuple[PortRow, VifPort]]
 

@@ -44,21 +44,7 @@ _COLUMNS = {
     "Chassis": ("name",),
     "Chassis_Private": ("name", "external_ids", "nb_cfg"),
     "Datapath_Binding": ("external_ids",),
-    "Port_Binding": (
-        "logical_port",
-        "type",
-        "mac",
-        "external_ids",
-        "datapath",
-        "chassis",
-        "additional_chassis",
-        "requested_chassis",
-        "requested_additional_chassis",
-        "parent_port",
-        "tag",
-        "port_security",
-        "virtual_parent",
-    ),
+    "Port_Binding": port_rows.COLUMNS,
 }
 
 
