@@ -7,12 +7,23 @@ import re
 import pytest
 
 from ovn_metadata.agent.config.settings import all_options
-from ovn_metadata.agent.core.codes import KINDS
+from ovn_metadata.agent.core.codes import _TABLE, KINDS
+
+_HEAD = re.compile(
+    r"OVNMD-[1-6][0-9]{2} (error|warning)( after=\d+)?"
+    r"( behind=\d{3}(,\d{3})*)?( of=host)?"
+)
 
 
 @pytest.mark.parametrize("code", KINDS)
 def test_a_code_has_a_form_that_never_changes(code):
     assert re.fullmatch(r"OVNMD-[1-6][0-9]{2}", code)
+
+
+def test_no_line_of_the_table_has_a_word_that_is_ignored():
+    heads = [line for line in _TABLE.strip().splitlines() if line[0] != " "]
+    assert [head for head in heads if not _HEAD.fullmatch(head)] == []
+    assert [*KINDS] == [head.split()[0] for head in heads]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
