@@ -98,7 +98,7 @@ def _serve(
     server.handlers["why"] = service.why.answer
     threads.end_with(service.fail)
     _follow_signals(signals, service, configuration, status, manager)
-    server.start()
+    server.start("status")
     try:
         service.run()
     finally:

@@ -8,6 +8,7 @@ import socket
 import socketserver
 import stat
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,31 @@ def _connect(connection: socket.socket, descriptor: int) -> None:
         connection.settimeout(timeout_s)
 
 
-class LastingServer(socketserver.TCPServer):
+class LastingServer(socketserver.ThreadingTCPServer):
     """A server that outlasts a lack of descriptors and a lost socket file.
 
-    A unix socket is for the server's group.
+    It listens on ADDRESS, a host and a port, or on a unix socket's path. A
+    unix socket is for the server's group.
     """
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(
+        self, address: Any, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
+        if isinstance(address, str):
+            self.address_family = socket.AF_UNIX
+        elif ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
+    def start(self, name: str) -> None:
+        """Serve in a thread called NAME."""
+        threading.Thread(
+            target=self.serve_forever, name=name, daemon=True
+        ).start()
 
     def stop(self) -> None:
         """Stop serving and remove a unix socket."""

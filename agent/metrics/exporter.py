@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import re
-import socket
 import socketserver
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 from prometheus_client.exposition import generate_latest
 
+from ...privsep.kernel import received
 from .. import unixsocket
 from ..haproxy import files
 from ..monitor.poller import Poller
@@ -86,51 +86,36 @@ class Page:
 class _Handler(socketserver.BaseRequestHandler):
     """Answers one GET of /metrics and closes; if many ask, it only closes."""
 
-    def handle(self) -> None:
-        server = self.server
-        if isinstance(server, _Server) and server.slots.acquire(
-            blocking=False
-        ):
-            try:
-                self._answer(server.page)
-            finally:
-                server.slots.release()
+    server: "_Server"
 
-    def _answer(self, page: Page) -> None:
+    def handle(self) -> None:
+        if self.server.slots.acquire(blocking=False):
+            try:
+                self._answer()
+            finally:
+                self.server.slots.release()
+
+    def _answer(self) -> None:
+        question = b""
+        for part in received(self.request, _CLIENT_S):
+            question += part
+            if b"\r\n\r\n" in question or len(question) >= _MAX_QUESTION:
+                break
         status, text = b"404 Not Found", b"try GET /metrics\n"
-        if re.match(rb"GET /metrics[? ]", self._question()):
-            status, text = b"200 OK", page.text()
+        if re.match(rb"GET /metrics[? ]", question):
+            status, text = b"200 OK", self.server.page.text()
         head = b"HTTP/1.0 %s\r\nContent-Type: %s\r\n"
         head += b"Content-Length: %d\r\n\r\n"
         self.request.settimeout(_CLIENT_S)
         self.request.sendall(head % (status, _TYPE, len(text)) + text)
 
-    def _question(self) -> bytes:
-        """Return the head of the request; b"" if it does not come in time."""
-        ends_at = time.monotonic() + _CLIENT_S
-        head = b""
-        while b"\r\n\r\n" not in head and len(head) < _MAX_QUESTION:
-            self.request.settimeout(max(0.001, ends_at - time.monotonic()))
-            part = self.request.recv(_MAX_QUESTION)
-            if not part:
-                break
-            head += part
-        return head
 
-
-class _Server(unixsocket.LastingServer, socketserver.ThreadingTCPServer):
-    """Answers a few clients at a time on ADDRESS, or on a unix socket's."""
-
-    daemon_threads = True
-    allow_reuse_address = True
+class _Server(unixsocket.LastingServer):
+    """Answers a few clients at a time with PAGE."""
 
     def __init__(self, address: Any, page: Page) -> None:
         self.page = page
         self.slots = threading.BoundedSemaphore(_CLIENTS)
-        if isinstance(address, str):
-            self.address_family = socket.AF_UNIX
-        elif ":" in address[0]:
-            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
 
@@ -171,9 +156,7 @@ class Exporter(Poller):
                 continue
             del self._unbound[what]
             self._servers.append(server)
-            threading.Thread(
-                target=server.serve_forever, name="metrics", daemon=True
-            ).start()
+            server.start("metrics")
         self.report("; ".join(problems))
 
     def stop(self) -> None:

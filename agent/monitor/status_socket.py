@@ -1,5 +1,6 @@
 """Serve the status on a unix socket, to the agent's group."""
 
+import contextlib
 import json
 import logging
 import os
@@ -41,32 +42,23 @@ class _Handler(socketserver.StreamRequestHandler):
     """
 
     timeout = _QUESTION_S
+    server: "StatusServer"
 
     def handle(self) -> None:
-        server = self.server
-        if isinstance(server, StatusServer):
-            answer = server.answer(self._question())
-            self.connection.settimeout(_SEND_TIMEOUT_S)
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-    def _question(self) -> bytes:
-        try:
-            return self.rfile.readline(_MAX_QUESTION)
-        except TimeoutError:
-            return b""
+        question = b""
+        with contextlib.suppress(TimeoutError):
+            question = self.rfile.readline(_MAX_QUESTION)
+        answer = self.server.answer(question)
+        self.connection.settimeout(_SEND_TIMEOUT_S)
+        self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
-class StatusServer(
-    unixsocket.LastingServer, socketserver.ThreadingUnixStreamServer
-):
+class StatusServer(unixsocket.LastingServer):
     """Serves the status on the unix socket PATH to the agent's group.
 
     `handlers`: key of a question -> its handler, which runs on a thread of
     the client's. What it raises is the answer, as {"error": a sentence}.
     """
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(self, path: Path, status: Status) -> None:
         self._status = status
@@ -120,9 +112,3 @@ class StatusServer(
             return {"error": sentence(error)}
         finally:
             self._may_handle.release()
-
-    def start(self) -> None:
-        """Serve in a thread of its own."""
-        threading.Thread(
-            target=self.serve_forever, name="status", daemon=True
-        ).start()

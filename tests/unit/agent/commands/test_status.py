@@ -440,7 +440,7 @@ def agent(tmp_path: Path) -> Iterator[tuple[Status, list[str]]]:
     """Provide the status of an agent that serves, and what to wait with."""
     status = ready_status()
     server = StatusServer(tmp_path / "agent.sock", status)
-    server.start()
+    server.start("status")
     yield status, ["--wait", "--socket", str(tmp_path / "agent.sock")]
     server.stop()
 
@@ -581,7 +581,7 @@ def test_wait_ends_when_the_agent_comes(tmp_path):
     )
     waiter.start()
     server = StatusServer(path, ready_status())
-    server.start()
+    server.start("status")
     waiter.join(20)
     server.stop()
     assert codes == [client.OK]

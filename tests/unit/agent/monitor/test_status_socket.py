@@ -31,7 +31,7 @@ def status() -> Status:
 @pytest.fixture
 def server(tmp_path: Path, status: Status) -> Iterator[StatusServer]:
     server = StatusServer(tmp_path / "status.sock", status)
-    server.start()
+    server.start("status")
     yield server
     server.stop()
 
@@ -139,7 +139,7 @@ def test_one_too_many_is_answered_at_once(tmp_path, status, monkeypatch):
     """Each that waits has a thread and a descriptor of the agent."""
     monkeypatch.setattr(status_socket, "_MAX_WAITING", 1)
     server = StatusServer(tmp_path / "few.sock", status)
-    server.start()
+    server.start("status")
     first = connected(tmp_path / "few.sock")
     first.sendall(json.dumps(QUESTION).encode() + b"\n")
     wait_for(
