@@ -1,6 +1,5 @@
 """What the last polls of supervisord showed: who runs, and since when."""
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +8,8 @@ from typing import Any
 import psutil
 
 _SUPERVISORD = "supervisord"  # no network has this key
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Process:
-    """A haproxy, or supervisord."""
-
-    state: str = "unknown"  # supervisord's word, in small letters
-    pid: int = 0
-    since: float = 0.0  # seconds since the epoch
-    restarts: int = 0  # that the agent has seen
-
-
-_NEVER_SEEN = 0, Process()
+# As docs/reference/status.md describes it.
+_UNKNOWN = {"state": "unknown", "pid": 0, "since": 0.0, "restarts": 0}
 
 
 class Fleet:
@@ -30,17 +18,22 @@ class Fleet:
     def __init__(self, pid_file: Path) -> None:
         self._pid_file = pid_file
         self._polled: float | None = None
-        # Each with its last pid: one that does not run has none.
-        self._processes: dict[str, tuple[int, Process]] = {}
+        # Each behind its last pid: one that does not run has none.
+        self._processes: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def note(self, programs: Mapping[str, Mapping[str, Any]]) -> None:
         """Note the state of PROGRAMS, as `list_programs` returns them."""
         found = {}
         for key, now in {**programs, _SUPERVISORD: self._running()}.items():
-            last, before = self._processes.get(key, _NEVER_SEEN)
-            state, pid, since = now["state"].lower(), now["pid"], now["start"]
-            restarts = before.restarts + (last != 0 and pid not in (0, last))
-            process = Process(state, pid, since, restarts)
+            last, before = self._processes.get(key, (0, _UNKNOWN))
+            pid = now["pid"]
+            is_other = last != 0 and pid not in (0, last)
+            process = {
+                "state": now["state"].lower(),
+                "pid": pid,
+                "since": now["start"],
+                "restarts": before["restarts"] + is_other,
+            }
             found[key] = pid or last, process
         self._processes, self._polled = found, time.time()
 
@@ -50,7 +43,7 @@ class Fleet:
 
     def of(self, network: str) -> dict[str, Any]:
         """Return the state of NETWORK's haproxy, or the gateway's."""
-        return dataclasses.asdict(self._processes.get(network, _NEVER_SEEN)[1])
+        return self._processes.get(network, (0, _UNKNOWN))[1]
 
     def _running(self) -> dict[str, Any]:
         """Return the state of supervisord; pid 0 if that is unknown."""
