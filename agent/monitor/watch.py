@@ -18,10 +18,8 @@ LOG = logging.getLogger(__name__)
 _INTERVAL_S = 1.0  # the gateway is asked each time: all networks need it
 _TURNS = 5  # polls in which each network is asked once, if none hangs
 _FEW_DESCRIPTORS = (
-    "too few file descriptors: the gateway takes {} connections instead of "
-    "{}, and the networks' haproxies may take fewer too; set LimitNOFILE= of "
-    "ovn-metadata-fleet (in a container: its ulimit nofile) to 65535 and "
-    "restart it"
+    "the gateway takes {} connections instead of {}, and the networks' "
+    "haproxies may take fewer too"
 )
 
 
@@ -87,6 +85,5 @@ class Watch(Poller):
         self.status.shares(network, by_name, over=sums.over)
         if network == names.GATEWAY:
             has, wanted = counted.connections, limits.GATEWAY_CONNECTIONS
-            few = _FEW_DESCRIPTORS.format(has, wanted)
-            if self.status.note("OVNMD-303", few * (0 < has < wanted)):
-                LOG.warning("%s", few)
+            few = _FEW_DESCRIPTORS.format(has, wanted) * (0 < has < wanted)
+            self.status.tell("OVNMD-303", few)
