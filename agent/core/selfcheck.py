@@ -66,13 +66,8 @@ def answer_packet(
     }
 
 
-def verdict(source: str, status: int, failure: str) -> tuple[str, str]:
-    """Return the code and the reason of what SOURCE would get; "" for none.
-
-    It is an answer with STATUS, or a FAILURE.
-    """
-    if failure:
-        return NO_ANSWER, f"asked as {source}: {failure}"
+def verdict(source: str, status: int) -> tuple[str, str]:
+    """Return the code and the reason of STATUS for SOURCE; "" for none."""
     if status == 200:
         return "", ""
     if status == 404:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ...privsep import names
 from ...privsep.errors import AskError, PrivilegedError
-from ..core.selfcheck import CODES, NO_FLOWS, turn, verdict
+from ..core.selfcheck import CODES, NO_ANSWER, NO_FLOWS, turn, verdict
 from .nova_watch import NovaWatch
 from .poller import Poller
 from .status import Status
@@ -114,17 +114,17 @@ class SelfCheck(Poller):
         found: dict[str, str] = {}
         sources = self.sources(network, self._numbers[network])
         for source in sources:
-            status, failure = 0, ""
             try:
                 status, has_flows = self.ask(network, source)
-                if not has_flows:
-                    found[NO_FLOWS] = _NO_FLOW
             except AskError as error:
-                failure = str(error)
+                found[NO_ANSWER] = f"asked as {source}: {error}"
+                continue
             except (OSError, PrivilegedError) as error:
                 LOG.debug("network=%s not asked: %s", network, error)
                 return found or None
-            code, reason = verdict(source, status, failure)
+            if not has_flows:
+                found[NO_FLOWS] = _NO_FLOW
+            code, reason = verdict(source, status)
             if code:
                 found[code] = reason
         if sources and not found:
