@@ -6,7 +6,7 @@ shows each of them for a moment.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from ...privsep import names
 from ..model import ChassisSnapshot, VswitchSnapshot
@@ -154,17 +154,13 @@ def may_lack(
     )
 
 
-def lasting(
-    since: Mapping[Sign, float], found: Iterable[Sign], *, now: float
-) -> dict[Sign, float]:
-    """Return since when each sign FOUND has lasted; SINCE is the last one."""
-    return {sign: since.get(sign, now) for sign in found}
-
-
 def problems(
     since: Mapping[Sign, float], *, now: float
 ) -> dict[tuple[str, str], str]:
-    """Return (code, what has it) -> the reason, of signs that last."""
+    """Return (code, what has it) -> the reason, of signs that last.
+
+    SINCE has each sign that there is at NOW, and since when.
+    """
     shown = sorted(
         (sign.code, sign.about, sign.reason)
         for sign, began in since.items()

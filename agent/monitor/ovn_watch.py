@@ -52,7 +52,7 @@ class OvnWatch(Poller):
             chassis, vswitch, words, tells_installed=self._tells_installed
         )
         now = time.monotonic()
-        self._since = signs.lasting(self._since, found, now=now)
+        self._since = {sign: self._since.get(sign, now) for sign in found}
         problems = signs.problems(self._since, now=now)
         for code, about in self._noted - problems.keys():
             self.status.note(code, "", about=about)

@@ -51,7 +51,7 @@ def codes(
         found = signs.signs(
             chassis, vswitch, daemons, tells_installed=tells_installed
         )
-        since = signs.lasting(since, found, now=now)
+        since = {sign: since.get(sign, now) for sign in found}
     return signs.problems(since, now=after_s)
 
 
@@ -251,7 +251,7 @@ def test_progress_begins_anew():
     for now in range(600):
         rows = chassis(followed=now // 40, nb_cfg=now // 40 + 1)
         found = signs.signs(rows, None, FINE, tells_installed=True)
-        since = signs.lasting(since, found, now=now)
+        since = {sign: since.get(sign, now) for sign in found}
         assert signs.problems(since, now=now) == {}
 
 
@@ -262,7 +262,7 @@ def test_ports_come_and_go_all_the_time():
         name = f"port{now // 20}"
         rows = chassis(dataclasses.replace(PORT, logical_port=name))
         found = signs.signs(rows, vswitch(name), FINE, tells_installed=True)
-        since = signs.lasting(since, found, now=now)
+        since = {sign: since.get(sign, now) for sign in found}
         assert signs.problems(since, now=now) == {}
 
 
