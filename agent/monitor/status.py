@@ -118,7 +118,8 @@ class Status:
         number = f"{len(found)} problem{'s' * (len(found) > 1)}"
         texts = [f"{each['code']} {each['reason']}" for each in found]
         problems = [f"{number}: {', '.join(texts)}"] if found else waiting
-        return "; ".join([served, *problems])[:_MOST_SHORT]
+        # A second line would be another assignment, see sd_notify(3).
+        return " ".join("; ".join([served, *problems]).split())[:_MOST_SHORT]
 
     def rows(
         self,

@@ -116,6 +116,16 @@ def test_a_start_that_hangs_is_not_given_more_time(manager):
     assert not [ln for ln in told(manager) if not ln.startswith("STATUS=")]
 
 
+def test_a_reason_of_two_lines_assigns_nothing_to_the_manager(manager):
+    status = Status("1")
+    status.note("OVNMD-406", "no such file:\nMAINPID=1")
+    Heart(Manager(environment(manager)), Progress(), status).poll()
+    assert told(manager)[2:] == [
+        "STATUS=serves 0 of 0 networks; 1 problem: OVNMD-406 no such file: "
+        "MAINPID=1"
+    ]
+
+
 def test_words():
     assert describe({}) == ""
     assert describe({"b": 61.4, "a": 7.0}) == (
