@@ -37,15 +37,10 @@ _CODES: dict[object, str] = {
     NoRootError: "OVNMD-401",
     LinkError: "OVNMD-204",
     MemoryError: "OVNMD-404",
-    errno.EACCES: "OVNMD-402",
-    errno.EPERM: "OVNMD-402",
-    errno.EROFS: "OVNMD-402",
-    errno.EDQUOT: "OVNMD-403",
-    errno.ENOSPC: "OVNMD-403",
-    errno.EAGAIN: "OVNMD-404",
-    errno.EMFILE: "OVNMD-404",
-    errno.ENFILE: "OVNMD-404",
-    errno.ENOMEM: "OVNMD-404",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "OVNMD-402"),
+    **dict.fromkeys((errno.EDQUOT, errno.ENOSPC), "OVNMD-403"),
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "OVNMD-404"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "OVNMD-404"),
 }
 
 
@@ -164,16 +159,13 @@ class Problems:
                 for key, entry in self._entries.items()
                 if entry.ended is None or entry.flaps
             }
-        due = {
-            key: entry
-            for key, entry in exist.items()
-            if now - entry.began >= KINDS[key[0]].visible_after_s
-        }
         hosts = {_line_of(key) for key in exist if _is_of_host(key)}
         found: dict[_Key, _Entry] = {}
         cutting: set[_Key] = set()
         caused: dict[_Key, set[str]] = {}
-        for key, entry in sorted(due.items(), key=_order):
+        for key, entry in sorted(exist.items(), key=_order):
+            if now - entry.began < KINDS[key[0]].visible_after_s:
+                continue
             causes = {_line_of(cause) for cause in _causes(key, exist, hosts)}
             line = _line_of(key)
             if entry.cuts:  # so does what it follows from
