@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
 
 from ...privsep.kernel import received
 from .. import unixsocket
 from ..haproxy import files
 from ..monitor.poller import Poller
-from .collector import Collector
 from .meter import Meter
 
 LOG = logging.getLogger(__name__)
@@ -31,56 +31,6 @@ _CLIENTS = 16  # at the same time; more are closed
 # Clients that ask more often get the same answer.
 _FRESH_S = 1.0
 _RETRY_S = 5.0
-
-
-@dataclasses.dataclass(eq=False)
-class Page:
-    """The text that is answered, and the file that keeps its counters."""
-
-    collector: Collector
-    meter: Meter
-    file: Path
-
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._made_at = 0.0
-        self._text = b""
-        self.problem = ""  # why the counters can't be kept
-
-    def text(self) -> bytes:
-        """Return the metrics.
-
-        Their counters are in the file first: after a crash, the next agent
-        must not show less than this one did.
-        """
-        with self._lock:
-            if time.monotonic() - self._made_at >= _FRESH_S or not self._text:
-                self._text = generate_latest(self.collector)
-                self._made_at = time.monotonic()
-                self.save()
-            return self._text
-
-    def load(self) -> None:
-        """Continue the counters of the file; ignore one with nonsense."""
-        try:
-            with self.file.open() as file:
-                self.meter.restore(json.loads(file.read(_MAX_FILE)))
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, RecursionError) as error:
-            LOG.warning(
-                "%s can't be used, the metrics' counters begin at 0: %s",
-                self.file,
-                error,
-            )
-
-    def save(self) -> None:
-        """Keep the counters for the next agent."""
-        self.problem = ""
-        try:
-            files.write(self.file, json.dumps(self.meter.plain()))
-        except OSError as error:
-            self.problem = f"counters not kept: {error}"
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -103,7 +53,7 @@ class _Handler(socketserver.BaseRequestHandler):
                 break
         status, text = b"404 Not Found", b"try GET /metrics\n"
         if re.match(rb"GET /metrics[? ]", question):
-            status, text = b"200 OK", self.server.page.text()
+            status, text = b"200 OK", self.server.text()
         head = b"HTTP/1.0 %s\r\nContent-Type: %s\r\n"
         head += b"Content-Length: %d\r\n\r\n"
         self.request.settimeout(_CLIENT_S)
@@ -111,25 +61,35 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 class _Server(unixsocket.LastingServer):
-    """Answers a few clients at a time with PAGE."""
+    """Answers a few clients at a time with TEXT."""
 
-    def __init__(self, address: Any, page: Page) -> None:
-        self.page = page
+    def __init__(self, address: Any, text: Callable[[], bytes]) -> None:
+        self.text = text
         self.slots = threading.BoundedSemaphore(_CLIENTS)
         super().__init__(address, _Handler)
 
 
 @dataclasses.dataclass(eq=False)
 class Exporter(Poller):
-    """Answers with the page; tries until it can: an address may come later."""
+    """Answers; tries until it can: an address may come later.
 
-    page: Page
+    The counters of METER continue those in FILE, which is kept for the next
+    agent; one with nonsense is ignored.
+    """
+
+    collector: Collector
+    meter: Meter
+    file: Path
     path: Path | None  # of a unix socket
     address: tuple[str, int] | None
     report: Callable[[str], object]  # gets why it can't answer; "" if it can
 
     def __post_init__(self) -> None:
         super().__init__("metrics", _RETRY_S)
+        self._lock = threading.Lock()
+        self._made_at = 0.0
+        self._text = b""
+        self._problem = ""  # why the counters can't be kept
         self._servers: list[_Server] = []
         # What is not bound, in words -> its address.
         self._unbound: dict[str, str | tuple[str, int]] = {}
@@ -139,6 +99,7 @@ class Exporter(Poller):
             host, port = self.address
             what = f"{host} port {port} (metrics_address)"
             self._unbound[what] = self.address
+        self._load()
 
     def start(self) -> None:
         """Answer from now on."""
@@ -147,10 +108,10 @@ class Exporter(Poller):
 
     def poll(self) -> None:
         """Bind what is not bound; report what does not work."""
-        problems = [self.page.problem] * bool(self.page.problem)
+        problems = [self._problem] * bool(self._problem)
         for what, address in [*self._unbound.items()]:
             try:
-                server = _Server(address, self.page)
+                server = _Server(address, self._metrics)
             except OSError as error:
                 problems.append(f"{what}: {error.strerror or error}")
                 continue
@@ -164,4 +125,37 @@ class Exporter(Poller):
         super().stop()
         for server in self._servers:
             server.stop()
-        self.page.save()
+        self._save()
+
+    def _metrics(self) -> bytes:
+        """Return the metrics.
+
+        Their counters are in the file first: after a crash, the next agent
+        must not show less than this one did.
+        """
+        with self._lock:
+            if time.monotonic() - self._made_at >= _FRESH_S or not self._text:
+                self._text = generate_latest(self.collector)
+                self._made_at = time.monotonic()
+                self._save()
+            return self._text
+
+    def _load(self) -> None:
+        try:
+            with self.file.open() as file:
+                self.meter.restore(json.loads(file.read(_MAX_FILE)))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, RecursionError) as error:
+            LOG.warning(
+                "%s can't be used, the metrics' counters begin at 0: %s",
+                self.file,
+                error,
+            )
+
+    def _save(self) -> None:
+        self._problem = ""
+        try:
+            files.write(self.file, json.dumps(self.meter.plain()))
+        except OSError as error:
+            self._problem = f"counters not kept: {error}"

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ovn_metadata.agent.metrics import exporter
-from ovn_metadata.agent.metrics.exporter import Exporter, Page
+from ovn_metadata.agent.metrics.exporter import Exporter
 from ovn_metadata.agent.metrics.meter import Meter
 from sandbox.waiting import wait_for
 
 ASK = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Counting:
+class Counting(Collector):
     """Shows how often it was collected."""
 
     times = 0
@@ -38,8 +39,14 @@ def exporting(
 ) -> Iterator[list[str]]:
     """Run an exporter; give what it reports."""
     reports: list[str] = []
-    page = Page(Counting(), Meter(), folder / "counters")  # type: ignore[arg-type]
-    made = Exporter(page, path=path, address=None, report=reports.append)
+    made = Exporter(
+        Counting(),
+        Meter(),
+        folder / "counters",
+        path=path,
+        address=None,
+        report=reports.append,
+    )
     made.start()
     try:
         yield reports

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import registry
 
 from ovn_metadata.agent.haproxy.asks import SHIELD
 from ovn_metadata.agent.haproxy.counters import Counted
-from ovn_metadata.agent.metrics.exporter import Page
+from ovn_metadata.agent.metrics.exporter import Exporter
 from ovn_metadata.agent.metrics.meter import Meter
 
 NETWORK = "21d6f0c5-7383-4ccc-98bc-2ca1db765706"
@@ -149,8 +150,11 @@ def test_networks_that_have_gone_are_forgotten_in_the_end():
     assert len(meter.plain()["raw"]) == 1000
 
 
-def page(file: Path, meter: Meter) -> Page:
-    return Page(None, meter, file)  # type: ignore[arg-type]
+def loaded(file: Path, meter: Meter) -> Exporter:
+    """Return an exporter of METER, which continues what FILE has."""
+    return Exporter(
+        registry.REGISTRY, meter, file, path=None, address=None, report=print
+    )
 
 
 GOOD_FILE = {
@@ -191,7 +195,7 @@ def test_nonsense_in_the_file_is_ignored_with_a_word(text, tmp_path, caplog):
     file = tmp_path / "counters"
     file.write_text(text)
     meter = Meter()
-    page(file, meter).load()
+    loaded(file, meter)
     assert meter.plain() == Meter().plain()
     (record,) = caplog.records
     assert f"{file} can't be used" in record.getMessage()
@@ -199,21 +203,21 @@ def test_nonsense_in_the_file_is_ignored_with_a_word(text, tmp_path, caplog):
 
 def test_a_file_of_bytes_that_are_no_text_is_ignored(tmp_path, caplog):
     (tmp_path / "counters").write_bytes(b"\xff\xfe\x00")
-    page(tmp_path / "counters", Meter()).load()
+    loaded(tmp_path / "counters", Meter())
     assert len(caplog.records) == 1
 
 
 def test_what_was_kept_is_read(tmp_path, caplog):
     meter = Meter()
     meter.restore(GOOD_FILE)
-    page(tmp_path / "counters", meter).save()
+    loaded(tmp_path / "counters", meter)._save()
     following = Meter()
-    page(tmp_path / "counters", following).load()
+    loaded(tmp_path / "counters", following)
     assert following.plain() == meter.plain()
     assert requests(following) == 5
     assert following.networks() == {NETWORK}
     assert not caplog.records
-    page(tmp_path / "missing", following).load()
+    loaded(tmp_path / "missing", following)
     assert not caplog.records
 
 

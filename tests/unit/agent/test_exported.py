@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
+from ovn_metadata.agent.exported import Collector
 from ovn_metadata.agent.haproxy.asks import SHIELD
 from ovn_metadata.agent.haproxy.counters import Counted, Endpoint
 from ovn_metadata.agent.metrics.catalog import (
@@ -17,11 +19,27 @@ from ovn_metadata.agent.metrics.catalog import (
     NETWORK_SERIES,
     PREFIX,
 )
-from ovn_metadata.agent.metrics.collector import Collector
 from ovn_metadata.agent.metrics.meter import Meter
 
 SOUTHBOUND = {"connected": True, "rows": 7, "changed": 7.0}
 REGISTRATION = {"heartbeat": 7.0}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known(Collector):
+    """A collector that knows of haproxies what it is given."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    memory: float | None = 4096
+
+    def _endpoints(self) -> tuple[Endpoint, ...]:
+        return self.endpoints
+
+    def _memory(self, _network: str) -> float | None:
+        return self.memory
+
+    def _ended(self) -> int:
+        return 7
 
 
 def network(number: int) -> str:
@@ -47,6 +65,7 @@ def sources(
     problems: Iterable[tuple[str, str]] = (),
     southbound: Mapping[str, float] | None = SOUTHBOUND,
     registration: Mapping[str, float | None] | None = REGISTRATION,
+    wanted: Iterable[str] = (),
     **more: Any,
 ) -> Collector:
     status: dict[str, Any] = {"networks": entries, "ready": ready}
@@ -56,22 +75,16 @@ def sources(
     status |= {"started": 1.5, "version": "1.0"}
     status["queue"] = {"length": 0, "oldest_s": 0.0}
     status |= {"southbound": southbound, "registration": registration}
-    return dataclasses.replace(
-        Collector(
-            Meter(),
-            status=lambda: status,
-            wanted=lambda: (),
-            endpoints=lambda: (),
-            memory=lambda _network: 4096,
-            ended=lambda: 7,
-        ),
-        **more,
-    )
+    site: Any = SimpleNamespace(status=SimpleNamespace(as_dict=lambda: status))
+    rows = SimpleNamespace(networks=dict.fromkeys(wanted))
+    snapshots: Any = SimpleNamespace(chassis=rows)
+    return Known(site, snapshots, **more)
 
 
 def scrape(meter: Meter, found: Collector) -> list[str]:
     """Return the lines with samples."""
-    text = generate_latest(dataclasses.replace(found, meter=meter)).decode()
+    site: Any = SimpleNamespace(status=found.site.status, meter=meter)
+    text = generate_latest(dataclasses.replace(found, site=site)).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
@@ -88,13 +101,13 @@ def test_no_host_and_no_network_has_more_series_than_promised():
             ),
         )
     codes = [(f"OVNMD-{number}", "error") for number in range(101, 150)]
-    endpoints = [Endpoint(f"192.0.2.{n}:8775") for n in range(9)]
+    endpoints = tuple(Endpoint(f"192.0.2.{n}:8775") for n in range(9))
     lines = scrape(
         meter,
         sources(
             {**dict.fromkeys(networks, entry()), "gateway": entry()},
             problems=codes,
-            endpoints=lambda: endpoints,
+            endpoints=endpoints,
         ),
     )
     for each in networks:
@@ -129,7 +142,7 @@ def test_a_network_is_in_one_state(has, state):
 
 
 def test_a_network_of_the_rows_alone_is_pending():
-    found = sources({network(1): entry()}, wanted=lambda: [network(2)])
+    found = sources({network(1): entry()}, wanted=[network(2)])
     lines = scrape(Meter(), found)
     assert f'{PREFIX}networks{{state="pending"}} 1.0' in lines
 
@@ -162,7 +175,7 @@ def test_what_is_not_known_has_no_sample():
     found = sources(
         {network(1): entry()},
         registration={"heartbeat": None},
-        memory=lambda _network: None,
+        memory=None,
     )
     lines = scrape(Meter(), found)
     assert not [x for x in lines if "memory" in x or "heartbeat" in x]
@@ -191,7 +204,7 @@ def test_a_database_that_was_never_there_is_not_connected():
 )
 def test_an_endpoint_of_nova_s_is_up_or_down(endpoints, code, up):
     problems = [(code, "error")] * bool(code)
-    found = sources({}, problems=problems, endpoints=lambda: endpoints)
+    found = sources({}, problems=problems, endpoints=(*endpoints,))
     lines = scrape(Meter(), found)
     for name, value in up.items():
         line = f'{PREFIX}nova_up{{endpoint="{name}:1"}} {float(value)}'
