@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 HEALTHY = "healthy"
@@ -20,14 +20,13 @@ _VOLATILE = frozenset(
 )
 
 
-def health(*, ready: bool, cutting: Iterable[bool]) -> str:
-    """Return the word; CUTTING is, of each problem, if it cuts the service."""
-    cuts = [*cutting]
+def health(problems: Collection[Mapping[str, Any]], *, ready: bool) -> str:
+    """Return the word; PROBLEMS are those of the report."""
     if not ready:
         return NOT_READY
-    if any(cuts):
+    if any(problem["cuts_service"] for problem in problems):
         return DEGRADED
-    return WITH_PROBLEMS if cuts else HEALTHY
+    return WITH_PROBLEMS if problems else HEALTHY
 
 
 def version_of(report: Mapping[str, Any]) -> str:

@@ -304,10 +304,7 @@ class Status:
         serves = [*map(self._serves, self._networks.keys() - {names.GATEWAY})]
         return {
             "schema": SCHEMA,
-            "health": health(
-                ready=self.is_ready(),
-                cutting=[problem["cuts_service"] for problem in problems],
-            ),
+            "health": health(problems, ready=self.is_ready()),
             "now": time.time(),
             "version": self._version,
             "pid": os.getpid(),

@@ -18,7 +18,8 @@ from ovn_metadata.agent.core.health import health, version_of
     ],
 )
 def test_health(ready, cutting, word):
-    assert health(ready=ready, cutting=cutting) == word
+    problems = [{"cuts_service": cuts} for cuts in cutting]
+    assert health(problems, ready=ready) == word
 
 
 BEFORE = {
