@@ -17,7 +17,7 @@ from .config.settings import MAX_HOP_LIMIT
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
 from .metrics import COUNTERS, process
-from .metrics.catalog import HOST_SERIES, KINDS, STATES, metrics
+from .metrics.catalog import HOST_SERIES, KINDS, STATES
 from .metrics.exporter import Exporter
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
@@ -68,7 +68,9 @@ class Collector(registry.Collector):
         for network in networks:
             self._add_network(found, network, entries.get(network))
         found.add_problems(status["problems"])
-        yield from metrics(found.samples)
+        for name, kind in KINDS.items():
+            if name in found.samples:
+                yield kind.metric(found.samples[name])
 
     def _add_host(
         self,

@@ -122,10 +122,3 @@ def _kinds() -> Iterator[Kind]:
 
 
 KINDS = {kind.name: kind for kind in _kinds()}
-
-
-def metrics(samples: Mapping[str, Samples]) -> Iterator[Metric]:
-    """Yield the metrics of SAMPLES (by name), in the order of the table."""
-    for name, kind in KINDS.items():
-        if name in samples:
-            yield kind.metric(samples[name])

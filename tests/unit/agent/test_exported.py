@@ -81,11 +81,15 @@ def sources(
     return Known(site, snapshots, **more)
 
 
-def scrape(meter: Meter, found: Collector) -> list[str]:
-    """Return the lines with samples."""
+def page(meter: Meter, found: Collector) -> list[str]:
     site: Any = SimpleNamespace(status=found.site.status, meter=meter)
     text = generate_latest(dataclasses.replace(found, site=site)).decode()
-    return [line for line in text.splitlines() if not line.startswith("#")]
+    return text.splitlines()
+
+
+def scrape(meter: Meter, found: Collector) -> list[str]:
+    """Return the lines with samples."""
+    return [line for line in page(meter, found) if not line.startswith("#")]
 
 
 def test_no_host_and_no_network_has_more_series_than_promised():
@@ -179,6 +183,12 @@ def test_what_is_not_known_has_no_sample():
     )
     lines = scrape(Meter(), found)
     assert not [x for x in lines if "memory" in x or "heartbeat" in x]
+
+
+def test_metrics_without_samples_are_left_out():
+    lines = page(Meter(), sources({}))
+    assert [x for x in lines if x.startswith(f"# HELP {PREFIX}instances ")]
+    assert not [x for x in lines if "nova_up" in x]
 
 
 def test_a_database_that_was_never_there_is_not_connected():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ovn_metadata.agent.metrics.catalog import KINDS, PREFIX, metrics
+from ovn_metadata.agent.metrics.catalog import KINDS, PREFIX
 
 DOCS = Path(__file__).parents[4] / "docs"
 NAMES = {
@@ -31,11 +31,6 @@ def test_a_metric_is_as_promised(kind):
     assert not re.search("_(ms|mib|minutes|percent)", kind.name)
     assert kind.help.endswith(".")
     assert not {"instance", "port", "address"} & {*kind.labels}
-
-
-def test_metrics_without_samples_are_left_out():
-    found = [*metrics({"instances": {(): 3.0}})]
-    assert [metric.name for metric in found] == [f"{PREFIX}instances"]
 
 
 def test_the_dashboard_has_queries_of_our_metrics_alone():
