@@ -115,9 +115,10 @@ class Exporter(Poller):
             except OSError as error:
                 problems.append(f"{what}: {error.strerror or error}")
                 continue
+            # Without a thread it is closed, and tried again.
+            server.start("metrics")
             del self._unbound[what]
             self._servers.append(server)
-            server.start("metrics")
         self.report("; ".join(problems))
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,15 @@ class Counting(Collector):
         yield GaugeMetricFamily("scrapes", "How many.", self.times)
 
 
+def exporter_at(
+    folder: Path, path: Path | None, report: Callable[[str], object]
+) -> Exporter:
+    file = folder / "counters"
+    return Exporter(
+        Counting(), Meter(), file, path=path, address=None, report=report
+    )
+
+
 @contextlib.contextmanager
 def exporting(
     folder: Path,
@@ -39,14 +48,7 @@ def exporting(
 ) -> Iterator[list[str]]:
     """Run an exporter; give what it reports."""
     reports: list[str] = []
-    made = Exporter(
-        Counting(),
-        Meter(),
-        folder / "counters",
-        path=path,
-        address=None,
-        report=reports.append,
-    )
+    made = exporter_at(folder, path, reports.append)
     made.start()
     try:
         yield reports
@@ -153,10 +155,26 @@ def test_more_clients_than_there_are_places_for_are_closed(tmp_path):
         )
 
 
-def test_it_answers_again_when_threads_can_be_started(tmp_path, monkeypatch):
-    def fails(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+def fails(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
+
+def test_it_listens_once_a_thread_can_be_started(tmp_path, monkeypatch):
+    path = tmp_path / "m.sock"
+    made = exporter_at(tmp_path, path, print)
+    with (
+        monkeypatch.context() as patch,
+        contextlib.suppress(RuntimeError),  # a poll's is logged
+    ):
+        patch.setattr(threading.Thread, "start", fails)
+        made.poll()
+    made.poll()
+    assert b"200 OK" in ask(str(path))
+    for server in made._servers:
+        server.stop()
+
+
+def test_it_answers_again_when_threads_can_be_started(tmp_path, monkeypatch):
     path = tmp_path / "m.sock"
     with exporting(tmp_path, path):
         assert b"200 OK" in ask(str(path))
