@@ -17,9 +17,9 @@ _NOT_BOUND, _NO_FLOWS, _NO_PORT = "OVNMD-205", "OVNMD-206", "OVNMD-210"
 _DOUBLED = "OVNMD-212"
 _WORDS = {
     "dead": (3.0, "it was killed, or crashed"),
-    # A full computation of a large cloud takes seconds.
     # It has removed its socket. A restart makes a new one.
     "stopped": (10.0, "it was stopped"),
+    # A full computation of a large cloud takes seconds.
     "silent": (12.0, "its control socket gives no answer"),
     "lost": (20.0, "it is not connected to OVN Southbound; see ovn-remote"),
 }
