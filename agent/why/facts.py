@@ -42,7 +42,6 @@ class Haproxy:
     """A haproxy: what it says on its stats socket, and its file."""
 
     config: str = ""  # path
-    wanted: str = ""  # digest that the agent has rendered; "" if unknown
     in_file: str = ""  # digest of the file; "" if its text is another
     running: str = ""  # digest
     pid: int = 0  # 0: nothing answers

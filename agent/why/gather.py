@@ -47,8 +47,6 @@ class Gather:
         """Return what all paths on this host share."""
         site, settings = self.site, self.site.settings()
         vswitch_db, fleet = settings.vswitch.connection, site.haproxies.fleet
-        status = site.status.as_dict()
-        digest = status["networks"].get(names.GATEWAY, {}).get("digest", "")
         addresses = self.nova_addresses.addresses
         found = _look(
             daemons=site.privileged.daemons,
@@ -60,14 +58,14 @@ class Gather:
         is_ours = site.haproxies.places.is_link_of_ours(public)
         read_s = self.databases.southbound_read_until_ms() / 1000
         return Common(
-            status=status,
+            status=site.status.as_dict(),
             chassis=self.snapshots.chassis,
             vswitch=self.snapshots.vswitch,
             southbound=(self._southbound, self.databases.problem(SOUTHBOUND)),
             vswitch_db=(vswitch_db, self.databases.problem(VSWITCH)),
             keys=_keys(settings.southbound),
             read_age_s=max(0.0, time.time() - read_s),
-            gateway=self._haproxy(names.GATEWAY, digest),
+            gateway=self._haproxy(names.GATEWAY),
             gateway_socket=str(fleet.places.gateway_socket),
             foreign_socket="" if is_ours else str(public),
             **found,
@@ -94,8 +92,7 @@ class Gather:
             hangs = common.daemons.get("ovs-vswitchd") == "silent"
             for name, packet in () if hangs else packets(facts).items():
                 calls[name] = partial(call.trace, bridge, **packet)
-        haproxy = self._haproxy(key, common.entry(key).get("digest", ""))
-        found = _look(_LIMIT_S, **calls)
+        haproxy, found = self._haproxy(key), _look(_LIMIT_S, **calls)
         return dataclasses.replace(facts, haproxy=haproxy, **found)
 
     def elsewhere(self, name: str) -> Seen:
@@ -122,11 +119,8 @@ class Gather:
         )
         return dataclasses.replace(facts, path=path, **seen)
 
-    def _haproxy(self, key: str, digest: str) -> Haproxy:
-        """Return how the haproxy of KEY (or "gateway") is.
-
-        DIGEST is that of the configuration which the agent has rendered.
-        """
+    def _haproxy(self, key: str) -> Haproxy:
+        """Return how the haproxy of KEY (or "gateway") is."""
         config = self.site.haproxies.places.config(key)
         try:
             answer = self.site.haproxies.read(key, "show info")
@@ -135,11 +129,10 @@ class Gather:
             problem = sentence(error)
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
-            return Haproxy(str(config), digest, problem=problem)
+            return Haproxy(str(config), problem=problem)
         pid = runtime.info(answer, "Pid")[:9]  # int() refuses 5000 digits
         return Haproxy(
             str(config),
-            digest,
             in_file=render.digest_of(text),
             running=runtime.digest_in(answer, config),
             pid=int(pid) if pid.isdecimal() else 0,

@@ -1,6 +1,7 @@
 """The last hops: haproxy, the map, the gateway, Nova, a real request."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ...privsep import names
 from .facts import Facts, Haproxy, Unseen, seen
@@ -31,13 +32,14 @@ def supervisord(at: Judge, facts: Facts) -> Hop:
 
 def haproxy(at: Judge, facts: Facts) -> Hop:
     """Judge the network's haproxy and its configuration."""
-    return at.ok(_haproxy(at, facts.haproxy))
+    entry = facts.common.entry(facts.key)
+    return at.ok(_haproxy(at, facts.haproxy, entry))
 
 
 def gateway(at: Judge, facts: Facts) -> Hop:
     """Judge the gateway's haproxy and its configuration."""
     entry = facts.common.entry(names.GATEWAY)
-    text = _haproxy(at, facts.common.gateway)
+    text = _haproxy(at, facts.common.gateway, entry)
     error, code = entry.get("error"), entry.get("code", "")
     at.warn(error, f"{error}; it serves as before", code=code)
     taken = facts.common.foreign_socket
@@ -46,10 +48,11 @@ def gateway(at: Judge, facts: Facts) -> Hop:
     return at.ok(f"{text}; it listens at {facts.common.gateway_socket}")
 
 
-def _haproxy(at: Judge, found: Haproxy) -> str:
-    """Judge the haproxy FOUND; return how it works if it does."""
+def _haproxy(at: Judge, found: Haproxy, entry: Mapping[str, Any]) -> str:
+    """Judge the haproxy FOUND by its status ENTRY; return how it works."""
     at.fail(not found.pid, f"it does not answer: {found.problem}")
-    is_edited = found.wanted and found.in_file != found.wanted
+    rendered = entry.get("digest")  # none before the agent has
+    is_edited = rendered and found.in_file != rendered
     text = f"{found.config} is not what the agent has written"
     do = "do not edit it: the agent writes it again with its next pass"
     at.fail(is_edited or not found.in_file, text, do)

@@ -31,5 +31,5 @@ def test_a_haproxy_that_was_broken_into_does_not_end_the_search():
         read=lambda _key, _command: f"Name: HAProxy\nPid: {'9' * 5000}\n\n",
     )
     one: Any = SimpleNamespace(site=SimpleNamespace(haproxies=haproxies))
-    found = gather.Gather._haproxy(one, "gateway", "d")
+    found = gather.Gather._haproxy(one, "gateway")
     assert found.running == ""

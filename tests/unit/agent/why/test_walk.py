@@ -94,7 +94,7 @@ HOST: dict[str, Any] = {
     "listeners": ["169.254.169.254", "fe80::a9fe:a9fe"],
 }
 UP = Endpoint("http://nova:8775", "192.0.2.1", took_ms=1.0)
-RUNS = Haproxy("/c.conf", "d", "d", "d", 9, "")
+RUNS = Haproxy("/c.conf", "d", "d", 9, "")
 DHCP = (
     "28. udp\n    controller(userdata=00.00.00.02.00.00.00.00.00.01.de.10."
     "00.00.00.63.0a.00.00.05.79.0e.20.a9.fe.a9.fe.0a.00.00.02.00.0a.00.00.01"
@@ -222,9 +222,9 @@ def conflicting(text: str) -> Facts:
 
 DOWN = Endpoint("http://nova:8775", "192.0.2.1", "OVNMD-501", "refused")
 TLS = Endpoint("https://nova:8775", "192.0.2.1", "OVNMD-503", "TLS: expired")
-STALE = Haproxy("/c.conf", "d", "d", "old", 9, "")
-EDITED = Haproxy("/c.conf", "d", "", "d", 9, "")
-DEAD = Haproxy("/c.conf", "d", "d", "", 0, "no process listens")
+STALE = Haproxy("/c.conf", "d", "old", 9, "")
+EDITED = Haproxy("/c.conf", "", "d", 9, "")
+DEAD = Haproxy("/c.conf", "d", "", 0, "no process listens")
 NO_NOVA = with_answer(503, "HTTP/1.1 503\r\nRetry-After: 2\r\n")
 
 # What is broken -> the code, the step and words of the hop that names it.
