@@ -9,10 +9,10 @@ from typing import Any
 from ...privsep import names
 from . import report
 from .facts import Common, Facts, Seen, Target, Unseen
-from .gather import Gather
+from .gather import Gather, elsewhere
 from .hops import FAIL
 from .target import find
-from .walk import walk
+from .walk import AMBIGUOUS, walk
 
 # As many as the privileged daemon serves at a time.
 _WORKERS = 4
@@ -20,11 +20,11 @@ _WORKERS = 4
 _ALL_S = 20.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Why:
     """Answers the questions of `agent-status why`."""
 
-    def __init__(self, gather: Gather) -> None:
-        self._gather = gather
+    gather: Gather
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to QUESTION, in the types of JSON.
@@ -33,7 +33,7 @@ class Why:
         "within_s" is the time that the client has.
         """
         begun = time.monotonic()
-        name, common = str(question["why"]), self._gather.common()
+        name, common = str(question["why"]), self.gather.common()
         if names.is_network(name.lower()):
             name = name.lower()
         if name:
@@ -50,30 +50,31 @@ class Why:
         seen: Seen = Unseen()
         if not found:
             # Southbound has names too, and what is on other hosts.
-            seen = self._gather.elsewhere(name)
+            seen = elsewhere(common, name)
             found = _here(seen, common)
         if not found:
             return report.absent(name, seen, common)
-        networks = {each.network.network for each in found}
+        several = [report.candidate(each) for each in found]
+        networks = {each["network"] for each in several}
         if len(networks) > 1 and found[0].port.instance != name:
-            return report.ambiguous(name, found)
+            return {"verdict": AMBIGUOUS, "name": name, "candidates": several}
         result = self._walk(common, found[0], brief=False)
-        return {**result, **report.candidates(found[1:])}
+        return {**result, "candidates": several[1:]}
 
     def _walk(
         self, common: Common, target: Target, *, brief: bool
     ) -> dict[str, Any]:
-        facts = self._gather.path(common, target)
+        facts = self.gather.path(common, target)
         if not any(hop.state == FAIL for hop in walk(facts)[0]):
             facts = self._request(facts, brief=brief)
         return report.of(facts)
 
     def _request(self, facts: Facts, *, brief: bool) -> Facts:
         """Return FACTS with an answer; if Nova gives none, the gateway may."""
-        facts = self._gather.request(facts, brief=brief)
+        facts = self.gather.request(facts, brief=brief)
         if brief or not isinstance(facts.answer, Unseen):
             return facts
-        alive = self._gather.request(facts, brief=True)
+        alive = self.gather.request(facts, brief=True)
         if isinstance(alive.answer, Unseen):
             return facts
         reason = f"{facts.answer.reason}, and the gateway answers by itself"

@@ -39,10 +39,6 @@ class Gather:
     databases: Databases
     nova_addresses: NovaAddresses
 
-    @property
-    def _southbound(self) -> str:
-        return ",".join(self.site.settings().southbound.remotes)
-
     def common(self) -> Common:
         """Return what all paths on this host share."""
         site, settings = self.site, self.site.settings()
@@ -54,6 +50,7 @@ class Gather:
             interfaces=lambda: rows.interfaces(vswitch_db),
             nova=lambda: nova.attempts(settings.nova, addresses),
         )
+        remote = ",".join(settings.southbound.remotes)
         public = settings.proxy_socket
         is_ours = site.haproxies.places.is_link_of_ours(public)
         read_s = self.databases.southbound_read_until_ms() / 1000
@@ -61,7 +58,7 @@ class Gather:
             status=site.status.as_dict(),
             chassis=self.snapshots.chassis,
             vswitch=self.snapshots.vswitch,
-            southbound=(self._southbound, self.databases.problem(SOUTHBOUND)),
+            southbound=(remote, self.databases.problem(SOUTHBOUND)),
             vswitch_db=(vswitch_db, self.databases.problem(VSWITCH)),
             keys=_keys(settings.southbound),
             read_age_s=max(0.0, time.time() - read_s),
@@ -95,20 +92,13 @@ class Gather:
         haproxy, found = self._haproxy(key), _look(_LIMIT_S, **calls)
         return dataclasses.replace(facts, haproxy=haproxy, **found)
 
-    def elsewhere(self, name: str) -> Seen:
-        """Return what Southbound has by NAME, on any chassis."""
-        remote = self._southbound
-        seen: Seen = _look(it=lambda: rows.elsewhere(remote, name))["it"]
-        return seen
-
     def request(self, facts: Facts, *, brief: bool) -> Facts:
         """Return FACTS with the answer to a request from inside.
 
         Nova answers it; if BRIEF, the gateway.
         """
-        path, limit_s = serving.PATH, _NOVA_S
-        if brief:
-            path, limit_s = ALIVE_PATH, _ALIVE_S
+        whole, alive = (serving.PATH, _NOVA_S), (ALIVE_PATH, _ALIVE_S)
+        path, limit_s = alive if brief else whole
         key, source = facts.key, facts.target.address
         call = self.site.privileged.ask
         seen = _look(
@@ -137,6 +127,13 @@ class Gather:
             running=runtime.digest_in(answer, config),
             pid=int(pid) if pid.isdecimal() else 0,
         )
+
+
+def elsewhere(common: Common, name: str) -> Seen:
+    """Return what Southbound has by NAME, on any chassis."""
+    remote, _ = common.southbound
+    found: Seen = _look(it=lambda: rows.elsewhere(remote, name))["it"]
+    return found
 
 
 def _keys(southbound: Southbound) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ...privsep import names
@@ -13,7 +13,7 @@ from ..core.codes import KINDS
 from ..haproxy import asks
 from .facts import Common, Facts, Seen, Target, Unseen
 from .hops import Hop, Judge
-from .walk import ABSENT, AMBIGUOUS, BROKEN, verdict, walk, walk_to
+from .walk import ABSENT, BROKEN, verdict, walk, walk_to
 
 VERSION = 1
 _ABSENT = "OVNMD-208"
@@ -25,7 +25,7 @@ def of(facts: Facts) -> dict[str, Any]:
     return {
         "verdict": verdict(hops),
         "name": facts.target.name,
-        **_candidate(facts.target),
+        **candidate(facts.target),
         "hops": [dataclasses.asdict(hop) for hop in hops],
         "behind": behind,
         "hint": _hint(facts) if verdict(hops) != BROKEN else {},
@@ -63,17 +63,8 @@ def _asked(facts: Facts) -> str:
     return text
 
 
-def candidates(found: Sequence[Target]) -> dict[str, Any]:
-    """Return that the name means the ports FOUND."""
-    return {"candidates": [_candidate(each) for each in found]}
-
-
-def ambiguous(name: str, found: Sequence[Target]) -> dict[str, Any]:
-    """Return that NAME means a port on each of several networks."""
-    return {"verdict": AMBIGUOUS, "name": name, **candidates(found)}
-
-
-def _candidate(target: Target) -> dict[str, str]:
+def candidate(target: Target) -> dict[str, str]:
+    """Return which port TARGET is."""
     return {
         "network": target.network.network,
         "network_name": target.network.name,

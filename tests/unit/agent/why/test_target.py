@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ovn_metadata.agent.model import (
     VswitchSnapshot,
 )
 from ovn_metadata.agent.why import report
+from ovn_metadata.agent.why.answer import Why
 from ovn_metadata.agent.why.facts import Common, Unseen
 from ovn_metadata.agent.why.target import find
 
@@ -221,5 +223,7 @@ def test_absence_without_southbound_is_no_claim():
 
 
 def test_ambiguous_name_lists_its_ports():
-    said = report.ambiguous("10.0.0.5", find("10.0.0.5", CHASSIS))
+    gather: Any = SimpleNamespace(common=lambda: COMMON)
+    said = Why(gather).answer({"why": "10.0.0.5"})
+    assert (said["verdict"], said["name"]) == ("ambiguous", "10.0.0.5")
     assert [each["network"] for each in said["candidates"]] == NETS[:2]
