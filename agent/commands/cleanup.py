@@ -29,14 +29,8 @@ from ..reconcile.haproxies import Haproxies
 from ..reconcile.privileged import Privileged
 from ..reconcile.traces import Traces
 from ..startup import daemon, folders
-from .cleanup_report import (
-    FAILED,
-    Found,
-    ports_left,
-    report_plan,
-    report_result,
-    title,
-)
+from . import cleanup_report as report
+from .cleanup_report import Found
 from .client import USAGE, Parser
 
 PROGRAM = "ovn-metadata-cleanup"
@@ -63,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         lines, code = _run(_settings(rest), dry=dry)
     except (AgentError, PrivilegedError, OSError) as error:
         print(f"{PROGRAM}: {sentence(error)}", file=sys.stderr)
-        return FAILED
+        return report.FAILED
     finally:
         context.stop_daemon()
     if argv is None:  # a reader of its output that leaves, `head`, ends it
@@ -118,9 +112,9 @@ def _run(settings: Settings, *, dry: bool) -> tuple[list[str], int]:
         cleanup = Cleanup(settings, fleet)
         before = cleanup.look()
         if dry:
-            return report_plan(before)
+            return report.plan(before)
         after, errors = cleanup.remove_all(before)
-        return report_result(before, after, errors)
+        return report.result(before, after, errors)
 
 
 class Cleanup:
@@ -176,7 +170,7 @@ class Cleanup:
                 "port": localports,
             }
         )
-        left = ports_left(self._snapshot.ports, networks)
+        left = report.ports_left(self._snapshot.ports, networks)
         others: dict[str, Callable[[], object]] = {}
         if fleet["is_service"]:
             left.append("supervisord: ovn-metadata-fleet runs it; stop that")
@@ -270,7 +264,7 @@ class Cleanup:
                 remove = functools.partial(
                     self._traces.remove, network, program=found.is_fleet_up
                 )
-                pool.submit(attempt, title(network), remove)
+                pool.submit(attempt, report.title(network), remove)
         if any("haproxy" in kinds for kinds in found.networks.values()):
             # supervisord ends the haproxies that it did not start; the next
             # round sees that. A supervisord that is started for it starts

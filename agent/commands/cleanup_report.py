@@ -71,14 +71,14 @@ def ports_left(
     return left
 
 
-def report_plan(found: Found) -> tuple[list[str], int]:
+def plan(found: Found) -> tuple[list[str], int]:
     """Return what a dry run prints about FOUND, and its exit code."""
     lines = [f"would remove {line}" for line in found.lines().values()]
     lines = lines or ["nothing to remove"]
     return [*found.asides(), *lines], INCOMPLETE if found.unseen else OK
 
 
-def report_result(
+def result(
     before: Found, after: Found, errors: Mapping[str, str]
 ) -> tuple[list[str], int]:
     """Return what to print after the removal, and the exit code.

@@ -6,6 +6,7 @@ nothing. A step that fails raises, and the queue retries the network.
 
 import functools
 import logging
+import socket
 import time
 from typing import TypeAlias
 
@@ -259,7 +260,7 @@ class Reconciler:
         """
         network, renumbered = desired.network, self._snapshots.renumbered
         name, bridge = names.outer_veth(network), vswitch.bridge
-        ifindex = self._privileged.ifindex(network)
+        ifindex = socket.if_nametoindex(name)
         plugged = vswitch.ports.get(name)
         is_bad = network in renumbered or vswitch.ofports.get(name, 0) < 0
         if plugged is not None and (

@@ -3,14 +3,13 @@
 The model's values become the plain ones that can be sent to it.
 """
 
-import socket
 import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...privsep import names, vswitch
+from ...privsep import vswitch
 from ...privsep.errors import PrivilegedError
 from ...privsep.fleet import calls as fleet
 from ...privsep.fleet import shut_down
@@ -41,11 +40,12 @@ class Privileged:
     trace = staticmethod(vswitch.trace)
 
     def __init__(self, *, state_path: Path, users: str) -> None:
-        place = self._state_path = str(state_path)
+        place = str(state_path)
         self.make_folders = partial(fleet.make_folders, users=users)
         self.ensure_program = partial(fleet.ensure, users=users, renew=False)
         self.remove_program = partial(fleet.remove, state_path=place)
         self.sweep = partial(fleet.sweep, place)
+        self.look = partial(shut_down.look, place)
         self.shut_down = partial(shut_down.shut_down, place)
 
     def apply(
@@ -76,15 +76,6 @@ class Privileged:
         """Give the namespace of DESIRED its addresses."""
         addresses = sorted(map(str, desired.addresses))
         namespaces.set_addresses(desired.network, addresses=addresses)
-
-    @staticmethod
-    def ifindex(network: str) -> int:
-        """Return the index of NETWORK's outer veth; raise OSError."""
-        return socket.if_nametoindex(names.outer_veth(network))
-
-    def look(self) -> Mapping[str, Any]:
-        """Return what is left of the fleet, as `shut_down.look` does."""
-        return shut_down.look(self._state_path)
 
     @staticmethod
     def ask(

@@ -5,6 +5,7 @@ for all of them.
 """
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
 from ...privsep import names
@@ -14,23 +15,14 @@ from .haproxies import Haproxies
 from .privileged import Privileged
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Traces:
-    """Everything that exists of networks here, served or left over.
+    """Everything that exists of networks here, served or left over."""
 
-    VSWITCH_DB is None if Open vSwitch does not answer; then ports are left.
-    """
-
-    def __init__(
-        self,
-        privileged: Privileged,
-        haproxies: Haproxies,
-        vswitch_db: Vswitch | None,
-        vswitch_snapshot: Callable[[], VswitchSnapshot],
-    ) -> None:
-        self._privileged = privileged
-        self._haproxies = haproxies
-        self._vswitch_db = vswitch_db
-        self._vswitch_snapshot = vswitch_snapshot
+    privileged: Privileged
+    haproxies: Haproxies
+    vswitch_db: Vswitch | None  # without it, ports are left
+    vswitch_snapshot: Callable[[], VswitchSnapshot]
 
     def find(self, known: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
         """Return network (or "gateway") -> kinds of things that it has.
@@ -39,14 +31,14 @@ class Traces:
         """
         kinds = {
             **known,
-            "namespace or veth": self._privileged.list_networks(),
-            "files": self._haproxies.networks_of_files(),
+            "namespace or veth": self.privileged.list_networks(),
+            "files": self.haproxies.networks_of_files(),
         }
         found: dict[str, set[str]] = collections.defaultdict(set)
         for kind, networks in kinds.items():
             for network in networks:
                 found[network].add(kind)
-        ports = self._vswitch_snapshot().ports.values()
+        ports = self.vswitch_snapshot().ports.values()
         marked = {port.network for port in ports if port.network}
         for network in found.keys() | marked:
             if self._port(network) is not None:
@@ -55,7 +47,7 @@ class Traces:
 
     def _port(self, network: str) -> VswitchPort | None:
         """Return the port of NETWORK, unless its name is another's."""
-        port = self._vswitch_snapshot().ports.get(names.outer_veth(network))
+        port = self.vswitch_snapshot().ports.get(names.outer_veth(network))
         if port is None or port.is_instance:
             return None
         return port if port.network in ("", network) else None
@@ -73,11 +65,11 @@ class Traces:
             if network != names.GATEWAY:
                 changed = self._disconnect(network)
         finally:
-            changed |= program and self._privileged.remove_program(network)
+            changed |= program and self.privileged.remove_program(network)
         if network != names.GATEWAY:
-            changed |= self._privileged.remove(network)
+            changed |= self.privileged.remove(network)
         # Last: a file that can't be removed must not stop the rest.
-        return self._haproxies.remove_files(network) or changed
+        return self.haproxies.remove_files(network) or changed
 
     def _disconnect(self, network: str) -> bool:
         """Remove the port and the veth of NETWORK; return if any was here.
@@ -85,10 +77,10 @@ class Traces:
         A client that still comes is to wait. Where nobody listens it would
         be refused.
         """
-        vswitch_db = None if self._port(network) is None else self._vswitch_db
+        vswitch_db = None if self._port(network) is None else self.vswitch_db
         try:
             if vswitch_db is not None:
                 vswitch_db.unplug(names.outer_veth(network))
         finally:
-            removed = self._privileged.remove_veth(network)
+            removed = self.privileged.remove_veth(network)
         return removed or vswitch_db is not None

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import psutil
 
@@ -17,7 +18,7 @@ _END_TIMEOUT_S = 5.0
 
 
 @entrypoint(subject=None)
-def look(state_path: str) -> Mapping[str, object]:
+def look(state_path: str) -> Mapping[str, Any]:
     """Return what there is of the fleet; start, end and change nothing.
 
     `programs`: the networks (or "gateway") that supervisord knows or that

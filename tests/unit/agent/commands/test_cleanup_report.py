@@ -73,7 +73,7 @@ BOTH = Found({NETWORK: {"port"}}, {"folder /a": str})
     ],
 )
 def test_plan(found, lines, code):
-    assert cleanup_report.report_plan(found) == (lines, code)
+    assert cleanup_report.plan(found) == (lines, code)
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_plan(found, lines, code):
 )
 def test_result(before, after, lines, code):
     errors = {"folder /a": "no right"}
-    assert cleanup_report.report_result(before, after, errors) == (lines, code)
+    assert cleanup_report.result(before, after, errors) == (lines, code)
