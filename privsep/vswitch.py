@@ -51,7 +51,7 @@ def _word(name: str, asked: str) -> str:
         said = _call(name, asked, [], timeout_s=_VERSION_S)
     except ConnectionRefusedError:
         return "dead"
-    except TimeoutError:
+    except (BlockingIOError, TimeoutError):  # or its queue is full
         return "silent"
     except (OSError, AskError):
         return "unknown"
