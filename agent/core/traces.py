@@ -11,7 +11,7 @@ _TABLE = re.compile(r" ?(\d{1,3})\. ")
 _FIRST = frozenset({"0", "8", "9"})
 # ovn-controller's action for a DHCP discovery: opcode, where to store the
 # result, the address to offer, then the options (RFC 2132) one by one.
-_DHCP = re.compile(r"controller\(userdata=(00\.00\.00\.02\.[0-9a-f.]+)")
+_DHCP = re.compile(r"controller\(userdata=(00\.00\.00\.02(\.[0-9a-f]{2})*)")
 _OPTIONS_AT = 20
 _ROUTER, _ROUTES = 3, 121
 

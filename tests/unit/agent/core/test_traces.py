@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ovn_metadata.agent.core import traces
@@ -92,9 +92,9 @@ def test_route_is_found_among_others(routes: str, via: str):
 
 
 @given(st.text(alphabet="0123456789abcdef.", max_size=200))
+@example("1")  # a long trace is cut off anywhere
 def test_no_text_breaks_the_reading(text: str):
     data = text.replace(".", "")
-    data = data[: len(data) // 2 * 2]
     shown = ".".join(data[i : i + 2] for i in range(0, len(data), 2))
     options = traces.dhcp_options(f"controller(userdata=00.00.00.02.{shown}")
     traces.metadata_route(options)
