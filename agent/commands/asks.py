@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .client import ABSENT, OK, Parser, ask_handler
+from .client import ABSENT, MOST_NAME, OK, Parser, ask_handler
 
 PROGRAM = "agent-status asks"
 _TIMEOUT_S = 10.0
-_MOST_NAME = 255  # characters
 
 
 def run(path: Path, argv: list[str]) -> int:
@@ -28,7 +27,7 @@ def run(path: Path, argv: list[str]) -> int:
         help="its id, or a name, port or address; all without it",
     )
     arguments = parser.parse_args(argv)
-    if len(arguments.instance) > _MOST_NAME:
+    if len(arguments.instance) > MOST_NAME:
         parser.error("INSTANCE is too long")
     question = {"asks": arguments.instance}
     answer = ask_handler(path, question, timeout_s=_TIMEOUT_S)

@@ -15,6 +15,7 @@ from ..monitor.status import SCHEMA
 DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
 _TIMEOUT_S = 5.0
 _MAX_SHOWN = 1000  # characters
+MOST_NAME = 255  # characters; Neutron's names have no more
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
 
 OK = 0

@@ -14,7 +14,6 @@ this host; 5 whole, with warnings; 64 wrong usage, or several ports are meant
 """
 # Longer than all that the agent looks at may take.
 _TIMEOUT_S = 25.0
-_MOST_NAME = 100  # letters; the agent reads a short question
 # Verdict -> exit code; of several networks, the last one here counts.
 _CODES = {
     "whole": client.OK,
@@ -52,9 +51,8 @@ def main(socket: Path, argv: list[str]) -> int:
     if arguments.all == bool(arguments.name):
         parser.error("give one name, or --all")
     name = arguments.name.strip()
-    if arguments.name and not (
-        name.isprintable() and 0 < len(name) <= _MOST_NAME
-    ):
+    is_name = name.isprintable() and 0 < len(name) <= client.MOST_NAME
+    if arguments.name and not is_name:
         parser.error(f"{arguments.name!r:.60} is no name")
     question = {"why": name}
     try:

@@ -140,6 +140,11 @@ def test_wrong_argument_gets_one_line_and_the_usage(argv, tmp_path, capsys):
     assert lines[1].startswith("usage: ")
 
 
+def test_the_longest_name_that_neutron_has_is_one(tmp_path: Path, capsys):
+    assert why.main(tmp_path / "none.sock", ["x" * 255]) == 1
+    assert "OVNMD-407" in capsys.readouterr().out
+
+
 def test_networks_without_time_are_counted():
     answer = {"networks": [said("whole", OK)], "late": 3}
     assert why.exit_code(answer) == 5
