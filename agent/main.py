@@ -95,7 +95,7 @@ def _serve(
     )
     service = Service(site, progress)
     server.handlers["asks"] = service.asks
-    server.handlers["why"] = service.why.answer
+    server.handlers["why"] = service.why
     threads.end_with(service.fail)
     _follow_signals(signals, service, configuration, status, manager)
     server.start("status")

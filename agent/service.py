@@ -1,5 +1,6 @@
 """The agent's life: connect, visit every network once, follow, stop."""
 
+import functools
 import logging
 import math
 import threading
@@ -35,7 +36,7 @@ from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
-from .why.answer import Why
+from .why.answer import answer
 from .why.gather import Gather
 from .why.nova import attempts
 from .why.target import find
@@ -80,10 +81,11 @@ class Service:
         self._failure = ""
         self._watches = self._make_watches()
         # What answers `agent-status why`.
-        self.why = Why(
+        self.why = functools.partial(
+            answer,
             Gather(
                 site, self._snapshots, self._databases, self._nova_addresses
-            )
+            ),
         )
 
     def _make_watches(self) -> list[Poller]:
@@ -149,10 +151,9 @@ class Service:
         mac = desired.mac
         packet = answer_packet(source, ofport, mac=mac, to_mac=mac)
         try:
-            answer = call(bridge, **packet)
+            return has_flows(call(bridge, **packet))
         except (AskError, OSError):  # ovs-vswitchd runs elsewhere, or hangs
             return True
-        return has_flows(answer)
 
     def _counted(self, network: str) -> Counted | None:
         counted = self._site.haproxies.counted(network)

@@ -10,7 +10,6 @@ import pytest
 
 from ovn_metadata.agent.model import VswitchSnapshot
 from ovn_metadata.agent.why import answer
-from ovn_metadata.agent.why.answer import Why
 
 WAIT_S = 60
 
@@ -42,13 +41,15 @@ def of_all(
         vswitch=VswitchSnapshot(plugged=frozenset(plugged)),
     )
     gather: Any = SimpleNamespace(common=lambda: common)
-    return Why(gather).answer({"why": "", "within_s": within_s})
+    return answer.answer(gather, {"why": "", "within_s": within_s})
 
 
 def test_a_network_of_instances_that_are_shut_off_is_not_broken(monkeypatch):
     """Neutron requests their ports; a plugged one that is not bound is."""
     monkeypatch.setattr(
-        Why, "_walk", lambda _why, _common, target, brief: {"of": target.name}
+        answer,
+        "_walk",
+        lambda _gather, _common, target, brief: {"of": target.name},
     )
     found = of_all(
         monkeypatch,
@@ -65,13 +66,13 @@ def test_a_walk_that_hangs_does_not_keep_the_others(monkeypatch):
     networks = ["a", "b", "hangs 1", "hangs 2", "c"]
     go_on = threading.Event()
 
-    def walk(_why: Why, _common: Any, target: Any, *, brief: bool) -> Any:
+    def walk(_gather: Any, _common: Any, target: Any, *, brief: bool) -> Any:
         assert brief
         if target.name.startswith("hangs"):
             go_on.wait(WAIT_S)
         return {"network": target.name}
 
-    monkeypatch.setattr(Why, "_walk", walk)
+    monkeypatch.setattr(answer, "_walk", walk)
     try:
         found = of_all(monkeypatch, networks, within_s=0.2)
     finally:

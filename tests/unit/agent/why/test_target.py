@@ -17,7 +17,7 @@ from ovn_metadata.agent.model import (
     VswitchSnapshot,
 )
 from ovn_metadata.agent.why import report
-from ovn_metadata.agent.why.answer import Why
+from ovn_metadata.agent.why.answer import answer
 from ovn_metadata.agent.why.facts import Common, Unseen
 from ovn_metadata.agent.why.target import find
 
@@ -224,6 +224,6 @@ def test_absence_without_southbound_is_no_claim():
 
 def test_ambiguous_name_lists_its_ports():
     gather: Any = SimpleNamespace(common=lambda: COMMON)
-    said = Why(gather).answer({"why": "10.0.0.5"})
+    said = answer(gather, {"why": "10.0.0.5"})
     assert (said["verdict"], said["name"]) == ("ambiguous", "10.0.0.5")
     assert [each["network"] for each in said["candidates"]] == NETS[:2]
