@@ -23,43 +23,34 @@ def elsewhere(remote: str, name: str) -> dict[str, Any]:
     `chassis_name`; `networks` the ids of networks with this name or id.
     Raises OSError.
     """
-    ports = [
-        connect.select("Port_Binding", _PORT, where=where)
-        for where in (
-            ["logical_port", "==", name],
-            _has("neutron:device_id", name),
-            _has("neutron:port_name", name),
-        )
-    ]
-    networks = [
-        connect.select("Datapath_Binding", ["external_ids"], where=where)
-        for where in (_has("name2", name), _has("name", f"neutron-{name}"))
-    ]
-    chassis = connect.select("Chassis", ["_uuid", "name", "hostname"])
-    *found, hosts = connect.transact(
-        remote, southbound.SCHEMA, [*ports, *networks, chassis]
+    wheres = (
+        ["logical_port", "==", name],
+        _has("neutron:device_id", name),
+        _has("neutron:port_name", name),
     )
+    queries = [connect.select("Port_Binding", _PORT, where=w) for w in wheres]
+    for where in (_has("name2", name), _has("name", f"neutron-{name}")):
+        column = ["external_ids"]
+        queries.append(connect.select("Datapath_Binding", column, where=where))
+    queries.append(connect.select("Chassis", ["_uuid", "name", "hostname"]))
+    *found, hosts = connect.transact(remote, southbound.SCHEMA, queries)
     by_id = {row["_uuid"]: row for row in hosts["rows"]}
-    rows = {
-        row["logical_port"]: row
-        for answer in found[: len(ports)]
-        for row in answer["rows"]
-    }
-    for row in rows.values():
+    rows = [row for answer in found for row in answer["rows"]]
+    ports = {row["logical_port"]: row for row in rows if "type" in row}
+    for row in ports.values():
+        chassis = by_id.get(row["chassis"] or "", {})
         row["type"] = row["type"] or ""
-        where = by_id.get(row["chassis"] or "", {})
-        row["hostname"] = where.get("hostname", "")
-        row["chassis_name"] = where.get("name", "")
+        row["hostname"] = chassis.get("hostname", "")
+        row["chassis_name"] = chassis.get("name", "")
+    datapaths = [row["external_ids"] for row in rows if "type" not in row]
+    networks = {
+        ids.get("name", "").removeprefix("neutron-")
+        for ids in datapaths
+        if "logical-switch" in ids
+    }
     return {
-        "ports": [rows[key] for key in sorted(rows)],
-        "networks": sorted(
-            {
-                row["external_ids"].get("name", "").removeprefix("neutron-")
-                for answer in found[len(ports) :]
-                for row in answer["rows"]
-                if "logical-switch" in row["external_ids"]
-            }
-        ),
+        "ports": [ports[key] for key in sorted(ports)],
+        "networks": sorted(networks),
     }
 
 
