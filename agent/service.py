@@ -10,14 +10,12 @@ from typing import Any
 
 from ..privsep import context, names
 from ..privsep.errors import AskError
-from .core.desired import desired_network
 from .core.selfcheck import answer_packet, sources
 from .core.traces import has_flows
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
 from .haproxy.counters import Counted
-from .model import MetadataNetwork
 from .monitor.nova import Nova
 from .monitor.nova_watch import NovaWatch
 from .monitor.ovn_watch import OvnWatch
@@ -112,7 +110,9 @@ class Service:
             SelfCheck(
                 status,
                 ask=self._ask,
-                sources=lambda key, turn: sources(self._desired(key), turn),
+                sources=lambda key, turn: sources(
+                    site.desired(self._snapshots.chassis, key), turn
+                ),
                 on_visit=visit,
                 nova=nova,
                 interval_s=lambda: site.settings().selfcheck_interval_s,
@@ -128,10 +128,6 @@ class Service:
             for each in attempts(nova, known.addresses)
         ]
 
-    def _desired(self, network: str) -> MetadataNetwork | None:
-        known = self._snapshots.chassis.networks.get(network)
-        return desired_network(known, ipv6=self._site.has_ipv6)
-
     def _ask(self, network: str, source: str) -> tuple[int, bool]:
         """Return the status of an answer, and if it would reach SOURCE."""
         status = self._site.privileged.status_of(network, source)
@@ -143,7 +139,8 @@ class Service:
         A spare network has none: ovn-controller makes those of a network once
         a port of it is bound here.
         """
-        vswitch_db, desired = self._snapshots.vswitch, self._desired(network)
+        vswitch_db, chassis = self._snapshots.vswitch, self._snapshots.chassis
+        desired = self._site.desired(chassis, network)
         ofport = vswitch_db.ofports.get(names.outer_veth(network), 0)
         if desired is None or desired.spare or ofport < 1:
             return True

@@ -12,16 +12,10 @@ from typing import TypeAlias
 
 from ...privsep import names
 from ..config.settings import Settings
-from ..core.desired import desired_network
 from ..core.found import found
 from ..errors import HaproxyError, NoLocalportError
 from ..haproxy import mapfile, render, shield
-from ..model import (
-    ChassisSnapshot,
-    MetadataNetwork,
-    VswitchPort,
-    VswitchSnapshot,
-)
+from ..model import MetadataNetwork, VswitchPort, VswitchSnapshot
 from ..ovsdb.vswitch import Vswitch
 from .site import Site
 from .snapshots import Snapshots
@@ -47,7 +41,7 @@ class Reconciler:
         self._haproxies = site.haproxies
         self._status = site.status
         self._meter = site.meter
-        self._has_ipv6 = site.has_ipv6
+        self._desired = site.desired
         self._snapshots = snapshots
         self._vswitch_db = vswitch_db
         self._traces = Traces(
@@ -105,12 +99,6 @@ class Reconciler:
         if taken := self._haproxies.maps.revoke(network, rights):
             addresses = ",".join(taken)
             LOG.info("revoked network=%s addresses=%s", network, addresses)
-
-    def _desired(
-        self, snapshot: ChassisSnapshot, network: str
-    ) -> MetadataNetwork | None:
-        known = snapshot.networks.get(network)
-        return desired_network(known, ipv6=self._has_ipv6)
 
     def _rights(self, network: str) -> dict[str, str] | None:
         """Return the map of NETWORK by its rows now; None to keep it."""

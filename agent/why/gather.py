@@ -10,7 +10,6 @@ from typing import Any
 from ...privsep import names
 from ...privsep.errors import AskError, sentence
 from ..config.settings import Southbound
-from ..core.desired import desired_network
 from ..core.selfcheck import answer_packet
 from ..databases import SOUTHBOUND, VSWITCH, Databases
 from ..errors import HaproxyError
@@ -72,7 +71,7 @@ class Gather:
         """Return all that concerns TARGET, except the request."""
         key, haproxies = target.network.network, self.site.haproxies
         file = haproxies.places.map(key)
-        desired = desired_network(target.network, ipv6=self.site.has_ipv6)
+        desired = self.site.desired(common.chassis, key)
         needed = desired or Unseen("it has no localport")
         facts = Facts(common, target, needed, map_file=str(file))
         calls: dict[str, Callable[[], Any]] = {
