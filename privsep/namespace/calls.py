@@ -1,7 +1,5 @@
 """Entrypoints: a network's namespace and veth; each call is idempotent."""
 
-import contextlib
-import os
 from collections.abc import Sequence
 
 from .. import kernel, names, validate
@@ -145,11 +143,11 @@ def list_networks() -> tuple[str, ...]:
     A file without a mount (a namespace that was lost) counts, and so does
     a veth whose namespace has lost its name: the agent cleans them up.
     """
+    from pyroute2 import netns
+
     from . import links
 
-    entries: list[str] = []
-    with contextlib.suppress(FileNotFoundError):
-        entries = os.listdir(names.NAMESPACE_FOLDER)
+    entries = netns.listnetns(names.NAMESPACE_FOLDER)
     found = {names.network_of_namespace(entry) for entry in entries}
     with links.open_host() as host:
         found |= links.networks_of_veths(host)
