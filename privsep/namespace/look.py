@@ -54,24 +54,18 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
 def _look_inside(namespace: int, inner: str) -> dict[str, object]:
     from . import links
 
-    with kernel.entered(namespace):
-        differ = sysctls.differing(inner)
-        listeners = _listeners("tcp") + _listeners("tcp6")
-        rules = links.nftables_rules()
-        checksum = None
-        with contextlib.suppress(OSError):  # it is gone
-            checksum = kernel.has_transmit_checksum(inner)
-        ipr = links.open_host()  # it stays in this namespace
-    with ipr:
+    with kernel.entered(namespace), links.open_host() as ipr:
         found = links.link_by_name(ipr, inner)
-        state = {
+        state: dict[str, object] = {
             "inner": links.describe(found),
-            "sysctls": differ,
-            "listeners": listeners,
-            "rules": rules,
+            "sysctls": sysctls.differing(inner),
+            "listeners": _listeners("tcp") + _listeners("tcp6"),
+            "rules": links.nftables_rules(),
         }
         if found is None:
             return state
+        with contextlib.suppress(OSError):  # it is gone
+            state["checksum"] = kernel.has_transmit_checksum(inner)
         index, routes = int(found["index"]), links.routes(ipr)
         present = links.addresses(ipr, index)
         old = links.addresses(ipr, index, older_s=links.ROUTES_S)
@@ -82,7 +76,6 @@ def _look_inside(namespace: int, inner: str) -> dict[str, object]:
             "neighbours": sorted(links.neighbours(ipr, index).items()),
             "hosts": sorted(links.hosts(routes, index)),
             "strays": links.strays(ipr, routes, index),
-            "checksum": checksum,
         }
 
 

@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_593, ("privsep",): 4_708}
+BUDGETS = {("agent", "privsep"): 21_586, ("privsep",): 4_701}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
