@@ -124,16 +124,14 @@ def remove_veth(network: str) -> bool:
 
 @entrypoint(subject="network")
 def remove(network: str) -> bool:
-    """Remove the namespace and veth of NETWORK.
+    """Remove the namespace of NETWORK; return whether it was there.
 
-    Returns True if anything was there. Raises InvalidArgumentError if
-    NETWORK is no network id. The fleet's haproxy inside is not ended here:
-    remove its program first.
+    Raises InvalidArgumentError. Call `remove_veth` first, and remove the
+    program: the fleet's haproxy inside is not ended here.
     """
     from . import links
 
-    removed = links.remove_veth(validate.network(network))
-    return links.remove_namespace(network) or removed
+    return links.remove_namespace(validate.network(network))
 
 
 @entrypoint(subject=None)
