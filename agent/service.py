@@ -5,8 +5,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from ..privsep import context, names
 from ..privsep.errors import AskError
@@ -24,7 +22,6 @@ from .monitor.progress import Progress
 from .monitor.selfcheck import SelfCheck
 from .monitor.watch import Watch
 from .ovsdb import vswitch
-from .reconcile import asked
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
@@ -34,10 +31,9 @@ from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
-from .why.answer import answer
+from .why import answer, asked
 from .why.gather import Gather
 from .why.nova import attempts
-from .why.target import find
 
 LOG = logging.getLogger(__name__)
 
@@ -78,13 +74,12 @@ class Service:
         self._checked_at = -math.inf
         self._failure = ""
         self._watches = self._make_watches()
-        # What answers `agent-status why`.
-        self.why = functools.partial(
-            answer,
-            Gather(
-                site, self._snapshots, self._databases, self._nova_addresses
-            ),
+        gather = Gather(
+            site, self._snapshots, self._databases, self._nova_addresses
         )
+        # What answers `agent-status why` and `agent-status asks`.
+        self.why = functools.partial(answer.answer, gather)
+        self.asks = functools.partial(asked.answer, gather)
 
     def _make_watches(self) -> list[Poller]:
         """Return what looks for problems, each on a thread of its own."""
@@ -168,13 +163,6 @@ class Service:
         if not self._stop.is_set():
             self._failure = reason
             self.stop()
-
-    def asks(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what instances ask for: all, or the one in QUESTION."""
-        chassis, name = self._snapshots.chassis, str(question["asks"])
-        found = {target.port.instance for target in find(name, chassis)}
-        read = self._site.haproxies.read
-        return asked.answer(name, found, chassis.networks, read)
 
     def reconfigured(self) -> None:
         """Visit every network and the gateway again: settings have changed."""

@@ -1,33 +1,31 @@
 """Answer what instances ask for, from the counters of the haproxies."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import HaproxyError
 from ..haproxy import asks
-from ..model import NetworkSnapshot
+from .gather import Gather
+from .target import find
 
 # Haproxies that hang must not keep the operator waiting.
 _LIMIT_S = 3.0
 
 
-def answer(
-    wanted: str,
-    instances: Collection[str],
-    networks: Mapping[str, NetworkSnapshot],
-    read: Callable[[str, str], str],
-) -> dict[str, Any]:
-    """Return what WANTED asked for; "" is all of NETWORKS.
+def answer(gather: Gather, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what instances ask for: all, or the one in QUESTION.
 
-    WANTED is an instance, perhaps one that has gone, or means the INSTANCES.
-    READ returns a network's answer to a command, or raises OSError or
-    HaproxyError: then the network is "unknown".
+    Its "asks" is "", or an instance, perhaps one that has gone, or a name
+    that `find` knows. A network is "unknown" if its haproxy gives no answer.
     """
+    wanted, chassis = str(question["asks"]), gather.snapshots.chassis
+    instances = {target.port.instance for target in find(wanted, chassis)}
+    read = gather.site.haproxies.read
     asked: list[dict[str, Any]] = []
     unknown = []
     ends = time.monotonic() + _LIMIT_S
-    for network, snapshot in networks.items():
+    for network, snapshot in chassis.networks.items():
         ports = {port.instance: port.name for port in snapshot.ports}
         try:
             if time.monotonic() > ends:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from ovn_metadata.agent.errors import HaproxyError
-from ovn_metadata.agent.model import NetworkSnapshot, VifPort
-from ovn_metadata.agent.reconcile import asked
+from ovn_metadata.agent.model import (
+    ChassisSnapshot,
+    NetworkSnapshot,
+    VifPort,
+)
+from ovn_metadata.agent.why import asked
 
+MAC = "fa:16:3e:00:00:01"
 WEB, DB = "11111111-1111-1111-1111-111111111111", "db-instance"
 TABLES = {
     "blue": f"0x1: key={WEB} use=0 exp=86300000 http_req_cnt=3\n",
@@ -21,12 +31,12 @@ def read(network: str, command: str) -> str:
     return TABLES[network]
 
 
-def port(name: str, instance: str) -> VifPort:
+def port(name: str, instance: str, *addresses: str) -> VifPort:
     return VifPort(
         logical_port=name,
-        mac="fa:16:3e:00:00:01",
-        macs=frozenset(),
-        addresses=(),
+        mac=MAC,
+        macs=frozenset((MAC,)),
+        addresses=tuple((ipaddress.ip_address(a), MAC) for a in addresses),
         instance=instance,
         project="p",
         name=name,
@@ -36,31 +46,40 @@ def port(name: str, instance: str) -> VifPort:
 NETWORKS = {
     network: NetworkSnapshot(network, None, ports, name=f"{network}-net")
     for network, ports in (
-        ("blue", (port("web", WEB),)),
-        ("green", (port("db", DB),)),
+        ("blue", (port("web", WEB, "10.0.0.5"),)),
+        ("green", (port("db", DB), port("silent", "x"))),
     )
 }
 
 
+def answer(wanted: str, read: Callable[[str, str], str] = read) -> Any:
+    """Return the answer about WANTED, of haproxies that READ reads."""
+    gather: Any = SimpleNamespace(
+        snapshots=SimpleNamespace(chassis=ChassisSnapshot(None, NETWORKS)),
+        site=SimpleNamespace(haproxies=SimpleNamespace(read=read)),
+    )
+    return asked.answer(gather, {"asks": wanted})
+
+
 @pytest.mark.parametrize(
-    ("wanted", "meant", "instances", "is_known"),
+    ("wanted", "instances", "is_known"),
     [
-        ("", [], [DB, WEB, "gone"], True),
-        ("10.0.0.5", [WEB], [WEB], True),
-        (DB, [DB], [DB], True),
-        ("gone", [], ["gone"], True),  # its haproxy still knows it
-        ("silent", ["x"], [], True),
-        ("other", [], [], False),
+        ("", [DB, WEB, "gone"], True),
+        ("10.0.0.5", [WEB], True),
+        (DB, [DB], True),
+        ("gone", ["gone"], True),  # its haproxy still knows it
+        ("silent", [], True),
+        ("other", [], False),
     ],
 )
-def test_newest_first_by_id_or_name(wanted, meant, instances, is_known):
-    found = asked.answer(wanted, meant, NETWORKS, read)
+def test_newest_first_by_id_or_name(wanted, instances, is_known):
+    found = answer(wanted)
     assert [entry["instance"] for entry in found["asks"]] == instances
     assert (found["unknown"], found["is_known"]) == ([], is_known)
 
 
 def test_names_where_they_are_known():
-    found = asked.answer("", (), NETWORKS, read)["asks"]
+    found = answer("")["asks"]
     assert [(e["port_name"], e["network_name"]) for e in found] == [
         ("db", "green-net"),
         ("web", "blue-net"),
@@ -75,6 +94,6 @@ def test_a_haproxy_that_does_not_answer_is_named(error):
             raise error("hangs")
         return read(network, command)
 
-    found = asked.answer("", (), NETWORKS, fails)
+    found = answer("", fails)
     assert found["unknown"] == ["blue"]
     assert [entry["instance"] for entry in found["asks"]] == [DB, "gone"]
