@@ -36,6 +36,7 @@ ROUTES_S = 5.0
 # A dump of a hundred links takes some ms.
 _DUMPS = 100
 _UP, _LOOPBACK = 0x1, 0x8  # IFF_*, <linux/if.h>
+_KIND = "IFLA_LINKINFO", "IFLA_INFO_KIND"  # a plain link has none
 # What `ensure_link` reports of a change.
 _WORDS = {"address": "mac", "mtu": "mtu", "ifalias": "alias", "state": "up"}
 # The first namespace makes a mount of the folder: one is enough.
@@ -120,7 +121,7 @@ def describe(link: Any | None) -> dict[str, object]:
         "mac": link.get_attr("IFLA_ADDRESS") or "",
         "mtu": int(link.get_attr("IFLA_MTU") or 0),
         "up": bool(link["flags"] & _UP),
-        "kind": kind(link) or "",
+        "kind": link.get_nested(*_KIND) or "",
         "alias": link.get_attr("IFLA_IFALIAS") or "",
         "qdisc": link.get_attr("IFLA_QDISC") or "",
     }
@@ -183,7 +184,7 @@ def networks_of_veths(ipr: pyroute2.IPRoute) -> set[str]:
         if (
             network is not None
             and link.get_attr("IFLA_IFNAME") == names.outer_veth(network)
-            and kind(link) == "veth"
+            and link.get_nested(*_KIND) == "veth"
         ):
             found.add(network)
     return found
@@ -252,17 +253,11 @@ def _check_owner(link: Any, name: str, network: str) -> None:
     id may begin like this one's. A veth without an alias is Neutron's, which
     we take over.
     """
-    is_a, alias = kind(link), link.get_attr("IFLA_IFALIAS")
+    is_a, alias = link.get_nested(*_KIND), link.get_attr("IFLA_IFALIAS")
     if is_a != "veth":
         raise LinkError(f"{name} is a {is_a} device, not our veth")
     if alias and alias != names.namespace_name(network):
         raise LinkError(f"{name} is the veth of {alias!r:.80}, not ours")
-
-
-def kind(link: Any) -> str | None:
-    """Return the kind of LINK, like "veth"; None for a plain one."""
-    info = link.get_attr("IFLA_LINKINFO")
-    return info.get_attr("IFLA_INFO_KIND") if info else None
 
 
 def compare_addresses(
