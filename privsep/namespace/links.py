@@ -416,6 +416,7 @@ def hosts(entries: list[Any], index: int) -> set[str]:
         entry.get_attr("RTA_DST")
         for entry in entries
         if entry.get_attr("RTA_OIF") == index
+        and entry["table"] == _MAIN
         and entry["proto"] == rt_proto["static"]
         and entry["dst_len"] == _host_size(entry.get_attr("RTA_DST"))
     }

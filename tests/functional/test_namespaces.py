@@ -193,9 +193,11 @@ def test_what_was_made_by_hand_stops_nothing():
             inside.route("add", dst="10.8.0.3/32", **other)
             here = {"oif": at["index"], "proto": boot}
             inside.route("add", dst="10.8.0.5/32", **here)
-            hosts = frozenset({"10.8.0.5"})
+            hosts = frozenset({"10.8.0.3", "10.8.0.5"})
             links.ensure_hosts(inside, at["index"], hosts)
             found = links.hosts(links.routes(inside), at["index"])
             assert hosts <= found
+            main = [r for r in links.routes(inside) if r["table"] == 254]
+            assert hosts <= {route.get_attr("RTA_DST") for route in main}
     finally:
         os.close(namespace)
