@@ -24,7 +24,7 @@ MOST = 10 * 1024
 
 # An instance's id, in any table, and what its entry has. A haproxy that was
 # broken into may answer anything.
-ENTRY = re.compile(r"0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) ")
+_ENTRY = re.compile(r"^0x[0-9a-f]+: key=([A-Za-z0-9_.:-]{1,255}) .*", re.M)
 _NUMBER = re.compile(r" (exp|http_[a-z]+_cnt|gpc\d{1,2})=(\d{1,10})\b")
 _PATH = "var(txn.path) -m"
 _AGENT = "var(txn.agent) -m beg -i"
@@ -85,6 +85,14 @@ def rules(source: int) -> list[str]:
     ]
 
 
+def entries(answer: str) -> dict[str, dict[str, int]]:
+    """Return key -> its numbers, of the first MOST entries in ANSWER."""
+    return {
+        entry[1]: {name: int(n) for name, n in _NUMBER.findall(entry[0])}
+        for entry in itertools.islice(_ENTRY.finditer(answer), MOST)
+    }
+
+
 def parse(answer: str, now: float) -> dict[str, dict[str, Any]]:
     """Return what the instances in ANSWER, which came at NOW, asked for.
 
@@ -92,16 +100,13 @@ def parse(answer: str, now: float) -> dict[str, dict[str, Any]]:
     and counts by "paths", "clients" and "answers". What can't be parsed is
     ignored.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for line in answer.splitlines():
-        match = ENTRY.match(line)
-        numbers = {name: int(number) for name, number in _NUMBER.findall(line)}
-        if len(found) == MOST:
-            break
-        if match and numbers.get("http_req_cnt"):
-            found[match[1]] = _counted(numbers, now)
-            if match[1] == NOBODY:  # the 404 of a rule is not counted
-                del found[NOBODY]["answers"]
+    found = {
+        key: _counted(numbers, now)
+        for key, numbers in entries(answer).items()
+        if numbers.get("http_req_cnt")
+    }
+    if NOBODY in found:  # the 404 of a rule is not counted
+        del found[NOBODY]["answers"]
     return found
 
 

@@ -4,6 +4,7 @@ A haproxy loses its counters at a restart, and forgets a client a minute after
 its last request. `Sums` adds up the counters over both.
 """
 
+import collections
 import dataclasses
 import operator
 import re
@@ -20,12 +21,7 @@ _MOST_OVER = 100
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _MOST_LETTERS = 80
-_COUNT = re.compile(r" (gpc[012])=(\d{1,10})\b")
 _NOTHING = (0, 0, 0)
-_INFO = re.compile(
-    r"^(Version|Pid|Start_time_sec): ([\w.~+-]{1,40})$", re.M | re.ASCII
-)
-_PROCESS = ("Pid", "Start_time_sec")
 _CLASSES = (("2xx",), ("3xx",), ("4xx",), ("5xx",), ("1xx", "other"))
 LIMITED = "rate_limited_requests"
 # In the answer to "get var".
@@ -107,7 +103,7 @@ class Sums:
         self._over: dict[str, float] = {}  # source -> when it was last over
         self._sums = _NOTHING
         self._incomplete = 0
-        self._shield: dict[str, int] = {}
+        self._shield: collections.Counter[str] = collections.Counter()
 
     def add(self, counted: Counted, now: float) -> list[str]:
         """Add what was COUNTED; return the sources newly over their share.
@@ -126,8 +122,7 @@ class Sums:
                 over.add(source)
         self._incomplete += growth(before.incomplete, counted.incomplete)
         for name, number in counted.shield.items():
-            more_of = growth(before.shield.get(name, 0), number)
-            self._shield[name] = self._shield.get(name, 0) + more_of
+            self._shield[name] += growth(before.shield.get(name, 0), number)
         self.last = counted
         self._over = {
             source: seen
@@ -171,25 +166,28 @@ def command(*, is_gateway: bool) -> str:
     return "; ".join([*shows, *stats, "show info"])
 
 
+def info(answer: str, name: str) -> str:
+    """Return NAME's value in the ANSWER to "show info"; "" if it is odd."""
+    value = rf"^{name}: ([\w.~+-]{{1,64}})$"
+    found = re.search(value, answer, re.MULTILINE | re.ASCII)
+    return found[1] if found else ""
+
+
 def parse(answer: str) -> Counted:
     """Return the counters in ANSWER; ignore what can't be parsed."""
-    sources: dict[str, tuple[int, ...]] = {}
-    for line in answer.splitlines():
-        match = asks.ENTRY.match(line)
-        if match and len(sources) < asks.MOST:
-            counts = {name: int(n) for name, n in _COUNT.findall(line)}
-            sources[match[1]] = tuple(
-                counts.get(name, 0) for name in ("gpc0", "gpc1", "gpc2")
-            )
     rows = {row["pxname"]: row for row in _stat_rows(answer)}
     front, hold = rows.get("metadata", {}), rows.get("hold", {})
-    values, info = dict(_VALUE.findall(answer)), dict(_INFO.findall(answer))
+    values = dict(_VALUE.findall(answer))
+    started = info(answer, "Start_time_sec")
     return Counted(
         connections=_number(front, "slim"),
         incomplete=_number(front, "ereq"),
-        sources=sources,
-        process=" ".join(info[name] for name in _PROCESS if name in info),
-        version=info.get("Version", ""),
+        sources={
+            source: tuple(numbers.get(f"gpc{n}", 0) for n in range(3))
+            for source, numbers in asks.entries(answer).items()
+        },
+        process=f"{info(answer, 'Pid')} {started}".strip(),
+        version=info(answer, "Version"),
         answers=tuple(
             sum(_number(front, f"hrsp_{kind}") for kind in kinds)
             for kinds in _CLASSES

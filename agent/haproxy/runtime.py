@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .. import unixsocket
 from ..errors import HaproxyError
 from . import answers, limits, mapfile
+from .counters import info
 
 _TIMEOUT_S = 3.0
 # A haproxy that seems to do nothing is asked again after this time.
@@ -144,11 +145,6 @@ def running_digest(stats: Stats, config: Path) -> str | None:
         return digest_in(ask(stats, "show info"), config)
     except (FileNotFoundError, ConnectionError, PermissionError):
         return None
-
-
-def info(answer: str, name: str) -> str:
-    """Return the value of NAME in the ANSWER to "show info"; "" without it."""
-    return f"\n{answer}".partition(f"\n{name}: ")[2].partition("\n")[0].strip()
 
 
 def digest_in(answer: str, config: Path) -> str:

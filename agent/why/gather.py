@@ -13,7 +13,7 @@ from ..config.settings import Southbound
 from ..core.selfcheck import answer_packet
 from ..databases import SOUTHBOUND, VSWITCH, Databases
 from ..errors import HaproxyError
-from ..haproxy import asks, files, mapfile, render, runtime
+from ..haproxy import asks, counters, files, mapfile, render, runtime
 from ..haproxy.inside import ALIVE_PATH
 from ..monitor.problems import code_of
 from ..reconcile.nova_addresses import NovaAddresses
@@ -119,7 +119,7 @@ class Gather:
             if isinstance(error, FileNotFoundError | ConnectionError):
                 problem = "no process listens on its stats socket"
             return Haproxy(str(config), problem=problem)
-        pid = runtime.info(answer, "Pid")[:9]  # int() refuses 5000 digits
+        pid = counters.info(answer, "Pid")[:9]  # int() refuses 5000 digits
         return Haproxy(
             str(config),
             in_file=render.digest_of(text),
