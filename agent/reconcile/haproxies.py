@@ -35,7 +35,8 @@ _TRIES = 2
 _PAUSE_S = 0.2
 _REPLACE_S = 60.0
 Program: TypeAlias = Mapping[str, str]  # as `ensure_program` returns it
-_Version: TypeAlias = tuple[int, int]  # a file's inode and time of change
+# A file's inode and time of change; None: it is not there.
+_Version: TypeAlias = tuple[int, int] | None
 # Short: the reconcile that follows decides whether the haproxy hangs.
 _COUNTERS_S = 1.5
 
@@ -49,10 +50,8 @@ class Haproxies:
         self._privileged = privileged
         self.places = places
         self.fleet = fleet
-        # network -> its digest, and the version of its configuration
+        # network -> its digest, and the version of its file that has our text
         self._known: dict[str, tuple[str, _Version]] = {}
-        # network -> the version of its configuration that has our text
-        self._written: dict[str, _Version] = {}
         self.running: dict[str, str] = {}  # network -> digest, last time read
         # When the gateway was replaced, if it has not answered since.
         self._replaced = -math.inf
@@ -100,12 +99,12 @@ class Haproxies:
         program = self._privileged.ensure_program(network)
         if before is not None:
             is_changed = before[1] != version
-        self._written[network] = version
         if is_changed and self._running(network) == rendered.digest:
             # It may have read a configuration that somebody edited, with this
             # digest still in it.
             self._privileged.reload_program(network)
             changes.append("reload")
+        self._known[network] = rendered.digest, version
         return changes, program
 
     def serve(
@@ -124,7 +123,6 @@ class Haproxies:
         changes = self._ensure_program(network, rendered.digest, program)
         if network == names.GATEWAY:
             self._replaced = -math.inf
-        self._known[network] = rendered.digest, self._written[network]
         if rights is not None:
             changes += self.maps.ensure(network, rights)
         # Last: it is for Neutron's agent alone, and state_path may be full.
@@ -230,8 +228,10 @@ class Haproxies:
         return Stats(self.places.stats(network), uid)
 
     def _version(self, network: str) -> _Version:
-        found = self.places.config(network).stat()
-        return found.st_ino, found.st_mtime_ns
+        with contextlib.suppress(FileNotFoundError):
+            found = self.places.config(network).stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
 
     def _running(self, network: str) -> str | None:
         """Return what `runtime.running_digest` does of NETWORK."""
@@ -242,17 +242,12 @@ class Haproxies:
         self, network: str, rendered: Rendered
     ) -> tuple[bool, _Version]:
         """Return whether it changed, and the version of its file."""
-
-        def write() -> bool:
-            return files.write(
-                self.places.config(network),
-                rendered.text,
-                check=lambda path: self._check(network, rendered, path),
-            )
-
-        is_changed, version = write(), self._version(network)
-        while write():  # somebody has edited it meanwhile
-            version = self._version(network)
+        config = self.places.config(network)
+        check = functools.partial(self._check, network, rendered)
+        version, is_changed = self._version(network), False
+        # Once more after each change: somebody may edit it meanwhile.
+        while files.write(config, rendered.text, check=check):
+            version, is_changed = self._version(network), True
         return is_changed, version
 
     def _check(self, network: str, rendered: Rendered, path: Path) -> None:
@@ -303,7 +298,7 @@ class Haproxies:
 
     def remove_files(self, network: str) -> bool:
         """Remove the files of NETWORK; return whether there were any."""
-        for kept in (self._known, self._written, self.running, self._quiet):
+        for kept in (self._known, self.running, self._quiet):
             kept.pop(network, None)
         places = self.places
         found = [path for of, path in self._files() if of == network]
