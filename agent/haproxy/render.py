@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...privsep import names
-from ..config.settings import NovaServer, RateLimit, Settings, Timeouts
+from ..config.settings import NovaServer, RateLimit, Settings
 from . import (
     answers,
     asks,
@@ -111,12 +111,10 @@ def render_network(
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
     gateway = f"unix@{gateway_socket}"
     rate_rules, rate_tables = _rate_limit(settings.rate_limit)
-    timeouts, share = settings.timeouts, settings.fair_share
+    share = settings.fair_share
     shielded = shield.is_on(settings.shield, network)
     body = f"""
-{_global(network, places, connections=limits.NETWORK_CONNECTIONS, threads=1)}
-{_defaults(timeouts, connect_s=timeouts.connect_s)}
-{_block(answers.pages(answers.NETWORK))}
+{_head(network, places, settings)}
     timeout tarpit {unknown.TARPIT_S}s
 
 frontend metadata
@@ -179,19 +177,15 @@ def render_gateway(
     All servers get one Host: haproxy sets it before it chooses. SOCKET_MODE is
     octal, as haproxy expects it.
     """
-    timeouts, share = settings.timeouts, settings.fair_share
-    connect_s = min(timeouts.connect_s, _NOVA_CONNECT_S)
+    share = settings.fair_share
     # Linux accepts no more than 107 bytes as a socket's path.
     work = places.work_folder(names.GATEWAY)
     public = os.path.relpath(places.public_socket, work)
     lanes = "".join(_lane(lane, nova, tls) for lane in limits.lanes(share))
     rules, switches = limits.gateway_rules(share)
-    connections, threads = limits.GATEWAY_CONNECTIONS, settings.gateway_threads
     exporter = _EXPORTER if settings.gateway_metrics else ""
     body = f"""
-{_global(names.GATEWAY, places, connections=connections, threads=threads)}
-{_defaults(timeouts, connect_s=connect_s)}
-{_block(answers.pages(answers.GATEWAY))}
+{_head(names.GATEWAY, places, settings)}
     log-format "%{{+Q}}[var(txn.id)] %{{+Q}}[var(txn.who)] {_TIMES} %s \
 {_REASON} %{{+Q}}r"
 
@@ -249,15 +243,20 @@ def digest_of(text: str) -> str:
     return digest if is_right else ""
 
 
-def _global(
-    network: str, places: Places, *, connections: int, threads: int
-) -> str:
-    """Return the global section of a haproxy that takes CONNECTIONS.
+def _head(network: str, places: Places, settings: Settings) -> str:
+    """Return what comes before all rules of NETWORK (or "gateway").
 
-    haproxy takes fewer where it may not open as many descriptors. With a
-    `maxconn` it would not start there. Nothing below "notice" is logged: see
-    `limits`.
+    haproxy takes fewer connections where it may not open as many descriptors.
+    With a `maxconn` it would not start there. Nothing below "notice" is
+    logged: see `limits`.
     """
+    timeouts, threads = settings.timeouts, 1
+    connect_s, pages = timeouts.connect_s, answers.NETWORK
+    connections = limits.NETWORK_CONNECTIONS
+    if network == names.GATEWAY:
+        connect_s, pages = min(connect_s, _NOVA_CONNECT_S), answers.GATEWAY
+        connections = limits.GATEWAY_CONNECTIONS
+        threads = settings.gateway_threads
     return f"""\
 global
     log {places.log} local0 notice
@@ -278,11 +277,7 @@ global
 resolvers default
     nameserver none 127.0.0.1:53
     timeout resolve 24h
-"""
 
-
-def _defaults(timeouts: Timeouts, *, connect_s: int) -> str:
-    return f"""\
 defaults
     mode http
     log global
@@ -292,7 +287,8 @@ defaults
     timeout server {timeouts.server_s}s
     timeout http-request {timeouts.http_request_s}s
     timeout http-keep-alive {timeouts.http_keep_alive_s}s
-"""
+
+{_block(answers.pages(pages))}"""
 
 
 def _retries(count: int) -> list[str]:
