@@ -94,17 +94,17 @@ class Gateway:
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
         """Return the servers of NOVA, and whether all names were looked up."""
-        servers = {}
-        complete = True
-        for endpoint in nova.endpoints:
-            addresses = self._nova_addresses.addresses(endpoint.host)
-            if addresses is None:
-                complete = False
-                continue
-            for address in addresses:
-                server = dataclasses.replace(endpoint, host=address)
-                servers[address, endpoint.port] = server
-        return list(servers.values()), complete
+        look_up = self._nova_addresses.addresses
+        known = [(each, look_up(each.host)) for each in nova.endpoints]
+        servers = {
+            (address, endpoint.port): dataclasses.replace(
+                endpoint, host=address
+            )
+            for endpoint, addresses in known
+            for address in addresses or ()
+        }
+        complete = all(addresses is not None for _, addresses in known)
+        return [*servers.values()], complete
 
     def _ensure_certificates(self, nova: Nova) -> Tls | None:
         """Copy certificates and key to where haproxy's user can read them."""

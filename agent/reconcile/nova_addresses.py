@@ -107,14 +107,12 @@ class NovaAddresses:
 
     def _lasting(self, name: str, found: list[str]) -> list[str]:
         """Return FOUND, with what NAME's server left out for now."""
-        missed = self._missed.setdefault(name, {})
+        missed = self._missed.get(name, {})
         if any(missed.get(address) for address in found):
             self._partial.add(name)
-        for address in missed:
-            missed[address] += 1
-        missed.update(dict.fromkeys(found, 0))
-        for address in [a for a, times in missed.items() if times > _MISSES]:
-            del missed[address]
+        missed = {a: n + 1 for a, n in missed.items() if n < _MISSES}
+        missed |= dict.fromkeys(found, 0)
+        self._missed[name] = missed
         if len(missed) == len(found):
             self._partial.discard(name)
         return sorted(missed) if name in self._partial else found

@@ -39,7 +39,18 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
         fcntl.flock(held, fcntl.LOCK_EX)
         if _answers(settings):
             return False
-        result = _run_supervisord(settings)
+        # It detaches once its socket listens: no need to poll for that.
+        result = subprocess.run(
+            program.supervisord_command(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.defpath},
+            start_new_session=True,
+            umask=0o077,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
         if _answers(settings):
             return True
     output = result.stdout.decode(errors="replace").strip()[-300:]
@@ -52,26 +63,6 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
 def _answers(settings: FleetSettings) -> bool:
     with Supervisord(settings) as rpc:
         return rpc.answers()
-
-
-def _run_supervisord(
-    settings: FleetSettings,
-) -> subprocess.CompletedProcess[bytes]:
-    """Start supervisord; return when it has detached or ended.
-
-    It detaches once its socket listens: no need to poll for that.
-    """
-    return subprocess.run(
-        program.supervisord_command(settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={"PATH": os.defpath},
-        start_new_session=True,
-        umask=0o077,
-        timeout=START_TIMEOUT_S,
-        check=False,
-    )
 
 
 def _wait_for_unit(settings: FleetSettings) -> None:
@@ -105,12 +96,11 @@ def ensure_folders(settings: FleetSettings) -> None:
     known = places.programs, places.socket
     may_look = os.access(run_dir, os.R_OK | os.X_OK)  # or somebody closed it
     if may_look and not any(path.exists() for path in known):
-        ours = {places.logs, places.config_folder, places.socket_folder}
+        ours = [places.logs, places.config_folder, places.socket_folder]
         # A start while ovn-metadata-cleanup removes all this leaves the lock.
-        ours |= {*places.network_parents, places.agent_lock}
-        others = {*os.listdir(run_dir)} - {path.name for path in ours}
-        others = {name for name in others if not name.endswith(".new")}
-        if others:
+        ours += [*places.network_parents, places.agent_lock]
+        left = {*os.listdir(run_dir)} - {path.name for path in ours}
+        if others := {name for name in left if not name.endswith(".new")}:
             raise SettingsError(
                 f"[fleet] run_dir = {run_dir} holds other things "
                 f"({min(others)}); give the fleet a folder of its own"

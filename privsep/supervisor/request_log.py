@@ -17,7 +17,7 @@ _SYSLOG = Path("/dev/log")
 _MODE = 0o666  # as /dev/log's
 _LONGEST = 1024  # bytes; haproxy's lines are no longer
 _AT_ONCE = 100  # lines; supervisord has other work
-_PRIORITY = re.compile(r"<\d{1,3}>")
+_PRIORITY = re.compile(rb"<\d{1,3}>")
 
 
 class RequestLog:
@@ -55,6 +55,5 @@ class RequestLog:
 
 def printable(message: bytes) -> bytes:
     """Return MESSAGE, which anybody may have sent, as a line to print."""
-    text = _PRIORITY.sub("", message.decode("ascii", "replace"), count=1)
-    letters = (one if " " <= one <= "~" else "?" for one in text.rstrip("\n"))
-    return f"{''.join(letters)}\n".encode()
+    text = _PRIORITY.sub(b"", message, count=1).rstrip(b"\n")
+    return re.sub(rb"[^ -~]", b"?", text) + b"\n"
