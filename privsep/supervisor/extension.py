@@ -294,9 +294,7 @@ def _wake_on_signals() -> int:
     A child's pipe closes before the child can be reaped: that round is too
     early, and Python does not end a poll when SIGCHLD comes (PEP 475).
     """
-    woken, wake = os.pipe()
-    for end in (woken, wake):
-        os.set_blocking(end, False)
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     return woken
 
@@ -316,8 +314,7 @@ def _notify_ready(address: str) -> None:
     if address.startswith("@"):  # an abstract one
         address = f"\0{address[1:]}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.connect(address)
-        notify.send(b"READY=1")
+        notify.sendto(b"READY=1", address)
 
 
 def _allow_descriptors() -> None:

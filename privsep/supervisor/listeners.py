@@ -175,33 +175,24 @@ def _is_here(found: socket.socket) -> bool:
             return any(line.split()[9] == inode for line in lines)
 
 
-def has_come_up(pid: int, *, if_unseen: bool) -> bool:
-    """Return whether the haproxy PID serves.
+def serves(process: Any) -> bool:
+    """Return whether supervisord's PROCESS, a haproxy that runs, serves.
 
     One that serves has a listener of its own, the stats socket. Before Linux
-    5.6 that can't be seen: then the result is IF_UNSEEN.
+    5.6 that can't be seen. The best guess is RUNNING there, which means that
+    it has run for a second.
     """
     try:
         return any(
             found.family == socket.AF_UNIX
             # haproxy binds it under a temporary name.
             and _STATS.match(os.fsencode(found.getsockname()))
-            for found in _all_listening(pid)
+            for found in _all_listening(process.pid)
         )
     except ProcessLookupError:  # it ended
         return False
     except OSError:
-        return if_unseen
-
-
-def serves(process: Any) -> bool:
-    """Return whether supervisord's PROCESS, a haproxy that runs, serves.
-
-    RUNNING means that it has run for a second: the best guess on a kernel
-    where its sockets can't be seen.
-    """
-    runs = process.get_state() == ProcessStates.RUNNING
-    return has_come_up(process.pid, if_unseen=runs)
+        return bool(process.get_state() == ProcessStates.RUNNING)
 
 
 def borrow(pid: int) -> Generator[socket.socket, None, None]:

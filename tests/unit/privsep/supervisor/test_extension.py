@@ -90,7 +90,7 @@ def process_in(state: str, pid: int, age_s: float = 0.0) -> SimpleNamespace:
 def test_what_has_to_be_started_has_no_state(
     monkeypatch, state, pid, serves, said
 ):
-    monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: serves)
+    monkeypatch.setattr(listeners, "serves", lambda _: serves)
     monkeypatch.setattr(stale, "is_in_namespace", lambda *_: False)
     process = process_in(state, pid)
     group = SimpleNamespace(processes={"x": process})
@@ -129,7 +129,7 @@ def test_one_runs_when_it_has_come_up(
     monkeypatch, state, age_s, has_come_up, said
 ):
     """Not after a second, as for supervisord."""
-    monkeypatch.setattr(listeners, "has_come_up", lambda *_, **__: has_come_up)
+    monkeypatch.setattr(listeners, "serves", lambda _: has_come_up)
     process = process_in(state, 7, age_s)
     assert extension._state(process) == said
 

@@ -72,7 +72,7 @@ def sent(monkeypatch) -> list[int]:
 def up(monkeypatch) -> set[int]:
     """Which of supervisord's haproxies have come up."""
     pids: set[int] = set()
-    monkeypatch.setattr(listeners, "has_come_up", lambda pid, **_: pid in pids)
+    monkeypatch.setattr(listeners, "serves", lambda one: one.pid in pids)
     return pids
 
 
