@@ -51,12 +51,14 @@ def _number(low: int, high: int, what: str, value: object) -> int:
 
 
 _KINDS = ("request", "answer", "dhcp")  # of packets that are traced
+_MODES = ("ensure", "reload", "renew")  # in which a haproxy is started
 
 # Called with the value alone.
 network = partial(_text, names.is_network, "a network id")
 program = partial(_text, names.is_program, "a network id")
 mac = partial(_text, MAC.fullmatch, "a unicast MAC address")
 packet = partial(_text, _KINDS.__contains__, "a kind of packet")
+mode = partial(_text, _MODES.__contains__, "a mode")
 url_path = partial(_text, _URL_PATH.fullmatch, "a path")
 device = partial(_text, _DEVICE.fullmatch, "a device's name")
 folder = partial(_text, _PATH.fullmatch, "a usable folder")

@@ -151,7 +151,7 @@ class Haproxies:
         if program["state"] == "running" and running is None:
             # It listens and its stats socket is not there. It was removed; a
             # reload does not make it.
-            program = self._privileged.ensure_program(network, renew=True)
+            program = self._privileged.renew_program(network)
         if program["state"] == "failing":
             raise _ends_at_once(program)
         is_new = program["state"] == "started"
@@ -293,7 +293,7 @@ class Haproxies:
                 )
             self._replaced = now
         LOG.warning("network=%s haproxy replaced: %s", network, problem)
-        self._privileged.ensure_program(network, renew=True)
+        self._privileged.renew_program(network)
         return ["hang"]
 
     def remove_files(self, network: str) -> bool:

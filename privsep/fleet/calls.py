@@ -111,13 +111,14 @@ def old_folder(state_path: str) -> str:
 
 
 @entrypoint(subject="network")
-def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
+def ensure(network: str, *, users: str, mode: str) -> dict[str, str]:
     """Ensure that supervisord runs the haproxy of NETWORK (or "gateway").
 
     USERS is `FleetSettings.users` as the agent has it. A haproxy that runs
     is replaced if its program file has changed, or if clients do not reach
-    it: the old one finishes when the new one serves. With RENEW the old one
-    is killed at once, because it does not react.
+    it: the old one finishes when the new one serves. With the MODE "reload"
+    it is replaced in any case, by one that reads the files again. With "renew"
+    the old one is killed at once, because it does not react. Else: "ensure".
 
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
@@ -130,14 +131,14 @@ def ensure(network: str, *, users: str, renew: bool) -> dict[str, str]:
     _check_users(users, settings)
     text = program.render_program(network, settings)
     name = names.program_name(network)
-    renew = validate.flag(renew)
+    mode = validate.mode(mode)
     file = settings.places.program(network)
     ensure_folders(settings)  # somebody may have removed one
     rootfiles.write_if_different(file, text)
     with Supervisord(settings) as rpc:
-        found = "" if renew else rpc.call("fleet.state", name)
+        found = rpc.call("fleet.state", name) if mode == "ensure" else ""
         if not found:
-            rpc.call("fleet.start", name, renew)
+            rpc.call("fleet.start", name, mode == "renew")
             return {"state": "started", "complaint": ""}
         complaint = ""
         if found != "RUNNING":
@@ -154,17 +155,6 @@ def _complaint(rpc: Supervisord, name: str, *, state: str, log: Path) -> str:
         return f"supervisord says: {said}"
     line = rootfiles.last_complaint(log)
     return line and f"its log says: {line}"
-
-
-@entrypoint(subject="network")
-def reload(network: str) -> None:
-    """Make the haproxy of NETWORK (or "gateway") read its files again.
-
-    A successor does: when it serves, the one that runs finishes.
-    """
-    name, kill = names.program_name(validate.program(network)), False
-    with Supervisord(read_settings()) as rpc:
-        rpc.call("fleet.start", name, kill)
 
 
 @entrypoint(subject=None)

@@ -151,7 +151,7 @@ _HOSTILE: dict[str, list[Any]] = {
     "network": [v for v in (*_ANY, *_NETWORKS) if v != _UUID],
     "state_path": [*_ANY, *_FOLDERS],
     "users": [*_ANY, "0-0-0-0", "990-990-0-0", "-"],
-    "renew": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
+    "mode": [*_ANY, *_NUMBERS, "start", "Renew", "renew\n", ["renew"]],
     "start": [v for v in (*_ANY, *_NUMBERS) if not isinstance(v, bool)],
     "gid": [
         *(v for v in _ANY if type(v) is not int or not 0 <= v < 2**32 - 1),
@@ -226,7 +226,7 @@ def _good(state_path: str) -> dict[str, Any]:
         **LINK,
         "network": _UUID,
         "state_path": state_path,
-        "renew": False,
+        "mode": "ensure",
         "start": False,
         "device": "lo",
         "users": settings.load().users,

@@ -30,6 +30,7 @@ CHECKS: dict[Callable[[object], object], list[object]] = {
     validate.seconds: [True, 0, -1, 13, 1.5, "5"],
     validate.openflow_port: [True, 0, -1, 0xFF00, "1", "LOCAL"],
     validate.packet: ["", "DHCP", "arp", "dhcp\n", 1],
+    validate.mode: ["", "Renew", "start", "renew\n", True],
     validate.hop_limit: [True, 0, -1, 65, "1"],
     validate.vlan: [True, -1, 4095, "1"],
     validate.url_path: [
