@@ -7,7 +7,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from .. import settings
 from ..errors import PrivilegedError, SettingsError, sentence
@@ -46,15 +45,7 @@ def main() -> int:
         print(f"ovn-metadata-fleet: {sentence(error)}", file=sys.stderr)
         return 1
     command = program.supervisord_command(fleet_settings, "--nodaemon")
-    return _become(command)
-
-
-def _become(command: list[str]) -> NoReturn:
-    """Replace this process by COMMAND, without root's environment.
-
-    NOTIFY_SOCKET stays: systemd waits there for the start to be complete.
-    """
-    environment = {"PATH": os.defpath}
-    if "NOTIFY_SOCKET" in os.environ:
+    environment = {"PATH": os.defpath}  # nothing else of root's, except:
+    if "NOTIFY_SOCKET" in os.environ:  # where systemd waits for our start
         environment["NOTIFY_SOCKET"] = os.environ["NOTIFY_SOCKET"]
-    os.execve(command[0], command, environment)  # noqa: S606
+    return os.execve(command[0], command, environment)  # noqa: S606
