@@ -1,6 +1,5 @@
 """Paths of the haproxies' files, and of their links for Neutron."""
 
-import hashlib
 from pathlib import Path
 
 from ...privsep import names, places
@@ -23,15 +22,6 @@ class Places(places.Places):
     def map(self, network: str) -> Path:
         """Path of the map of NETWORK."""
         return self.read_folder(network) / f"{network}.map"
-
-    def certificate(self, kind: str, text: str) -> Path:
-        """Path of the PEM file of KIND with TEXT.
-
-        Another text gets another name, so the configuration changes and
-        haproxy is reloaded.
-        """
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self.read_folder(names.GATEWAY) / f"nova-{kind}-{digest}.pem"
 
     def stats(self, network: str) -> Path:
         """Path of the stats socket of NETWORK (or gateway)."""

@@ -6,6 +6,7 @@ call changes nothing.
 
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import os
 import ssl
@@ -128,7 +129,11 @@ class Gateway:
         text = "".join(
             file.read_text("latin-1").rstrip("\n") + "\n" for file in sources
         )
-        path = self._places.certificate(kind, text)
+        # Another text gets another name, so the configuration changes and
+        # haproxy is reloaded.
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        folder = self._places.read_folder(names.GATEWAY)
+        path = folder / f"nova-{kind}-{digest}.pem"
         files.write(path, text)
         return path
 
