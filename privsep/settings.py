@@ -256,6 +256,15 @@ def check_owner(files: Iterable[str]) -> None:
                 _check_place(place)
 
 
+def check_run_dir(settings: FleetSettings) -> None:
+    """Refuse a run_dir that someone other than root could rename.
+
+    It holds what supervisord runs as root. Raises as `check_owner`.
+    """
+    above = filter(os.path.lexists, settings.run_dir.parents)
+    check_owner([str(next(above))])
+
+
 def _check_place(place: Path) -> None:
     entry = os.lstat(place)
     is_link = stat.S_ISLNK(entry.st_mode)  # a link's mode is not used

@@ -1,7 +1,6 @@
 """Entrypoints: supervisord and the haproxies that it runs."""
 
 import functools
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,9 +31,7 @@ def read_settings(*, runnable: bool = True) -> FleetSettings:
     privileged.check_owner(cfg.CONF.config_file or ())
     settings = privileged.read(cfg.CONF, runnable=runnable)
     if runnable:
-        # Who can rename the folder decides what supervisord runs as root.
-        above = filter(os.path.lexists, settings.run_dir.parents)
-        privileged.check_owner([str(next(above))])
+        privileged.check_run_dir(settings)
     return settings
 
 

@@ -36,6 +36,7 @@ def main() -> int:
             raise SettingsError(f"{file} is missing; it may be empty")
         settings.check_owner(files)
         fleet_settings = settings.load(file)
+        settings.check_run_dir(fleet_settings)
         for warning in settings.warnings():
             print(f"ovn-metadata-fleet: warning: {warning}", file=sys.stderr)
         if arguments.check:
