@@ -20,7 +20,7 @@ from .. import unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
-from ..haproxy import stale_files
+from ..haproxy import files
 from ..metrics import COUNTERS
 from ..model import VswitchSnapshot
 from ..ovsdb import connect, registration, vswitch
@@ -210,8 +210,8 @@ class Cleanup:
         top = places.old_folder
         others = [
             path
-            for path in stale_files.entries(top)
-            if stale_files.network_of_file(path.name) is None
+            for path in files.entries(top)
+            if files.network_of_file(path.name) is None
         ]
         if others:
             left.append(f"folder {top}: holds other things, {len(others)}")

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ...privsep import names
 from ...privsep.settings import FleetSettings
 from ..errors import HaproxyError
-from ..haproxy import counters, files, mapfile, runtime, stale_files, unknown
+from ..haproxy import counters, files, mapfile, runtime, unknown
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
@@ -127,7 +127,7 @@ class Haproxies:
             changes += self.maps.ensure(network, rights)
         # Last: it is for Neutron's agent alone, and state_path may be full.
         files.link(self.places.pid_link(network), self.places.pid(network))
-        stale_files.remove_old(self.places, network)
+        files.remove_old(self.places, network)
         return changes
 
     def _wait_until_serving(self, network: str) -> Program:
@@ -303,17 +303,17 @@ class Haproxies:
         places = self.places
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
-        stale_files.remove_old(places, network)
+        files.remove_old(places, network)
         return self._privileged.remove_folders(network) or removed
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (or "gateway") that have a file here."""
-        folders = stale_files.network_folders(self.places)
+        folders = files.network_folders(self.places)
         return {network for network, _ in (*self._files(), *folders)}
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         uids = (self.fleet.uid, os.geteuid())
-        return stale_files.haproxy_files(self.places, uids)
+        return files.haproxy_files(self.places, uids)
 
     def _wait_for(self, network: str, digest: str, *, reload: bool) -> None:
         """Wait until NETWORK's haproxy runs on DIGEST.
