@@ -87,11 +87,8 @@ def write_configuration(settings: FleetSettings) -> None:
     )
 
 
-def ensure_folders(settings: FleetSettings) -> None:
-    """Make root's own folders: supervisord's, and the parents of shared ones.
-
-    Raises SettingsError if the run folder is in use for something else.
-    """
+def check_use(settings: FleetSettings) -> None:
+    """Raise SettingsError if the run folder is in use for something else."""
     run_dir, places = settings.run_dir, settings.places
     known = places.programs, places.socket
     may_look = os.access(run_dir, os.R_OK | os.X_OK)  # or somebody closed it
@@ -105,7 +102,16 @@ def ensure_folders(settings: FleetSettings) -> None:
                 f"[fleet] run_dir = {run_dir} holds other things "
                 f"({min(others)}); give the fleet a folder of its own"
             )
-    rootfiles.ensure_private_folder(run_dir, mode=_RUN_DIR_MODE)
+
+
+def ensure_folders(settings: FleetSettings) -> None:
+    """Make root's own folders: supervisord's, and the parents of shared ones.
+
+    Raises SettingsError as `check_use`.
+    """
+    check_use(settings)
+    places = settings.places
+    rootfiles.ensure_private_folder(settings.run_dir, mode=_RUN_DIR_MODE)
     for folder in (places.programs, places.logs):
         rootfiles.ensure_private_folder(folder)
     for folder in places.network_parents:

@@ -37,6 +37,7 @@ def main() -> int:
         settings.check_owner(files)
         fleet_settings = settings.load(file)
         settings.check_run_dir(fleet_settings)
+        start.check_use(fleet_settings)
         for warning in settings.warnings():
             print(f"ovn-metadata-fleet: warning: {warning}", file=sys.stderr)
         if arguments.check:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+import pytest
 
 from ovn_metadata.privsep import settings
 from ovn_metadata.privsep.settings import FleetSettings
@@ -22,15 +25,32 @@ def test_a_file_that_is_named_and_missing_is_no_default(
     assert capsys.readouterr().err == said
 
 
-def test_a_run_folder_that_another_user_can_move_is_refused(
-    monkeypatch, capsys, tmp_path
-):
-    """As by the privileged daemon: it decides what root runs."""
+@pytest.fixture
+def run_dir(monkeypatch, tmp_path) -> Path:
+    """Have a run folder to be checked, that is not there yet."""
     made = FleetSettings("/h", "nobody", 1, 1, tmp_path / "fleet")
     monkeypatch.setattr(settings, "existing", lambda _: [])
     monkeypatch.setattr(settings, "load", lambda _: made)
     monkeypatch.setattr(sys, "argv", ["x", "--check"])
-    tmp_path.chmod(0o777)
+    return made.run_dir
+
+
+def test_a_run_folder_that_another_user_can_move_is_refused(run_dir, capsys):
+    """As by the privileged daemon: it decides what root runs."""
+    run_dir.parent.chmod(0o777)
     assert command.main() == 1
-    assert f"{tmp_path} decides what root runs" in capsys.readouterr().err
-    assert not made.run_dir.exists()
+    said = f"{run_dir.parent} decides what root runs"
+    assert said in capsys.readouterr().err
+    assert not run_dir.exists()
+
+
+def test_a_run_folder_with_other_things_is_refused(
+    run_dir, monkeypatch, capsys
+):
+    """It would not start there."""
+    monkeypatch.setattr(settings, "check_owner", lambda _: None)
+    assert command.main() == 0
+    run_dir.mkdir()
+    (run_dir / "notes").touch()
+    assert command.main() == 1
+    assert "holds other things (notes)" in capsys.readouterr().err
