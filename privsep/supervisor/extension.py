@@ -52,6 +52,7 @@ class FleetInterface:
         self._places = places
         self._inode = 0  # of our socket
         self._takeover = Takeover(supervisord, places)
+        self.sweep = self._takeover.sweep  # a call, too
         self._held = HeldSockets(places.gateway_socket, self._takeover)
         self._log = RequestLog(
             places.request_log, foreground=supervisord.options.nodaemon
@@ -160,15 +161,6 @@ class FleetInterface:
             for group in groups
             for one in group.processes.values()
         )
-
-    def sweep(self, folder: str) -> list[str]:
-        """Search for stale haproxies; return the networks of those found.
-
-        They run on configurations of ours or in FOLDER, Neutron's agent's, or
-        in a network's namespace. Those whose network a program serves are
-        told to finish.
-        """
-        return self._takeover.sweep(folder)
 
     def end(self, name: str, folder: str) -> bool:
         """Forget NAME and end its haproxies; return whether it had any.

@@ -101,7 +101,8 @@ class Takeover:
     def sweep(self, folder: str) -> list[str]:
         """Search again for stale haproxies; return the networks of ours.
 
-        FOLDER has the configurations of Neutron's agent.
+        FOLDER has the configurations of Neutron's agent. `go_on` ends those
+        whose network a program serves.
         """
         self.folders.add(folder)
         groups = self._supervisord.process_groups.values()

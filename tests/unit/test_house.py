@@ -25,7 +25,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_515, ("privsep",): 4_669}
+BUDGETS = {("agent", "privsep"): 21_508, ("privsep",): 4_662}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
