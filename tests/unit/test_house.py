@@ -19,6 +19,7 @@ MOST_PARAMETERS = 6  # of a constructor, without self
 _TEMPLATE = "a template: it reads from top to bottom as its file does"
 _TABLE = "a table: a line for each option"
 LONG = {
+    "_head": _TEMPLATE,
     "build": _TABLE,
     "render_gateway": _TEMPLATE,
     "render_network": _TEMPLATE,
