@@ -16,6 +16,8 @@ from . import answers, limits, mapfile
 from .counters import info
 
 _TIMEOUT_S = 3.0
+# For all commands that change a map: a thousand take less than a second.
+_CHANGE_S = 20.0
 # A haproxy that seems to do nothing is asked again after this time.
 _QUIET_S = 300.0
 NOVA_TIMEOUT_S = 5.0
@@ -178,8 +180,14 @@ def read_map(stats: Stats, file: Path) -> dict[str, str]:
 
 
 def change_map(stats: Stats, commands: list[str]) -> None:
-    """Send COMMANDS, of `mapfile`; raise HaproxyError if one is refused."""
+    """Send COMMANDS, of `mapfile`; raise HaproxyError if one is refused.
+
+    A haproxy that was broken into may answer each of many in the last moment.
+    """
+    deadline = time.monotonic() + _CHANGE_S
     for start in range(0, len(commands), _IN_A_LINE):
+        if time.monotonic() > deadline:
+            raise HaproxyError("it takes too long to change its map")
         line = "; ".join(commands[start : start + _IN_A_LINE])
         if answer := ask(stats, line).strip():
             raise HaproxyError(f"map not changed: {answer:.200}")

@@ -30,6 +30,7 @@ class Haproxy:
         self.path = path
         self.stats = Stats(path, os.geteuid())
         self.answer, self.end = "", "\n"
+        self.pause_s = 0.0  # before each answer
         self.asked: list[str] = []
         self.ends = threading.Event()  # whether it closes after an answer
         self.ends.set()
@@ -47,6 +48,7 @@ class Haproxy:
                 if not line:
                     return
                 self.asked.append(line.rstrip("\n"))
+                time.sleep(self.pause_s)
                 # In two parts: an answer may come in any number of them.
                 answer = (self.answer + self.end).encode()
                 half = len(answer) // 2
@@ -185,6 +187,18 @@ def test_a_large_change_goes_in_lines_that_fit_haproxys_buffer(
     runtime.change_map(haproxy.stats, commands)
     assert max(map(len, haproxy.asked)) <= 8 * 1024 + 2
     assert "; ".join(haproxy.asked).split("; ") == commands
+
+
+def test_a_haproxy_that_is_slow_at_each_command_is_given_up(
+    haproxy, monkeypatch
+):
+    """One that was broken into: it would hold a worker for hours."""
+    monkeypatch.setattr(runtime, "_CHANGE_S", 0.2)
+    haproxy.pause_s = 0.15
+    commands = [f"del map {FILE} fd00::{number:x}" for number in range(1200)]
+    with pytest.raises(HaproxyError, match="takes too long"):
+        runtime.change_map(haproxy.stats, commands)
+    assert len(haproxy.asked) < 4
 
 
 def test_a_refused_change_is_an_error_with_haproxys_words(haproxy):
