@@ -12,6 +12,8 @@ def survive() -> None:
     The report is the stack of each thread, on stderr. Call this in the main
     thread, which prints it.
     """
+    # Who started us may have blocked some, and its children inherit that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Not `faulthandler.register`: it reads stacks while they change, and may
     # end the process (https://github.com/python/cpython/issues/116008).
     signal.signal(

@@ -26,6 +26,12 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def test_a_signal_that_who_started_us_has_blocked_arrives():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Signals()
+    assert signal.pthread_sigmask(signal.SIG_SETMASK, ()) == set()
+
+
 @pytest.mark.parametrize(
     "end", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
 )
