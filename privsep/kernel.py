@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -19,6 +20,7 @@ _ETHTOOL_STXCSUM = 0x17
 _PIDFD_GETFD = 438  # <asm-generic/unistd.h>; Python has no name for it
 _PR_GET_NO_NEW_PRIVS = 39  # <linux/prctl.h>
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
+_NO_MORE = "no further namespace; raise user.max_net_namespaces (sysctl)"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,6 +71,8 @@ def _call(function: Callable[..., int], *arguments: int) -> int:
     result = function(*arguments)
     if result < 0:
         number = ctypes.get_errno()
+        if number == errno.ENOSPC:  # of unshare(2): no disk is full
+            raise OSError(errno.ENFILE, _NO_MORE)
         raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
     return result
 

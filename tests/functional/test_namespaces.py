@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import itertools
 import os
@@ -83,6 +84,22 @@ def test_a_slow_kernel_is_waited_for(network: str):
     assert mounts(file_of(network)) == 1
     assert links_inside(network) == ["lo"]
     assert links.ensure_namespace(network)[1] is False
+
+
+def test_a_limit_of_namespaces_is_named(network: str):
+    """The kernel reports it as a full disk (ENOSPC)."""
+    limit = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unshare")
+    limit += ("-e", "inject=unshare:error=ENOSPC")
+    ended = subprocess.run(
+        [*limit, *python(MAKE, network)],
+        check=False,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    said = f"[Errno {errno.ENFILE}] no further namespace; raise user.max_net"
+    assert said in ended.stderr
+    assert not file_of(network).exists()
 
 
 @pytest.mark.parametrize("call", ["unshare", "mount", "setns", "openat"])
