@@ -51,6 +51,10 @@ def main() -> int:
         _serve(configuration, fleet, signals, lock)
     except (AgentError, PrivilegedError, OSError) as error:
         failure = sentence(error)
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
+        failure = f"{error}; raise TasksMax of its unit"
     else:
         LOG.info("%s ends; the networks are still served", PROGRAM)
         return 0
