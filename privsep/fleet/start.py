@@ -1,15 +1,20 @@
 """Start supervisord: its folders, its configuration, and the process."""
 
+import configparser
 import fcntl
+import logging
 import os
 import subprocess
 import time
+from pathlib import Path
 
 from .. import kernel, rootfiles
 from ..errors import FleetError, SettingsError
 from ..settings import FleetSettings
 from . import program
 from .supervisord import Supervisord
+
+LOG = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 15.0
 UNIT_TIMEOUT_S = 5.0
@@ -81,10 +86,24 @@ def _wait_for_unit(settings: FleetSettings) -> None:
 def write_configuration(settings: FleetSettings) -> None:
     """Make supervisord's folders and write its configuration."""
     ensure_folders(settings)
+    _remove_unreadable(settings.places.programs)
     rootfiles.write_if_different(
         settings.places.supervisord_conf,
         program.render_supervisord(settings),
     )
+
+
+def _remove_unreadable(folder: Path) -> None:
+    """Remove the programs in FOLDER with which supervisord would not start.
+
+    The agent writes its own again.
+    """
+    for file in folder.glob("*.ini"):
+        try:
+            configparser.RawConfigParser().read(file)
+        except (configparser.Error, UnicodeDecodeError) as error:
+            LOG.warning("%s is no program, removed: %s", file, error)
+            file.unlink()
 
 
 def check_use(settings: FleetSettings) -> None:

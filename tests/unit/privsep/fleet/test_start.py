@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from supervisor.options import ServerOptions
 
 from ovn_metadata.privsep.errors import SettingsError
-from ovn_metadata.privsep.fleet import start
+from ovn_metadata.privsep.fleet import program, start
 from ovn_metadata.privsep.settings import FleetSettings
 
 
@@ -39,3 +40,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"sshd\.pid"):
         start.ensure_folders(settings(tmp_path))
     assert not settings(tmp_path).places.programs.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes folders of root's")
+@pytest.mark.parametrize(
+    "garbage", [b"garbage", b"[program:x", b"\xff", b"command=x\n[program:x]"]
+)
+def test_garbage_keeps_supervisord_from_no_start(tmp_path, caplog, garbage):
+    fleet = settings(tmp_path)
+    start.write_configuration(fleet)
+    good, bad = fleet.places.program("gateway"), fleet.places.program("x")
+    good.write_text(program.render_program("gateway", fleet))
+    bad.write_bytes(garbage)
+    start.write_configuration(fleet)
+    assert [*fleet.places.programs.iterdir()] == [good]
+    assert f"{bad} is no program, removed" in caplog.text
+    # It exits if it can't read its files.
+    ServerOptions().realize(["-c", str(fleet.places.supervisord_conf)])
