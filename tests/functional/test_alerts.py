@@ -24,6 +24,7 @@ from sandbox.daemons import run
 from sandbox.processes import processes, send_signal
 from sandbox.prometheus import RULES, Prometheus, free_address
 
+STARTED = "ovn_metadata_start_time_seconds"
 DOWN = "OvnMetadataAgentDown"
 SOUTHBOUND = "OvnMetadataSouthboundLost"
 OVN = "OvnMetadataOvnFails"
@@ -111,6 +112,9 @@ def test_each_code_fires_its_own_alert_and_no_other(tmp_path: Path):
     cases = [
         case({f"up{{{labels}}}": "1x20"}, {}),
         case({f"up{{{labels}}}": "1 1 0x20"}, {DOWN: ""}),
+        # It is started again every few seconds, or by hand.
+        case({f"{STARTED}{{{labels}}}": "1+1x20"}, {DOWN: ""}),
+        case({f"{STARTED}{{{labels}}}": "1 2 3 4x20"}, {}),
         # Prometheus missed one scrape.
         case({f"up{{{labels}}}": "1x10 0 1x20"}, {}),
         case({'up{instance="a",job="other"}': "0x20"}, {}),

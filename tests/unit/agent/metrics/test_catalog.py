@@ -64,4 +64,4 @@ def test_the_dashboard_has_queries_of_our_metrics_alone():
 def test_the_alerts_are_about_our_metrics_alone():
     text = (DOCS / "reference/alerts.yml").read_text()
     used = {*re.findall(rf"{PREFIX}\w+", text)}
-    assert used == {f"{PREFIX}problems"}
+    assert used == {f"{PREFIX}problems", f"{PREFIX}start_time_seconds"}
