@@ -72,11 +72,16 @@ def sentence(error: BaseException) -> str:
     if is_system and len(error.args) > 1 and isinstance(error.args[0], int):
         key, said = error.args[:2]
         said = said or os.strerror(error.args[0])
-        file = getattr(error, "filename", None)
-        words = f"{file}: {said}" if file else str(said)
+        words = f"{file}: {said}" if (file := _file_of(error)) else str(said)
     elif kind is not TimeoutError or not words:
         words = f"{key}: {words or 'no reason'}"
     return words if "; " in words else f"{words}; {_REMEDIES.get(key, _OTHER)}"
+
+
+def _file_of(error: BaseException) -> object:
+    """Return the file of an OSError; None without one."""
+    file = getattr(error, "filename", None)
+    return os.fsdecode(file) if isinstance(file, bytes) else file
 
 
 def sendable(error: Exception) -> Exception:
@@ -86,7 +91,7 @@ def sendable(error: Exception) -> Exception:
     (`subprocess`'s, `xmlrpc.client.Fault`), and an OSError keeps its file
     elsewhere.
     """
-    file = getattr(error, "filename", None)
+    file = _file_of(error)
     if isinstance(error, OSError) and file is not None:
         return OSError(error.errno, f"{file}: {error.strerror}")
     try:

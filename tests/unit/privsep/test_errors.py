@@ -83,6 +83,11 @@ def test_every_exception_has_words_and_a_remedy(error, crosses):
             id="a file",
         ),
         pytest.param(
+            OSError(errno.EROFS, "Read-only file system", b"/run/netns/x"),
+            "/run/netns/x: Read-only file system; make it writable",
+            id="a file by its bytes",
+        ),
+        pytest.param(
             NetlinkError(errno.EPERM, "Operation not permitted"),
             "Operation not permitted; allow its user to do that "
             "(docs/how-to/confinement.md)",
@@ -112,3 +117,4 @@ def test_every_exception_has_words_and_a_remedy(error, crosses):
 )
 def test_sentence(error, said):
     assert sentence(error) == said
+    assert sentence(sendable(error)) == said
