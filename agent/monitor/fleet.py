@@ -46,10 +46,14 @@ class Fleet:
         return self._processes.get(network, (0, _UNKNOWN))[1]
 
     def _running(self) -> dict[str, Any]:
-        """Return the state of supervisord; pid 0 if that is unknown."""
+        """Return that supervisord, which has just answered, runs.
+
+        With pid 0 if we can't see it: it runs in another container, or /proc
+        shows us only processes of our own (hidepid).
+        """
         try:
             pid = int(self._pid_file.read_text())
             start = psutil.Process(pid).create_time()
         except (OSError, ValueError, psutil.Error):
-            return {"state": "unknown", "pid": 0, "start": 0.0}
+            pid, start = 0, 0.0
         return {"state": "running", "pid": pid, "start": start}

@@ -45,4 +45,5 @@ def test_supervisord_is_found_by_its_file(tmp_path):
     for text in ("", "x\n", "999999999\n"):
         file.write_text(text)
         fleet.note({})
-        assert fleet.as_dict()["supervisord"]["pid"] == 0
+        found = fleet.as_dict()["supervisord"]
+        assert (found["pid"], found["state"]) == (0, "running")
