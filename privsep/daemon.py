@@ -13,6 +13,7 @@ import logging
 import os
 import pwd
 import socket
+import stat
 import sys
 
 from oslo_config import cfg
@@ -26,6 +27,8 @@ LOG = logging.getLogger(f"{__package__}.daemon")  # as __main__ too
 
 def main() -> int:
     """Serve the USER of the command line; return the exit code."""
+    if len(sys.argv) == 1 or not stat.S_ISSOCK(os.fstat(0).st_mode):
+        return _failed("not by hand: start ovn-metadata-privsep.socket")
     user, *files = sys.argv[1:]
     with socket.socket(fileno=os.dup(0)) as connection:
         peer = kernel.peer_uid(connection)

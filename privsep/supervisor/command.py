@@ -42,6 +42,8 @@ def main() -> int:
             print(f"ovn-metadata-fleet: warning: {warning}", file=sys.stderr)
         if arguments.check:
             return 0
+        if os.geteuid() != 0:
+            raise SettingsError("run it as root: use sudo")
         start.write_configuration(fleet_settings)
     except (PrivilegedError, OSError) as error:
         print(f"ovn-metadata-fleet: {sentence(error)}", file=sys.stderr)

@@ -57,6 +57,20 @@ def serve(monkeypatch, *arguments: str) -> int:
     return daemon.main()
 
 
+@pytest.mark.parametrize("arguments", [[], [OWN]], ids=["", "a user"])
+def test_by_hand_it_says_who_starts_it(monkeypatch, capsys, arguments):
+    with open(os.devnull) as nowhere:
+        saved = os.dup(0)
+        os.dup2(nowhere.fileno(), 0)
+        try:
+            assert serve(monkeypatch, *arguments) == 1
+        finally:
+            os.dup2(saved, 0)
+            os.close(saved)
+    said = capsys.readouterr().err
+    assert "not by hand: start ovn-metadata-privsep.socket" in said
+
+
 def test_its_user_is_served_over_the_connection(agent, started, monkeypatch):
     assert serve(monkeypatch, OWN) == 0
     (served,) = started

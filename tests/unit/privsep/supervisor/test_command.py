@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -54,3 +55,11 @@ def test_a_run_folder_with_other_things_is_refused(
     (run_dir / "notes").touch()
     assert command.main() == 1
     assert "holds other things (notes)" in capsys.readouterr().err
+
+
+def test_who_is_not_root_is_told_so(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x"])
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert command.main() == 1
+    said = "ovn-metadata-fleet: run it as root: use sudo\n"
+    assert capsys.readouterr().err.endswith(said)
