@@ -15,6 +15,7 @@ _REMEDIES: dict[object, str] = {
     errno.EACCES: _NO_RIGHT,
     errno.EAGAIN: "too many processes, or a full queue: raise TasksMax",
     errno.ECONNREFUSED: "no process listens there: start it",
+    errno.EISDIR: "a file belongs there: move the folder away",
     errno.EMFILE: "raise LimitNOFILE of its unit",
     errno.ENOMEM: "free memory, or raise MemoryMax of its unit",
     errno.ENOSPC: "free space or inodes there (df, df -i)",

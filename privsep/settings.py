@@ -137,6 +137,10 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
         conf(args=[], default_config_files=files, default_config_dirs=[])
     except cfg.Error as error:
         raise SettingsError(f"{path}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        # A container engine makes a folder where a file to mount is missing.
+        why = getattr(error, "strerror", "it is not UTF-8 text")
+        raise SettingsError(f"{path} can't be read: {why}") from None
     return read(conf, runnable=runnable)
 
 

@@ -83,6 +83,12 @@ def test_every_exception_has_words_and_a_remedy(error, crosses):
             id="a file",
         ),
         pytest.param(
+            OSError(errno.EISDIR, "Is a directory", "/run/x.map"),
+            "/run/x.map: Is a directory; a file belongs there: move the "
+            "folder away",
+            id="a folder in its place",
+        ),
+        pytest.param(
             OSError(errno.EROFS, "Read-only file system", b"/run/netns/x"),
             "/run/netns/x: Read-only file system; make it writable",
             id="a file by its bytes",

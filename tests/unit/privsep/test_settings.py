@@ -120,6 +120,16 @@ def test_a_file_that_is_no_configuration(tmp_path):
         settings.load(file)
 
 
+def test_what_is_no_text_file_is_refused_by_its_name(tmp_path):
+    """A container engine makes a folder where a file to mount is missing."""
+    folder, binary = tmp_path / "folder", tmp_path / "binary"
+    folder.mkdir()
+    binary.write_bytes(b"[fleet]\nuser = \xff\n")
+    for path, why in ((folder, "Is a directory"), (binary, "not UTF-8 text")):
+        with pytest.raises(SettingsError, match=f"{path} can't.*{why}"):
+            settings.load(path)
+
+
 def test_what_is_written_is_taken(load):
     loaded = load(run_dir="/run/x")
     nobody = pwd.getpwnam("nobody")
