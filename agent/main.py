@@ -44,8 +44,8 @@ def main() -> int:
         return check.run(argv)
     try:
         configuration, fleet, lock = begin(argv)
-    except (AgentError, PrivilegedError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+    except (AgentError, PrivilegedError, OSError) as error:
+        print(f"{PROGRAM}: {sentence(error)}", file=sys.stderr)
         return 1
     try:
         _serve(configuration, fleet, signals, lock)

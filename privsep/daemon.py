@@ -54,9 +54,13 @@ def _serve(channel: comm.ServerChannel, files: list[str]) -> int:
     except ConnectionError:
         return 0  # the agent ended before it had read everything
     except (cfg.Error, daemon.FailedToDropPrivileges, OSError) as error:
+        why = sentence(error)
+        if isinstance(error, PermissionError):
+            needed = "CAP_CHOWN, CAP_NET_ADMIN, CAP_SYS_ADMIN"
+            why = f"root lacks one of {needed} here; allow them"
         with contextlib.suppress(OSError):
-            LOG.critical("the privileged daemon does not start: %s", error)
-        return _failed(sentence(error))
+            LOG.critical("the privileged daemon does not start: %s", why)
+        return _failed(why)
     return 0
 
 

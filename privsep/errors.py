@@ -19,6 +19,7 @@ _REMEDIES: dict[object, str] = {
     errno.EMFILE: "raise LimitNOFILE of its unit",
     errno.ENOMEM: "free memory, or raise MemoryMax of its unit",
     errno.ENOSPC: "free space or inodes there (df, df -i)",
+    errno.ENOTDIR: "a folder belongs there: move the file away",
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: "make it writable",
     errno.ETIMEDOUT: _HANGS,

@@ -35,8 +35,8 @@ def run(argv: Sequence[str]) -> int:
     """Check the configuration of ARGV, print problems; return exit code."""
     try:
         settings, haproxy = _load(argv)
-    except (AgentError, PrivilegedError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+    except (AgentError, PrivilegedError, OSError) as error:
+        print(f"{PROGRAM}: {sentence(error)}", file=sys.stderr)
         return REFUSED
     except SystemExit as ended:  # with 2 for wrong usage: MISSING, here
         return REFUSED if ended.code else GOOD

@@ -45,9 +45,15 @@ def _owner(settings: Settings) -> list[str]:
 
 def drop_to(user: pwd.struct_passwd) -> None:
     """Become USER for good, with no capability and no way to get one."""
-    os.initgroups(user.pw_name, user.pw_gid)
-    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    try:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    except PermissionError:
+        raise StartError(
+            f"can't become {user.pw_name}: root lacks CAP_SETUID or "
+            f"CAP_SETGID here; see docs/how-to/containers.md"
+        ) from None
     os.environ["HOME"] = user.pw_dir
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

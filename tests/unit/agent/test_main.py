@@ -37,6 +37,22 @@ def test_a_limit_of_threads_is_told_in_a_sentence(fail, capsys):
     )
 
 
+def test_what_the_system_refuses_before_the_log_is_a_sentence(
+    fail, monkeypatch, capsys
+):
+    """As where the fleet's folder is a file."""
+
+    def begin(_argv: list[str]) -> None:
+        raise NotADirectoryError(20, "Not a directory", "/run/x/agent.lock")
+
+    monkeypatch.setattr(main, "begin", begin)
+    assert main.main() == 1
+    assert capsys.readouterr().err == (
+        "ovn-metadata-agent: /run/x/agent.lock: Not a directory; a folder "
+        "belongs there: move the file away\n"
+    )
+
+
 def test_a_mistake_of_ours_has_its_traceback(fail):
     fail(RuntimeError("another"))
     with pytest.raises(RuntimeError, match="another"):

@@ -111,3 +111,16 @@ def test_an_agent_that_ends_at_once_is_no_failure(
     monkeypatch.setattr(library.Daemon, "run", end)
     assert serve(monkeypatch, OWN) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_capabilities_that_root_lacks_are_named(
+    agent, started, monkeypatch, capsys
+):
+    """As in a container that may not have them."""
+
+    def run(_daemon) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(library.Daemon, "run", run)
+    assert serve(monkeypatch, OWN) == 1
+    assert "root lacks one of CAP_CHOWN, " in capsys.readouterr().err
