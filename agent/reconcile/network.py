@@ -25,6 +25,9 @@ LOG = logging.getLogger(__name__)
 
 # When Neutron deletes a network, the localport's row may go first.
 _LOST_S = 10.0
+# Instances can hear of a new MAC once OVN has the flows of the metadata port.
+# For so long each visit announces it.
+_ANNOUNCED_S = 12.0
 _PLUGGED = {"port", "port again"}  # as `_ensure_port` says it
 # What a network was made from: rows, bridge, datapath, options, and its map.
 _Cause: TypeAlias = tuple[MetadataNetwork, str, bool, Settings, dict[str, str]]
@@ -52,6 +55,8 @@ class Reconciler:
         )
         # Since when a network with ports has no localport.
         self._lost: dict[str, float] = {}
+        # Until when the MAC of a network is announced.
+        self._announced: dict[str, float] = {}
         # What each network here was made from.
         self._causes: dict[str, _Cause] = {}
         # What was changed by tries that failed later on.
@@ -61,8 +66,9 @@ class Reconciler:
         """Provision NETWORK, or tear it down.
 
         Returns False if the rows may be incomplete (then it is left as it
-        is): the caller tries again soon. Raises NoLocalportError if it has
-        ports and, for some seconds, no localport.
+        is), or if its MAC is to be announced: the caller tries again soon.
+        Raises NoLocalportError if it has ports and, for some seconds, no
+        localport.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
@@ -71,7 +77,7 @@ class Reconciler:
         if desired is not None:
             self._provision(desired)
             self._lost.pop(network, None)
-            return True
+            return not self._is_announced(network)
         self._teardown(network)
         known = snapshot.networks.get(network)
         if known is None or known.spare:
@@ -152,11 +158,7 @@ class Reconciler:
             # If a step fails, the next try finds what this one has left.
             self._causes.pop(network, None)
         with self._vswitch_db.gate.coming():
-            applied = self._privileged.apply(
-                desired,
-                userspace_datapath=vswitch.is_userspace,
-                hop_limit=shield.hop_limit(self._settings().shield, desired),
-            )
+            applied = self._apply(desired, vswitch)
             changes += applied
             # A client is refused where nobody listens, and its boot is lost.
             # So the sockets come first, then the addresses, then the port.
@@ -177,8 +179,30 @@ class Reconciler:
             desired,
             rendered.digest,
             self._changes.pop(network),
-            is_explained=(was, now, rights()) != (cause, desired, cause[-1]),
+            is_explained=self._is_announced(network)
+            or (was, now, rights()) != (cause, desired, cause[-1]),
         )
+
+    def _apply(
+        self, desired: MetadataNetwork, vswitch: VswitchSnapshot
+    ) -> tuple[str, ...]:
+        """Do what `Privileged.apply` does, and announce a MAC that is new."""
+        network = desired.network
+        if self._is_announced(network):
+            # This announces it. The kernel forgets the neighbours with that.
+            self._privileged.set_addresses(desired)
+        changes = self._privileged.apply(
+            desired,
+            userspace_datapath=vswitch.is_userspace,
+            hop_limit=shield.hop_limit(self._settings().shield, desired),
+        )
+        is_new = any(change.startswith("mac ") for change in changes)
+        if is_new or network in self._lost:
+            self._announced[network] = time.monotonic() + _ANNOUNCED_S
+        return changes
+
+    def _is_announced(self, network: str) -> bool:
+        return time.monotonic() < self._announced.get(network, 0)
 
     def _render(self, desired: MetadataNetwork) -> render.Rendered:
         return render.render_network(
@@ -276,5 +300,6 @@ class Reconciler:
         self._snapshots.renumbered.discard(network)
         self._causes.pop(network, None)
         self._changes.pop(network, None)
+        self._announced.pop(network, None)
         if changed:
             LOG.info("removed network=%s", network)

@@ -99,7 +99,8 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
 
     This is a call of its own because it has to come after the one that makes
     the listening sockets: an address without a listener refuses clients.
-    Raises as `apply` does.
+    If it has them, they are announced with its MAC, and its neighbours are
+    gone: call `apply`. Raises as `apply` does.
     """
     from . import links
 
@@ -108,7 +109,11 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
     namespace = kernel.open_namespace(network)
     with kernel.closing(namespace), links.open_inside(namespace) as inside:
         inner = links.existing(inside, names.inner_veth(network))
-        links.ensure_addresses(inside, int(inner["index"]), cidrs)
+        if links.compare_addresses(inside, int(inner["index"]), cidrs):
+            links.ensure_addresses(inside, int(inner["index"]), cidrs)
+        else:  # the kernel announces a MAC that is set, also the same one
+            mac = inner.get_attr("IFLA_ADDRESS")
+            inside.link("set", index=inner["index"], address=mac)
 
 
 @entrypoint(subject="network")

@@ -295,14 +295,38 @@ def test_metadata_port_comes_late_goes_and_comes_back(box, case: Case):
     port = box.neutron.create_port(network)
     (instance,) = box.plug([port])
     wait_host(box, network)
+    trusting(instance)
     for _ in range(2):
         box.neutron.restore_metadata_port(network)
         wait_host(box, network, port)
-        # A guest finds out by itself, within a minute.
-        instance.execute("ip", "neighbour", "flush", "dev", "eth0")
         wait_served(instance)
         box.neutron.delete_port(network.metadata)
         wait_host(box, network)
+
+
+def test_metadata_port_is_another_at_once(box, case: Case):
+    """Instances hear of its MAC, once OVN has its flows."""
+    network = case.network("another", "10.10.0.0/24", "fd00:10::/64")
+    instance = case.instance(network)
+    trusting(instance)
+    for _ in range(2):
+        for ipv6 in (False, True):
+            wait_served(instance, ipv6=ipv6)
+        repaired = box.agent.log().count("set up again")
+        box.neutron.delete_port(network.metadata)
+        box.neutron.restore_metadata_port(network)
+        wait_host(box, network, instance.port)
+    for ipv6 in (False, True):
+        wait_served(instance, ipv6=ipv6)
+    assert box.agent.log().count("set up again") == repaired
+
+
+def trusting(instance: Instance) -> None:
+    """Have INSTANCE believe for minutes who has an address."""
+    for family in ("ipv4", "ipv6"):
+        instance.execute(
+            "sysctl", f"net.{family}.neigh.eth0.base_reachable_time_ms=600000"
+        )
 
 
 def test_metadata_port_changes(box, case: Case):
