@@ -282,6 +282,8 @@ defaults
     mode http
     log global
     option dontlognull
+    # haproxy 3.4 else refuses who has closed its side, as `nc -N` does.
+    no option abortonclose
     timeout connect {connect_s}s
     timeout client {timeouts.client_s}s
     timeout server {timeouts.server_s}s

@@ -285,6 +285,17 @@ def test_pipelined_requests_are_answered_in_order(vm):
     assert targets == [f"/echo?{number}" for number in range(20)]
 
 
+@pytest.mark.parametrize("request_", ["GET /slow/0.5", "POST /slow/0.5"])
+def test_client_that_has_closed_its_side_is_answered(vm, request_):
+    """As a shell script with nc does, while Nova takes its time."""
+    length = "Content-Length: 0\r\n" * request_.startswith("POST")
+    with vm.connect() as link:
+        link.sendall(f"{request_} HTTP/1.0\r\n{length}\r\n".encode())
+        link.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: link.recv(65536), b""))
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_http_1_0_is_served_and_closed(vm):
     with vm.connect() as link:
         link.sendall(b"GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n")

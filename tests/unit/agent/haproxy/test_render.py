@@ -358,6 +358,13 @@ def test_lane_is_shared_out_over_the_servers(count, shares):
     ]
 
 
+def test_who_has_closed_its_side_is_answered():
+    """Without this, haproxy 3.4 answers 400."""
+    for rendered in (network(), gateway()):
+        defaults = rendered.text.partition("\ndefaults\n")[2]
+        assert "    no option abortonclose\n" in defaults
+
+
 def test_only_what_has_a_rule_behind_it_is_logged():
     """What haproxy can't parse it logs as "info", for whoever sends it."""
     for rendered in (network(), gateway()):
