@@ -380,6 +380,9 @@ def _server(
                 words.append(f"verifyhost {server.name}")
         if server.name:
             words.append(f"sni str({server.name}) check-sni {server.name}")
+        else:
+            # Else haproxy 3.4 looks for the address among the names.
+            words.append("sni var(txn.none)")
         if tls.client is not None:
             words.append(f"crt {tls.client}")
     if more:

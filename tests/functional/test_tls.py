@@ -205,6 +205,26 @@ def test_client_certificate_that_nova_misses_is_named(tls):
     wait_served(instance)
 
 
+def test_nova_at_an_address(tls):
+    """No name is looked for in its certificate, by any haproxy."""
+    instance = tls.serve(RELAY)
+    option = ("DEFAULT", "nova_metadata_host")
+    config = host.config_of("gateway")
+
+    def reload(value: str, word: str) -> None:
+        tls.box.agent.configure({option: value})
+        tls.box.agent.reload()
+        wait_for(
+            lambda: word in config.read_text(), timeout_s=60, what=f"{value}"
+        )
+        wait_served(instance)
+
+    try:
+        reload("127.0.0.1", "sni var(txn.none)")
+    finally:
+        reload("localhost", "sni str(localhost)")
+
+
 def test_certificate_of_another_authority_takes_effect_at_a_reload(tls):
     """And is left again; the name of the file stays."""
     instance = tls.serve(RELAY)

@@ -276,7 +276,7 @@ CERT = Path("/etc/client.pem")
             Tls(False, CA, CERT),
             [
                 "10.0.0.1:8775 ssl verify required "
-                "ca-file /etc/ca.pem crt /etc/client.pem"
+                "ca-file /etc/ca.pem sni var(txn.none) crt /etc/client.pem"
             ],
             id="https to an address, with certificates: no name to check",
         ),
