@@ -68,7 +68,7 @@ class PortRow:
     virtual_parent: str = ""  # the logical port that uses it now
 
 
-# The columns of Port_Binding that are read: a field of a row has one's name.
+# The columns of Port_Binding that are read; the fields have their names.
 _FIELDS = {field.name for field in dataclasses.fields(PortRow)}
 COLUMNS = sorted(_FIELDS - {"datapath_ids"})
 

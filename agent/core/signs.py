@@ -159,7 +159,7 @@ def problems(
 ) -> dict[tuple[str, str], str]:
     """Return (code, what has it) -> the reason, of signs that last.
 
-    SINCE has each sign that there is at NOW, and since when.
+    SINCE has the signs that exist at NOW, each with when it appeared.
     """
     shown = sorted(
         (sign.code, sign.about, sign.reason)

@@ -57,8 +57,8 @@ _WHO = "var(txn.who)"
 _IS_GREEDY = "{ var(txn.greedy) -m found }"
 # Ids in the agent's own requests (hex: ovn-metadata-). They are not counted.
 AGENT, NOBODY = "agent", "6f766e2d-6d65-7461-6461-74612d000000"
-# Their header that names the server of Nova to ask. haproxy may choose the
-# same one each time.
+# A header of the agent's own requests: the server of Nova that is to answer.
+# Without it haproxy may choose the same one each time.
 SERVER = "X-OVN-Metadata-Server"
 LANE, LONE_LANE = "nova", "nova-alone"
 _GREEDY_LANE, _LONE_GREEDY_LANE = "greedy", "greedy-alone"

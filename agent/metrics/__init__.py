@@ -1,6 +1,6 @@
 """What the agent counts and measures, and its exporter for Prometheus.
 
-`Meter` counts, `exported` adds what is so at the moment of a scrape,
+`Meter` counts, and `agent.exported` adds what is so at the moment of a scrape.
 `exporter` answers, and keeps the counters in a file, so that the next agent
 continues them. `catalog` has every metric.
 """

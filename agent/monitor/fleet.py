@@ -18,7 +18,7 @@ class Fleet:
     def __init__(self, pid_file: Path) -> None:
         self._pid_file = pid_file
         self._polled: float | None = None
-        # Each behind its last pid: one that does not run has none.
+        # Each with its last pid: what is shown of one that has ended has 0.
         self._processes: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def note(self, programs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -33,10 +33,10 @@ _CALM_S = 60.0
 _SIGN_AGAIN_S = 60.0
 _MAX_SIGN_S = 600.0
 _FEW = 3  # errors of Nova that one instance may cause
-# Of several servers, so many are asked for their root at a time, if they are
-# quick enough; and all for a signature, which happens once.
+# At most so many servers are asked for their root at a time. A signed request,
+# which is rare, may go to all of them.
 _MOST_SERVERS = 4
-_PATIENCE_S = 6.0
+_PATIENCE_S = 6.0  # after that the other servers are not asked
 _REFUSED = (
     "it answers 403 to a request of the agent's own; is "
     "metadata_proxy_shared_secret the one in nova.conf [neutron], on each of "
@@ -164,10 +164,10 @@ class NovaWatch:
         most: float,
         is_enough: Callable[[NovaAnswer], bool],
     ) -> list[NovaAnswer]:
-        """Return what each server answers to ASK, and MOST at most.
+        """Return the answers of Nova's servers to ASK, at most MOST of them.
 
-        Or fewer, if one IS_ENOUGH. Empty if nothing can be known. The next
-        servers are asked first the next time.
+        It ends with an answer that IS_ENOUGH; the next call goes on with the
+        server after the last one. Empty if nothing can be known.
         """
         known = max(1, len(self._counted.endpoints) if self._counted else 0)
         answers: list[NovaAnswer] = []

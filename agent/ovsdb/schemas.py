@@ -127,5 +127,5 @@ def one(value: Any, default: Any) -> Any:
 
 
 def number(text: str) -> int | None:
-    """Return TEXT as a number; None if it is none, or has too many digits."""
+    """Return TEXT as a number; None if it is no number, or a very long one."""
     return int(text) if text.isdecimal() and len(text) < 20 else None
