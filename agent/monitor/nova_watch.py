@@ -208,9 +208,7 @@ class NovaWatch:
         if not (is_new or is_doubtful or again) or self._is_silent():
             return
         answers = self._answers(
-            self.nova.ask_signed,
-            math.inf,
-            lambda each: each.status == 403 or not _tells(each),
+            self.nova.ask_signed, math.inf, lambda each: each.status == 403
         )
         if not answers:
             return

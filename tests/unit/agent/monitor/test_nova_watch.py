@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import socket
 import threading
 import types
@@ -282,6 +283,19 @@ def test_one_server_of_two_that_refuses_the_secret(nova, monkeypatch):
             assert nova.poll(1).keys() == {"OVNMD-504"}
             assert nova.round().keys() == {"OVNMD-504"}
     assert nova.round() == {}
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [*itertools.permutations((UNKNOWN, REFUSED, NovaAnswer(500, True, 0.1)))],
+)
+def test_a_server_that_fails_hides_no_other(nova, monkeypatch, signed):
+    """It tells nothing of the secret; the others do."""
+    nova.counted = NovaCounted(
+        endpoints=tuple(Endpoint(f"192.0.2.{n}:80") for n in range(3))
+    )
+    monkeypatch.setattr(nova, "ask_signed", signed.__getitem__)
+    assert nova.round().keys() == {"OVNMD-504"}
 
 
 def test_a_nova_that_fails_is_not_asked_for_more_and_more(nova):
