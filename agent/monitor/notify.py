@@ -47,7 +47,8 @@ class Manager:
         """Send LINES; return False if the manager does not take them now."""
         if not self._address or not lines:
             return True
-        data = "\n".join(lines).encode()
+        # A reason may name a file whose name is not UTF-8.
+        data = "\n".join(lines).encode(errors="replace")
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
                 out.sendto(data, socket.MSG_DONTWAIT, self._address)

@@ -126,6 +126,15 @@ def test_a_reason_of_two_lines_assigns_nothing_to_the_manager(manager):
     ]
 
 
+def test_a_file_whose_name_is_no_utf_8_does_not_starve_the_watchdog(manager):
+    status = Status("1")
+    status.note("OVNMD-406", os.fsdecode(b"/etc/x/f\xfcr.conf: bad"))
+    Heart(Manager(environment(manager)), Progress(), status).poll()
+    fed, *_, shown = told(manager)
+    assert fed == "WATCHDOG=1"
+    assert shown.endswith("OVNMD-406 /etc/x/f?r.conf: bad")
+
+
 def test_words():
     assert describe({}) == ""
     assert describe({"b": 61.4, "a": 7.0}) == (
