@@ -21,7 +21,7 @@ class Traces:
 
     privileged: Privileged
     haproxies: Haproxies
-    vswitch_db: Vswitch | None  # without it, ports are left
+    vswitch_db: Vswitch | None  # None if it does not answer: ports stay
     vswitch_snapshot: Callable[[], VswitchSnapshot]
 
     def find(self, known: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
