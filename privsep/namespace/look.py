@@ -21,13 +21,12 @@ def look(network: str, *, device: str) -> Mapping[str, object]:
     `mtu`, `up`, `kind`, `alias`, `qdisc`; `device`: the same of the link
     DEVICE on the host (may be ""). Of a namespace also `sysctls` (name ->
     value of those that are not as we set them), `listeners` (metadata
-    addresses where a socket listens);
-    of an inner end `addresses` (CIDRs, if their routes are there),
-    `neighbours` (address, MAC of the permanent ones), `hosts` (addresses
-    with a route of their own),
-    `strays` (links, filters, routes and rules that are neither ours nor the
-    kernel's), `checksum` (whether the transmit checksum offload is on),
-    `rules` (how many of nftables there are, and chains that drop the rest).
+    addresses where a socket listens), `rules` (how many of nftables there
+    are, and chains that drop the rest); of an inner end `addresses` (CIDRs,
+    if their routes are there), `neighbours` (address, MAC of the permanent
+    ones), `hosts` (addresses with a route of their own), `strays` (links,
+    filters, routes and rules that are neither ours nor the kernel's),
+    `checksum` (whether the transmit checksum offload is on).
     Raises InvalidArgumentError, OSError, NetlinkError.
     """
     from . import links
