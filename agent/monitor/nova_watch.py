@@ -130,7 +130,7 @@ class NovaWatch:
     ) -> None:
         answers = self._answers(
             self.nova.ask,
-            _MOST_SERVERS,
+            min(self._known(), _MOST_SERVERS),
             lambda each: each.is_from_nova and not all_of_them,
         )
         self._found = found = {}
@@ -158,23 +158,26 @@ class NovaWatch:
         code = TLS if any(code == TLS for code, _ in tried) else SILENT
         found[code] = "; ".join(text for _, text in tried) or "no address yet"
 
+    def _known(self) -> int:
+        """Return the number of Nova's servers; at least one."""
+        return max(1, len(self._counted.endpoints) if self._counted else 0)
+
     def _answers(
         self,
         ask: Callable[[int], NovaAnswer | None],
-        most: float,
+        most: int,
         is_enough: Callable[[NovaAnswer], bool],
     ) -> list[NovaAnswer]:
-        """Return the answers of Nova's servers to ASK, at most MOST of them.
+        """Return MOST answers to ASK, of one server after the other.
 
-        It ends with an answer that IS_ENOUGH; the next call goes on with the
-        server after the last one. Empty if nothing can be known.
+        Fewer, if one IS_ENOUGH or they take long. Empty if nothing can be
+        known. The next call goes on with the server after the last one.
         """
-        known = max(1, len(self._counted.endpoints) if self._counted else 0)
         answers: list[NovaAnswer] = []
         took_s = 0.0
-        while len(answers) < min(known, most) and took_s < _PATIENCE_S:
+        while len(answers) < most and took_s < _PATIENCE_S:
             self._asked += 1
-            answer = ask(self._asked % known)
+            answer = ask(self._asked % self._known())
             if answer is None:
                 return []
             answers.append(answer)
@@ -208,7 +211,10 @@ class NovaWatch:
         if not (is_new or is_doubtful or again) or self._is_silent():
             return
         answers = self._answers(
-            self.nova.ask_signed, math.inf, lambda each: each.status == 403
+            self.nova.ask_signed,
+            # In doubt at least two: behind one address may be several.
+            max(self._known(), 1 if is_new else 2),
+            lambda each: each.status == 403,
         )
         if not answers:
             return
