@@ -167,7 +167,7 @@ def command(*, is_gateway: bool) -> str:
 
 
 def info(answer: str, name: str) -> str:
-    """Return NAME's value in the ANSWER to "show info"; "" if it is odd."""
+    """Return the word that ANSWER, to "show info", has for NAME, or ""."""
     value = rf"^{name}: ([\w.~+-]{{1,64}})$"
     found = re.search(value, answer, re.MULTILINE | re.ASCII)
     return found[1] if found else ""

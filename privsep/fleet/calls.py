@@ -113,9 +113,9 @@ def ensure(network: str, *, users: str, mode: str) -> dict[str, str]:
 
     USERS is `FleetSettings.users` as the agent has it. A haproxy that runs
     is replaced if its program file has changed, or if clients do not reach
-    it: the old one finishes when the new one serves. With the MODE "reload"
-    it is replaced in any case, by one that reads the files again. With "renew"
-    the old one is killed at once, because it does not react. Else: "ensure".
+    it: the old one finishes when the new one serves. MODE is "ensure";
+    "reload" to replace it in any case, so that the files are read again; or
+    "renew" to kill the old one first, because it does not react.
 
     Returns `state`: "running"; "starting", until it serves; "started" if it
     had to be added, replaced or started; "failing" if it ended too soon
