@@ -99,7 +99,10 @@ class Haproxies:
         program = self._privileged.ensure_program(network)
         if before is not None:
             is_changed = before[1] != version
-        if is_changed and self._running(network) == rendered.digest:
+        if is_changed and (
+            program["state"] == "starting"
+            or self._running(network) == rendered.digest
+        ):
             # It may have read a configuration that somebody edited, with this
             # digest still in it.
             self._privileged.reload_program(network)
