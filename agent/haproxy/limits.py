@@ -60,6 +60,7 @@ AGENT, NOBODY = "agent", "6f766e2d-6d65-7461-6461-74612d000000"
 # A header of the agent's own requests: the server of Nova that is to answer.
 # Without it haproxy may choose the same one each time.
 SERVER = "X-OVN-Metadata-Server"
+CHOSEN = "use-server %[var(txn.server)] if { var(txn.server) -m found }"
 LANE, LONE_LANE = "nova", "nova-alone"
 _GREEDY_LANE, _LONE_GREEDY_LANE = "greedy", "greedy-alone"
 _UPLOAD_LANE = "uploads"
@@ -194,10 +195,6 @@ class Lane:
         if self.requests:
             lines.append(f"http-error {answers.text(503, _NOT_NOW)}")
             lines.append(f"timeout queue {_QUEUE_S}s")
-        if self.name == LANE:
-            lines.append(
-                "use-server %[var(txn.server)] if { var(txn.server) -m found }"
-            )
         if self.shares:
             lines += _SHARED
         else:

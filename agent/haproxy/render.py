@@ -357,6 +357,7 @@ def _lane(
         "balance leastconn",
         *lane.settings(),
         *_retries(_NOVA_RETRIES),
+        *[limits.CHOSEN] * (lane.name == limits.LANE),
         *(_server(*each, tls, more) for each in enumerate(nova)),
     ]
     return f"\nbackend {lane.name}\n{_block(lines)}\n"
