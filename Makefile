@@ -71,7 +71,7 @@ demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 test: packages ## every check and every test
 	@# Half of it waits: for the network, and for what the functional tests await.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target installed
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target \
 	    functional check unit docs packaging
 
 check: venv ## format, lint, types, layers
