@@ -46,7 +46,7 @@ export GIT_CONFIG_VALUE_0 = $(CURDIR)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own, and waits for more
 # than half of its time.
-JOBS ?= $(shell expr 3 \* $$(nproc))
+JOBS ?= $(shell expr 2 \* $$(nproc))
 ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
@@ -69,10 +69,17 @@ demo: packages venv ## see instances get their metadata (KEEP=1: look around)
 	@KEEP=$(KEEP) $(SANDBOX) $(VENV)/bin/python -m sandbox.demo
 
 test: packages ## every check and every test
-	@# Half of it waits: for the network, and for what the functional tests await.
+	@# pip waits for the network, and the functional tests for events.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target installed
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target \
-	    functional check unit docs packaging
+	$(STEP) "all tests; what each part prints comes at its end"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
+	    functional packaging IN_TURN=1
+
+ifdef IN_TURN # the functional tests run beside these
+unit: check
+docs: unit
+packaging: docs
+endif
 
 check: venv ## format, lint, types, layers
 	$(STEP) "ruff, mypy --strict, import-linter"
@@ -103,13 +110,13 @@ packaging: packages venv $(TOOLS)/.installed $(ANSIBLE)/.installed ## tests of h
 	$(STEP) "packaging"
 	@tests/sandbox/install-packages "$(SUDO)" $(PACKAGING_NEEDS)
 	@DIST_PYTHON=$(TOOLS)/bin/python OVN_METADATA_ANSIBLE=$(ANSIBLE) \
-	    $(VENV)/bin/python -Im pytest -q -n $(JOBS) --dist loadfile \
+	    $(VENV)/bin/python -Im pytest -q -n $$(nproc) --dist loadfile \
 	    tests/packaging $(ARGS)
 
 functional: packages venv peer guest ## tests on real OVN, OVS, haproxy: minutes
 	$(STEP) "functional tests, in private namespaces"
 	@tests/sandbox/install-packages "$(SUDO)" $(FUNCTIONAL_NEEDS)
-	+@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
+	@PYTHONPATH=tests OVN_METADATA_PEER=$(PEER) OVN_METADATA_GUEST=$(GUESTS)/here \
 	    $(VENV)/bin/python -Im pytest tests/functional \
 	    --dist loadfile --no-loadscope-reorder --tx '$(JOBS)*popen//python=$(ENTER)' $(ARGS)
 
