@@ -282,7 +282,7 @@ defaults
     mode http
     log global
     option dontlognull
-    # haproxy 3.4 else refuses who has closed its side, as `nc -N` does.
+    # By default haproxy 3.4 refuses a client that closes its side (`nc -N`).
     no option abortonclose
     timeout connect {connect_s}s
     timeout client {timeouts.client_s}s
@@ -382,7 +382,7 @@ def _server(
         if server.name:
             words.append(f"sni str({server.name}) check-sni {server.name}")
         else:
-            # Else haproxy 3.4 looks for the address among the names.
+            # By default haproxy 3.4 wants the address in the certificate.
             words.append("sni var(txn.none)")
         if tls.client is not None:
             words.append(f"crt {tls.client}")

@@ -52,7 +52,7 @@ def drop_to(user: pwd.struct_passwd) -> None:
     except PermissionError:
         raise StartError(
             f"can't become {user.pw_name}: root lacks CAP_SETUID or "
-            f"CAP_SETGID here; see docs/how-to/containers.md"
+            "CAP_SETGID here; see docs/how-to/containers.md"
         ) from None
     os.environ["HOME"] = user.pw_dir
     libc = ctypes.CDLL(None, use_errno=True)
