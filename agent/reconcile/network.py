@@ -179,8 +179,7 @@ class Reconciler:
             desired,
             rendered.digest,
             self._changes.pop(network),
-            is_explained=self._is_announced(network)
-            or (was, now, rights()) != (cause, desired, cause[-1]),
+            is_explained=(was, now, rights()) != (cause, desired, cause[-1]),
         )
 
     def _apply(
@@ -188,14 +187,17 @@ class Reconciler:
     ) -> tuple[str, ...]:
         """Do what `Privileged.apply` does, and announce a MAC that is new."""
         network = desired.network
-        if self._is_announced(network):
-            # This announces it. The kernel forgets the neighbours with that.
-            self._privileged.set_addresses(desired)
-        changes = self._privileged.apply(
+        apply = functools.partial(
+            self._privileged.apply,
             desired,
             userspace_datapath=vswitch.is_userspace,
             hop_limit=shield.hop_limit(self._settings().shield, desired),
         )
+        changes = apply()
+        if self._is_announced(network) and not changes:
+            # This announces it. The kernel forgets the neighbours with that.
+            self._privileged.set_addresses(desired)
+            apply()
         is_new = any(change.startswith("mac ") for change in changes)
         if is_new or network in self._lost:
             self._announced[network] = time.monotonic() + _ANNOUNCED_S
