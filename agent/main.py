@@ -14,7 +14,6 @@ from .commands import check
 from .config.options import PROGRAM, version
 from .config.reload import Configuration
 from .errors import AgentError
-from .haproxy import files
 from .monitor.notify import Heart, Manager
 from .monitor.progress import Progress
 from .monitor.status import Status
@@ -87,7 +86,6 @@ def _serve(
     LOG.info("supervisord %s", "started" if started else "was running")
     server = StatusServer(settings.status_socket, status)
     places = folders.places(settings, fleet)
-    server.handlers["haproxies"] = lambda _: files.configurations(places)
     haproxies = Haproxies(privileged, places, fleet=fleet)
     has_ipv6 = Path("/proc/sys/net/ipv6").is_dir()
     if not has_ipv6:

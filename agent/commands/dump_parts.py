@@ -79,7 +79,7 @@ def parts(source: argparse.Namespace) -> tuple[Parts, list[str], str]:
     given = {option.dest: origin.text for option, _, origin in written}
     found["agent.log"] = partial(_texts, _log_files(given))
     found["metrics.txt"] = partial(_metrics, given)
-    found |= {**_asked(path), **_fleet(given, path)}
+    found |= {**_asked(path), **_fleet(given)}
     if status:  # a busy agent may not answer a second time
         found["status.json"] = lambda: status
     return found, secrets, str(status.get("chassis", ""))
@@ -146,7 +146,7 @@ def _log_files(given: dict[str, str]) -> list[Path]:
     return sorted(files)
 
 
-def _fleet(given: dict[str, str], path: Path) -> Parts:
+def _fleet(given: dict[str, str]) -> Parts:
     """Return what is in the fleet's folder, and what supervisord answers."""
     run_dir, haproxy = Path("/run/ovn-metadata-fleet"), "haproxy"
     file = given.get("privileged_config") or fleet_settings.DEFAULT_FILE
@@ -159,26 +159,15 @@ def _fleet(given: dict[str, str], path: Path) -> Parts:
         run_dir, haproxy = fleet.run_dir, fleet.haproxy
     server = ("-s", f"unix://{run_dir}/supervisord.sock")
     return {
-        "haproxies.txt": partial(_haproxies, run_dir / "config", path),
+        "haproxies.txt": lambda: _texts(
+            sorted((run_dir / "config").glob("*.conf"))
+        ),
         "fleet.log": lambda: _texts(sorted((run_dir / "log").iterdir())),
         "supervisord.txt": partial(
             _output, "supervisorctl", *server, "status"
         ),
         "version-haproxy.txt": partial(_output, haproxy, "-vv"),
     }
-
-
-def _haproxies(folder: Path, path: Path) -> str:
-    """Return the configurations in FOLDER; if it is closed, ask the agent."""
-    try:
-        files = [one for one in folder.iterdir() if one.suffix == ".conf"]
-        return _texts(sorted(files))
-    except OSError:
-        question = {"haproxies": ""}
-        answer = client.ask_handler(path, question, timeout_s=_ANSWER_S)
-        return "".join(
-            f"==> {name} <==\n{text}\n" for name, text in answer.items()
-        )
 
 
 def _texts(files: Iterable[Path]) -> str:

@@ -61,12 +61,6 @@ def read(path: Path) -> str:
         return ""
 
 
-def configurations(places: Places) -> dict[str, str]:
-    """Return the text of each configuration, which holds no secret."""
-    found = sorted(places.config_folder.glob("*.conf"))
-    return {path.name: read(path) for path in found}
-
-
 # The standard input stands for a network's listeners.
 _CHECK = f'exec "$0" -c -f "$1" {names.LISTENER_V4}<&0 {names.LISTENER_V6}<&0'
 
