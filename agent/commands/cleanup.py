@@ -20,11 +20,9 @@ from .. import unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
-from ..haproxy import files
 from ..metrics import COUNTERS
 from ..model import VswitchSnapshot
 from ..ovsdb import connect, registration, vswitch
-from ..ovsdb.heartbeat import BRIDGE_KEY
 from ..reconcile.haproxies import Haproxies
 from ..reconcile.privileged import Privileged
 from ..reconcile.traces import Traces
@@ -170,29 +168,22 @@ class Cleanup:
                 "port": localports,
             }
         )
-        left = report.ports_left(self._snapshot.ports, networks)
+        left = []
         others: dict[str, Callable[[], object]] = {}
         if fleet["is_service"]:
             left.append("supervisord: ovn-metadata-fleet runs it; stop that")
         elif fleet["folder"]:
             others[f"fleet in {fleet['folder']}"] = self._privileged.shut_down
-        others |= self._shared_files(left)
+        others |= self._shared_files()
         for key in registration.KEYS:
             if key in keys:
                 name = f"registration {key} in Chassis_Private"
                 others[name] = self._unregister
-        if BRIDGE_KEY in keys:
-            left.append(
-                f"{BRIDGE_KEY} in Chassis_Private: Neutron plugs instances "
-                f"by it; it goes with the chassis"
-            )
         is_up = bool(fleet["supervisord"] or fleet["haproxies"])
         return Found(networks, others, left, [*self._unseen], is_up)
 
-    def _shared_files(
-        self, left: list[str]
-    ) -> dict[str, Callable[[], object]]:
-        """Return the files and folders of no network; add to LEFT the rest."""
+    def _shared_files(self) -> dict[str, Callable[[], object]]:
+        """Return the files of no network."""
         places, settings = self._places, self._settings
         public = settings.proxy_socket
         tmp = public.with_name(f".{public.name}.tmp")
@@ -207,16 +198,6 @@ class Cleanup:
         counters = settings.state_path / COUNTERS
         if counters.is_file():
             found[f"file {counters}"] = counters.unlink
-        top = places.old_folder
-        others = [
-            path
-            for path in files.entries(top)
-            if files.network_of_file(path.name) is None
-        ]
-        if others:
-            left.append(f"folder {top}: holds other things, {len(others)}")
-        elif top.is_dir():
-            found[f"folder {top}"] = top.rmdir
         return found
 
     def _registered(self) -> tuple[Set[str], Set[str]]:

@@ -4,10 +4,9 @@ Nothing here touches the host.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from ...privsep import names
-from ..model import VswitchPort
 
 # Exit codes.
 OK, FAILED, INCOMPLETE = 0, 1, 2
@@ -42,33 +41,6 @@ class Found:
 def title(network: str) -> str:
     """Return what NETWORK (or "gateway") is called in a line."""
     return network if network == names.GATEWAY else f"network {network}"
-
-
-def ports_left(
-    ports: Mapping[str, VswitchPort], networks: Collection[str]
-) -> list[str]:
-    """Return which of PORTS stay though they look like the agent's, and why.
-
-    An instance's port is named "tap" and eleven characters of the port's
-    id; the agent's is "tap", ten of the network's id and a zero. So a port
-    is the agent's if it has the agent's mark, or the name for one of
-    NETWORKS. It never is if Nova has marked it as an instance's.
-    """
-    by_name = {names.outer_veth(network): network for network in networks}
-    left = []
-    for name, port in sorted(ports.items()):
-        network = port.network or by_name.get(name)
-        if port.is_instance and network:
-            left.append(
-                f"OVS port {name}: named like that of network {network}, "
-                f"but an instance's"
-            )
-        elif not port.is_instance and not network:
-            left.append(
-                f"OVS port {name}: named like the agent's, but has no mark; "
-                f"if it is no instance's: ovs-vsctl del-port {name}"
-            )
-    return left
 
 
 def plan(found: Found) -> tuple[list[str], int]:

@@ -1,4 +1,4 @@
-"""Which ports stay, and which lines are printed."""
+"""Which lines are printed."""
 
 from __future__ import annotations
 
@@ -6,43 +6,8 @@ import pytest
 
 from ovn_metadata.agent.commands import cleanup_report
 from ovn_metadata.agent.commands.cleanup_report import Found
-from ovn_metadata.agent.model import VswitchPort
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
-OTHER = "5d4f2075-05e1-4fc1-b653-b16f14b2252a"
-TAP = "tap4c3e1f64-f0"
-
-
-def port(**more) -> VswitchPort:
-    return VswitchPort(bridge="br-int", iface_id="lp", **more)
-
-
-@pytest.mark.parametrize(
-    ("found", "networks", "reason"),
-    [
-        pytest.param(port(network=NETWORK), (), "", id="our mark"),
-        pytest.param(port(), {NETWORK}, "", id="more of it is here"),
-        pytest.param(port(), {OTHER}, "has no mark", id="in doubt"),
-        pytest.param(port(is_instance=True), (), "", id="an instance's"),
-        pytest.param(
-            port(is_instance=True),
-            {NETWORK},
-            "but an instance's",
-            id="an instance's with a network's name",
-        ),
-        pytest.param(
-            port(is_instance=True, network=NETWORK),
-            (),
-            "but an instance's",
-            id="an instance's with our mark",
-        ),
-    ],
-)
-def test_ports_that_stay_are_named(found, networks, reason):
-    left = cleanup_report.ports_left({TAP: found}, networks)
-    assert bool(left) == bool(reason)
-    assert all(reason in text and TAP in text for text in left)
-
 
 GATEWAY = Found({"gateway": {"program", "files"}}, {})
 NOTHING = Found({}, {})
