@@ -16,8 +16,6 @@ from ..lookup import has_route, look_up
 LOG = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
-# An address is kept until it was missing from more look-ups in a row.
-_MISSES = 10
 
 Addresses = tuple[str, ...]
 
@@ -26,19 +24,11 @@ class NovaAddresses:
     """The addresses of the hosts in the settings, kept by a thread.
 
     If a look-up fails, the addresses found before still count.
-
-    Some name servers answer with a part of the addresses, another one each
-    time. Each change starts a new process of the gateway, so then all
-    addresses of the last look-ups count. A name is such a one if an address
-    comes back.
     """
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
         self._known: dict[str, Addresses] = {}
-        # Name -> address -> how many look-ups in a row it was missing from.
-        self._missed: dict[str, dict[str, int]] = {}
-        self._partial: set[str] = set()  # names answered with a part
         self._wake = threading.Event()
         self._stopped = False
 
@@ -96,7 +86,7 @@ class NovaAddresses:
             # also if its route is missing for a moment.
             every = sorted(look_up(name))
             usable = [a for a in every if a in found or has_route(a)]
-            found = tuple(self._lasting(name, usable or every))
+            found = tuple(usable or every)
         except OSError as error:
             if before is None:
                 LOG.warning("nova_metadata_host %s: %s", name, error)
@@ -104,15 +94,3 @@ class NovaAddresses:
         if before is not None and found != before:
             LOG.info("nova_metadata_host %s is now %s", name, found)
         return found != before
-
-    def _lasting(self, name: str, found: list[str]) -> list[str]:
-        """Return FOUND, with what NAME's server left out for now."""
-        missed = self._missed.get(name, {})
-        if any(missed.get(address) for address in found):
-            self._partial.add(name)
-        missed = {a: n + 1 for a, n in missed.items() if n < _MISSES}
-        missed |= dict.fromkeys(found, 0)
-        self._missed[name] = missed
-        if len(missed) == len(found):
-            self._partial.discard(name)
-        return sorted(missed) if name in self._partial else found

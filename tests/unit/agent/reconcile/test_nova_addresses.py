@@ -136,40 +136,6 @@ def test_without_any_route_all_addresses_count(names, follow):
     assert hosts.addresses("nova") == ("192.0.2.1", "2001:db8::1")
 
 
-def test_a_name_that_is_answered_with_a_part_becomes_steady(names, follow):
-    """Each change would start a new process of the gateway."""
-    names.known["nova"] = ["10.0.0.1", "10.0.0.2"]
-    hosts, changed = follow("nova")
-    assert changed.wait(10)
-    names.known["nova"] = ["10.0.0.2", "10.0.0.3"]
-    again(hosts, changed)
-    assert hosts.addresses("nova") == ("10.0.0.2", "10.0.0.3")
-    names.known["nova"] = ["10.0.0.1", "10.0.0.3"]  # the first is back
-    again(hosts, changed)
-    every = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
-    assert hosts.addresses("nova") == every
-    for part in (every[:2], every[1:], every[:1]):
-        names.known["nova"] = [*part]
-        assert not hosts._look_up("nova")
-
-
-def test_an_address_that_stays_away_is_forgotten(names, follow):
-    names.known["nova"] = ["10.0.0.1"]
-    hosts, changed = follow("nova")
-    assert changed.wait(10)
-    for address in ("10.0.0.2", "10.0.0.1"):
-        names.known["nova"] = [address]
-        assert hosts._look_up("nova")
-    assert hosts.addresses("nova") == ("10.0.0.1", "10.0.0.2")
-    changes = [hosts._look_up("nova") for _ in range(20)]
-    assert changes.count(True) == 1
-    assert changes.index(True) == nova_addresses._MISSES - 1
-    assert hosts.addresses("nova") == ("10.0.0.1",)
-    names.known["nova"] = ["10.0.0.9"]  # followed at once again
-    assert hosts._look_up("nova")
-    assert hosts.addresses("nova") == ("10.0.0.9",)
-
-
 def test_names_without_an_address(names, follow):
     names.known["b"] = ["10.0.0.2"]
     hosts, changed = follow("a", "b", "10.0.0.1")
