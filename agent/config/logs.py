@@ -4,11 +4,10 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from oslo_config import cfg
 from oslo_log import handlers, log, rate_limit
@@ -22,7 +21,6 @@ LOG = logging.getLogger(__name__)
 _REPEAT_S = 600.0
 _AGAIN: dict[str, float] = {}  # message of the OVSDB library -> when
 _FAILED: dict[logging.Handler, str] = {}  # why its last line was lost
-_SETTING_UP = threading.RLock()
 _State: TypeAlias = tuple[int, tuple[logging.Handler, ...], bool, bool]
 _NEW: _State = logging.NOTSET, (), True, False  # of a logger
 
@@ -37,12 +35,6 @@ def _once(record: logging.LogRecord) -> bool:
         _AGAIN.pop(message, None)
     is_debug, again = record.levelno <= logging.DEBUG, now + _REPEAT_S
     return is_debug or _AGAIN.setdefault(record.getMessage(), again) == again
-
-
-def _record(*values: Any, **named: Any) -> logging.LogRecord:
-    """Return a record; wait while the log is set up, or it would be lost."""
-    with _SETTING_UP:
-        return logging.LogRecord(*values, **named)
 
 
 def _name() -> str:
@@ -157,7 +149,6 @@ def set_up(conf: cfg.ConfigOpts, ovsdb_level: str) -> None:
     vlog.use_python_logger()
     library = logging.getLogger(vlog.__name__)
     library.addFilter(_once)
-    logging.setLogRecordFactory(_record)
     # oslo.log's own is the file of the outermost frame: in any thread but the
     # first, that is threading.py.
     handlers._get_binary_name = _name
@@ -170,22 +161,18 @@ def set_up(conf: cfg.ConfigOpts, ovsdb_level: str) -> None:
     if lacks_journal:
         conf.set_override("use_journal", override=False)
         conf.set_override("use_stderr", override=True)
-    with _SETTING_UP:
-        before = {one: _state(one) for one in _loggers()}
-        try:
-            library.setLevel(ovsdb_level)
-            rate_limit.uninstall_filter()  # it refuses to be installed twice
-            log.setup(conf, PROGRAM)
-        # Of the libraries below oslo.log.
-        except Exception as error:  # noqa: BLE001
-            for one in _loggers():
-                level, there, one.propagate, one.disabled = before.get(
-                    one, _NEW
-                )
-                one.setLevel(level)
-                one.handlers[:] = there
-            raise _refused(error) from None
-        _guard(each for state in before.values() for each in state[1])
+    before = {one: _state(one) for one in _loggers()}
+    try:
+        library.setLevel(ovsdb_level)
+        rate_limit.uninstall_filter()  # it refuses to be installed twice
+        log.setup(conf, PROGRAM)
+    except Exception as error:  # noqa: BLE001 # of libraries below oslo.log
+        for one in _loggers():
+            level, there, one.propagate, one.disabled = before.get(one, _NEW)
+            one.setLevel(level)
+            one.handlers[:] = there
+        raise _refused(error) from None
+    _guard(each for state in before.values() for each in state[1])
     if lacks_journal:
         LOG.warning(
             "use_journal has no effect, the log goes to stderr; to have it in "

@@ -22,13 +22,12 @@ from ovn_metadata.agent.errors import StartError
 
 LOG = logging.getLogger(__name__)
 WAIT_S = 60
-BLOCKED_S = 0.2
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
     """Return options that log to a file; the log is as before afterwards."""
-    root, factory = logging.getLogger(), logging.getLogRecordFactory()
+    root = logging.getLogger()
     handlers, level = [*root.handlers], root.level
     made = cfg.ConfigOpts()
     log.register_options(made)
@@ -39,32 +38,8 @@ def conf(tmp_path: Path) -> Iterator[cfg.ConfigOpts]:
             handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.setLogRecordFactory(factory)
     rate_limit.uninstall_filter()
     logs._FAILED.clear()
-
-
-def test_a_line_of_a_thread_is_not_lost(conf, monkeypatch):
-    """It comes while oslo.log has taken all handlers away."""
-    logs.set_up(conf, "INFO")
-    written = threading.Event()
-
-    def write() -> None:
-        LOG.warning("a line")
-        written.set()
-
-    writer, set_up = threading.Thread(target=write), log.setup
-
-    def slowly(conf: cfg.ConfigOpts, program: str) -> None:
-        logging.getLogger().handlers.clear()
-        writer.start()
-        assert not written.wait(BLOCKED_S)
-        set_up(conf, program)
-
-    monkeypatch.setattr(log, "setup", slowly)
-    logs.set_up(conf, "INFO")
-    writer.join(WAIT_S)
-    assert "a line" in Path(conf.log_file).read_text()
 
 
 def test_a_thread_waits_for_a_log_without_a_descriptor(conf):
