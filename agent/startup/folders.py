@@ -59,23 +59,11 @@ def claim(path: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        with lock:
-            holder = _holder(os.fstat(lock.fileno()))
+        lock.close()
         raise StartError(
-            f"an agent runs here, pid {holder}; stop it first"
+            "an agent runs here, or ovn-metadata-cleanup; stop it first"
         ) from None
     return lock
-
-
-def _holder(file: os.stat_result) -> str:
-    """Return the pid that has locked FILE; "?" if it is in a container."""
-    major, minor = os.major(file.st_dev), os.minor(file.st_dev)
-    name = f"{major:02x}:{minor:02x}:{file.st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[1] == "FLOCK" and words[5] == name:
-            return words[4]
-    return "?"
 
 
 def _refused(folder: Path, number: int | None) -> StartError:

@@ -367,7 +367,7 @@ def test_command_refuses_while_an_agent_runs(littered):
     """
     litter, foreign = littered
     box = litter.box
-    text = f"an agent runs here, pid {box.agent.pid}"
+    text = "an agent runs here"
     check_refusal(box, text)
     check_refusal(box, text, "--dry-run")
     box.agent.stop()
@@ -395,7 +395,6 @@ def test_command_refuses_while_an_agent_runs(littered):
 
 
 def test_an_agent_is_refused_while_the_command_runs(own_box):
-    """And its line has the pid of the command, not of the last agent."""
     box = own_box
     # It has the lock for a moment only: who looks too late starts another.
     command = next(filter(None, (stopped_command(box) for _ in range(5))))
@@ -412,7 +411,7 @@ def test_an_agent_is_refused_while_the_command_runs(own_box):
     finally:
         command.kill()
     assert done.returncode == 1
-    assert f"an agent runs here, pid {command.pid};" in done.stderr
+    assert "an agent runs here, or ovn-metadata-cleanup" in done.stderr
 
 
 def stopped_command(box: Sandbox) -> subprocess.Popen[bytes] | None:
@@ -457,7 +456,7 @@ def test_a_host_has_one_agent_whatever_its_configuration(littered):
     more = host.CONFIG_FOLDER / "elsewhere.conf"
     write_ini(more, {("DEFAULT", "state_path"): str(elsewhere)})
     arguments = ("--config-file", str(more))
-    text = f"an agent runs here, pid {box.agent.pid}"
+    text = "an agent runs here"
     before = still(box)
     done = cleanup(box, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
