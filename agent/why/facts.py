@@ -119,7 +119,6 @@ class Facts:
     map_memory: Mapping[str, str] | Unseen = Unseen()
     path: str = ""  # of the request
     answer: Seen = Unseen()
-    asked: Seen = Unseen()  # as `haproxy.asks.parse` returns it
 
     @property
     def key(self) -> str:

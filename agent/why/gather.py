@@ -13,7 +13,7 @@ from ..config.settings import Southbound
 from ..core.selfcheck import answer_packet
 from ..databases import SOUTHBOUND, VSWITCH, Databases
 from ..errors import HaproxyError
-from ..haproxy import asks, counters, files, mapfile, render, runtime
+from ..haproxy import counters, files, mapfile, render, runtime
 from ..haproxy.inside import ALIVE_PATH
 from ..monitor.problems import code_of
 from ..reconcile.nova_addresses import NovaAddresses
@@ -77,9 +77,6 @@ class Gather:
         calls: dict[str, Callable[[], Any]] = {
             "map_memory": lambda: haproxies.read_map(key),
             "map_text": lambda: mapfile.parse_file(files.read(file)),
-            "asked": lambda: asks.parse(
-                haproxies.read(key, asks.COMMAND), time.time()
-            ),
         }
         call, bridge = self.site.privileged, common.vswitch.bridge
         if not isinstance(common.daemons, Unseen):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ from ...privsep import names
 from ..config.values import is_address
 from ..core import port_rows
 from ..core.codes import KINDS
-from ..haproxy import asks
 from .facts import Common, Facts, Seen, Target, Unseen
 from .hops import Hop, Judge
 from .walk import ABSENT, BROKEN, verdict, walk, walk_to
@@ -37,30 +35,13 @@ def _hint(facts: Facts) -> dict[str, str]:
     """Return where to look if the path is whole."""
     kind, target = KINDS["OVNMD-601"], facts.target
     text = (
-        f"{_asked(facts)}without metadata all the same, look inside the "
-        f"guest: does it run, has it the MAC {target.port.mac}, the address "
-        f"{target.address} and the route to {target.metadata_address}, does "
-        f"its firewall let it ask, is OpenStack in cloud-init's "
-        f"datasource_list?"
+        f"without metadata all the same, look inside the guest: does it run, "
+        f"has it the MAC {target.port.mac}, the address {target.address} and "
+        f"the route to {target.metadata_address}, does its firewall let it "
+        f"ask, is OpenStack in cloud-init's datasource_list? What it has "
+        f"asked for: agent-status asks {target.port.instance}"
     )
     return {"code": kind.code, "text": text, "remedy": kind.remedy}
-
-
-def _asked(facts: Facts) -> str:
-    """Return what came from the instance, and from addresses of nobody."""
-    if isinstance(facts.asked, Unseen):
-        return ""
-    own = facts.asked.get(facts.target.port.instance)
-    text = "it has asked for nothing since its haproxy started; "
-    if own:
-        ago_s = max(0, int(time.time() - own["last_seen"]))
-        text = f"requests it has sent: {own['requests']}, last {ago_s} s ago; "
-        for name, count in own.get("shield", {}).items():
-            text += f"of them {name.replace('_', ' ')}: {count}; "
-    if other := facts.asked.get(asks.NOBODY):
-        text += "requests from addresses that no port here has, perhaps by "
-        text += f"it: {other['requests']}; "
-    return text
 
 
 def candidate(target: Target) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import statistics
 import time
@@ -132,19 +131,7 @@ def test_whole_path_of_whatever_it_is_called(box: Sandbox, instance: Instance):
     assert min(took_s) < MOST_S  # other tests run beside it
     last = said["hops"][-1]
     assert (last["step"], "200" in last["text"]) == ("request", True)
-    instance.fetch()
-    wait_for(
-        lambda: re.match(
-            r"requests it has sent: \d+, last \d+ s ago", hint(box, port.id)
-        ),
-        timeout_s=60,
-        what="what the guest has sent",
-    )
-
-
-def hint(box: Sandbox, name: str) -> str:
-    """Return what `why` says of the guest when the path is whole."""
-    return str(why(box, name)[1]["hint"]["text"])
+    assert f"agent-status asks {port.instance_id}" in said["hint"]["text"]
 
 
 def test_commands_for_a_deeper_look_work(box: Sandbox, instance: Instance):

@@ -582,16 +582,6 @@ def test_healthy_path_is_whole():
         assert word in text
 
 
-def test_what_the_shield_has_counted_is_in_the_hint():
-    """`why` itself is not refused, and its path is whole."""
-    own = {"requests": 9, "last_seen": 0}
-    asked = {VM: {**own, "shield": {"requests_without_token": 4}}}
-    said = report.of(dataclasses.replace(HEALTHY, asked=asked))
-    assert "; of them requests without token: 4; " in said["hint"]["text"]
-    said = report.of(dataclasses.replace(HEALTHY, asked={VM: own}))
-    assert "of them" not in said["hint"]["text"]
-
-
 def test_isolated_network_needs_no_router():
     dhcp = DHCP.replace(".03.04.0a.00.00.01", "")
     hops, _ = walk.walk(having(dhcp=dhcp))
