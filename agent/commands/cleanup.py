@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ...privsep import context
@@ -160,12 +160,10 @@ class Cleanup:
     def look(self) -> Found:
         """Return what there is now; change nothing."""
         fleet = self._privileged.look()
-        keys, localports = self._registered()
         networks = self._traces.find(
             {
                 "program": fleet["programs"],
                 "haproxy": fleet["haproxies"],
-                "port": localports,
             }
         )
         left = []
@@ -175,8 +173,9 @@ class Cleanup:
         elif fleet["folder"]:
             others[f"fleet in {fleet['folder']}"] = self._privileged.shut_down
         others |= self._shared_files()
+        registered = self._registered()
         for key in registration.KEYS:
-            if key in keys:
+            if key in registered:
                 name = f"registration {key} in Chassis_Private"
                 others[name] = self._unregister
         is_up = bool(fleet["supervisord"] or fleet["haproxies"])
@@ -200,16 +199,17 @@ class Cleanup:
             found[f"file {counters}"] = counters.unlink
         return found
 
-    def _registered(self) -> tuple[Set[str], Set[str]]:
+    def _registered(self) -> set[str]:
         """Return what `registration.read` does; nothing without a database."""
         if not self._unseen:
             try:
-                return registration.read(self._southbound, self._snapshot)
+                chassis = self._snapshot.system_id
+                return registration.read(self._southbound, chassis)
             except OSError as error:
                 self._unseen.append(
                     f"OVN Southbound at {self._southbound}: {sentence(error)}"
                 )
-        return set(), set()
+        return set()
 
     def _unregister(self) -> None:
         registration.remove(self._southbound, self._snapshot.system_id)

@@ -532,17 +532,13 @@ def test_command_removes_all_of_ours_and_nothing_else(littered):
     box = litter.box
     box.agent.stop()
     litter.drop()
-    neutrons = box.neutron.create_network("of Neutron's agent")
-    add_port(
-        box, f"tap{neutrons.id[:10]}0", **{"iface-id": neutrons.metadata.id}
-    )
 
     before = still(box)
     dry = cleanup(box, "--dry-run", user=host.SERVICE_USER)
     assert differences(inventory(box), before) == []
     assert (dry.returncode, dry.stderr) == (0, ""), dry.stdout
     lines = dry.stdout.splitlines()
-    wanted = wanted_lines(litter, neutrons)
+    wanted = wanted_lines(litter)
     plan = {line for line in lines if line.startswith("would remove ")}
     assert plan == {f"would remove {text}" for text in wanted}
 
@@ -551,7 +547,7 @@ def test_command_removes_all_of_ours_and_nothing_else(littered):
     lines = done.stdout.splitlines()
     removed = {line for line in lines if line.startswith("removed ")}
     assert removed == {f"removed {text}" for text in wanted}
-    networks = [network.id for network in (*served(box), neutrons)]
+    networks = [network.id for network in served(box)]
     assert litter.left(*networks, *litter.networks()) == []
     assert not FLEET.exists()
     wait_runs(("haproxy", "supervisord", "privsep"), foreign.pid)
@@ -570,7 +566,7 @@ def test_command_removes_all_of_ours_and_nothing_else(littered):
     foreign.check()
 
 
-def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
+def wanted_lines(litter: Litter) -> list[str]:
     """Return what is to be listed."""
     link = "namespace or veth"
     of = {
@@ -579,7 +575,6 @@ def wanted_lines(litter: Litter, neutrons: Network) -> list[str]:
         litter.port: "port",
         litter.files: "files",
         litter.haproxy: "files, haproxy",  # its veth has no mark of ours
-        neutrons.id: "port",
         **{
             network.id: f"files, haproxy, {link}, port, program"
             for network in served(litter.box)
