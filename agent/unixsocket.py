@@ -1,4 +1,4 @@
-"""Unix sockets: connect to a file, also where its path is a long one."""
+"""Unix sockets: ask at a file, also where its path is a long one; serve."""
 
 import contextlib
 import errno
@@ -20,14 +20,6 @@ LOG = logging.getLogger(__name__)
 _ACCEPT_PAUSE_S = 0.2
 # For a descriptor that stands for a file, whatever its name.
 _FILE = os.O_PATH | os.O_CLOEXEC
-
-
-class TooLongError(OSError):
-    """The peer sent more than any answer can have; it began with BEGUN."""
-
-    def __init__(self, begun: bytes) -> None:
-        super().__init__("the answer is too long")
-        self.begun = begun
 
 
 def _connect(connection: socket.socket, descriptor: int) -> None:
@@ -209,35 +201,38 @@ def _listening_files() -> set[tuple[int, int]]:
     return set()
 
 
-def connect(
-    connection: socket.socket, path: Path, *, owner: int | None = None
-) -> None:
-    """Connect CONNECTION to the socket PATH; raise OSError.
+def exchange(
+    path: Path,
+    request: bytes,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    owner: int | None = None,
+) -> bytes:
+    """Return what the socket PATH answers to REQUEST, until it closes.
 
-    OWNER is for a folder in which that user may make any file: with a link,
-    OWNER could make us speak to a socket that only we can reach. Raises
-    PermissionError if PATH is a link then, or no socket of OWNER.
+    It is cut soon after MAX_BYTES. OWNER is for a folder in which that user
+    may make any file: with a link, OWNER could make us speak to a socket that
+    only we can reach. Raises PermissionError if PATH is a link then, or no
+    socket of OWNER; TimeoutError if the connection takes longer than
+    TIMEOUT_S, or after that the answer altogether; OSError.
     """
     flags = _FILE if owner is None else _FILE | os.O_NOFOLLOW
-    with closing(os.open(path, flags)) as found:
+    with (
+        closing(os.open(path, flags)) as found,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
         entry = os.fstat(found)
         is_socket = stat.S_ISSOCK(entry.st_mode)
         if owner is not None and not (is_socket and entry.st_uid == owner):
             raise PermissionError(f"{path} is no socket of uid {owner}")
+        connection.settimeout(timeout_s)
         _connect(connection, found)
-
-
-def read_all(
-    connection: socket.socket, *, max_bytes: int, timeout_s: float
-) -> bytes:
-    """Return all bytes until the other side closes.
-
-    Raises TooLongError if that is more than MAX_BYTES, TimeoutError if it
-    takes longer than TIMEOUT_S altogether, OSError.
-    """
-    said = bytearray()
-    for part in received(connection, timeout_s):
-        said += part
-        if len(said) > max_bytes:
-            raise TooLongError(bytes(said))
-    return bytes(said)
+        # agent-status ends at SIGPIPE otherwise.
+        connection.sendall(request, socket.MSG_NOSIGNAL)
+        answer = bytearray()
+        for part in received(connection, timeout_s):
+            answer += part
+            if len(answer) > max_bytes:
+                break
+    return bytes(answer)

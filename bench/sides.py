@@ -54,7 +54,7 @@ class Ours:
         def ready() -> bool:
             if not self._box.agent.running:
                 raise RuntimeError(self._box.agent.log()[-3000:])
-            status = client.ask(STATUS_SOCKET)
+            status = client.ask(STATUS_SOCKET, timeout_s=5.0)
             return bool(status["health"] == health.HEALTHY)
 
         wait_for(ready, timeout_s=READY_TIMEOUT_S, what="agent's status")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +12,6 @@ from ..errors import AgentError
 from ..monitor.status import SCHEMA
 
 DEFAULT_SOCKET = Path("/var/lib/neutron/ovn-metadata-agent.sock")
-_TIMEOUT_S = 5.0
 _MAX_SHOWN = 1000  # characters
 MOST_NAME = 255  # characters; Neutron's names have no more
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
@@ -107,7 +105,7 @@ def ask(
     path: Path,
     question: Mapping[str, Any] | None = None,
     *,
-    timeout_s: float = _TIMEOUT_S,
+    timeout_s: float,
 ) -> dict[str, Any]:
     """Return the status of the agent at PATH, or its answer to QUESTION.
 
@@ -140,25 +138,19 @@ def ask_handler(
 def _ask(
     path: Path, question: Mapping[str, Any] | None, timeout_s: float
 ) -> dict[str, Any]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(min(timeout_s, _TIMEOUT_S))
-        try:
-            unixsocket.connect(connection, path)
-        except OSError as error:
-            why = f"{printable(str(path))}: {error.strerror or error}"
-            if isinstance(error, PermissionError):
-                why += "; only root and the agent's group may ask: use sudo"
-            raise type(error)(why) from None
-        if question is not None:
-            line = json.dumps(question).encode() + b"\n"
-            connection.sendall(line, socket.MSG_NOSIGNAL)
-        connection.shutdown(socket.SHUT_WR)
-        try:
-            text = unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
-            )
-        except TimeoutError:
-            raise TimeoutError(f"no answer within {timeout_s:g} s") from None
+    line = json.dumps(question).encode() + b"\n"
+    try:
+        text = unixsocket.exchange(
+            path, line, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
+        )
+    except OSError as error:
+        if isinstance(error, TimeoutError) and error.errno is None:
+            late = f"no answer within {timeout_s:g} s"
+            raise TimeoutError(late) from None
+        why = f"{printable(str(path))}: {error.strerror or error}"
+        if isinstance(error, PermissionError):
+            why += "; only root and the agent's group may ask: use sudo"
+        raise type(error)(why) from None
     if not text:
         raise ConnectionError("it closed the connection; its log says why")
     try:

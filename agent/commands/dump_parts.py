@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import socket
 import stat
 import subprocess
 import sys
@@ -126,13 +125,12 @@ def _metrics(given: dict[str, str]) -> str:
     """Return what Prometheus gets on the socket that GIVEN names."""
     name = given.get("metrics_socket", "")
     name = name.replace("$state_path", given.get("state_path", ""))
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_ANSWER_S)
-        unixsocket.connect(connection, Path(name))
-        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        answer = unixsocket.read_all(
-            connection, max_bytes=4 * _MAX_FILE, timeout_s=_ANSWER_S
-        )
+    answer = unixsocket.exchange(
+        Path(name),
+        b"GET /metrics HTTP/1.0\r\n\r\n",
+        max_bytes=4 * _MAX_FILE,
+        timeout_s=_ANSWER_S,
+    )
     return answer.decode(errors="replace").partition("\r\n\r\n")[2]
 
 

@@ -5,7 +5,6 @@ Commands and answers: haproxy's management guide, "Unix Socket commands".
 
 import contextlib
 import re
-import socket
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -82,22 +81,21 @@ def ask(stats: Stats, command: str, *, timeout_s: float = _TIMEOUT_S) -> str:
     is not its socket, TimeoutError if it takes too long, HaproxyError if the
     answer is longer than any can be.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        unixsocket.connect(connection, stats.path, owner=stats.uid)
-        connection.sendall(command.encode() + b"\n")
-        try:
-            answer = unixsocket.read_all(
-                connection, max_bytes=_MAX_ANSWER, timeout_s=timeout_s
-            )
-        except unixsocket.TooLongError as error:
-            raise HaproxyError(str(error)) from None
-        # An answer ends with an empty line, except one to "get var".
-        last = command.rpartition("; ")[2]
-        end = b"\n" if last.startswith("get var") else b"\n\n"
-        if answer != b"\n" and not answer.endswith(end):
-            raise ConnectionResetError("it ended before it had answered")
-        return answer.decode(errors="replace")
+    answer = unixsocket.exchange(
+        stats.path,
+        command.encode() + b"\n",
+        max_bytes=_MAX_ANSWER,
+        timeout_s=timeout_s,
+        owner=stats.uid,
+    )
+    if len(answer) > _MAX_ANSWER:
+        raise HaproxyError("the answer is too long")
+    # An answer ends with an empty line, except one to "get var".
+    last = command.rpartition("; ")[2]
+    end = b"\n" if last.startswith("get var") else b"\n\n"
+    if answer != b"\n" and not answer.endswith(end):
+        raise ConnectionResetError("it ended before it had answered")
+    return answer.decode(errors="replace")
 
 
 def ask_nova(
@@ -116,19 +114,13 @@ def ask_nova(
     )
     begun = time.monotonic()
     answer = b""
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
-    ):
-        connection.settimeout(NOVA_TIMEOUT_S)
-        unixsocket.connect(connection, gateway)
-        connection.sendall(request.encode())
-        try:
-            answer = unixsocket.read_all(
-                connection, max_bytes=_MAX_NOVA, timeout_s=NOVA_TIMEOUT_S
-            )
-        except unixsocket.TooLongError as error:  # it is not Nova's root
-            answer = error.begun
+    with contextlib.suppress(OSError):
+        answer = unixsocket.exchange(
+            gateway,
+            request.encode(),
+            max_bytes=_MAX_NOVA,
+            timeout_s=NOVA_TIMEOUT_S,
+        )
     found = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ", answer)
     status = int(found[1]) if found else 0
     own = (text.encode() in answer for text in answers.GATEWAY.values())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ovn_metadata.agent import unixsocket
+from ovn_metadata.privsep import kernel
 
 NOBODY = 65534
 
@@ -108,6 +109,11 @@ def accept(server: socket.socket, count: int) -> None:
         server.accept()[0].close()
 
 
+def connect(client: socket.socket, path: Path) -> None:
+    with kernel.closing(os.open(path, os.O_PATH)) as found:
+        unixsocket._connect(client, found)
+
+
 def test_a_client_waits_while_the_queue_is_full(path):
     """Many probes at once: none of them fails."""
     with contextlib.ExitStack() as stack:
@@ -121,7 +127,7 @@ def test_a_client_waits_while_the_queue_is_full(path):
         accepting.start()
         for client in clients:
             client.settimeout(20)
-            unixsocket.connect(client, path)
+            connect(client, path)
             assert client.gettimeout() == 20
         accepting.join()
 
@@ -134,7 +140,7 @@ def test_a_client_waits_no_longer_than_its_timeout(path):
         )
         server.bind(str(path))
         server.listen(0)
-        unixsocket.connect(first, path)
+        connect(first, path)
         second.settimeout(0.1)
         with pytest.raises(TimeoutError, match="too many clients"):
-            unixsocket.connect(second, path)
+            connect(second, path)

@@ -98,10 +98,10 @@ def test_an_answer_is_not_called_none(answer, text, said, capsys):
 
 
 def test_who_may_not_ask_need_not_start_it(tmp_path, monkeypatch, capsys):
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_more: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(unixsocket, "connect", refuse)
+    monkeypatch.setattr(unixsocket, "exchange", refuse)
     asked = ["--socket", str(tmp_path / "agent.sock")]
     for more in ((), ("why", "vm-1")):
         assert command.main([*asked, *more]) == client.NO_ANSWER
