@@ -62,9 +62,8 @@ def _visible(text: str) -> str:
 
     Other hosts and projects write names into OVN's databases.
     """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    visible = (c if c.isprintable() else "?" for c in text)
+    return text if text.isprintable() else "".join(visible)
 
 
 def source_options() -> Parser:

@@ -62,9 +62,7 @@ def main(socket: Path, argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(answer, indent=2))
     else:
-        # Some names are others': no line may command the terminal.
-        for line in render(answer):
-            print("".join(c if c.isprintable() else "?" for c in line))
+        print("\n".join(render(answer)))
     return exit_code(answer)
 
 
