@@ -1,6 +1,7 @@
 """Ask the agent over its status socket: what `agent-status` builds on."""
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -152,10 +153,9 @@ def _ask(
         raise type(error)(why) from None
     if not text:
         raise ConnectionError("it closed the connection; its log says why")
-    try:
+    answer: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
         answer = each_text(json.loads(text), _visible)
-    except ValueError:
-        raise _not_the_agents(path) from None
     if not isinstance(answer, dict):
         raise _not_the_agents(path)
     return answer

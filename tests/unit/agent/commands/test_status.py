@@ -69,6 +69,11 @@ def answer(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         ),
         pytest.param("[1]", "is not the agent's", id="no object"),
         pytest.param(
+            '{"ready": ' + "[" * 100_000 + "]" * 100_000 + "}",
+            "is not the agent's",
+            id="too deep",
+        ),
+        pytest.param(
             '{"error": "x"}',
             "is not the agent's",
             id="another program's object",
