@@ -138,13 +138,10 @@ def share_socket(path: str, *, uid: int, gid: int) -> None:
 
     Others can replace what is at PATH, so it is opened once, without
     following a link. With O_PATH the daemon needs no right to read it.
-    Raises SettingsError, naming PATH, if it is something else.
+    Raises SettingsError if it is something else, OSError; both name PATH.
     """
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None
-    with kernel.closing(descriptor):
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    with kernel.closing(os.open(path, flags)) as descriptor:
         entry = os.fstat(descriptor)
         if not stat.S_ISSOCK(entry.st_mode) or entry.st_uid != uid:
             raise SettingsError(f"{path} is no socket of haproxy; remove it")

@@ -159,7 +159,7 @@ def share_socket(gid: int) -> None:
     """Give the gateway's socket for everybody to the group GID.
 
     haproxy may not, because it is in no group except its own. Raises
-    InvalidArgumentError; SettingsError if haproxy has made no such socket.
+    InvalidArgumentError, OSError; SettingsError if it is no haproxy's socket.
     """
     settings = read_settings()
     rootfiles.share_socket(
