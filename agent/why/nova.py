@@ -50,10 +50,9 @@ def _attempt(
                     secured.sendall(b"GET / HTTP/1.0\r\n\r\n")
                     with contextlib.suppress(TimeoutError):
                         secured.recv(1)
-    except ssl.SSLCertVerificationError as error:
-        why = f"TLS: {error.verify_message}"
     except ssl.SSLError as error:
-        why = f"TLS: {error.reason or error}"
+        refusal = getattr(error, "verify_message", error.reason)
+        why = f"TLS: {refusal or error}"
     except TimeoutError:
         why = f"{address} port {port} does not answer in {_CONNECT_S:g} s"
     except OSError as error:
