@@ -17,11 +17,11 @@ from .haproxy.counters import Counted
 from .monitor.nova import Nova
 from .monitor.nova_watch import NovaWatch
 from .monitor.ovn_watch import OvnWatch
-from .monitor.poller import Poller
 from .monitor.progress import Progress
 from .monitor.selfcheck import SelfCheck
 from .monitor.watch import Watch
 from .ovsdb import vswitch
+from .poller import Poller
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
@@ -56,8 +56,10 @@ class Service:
         self._site = site
         self._progress = progress
         self._status = site.status
-        self._nova_addresses = NovaAddresses(site.settings)
         self._queues = Queues()
+        self._nova_addresses = NovaAddresses(
+            site.settings, lambda: self._queues.reconcile.add(names.GATEWAY)
+        )
         site.status.queue = self._queues.reconcile.waiting
         self._snapshots = Snapshots(self._queues, site.status, site.settings)
         self._stop = threading.Event()
@@ -82,7 +84,7 @@ class Service:
         self.asks = functools.partial(asked.answer, gather)
 
     def _make_watches(self) -> list[Poller]:
-        """Return what looks for problems, each on a thread of its own."""
+        """Return what has a thread of its own, from start to end."""
         site, status = self._site, self._site.status
         nova = NovaWatch(
             status,
@@ -100,6 +102,12 @@ class Service:
             self._queues.reconcile.add(key, routine=key != names.GATEWAY)
 
         return [
+            self._nova_addresses,
+            Confirmation(
+                site,
+                self._snapshots,
+                self._databases.southbound_read_until_ms,
+            ),
             Watch(status, read=self._counted, nova=nova, on_silence=visit),
             OvnWatch(status, self._databases.rows, site.privileged.daemons),
             SelfCheck(
@@ -166,7 +174,7 @@ class Service:
 
     def reconfigured(self) -> None:
         """Visit every network and the gateway again: settings have changed."""
-        self._nova_addresses.refresh()
+        self._nova_addresses.wake()
         self._queues.reconcile.add(names.GATEWAY)
         if not self._snapshots.chassis.synced:  # else `resync` queues them
             for key in self._status.networks():
@@ -210,22 +218,13 @@ class Service:
         revoke, expect = self._queues.revoke, self._progress.expect
         expect("a reconcile", most_s, queue.longest_s)
         expect("a revoke", most_s, revoke.longest_s)
-        self._nova_addresses.start(lambda: queue.add(names.GATEWAY))
-        confirmation = Confirmation(
-            self._site,
-            self._snapshots,
-            self._databases.southbound_read_until_ms,
-        )
-        confirmation.start()
         try:
             queue.add(names.GATEWAY)
             chassis_name = self._wait_for_system_id()
             if self._databases.connect_southbound(chassis_name):
                 self._follow(chassis_name, workers)
         finally:
-            confirmation.stop()
             self._databases.stop()
-            self._nova_addresses.stop()
             workers.stop()
 
     def _wait_for_system_id(self) -> str:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import MutableMapping
 
 from ..config import logs
-from .poller import Poller
+from ..poller import Poller
 from .progress import Progress
 from .status import Status
 

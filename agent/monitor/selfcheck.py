@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from ...privsep import names
 from ...privsep.errors import AskError, PrivilegedError
 from ..core.selfcheck import CODES, NO_ANSWER, NO_FLOWS, turn, verdict
+from ..poller import Poller
 from .nova_watch import NovaWatch
-from .poller import Poller
 from .status import Status
 
 LOG = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from ...privsep import names
 from ..errors import HaproxyError
 from ..haproxy import limits
 from ..haproxy.counters import Counted, Sums
+from ..poller import Poller
 from .nova_watch import NovaWatch
-from .poller import Poller
 from .status import Status
 
 LOG = logging.getLogger(__name__)

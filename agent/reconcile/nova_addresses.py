@@ -6,12 +6,12 @@ hangs while the name servers do. haproxy's own resolver does not read
 """
 
 import logging
-import threading
 from collections.abc import Callable
 
 from ..config.settings import Settings
 from ..config.values import is_address
 from ..lookup import has_route, look_up
+from ..poller import Poller
 
 LOG = logging.getLogger(__name__)
 
@@ -20,35 +20,20 @@ _RETRY_S = 5.0
 Addresses = tuple[str, ...]
 
 
-class NovaAddresses:
+class NovaAddresses(Poller):
     """The addresses of the hosts in the settings, kept by a thread.
 
-    If a look-up fails, the addresses found before still count.
+    If a look-up fails, the addresses found before still count. ON_CHANGE is
+    called when a look-up changed them.
     """
 
-    def __init__(self, settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self, settings: Callable[[], Settings], on_change: Callable[[], None]
+    ) -> None:
+        super().__init__("nova", 0)  # it looks up at once
         self._settings = settings
+        self._on_change = on_change
         self._known: dict[str, Addresses] = {}
-        self._wake = threading.Event()
-        self._stopped = False
-
-    def start(self, on_change: Callable[[], None]) -> None:
-        """Look up at once, then at every interval.
-
-        ON_CHANGE is called when a look-up changed the addresses.
-        """
-        threading.Thread(
-            target=self._run, args=(on_change,), name="nova", daemon=True
-        ).start()
-
-    def stop(self) -> None:
-        """End the thread after its current look-up."""
-        self._stopped = True
-        self._wake.set()
-
-    def refresh(self) -> None:
-        """Look up now, because the settings have changed."""
-        self._wake.set()
 
     def addresses(self, host: str) -> Addresses | None:
         """Return the addresses of HOST, sorted.
@@ -63,18 +48,17 @@ class NovaAddresses:
         hosts = dict.fromkeys(e.host for e in self._settings().nova.endpoints)
         return [host for host in hosts if self.addresses(host) == ()]
 
-    def _run(self, on_change: Callable[[], None]) -> None:
-        while not self._stopped:
-            self._wake.clear()
-            hosts = {e.host for e in self._settings().nova.endpoints}
-            names = sorted(host for host in hosts if not is_address(host))
-            for name in names:
-                # At once, since the next look-up may take long.
-                if self._look_up(name):
-                    on_change()
-            good = all(self._known[name] for name in names)
-            interval_s = self._settings().resolve_interval_s
-            self._wake.wait(interval_s if good else _RETRY_S)
+    def poll(self) -> None:
+        """Look all names up."""
+        self._interval_s = _RETRY_S
+        hosts = {e.host for e in self._settings().nova.endpoints}
+        names = sorted(host for host in hosts if not is_address(host))
+        for name in names:
+            # At once, since the next look-up may take long.
+            if self._look_up(name):
+                self._on_change()
+        if all(self._known[name] for name in names):
+            self._interval_s = self._settings().resolve_interval_s
 
     def _look_up(self, name: str) -> bool:
         """Look NAME up; return whether its addresses changed."""

@@ -56,8 +56,8 @@ def follow():
         )
         changed = threading.Event()
         settings: Any = SimpleNamespace(nova=nova, resolve_interval_s=3600)
-        made = NovaAddresses(lambda: settings)
-        made.start(changed.set)
+        made = NovaAddresses(lambda: settings, changed.set)
+        made.start()
         started.append(made)
         return made, changed
 
@@ -69,7 +69,7 @@ def follow():
 def again(hosts: NovaAddresses, changed: threading.Event) -> None:
     """Make HOSTS look up again; return once an address changed."""
     changed.clear()
-    hosts.refresh()
+    hosts.wake()
     assert changed.wait(10)
 
 
@@ -80,7 +80,7 @@ def test_an_address_needs_no_look_up(names, follow):
 
 
 def test_a_name_is_unknown_until_it_was_looked_up(names):
-    hosts = NovaAddresses(lambda: pytest.fail("not started"))
+    hosts = NovaAddresses(lambda: pytest.fail("not started"), pytest.fail)
     assert hosts.addresses("nova") is None
 
 

@@ -1,0 +1,62 @@
+"""A poll that fails: the thread goes on, and the log does not fill."""
+
+from __future__ import annotations
+
+import threading
+
+from ovn_metadata.agent.poller import Poller
+
+
+class Failing(Poller):
+    """Fails with the next of FAILURES at each poll."""
+
+    def __init__(self, *failures: str) -> None:
+        super().__init__("failing", 0.001)
+        self._failures = [*failures]
+        self.done = threading.Event()
+
+    def poll(self) -> None:
+        if not self._failures:
+            self.done.set()
+        elif failure := self._failures.pop(0):
+            raise RuntimeError(failure)
+
+
+def test_a_failure_that_lasts_is_logged_once(caplog):
+    poller = Failing("a", "a", "b", "b", "", "b")
+    poller.start()
+    assert poller.done.wait(10)
+    poller.stop()
+    said = [str(r.exc_info[1]) for r in caplog.records if r.exc_info]
+    assert said == ["a", "b", "b"]
+
+
+class Patient(Poller):
+    """Polls when it is woken, and waits then for more of that."""
+
+    def __init__(self) -> None:
+        super().__init__("patient", threading.TIMEOUT_MAX)
+        self.polls = threading.Semaphore(0)
+
+    def poll(self) -> None:
+        self.polls.release()
+        self._wake.wait()
+        self._wake.clear()
+
+
+def test_one_that_is_woken_polls_at_once():
+    poller = Patient()
+    poller.start()
+    assert not poller.polls.acquire(timeout=0.1)
+    poller.wake()
+    assert poller.polls.acquire(timeout=10)
+    poller.stop()
+
+
+def test_a_poll_that_takes_the_last_wake_does_not_outlast_the_end():
+    poller = Patient()
+    poller.start()
+    poller.wake()
+    assert poller.polls.acquire(timeout=10)
+    poller.stop()
+    assert not poller._thread.is_alive()
