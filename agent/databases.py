@@ -155,7 +155,7 @@ class Databases:
     def _take_chassis(self, rows: ChassisSnapshot) -> None:
         self.snapshots.take_chassis(rows)
         if self._heartbeat is not None:
-            self._heartbeat.note()
+            self._heartbeat.wake()
 
     def _take_vswitch(self, snapshot: VswitchSnapshot) -> None:
         before = self.snapshots.vswitch.bridge
@@ -163,7 +163,7 @@ class Databases:
         # Neutron binds ports to that bridge. Nothing else here may move the
         # heartbeat's time, which shows that Southbound's rows arrive.
         if self._heartbeat is not None and snapshot.bridge != before:
-            self._heartbeat.note()
+            self._heartbeat.wake()
 
     def stop(self) -> None:
         """Stop the heartbeat."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...privsep.errors import sentence
+from ..poller import Poller
 from . import schemas
 from .connect import Database
 
@@ -71,8 +72,11 @@ def behind_since(
 
 
 @dataclasses.dataclass(eq=False)
-class Heartbeat:
-    """Keeps the keys up to date, on its own thread."""
+class Heartbeat(Poller):
+    """Keeps the keys up to date: `wake` it after any change of the database.
+
+    Without a change it writes nothing.
+    """
 
     southbound: Database
     # Gets the reason why they can't be written, "" when they can.
@@ -83,22 +87,12 @@ class Heartbeat:
     agent_down_time_s: Callable[[], int]
 
     def __post_init__(self) -> None:
-        self._changed = threading.Event()
-        self._stop = threading.Event()
+        super().__init__("heartbeat", 0)  # the first is written at once
         # When the keys were last up to date, in Unix time.
         self._written_at: float | None = None
         self._is_first = True
+        self._pause_s = _RETRY_S
         self._sibling = "", math.inf  # see `behind_since`
-
-    def start(self) -> None:
-        """Write now, then whenever there is something to write."""
-        threading.Thread(
-            target=self._run, name="heartbeat", daemon=True
-        ).start()
-
-    def note(self) -> None:
-        """Compare again (to be called after any change of the database)."""
-        self._changed.set()
 
     def report(self) -> dict[str, Any]:
         """Return our id, and when the keys were last written."""
@@ -107,28 +101,22 @@ class Heartbeat:
             "heartbeat": self._written_at,
         }
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._changed.set()
-
-    def _run(self) -> None:
-        delay_s = _RETRY_S
-        while not self._stop.is_set():
-            self._changed.clear()
-            try:
-                self._delay_if_heartbeat()
-                self._write()
-            # Whatever the database raised, it is tried again.
-            except Exception as error:  # noqa: BLE001
-                what = "the heartbeat in Chassis_Private is not written"
-                self.tell(f"{what}: {sentence(error)}")
-                self._stop.wait(delay_s)
-                delay_s = min(2 * delay_s, _MAX_RETRY_S)
-                continue
-            self.tell("")
-            delay_s = _RETRY_S
-            self._changed.wait()
+    def poll(self) -> None:
+        """Write the keys that have to be written; pause if that fails."""
+        self._interval_s = threading.TIMEOUT_MAX
+        try:
+            self._delay_if_heartbeat()
+            self._write()
+        # Whatever the database raised, it is tried again.
+        except Exception as error:  # noqa: BLE001
+            what = "the heartbeat in Chassis_Private is not written"
+            self.tell(f"{what}: {sentence(error)}")
+            self._stop.wait(self._pause_s)  # also if rows change
+            self._pause_s = min(2 * self._pause_s, _MAX_RETRY_S)
+            self.wake()
+            return
+        self.tell("")
+        self._pause_s = _RETRY_S
 
     def _delay_if_heartbeat(self) -> None:
         """Wait for a random time before a heartbeat that may wait.
@@ -144,9 +132,9 @@ class Heartbeat:
             found = self._row()
             if found is None or self.missing(found[1]).keys() != _ALONE:
                 return
-            if not self._changed.wait(max(0, end - time.monotonic())):
+            if not self._wake.wait(max(0, end - time.monotonic())):
                 return
-            self._changed.clear()
+            self._wake.clear()
 
     def _row(self) -> tuple[uuid.UUID, dict[str, str]] | None:
         """Return our row's uuid and external_ids; None without a row."""

@@ -56,7 +56,7 @@ def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
     databases.snapshots = Snapshots(Queues(), Status("1"), lambda: settings)
     notes: list[str] = []
     databases._heartbeat = types.SimpleNamespace(
-        note=lambda: notes.append(databases.snapshots.vswitch.bridge)
+        wake=lambda: notes.append(databases.snapshots.vswitch.bridge)
     )
     port = VswitchPort("br-int", "localport-1")
     databases._take_vswitch(VswitchSnapshot(ports={"tap0": port}))

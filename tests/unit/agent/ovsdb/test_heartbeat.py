@@ -93,11 +93,11 @@ def test_a_changed_bridge_does_not_wait(southbound, beats, is_late):
     """LATE: while a heartbeat waits, so that many of them spread out."""
     southbound.nb_cfg = 2
     if is_late:
-        beats.note()
+        beats.wake()
         with pytest.raises(queue.Empty):
             southbound.written.get(timeout=0.3)
     southbound.bridge = "br-new"
-    beats.note()
+    beats.wake()
     assert southbound.written.get(timeout=10) == {
         heartbeat.BRIDGE_KEY: "br-new",
         heartbeat.HEARTBEAT_KEY: "2",
@@ -110,18 +110,18 @@ def test_a_name_may_be_a_set_of_one(southbound, beats):
     (row,) = tables["Chassis_Private"].rows.values()
     row.name = [NAME]
     southbound.bridge = "br-new"
-    beats.note()
+    beats.wake()
     written = southbound.written.get(timeout=10)
     assert written == {heartbeat.BRIDGE_KEY: "br-new"}
 
 
 def test_a_registration_does_not_wait(southbound, beats):
     southbound.nb_cfg = 2
-    beats.note()
+    beats.wake()
     with pytest.raises(queue.Empty):
         southbound.written.get(timeout=0.3)
     southbound.keys.clear()  # by hand, or the chassis was made again
-    beats.note()
+    beats.wake()
     now = {**PRESENT, heartbeat.HEARTBEAT_KEY: "2"}
     assert southbound.written.get(timeout=10) == now
 
