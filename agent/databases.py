@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import logging
-import threading
+import time
 from collections.abc import Callable
-from concurrent import futures
 
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
@@ -16,7 +15,7 @@ from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
 from .reconcile.snapshots import Snapshots
-from .startup.threads import in_thread
+from .startup.threads import Steps, apart
 
 LOG = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ SOUTHBOUND = "OVN Southbound"
 # The thread of an IDL runs every few seconds, whatever the server does.
 _RUNS_S = 60.0
 _RETRY_S = 1.0
-_STOP_POLL_S = 0.2
+_RESTART_S = 5.0
 _LOST = {VSWITCH: "OVNMD-102", SOUTHBOUND: "OVNMD-101"}
 _PARTS = {VSWITCH: "vswitch", SOUTHBOUND: "southbound"}
 _HEARTBEAT = "registration"
@@ -42,22 +41,20 @@ class Databases:
     snapshots: Snapshots
     status: Status
     progress: Progress
-    stopping: threading.Event
-    meanwhile: Callable[[], None]  # called while it waits for a database
+    wake: Callable[[], None]  # has the next step taken now
 
     def __post_init__(self) -> None:
         for part in (*_PARTS.values(), _HEARTBEAT):  # before the first contact
             self.status.parts[part] = lambda: None
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
-        self._slow: dict[str, connect.Idl] = {}  # those that took too long
-        # Name of a disconnected database -> the reasons that are logged.
-        self._outages: dict[str, set[str]] = {}
+        # Name of a disconnected database -> since when, and logged reasons.
+        self._outages: dict[str, tuple[float, set[str]]] = {}
         # The library has one set of certificates for both databases.
         connect.use_certificates(self.settings().southbound)
 
-    def connect_vswitch(self) -> vswitch.Vswitch | None:
-        """Wait for the local database and return it; None if stopped."""
+    def connect_vswitch(self) -> Steps[vswitch.Vswitch]:
+        """Return the local database, once it is there."""
         settings = self.settings().vswitch
         chassis = vswitch.given_chassis_name(self.settings().chassis_name)
         remote = settings.connection
@@ -67,14 +64,14 @@ class Databases:
             chassis_name=chassis,
             on_snapshot=self._take_vswitch,
         )
-        link = self._connect(VSWITCH, remote, make, settings.timeout_s)
-        return None if link is None else vswitch.Vswitch(link)
+        link = yield from apart(
+            lambda: self._connect(VSWITCH, remote, make, settings.timeout_s),
+            self.wake,
+        )
+        return vswitch.Vswitch(link)
 
-    def connect_southbound(self, chassis_name: str) -> bool:
-        """Follow the rows of CHASSIS_NAME and send its heartbeat.
-
-        Returns False if we are stopped before the database is there.
-        """
+    def connect_southbound(self, chassis_name: str) -> Steps[None]:
+        """Follow the rows of CHASSIS_NAME and send its heartbeat."""
         settings = self.settings().southbound
         remote = ",".join(settings.remotes)
         make = functools.partial(
@@ -86,9 +83,12 @@ class Databases:
             max_backoff_ms=settings.retry_max_interval_s * 1000,
             probe_interval=settings.probe_interval_ms,
         )
-        link = self._connect(SOUTHBOUND, remote, make, settings.timeout_s)
-        if link is None:
-            return False
+        link = yield from apart(
+            lambda: self._connect(
+                SOUTHBOUND, remote, make, settings.timeout_s
+            ),
+            self.wake,
+        )
         self._heartbeat = Heartbeat(
             connect.Database(link),
             functools.partial(self.status.tell, "OVNMD-108"),
@@ -99,7 +99,6 @@ class Databases:
         )
         self.status.parts[_HEARTBEAT] = self._heartbeat.report
         self._heartbeat.start()
-        return True
 
     def _connect(
         self,
@@ -107,49 +106,32 @@ class Databases:
         remote: str,
         make: Callable[[], connect.Idl],
         timeout_s: int,
-    ) -> Connection | None:
-        """Return the connection to the database NAME; None if stopped.
+    ) -> Connection:
+        """Return the connection to the database NAME, once it is there.
 
-        An attempt that hangs (the server accepts the connection and sends
-        nothing) ends with the agent.
+        This may hang: the server accepts a connection and sends nothing.
         """
-        code, logged = _LOST[name], set()
-        attempt = functools.partial(self._attempt, name, make, timeout_s)
+        code, logged, idl = _LOST[name], set(), None
         self.status.waits_for(name, f"connecting to {name} at {remote}", code)
-        while not self.stopping.is_set():
-            outcome = in_thread(attempt)
-            while not outcome.done():
-                futures.wait([outcome], _STOP_POLL_S)
-                if self.stopping.is_set():
-                    return None
-                self.meanwhile()
-            error = outcome.exception()
-            if error is None:
-                self.status.waits_for(name, "", code)
-                LOG.info("connected to %s at %s", name, remote)
-                return outcome.result()
-            reason = f"{name} not reachable at {remote}: {error}"
+        while True:
+            try:
+                idl = idl or make()
+                link = connect.start(idl, timeout_s)
+                break
+            except Exception as error:  # noqa: BLE001 # of any library below
+                # It waits longer for a server each time; a new one would not.
+                idl = idl if isinstance(error, TimeoutError) else None
+                reason = f"{name} not reachable at {remote}: {error}"
             self.status.waits_for(name, reason, code)
             if reason not in logged:
                 logged.add(reason)
                 LOG.warning("%s; waiting for it", reason)
-            self.stopping.wait(_RETRY_S)
-            self.meanwhile()  # an attempt may fail at once
-        return None
-
-    def _attempt(
-        self, name: str, make: Callable[[], connect.Idl], timeout_s: int
-    ) -> Connection:
-        # It waits longer for a server each time; a new one would not.
-        idl = self._slow.pop(name, None) or make()
-        try:
-            link = connect.start(idl, timeout_s)
-        except TimeoutError:
-            self._slow[name] = idl
-            raise
+            time.sleep(_RETRY_S)
         self._idls[name] = idl
         self.status.parts[_PARTS[name]] = idl.report
         self.progress.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
+        self.status.waits_for(name, "", code)
+        LOG.info("connected to %s at %s", name, remote)
         return link
 
     def _take_chassis(self, rows: ChassisSnapshot) -> None:
@@ -196,24 +178,21 @@ class Databases:
         return getattr(idl, "read_until_ms", 0)
 
     def report_lost(self) -> None:
-        """Report lost connections; to be called every few seconds.
+        """Report connections that are lost; to be called every few seconds.
 
-        Only the second check in a row reports: a server may restart.
+        Not before they have been for some seconds: a server may restart.
         """
         for name, idl in self._idls.copy().items():  # a thread adds one
-            if not (problem := idl.problem()):
-                if self._outages.pop(name, ()):
+            problem, now = idl.problem(), time.monotonic()
+            since, logged = self._outages.setdefault(name, (now, set()))
+            if not problem:
+                del self._outages[name]
+                if logged:
                     LOG.info("%s is connected again", name)
                     self.status.waits_for(name, "", _LOST[name])
-            elif name in self._outages:
-                self._log_lost(name, problem)
-            else:
-                self._outages[name] = set()
-
-    def _log_lost(self, name: str, problem: str) -> None:
-        """Report PROBLEM of the database NAME; log each once an outage."""
-        reason = f"connection to {name} lost: {problem}"
-        self.status.waits_for(name, reason, _LOST[name])
-        if reason not in self._outages[name]:
-            self._outages[name].add(reason)
-            LOG.warning("%s; the networks are still served", reason)
+            elif now >= since + _RESTART_S:
+                reason = f"connection to {name} lost: {problem}"
+                self.status.waits_for(name, reason, _LOST[name])
+                if reason not in logged:
+                    logged.add(reason)
+                    LOG.warning("%s; the networks are still served", reason)

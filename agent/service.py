@@ -1,5 +1,6 @@
 """The agent's life: connect, visit every network once, follow, stop."""
 
+import contextlib
 import functools
 import logging
 import math
@@ -31,6 +32,7 @@ from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
+from .startup.threads import Steps
 from .why import answer, asked
 from .why.gather import Gather
 from .why.nova import attempts
@@ -69,11 +71,9 @@ class Service:
             self._snapshots,
             site.status,
             progress=progress,
-            stopping=self._stop,
-            meanwhile=self._check_sometimes,
+            wake=self._queues.news.set,
         )
         self._repairs = Repairs(site, self._queues)
-        self._checked_at = -math.inf
         self._failure = ""
         self._watches = self._make_watches()
         gather = Gather(
@@ -200,10 +200,24 @@ class Service:
             raise AgentError(self._failure)
 
     def _run(self) -> None:
+        """Take one step of `_life` after the other, until `stop`.
+
+        Whatever it waits for, databases and fleet are checked in between.
+        """
+        beat = self._progress.beats("the service", _CALLS_S)
+        with contextlib.closing(self._life()) as life:
+            for wait_s in life:
+                beat()
+                self._databases.report_lost()
+                self._repairs.check_fleet()
+                self._queues.news.wait(min(FLEET_INTERVAL_S, wait_s))
+                self._queues.news.clear()
+                if self._stop.is_set():
+                    return
+
+    def _life(self) -> Steps[None]:
         self._status.waits_for(FIRST_SYNC, "the first pass over all networks")
-        vswitch_db = self._databases.connect_vswitch()
-        if vswitch_db is None:
-            return
+        vswitch_db = yield from self._databases.connect_vswitch()
         queue = self._queues.reconcile
         workers = Workers(
             self._queues,
@@ -220,49 +234,29 @@ class Service:
         expect("a revoke", most_s, revoke.longest_s)
         try:
             queue.add(names.GATEWAY)
-            chassis_name = self._wait_for_system_id()
-            if self._databases.connect_southbound(chassis_name):
-                self._follow(chassis_name, workers)
+            chassis_name = yield from self._system_id()
+            yield from self._databases.connect_southbound(chassis_name)
+            yield from self._follow(chassis_name, workers)
         finally:
             self._databases.stop()
             workers.stop()
 
-    def _wait_for_system_id(self) -> str:
-        """Wait for the chassis' name and return it; "" if stopped."""
-        while not self._stop.is_set():
-            self._queues.news.clear()
-            if chassis_name := self._snapshots.vswitch.system_id:
-                self._status.waits_for("system-id", "", _NO_NAME)
-                self._status.chassis = chassis_name
-                return chassis_name
+    def _system_id(self) -> Steps[str]:
+        """Return the chassis' name, once it has one."""
+        while not (chassis_name := self._snapshots.vswitch.system_id):
             reason = f"the agent waits for {vswitch.NO_SYSTEM_ID}"
             if self._status.waits_for("system-id", reason, _NO_NAME):
                 LOG.warning("%s", reason)
-            if not self._stop.is_set():  # else `stop` may come before `clear`
-                self._queues.news.wait(FLEET_INTERVAL_S)
-                self._check_sometimes()
-        return ""
+            yield math.inf
+        self._status.waits_for("system-id", "", _NO_NAME)
+        self._status.chassis = chassis_name
+        return chassis_name
 
-    def _check_sometimes(self) -> None:
-        """Check databases and fleet before `_follow` does."""
-        if time.monotonic() >= self._checked_at + FLEET_INTERVAL_S:
-            self._checked_at = time.monotonic()
-            self._databases.report_lost()
-            self._repairs.check_fleet()
-
-    def _follow(self, chassis_name: str, workers: Workers) -> None:
-        """Watch the databases and the host until we are stopped."""
+    def _follow(self, chassis_name: str, workers: Workers) -> Steps[None]:
+        """Act on what the databases have now, again and again."""
         resync_due = self._queues.resync_due
         resync_at = 0.0
-        beat = self._progress.beats("the service", _CALLS_S)
-        while not self._stop.is_set():
-            beat()
-            self._queues.news.clear()
-            self._databases.report_lost()
-            if self._snapshots.vswitch.system_id != chassis_name:
-                raise AgentError(
-                    f"system-id is no longer {chassis_name}; restarting"
-                )
+        while self._snapshots.vswitch.system_id == chassis_name:
             settles_s = self._snapshots.settle(
                 connected=self._databases.is_connected()
             )
@@ -276,6 +270,5 @@ class Service:
                 resync_at = time.monotonic() + interval_s
                 if not self._repairs.queue_all(workers):
                     resync_due.set()
-            # Not only when no resync is due: one may be due in each round.
-            self._repairs.check_fleet()
-            self._queues.news.wait(min(FLEET_INTERVAL_S, settles_s))
+            yield settles_s
+        raise AgentError(f"system-id is no longer {chassis_name}; restarting")

@@ -1,15 +1,19 @@
 """A call in a thread of its own; an agent that lost a thread ends."""
 
 import logging
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent import futures
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from ...privsep.errors import sentence
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+# Work of a thread that must not block: it yields for how many seconds there
+# is nothing to do, unless something changes.
+Steps: TypeAlias = Generator[float, None, T]
 
 # Each does one thing only, or can be asked for again.
 _REPLACED = ("look_up", "process_request_thread", "report")
@@ -46,3 +50,12 @@ def in_thread(call: Callable[[], T]) -> futures.Future[T]:
 
     threading.Thread(target=run, daemon=True).start()
     return outcome
+
+
+def apart(call: Callable[[], T], wake: Callable[[], None]) -> Steps[T]:
+    """Return what CALL returns or raises, in a thread; WAKE at its end."""
+    outcome = in_thread(call)
+    outcome.add_done_callback(lambda _: wake())
+    while not outcome.done():
+        yield math.inf
+    return outcome.result()

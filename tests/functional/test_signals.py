@@ -64,7 +64,7 @@ def test_a_stray_signal_ends_nothing(
 
 @pytest.mark.parametrize(
     ("kind", "function"),
-    [("agent", "_follow"), ("privsep", "loop")],
+    [("agent", "_serve"), ("privsep", "loop")],
 )
 def test_a_report_has_the_stacks_of_all_threads(
     box: Sandbox, kind: str, function: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import types
 from typing import Any
 
@@ -31,8 +30,10 @@ def test_a_database_may_come_while_outages_are_looked_for():
     assert databases._idls.keys() == {VSWITCH, SOUTHBOUND}
 
 
-def test_a_server_that_is_back_meanwhile_is_not_reported_as_lost():
+def test_a_server_that_is_back_meanwhile_is_not_reported_as_lost(monkeypatch):
     """It may come between two questions to the IDL."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     databases: Any = Databases.__new__(Databases)
     databases.status, databases._outages = Status("1"), {}
     answers = [False, False, True]
@@ -40,6 +41,8 @@ def test_a_server_that_is_back_meanwhile_is_not_reported_as_lost():
     idl._problems, idl.is_connected = {}, lambda: answers.pop(0)
     databases._idls = {SOUTHBOUND: idl}
     databases.report_lost()
+    assert databases.status.as_dict()["waiting"] == {}
+    now[0] += 5
     databases.report_lost()
     lost = f"connection to {SOUTHBOUND} lost: it has sent no rows yet"
     assert databases.status.as_dict()["waiting"] == {SOUTHBOUND: lost}
@@ -69,8 +72,7 @@ def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
     """The IDL gives a server more time from one connection to the next."""
     databases: Any = Databases.__new__(Databases)
     databases.status, databases.progress = Status("1"), Progress()
-    databases.stopping, databases.meanwhile = threading.Event(), lambda: None
-    databases._idls, databases._slow = {}, {}
+    databases._idls = {}
     failures: list[Exception] = [TimeoutError(), OSError(), TimeoutError()]
     made: list[object] = []
     started: list[object] = []
