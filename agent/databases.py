@@ -10,7 +10,6 @@ from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from .config.settings import Settings
 from .model import ChassisSnapshot, VswitchSnapshot
-from .monitor.progress import Progress
 from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
@@ -40,7 +39,6 @@ class Databases:
     settings: Callable[[], Settings]
     snapshots: Snapshots
     status: Status
-    progress: Progress
     wake: Callable[[], None]  # has the next step taken now
 
     def __post_init__(self) -> None:
@@ -129,7 +127,8 @@ class Databases:
             time.sleep(_RETRY_S)
         self._idls[name] = idl
         self.status.parts[_PARTS[name]] = idl.report
-        self.progress.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
+        what = f"the thread of {name}"
+        self.status.progress.expect(what, _RUNS_S, idl.stands_s)
         self.status.waits_for(name, "", code)
         LOG.info("connected to %s at %s", name, remote)
         return link

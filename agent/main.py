@@ -15,7 +15,6 @@ from .config.options import PROGRAM, version
 from .config.reload import Configuration
 from .errors import AgentError
 from .monitor.notify import Heart, Manager
-from .monitor.progress import Progress
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
 from .reconcile.haproxies import Haproxies
@@ -72,11 +71,8 @@ def _serve(
 ) -> None:
     settings = configuration.settings()
     status = Status(version())
-    progress = Progress()
-    status.parts["progress"] = progress.ages
-    status.late = progress.late
     manager = Manager(os.environ)
-    Heart(manager, progress, status).start()
+    Heart(manager, status).start()
     privileged = Privileged(state_path=settings.state_path, users=fleet.users)
     daemon.start_daemon()
     if lock is None:
@@ -95,7 +91,7 @@ def _serve(
     site = Site(
         configuration.settings, privileged, haproxies, status, has_ipv6
     )
-    service = Service(site, progress)
+    service = Service(site)
     server.handlers["asks"] = service.asks
     server.handlers["why"] = service.why
     threads.end_with(service.fail)

@@ -18,7 +18,6 @@ from .haproxy.counters import Counted
 from .monitor.nova import Nova
 from .monitor.nova_watch import NovaWatch
 from .monitor.ovn_watch import OvnWatch
-from .monitor.progress import Progress
 from .monitor.selfcheck import SelfCheck
 from .monitor.watch import Watch
 from .ovsdb import vswitch
@@ -54,9 +53,8 @@ class Service:
     networks into `Queues`. `Workers` take keys out and call `Reconciler`.
     """
 
-    def __init__(self, site: Site, progress: Progress) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self._progress = progress
         self._status = site.status
         self._queues = Queues()
         self._nova_addresses = NovaAddresses(
@@ -70,7 +68,6 @@ class Service:
             site.settings,
             self._snapshots,
             site.status,
-            progress=progress,
             wake=self._queues.news.set,
         )
         self._repairs = Repairs(site, self._queues)
@@ -204,10 +201,13 @@ class Service:
 
         Whatever it waits for, databases and fleet are checked in between.
         """
-        beat = self._progress.beats("the service", _CALLS_S)
+        began = time.monotonic()
+        self._status.progress.expect(
+            "the service", _CALLS_S, lambda: time.monotonic() - began
+        )
         with contextlib.closing(self._life()) as life:
             for wait_s in life:
-                beat()
+                began = time.monotonic()
                 self._databases.report_lost()
                 self._repairs.check_fleet()
                 self._queues.news.wait(min(FLEET_INTERVAL_S, wait_s))
@@ -229,7 +229,7 @@ class Service:
         workers.start(self._site.settings().reconcile_workers)
         # A transaction waits for its turn, and then for its result.
         most_s = _CALLS_S + 2 * self._site.settings().vswitch.timeout_s
-        revoke, expect = self._queues.revoke, self._progress.expect
+        revoke, expect = self._queues.revoke, self._status.progress.expect
         expect("a reconcile", most_s, queue.longest_s)
         expect("a revoke", most_s, revoke.longest_s)
         try:

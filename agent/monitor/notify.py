@@ -12,7 +12,6 @@ from collections.abc import MutableMapping
 
 from ..config import logs
 from ..poller import Poller
-from .progress import Progress
 from .status import Status
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +61,6 @@ class Heart(Poller):
     """Feeds the watchdog, and tells what the agent does, on its own thread."""
 
     manager: Manager
-    progress: Progress
     status: Status
 
     def __post_init__(self) -> None:
@@ -74,7 +72,7 @@ class Heart(Poller):
 
     def poll(self) -> None:
         """Feed the watchdog, unless a part of the agent hangs."""
-        problem = describe(self.progress.late())
+        problem = describe(self.status.progress.late())
         self.status.note(_HANGS, problem)
         self.status.note("OVNMD-409", logs.problem())
         # It is logged once: its number of seconds grows with each poll.

@@ -1,6 +1,5 @@
 """Which parts of the agent have to make progress, and which do not."""
 
-import time
 from collections.abc import Callable
 
 
@@ -10,8 +9,7 @@ class Progress:
     A part is late if it has made none for longer than it may take.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         # Part -> for how long it may make no progress, and a function that
         # returns for how long it has made none.
         self._parts: dict[str, tuple[float, Callable[[], float]]] = {}
@@ -21,17 +19,6 @@ class Progress:
     ) -> None:
         """Expect progress of PART every MOST_S; AGE_S tells its last."""
         self._parts[part] = most_s, age_s
-
-    def beats(self, part: str, most_s: float) -> Callable[[], None]:
-        """Return what PART has to call at least every MOST_S."""
-        last = self._clock()
-
-        def beat() -> None:
-            nonlocal last
-            last = self._clock()
-
-        self.expect(part, most_s, lambda: self._clock() - last)
-        return beat
 
     def ages(self) -> dict[str, float]:
         """Return part -> seconds since its last progress."""

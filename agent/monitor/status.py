@@ -16,6 +16,7 @@ from ...privsep.errors import sentence
 from ..core.codes import KINDS
 from ..core.health import health, version_of
 from .problems import Problems, code_of
+from .progress import Progress
 
 LOG = logging.getLogger(__name__)
 
@@ -72,14 +73,15 @@ class Status:
         self._networks: dict[str, NetworkStatus] = {}
         self._reconciles = 0
         self._repairs = 0
+        self.progress = Progress()
         # Part of the report -> what it is now; it must not block.
-        self.parts: dict[str, Callable[[], Any]] = {}
+        self.parts: dict[str, Callable[[], Any]] = {
+            "progress": self.progress.ages
+        }
         # Of a network (or "gateway"): its haproxy's process.
         self.process: Callable[[str], dict[str, Any]] = lambda _network: {}
         # Key -> for how many seconds it has waited for a reconcile.
         self.queue: Callable[[], Mapping[str, float]] = dict
-        # Part of the agent that hangs -> for how many seconds.
-        self.late: Callable[[], Mapping[str, float]] = dict
 
     def waits_for(self, what: str, reason: str, code: str = "") -> bool:
         """Note the REASON why WHAT is still missing; "" when it is there.
@@ -337,7 +339,7 @@ class Status:
 
         Networks that fail are tried again and again.
         """
-        if self.late():
+        if self.progress.late():
             return "stuck"
         failing = {key for key, each in self._networks.items() if each.error}
         if not self.is_ready() or {*waiting} - failing:

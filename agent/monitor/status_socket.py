@@ -78,8 +78,8 @@ class StatusServer(unixsocket.LastingServer):
         try:
             asked = json.loads(question)
             if "live" in asked:  # also if a thread holds the status' lock
-                late = self._status.late()
-                return {"live": not late, "late": dict(late)}
+                late = self._status.progress.late()
+                return {"live": not late, "late": late}
             for key in self.handlers.keys() & asked.keys():
                 return self._handle(self.handlers[key], asked)
             wait_s = min(MAX_WAIT_S, float(asked["wait_s"]))

@@ -7,7 +7,6 @@ from typing import Any
 
 from ovn_metadata.agent.databases import SOUTHBOUND, VSWITCH, Databases
 from ovn_metadata.agent.model import VswitchPort, VswitchSnapshot
-from ovn_metadata.agent.monitor.progress import Progress
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.ovsdb import connect
 from ovn_metadata.agent.reconcile.snapshots import Snapshots
@@ -71,7 +70,7 @@ def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
 def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
     """The IDL gives a server more time from one connection to the next."""
     databases: Any = Databases.__new__(Databases)
-    databases.status, databases.progress = Status("1"), Progress()
+    databases.status = Status("1")
     databases._idls = {}
     failures: list[Exception] = [TimeoutError(), OSError(), TimeoutError()]
     made: list[object] = []

@@ -8,7 +8,6 @@ import socket
 import pytest
 
 from ovn_metadata.agent.monitor.notify import Heart, Manager, describe
-from ovn_metadata.agent.monitor.progress import Progress
 from ovn_metadata.agent.monitor.status import Status
 
 
@@ -65,10 +64,9 @@ def test_an_abstract_socket():
 
 
 def test_it_is_fed_while_there_is_progress_and_ready_once(manager):
-    now = 0.0
-    status, progress = Status("1"), Progress(lambda: now)
-    heart = Heart(Manager(environment(manager)), progress, status)
-    beat = progress.beats("the service", 10)
+    age_s, status = 0.0, Status("1")
+    heart = Heart(Manager(environment(manager)), status)
+    status.progress.expect("the service", 10, lambda: age_s)
     heart.poll()
     first = told(manager)
     assert first[0] == "WATCHDOG=1"
@@ -80,22 +78,21 @@ def test_it_is_fed_while_there_is_progress_and_ready_once(manager):
         heart.poll()
     assert told(manager) == ["WATCHDOG=1", "READY=1", "WATCHDOG=1"]
 
-    now = 11
+    age_s = 11
     heart.poll()
     assert told(manager) == [
         "STATUS=OVNMD-407 the service made no progress for 11 s"
     ]
-    now = 12
-    beat()
+    age_s = 0
     heart.poll()
     assert told(manager) == ["WATCHDOG=1", "STATUS=serves 0 of 0 networks"]
 
 
 def test_what_was_not_taken_is_sent_again(manager, monkeypatch):
     """The manager is busy: its queue is full."""
-    status, progress = Status("1"), Progress()
+    status = Status("1")
     status.rows(synced=True, problems={})
-    heart = Heart(Manager(environment(manager)), progress, status)
+    heart = Heart(Manager(environment(manager)), status)
     with monkeypatch.context() as patch:
         patch.setattr(socket, "MSG_DONTWAIT", -1)  # no such flags: EINVAL
         heart.poll()
@@ -107,11 +104,9 @@ def test_what_was_not_taken_is_sent_again(manager, monkeypatch):
 
 
 def test_a_start_that_hangs_is_not_given_more_time(manager):
-    now = 0.0
-    progress = Progress(lambda: now)
-    progress.beats("the service", 10)
-    heart = Heart(Manager(environment(manager)), progress, Status("1"))
-    now = 11
+    status = Status("1")
+    status.progress.expect("the service", 10, lambda: 11)
+    heart = Heart(Manager(environment(manager)), status)
     heart.poll()
     assert not [ln for ln in told(manager) if not ln.startswith("STATUS=")]
 
@@ -119,7 +114,7 @@ def test_a_start_that_hangs_is_not_given_more_time(manager):
 def test_a_reason_of_two_lines_assigns_nothing_to_the_manager(manager):
     status = Status("1")
     status.note("OVNMD-406", "no such file:\nMAINPID=1")
-    Heart(Manager(environment(manager)), Progress(), status).poll()
+    Heart(Manager(environment(manager)), status).poll()
     assert told(manager)[2:] == [
         "STATUS=serves 0 of 0 networks; 1 problem: OVNMD-406 no such file: "
         "MAINPID=1"
@@ -129,7 +124,7 @@ def test_a_reason_of_two_lines_assigns_nothing_to_the_manager(manager):
 def test_a_file_whose_name_is_no_utf_8_does_not_starve_the_watchdog(manager):
     status = Status("1")
     status.note("OVNMD-406", os.fsdecode(b"/etc/x/f\xfcr.conf: bad"))
-    Heart(Manager(environment(manager)), Progress(), status).poll()
+    Heart(Manager(environment(manager)), status).poll()
     fed, *_, shown = told(manager)
     assert fed == "WATCHDOG=1"
     assert shown.endswith("OVNMD-406 /etc/x/f?r.conf: bad")

@@ -189,7 +189,7 @@ def one_failed_and_waits(status: Status) -> None:
 
 
 def a_part_hangs(status: Status) -> None:
-    status.late = lambda: {"a part": 61.0}
+    status.progress.expect("a part", 60, lambda: 61.0)
 
 
 @pytest.mark.parametrize(
