@@ -156,6 +156,7 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         # Since the epoch: the last change of `is_connected`, and of a row.
         self._was_connected = False
         self._since = self._changed = time.time()
+        self._published = self.change_seqno, self.cond_seqno
         reconnect = self._session.reconnect
         # The library calls it for each failure and keeps no reason.
         self._disconnected = reconnect.disconnected
@@ -176,7 +177,7 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         return "it does not serve the database now"
 
     def run(self) -> Any:
-        """Process what arrived."""
+        """Process what arrived, then publish the new rows."""
         changed = super().run()
         if changed:
             self._changed = time.time()
@@ -186,7 +187,16 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
         if self._problems and self.is_connected():
             self._problems = {}
         self._ran_at = time.monotonic()
+        # Compared with what was published: a run that raised published
+        # nothing.
+        seen = self.change_seqno, self.cond_seqno
+        if seen != self._published:
+            self._publish()
+            self._published = seen
         return changed
+
+    def _publish(self) -> None:
+        """Make known that the rows, or the answered conditions, changed."""
 
     def wait(self, poller: Any) -> None:
         """Wake up for the server, and to show that the thread runs."""

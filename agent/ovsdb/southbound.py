@@ -87,7 +87,6 @@ class SouthboundIdl(schemas.FollowingIdl):
         self._is_missing_rows = False
         self._cluster: uuid.UUID | None = None
         self._restored, self._behind_since = 0, math.inf
-        self._published = self.change_seqno, self.cond_seqno
         if monitoring.REQUESTED not in self.tables["Port_Binding"].columns:
             LOG.info(
                 "%s has no Port_Binding.%s (OVN before 21.12): a network is "
@@ -121,7 +120,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         self._patience_ms = min(2 * self._patience_ms, _MOST_PATIENCE_MS)
 
     def run(self) -> Any:
-        """Process what arrived, then publish the new snapshot."""
+        """Process and publish what arrived; note until when all is read."""
         begun_ms = time.time_ns() // 1_000_000
         self._has_read_all = False
         changed = super().run()
@@ -130,12 +129,6 @@ class SouthboundIdl(schemas.FollowingIdl):
             self._session.reconnect.set_probe_interval(self._probe_ms)
             self._patience_ms = _PATIENCE_MS
             self._behind_since = math.inf
-        # Compared with what was published: a run that raised published
-        # nothing.
-        seen = self.change_seqno, self.cond_seqno
-        if seen != self._published:
-            self._publish()
-            self._published = seen
         # In this state it has not answered a probe yet.
         is_silent = self._session.reconnect.state.name == "IDLE"
         if self._has_read_all and self.is_connected() and not is_silent:

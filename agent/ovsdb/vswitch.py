@@ -77,21 +77,10 @@ class VswitchIdl(schemas.FollowingIdl):
         """CHASSIS_NAME, unless "", takes precedence over the system-id."""
         super().__init__(remote)
         self._decoded: dict[uuid.UUID, Port] = {}
-        self._published = self.change_seqno
         self._chassis_name = chassis_name
         self._on_snapshot = on_snapshot
 
-    def run(self) -> Any:
-        """Process what arrived, then publish the new snapshot."""
-        changed = super().run()
-        # Compared with what was published: a run that raised published
-        # nothing.
-        if self.change_seqno != self._published:
-            self._on_snapshot(self._read())
-            self._published = self.change_seqno
-        return changed
-
-    def _read(self) -> VswitchSnapshot:
+    def _publish(self) -> None:
         root = next(iter(self.tables["Open_vSwitch"].rows.values()), None)
         ids = dict(root.external_ids) if root else {}
         chassis = self._chassis_name or ids.get("system-id", "")
@@ -107,7 +96,7 @@ class VswitchIdl(schemas.FollowingIdl):
         veths = [each for each in ports if _VETH.fullmatch(each[1].name)]
         named = collections.Counter(p.ids.get("iface-id") for p in here)
         is_late = root and root.cur_cfg < root.next_cfg
-        return VswitchSnapshot(
+        snapshot = VswitchSnapshot(
             system_id=chassis,
             bridge=name,
             bridge_exists=bridge is not None,
@@ -125,6 +114,7 @@ class VswitchIdl(schemas.FollowingIdl):
             },
             applied=root.cur_cfg if root and is_late else None,
         )
+        self._on_snapshot(snapshot)
 
     def bridges(self) -> dict[str, tuple[Any, list[Port]]]:
         """Return the row and the ports of each bridge, by its name.
