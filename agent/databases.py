@@ -14,7 +14,7 @@ from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
 from .reconcile.snapshots import Snapshots
-from .startup.threads import Steps, apart
+from .threads import Steps, apart
 
 LOG = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -21,9 +22,10 @@ from .reconcile.haproxies import Haproxies
 from .reconcile.privileged import Privileged
 from .reconcile.site import Site
 from .service import Service
-from .startup import daemon, folders, threads
+from .startup import daemon, folders
 from .startup.begin import begin
 from .startup.signals import Signals
+from .threads import end_with
 
 LOG = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def _serve(
     service = Service(site)
     server.handlers["asks"] = service.asks
     server.handlers["why"] = service.why
-    threads.end_with(service.fail)
+    end_with(service.fail)
     _follow_signals(signals, service, configuration, status, manager)
     server.start("status")
     try:
@@ -118,8 +120,8 @@ def _follow_signals(
     def stop() -> None:
         manager.send("STOPPING=1")
         service.stop()
-        if not service.ended.wait(_END_S):
-            context.stop_daemon()  # a call to it hangs
+        time.sleep(_END_S)  # the process ends before that
+        context.stop_daemon()  # else a call to it hangs
 
     def log_report() -> None:
         from .startup import report  # noqa: PLC0415 # it loads for 0.2 s

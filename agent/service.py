@@ -21,7 +21,6 @@ from .monitor.ovn_watch import OvnWatch
 from .monitor.selfcheck import SelfCheck
 from .monitor.watch import Watch
 from .ovsdb import vswitch
-from .poller import Poller
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
@@ -31,7 +30,7 @@ from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
-from .startup.threads import Steps
+from .threads import Poller, Steps
 from .why import answer, asked
 from .why.gather import Gather
 from .why.nova import attempts
@@ -63,7 +62,6 @@ class Service:
         site.status.queue = self._queues.reconcile.waiting
         self._snapshots = Snapshots(self._queues, site.status, site.settings)
         self._stop = threading.Event()
-        self.ended = threading.Event()  # `run` has ended
         self._databases = Databases(
             site.settings,
             self._snapshots,
@@ -192,7 +190,6 @@ class Service:
         finally:
             for watch in self._watches:
                 watch.stop()
-            self.ended.set()
         if self._failure:
             raise AgentError(self._failure)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.masking import masker
-from ..startup.threads import in_thread
+from ..threads import in_thread
 from .client import NO_ANSWER, OK, Parser, each_text, printable
 from .dump_parts import Parts, parts
 

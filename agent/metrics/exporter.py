@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from ...privsep.kernel import received
 from .. import unixsocket
 from ..haproxy import files
-from ..poller import Poller
+from ..threads import Poller
 from .meter import Meter
 
 LOG = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import socket
 from collections.abc import MutableMapping
 
 from ..config import logs
-from ..poller import Poller
+from ..threads import Poller
 from .status import Status
 
 LOG = logging.getLogger(__name__)

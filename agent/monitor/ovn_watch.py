@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ...privsep.errors import PrivilegedError
 from ..core import signs
 from ..model import ChassisSnapshot, VswitchSnapshot
-from ..poller import Poller
+from ..threads import Poller
 from .status import Status
 
 LOG = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ...privsep import names
 from ...privsep.errors import AskError, PrivilegedError
 from ..core.selfcheck import CODES, NO_ANSWER, NO_FLOWS, turn, verdict
-from ..poller import Poller
+from ..threads import Poller
 from .nova_watch import NovaWatch
 from .status import Status
 

@@ -9,7 +9,7 @@ from ...privsep import names
 from ..errors import HaproxyError
 from ..haproxy import limits
 from ..haproxy.counters import Counted, Sums
-from ..poller import Poller
+from ..threads import Poller
 from .nova_watch import NovaWatch
 from .status import Status
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...privsep.errors import sentence
-from ..poller import Poller
+from ..threads import Poller
 from . import schemas
 from .connect import Database
 

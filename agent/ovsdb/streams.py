@@ -16,12 +16,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from ovs.stream import SSLStream, Stream, TCPStream, UnixStream
 
 from ..config.values import is_address
 from ..lookup import look_up
+from ..threads import in_thread
 
 # A peer that is silent for 15 s has lost its power or its address. The kernel
 # finds out: an idle connection costs no work of either process.
@@ -61,7 +63,7 @@ class Names:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, list[str]] = {}
-        self._begun: set[str] = set()
+        self._begun: dict[str, Future[int]] = {}
         self.problems: dict[str, str] = {}  # why a name has no address
 
     def in_turn(self, host: str) -> list[str]:
@@ -76,18 +78,13 @@ class Names:
     def refresh(self, host: str) -> None:
         """Look HOST up in a thread, unless one does already."""
         with self._lock:
-            if host in self._begun or is_address(host):
+            begun = self._begun.get(host)
+            if is_address(host) or (begun and not begun.done()):
                 return
-            self._begun.add(host)
-        thread = threading.Thread(
-            target=self.look_up, args=(host,), daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more processes are allowed
-            self.problems[host] = f"{host}: {error}"
-            with self._lock:
-                self._begun.discard(host)
+            try:
+                self._begun[host] = in_thread(lambda: self.look_up(host))
+            except RuntimeError as error:  # no more processes are allowed
+                self.problems[host] = f"{host}: {error}"
 
     def look_up(self, host: str) -> int:
         """Look HOST up now; return how many addresses of it are known.
@@ -100,7 +97,6 @@ class Names:
         except OSError as error:
             self.problems[host] = f"{host}: {error.strerror or error}"
         with self._lock:
-            self._begun.discard(host)
             # The same addresses keep their turn.
             if found and {*found} != {*self._found.get(host, ())}:
                 self._found[host] = found

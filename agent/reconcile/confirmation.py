@@ -14,7 +14,7 @@ from ..core import signs
 from ..errors import HaproxyError
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
-from ..poller import Poller
+from ..threads import Poller
 from .site import Site
 from .snapshots import Snapshots
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..config.settings import Settings
 from ..config.values import is_address
 from ..lookup import has_route, look_up
-from ..poller import Poller
+from ..threads import Poller
 
 LOG = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from ..monitor.problems import code_of
 from ..reconcile.nova_addresses import NovaAddresses
 from ..reconcile.site import Site
 from ..reconcile.snapshots import Snapshots
-from ..startup.threads import in_thread
+from ..threads import in_thread
 from . import nova, rows, serving
 from .facts import Common, Facts, Haproxy, Seen, Target, Unseen
 
