@@ -103,7 +103,8 @@ class Service:
                 self._snapshots,
                 self._databases.southbound_read_until_ms,
             ),
-            Watch(status, read=self._counted, nova=nova, on_silence=visit),
+            Watch(status, read=self._counted, on_silence=visit),
+            nova,
             OvnWatch(status, self._databases.rows, site.privileged.daemons),
             SelfCheck(
                 status,

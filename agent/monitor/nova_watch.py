@@ -9,7 +9,6 @@ Nova nothing, and only with a reason for something that has to be signed.
 import dataclasses
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from ..errors import HaproxyError
 from ..haproxy.counters import Endpoint, NovaCounted, growth
 from ..haproxy.runtime import NovaAnswer
+from ..threads import Poller
 from .nova import Nova
 from .status import Status
 
@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 
 SILENT, TLS, REFUSES = "OVNMD-501", "OVNMD-503", "OVNMD-504"
 ERRORS, SOME, SLOW = "OVNMD-505", "OVNMD-507", "OVNMD-508"
+_INTERVAL_S = 5.0
 # cloud-init waits 10 s for an answer, and its requests cost Nova more.
 _SLOW_S = 3.0
 # Without requests for this long, a problem of instances' requests is over.
@@ -69,8 +70,8 @@ def _tells(signed: NovaAnswer) -> bool:
 
 
 @dataclasses.dataclass(eq=False)
-class NovaWatch:
-    """Reports the problems of Nova; any thread may call it."""
+class NovaWatch(Poller):
+    """Reports the problems of Nova, on a thread of its own."""
 
     status: Status
     nova: Nova
@@ -80,7 +81,8 @@ class NovaWatch:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__("nova-watch", _INTERVAL_S)
+        self._is_round_due = False
         self._counted: NovaCounted | None = None
         self._asked = 0  # the agent's own requests
         self._found: dict[str, str] = {}  # by our own request
@@ -88,16 +90,9 @@ class NovaWatch:
         self._signing = _Signing(self.nova.secret())
 
     def poll(self) -> None:
-        """Read the counters; ask if they give a reason to."""
-        with self._lock:
-            self._poll(is_round=False)
-
-    def ask(self) -> None:
-        """Do the same, and ask in any case."""
-        with self._lock:
-            self._poll(is_round=True)
-
-    def _poll(self, *, is_round: bool) -> None:
+        """Read the counters; ask if they give a reason to, or in a round."""
+        if is_round := self._is_round_due:
+            self._is_round_due = False
         try:
             counted = self.nova.nova_counted()
         except (OSError, HaproxyError) as error:
@@ -124,6 +119,11 @@ class NovaWatch:
             may_begin=is_round,
         )
         self._report(counted)
+
+    def ask(self) -> None:
+        """Poll now, and ask in any case."""
+        self._is_round_due = True
+        self.wake()
 
     def _ask(
         self, counted: NovaCounted, *, all_of_them: bool, is_odd: bool

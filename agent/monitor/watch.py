@@ -10,7 +10,6 @@ from ..errors import HaproxyError
 from ..haproxy import limits
 from ..haproxy.counters import Counted, Sums
 from ..threads import Poller
-from .nova_watch import NovaWatch
 from .status import Status
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ class Watch(Poller):
     # Gives those of a network's haproxy (or the gateway's); None if it has
     # done nothing since. It raises OSError and HaproxyError.
     read: Callable[[str], Counted | None]
-    nova: NovaWatch
     on_silence: Callable[[str], None]  # a reconcile mends or reports it
 
     def __post_init__(self) -> None:
@@ -58,8 +56,6 @@ class Watch(Poller):
             network = self._due.pop()
             if network in served:
                 self._poll_shares(network)
-        if self._turn == 0:
-            self.nova.poll()
         self._turn = (self._turn + 1) % _TURNS
 
     def _poll_shares(self, network: str) -> None:

@@ -76,6 +76,7 @@ class Nova(monitor.Nova):
     def round(self, s: float = 30.0) -> dict[str, str]:
         self.now += s
         self.watch.ask()
+        self.watch.poll()
         return self.codes()
 
     def codes(self) -> dict[str, str]:
@@ -370,3 +371,12 @@ def test_each_of_many_servers_is_asked_in_turn(nova, monkeypatch):
         nova.round()
     assert sorted(asked) == sorted([*range(6)] * 2)
     assert sorted(signed) == [*range(6)]
+
+
+def test_a_round_is_asked_at_once_on_its_own_thread(monkeypatch):
+    nova, asked = Nova(), threading.Event()
+    monkeypatch.setattr(nova, "ask", lambda _server: asked.set())
+    nova.watch.start()
+    nova.watch.ask()
+    assert asked.wait(4)
+    nova.watch.stop()

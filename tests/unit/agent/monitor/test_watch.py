@@ -1,50 +1,14 @@
-"""When a client over its share is reported; that Nova's counters are read."""
+"""When a client over its share is reported."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-from ovn_metadata.agent.haproxy.counters import Counted, NovaCounted
-from ovn_metadata.agent.haproxy.runtime import NovaAnswer
-from ovn_metadata.agent.monitor import nova as monitor
-from ovn_metadata.agent.monitor.nova_watch import NovaWatch
+from ovn_metadata.agent.haproxy.counters import Counted
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.watch import _TURNS as TURNS
 from ovn_metadata.agent.monitor.watch import Watch
-
-
-class Nova(monitor.Nova):
-    """A Nova that is well."""
-
-    def __init__(self) -> None:
-        self.polls = 0
-
-    def nova_counted(self) -> NovaCounted:
-        self.polls += 1
-        return NovaCounted()
-
-    def ask(self, server: int) -> NovaAnswer:
-        return NovaAnswer(200, True, 0.01)
-
-    def ask_signed(self, server: int) -> NovaAnswer:
-        return NovaAnswer(404, True, 0.01)
-
-    def secret(self) -> str:
-        return "secret"
-
-
-def test_nova_has_its_turn():
-    status, nova = Status("1"), Nova()
-    watch = Watch(
-        status,
-        read=lambda _: Counted(),
-        nova=NovaWatch(status, nova, list),
-        on_silence=lambda _: None,
-    )
-    for _ in range(2 * TURNS):
-        watch.poll()
-    assert nova.polls == 2
 
 
 def test_clients_over_their_share_are_named_once(caplog):
@@ -61,7 +25,6 @@ def test_clients_over_their_share_are_named_once(caplog):
     watch = Watch(
         status,
         read=read,
-        nova=NovaWatch(status, Nova(), list),
         on_silence=silent.append,
     )
     with caplog.at_level(logging.WARNING):
@@ -96,7 +59,6 @@ def test_one_that_hangs_takes_no_turn_of_others(monkeypatch):
     watch = Watch(
         status,
         read=hang,
-        nova=NovaWatch(status, Nova(), list),
         on_silence=lambda _: None,
     )
     for _ in range(2 * TURNS):
@@ -109,7 +71,6 @@ def test_it_ends_at_once():
     watch = Watch(
         status,
         read=lambda _: Counted(),
-        nova=NovaWatch(status, Nova(), list),
         on_silence=lambda _: None,
     )
     watch.start()
