@@ -252,21 +252,18 @@ class Service:
 
     def _follow(self, chassis_name: str, workers: Workers) -> Steps[None]:
         """Act on what the databases have now, again and again."""
-        resync_due = self._queues.resync_due
-        resync_at = 0.0
+        queues = self._queues
         while self._snapshots.vswitch.system_id == chassis_name:
             settles_s = self._snapshots.settle(
                 connected=self._databases.is_connected()
             )
-            if time.monotonic() >= resync_at:
-                resync_due.set()
-            if self._snapshots.chassis.synced and resync_due.is_set():
-                resync_due.clear()
+            is_due = time.monotonic() >= queues.resync_at
+            if self._snapshots.chassis.synced and is_due:
                 # Passes over hundreds would keep a processor busy.
                 many = len(self._snapshots.chassis.networks)
                 interval_s = max(self._site.settings().resync_interval_s, many)
-                resync_at = time.monotonic() + interval_s
+                queues.resync_at = time.monotonic() + interval_s
                 if not self._repairs.queue_all(workers):
-                    resync_due.set()
+                    queues.resync_at = 0.0
             yield settles_s
         raise AgentError(f"system-id is no longer {chassis_name}; restarting")

@@ -144,17 +144,17 @@ class WorkQueue:
 
 
 class Queues:
-    """The keys for the workers, and two events for the service's thread."""
+    """The keys for the workers, and what the service's thread waits for."""
 
     def __init__(self) -> None:
         self.reconcile = WorkQueue()
         self.revoke = WorkQueue()
         # Something changed that the service has to check.
         self.news = threading.Event()
-        # The service has to queue all networks once the rows are there.
-        self.resync_due = threading.Event()
+        # When it has to queue all networks (monotonic), once rows are there.
+        self.resync_at = 0.0
 
     def resync(self) -> None:
         """Make the service queue all networks."""
-        self.resync_due.set()
+        self.resync_at = 0.0
         self.news.set()

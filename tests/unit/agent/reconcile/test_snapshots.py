@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import uuid
 from types import SimpleNamespace
@@ -256,12 +257,12 @@ def test_rows_arrive_while_the_grace_period_ends():
 def test_all_are_queued_when_the_rows_are_there_again():
     machine = Machine(rows(network()))
     for snapshot in (ChassisSnapshot(None, {}), rows(network())):
-        machine.queues.resync_due.clear()
+        machine.queues.resync_at = math.inf
         machine.snapshots.take_chassis(snapshot)
-        assert machine.queues.resync_due.is_set()
-    machine.queues.resync_due.clear()
+        assert machine.queues.resync_at == 0
+    machine.queues.resync_at = math.inf
     machine.snapshots.take_chassis(rows(network()))
-    assert not machine.queues.resync_due.is_set()
+    assert machine.queues.resync_at == math.inf
 
 
 PLUGGED = VswitchPort("br-int", LOCALPORT.logical_port, NETWORK, 7)
