@@ -170,7 +170,8 @@ class Service:
 
     def reconfigured(self) -> None:
         """Visit every network and the gateway again: settings have changed."""
-        self._nova_addresses.wake()
+        for watch in self._watches:  # each may wait for as long as it did
+            watch.wake()
         self._queues.reconcile.add(names.GATEWAY)
         if not self._snapshots.chassis.synced:  # else `resync` queues them
             for key in self._status.networks():

@@ -93,6 +93,23 @@ def test_what_is_broken_is_found_and_mended(box, instance, damage):
     wait_for(lambda: not problems(), timeout_s=90, what="the end of it")
 
 
+def test_a_shorter_interval_counts_from_the_reload_on(box, instance):
+    """Not only once the longer one of before is over."""
+
+    def age_s() -> float:
+        network = instance.port.network.id
+        return time.time() - float(network_status(network)["seen"])
+
+    wait_served(instance)
+    often = "2", "a round", lambda: age_s() < 2
+    never = "3600", "the end of the rounds", lambda: age_s() > 15
+    for interval, what, is_so in (often, never, often):
+        option = ("ovn_metadata_agent", "selfcheck_interval")
+        box.agent.configure({option: interval})
+        box.agent.reload_and_wait()
+        wait_for(is_so, timeout_s=60, what=what)
+
+
 @contextlib.contextmanager
 def prohibited(network: Network) -> Iterator[None]:
     """Let nobody in NETWORK's namespace connect to the metadata address."""
