@@ -146,11 +146,6 @@ class Databases:
         if self._heartbeat is not None and snapshot.bridge != before:
             self._heartbeat.wake()
 
-    def stop(self) -> None:
-        """Stop the heartbeat."""
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
-
     def is_connected(self, name: str = SOUTHBOUND) -> bool:
         """Return whether the server of the database NAME is connected now."""
         idl = self._idls.get(name)

@@ -237,7 +237,6 @@ class Service:
             yield from self._databases.connect_southbound(chassis_name)
             yield from self._follow(chassis_name, workers)
         finally:
-            self._databases.stop()
             workers.stop()
 
     def _system_id(self) -> Steps[str]:
