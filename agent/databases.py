@@ -127,8 +127,7 @@ class Databases:
             time.sleep(_RETRY_S)
         self._idls[name] = idl
         self.status.parts[_PARTS[name]] = idl.report
-        what = f"the thread of {name}"
-        self.status.progress.expect(what, _RUNS_S, idl.stands_s)
+        self.status.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
         self.status.waits_for(name, "", code)
         LOG.info("connected to %s at %s", name, remote)
         return link

@@ -201,7 +201,7 @@ class Service:
         Whatever it waits for, databases and fleet are checked in between.
         """
         began = time.monotonic()
-        self._status.progress.expect(
+        self._status.expect(
             "the service", _CALLS_S, lambda: time.monotonic() - began
         )
         with contextlib.closing(self._life()) as life:
@@ -228,7 +228,7 @@ class Service:
         workers.start(self._site.settings().reconcile_workers)
         # A transaction waits for its turn, and then for its result.
         most_s = _CALLS_S + 2 * self._site.settings().vswitch.timeout_s
-        revoke, expect = self._queues.revoke, self._status.progress.expect
+        revoke, expect = self._queues.revoke, self._status.expect
         expect("a reconcile", most_s, queue.longest_s)
         expect("a revoke", most_s, revoke.longest_s)
         try:

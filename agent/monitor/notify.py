@@ -72,7 +72,7 @@ class Heart(Poller):
 
     def poll(self) -> None:
         """Feed the watchdog, unless a part of the agent hangs."""
-        problem = describe(self.status.progress.late())
+        problem = describe(self.status.late())
         self.status.note(_HANGS, problem)
         self.status.note("OVNMD-409", logs.problem())
         # It is logged once: its number of seconds grows with each poll.

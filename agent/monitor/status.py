@@ -16,7 +16,6 @@ from ...privsep.errors import sentence
 from ..core.codes import KINDS
 from ..core.health import health, version_of
 from .problems import Problems, code_of
-from .progress import Progress
 
 LOG = logging.getLogger(__name__)
 
@@ -73,15 +72,30 @@ class Status:
         self._networks: dict[str, NetworkStatus] = {}
         self._reconciles = 0
         self._repairs = 0
-        self.progress = Progress()
         # Part of the report -> what it is now; it must not block.
-        self.parts: dict[str, Callable[[], Any]] = {
-            "progress": self.progress.ages
-        }
+        self.parts: dict[str, Callable[[], Any]] = {"progress": self._ages}
+        # Part of the agent -> for how long it may make no progress, and a
+        # function that returns for how long it has made none.
+        self._expected: dict[str, tuple[float, Callable[[], float]]] = {}
         # Of a network (or "gateway"): its haproxy's process.
         self.process: Callable[[str], dict[str, Any]] = lambda _network: {}
         # Key -> for how many seconds it has waited for a reconcile.
         self.queue: Callable[[], Mapping[str, float]] = dict
+
+    def expect(
+        self, part: str, most_s: float, age_s: Callable[[], float]
+    ) -> None:
+        """Expect progress of PART every MOST_S; AGE_S tells its last."""
+        self._expected[part] = most_s, age_s
+
+    def _ages(self) -> dict[str, float]:
+        known = self._expected.copy()  # other threads add some
+        return {part: age() for part, (_, age) in known.items()}
+
+    def late(self) -> dict[str, float]:
+        """Return for how long parts have made no progress, if too long."""
+        ages = self._ages()
+        return {p: s for p, s in ages.items() if s > self._expected[p][0]}
 
     def waits_for(self, what: str, reason: str, code: str = "") -> bool:
         """Note the REASON why WHAT is still missing; "" when it is there.
@@ -339,7 +353,7 @@ class Status:
 
         Networks that fail are tried again and again.
         """
-        if self.progress.late():
+        if self.late():
             return "stuck"
         failing = {key for key, each in self._networks.items() if each.error}
         if not self.is_ready() or {*waiting} - failing:

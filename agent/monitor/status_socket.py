@@ -78,7 +78,7 @@ class StatusServer(unixsocket.LastingServer):
         try:
             asked = json.loads(question)
             if "live" in asked:  # also if a thread holds the status' lock
-                late = self._status.progress.late()
+                late = self._status.late()
                 return {"live": not late, "late": late}
             for key in self.handlers.keys() & asked.keys():
                 return self._handle(self.handlers[key], asked)

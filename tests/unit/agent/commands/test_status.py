@@ -697,7 +697,7 @@ def test_live_is_whether_the_parts_make_progress(agent, capsys):
     with status._lock:  # other threads find out if it lasts
         assert command.main([*source, "--live"]) == client.OK
     age_s = 61.2
-    status.progress.expect("the service", 60, lambda: age_s)
+    status.expect("the service", 60, lambda: age_s)
     assert command.main([*source, "--live"]) == client.NO_ANSWER
     assert capsys.readouterr().err == "the agent hangs: the service for 61 s\n"
     status.failed(NETWORK, AgentError("x"))

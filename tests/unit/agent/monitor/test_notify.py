@@ -66,7 +66,7 @@ def test_an_abstract_socket():
 def test_it_is_fed_while_there_is_progress_and_ready_once(manager):
     age_s, status = 0.0, Status("1")
     heart = Heart(Manager(environment(manager)), status)
-    status.progress.expect("the service", 10, lambda: age_s)
+    status.expect("the service", 10, lambda: age_s)
     heart.poll()
     first = told(manager)
     assert first[0] == "WATCHDOG=1"
@@ -105,7 +105,7 @@ def test_what_was_not_taken_is_sent_again(manager, monkeypatch):
 
 def test_a_start_that_hangs_is_not_given_more_time(manager):
     status = Status("1")
-    status.progress.expect("the service", 10, lambda: 11)
+    status.expect("the service", 10, lambda: 11)
     heart = Heart(Manager(environment(manager)), status)
     heart.poll()
     assert not [ln for ln in told(manager) if not ln.startswith("STATUS=")]

@@ -189,7 +189,7 @@ def one_failed_and_waits(status: Status) -> None:
 
 
 def a_part_hangs(status: Status) -> None:
-    status.progress.expect("a part", 60, lambda: 61.0)
+    status.expect("a part", 60, lambda: 61.0)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +258,12 @@ def test_a_network_that_was_never_served_cuts_the_service():
     assert [each["cuts_service"] for each in status.problems()] == [True]
     status.gone("5c3e1f64-f4d0-4eb0-a542-a05e03a1141e")
     assert [each["cuts_service"] for each in status.problems()] == [False]
+
+
+def test_a_part_is_late_after_more_than_its_time():
+    status = Status("1")
+    status.expect("a", 5, lambda: 1.0)
+    status.expect("b", 5, lambda: 5.0)
+    status.expect("c", 5, lambda: 5.5)
+    assert status.as_dict()["progress"] == {"a": 1.0, "b": 5.0, "c": 5.5}
+    assert status.late() == {"c": 5.5}
