@@ -4,7 +4,7 @@ import faulthandler
 import logging
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -120,8 +120,9 @@ def _follow_signals(
     def stop() -> None:
         manager.send("STOPPING=1")
         service.stop()
-        time.sleep(_END_S)  # the process ends before that
-        context.stop_daemon()  # else a call to it hangs
+        threading.main_thread().join(_END_S)
+        if threading.main_thread().is_alive():
+            context.stop_daemon()  # a call to it hangs
 
     def log_report() -> None:
         from .startup import report  # noqa: PLC0415 # it loads for 0.2 s
