@@ -146,6 +146,9 @@ class VswitchSnapshot:
     astray: frozenset[str] = frozenset()  # instances', on other bridges
     # Those with ovn-installed, and since when, in s since the epoch.
     installed: dict[str, int] = dataclasses.field(default_factory=dict)
+    # Those that have had it: ovn-controller 23.03 takes it from the parent of
+    # a trunk when a subport is deleted, and leaves ovn-installed-ts.
+    marked: frozenset[str] = frozenset()
     # OpenFlow port of each in `ports` that has one.
     ofports: dict[str, int] = dataclasses.field(default_factory=dict)
     # cur_cfg, while ovs-vswitchd has not applied all changes.

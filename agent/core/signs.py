@@ -108,7 +108,7 @@ def _of_ports(
             if not port.bound:
                 reason = f"port {name} is plugged here and not bound"
                 yield Sign(_NOT_BOUND, _PORT_S, reason, network.network)
-            elif tells_installed and name not in vswitch.installed:
+            elif tells_installed and name not in vswitch.marked:
                 reason = (
                     f"port {name} is bound here and {CONTROLLER} has not "
                     f"installed its flows (ovn-installed)"

@@ -42,7 +42,7 @@ NETWORK_KEY = "ovn-metadata-network"
 IFINDEX_KEY = "ovn-metadata-ifindex"
 # A veth's name; an instance's tap device may have it too.
 _VETH = re.compile("tap[0-9a-f]{8}-[0-9a-f]0")
-_MARK = "ovn-installed"  # ovn-controller(8)
+_MARK, _SINCE = "ovn-installed", "ovn-installed-ts"  # ovn-controller(8)
 # What os-vif, libvirt and Neutron's other agents write on a port.
 _INSTANCE_KEYS = ("attached-mac", "iface-status", "vm-id", "vm-uuid")
 
@@ -108,10 +108,15 @@ class VswitchIdl(schemas.FollowingIdl):
             doubled=_doubled(working),
             astray=frozenset(astray.keys() - working.keys()),
             installed={
-                ids["iface-id"]: _seconds(ids.get("ovn-installed-ts", ""))
+                ids["iface-id"]: _seconds(ids.get(_SINCE, ""))
                 for ids in (port.ids for port in here)
                 if _MARK in ids and "iface-id" in ids
             },
+            marked=frozenset(
+                port.ids.get("iface-id", "")
+                for port in here
+                if _MARK in port.ids or _SINCE in port.ids
+            ),
             applied=root.cur_cfg if root and is_late else None,
         )
         self._on_snapshot(snapshot)

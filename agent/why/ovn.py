@@ -130,7 +130,8 @@ def tap(at: Judge, facts: Facts) -> Hop | None:
         f"{device} has the port's iface-id, is up, and is OpenFlow port "
         f"{row['ofport']} of {vswitch.bridge}"
     )
-    lacks = "ovn-installed" not in row["external_ids"]
+    marks = {"ovn-installed", "ovn-installed-ts"}
+    lacks = marks.isdisjoint(row["external_ids"])
     at.warn(lacks, f"{text}; it lacks ovn-installed", code="OVNMD-206")
     return at.ok(f"{text}; OVN has installed its flows (ovn-installed)")
 

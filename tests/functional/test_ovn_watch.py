@@ -97,7 +97,7 @@ def test_a_port_without_flows_is_named(module_box, case: Case):
     case.instance(network)
     bad = case.instance(network)
     where = ("Interface", bad.outer, "external_ids", "ovn-installed")
-    box.ovn.vsctl("--no-wait", "remove", *where)
+    box.ovn.vsctl("--no-wait", "remove", *where, "ovn-installed-ts")
     wanted = {("OVNMD-206", network.id)}
     wait_for(lambda: codes() == wanted, timeout_s=120, what="a word of it")
     assert bad.port.id in box.agent.status().stdout
@@ -105,6 +105,38 @@ def test_a_port_without_flows_is_named(module_box, case: Case):
         "--no-wait", "set", *where[:2], "external_ids:ovn-installed=true"
     )
     wait_for(lambda: not codes(), timeout_s=90, what="the end of it")
+    case.close()
+
+
+def test_a_trunk_that_loses_a_subport_is_not_named(module_box, case: Case):
+    """ovn-controller 23.03 then takes the parent's mark, and no flow."""
+    box, network = module_box, case.network()
+    case.instance(network)  # its mark stays: this OVN does make marks
+    parent = case.instance(network)
+    named = ["name", "==", parent.outer]
+
+    def marks() -> set[str]:
+        (row,) = box.ovn.ovs.select("Interface", [named], ["external_ids"])
+        return {"ovn-installed", "ovn-installed-ts"} & {*row["external_ids"]}
+
+    before = marks()
+    trunk = case.network("trunk", "10.20.0.0/24")
+    subport = box.neutron.create_subport(trunk, parent.port, 10)
+    box.ovn.sync()
+    box.neutron.delete_port(subport)
+    box.ovn.sync()
+    wait_for(lambda: marks() < before, timeout_s=30, what="the mark's end")
+    wait_served(parent)
+    # As long as it takes to name a port without flows.
+    begun = time.monotonic()
+    wait_for(
+        lambda: codes() or time.monotonic() > begun + 45,
+        timeout_s=60,
+        what="time for a word of it",
+    )
+    assert not codes()
+    words = box.agent.status("why", parent.port.id).stdout
+    assert "lacks ovn-installed" not in words
     case.close()
 
 

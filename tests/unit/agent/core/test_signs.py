@@ -38,7 +38,7 @@ def vswitch(*plugged: str, installed=(), **more) -> VswitchSnapshot:
     return VswitchSnapshot(
         plugged=frozenset(plugged),
         installed=dict.fromkeys(installed, 0),
-        **more,
+        **{"marked": frozenset(installed), **more},
     )
 
 
@@ -61,6 +61,12 @@ def codes(
         pytest.param(chassis(), vswitch(), FINE, id="nothing here"),
         pytest.param(
             chassis(PORT), vswitch("port", installed=["port"]), FINE, id="well"
+        ),
+        pytest.param(
+            chassis(PORT),
+            vswitch("port", marked=frozenset({"port"})),
+            FINE,
+            id="a trunk's parent that has lost a subport, and the mark",
         ),
         pytest.param(chassis(PORT), vswitch(), FINE, id="not plugged"),
         pytest.param(
