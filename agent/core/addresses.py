@@ -2,10 +2,15 @@
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ...privsep import names, validate
 from ..model import IPAddress, IPInterface
+
+NO_MAC = (
+    "OVN has no MAC address of it: Neutron writes none while port security is "
+    "off and OVN gives the port no DHCP; turn one of them on"
+)
 
 
 class UnusableRowError(Exception):
@@ -55,13 +60,13 @@ def _is_ipv4_within(address: IPAddress) -> bool:
 
 
 def parse_macs(
-    entries: Iterable[str],
+    entries: Collection[str],
 ) -> tuple[dict[str, tuple[IPAddress, ...]], list[str]]:
     """Return MAC -> addresses from the `mac` column, and what is left out.
 
     Entries are "MAC", "MAC IP IP ..." or "unknown" (port security is off;
-    another entry has the MAC, or there is none). What can't be used is left
-    out with the reason. Raises UnusableRowError if no MAC is left.
+    another entry has the MAC, or there is none: `NO_MAC`). What can't be used
+    is left out with the reason. Raises UnusableRowError if no MAC is left.
     """
     found: dict[str, tuple[IPAddress, ...]] = {}
     left_out = []
@@ -82,7 +87,8 @@ def parse_macs(
                 left_out.append(str(error))
         found[mac] = (*found.get(mac, ()), *addresses)
     if not found:
-        raise UnusableRowError(*left_out[:1] or ["it has no MAC address"])
+        why = NO_MAC if "unknown" in entries else "it has no MAC address"
+        raise UnusableRowError(*left_out[:1] or [why])
     return found, left_out
 
 

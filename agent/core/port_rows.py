@@ -22,7 +22,13 @@ from ..model import (
     NetworkSnapshot,
     VifPort,
 )
-from .addresses import UnusableRowError, parse_allowed, parse_cidr, parse_macs
+from .addresses import (
+    NO_MAC,
+    UnusableRowError,
+    parse_allowed,
+    parse_cidr,
+    parse_macs,
+)
 from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 
 # What an instance's port can be: a VIF, or "external", one behind SR-IOV or
@@ -44,6 +50,7 @@ _LOGICAL_PORT = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 # The text after it stays the same while ports of the datapath come and go.
 SKIPPED = " skipped: datapath "
 _ANOTHER = " has another"
+_NO_MAC = f" skipped: {NO_MAC}"
 # Long enough to recognise a name.
 _MOST_NAME = 80
 
@@ -77,8 +84,8 @@ _Placed: TypeAlias = list[tuple[PortRow, VifPort]]
 
 
 def is_harmless(problem: str) -> bool:
-    """Tell whether PROBLEM of a snapshot keeps no instance from its data."""
-    return SKIPPED in problem or problem.endswith(_ANOTHER)
+    """Tell whether PROBLEM of a snapshot is no fault of the cloud's."""
+    return SKIPPED in problem or problem.endswith((_ANOTHER, _NO_MAC))
 
 
 def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:

@@ -474,6 +474,28 @@ def test_an_address_claimed_twice_is_back_when_one_goes(box, case: Case):
     )
 
 
+def test_a_port_whose_mac_ovn_does_not_know_is_a_warning(box, case: Case):
+    """So Neutron writes one without port security and without DHCP."""
+    network = case.network("bare")
+    instance = case.instance(network)
+    bare = box.neutron.create_port(network, port_security=False)
+    box.ovn.nbctl("lsp-set-addresses", bare.id, "unknown")
+    box.plug([bare])
+
+    def named() -> list[dict[str, str]]:
+        found = status()["problems"]
+        return [each for each in found if bare.id in each["reason"]]
+
+    (problem,) = wait_for(named, timeout_s=60, what="a word of it")
+    assert (problem["code"], problem["severity"]) == ("OVNMD-109", "warning")
+    assert "DHCP" in problem["reason"]
+    assert is_itself(instance)
+    # It has a MAC address again with its port security.
+    box.ovn.nbctl("lsp-set-addresses", bare.id, bare.addresses)
+    wait_for(lambda: not named(), timeout_s=60, what="the end of it")
+    wait_served(*box.instances[-1:])
+
+
 # ----------------------------------------------------------- virtual ports
 
 

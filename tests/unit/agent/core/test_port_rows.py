@@ -535,6 +535,20 @@ def test_a_port_on_another_switch_of_that_name_is_not_served():
     assert VM_LATE.datapath in {each.datapath for each in asked}
 
 
+@pytest.mark.parametrize(
+    ("mac", "is_harmless"), [(["unknown"], True), ([], False)]
+)
+def test_a_port_without_a_mac_address_is_skipped(mac, is_harmless):
+    """Neutron writes the first: no port security, and no DHCP."""
+    bare = dataclasses.replace(VM_ISO, mac=mac)
+    (problem,) = snapshot_of(bare, LOCALPORT_ISO)[0].problems
+    assert "no MAC address" in problem
+    assert port_rows.is_harmless(problem) == is_harmless
+    lost = dataclasses.replace(LOCALPORT_ISO, mac=mac)
+    (problem,) = snapshot_of(VM_ISO, lost)[0].problems
+    assert not port_rows.is_harmless(problem)
+
+
 def test_two_datapaths_of_one_name_are_both_asked_for():
     """Or the rows of one would go, and come back with the next look."""
     other = dataclasses.replace(
