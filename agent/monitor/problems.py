@@ -160,14 +160,18 @@ class Problems:
                 if entry.ended is None or entry.flaps
             }
         hosts = {_line_of(key) for key in exist if _is_of_host(key)}
+        causes_of = {
+            key: {_line_of(cause) for cause in _causes(key, exist, hosts)}
+            for key in exist
+        }
+        began = _began(exist, causes_of, now)
         found: dict[_Key, _Entry] = {}
         cutting: set[_Key] = set()
         caused: dict[_Key, set[str]] = {}
         for key, entry in sorted(exist.items(), key=_order):
-            if now - entry.began < KINDS[key[0]].visible_after_s:
+            causes, line = causes_of[key], _line_of(key)
+            if _is_young(key, began.get(line, entry.began), now):
                 continue
-            causes = {_line_of(cause) for cause in _causes(key, exist, hosts)}
-            line = _line_of(key)
             if entry.cuts:  # so does what it follows from
                 cutting |= causes or {line}
             for cause in causes:
@@ -223,6 +227,27 @@ def _line_of(key: _Key) -> _Key:
     """Return what KEY is shown as: networks share a problem of the host."""
     code, about = key
     return code, "" if KINDS[code].is_hosts else about
+
+
+def _is_young(key: _Key, began: float, now: float) -> bool:
+    return now - began < KINDS[key[0]].visible_after_s
+
+
+def _began(
+    exist: Mapping[_Key, _Entry],
+    causes_of: Mapping[_Key, Iterable[_Key]],
+    now: float,
+) -> dict[_Key, float]:
+    """Return since when there is each of EXIST, or what it hides.
+
+    A cause that is not shown yet must not hide for long what was shown.
+    """
+    began: dict[_Key, float] = {}
+    for key, entry in exist.items():
+        if not _is_young(key, entry.began, now):
+            for line in (_line_of(key), *causes_of[key]):
+                began[line] = min(began.get(line, now), entry.began)
+    return began
 
 
 def _is_of_host(key: _Key) -> bool:

@@ -137,6 +137,28 @@ def test_a_cause_that_is_not_shown_yet_hides_its_consequence(machine):
     assert machine.codes() == []
 
 
+def test_a_young_cause_is_shown_if_what_it_hides_was(machine):
+    """Or agent-status would be healthy while a network is not served."""
+    machine.note("OVNMD-202", "EBUSY", about=NETWORK, cuts=True)
+    machine.now += 60
+    assert machine.codes() == ["OVNMD-202"]
+    machine.note(YOUNG, "hangs")
+    (problem,) = machine.problems.shown()
+    assert (problem["code"], problem["severity"]) == (YOUNG, "error")
+    machine.note(YOUNG, "")
+    assert machine.codes() == ["OVNMD-202"]
+
+
+def test_a_cause_is_not_older_than_what_is_not_shown(machine):
+    machine.note("OVNMD-106", "no progress")  # shown after 10 s
+    machine.now += 9
+    machine.note("OVNMD-107", "no progress")  # shown after 5 s
+    machine.now += 0.9
+    assert machine.codes() == []
+    machine.now += 0.1
+    assert machine.codes() == ["OVNMD-107"]
+
+
 def test_a_cause_cuts_the_service_if_what_follows_does(machine):
     machine.note(YOUNG, "hangs")
     machine.now += 60
