@@ -180,8 +180,10 @@ class FleetInterface:
         for kind, act in (
             (events.ProcessStateStartingEvent, held.start),
             (events.ProcessStateStartingEvent, self._reload_by_signal),
+            (events.ProcessStateStartingEvent, _leave_no_pipe),
             (events.ProcessStateBackoffEvent, held.fail),
             (events.ProcessStateBackoffEvent, self._note_end),
+            (events.ProcessStateBackoffEvent, _forget_pipes),
             (events.ProcessStateExitedEvent, self._note_end),
             (events.ProcessStateFatalEvent, held.fail),
             (events.SupervisorRunningEvent, _survive_hangup),
@@ -265,6 +267,38 @@ class FleetInterface:
             self._supervisord.options.logger.error(
                 "%(what)s: %(error)r", what=act.__name__, error=error
             )
+
+
+def _leave_no_pipe(event: Any) -> None:
+    """Close the pipes of a process whose log can't be opened.
+
+    supervisord leaves them open, at each try.
+    """
+    config, options = event.process.config, event.process.config.options
+
+    def make(process: Any) -> Any:
+        pipes = options.make_pipes(not config.redirect_stderr)
+        options.make_pipes = lambda _stderr: pipes
+        try:
+            return type(config).make_dispatchers(config, process)
+        except OSError:
+            options.close_parent_pipes(pipes)
+            options.close_child_pipes(pipes)
+            raise
+        finally:
+            del options.make_pipes
+
+    config.make_dispatchers = make
+
+
+def _forget_pipes(event: Any) -> None:
+    """Forget the pipes of a process that can't be forked.
+
+    supervisord closes them, and would read what has their numbers next: a
+    call that nobody answers.
+    """
+    if not event.process.pid:
+        event.process.dispatchers = {}
 
 
 def _state(process: Any) -> str:

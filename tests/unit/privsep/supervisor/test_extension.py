@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from supervisor import events
+from supervisor.loggers import LevelsByName, getLogger
+from supervisor.options import ServerOptions, UnhosedConfigParser
 from supervisor.states import ProcessStates, SupervisorStates
 from supervisor.xmlrpc import Faults, RPCError
 
@@ -63,6 +68,58 @@ def test_states_of_hundreds_of_programs_are_a_short_answer():
     last = names.program_name(str(uuid.UUID(int=199)))
     assert answer.splitlines()[-1] == f"{last} RUNNING 4000000 1800000000"
     assert len(answer) < 200 * 100
+
+
+PROGRAM = """
+[program:haproxy-gateway]
+command=/bin/true
+redirect_stderr=true
+stdout_logfile={}/its.log
+"""
+
+
+@pytest.fixture
+def process(tmp_path, monkeypatch) -> Iterator[Any]:
+    """Give one of supervisord's, which can't be forked."""
+    options = ServerOptions()
+    (tmp_path / "logs").mkdir()
+    options.loglevel = LevelsByName.CRIT
+    options.logger = getLogger(options.loglevel)
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "")
+
+    monkeypatch.setattr(options, "fork", fork)
+    parser = UnhosedConfigParser()
+    parser.read_string(PROGRAM.format(tmp_path / "logs"))
+    (group,) = options.process_groups_from_parser(parser)
+    fleet: Any = object.__new__(extension.FleetInterface)
+    fleet._supervisord = SimpleNamespace(options=options)
+    fleet._held = SimpleNamespace(
+        start=lambda _: None, fail=lambda _: None, stop=lambda _: None
+    )
+    fleet._log = SimpleNamespace(close=lambda _: None)
+    fleet._subscribe()
+    yield group.process_configs[0].make_process(group)
+    events.clear()
+    options.logger.close()
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_what_cannot_be_started_leaves_nothing_open(
+    process, tmp_path, has_log
+):
+    """Of a closed descriptor supervisord would read what has its number."""
+    if not has_log:
+        (tmp_path / "logs").rmdir()
+    gc.collect()
+    before = {*Path("/proc/self/fd").iterdir()}
+    for _ in range(3):
+        process.spawn()
+        assert process.get_state() == ProcessStates.BACKOFF
+        assert process.dispatchers == {}
+    gc.collect()
+    assert {*Path("/proc/self/fd").iterdir()} == before
 
 
 def process_in(state: str, pid: int, age_s: float = 0.0) -> SimpleNamespace:
