@@ -187,9 +187,9 @@ def remove(network: str, state_path: str) -> bool:
         file.unlink(missing_ok=True)
     with Supervisord(settings) as rpc:
         ended = bool(rpc.call("fleet.end", name, folder))
-    pid = settings.places.pid(network)
-    for left in (pid, *settings.places.logs.glob(f"{network}.log*")):
-        left.unlink(missing_ok=True)
+    for place in (settings.places.pid("").parent, settings.places.logs):
+        for left in place.glob(f"{network}.*"):
+            left.unlink(missing_ok=True)
     return ended or bool(files)
 
 

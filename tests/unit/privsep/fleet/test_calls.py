@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import calls
+from ovn_metadata.privsep.places import Places
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,25 @@ def test_only_one_that_waits_for_a_try_is_asked_for(
     assert calls_made == asked * [
         ("supervisor.getProcessInfo", "haproxy-gateway")
     ]
+
+
+def test_a_file_that_could_not_be_renamed_goes_with_its_network(
+    tmp_path, monkeypatch
+):
+    places, network = Places(tmp_path), str(uuid.uuid4())
+    pid, log = places.pid(network), places.logs / f"{network}.log.1"
+    other = places.pid(str(uuid.uuid4()))
+    for file in (pid, pid.with_suffix(".new"), log, other):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    rpc = SimpleNamespace(call=lambda *_: True)
+    monkeypatch.setattr(
+        calls, "read_settings", lambda **_: SimpleNamespace(places=places)
+    )
+    monkeypatch.setattr(
+        calls, "Supervisord", lambda _: contextlib.nullcontext(rpc)
+    )
+    remove: Any = calls.remove
+    assert remove.__wrapped__(network, "/var/lib/neutron")
+    left = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert left == [other]
