@@ -9,15 +9,20 @@ import os
 
 _PLAIN = (str, bytes, int, float, type(None))
 _HANGS = "is it stopped or overloaded?"
+_NO_MEMORY = "free memory, or raise MemoryMax of its unit"
 _NO_RIGHT = "allow its user to do that (docs/how-to/confinement.md)"
 # What an operator can do about an error of the system, or of a class.
 _REMEDIES: dict[object, str] = {
     errno.EACCES: _NO_RIGHT,
     errno.EAGAIN: "too many processes, or a full queue: raise TasksMax",
     errno.ECONNREFUSED: "no process listens there: start it",
+    errno.EDQUOT: "free space there, or raise the quota",
+    errno.EIO: "look for errors of the disk (dmesg)",
     errno.EISDIR: "a file belongs there: move the folder away",
     errno.EMFILE: "raise LimitNOFILE of its unit",
-    errno.ENOMEM: "free memory, or raise MemoryMax of its unit",
+    errno.ENFILE: "raise fs.file-max (sysctl)",
+    errno.ENOBUFS: _NO_MEMORY,
+    errno.ENOMEM: _NO_MEMORY,
     errno.ENOSPC: "free space or inodes there (df, df -i)",
     errno.ENOTDIR: "a folder belongs there: move the file away",
     errno.EPERM: _NO_RIGHT,

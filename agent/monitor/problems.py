@@ -39,8 +39,8 @@ _CODES: dict[object, str] = {
     MemoryError: "OVNMD-404",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "OVNMD-402"),
     **dict.fromkeys((errno.EDQUOT, errno.ENOSPC), "OVNMD-403"),
-    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "OVNMD-404"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "OVNMD-404"),
+    **dict.fromkeys((errno.EAGAIN, errno.EMFILE, errno.ENFILE), "OVNMD-404"),
+    **dict.fromkeys((errno.ENOBUFS, errno.ENOMEM), "OVNMD-404"),
 }
 
 

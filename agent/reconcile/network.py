@@ -11,6 +11,7 @@ import time
 from typing import TypeAlias
 
 from ...privsep import names
+from ...privsep.errors import sentence
 from ..config.settings import Settings
 from ..core.found import found
 from ..errors import HaproxyError, NoLocalportError
@@ -297,7 +298,8 @@ class Reconciler:
             self.revoke(network)
         except (OSError, HaproxyError) as error:
             # It is stopped next, which takes every right away.
-            LOG.warning("network=%s unresponsive haproxy: %s", network, error)
+            why = sentence(error)
+            LOG.warning("network=%s map not emptied: %s", network, why)
         changed = self._traces.remove(network)
         self._snapshots.renumbered.discard(network)
         self._causes.pop(network, None)

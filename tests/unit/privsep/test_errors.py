@@ -77,6 +77,12 @@ def test_every_exception_has_words_and_a_remedy(error, crosses):
             id="EAGAIN",
         ),
         pytest.param(
+            OSError(errno.ENOBUFS, "No buffer space available"),
+            "No buffer space available; free memory, or raise MemoryMax of "
+            "its unit",
+            id="ENOBUFS",
+        ),
+        pytest.param(
             OSError(errno.ENOSPC, "No space left on device", "/run/x"),
             "/run/x: No space left on device; free space or inodes there "
             "(df, df -i)",

@@ -241,6 +241,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (NetlinkError(errno.EPERM), "OVNMD-402"),
         (OSError(errno.EROFS, ""), "OVNMD-402"),
         (OSError(errno.EMFILE, ""), "OVNMD-404"),
+        (OSError(errno.ENOBUFS, ""), "OVNMD-404"),
         (BlockingIOError(errno.EAGAIN, ""), "OVNMD-404"),
         (MemoryError(), "OVNMD-404"),
         (OSError(errno.ENODEV, ""), "OVNMD-202"),
