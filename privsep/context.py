@@ -11,6 +11,7 @@ import inspect
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ R = TypeVar("R")
 
 class _Reader(comm.Deserializer):
     def __next__(self) -> Any:
-        """Return the next message; end at a reset as at an end of file.
+        """Return the next message; end at an error as at an end of file.
 
         The kernel resets the connection of a daemon that is killed with
         calls unread. The library handles only an end of file: it would
@@ -64,7 +65,7 @@ class _Reader(comm.Deserializer):
         """
         try:
             return super().__next__()
-        except ConnectionError:
+        except OSError:
             raise StopIteration from None
 
 
@@ -120,6 +121,9 @@ class _Context(priv_context.PrivContext):
         super().set_client_mode(enabled)
         if not enabled:
             signals.survive()
+            # What a library could only make in part fails again when it is
+            # deleted; the call has the reason.
+            sys.unraisablehook = lambda _: None
 
     def _connection(self) -> socket.socket:
         """Return a connection to root; raise OSError, PrivilegedError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import threading
 import types
 import xmlrpc.client
 from collections.abc import Iterator
+from typing import Any
 
 import pyroute2.netlink.exceptions
 import pytest
-from oslo_privsep import comm, daemon
+from oslo_privsep import comm, daemon, priv_context
 
 from ovn_metadata.privsep import context, signals
 from ovn_metadata.privsep.errors import (
@@ -147,6 +149,29 @@ def test_a_daemon_that_hangs_at_its_start_is_reported_too(monkeypatch):
         with pytest.raises(PrivilegedError, match=r"did not answer.*kill it"):
             network.list_networks()
         theirs.close()
+
+
+@pytest.mark.parametrize("number", [errno.ECONNRESET, errno.ENOMEM])
+def test_a_connection_that_fails_is_at_its_end(number):
+    """The next call starts another daemon; the agent need not end."""
+
+    class Broken(socket.socket):
+        def recv(self, *_args: int) -> bytes:
+            raise OSError(number, "")
+
+    with Broken() as connection:
+        assert [*context._Reader(connection)] == []
+
+
+def test_what_a_library_leaves_half_made_prints_nothing(monkeypatch):
+    """pyroute2 without a descriptor: 17 lines at each try."""
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    monkeypatch.setattr(signals, "survive", lambda: None)
+    parent = priv_context.PrivContext
+    monkeypatch.setattr(parent, "set_client_mode", lambda *_: None)
+    object.__new__(context._Context).set_client_mode(enabled=False)
+    hook: Any = sys.unraisablehook
+    assert hook(None) is None
 
 
 def test_where_no_daemon_can_be_started_is_named(tmp_path, monkeypatch):
