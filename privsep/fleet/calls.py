@@ -181,7 +181,7 @@ def remove(network: str, state_path: str) -> bool:
     network = validate.program(network)
     folder = old_folder(state_path)
     name = names.program_name(network)
-    files = [*settings.places.programs.glob(f"{network}.*")]
+    files = [*settings.places.programs.glob(f"*{network}.*")]
     # First: a supervisord that is started meanwhile would run it.
     for file in files:
         file.unlink(missing_ok=True)

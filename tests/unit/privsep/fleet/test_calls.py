@@ -48,8 +48,10 @@ def test_a_file_that_could_not_be_renamed_goes_with_its_network(
 ):
     places, network = Places(tmp_path), str(uuid.uuid4())
     pid, log = places.pid(network), places.logs / f"{network}.log.1"
+    program = places.program(network)
     other = places.pid(str(uuid.uuid4()))
-    for file in (pid, pid.with_suffix(".new"), log, other):
+    new = pid.with_suffix(".new"), program.with_name(f".{program.name}.new")
+    for file in (pid, program, *new, log, other):
         file.parent.mkdir(exist_ok=True)
         file.touch()
     rpc = SimpleNamespace(call=lambda *_: True)
