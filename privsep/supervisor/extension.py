@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from supervisor import events
 from supervisor.options import UnhosedConfigParser
@@ -42,9 +42,31 @@ _STARTING, _RUNNING = ProcessStates.STARTING, ProcessStates.RUNNING
 # One that does not listen by then never will.
 _LISTENS_S = 30.0
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _refusing(act: Callable[P, R]) -> Callable[P, R]:
+    """Have the call ACT refuse with the reason if the system does.
+
+    supervisord would answer "500 Internal Server Error".
+    """
+
+    @functools.wraps(act)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return act(*args, **kwargs)
+        except OSError as error:
+            raise RPCError(Faults.FAILED, sentence(error)) from None
+
+    return call
+
 
 class FleetInterface:
-    """The RPC namespace `fleet` of supervisord."""
+    """The RPC namespace `fleet` of supervisord.
+
+    Each call raises the fault FAILED if the system refuses something.
+    """
 
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
@@ -52,7 +74,6 @@ class FleetInterface:
         self._places = places
         self._inode = 0  # of our socket
         self._takeover = Takeover(supervisord, places)
-        self.sweep = self._takeover.sweep  # a call, too
         self._held = HeldSockets(places.gateway_socket, self._takeover)
         self._log = RequestLog(
             places.request_log, foreground=supervisord.options.nodaemon
@@ -64,6 +85,7 @@ class FleetInterface:
         """Return the version of these calls."""
         return names.FLEET_PROTOCOL
 
+    @_refusing
     def start(self, name: str, kill: bool) -> bool:  # noqa: FBT001
         """Load and start the program NAME from its file.
 
@@ -95,6 +117,7 @@ class FleetInterface:
             self._takeover.adopt(process, kill=kill)
         return group is not None
 
+    @_refusing
     def state(self, name: str) -> str:
         """Return RUNNING, STARTING or BACKOFF for NAME; "" to start it.
 
@@ -103,18 +126,14 @@ class FleetInterface:
         not run as its file says, or clients do not reach it. A namespace that
         was deleted by hand still exists as long as a process is in it, and
         another one may have its name now. Sockets that the haproxy was given
-        may be out of clients' reach. Faults: as `start`, and FAILED if that
-        can't be seen.
+        may be out of clients' reach. Faults: as `start`.
         """
         group = self._supervisord.process_groups.get(name)
         (process,) = group.processes.values() if group else (None,)
         if process is None:
             return ""
         state = _state(process)
-        try:
-            return state if self._is_in_order(name, process, state) else ""
-        except OSError as error:
-            raise RPCError(Faults.FAILED, sentence(error)) from None
+        return state if self._is_in_order(name, process, state) else ""
 
     def _is_in_order(self, name: str, process: Any, state: str) -> bool:
         (wanted,) = self._read(name).process_configs
@@ -162,6 +181,7 @@ class FleetInterface:
             for one in group.processes.values()
         )
 
+    @_refusing
     def end(self, name: str, folder: str) -> bool:
         """Forget NAME and end its haproxies; return whether it had any.
 
@@ -173,6 +193,11 @@ class FleetInterface:
         self._held.close(network)
         self._takeover.folders.add(folder)
         return self._takeover.end(network, stale.END) > 0 or was_known
+
+    @_refusing
+    def sweep(self, folder: str) -> list[str]:
+        """Return what `Takeover.sweep` does."""
+        return self._takeover.sweep(folder)
 
     def _subscribe(self) -> None:
         """Follow the states of the programs and the end of supervisord."""

@@ -18,7 +18,7 @@ from supervisor import events
 from supervisor.loggers import LevelsByName, getLogger
 from supervisor.options import ServerOptions, UnhosedConfigParser
 from supervisor.states import ProcessStates, SupervisorStates
-from supervisor.xmlrpc import Faults, RPCError
+from supervisor.xmlrpc import Faults, RPCError, traverse
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
@@ -161,17 +161,33 @@ def test_what_has_to_be_started_has_no_state(
     assert fleet.state("unknown") == ""
 
 
-def test_sockets_that_cannot_be_seen_have_a_reason(monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "part"),
+    [
+        (("state", "x"), "_is_in_order"),
+        (("start", "x", False), "_read"),
+        (("end", "x", "/"), "_drop"),
+        (("sweep", "/"), "_takeover"),
+    ],
+    ids=["state", "start", "end", "sweep"],
+)
+def test_what_the_system_refuses_has_a_reason(monkeypatch, call, part):
     fleet: Any = object.__new__(extension.FleetInterface)
     group = SimpleNamespace(processes={"x": process_in("RUNNING", 7)})
-    fleet._supervisord = SimpleNamespace(process_groups={"x": group})
+    options = SimpleNamespace(mood=SupervisorStates.RUNNING)
+    fleet._supervisord = SimpleNamespace(
+        process_groups={"x": group}, options=options
+    )
 
-    def no_descriptor(*_args: object) -> bool:
+    def no_descriptor(*_args: object, **_named: object) -> bool:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(fleet, "_is_in_order", no_descriptor)
+    no_descriptor.sweep = no_descriptor  # type: ignore[attr-defined]
+    monkeypatch.setattr(fleet, part, no_descriptor, raising=False)
+    name, *arguments = call
     with pytest.raises(RPCError, match="Too many open files; raise "):
-        fleet.state("x")
+        # As supervisord finds it: only a method is a call.
+        traverse(SimpleNamespace(fleet=fleet), f"fleet.{name}", arguments)
 
 
 @pytest.mark.parametrize(
