@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 
+from .. import rootfiles
 from ..context import entrypoint
 from ..errors import FleetError
 from ..settings import FleetSettings
@@ -61,6 +62,10 @@ def shut_down(state_path: str) -> None:
         if process is not None:
             rpc.call("supervisor.shutdown")
             psutil.wait_procs([process], timeout=_END_TIMEOUT_S)
+    places = settings.places
+    # A run that was killed may have left them, without a gateway.
+    for folder in (places.socket_folder, places.config_folder):
+        rootfiles.remove_shared_folder(folder)
     _remove_own_files(settings)
 
 

@@ -603,6 +603,22 @@ def test_command_waits_for_the_end_of_a_haproxy_that_hangs(littered):
     assert not FLEET.exists()
 
 
+def test_command_ends_what_another_run_has_begun(own_box):
+    """That was killed between the gateway's program and its folders."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    box.agent.stop()
+    assert cleanup(box).returncode == 0
+    uid, gid = host.ids(host.SERVICE_USER)
+    for folder in (FLEET / "config", FLEET / "socket"):
+        folder.mkdir(parents=True)
+        os.chown(folder, uid, gid)
+    done = cleanup(box)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert not FLEET.exists()
+
+
 def test_command_does_what_it_can_without_databases(littered):
     """The rest goes, exit code 2; our mark tells the ports' owner later."""
     litter, foreign = littered
