@@ -11,9 +11,11 @@ from .errors import SettingsError
 from .places import Folder
 
 _TAIL_BYTES = 4000
-# Without /dev/log haproxy works all the same.
+# Without /dev/log haproxy works all the same. The last one is supervisord's,
+# after the reason.
 _NO_REASON = re.compile(
-    r"^\[(NOTICE|WARNING)\]|sendmsg\(\)/writev\(\) failed in logger"
+    r"^\[(NOTICE|WARNING)\]|sendmsg\(\)/writev\(\) failed in logger|"
+    "supervisor: child process was not spawned"
 )
 
 

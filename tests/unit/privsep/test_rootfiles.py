@@ -266,6 +266,12 @@ FATAL = "[ALERT]    (8) : [haproxy.main()] Some protocols failed to start\n"
         ),
         pytest.param(BIND, "[ALERT]" + BIND.partition(" (8) :")[2], id="old"),
         pytest.param(STARTS + "a\x1b[31mb\n", "a [31mb", id="an escape"),
+        pytest.param(
+            f"{STARTS}supervisor: couldn't exec /usr/bin/nsenter: EACCES\n"
+            f"supervisor: child process was not spawned\n",
+            "supervisor: couldn't exec /usr/bin/nsenter: EACCES",
+            id="nothing is executed",
+        ),
     ],
 )
 def test_last_complaint(tmp_path, log, reason):
