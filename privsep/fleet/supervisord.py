@@ -71,11 +71,12 @@ class Supervisord:
     def answers(self) -> bool:
         """Return whether a supervisord with our extension answers.
 
-        Raises FleetError if it hangs: there must not be a second one.
+        Raises FleetError if it hangs, and OSError if we lack memory or a
+        descriptor to see it: there must not be a second one.
         """
         try:
             self.call("fleet.ping")
-        except (AbsentError, OSError):
+        except (AbsentError, NotADirectoryError, PermissionError):
             return False
         return True
 

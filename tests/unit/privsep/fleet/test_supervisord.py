@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import socketserver
 import threading
@@ -83,6 +84,26 @@ def test_our_own_version_is_taken(server, rpc):
 
 def test_without_a_supervisord_there_is_no_answer(rpc):
     assert not rpc.answers()
+
+
+@pytest.mark.parametrize(
+    ("number", "is_seen"),
+    [(errno.EACCES, True), (errno.ENOMEM, False), (errno.EMFILE, False)],
+)
+def test_one_that_cannot_be_seen_is_not_absent(
+    rpc, monkeypatch, number, is_seen
+):
+    """A second one would be started, and name another reason."""
+
+    def refuse(*_args: object) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    if is_seen:
+        assert not rpc.answers()
+        return
+    with pytest.raises(OSError, match=f"Errno {number}"):
+        rpc.answers()
 
 
 def took_s(run_dir: Path, timeout_s: float = 0.4) -> float:
