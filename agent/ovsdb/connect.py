@@ -178,6 +178,10 @@ class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # untyped
 
     def run(self) -> Any:
         """Process what arrived, then publish the new rows."""
+        if self.txn is not None:
+            # An error ended it, and its caller has that. The library would
+            # refuse to run, and ovsdbapp try again at once, for ever.
+            self.txn.abort()
         changed = super().run()
         if changed:
             self._changed = time.time()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ovs.db.idl import Transaction
 from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl.connection import Connection
+from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 
 from ovn_metadata.agent.ovsdb import connect
 
@@ -36,3 +37,14 @@ def started(error: Exception, kind: type[Exception], patch: Any) -> Exception:
     with pytest.raises(kind) as raised:
         connect.start(idl, 5)
     return raised.value
+
+
+def test_a_transaction_that_an_error_ended_stops_nothing(monkeypatch):
+    """The library asserts that there is none, and ovsdbapp tries for ever."""
+    idl: Any = connect.Idl.__new__(connect.Idl)
+    idl.txn, idl._was_connected, idl._problems = None, False, {}
+    idl.is_connected = lambda: False
+    left = Transaction(idl)
+    monkeypatch.setattr(OvsdbIdl, "run", lambda each: each.txn is None)
+    assert idl.run()
+    assert left.get_error() == "aborted"
