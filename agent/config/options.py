@@ -7,6 +7,7 @@ ignored.
 import dataclasses
 import importlib.metadata
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,14 +154,20 @@ class _Files:
         found = files_read(argv, files=self._files, dirs=self._dirs)
         self.sources = Sources(found)
         self.conf = _Options()
+        defaults = {"host": socket.gethostname()}
+        if any("my_ip" in text for _, text in self.sources.all):
+            defaults["my_ip"] = _own_address("192.0.2.0", "127.0.0.1")
+            defaults["my_ipv6"] = _own_address("2001:db8::1", "::1")
         ignored = (
-            (section, cfg.StrOpt(name, default=""))
+            (section, cfg.StrOpt(name, default=defaults.get(name, "")))
             for section, names in IGNORED.items()
             for name in names
         )
         for section, option in (*_OPTIONS.values(), *ignored):
             group = None if section == "DEFAULT" else section
-            self.conf.register_opt(option, group)
+            # As with Neutron's agent, --state_path can be an argument.
+            is_argument = option.dest == "state_path"
+            self.conf.register_opt(option, group, cli=is_argument)
 
     def read(self) -> None:
         """Read them with oslo.config; raise ConfigError."""
@@ -205,6 +212,20 @@ def _default(find: Callable[[str, str], list[str]]) -> list[str]:
     """Return what FIND finds for us and for Neutron's agent."""
     found = [*find(PROJECT, NEUTRON_PROGRAM), *find(PROJECT, PROGRAM)]
     return list(dict.fromkeys(found))
+
+
+def _own_address(other: str, default: str) -> str:
+    """Return the address that this host has for OTHER, as Neutron does.
+
+    Nothing is sent. DEFAULT: there is no route to it.
+    """
+    family = socket.AF_INET6 if ":" in other else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((other, 80))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return default
 
 
 def _log_options() -> list[cfg.Opt]:

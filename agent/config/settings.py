@@ -467,7 +467,7 @@ GROUPS: dict[str, type] = {
 # Options of Neutron's agent without effect here. Their values are read only
 # where another option has "$name".
 IGNORED = {
-    "DEFAULT": ("host", "metadata_proxy_user"),
+    "DEFAULT": ("host", "metadata_proxy_user", "my_ip", "my_ipv6"),
     "ovn": ("ovn_nb_connection", "ovn_metadata_enabled"),
     "AGENT": (
         "root_helper_daemon",

@@ -126,6 +126,14 @@ def test_a_value_is_refused_in_the_words_of_a_start(box, command):
             f"Nova's metadata API at 127.0.0.1 port {FREE_PORT}",
             id="Nova",
         ),
+        pytest.param(  # there is no route to the world
+            {
+                ("DEFAULT", "nova_metadata_host"): "$my_ipv6",
+                ("DEFAULT", "nova_metadata_port"): str(FREE_PORT),
+            },
+            f"Nova's metadata API at ::1 port {FREE_PORT}",
+            id="Nova on this host",
+        ),
     ],
 )
 def test_what_is_not_there_is_named(box, command, options, said):

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import re
+import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -527,6 +528,28 @@ def test_value_without_effect_never_stops_a_start(
     assert (
         without_warnings(load(f"[{section}]\n{name} = {text}\n")) == DEFAULTS
     )
+
+
+def test_what_neutron_knows_of_its_host_can_be_named(load: Load, monkeypatch):
+    """As its agent finds it, or as a file has it."""
+    monkeypatch.setattr(options, "_own_address", lambda other, _: other)
+    line = "[DEFAULT]\nnova_metadata_host = $host,$my_ip,${my_ipv6}\n"
+
+    def hosts(text: str) -> list[str]:
+        return [host for host, _ in load(text).nova.hosts]
+
+    found = [socket.gethostname(), "192.0.2.0", "2001:db8::1"]
+    assert hosts(line) == found
+    more = "host = a\nmy_ip = 192.0.2.7\nmy_ipv6 = 2001:db8::7\n"
+    assert hosts(line + more) == ["a", "192.0.2.7", "2001:db8::7"]
+
+
+def test_state_path_can_be_an_argument_as_in_neutron(load: Load):
+    settings = load("[DEFAULT]\nstate_path = /a\n", "--state_path=/b")
+    assert settings.state_path == Path("/b")
+    assert settings.proxy_socket == Path("/b/metadata_proxy")
+    with pytest.raises(ConfigError, match="state_path"):
+        load("", "--state_path=b")
 
 
 def test_later_file_wins(load: Load, tmp_path: Path):
