@@ -6,6 +6,7 @@ ignored.
 
 import dataclasses
 import importlib.metadata
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -70,9 +71,7 @@ def load(argv: Sequence[str]) -> tuple[cfg.ConfigOpts, Settings]:
     files = _Files(argv)
     log.register_options(files.conf)
     files.read()
-    for option in _log_options():
-        if option.dest in files.conf:  # not all are registered
-            files.get("DEFAULT", option)
+    _check_log(files)
     groups = {
         name: kind(**files.fields(kind)) for name, kind in GROUPS.items()
     }
@@ -230,6 +229,20 @@ def _own_address(other: str, default: str) -> str:
 
 def _log_options() -> list[cfg.Opt]:
     return [option for _, options in list_opts() for option in options]
+
+
+def _check_log(files: "_Files") -> None:
+    """Raise ConfigError for an option of oslo.log that it can't use."""
+    for option in _log_options():
+        if option.dest not in files.conf:  # not all are registered
+            continue
+        value = files.get("DEFAULT", option)
+        if option.dest == "default_log_levels":
+            levels = {each.partition("=")[2] for each in value}
+            unknown = levels - {*logging.getLevelNamesMapping()}
+            if not all(level.isdecimal() for level in unknown):
+                reason = "must be MODULE=LEVEL; several separated by commas"
+                raise files.sources.error("DEFAULT", option, reason)
 
 
 def _reason(error: BaseException) -> str:

@@ -436,7 +436,8 @@ BAD = [
     (("metadata_haproxy", "timeout_client"), "soon", "timeout_client"),
     (DEBUG, "perhaps", "debug"),
     (DEBUG, "$host", 'debug = "$host"'),
-    (("DEFAULT", "default_log_levels"), "x", "log's other options"),
+    (("DEFAULT", "default_log_levels"), "x", "must be MODULE=LEVEL"),
+    (("DEFAULT", "log_config_append"), "/nowhere", "log's other options"),
     (("DEFAULT", "nova_client_cert"), "/nowhere.pem", "nova_client"),
     (SECRET, "", "metadata_proxy_shared_secret is missing"),
 ]

@@ -504,6 +504,8 @@ def test_bad_value_names_file_section_option_and_what_is_allowed(
         ("use_syslog = maybe", "boolean"),
         ("use_stderr = maybe", "boolean"),
         ("log_rotate_interval = x", "int"),
+        ("default_log_levels = amqp=WARN,a=info", "MODULE=LEVEL"),
+        ("default_log_levels = DEBUG", "MODULE=LEVEL"),
     ],
 )
 def test_bad_reference_old_name_or_log_option(
@@ -528,6 +530,11 @@ def test_value_without_effect_never_stops_a_start(
     assert (
         without_warnings(load(f"[{section}]\n{name} = {text}\n")) == DEFAULTS
     )
+
+
+@pytest.mark.parametrize("text", ["a=INFO, b=5", "a=TRACE", ""])
+def test_levels_of_the_log_are_as_oslo_takes_them(load: Load, text):
+    load(f"[DEFAULT]\ndefault_log_levels = {text}\n")
 
 
 def test_what_neutron_knows_of_its_host_can_be_named(load: Load, monkeypatch):
