@@ -141,7 +141,10 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
         # A container engine makes a folder where a file to mount is missing.
         why = getattr(error, "strerror", "it is not UTF-8 text")
         raise SettingsError(f"{path} can't be read: {why}") from None
-    return read(conf, runnable=runnable)
+    try:
+        return read(conf, runnable=runnable)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
 
 
 def warnings() -> list[str]:
@@ -192,7 +195,7 @@ def read(conf: cfg.ConfigOpts, *, runnable: bool = True) -> FleetSettings:
 def _value(conf: cfg.ConfigOpts, option: str) -> str:
     try:
         return str(conf[GROUP][option])
-    except (cfg.Error, ValueError) as error:
+    except (cfg.Error, RecursionError, ValueError) as error:
         raise SettingsError(f"[fleet] {option}: {error}") from None
 
 
@@ -288,22 +291,20 @@ def _check_executable(path: str) -> None:
     except OSError as error:
         raise SettingsError(
             f"haproxy not found at {path} ({error.strerror}); install the "
-            f"package haproxy or set [fleet] haproxy in {DEFAULT_FILE}"
+            f"package haproxy or set [fleet] haproxy"
         ) from None
     for name in (path, os.path.realpath(path)):
         # A haproxy without supervisord is recognised by these.
         if "haproxy" not in os.path.basename(name):
             raise SettingsError(
-                f"{name}: the name of [fleet] haproxy in {DEFAULT_FILE} must "
-                f"contain haproxy"
+                f"{name}: the name of [fleet] haproxy must contain haproxy"
             )
     if magic.startswith(b"#!"):
         # Kolla and EDPM install wrappers there that detach at once: to
         # supervisord each haproxy would seem to die at its start.
         raise SettingsError(
-            f"{path} is a script, not haproxy itself; set [fleet] haproxy "
-            f"in {DEFAULT_FILE} to the real binary (the fleet outlives the "
-            f"agent without a wrapper)"
+            f"{path} is a script, not haproxy itself; set [fleet] haproxy to "
+            f"the real binary (the fleet outlives the agent without a wrapper)"
         )
     if not os.access(path, os.X_OK):
         raise SettingsError(f"{path} is not executable; chmod +x it")
@@ -313,7 +314,7 @@ def _fleet_user(name: str) -> pwd.struct_passwd:
     for candidate in (name,) if name else DEFAULT_FLEET_USERS:
         try:
             user = pwd.getpwnam(candidate)
-        except KeyError:
+        except (KeyError, ValueError):  # ValueError: a NUL is in it
             continue
         if user.pw_uid in (0, rootfiles.caller_uid()):
             raise SettingsError(

@@ -47,6 +47,8 @@ def load(tmp_path):
         pytest.param({"run_dir": "run"}, "run_dir", id="a relative folder"),
         pytest.param({"run_dir": "/run/../x"}, "run_dir", id="dots in it"),
         pytest.param({"run_dir": "/run/$x"}, "run_dir", id="no such option"),
+        pytest.param({"run_dir": "$run_dir"}, "run_dir", id="a loop"),
+        pytest.param({"user": "a\0b"}, "useradd", id="NUL in a user"),
         pytest.param({"network_ids": "7"}, "65536", id="one id"),
         pytest.param({"network_ids": "9-7"}, "65536", id="a range backwards"),
         pytest.param(
@@ -64,10 +66,11 @@ def load(tmp_path):
         ),
     ],
 )
-def test_refused_with_a_remedy_in_one_line(load, options, reason):
+def test_refused_with_file_and_remedy_in_one_line(load, options, reason):
     with pytest.raises(SettingsError, match=reason) as error:
         load(**options)
     assert "\n" not in str(error.value)
+    assert "privileged.conf: " in str(error.value)
 
 
 @pytest.mark.parametrize("run_dir", ["/run/a b", "/run/a%b"])
