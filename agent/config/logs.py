@@ -64,10 +64,10 @@ def check(conf: cfg.ConfigOpts, *, roots_are_ours: bool) -> None:
     # Path.exists() raises if the folder can't be searched.
     place = file if os.path.exists(file) else file.parent  # noqa: PTH110
     try:
-        is_roots = place.stat().st_uid == 0
+        is_given = place.stat().st_uid == 0 and place == file
     except OSError as error:
         raise _refused(f"{error.strerror}: {place}") from None
-    if not (roots_are_ours and is_roots) and not os.access(place, os.W_OK):
+    if not (roots_are_ours and is_given) and not os.access(place, os.W_OK):
         raise _refused(f"Permission denied: {place}")
 
 

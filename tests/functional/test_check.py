@@ -259,6 +259,21 @@ def test_a_log_that_can_not_be_written_is_refused(box, command, arguments):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["file", "no file"])
+def test_a_log_in_a_folder_of_roots(box, command, there):
+    """A start as root hands over a log that root owns, but no folder."""
+    with tempfile.TemporaryDirectory(dir="/run") as name:
+        Path(name).chmod(0o755)
+        file = Path(name) / "agent.log"
+        if there:
+            file.touch()
+        done = check((*command, "--log-file", str(file)))
+        assert file.exists() is there
+    is_root = command[0].endswith("-agent")
+    assert done.returncode == (GOOD if is_root and there else REFUSED)
+    assert not done.returncode or "Permission denied: /run" in done.stderr
+
+
 def test_a_privileged_conf_in_a_closed_folder_is_refused(box, command):
     with closed_folder() as folder:
         file = folder / "privileged.conf"
