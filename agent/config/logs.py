@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from oslo_config import cfg
-from oslo_log import handlers, log, rate_limit
+from oslo_log import formatters, handlers, log, rate_limit
 from ovsdbapp.backend.ovs_idl import vlog
 
 from ..errors import StartError
 from .options import PROGRAM
 
 LOG = logging.getLogger(__name__)
+# oslo.log adds the exception that is being handled, which our words have.
+formatters._get_error_summary = lambda record: ""  # noqa: ARG005
 
 _REPEAT_S = 600.0
 _AGAIN: dict[str, float] = {}  # message of the OVSDB library -> when

@@ -191,6 +191,16 @@ def test_whatever_the_library_raises_changes_nothing(
     assert "a line" in Path(conf.log_file).read_text()
 
 
+def test_an_error_that_is_handled_is_in_a_line_once(conf):
+    logs.set_up(conf, "INFO")
+    try:
+        raise StartError("the reason")
+    except StartError as error:
+        LOG.warning("not done: %s", error)
+    (line,) = Path(conf.log_file).read_text().splitlines()
+    assert line.endswith(" not done: the reason")
+
+
 def test_without_systemds_library_the_log_goes_to_stderr(
     conf, monkeypatch, capsys
 ):
