@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_319, ("privsep",): 4_704}
+BUDGETS = {("agent", "privsep"): 21_485, ("privsep",): 4_781}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

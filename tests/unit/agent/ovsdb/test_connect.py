@@ -43,6 +43,7 @@ def test_a_transaction_that_an_error_ended_stops_nothing(monkeypatch):
     """The library asserts that there is none, and ovsdbapp tries for ever."""
     idl: Any = connect.Idl.__new__(connect.Idl)
     idl.txn, idl._was_connected, idl._problems = None, False, {}
+    idl.change_seqno, idl.cond_seqno, idl._published = 1, 1, (1, 1)
     idl.is_connected = lambda: False
     left = Transaction(idl)
     monkeypatch.setattr(OvsdbIdl, "run", lambda each: each.txn is None)
