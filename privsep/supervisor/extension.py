@@ -73,6 +73,7 @@ class FleetInterface:
         places = Places(Path(supervisord.options.configfile).parent)
         self._places = places
         self._inode = 0  # of our socket
+        self._pipes: dict[str, int | None] = {}  # of the last start
         self._takeover = Takeover(supervisord, places)
         self._held = HeldSockets(places.gateway_socket, self._takeover)
         self._log = RequestLog(
@@ -205,10 +206,10 @@ class FleetInterface:
         for kind, act in (
             (events.ProcessStateStartingEvent, held.start),
             (events.ProcessStateStartingEvent, self._reload_by_signal),
-            (events.ProcessStateStartingEvent, _leave_no_pipe),
+            (events.ProcessStateStartingEvent, self._note_pipes),
             (events.ProcessStateBackoffEvent, held.fail),
             (events.ProcessStateBackoffEvent, self._note_end),
-            (events.ProcessStateBackoffEvent, _forget_pipes),
+            (events.ProcessStateBackoffEvent, self._forget_pipes),
             (events.ProcessStateExitedEvent, self._note_end),
             (events.ProcessStateFatalEvent, held.fail),
             (events.SupervisorRunningEvent, _survive_hangup),
@@ -229,6 +230,31 @@ class FleetInterface:
             return None
 
         process.signal = send
+
+    def _note_pipes(self, event: Any) -> None:
+        """Note the pipes that supervisord makes for a process."""
+        options, self._pipes = event.process.config.options, {}
+
+        def make(stderr: bool) -> Any:  # noqa: FBT001 # supervisord's own
+            self._pipes = type(options).make_pipes(options, stderr)
+            return self._pipes
+
+        options.make_pipes = make
+
+    def _forget_pipes(self, event: Any) -> None:
+        """Forget the pipes of a process that can't be started.
+
+        supervisord closes those of one that can't be forked, and would read
+        what has their numbers next: a call that nobody answers. It leaves
+        them open if the log can't be opened.
+        """
+        process, options = event.process, event.process.config.options
+        if process.pid:
+            return
+        process.dispatchers = {}
+        if process.pipes is not self._pipes:
+            options.close_parent_pipes(self._pipes)
+            options.close_child_pipes(self._pipes)
 
     def _hook_into_main_loop(self) -> None:
         """Make the main loop poll again at once after a program ended.
@@ -292,38 +318,6 @@ class FleetInterface:
             self._supervisord.options.logger.error(
                 "%(what)s: %(error)r", what=act.__name__, error=error
             )
-
-
-def _leave_no_pipe(event: Any) -> None:
-    """Close the pipes of a process whose log can't be opened.
-
-    supervisord leaves them open, at each try.
-    """
-    config, options = event.process.config, event.process.config.options
-
-    def make(process: Any) -> Any:
-        pipes = options.make_pipes(not config.redirect_stderr)
-        options.make_pipes = lambda _stderr: pipes
-        try:
-            return type(config).make_dispatchers(config, process)
-        except OSError:
-            options.close_parent_pipes(pipes)
-            options.close_child_pipes(pipes)
-            raise
-        finally:
-            del options.make_pipes
-
-    config.make_dispatchers = make
-
-
-def _forget_pipes(event: Any) -> None:
-    """Forget the pipes of a process that can't be forked.
-
-    supervisord closes them, and would read what has their numbers next: a
-    call that nobody answers.
-    """
-    if not event.process.pid:
-        event.process.dispatchers = {}
 
 
 def _state(process: Any) -> str:
