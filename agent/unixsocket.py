@@ -213,9 +213,9 @@ def exchange(
 
     It is cut soon after MAX_BYTES. OWNER is for a folder in which that user
     may make any file: with a link, OWNER could make us speak to a socket that
-    only we can reach. Raises PermissionError if PATH is a link then, or no
-    socket of OWNER; TimeoutError if the connection takes longer than
-    TIMEOUT_S, or after that the answer altogether; OSError.
+    only we can reach. Raises FileNotFoundError if PATH is a link then, no
+    socket of OWNER or not open to all; TimeoutError if the connection takes
+    longer than TIMEOUT_S, or after that the answer altogether; OSError.
     """
     flags = _FILE if owner is None else _FILE | os.O_NOFOLLOW
     with (
@@ -225,9 +225,15 @@ def exchange(
         entry = os.fstat(found)
         is_socket = stat.S_ISSOCK(entry.st_mode)
         if owner is not None and not (is_socket and entry.st_uid == owner):
-            raise PermissionError(f"{path} is no socket of uid {owner}")
+            raise FileNotFoundError(f"{path} is no socket of uid {owner}")
         connection.settimeout(timeout_s)
-        _connect(connection, found)
+        try:
+            _connect(connection, found)
+        except PermissionError as error:
+            if owner is not None and not entry.st_mode & stat.S_IWOTH:
+                text = f"{path} was closed by uid {owner}"
+                raise FileNotFoundError(text) from None
+            raise PermissionError(error.errno, error.strerror, path) from None
         # agent-status ends at SIGPIPE otherwise.
         connection.sendall(request, socket.MSG_NOSIGNAL)
         answer = bytearray()

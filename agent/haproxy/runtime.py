@@ -133,11 +133,12 @@ def ask_nova(
 def running_digest(stats: Stats, config: Path) -> str | None:
     """Return what `digest_in` does; None if no haproxy listens at STATS.
 
-    Raises TimeoutError if it is too busy to answer, and OSError.
+    Raises TimeoutError if it is too busy to answer, PermissionError if the
+    kernel lets us reach none that may listen, and OSError.
     """
     try:
         return digest_in(ask(stats, "show info"), config)
-    except (FileNotFoundError, ConnectionError, PermissionError):
+    except (FileNotFoundError, ConnectionError):
         return None
 
 

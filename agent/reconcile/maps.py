@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ...privsep.keyed_locks import KeyedLocks
+from ..errors import HaproxyError
 from ..haproxy import files, mapfile, runtime
 from ..haproxy.places import Places
 from ..haproxy.runtime import Stats
@@ -75,11 +76,14 @@ class Maps:
             is_running = True
             try:
                 present = runtime.read_map(stats, file)
-            except (FileNotFoundError, ConnectionError, PermissionError):
+            except (FileNotFoundError, ConnectionError, PermissionError) as e:
                 # No process listens, it ends, or something else has the name.
                 # A haproxy that starts just now reads the file.
                 is_running = False
                 present = mapfile.parse_file(files.read(file))
+                if isinstance(e, PermissionError) and present != wanted:
+                    # It serves, and can be changed by a new start alone.
+                    raise HaproxyError(f"map not changed: {e}") from None
             kept = {
                 key: value
                 for key, value in present.items()

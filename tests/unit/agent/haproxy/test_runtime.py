@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import resource
 import socket
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ovn_metadata.agent import unixsocket
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy import runtime
 from ovn_metadata.agent.haproxy.runtime import Stats
@@ -213,9 +216,31 @@ def test_socket_of_another_user_is_not_spoken_to(haproxy):
     link = haproxy.path.with_name("link.sock")
     link.symlink_to(haproxy.path)
     for wrong in (other, Stats(link, os.geteuid())):
-        with pytest.raises(PermissionError, match="no socket of"):
+        with pytest.raises(FileNotFoundError, match="no socket of"):
             runtime.read_map(wrong, FILE)
     assert haproxy.asked == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_absent"),
+    [
+        pytest.param(0o666, False, id="by the kernel, say SELinux"),
+        pytest.param(0o600, True, id="by the haproxy: it was broken into"),
+    ],
+)
+def test_what_can_not_be_asked_does_not_pass_for_absent(
+    haproxy, monkeypatch, mode, is_absent
+):
+    """It would be replaced, though it serves, and so would the next one."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(unixsocket, "_connect", refuse)
+    haproxy.path.chmod(mode)
+    refused = pytest.raises(PermissionError, match=str(haproxy.path))
+    with contextlib.nullcontext() if is_absent else refused:
+        assert runtime.running_digest(haproxy.stats, FILE) is None
 
 
 def test_lack_of_descriptors_does_not_pass_for_a_haproxy_that_is_gone(

@@ -1,12 +1,17 @@
-"""A network's map, while its haproxy ends."""
+"""A network's map, while its haproxy ends or can't be asked."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 from pathlib import Path
 
+import pytest
+
+from ovn_metadata.agent.errors import HaproxyError
+from ovn_metadata.agent.haproxy import runtime
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.runtime import Stats
 from ovn_metadata.agent.reconcile.maps import Maps
@@ -36,3 +41,23 @@ def test_rights_are_taken_from_the_file_if_haproxy_ends(tmp_path: Path):
         thread.join()
     assert taken == ("10.0.0.5",)
     assert file.read_text() == "10.0.0.6 kept|p|s\n"
+
+
+def test_a_haproxy_that_can_not_be_asked_is_replaced_only_for_its_rights(
+    tmp_path: Path, monkeypatch
+):
+    """HaproxyError has it replaced; the file has what it started with."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(runtime, "read_map", refuse)
+    places = Places(tmp_path, state_path=tmp_path, pids_folder=tmp_path)
+    places.map(NETWORK).parent.mkdir(parents=True)
+    places.map(NETWORK).write_text("10.0.0.5 one|p|s\n")
+    maps = Maps(places, lambda _: Stats(tmp_path, os.geteuid()))
+    assert maps.revoke(NETWORK, lambda: {"10.0.0.5": "one|p|s"}) == ()
+    more = {"10.0.0.5": "one|p|s", "10.0.0.6": "two|p|s"}
+    for rights in (dict[str, str], more.copy):
+        with pytest.raises(HaproxyError, match="Permission denied"):
+            maps.revoke(NETWORK, rights)
