@@ -489,6 +489,7 @@ def test_a_port_whose_mac_ovn_does_not_know_is_a_warning(box, case: Case):
     (problem,) = wait_for(named, timeout_s=60, what="a word of it")
     assert (problem["code"], problem["severity"]) == ("OVNMD-109", "warning")
     assert "DHCP" in problem["reason"]
+    assert problem["remedy"].startswith("do what the reason says")
     assert is_itself(instance)
     # It has a MAC address again with its port security.
     box.ovn.nbctl("lsp-set-addresses", bare.id, bare.addresses)

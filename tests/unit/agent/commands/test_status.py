@@ -210,7 +210,7 @@ def with_remarks(status: Status) -> None:
         pytest.param(
             with_remarks,
             client.DEGRADED,
-            "  port 'x' skipped\n  do: correct the port in Neutron, or run ",
+            "  port 'x' skipped\n  do: do what the reason says, or correct ",
             id="rows and conflicts are reported, the rest is served",
         ),
         pytest.param(
