@@ -56,7 +56,8 @@ def render_program(network: str, settings: FleetSettings) -> str:
 
     supervisord restarts a haproxy that ends within `startsecs` at once, then
     after 2, 3, ... s. After `startretries` it is FATAL: the agent reports it
-    and starts it again with back-off.
+    and starts it again with back-off. A new supervisord starts the gateway
+    first, which all networks need.
     """
     line = " ".join(command(network, settings))
     return f"""\
@@ -64,6 +65,7 @@ def render_program(network: str, settings: FleetSettings) -> str:
 command={line}
 directory=/
 umask=027
+priority={1 if network == names.GATEWAY else 2}
 autorestart=true
 startsecs=1
 startretries=10

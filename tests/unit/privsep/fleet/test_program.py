@@ -141,3 +141,14 @@ def test_what_it_writes_supervisords_extension_reads(network):
     owner, group = map(int, held._IDS.findall(section["command"]))
     assert owner == SETTINGS.user_of(network).uid
     assert group == SETTINGS.common_gid
+
+
+def test_a_new_supervisord_starts_the_gateway_first():
+    """All networks need it: their clients get 503 until it serves."""
+
+    def priority(network: str) -> int:
+        section = f"program:{names.program_name(network)}"
+        text = program.render_program(network, SETTINGS)
+        return int(parse(text)[section]["priority"])
+
+    assert priority("gateway") < priority(NETWORK)
