@@ -170,8 +170,11 @@ class Service:
 
     def reconfigured(self) -> None:
         """Visit every network and the gateway again: settings have changed."""
-        for watch in self._watches:  # each may wait for as long as it did
-            watch.wake()
+        for watch in self._watches:
+            # Both wait for intervals of the old settings. `Confirmation` must
+            # not poll early: what it confirms has to be half a second old.
+            if isinstance(watch, NovaAddresses | SelfCheck):
+                watch.wake()
         self._queues.reconcile.add(names.GATEWAY)
         if not self._snapshots.chassis.synced:  # else `resync` queues them
             for key in self._status.networks():
