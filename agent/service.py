@@ -30,7 +30,7 @@ from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
-from .threads import Poller, Steps
+from .threads import Poller, Steps, stop
 from .why import answer, asked
 from .why.gather import Gather
 from .why.nova import attempts
@@ -193,8 +193,7 @@ class Service:
         try:
             self._run()
         finally:
-            for watch in self._watches:
-                watch.stop()
+            stop(self._watches)
         if self._failure:
             raise AgentError(self._failure)
 

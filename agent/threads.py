@@ -4,7 +4,8 @@ import abc
 import logging
 import math
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Collection, Generator
 from concurrent import futures
 from typing import TypeAlias, TypeVar
 
@@ -63,6 +64,15 @@ def apart(call: Callable[[], T], wake: Callable[[], None]) -> Steps[T]:
     return outcome.result()
 
 
+def stop(pollers: Collection["Poller"]) -> None:
+    """Stop POLLERS; together, those that hang are waited for a second."""
+    ends = time.monotonic() + _END_S
+    for poller in pollers:
+        poller.stop()
+    for poller in pollers:
+        poller.thread.join(max(0.0, ends - time.monotonic()))
+
+
 class Poller(abc.ABC):
     """Calls `poll` every INTERVAL_S on a thread called NAME.
 
@@ -73,23 +83,22 @@ class Poller(abc.ABC):
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._thread = threading.Thread(
+        self.thread = threading.Thread(
             target=self._run, name=name, daemon=True
         )
 
     def start(self) -> None:
         """Begin, an interval from now."""
-        self._thread.start()
+        self.thread.start()
 
     def wake(self) -> None:
         """Poll now, or again after the poll that is in progress."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the poll that is in progress; do not wait if it hangs."""
+        """End after the poll that is in progress."""
         self._stop.set()
         self._wake.set()
-        self._thread.join(_END_S)
 
     def _run(self) -> None:
         logged = ""  # a failure that lasts is logged once
@@ -105,10 +114,10 @@ class Poller(abc.ABC):
                 failure = repr(error)
                 if failure != logged:
                     LOG.exception(
-                        "the thread %s failed; it continues", self._thread.name
+                        "the thread %s failed; it continues", self.thread.name
                     )
             if logged and not failure:
-                LOG.info("the thread %s works again", self._thread.name)
+                LOG.info("the thread %s works again", self.thread.name)
             logged = failure
 
     @abc.abstractmethod

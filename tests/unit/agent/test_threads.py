@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -90,5 +91,26 @@ def test_a_poll_that_takes_the_last_wake_does_not_outlast_the_end():
     poller.start()
     poller.wake()
     assert poller.polls.acquire(timeout=10)
-    poller.stop()
-    assert not poller._thread.is_alive()
+    threads.stop([poller])
+    assert not poller.thread.is_alive()
+
+
+class Hung(Poller):
+    """Polls until it is let go."""
+
+    def __init__(self, go_on: threading.Event) -> None:
+        super().__init__("hung", 0)
+        self._go_on = go_on
+
+    def poll(self) -> None:
+        self._go_on.wait(60)
+
+
+def test_pollers_that_hang_are_waited_for_together():
+    go_on, begun = threading.Event(), time.monotonic()
+    pollers = [Hung(go_on) for _ in range(6)]
+    for poller in pollers:
+        poller.start()
+    threads.stop(pollers)
+    go_on.set()
+    assert time.monotonic() - begun < 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from ovn_metadata.agent import threads
 from ovn_metadata.agent.haproxy.counters import Counted
 from ovn_metadata.agent.monitor.status import Status
 from ovn_metadata.agent.monitor.watch import _TURNS as TURNS
@@ -74,5 +75,5 @@ def test_it_ends_at_once():
         on_silence=lambda _: None,
     )
     watch.start()
-    watch.stop()
-    assert not watch._thread.is_alive()
+    threads.stop([watch])
+    assert not watch.thread.is_alive()
