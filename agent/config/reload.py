@@ -1,12 +1,13 @@
 """The settings in force, and how they change while the agent runs."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oslo_config import cfg
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StartError
 from . import logs, options
 from .settings import Settings, option_of
 
@@ -44,7 +45,14 @@ class Configuration:
                 "agent to serve without it"
             )
         settings, waiting = after_reload(self._settings, read)
-        logs.set_up(conf, settings.southbound.log_level)
+        try:
+            logs.set_up(conf, settings.southbound.log_level)
+        except StartError:
+            # The log goes where it went, but the library's rate limit is
+            # lost. This fails too if the mistake is in a file that both name.
+            with contextlib.suppress(StartError):
+                logs.set_up(self.conf, self._settings.southbound.log_level)
+            raise
         self.conf, self._settings = conf, settings
         return waiting
 

@@ -17,7 +17,8 @@ from oslo_config import cfg
 from oslo_log import handlers as oslo_handlers
 from oslo_log import log, rate_limit
 
-from ovn_metadata.agent.config import logs
+from ovn_metadata.agent.config import logs, options
+from ovn_metadata.agent.config.reload import Configuration
 from ovn_metadata.agent.errors import StartError
 
 LOG = logging.getLogger(__name__)
@@ -137,15 +138,42 @@ def test_a_reload_in_a_thread_keeps_the_name(
     assert "a line" in (folder / f"{command}.log").read_text()
 
 
-@pytest.mark.skipif(
+can_limit = pytest.mark.skipif(
     "rate_limit_except_level" not in inspect.getsource(log),
     reason="this oslo.log can't limit: it reads an option that it has not",
 )
+
+
+@can_limit
 def test_a_rate_limit_may_be_set_up_again(conf):
     conf.set_override("rate_limit_burst", 100)
     conf.set_override("rate_limit_interval", 1)
     for _ in range(2):
         logs.set_up(conf, "INFO")
+
+
+@can_limit
+def test_a_refused_reload_keeps_the_rate_limit(conf, tmp_path):
+    file = tmp_path / "agent.conf"
+    text = f"""\
+[DEFAULT]
+log_file = {conf.log_file}
+rate_limit_burst = 1
+rate_limit_interval = 600
+"""
+    file.write_text(text)
+    argv = ["--config-file", str(file)]
+    read, settings = options.load(argv)
+    logs.set_up(read, "INFO")
+    own = Configuration(argv, conf=read, settings=settings)
+    file.write_text(f"{text}use_syslog = true\nsyslog_log_facility = no\n")
+    with pytest.raises(StartError, match="syslog facility"):
+        own.reload()
+    for _ in range(3):
+        LOG.warning("a line")
+    lines = Path(conf.log_file).read_text().splitlines()
+    assert len(lines) == 2
+    assert "Logging rate limit" in lines[1]
 
 
 LOGGING = """\
