@@ -63,9 +63,11 @@ def shut_down(state_path: str) -> None:
             rpc.call("supervisor.shutdown")
             psutil.wait_procs([process], timeout=_END_TIMEOUT_S)
     places = settings.places
-    # A run that was killed may have left them, without a gateway.
-    for folder in (places.socket_folder, places.config_folder):
-        rootfiles.remove_shared_folder(folder)
+    # A run that was killed may have left them, without a gateway. Without our
+    # programs' folder they may be somebody else's.
+    if places.programs.exists():
+        for folder in (places.socket_folder, places.config_folder):
+            rootfiles.remove_shared_folder(folder)
     _remove_own_files(settings)
 
 

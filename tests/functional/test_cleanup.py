@@ -611,8 +611,9 @@ def test_command_ends_what_another_run_has_begun(own_box):
     box.agent.stop()
     assert cleanup(box).returncode == 0
     uid, gid = host.ids(host.SERVICE_USER)
+    (FLEET / "programs").mkdir(parents=True)
     for folder in (FLEET / "config", FLEET / "socket"):
-        folder.mkdir(parents=True)
+        folder.mkdir()
         os.chown(folder, uid, gid)
     done = cleanup(box)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from ovn_metadata.privsep import names
-from ovn_metadata.privsep.fleet import calls
+from ovn_metadata.privsep.fleet import calls, shut_down
 from ovn_metadata.privsep.places import Places
+from ovn_metadata.privsep.settings import FleetSettings
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,23 @@ def test_a_file_that_could_not_be_renamed_goes_with_its_network(
     assert remove.__wrapped__(network, "/var/lib/neutron")
     left = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert left == [other]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_the_end_of_the_fleet_empties_no_folder_of_others(
+    tmp_path, monkeypatch, is_ours
+):
+    """The run_dir may be a wrong one, with which the agent never started."""
+    settings = FleetSettings("/h", "nobody", 1, 1, tmp_path / "run")
+    file = settings.places.config_folder / "theirs"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    if is_ours:
+        settings.places.programs.mkdir()
+    monkeypatch.setattr(shut_down, "read_settings", lambda **_: settings)
+    monkeypatch.setattr(shut_down, "_haproxies", lambda *_: set())
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    end: Any = shut_down.shut_down
+    end.__wrapped__(str(tmp_path))
+    assert file.exists() is not is_ours
+    assert settings.run_dir.exists() is not is_ours
