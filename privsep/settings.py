@@ -141,10 +141,7 @@ def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
         # A container engine makes a folder where a file to mount is missing.
         why = getattr(error, "strerror", "it is not UTF-8 text")
         raise SettingsError(f"{path} can't be read: {why}") from None
-    try:
-        return read(conf, runnable=runnable)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
+    return read(conf, path, runnable=runnable)
 
 
 def warnings() -> list[str]:
@@ -172,8 +169,17 @@ def existing(path: Path) -> list[str]:
     return [str(path)]
 
 
-def read(conf: cfg.ConfigOpts, *, runnable: bool = True) -> FleetSettings:
-    """Return the settings in CONF, checked; raise SettingsError."""
+def read(
+    conf: cfg.ConfigOpts, path: object, *, runnable: bool = True
+) -> FleetSettings:
+    """Return CONF's settings, checked; raise SettingsError, naming PATH."""
+    try:
+        return _read(conf, runnable=runnable)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _read(conf: cfg.ConfigOpts, *, runnable: bool) -> FleetSettings:
     conf.register_opts(OPTIONS, group=GROUP)
     section = {option.dest: _value(conf, option.dest) for option in OPTIONS}
     haproxy = _path(section["haproxy"], "haproxy")

@@ -28,8 +28,10 @@ _ENDED = "Exited too quickly", "Bad exit code"
 @functools.cache
 def read_settings(*, runnable: bool = True) -> FleetSettings:
     """Return root's settings, from files that only root can write."""
-    privileged.check_owner(cfg.CONF.config_file or ())
-    settings = privileged.read(cfg.CONF, runnable=runnable)
+    files = [*(cfg.CONF.config_file or ())]
+    privileged.check_owner(files)
+    file = files[-1] if files else privileged.DEFAULT_FILE
+    settings = privileged.read(cfg.CONF, file, runnable=runnable)
     if runnable:
         privileged.check_run_dir(settings)
     return settings

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from oslo_config import cfg
 
 from ovn_metadata.privsep import names
+from ovn_metadata.privsep.errors import SettingsError
 from ovn_metadata.privsep.fleet import calls, shut_down
 from ovn_metadata.privsep.places import Places
 from ovn_metadata.privsep.settings import FleetSettings
@@ -67,6 +71,20 @@ def test_a_file_that_could_not_be_renamed_goes_with_its_network(
     assert remove.__wrapped__(network, "/var/lib/neutron")
     left = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert left == [other]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a file owned by root")
+def test_a_refusal_by_the_daemon_names_the_file(monkeypatch):
+    """The haproxy may have been removed after the start of the agent."""
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        file = Path(folder, "root.conf")
+        file.write_text("[fleet]\nhaproxy = /usr/sbin/no-haproxy\n")
+        conf = cfg.ConfigOpts()
+        conf(["--config-file", str(file)], default_config_files=[])
+        monkeypatch.setattr(cfg, "CONF", conf)
+        calls.read_settings.cache_clear()
+        with pytest.raises(SettingsError, match=f"^{file}: haproxy not found"):
+            calls.read_settings()
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
