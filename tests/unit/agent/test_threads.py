@@ -96,7 +96,7 @@ def test_a_poll_that_takes_the_last_wake_does_not_outlast_the_end():
 
 
 class Hung(Poller):
-    """Polls until it is let go."""
+    """Polls until it may go on."""
 
     def __init__(self, go_on: threading.Event) -> None:
         super().__init__("hung", 0)
