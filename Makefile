@@ -44,9 +44,9 @@ export GIT_CONFIG_KEY_0 = safe.directory
 export GIT_CONFIG_VALUE_0 = $(CURDIR)
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-# Each worker of the functional tests is a host of its own, and waits for more
-# than half of its time.
-JOBS ?= $(shell expr 2 \* $$(nproc))
+# Each worker of the functional tests is a host of its own, and waits for most
+# of its time.
+JOBS ?= $(shell expr 4 \* $$(nproc))
 ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
