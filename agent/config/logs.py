@@ -17,7 +17,8 @@ from ..errors import StartError
 from .options import PROGRAM
 
 LOG = logging.getLogger(__name__)
-# oslo.log adds the exception that is being handled, which our words have.
+# oslo.log ends a line with the exception that is being handled. Ours have its
+# text already.
 formatters._get_error_summary = lambda record: ""  # noqa: ARG005
 
 _REPEAT_S = 600.0

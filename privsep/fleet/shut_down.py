@@ -48,7 +48,8 @@ def shut_down(state_path: str) -> None:
 
     Call `remove` for each network first, if supervisord runs. One that
     ovn-metadata-fleet runs stays: the service would be started again.
-    Raises FleetError, also until the haproxies have ended, and OSError.
+    Raises FleetError, also until the haproxies have ended, SettingsError for
+    a folder of files that has folders in it, and OSError.
     """
     settings = read_settings(runnable=False)
     haproxies = _haproxies(state_path, settings)

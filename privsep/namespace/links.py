@@ -69,7 +69,8 @@ def ensure_namespace(network: str) -> tuple[int, bool]:
 def remove_namespace(network: str) -> bool:
     """Remove the namespace of NETWORK; return whether it was there."""
     with contextlib.suppress(FileNotFoundError):
-        netns.remove(names.namespace_name(network))  # or a file without one
+        # It also removes a file on which no namespace is mounted.
+        netns.remove(names.namespace_name(network))
         return True
     return False
 

@@ -47,9 +47,9 @@ R = TypeVar("R")
 
 
 def _refusing(act: Callable[P, R]) -> Callable[P, R]:
-    """Have the call ACT refuse with the reason if the system does.
+    """Make the call ACT answer an OSError as a fault with the reason.
 
-    supervisord would answer "500 Internal Server Error".
+    supervisord would answer it with "500 Internal Server Error".
     """
 
     @functools.wraps(act)
@@ -244,9 +244,10 @@ class FleetInterface:
     def _forget_pipes(self, event: Any) -> None:
         """Forget the pipes of a process that can't be started.
 
-        supervisord closes those of one that can't be forked, and would read
-        what has their numbers next: a call that nobody answers. It leaves
-        them open if the log can't be opened.
+        If it can't be forked, supervisord closes them and keeps their
+        dispatchers. These would read from what gets such a number next, like
+        the connection of a call, which then has no answer. If the log can't
+        be opened, supervisord leaves them open.
         """
         process, options = event.process, event.process.config.options
         if process.pid:
