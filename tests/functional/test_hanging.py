@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from sandbox import Instance, Loader, Sandbox, holds, host, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.hoststate import haproxies
 from sandbox.processes import processes, send_signal
-from sandbox.sockets import network_status
+from sandbox.sockets import network_status, status
 from sandbox.waiting import BEHIND_CALL_S
 
 # The gateway's is replaced after 9 s, a network's after 13 s; a busy machine
@@ -158,3 +161,34 @@ def test_one_that_hangs_and_is_stale_is_killed_at_a_teardown(module_box, case):
     box.unplug([instance])
     wait_gone(stale)
     box.agent.wait_ready()
+
+
+@contextlib.contextmanager
+def connecting_refused(pid: int) -> Iterator[None]:
+    """Have each connect(2) of PID fail, as by SELinux."""
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=connect"]
+    command += ["-e", "inject=connect:error=EACCES", "-p", str(pid)]
+    with subprocess.Popen(command) as strace:
+        try:
+            yield
+        finally:
+            strace.terminate()
+
+
+def test_one_that_can_not_be_asked_is_reported_and_goes_on(
+    module_box, instance
+):
+    keys = ("gateway", instance.port.network.id)
+    before = [sole(module_box, key) for key in keys]
+
+    def is_named() -> bool:
+        return "OVNMD-402" in [each["code"] for each in status()["problems"]]
+
+    with connecting_refused(module_box.agent.pid):
+        module_box.agent.reload()
+        wait_for(is_named, timeout_s=60, what="OVNMD-402")
+        wait_served(instance)
+    wait_for(lambda: not is_named(), timeout_s=60, what="its end")
+    assert [haproxies(module_box, key) for key in keys] == [
+        [pid] for pid in before
+    ]
