@@ -185,8 +185,8 @@ class Service:
         """Serve until `stop`; raise AgentError if only a restart can help.
 
         The haproxies that run already still serve meanwhile. The gateway
-        starts first, since it needs no database. Nothing is removed before
-        both databases have been read.
+        starts first, since it needs nothing of Southbound. Nothing is removed
+        before both databases have been read.
         """
         for watch in self._watches:
             watch.start()
