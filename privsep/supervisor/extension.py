@@ -142,7 +142,8 @@ class FleetInterface:
             return False
         network = network_of(wanted)
         if state == "BACKOFF":  # supervisord tries again by itself
-            return network not in self._held.refused
+            refused = network in self._held.refused
+            return not refused and self._held.are_as_tried(process)
         if state not in ("STARTING", "RUNNING"):
             return False
         return self._held.are_in_order(wanted) and (

@@ -61,6 +61,18 @@ class HeldSockets:
         except FileNotFoundError:  # the namespace
             return False
 
+    def are_as_tried(self, process: Any) -> bool:
+        """Return whether PROCESS wants the sockets of its last start.
+
+        Not if there was no veth then: it would lack the one for IPv6. Raises
+        OSError where that can't be seen.
+        """
+        try:
+            with self._wanted(process.config) as wanted:
+                return bool(wanted == process.wanted)
+        except FileNotFoundError:  # the namespace
+            return False
+
     def start(self, event: Any) -> None:
         """Prepare the sockets of a process that is about to be forked.
 
@@ -72,7 +84,7 @@ class HeldSockets:
         network = network_of(process.config)
         self.refused.pop(network, None)
         try:
-            self._ensure(process.config)
+            self._ensure(process)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 # A stale haproxy has the port, and its socket can't be
@@ -113,10 +125,11 @@ class HeldSockets:
         last = os.sysconf("SC_OPEN_MAX")
         os.closerange(max(names.LISTENER_V4, first + len(moved)), last)
 
-    def _ensure(self, config: Any) -> None:
-        """Hold the sockets of the program CONFIG: kept, borrowed or made."""
-        network = network_of(config)
-        with self._wanted(config) as wanted:
+    def _ensure(self, process: Any) -> None:
+        """Hold the sockets of PROCESS: kept, borrowed or made."""
+        network = network_of(process.config)
+        with self._wanted(process.config) as wanted:
+            process.wanted = wanted
             held = self._held.setdefault(network, [])
             # In order, without a gap: they get their numbers by it.
             fit = [a.fits(one) for a, one in zip(wanted, held, strict=False)]

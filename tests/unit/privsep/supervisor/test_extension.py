@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
 import resource
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from supervisor.xmlrpc import Faults, RPCError, traverse
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import extension, listeners
+from ovn_metadata.privsep.supervisor.held import HeldSockets
 
 _FILES = resource.RLIMIT_NOFILE
 NAME = names.program_name(names.GATEWAY)
@@ -155,10 +158,34 @@ def test_what_has_to_be_started_has_no_state(
     fleet._supervisord = SimpleNamespace(process_groups={"x": group})
     written = SimpleNamespace(process_configs=[process.config])
     monkeypatch.setattr(fleet, "_read", lambda _: written)
-    held: Any = SimpleNamespace(refused=(), are_in_order=lambda _: True)
+    held: Any = SimpleNamespace(
+        refused=(), are_in_order=lambda _: True, are_as_tried=lambda _: True
+    )
     fleet._held = held
     assert fleet.state("x") == said
     assert fleet.state("unknown") == ""
+    # As when its namespace had no veth yet at the last try: once this has
+    # been asked, clients come, and those by IPv6 would be refused.
+    held.are_in_order = held.are_as_tried = lambda _: False
+    assert fleet.state("x") == ""
+
+
+def test_a_try_without_a_veth_is_not_the_one_that_is_wanted(monkeypatch):
+    """It had no socket for IPv6."""
+    held: Any = object.__new__(HeldSockets)
+    now = listeners.of_network(str(uuid.uuid4()), 7)
+    process = SimpleNamespace(wanted=now, config=None)
+    monkeypatch.setattr(held, "_wanted", lambda _: contextlib.nullcontext(now))
+    assert held.are_as_tried(process)
+    v6 = listeners.TcpListener(socket.AF_INET6, ("::1", 80, 0, 3), 7)
+    now = [*now, v6]
+    assert not held.are_as_tried(process)
+
+    def no_namespace(_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(held, "_wanted", no_namespace)
+    assert not held.are_as_tried(process)
 
 
 @pytest.mark.parametrize(
