@@ -137,7 +137,8 @@ def test_each_code_fires_its_own_alert_and_no_other(tmp_path: Path):
     (tmp_path / "alerts.yml").write_text(plain)
     test["rule_files"] = [str(tmp_path / "alerts.yml")]
     (tmp_path / "test.yml").write_text(json.dumps(test))  # JSON is YAML
-    run("promtool", "test", "rules", str(tmp_path / "test.yml"))
+    test_file = str(tmp_path / "test.yml")
+    run("promtool", "test", "rules", test_file, timeout_s=300)
 
 
 def test_each_alert_has_a_runbook():
