@@ -259,12 +259,20 @@ def test_a_log_that_can_not_be_written_is_refused(box, command, arguments):
     assert "Traceback" not in done.stderr
 
 
+@contextlib.contextmanager
+def folder_of_roots() -> Iterator[Path]:
+    """Make a folder that all can enter, and only root can change."""
+    with tempfile.TemporaryDirectory(dir="/run") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["file", "no file"])
 def test_a_log_in_a_folder_of_roots(box, command, there):
     """A start as root hands over a log that root owns, but no folder."""
-    with tempfile.TemporaryDirectory(dir="/run") as name:
-        Path(name).chmod(0o755)
-        file = Path(name) / "agent.log"
+    with folder_of_roots() as made:
+        file = made / "agent.log"
         if there:
             file.touch()
         done = check((*command, "--log-file", str(file)))
@@ -287,9 +295,8 @@ def test_a_privileged_conf_in_a_closed_folder_is_refused(box, command):
 @pytest.mark.parametrize("there", [True, False], ids=["empty", "absent"])
 def test_a_state_path_that_is_roots(box, command, there):
     """A start as root hands it over, or makes it; the service user can't."""
-    with tempfile.TemporaryDirectory(dir="/run") as name:
-        Path(name).chmod(0o755)
-        folder = Path(name) / "state"
+    with folder_of_roots() as made:
+        folder = made / "state"
         if there:
             folder.mkdir()
         option = {("DEFAULT", "state_path"): str(folder)}
