@@ -39,7 +39,7 @@ class Databases:
     settings: Callable[[], Settings]
     snapshots: Snapshots
     status: Status
-    wake: Callable[[], None]  # has the next step taken now
+    wake: Callable[[], None]  # the agent takes its next step now
 
     def __post_init__(self) -> None:
         for part in (*_PARTS.values(), _HEARTBEAT):  # before the first contact
@@ -171,9 +171,9 @@ class Databases:
         return getattr(idl, "read_until_ms", 0)
 
     def report_lost(self) -> None:
-        """Report connections that are lost; to be called every few seconds.
+        """Report lost connections; to be called every few seconds.
 
-        Not before they have been for some seconds: a server may restart.
+        One is reported after some seconds only: a server may restart.
         """
         for name, idl in self._idls.copy().items():  # a thread adds one
             problem, now = idl.problem(), time.monotonic()

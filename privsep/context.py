@@ -121,8 +121,8 @@ class _Context(priv_context.PrivContext):
         super().set_client_mode(enabled)
         if not enabled:
             signals.survive()
-            # What a library could only make in part fails again when it is
-            # deleted; the call has the reason.
+            # An object that a library could make only in part prints an
+            # error when it is deleted. The call has raised the reason.
             sys.unraisablehook = lambda _: None
 
     def _connection(self) -> socket.socket:

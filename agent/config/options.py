@@ -241,7 +241,10 @@ def _check_log(files: "_Files") -> None:
             levels = {each.partition("=")[2] for each in value}
             unknown = levels - {*logging.getLevelNamesMapping()}
             if not all(level.isdecimal() for level in unknown):
-                reason = "must be MODULE=LEVEL; several separated by commas"
+                reason = (
+                    "must be MODULE=LEVEL, with a level such as INFO; "
+                    "several separated by commas"
+                )
                 raise files.sources.error("DEFAULT", option, reason)
 
 

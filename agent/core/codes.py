@@ -77,8 +77,8 @@ OVNMD-108 warning after=10 behind=101,104
     let the agent's user write Chassis_Private in OVN Southbound
 OVNMD-109 error
     a row of OVN Southbound can't be used
-    do what the reason says, or correct the port in Neutron; if that has it
-    right, run neutron-ovn-db-sync-util in repair mode
+    do what the reason says, or correct the port in Neutron; if the port is
+    right there, run neutron-ovn-db-sync-util in repair mode
 OVNMD-110 error behind=102 of=host
     the integration bridge does not exist
     set external_ids:ovn-bridge in the table Open_vSwitch to the bridge
