@@ -92,7 +92,9 @@ class Service:
             self._attempts,
         )
 
-        def visit(key: str) -> None:
+        def visit(key: str, *, lacks_flows: bool = False) -> None:
+            if lacks_flows:
+                self._snapshots.to_replug.add(key)
             # Many networks may be silent at once; new networks come first.
             self._queues.reconcile.add(key, routine=key != names.GATEWAY)
 

@@ -42,8 +42,9 @@ class SelfCheck(Poller):
     # Returns addresses of instances in a network.
     sources: Callable[[str, int], Sequence[str]]
     # Has a network, or the gateway, reconciled, whatever the answer is, so
-    # that all are repaired in turn.
-    on_visit: Callable[[str], None]
+    # that all are repaired in turn. With `lacks_flows` its port is plugged
+    # again: ovn-controller then makes the flows.
+    on_visit: Callable[..., None]
     nova: NovaWatch
     interval_s: Callable[[], int]  # 0: it never asks
 
@@ -55,6 +56,8 @@ class SelfCheck(Poller):
         # well. One number for all would leave out instances for ever where
         # each network is asked in every other round, say.
         self._numbers: dict[str, int] = {}
+        # Network -> how many checks in turn have found no flows.
+        self._flowless: dict[str, int] = {}
 
     def poll(self) -> None:
         """Do a round."""
@@ -105,6 +108,14 @@ class SelfCheck(Poller):
             # `OvnWatch` may know more of it: which port has no flows.
             if code != NO_FLOWS or known in ("", _NO_FLOW):
                 self.status.tell(code, problems.get(code, ""), about=network)
+        if self.status.reason(NO_FLOWS, network) != _NO_FLOW:
+            self._flowless.pop(network, None)
+            return
+        count = self._flowless[network] = self._flowless.get(network, 0) + 1
+        # Not at once: ovn-controller may just start. And less and less often:
+        # the port may be disabled.
+        if count.bit_count() == 1 < count:
+            self.on_visit(network, lacks_flows=True)
 
     def _problems(self, network: str) -> dict[str, str] | None:
         """Return code -> reason of what instances of NETWORK would get.

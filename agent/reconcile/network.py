@@ -269,17 +269,21 @@ class Reconciler:
         whether the veth was made and its port not plugged since, by this try
         or by earlier ones that failed: a port of Neutron's agent has no
         interface index to compare. A port that ovs-vswitchd can't use, it
-        tries again when it is plugged again. ovn-controller (23.03) leaves a
-        localport's flows on the OpenFlow port of before; plugging again mends
-        that, too.
+        tries again when it is plugged again. Plugging again also mends two
+        faults of ovn-controller (23.03): it leaves a localport's flows on the
+        OpenFlow port of before, and it removes them with those of another
+        port that had the same iface-id.
         """
-        network, renumbered = desired.network, self._snapshots.renumbered
+        network, to_replug = desired.network, self._snapshots.to_replug
         name, bridge = names.outer_veth(network), vswitch.bridge
         ifindex = socket.if_nametoindex(name)
         plugged = vswitch.ports.get(name)
-        is_bad = network in renumbered or vswitch.ofports.get(name, 0) < 0
+        is_bad = network in to_replug or vswitch.ofports.get(name, 0) < 0
         if plugged is not None and (
-            made or is_bad or plugged.ifindex not in (None, ifindex)
+            made
+            or is_bad
+            or plugged.has_rival
+            or plugged.ifindex not in (None, ifindex)
         ):
             self._vswitch_db.unplug_for_good(name)
         elif plugged == VswitchPort(
@@ -289,7 +293,7 @@ class Reconciler:
         self._vswitch_db.plug(
             network, bridge=bridge, iface_id=desired.localport, ifindex=ifindex
         )
-        renumbered.discard(network)
+        to_replug.discard(network)
         is_missing = plugged is None or plugged.bridge != bridge
         return ["port" if is_missing else "port again"]
 
@@ -301,7 +305,7 @@ class Reconciler:
             why = sentence(error)
             LOG.warning("network=%s map not emptied: %s", network, why)
         changed = self._traces.remove(network)
-        self._snapshots.renumbered.discard(network)
+        self._snapshots.to_replug.discard(network)
         self._causes.pop(network, None)
         self._changes.pop(network, None)
         self._announced.pop(network, None)

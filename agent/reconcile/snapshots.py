@@ -45,8 +45,9 @@ class Snapshots:
     ) -> None:
         self.chassis = ChassisSnapshot(None, {})
         self.vswitch = VswitchSnapshot()
-        # Networks whose port has got another OpenFlow port in place.
-        self.renumbered: set[str] = set()
+        # Networks whose flows ovn-controller lacks, or has on another
+        # OpenFlow port.
+        self.to_replug: set[str] = set()
         self._queues = queues
         self._status = status
         self._settings = settings
@@ -150,7 +151,7 @@ class Snapshots:
         has_window = self._settings().shield.boot_window_s > 0
         # Those of networks whose rows have not arrived yet, too.
         renumbered = set(_renumbered_networks(before, snapshot))
-        self.renumbered |= renumbered
+        self.to_replug |= renumbered
         for network in self.chassis.networks.values():
             ports = network.ports
             came_up = has_window and (

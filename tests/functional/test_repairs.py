@@ -91,6 +91,31 @@ def port_has_a_rival(box: Sandbox, instance: Instance) -> None:
     )
 
 
+def add_dead_rival(box: Sandbox, instance: Instance) -> None:
+    """ovn-controller 23.03 releases both: no flows are left."""
+    name = f"iface-id={instance.port.network.metadata.id}"
+    box.ovn.vsctl(
+        *("add-port", box.ovn.bridge, "rival", "--", "set", "Interface"),
+        *("rival", f"external_ids:{name}"),
+    )
+    box.ovn.sync()
+
+
+def port_has_a_dead_rival(box: Sandbox, instance: Instance) -> None:
+    """As after a boot of the host: its device is gone."""
+    send_signal(box.agent.pid, signal.SIGSTOP)
+    add_dead_rival(box, instance)
+    send_signal(box.agent.pid, signal.SIGCONT)
+
+
+def port_had_a_dead_rival(box: Sandbox, instance: Instance) -> None:
+    """Somebody else removed it, before the agent saw it."""
+    send_signal(box.agent.pid, signal.SIGSTOP)
+    add_dead_rival(box, instance)
+    box.ovn.vsctl("del-port", "rival")
+    send_signal(box.agent.pid, signal.SIGCONT)
+
+
 def port_is_renumbered(box: Sandbox, instance: Instance) -> None:
     """ovn-controller 23.03 leaves a localport's flows as they are."""
     where = ("Interface", outer(instance.port.network))
@@ -115,6 +140,8 @@ def haproxy_hangs(box: Sandbox, instance: Instance) -> None:
         (map_differs, "map in haproxy changed"),
         (port_off, "port not on the bridge"),
         (port_has_a_rival, "port not as it should be"),
+        (port_has_a_dead_rival, "port not as it should be"),
+        (port_had_a_dead_rival, "port not as it should be"),
         (port_is_renumbered, "port not as it should be"),
         (haproxy_hangs, "haproxy did not answer"),
     ],

@@ -36,6 +36,7 @@ class World:
         self.status = Status("1")
         self.status.served(NETWORK)
         self.visited: list[str] = []
+        self.plugged_again = 0
         self.every_s = 30
         self.has_flows = True
         self.nova = Nova()
@@ -43,10 +44,14 @@ class World:
             self.status,
             ask=self.ask,
             sources=lambda _network, _number: ["10.0.0.5"],
-            on_visit=self.visited.append,
+            on_visit=self.visit,
             nova=self.nova,
             interval_s=lambda: self.every_s,
         )
+
+    def visit(self, key: str, *, lacks_flows: bool = False) -> None:
+        self.visited.append(key)
+        self.plugged_again += lacks_flows
 
     def ask(self, _network: str, _source: str) -> tuple[int, bool]:
         answer = self.answers[0]
@@ -122,6 +127,21 @@ def test_missing_flows_are_reported(monkeypatch):
     world.check.poll()
     (entry,) = world.status._problems._entries.values()
     assert entry.ended is not None
+
+
+def test_a_port_without_flows_is_plugged_again_ever_less_often(monkeypatch):
+    """Nothing else may mend it, and the port may be disabled."""
+    world = World(monkeypatch, 200)
+    world.has_flows = False
+    counts = []
+    for _ in range(16):
+        world.check.poll()
+        counts.append(world.plugged_again)
+    assert counts == [0, 1, 1, *[2] * 4, *[3] * 8, 4]
+    for has_flows, count in ((True, 4), (False, 4), (False, 5)):
+        world.has_flows = has_flows
+        world.check.poll()
+        assert world.plugged_again == count
 
 
 def test_who_knows_more_of_missing_flows_names_them(monkeypatch, caplog):

@@ -321,7 +321,7 @@ def test_an_openflow_port_that_changes_in_place(was, now, row, queued):
                 VSWITCH, ports={TAP: port}, ofports={TAP: number}
             )
         )
-    assert machine.snapshots.renumbered == ({NETWORK} if queued else set())
+    assert machine.snapshots.to_replug == ({NETWORK} if queued else set())
     assert (NETWORK in machine.queued()[0]) is queued
 
 
@@ -335,7 +335,7 @@ def test_an_openflow_port_may_change_before_the_rows_arrive():
                 VSWITCH, ports={TAP: port}, ofports={TAP: number}
             )
         )
-    assert machine.snapshots.renumbered == {NETWORK}
+    assert machine.snapshots.to_replug == {NETWORK}
 
 
 @pytest.mark.parametrize("has_window", [False, True])
