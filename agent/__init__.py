@@ -21,10 +21,11 @@ How a row travels to a haproxy:
 
 Folders: `startup` (what `main` does before the agent runs), `reconcile` (from
 rows to a network that is served), `ovsdb` (both databases), `haproxy` (its
-files and its sockets), `monitor` (what the agent reports), `metrics` (what it
-counts, for Prometheus), `why` (the answers to `agent-status why` and `asks`),
-`commands` (what operators run), `config` (the operator's files), `core` (pure
-functions). The life of the agent, from connecting to stopping: `service`.
+files and its sockets), `watches` (what looks at intervals for what no row
+reports), `monitor` (what the agent reports), `metrics` (what it counts, for
+Prometheus), `why` (the answers to `agent-status why` and `asks`), `commands`
+(what operators run), `config` (the operator's files), `core` (pure functions).
+The life of the agent, from connecting to stopping: `service`.
 """
 
 from .. import privsep as privsep  # first: for its filter of warnings

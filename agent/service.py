@@ -8,18 +8,9 @@ import threading
 import time
 
 from ..privsep import context, names
-from ..privsep.errors import AskError
-from .core.selfcheck import answer_packet, sources
-from .core.traces import has_flows
 from .databases import Databases
 from .errors import AgentError
 from .exported import make_exporter
-from .haproxy.counters import Counted
-from .monitor.nova import Nova
-from .monitor.nova_watch import NovaWatch
-from .monitor.ovn_watch import OvnWatch
-from .monitor.selfcheck import SelfCheck
-from .monitor.watch import Watch
 from .ovsdb import vswitch
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
@@ -31,9 +22,12 @@ from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
 from .threads import Poller, Steps, stop
+from .watches.nova_watch import NovaWatch
+from .watches.ovn_watch import OvnWatch
+from .watches.selfcheck import SelfCheck
+from .watches.watch import Watch
 from .why import answer, asked
 from .why.gather import Gather
-from .why.nova import attempts
 
 LOG = logging.getLogger(__name__)
 
@@ -70,94 +64,27 @@ class Service:
         )
         self._repairs = Repairs(site, self._queues)
         self._failure = ""
-        self._watches = self._make_watches()
-        gather = Gather(
-            site, self._snapshots, self._databases, self._nova_addresses
-        )
-        # What answers `agent-status why` and `agent-status asks`.
-        self.why = functools.partial(answer.answer, gather)
-        self.asks = functools.partial(asked.answer, gather)
-
-    def _make_watches(self) -> list[Poller]:
-        """Return what has a thread of its own, from start to end."""
-        site, status = self._site, self._site.status
-        nova = NovaWatch(
-            status,
-            Nova(
-                site.settings,
-                nova_counted=site.haproxies.nova_counted,
-                is_ours=site.haproxies.places.is_link_of_ours,
-                unresolved=self._nova_addresses.unresolved,
-            ),
-            self._attempts,
-        )
-
-        def visit(key: str, *, lacks_flows: bool = False) -> None:
-            if lacks_flows:
-                self._snapshots.to_replug.add(key)
-            # Many networks may be silent at once; new networks come first.
-            self._queues.reconcile.add(key, routine=key != names.GATEWAY)
-
-        return [
+        nova = NovaWatch(site, self._nova_addresses)
+        # Each has a thread of its own, from start to end.
+        self._watches: list[Poller] = [
             self._nova_addresses,
             Confirmation(
                 site,
                 self._snapshots,
                 self._databases.southbound_read_until_ms,
             ),
-            Watch(status, read=self._counted, on_silence=visit),
+            Watch(site, self._queues),
             nova,
-            OvnWatch(status, self._databases.rows, site.privileged.daemons),
-            SelfCheck(
-                status,
-                ask=self._ask,
-                sources=lambda key, turn: sources(
-                    site.desired(self._snapshots.chassis, key), turn
-                ),
-                on_visit=visit,
-                nova=nova,
-                interval_s=lambda: site.settings().selfcheck_interval_s,
-            ),
+            OvnWatch(site, self._databases),
+            SelfCheck(site, self._snapshots, self._queues, nova),
             make_exporter(site, self._snapshots),
         ]
-
-    def _attempts(self) -> list[tuple[str, str]]:
-        """Return what becomes of a connection to each address of Nova."""
-        nova, known = self._site.settings().nova, self._nova_addresses
-        return [
-            (each.code, each.problem or f"{each.url} gives no answer")
-            for each in attempts(nova, known.addresses)
-        ]
-
-    def _ask(self, network: str, source: str) -> tuple[int, bool]:
-        """Return the status of an answer, and if it would reach SOURCE."""
-        status = self._site.privileged.status_of(network, source)
-        return status, self._has_flows(network, source)
-
-    def _has_flows(self, network: str, source: str) -> bool:
-        """Return whether flows take the answer to SOURCE, as far as known.
-
-        A spare network has none: ovn-controller makes those of a network once
-        a port of it is bound here.
-        """
-        vswitch_db, chassis = self._snapshots.vswitch, self._snapshots.chassis
-        desired = self._site.desired(chassis, network)
-        ofport = vswitch_db.ofports.get(names.outer_veth(network), 0)
-        if desired is None or desired.spare or ofport < 1:
-            return True
-        call, bridge = self._site.privileged.trace, vswitch_db.bridge
-        mac = desired.mac
-        packet = answer_packet(source, ofport, mac=mac, to_mac=mac)
-        try:
-            return has_flows(call(bridge, **packet))
-        except (AskError, OSError):  # ovs-vswitchd runs elsewhere, or hangs
-            return True
-
-    def _counted(self, network: str) -> Counted | None:
-        counted = self._site.haproxies.counted(network)
-        if counted is not None:
-            self._site.meter.counted(network, counted)
-        return counted
+        gather = Gather(
+            site, self._snapshots, self._databases, self._nova_addresses
+        )
+        # What answers `agent-status why` and `agent-status asks`.
+        self.why = functools.partial(answer.answer, gather)
+        self.asks = functools.partial(asked.answer, gather)
 
     def stop(self) -> None:
         """Make `run` return soon."""

@@ -1,1 +1,1 @@
-"""What the agent reports about itself, and what it watches for that."""
+"""What the agent reports about itself."""

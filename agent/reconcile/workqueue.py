@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from ...privsep import names
+
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
 
@@ -153,6 +155,13 @@ class Queues:
         self.news = threading.Event()
         # When it has to queue all networks (monotonic), once rows are there.
         self.resync_at = 0.0
+
+    def visit(self, key: str) -> None:
+        """Have KEY reconciled, though nothing is known to have changed.
+
+        Many networks may be silent at once; new networks come first.
+        """
+        self.reconcile.add(key, routine=key != names.GATEWAY)
 
     def resync(self) -> None:
         """Make the service queue all networks."""

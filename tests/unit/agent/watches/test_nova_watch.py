@@ -15,9 +15,10 @@ import pytest
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy.counters import Endpoint, NovaCounted
 from ovn_metadata.agent.haproxy.runtime import NovaAnswer
-from ovn_metadata.agent.monitor import nova as monitor
-from ovn_metadata.agent.monitor.nova_watch import NovaWatch
 from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.watches import nova_watch
+from ovn_metadata.agent.watches.nova_watch import NovaWatch
+from ovn_metadata.agent.why import facts
 
 FINE = NovaAnswer(200, True, 0.01)
 NONE = NovaAnswer(503, False, 0.01)
@@ -29,7 +30,7 @@ TWO = NovaCounted(
 TRIES = 2  # of a secret in doubt, with one server
 
 
-class Nova(monitor.Nova):
+class Nova(NovaWatch):
     """A Nova and a gateway that behave as their attributes have it."""
 
     def __init__(self) -> None:
@@ -39,19 +40,33 @@ class Nova(monitor.Nova):
         self.signed: NovaAnswer | None = UNKNOWN
         self.tried: list[tuple[str, str]] = []
         self.key = "secret"
-        self.unresolved = list
+        self.unresolved: list[str] = []
         self.asked = self.signatures = 0
         self.status = Status("1")
-        self.watch = NovaWatch(
-            self.status, self, lambda: self.tried, clock=lambda: self.now
+        site: Any = types.SimpleNamespace(
+            status=self.status,
+            settings=lambda: types.SimpleNamespace(
+                nova=None, shared_secret=self.key
+            ),
+            haproxies=types.SimpleNamespace(nova_counted=self.nova_counted),
         )
+        addresses: Any = types.SimpleNamespace(
+            addresses=None, unresolved=lambda: self.unresolved
+        )
+        super().__init__(site, addresses, lambda: self.now)
+
+    def attempts(self, _nova: Any, _addresses: Any) -> list[facts.Endpoint]:
+        return [
+            facts.Endpoint("", code=code, problem=problem)
+            for code, problem in self.tried
+        ]
 
     def nova_counted(self) -> NovaCounted:
         if isinstance(self.counted, Exception):
             raise self.counted
         return self.counted
 
-    def ask(self, server: int) -> NovaAnswer | None:
+    def ask_root(self, server: int) -> NovaAnswer | None:
         self.asked += 1
         return self.answer
 
@@ -59,25 +74,21 @@ class Nova(monitor.Nova):
         self.signatures += 1
         return self.signed
 
-    def secret(self) -> str:
-        return self.key
-
     def count(self, **more: int) -> None:
         """Count MORE."""
         assert isinstance(self.counted, NovaCounted)
         grown = {k: getattr(self.counted, k) + n for k, n in more.items()}
         self.counted = dataclasses.replace(self.counted, **grown)
 
-    def poll(self, s: float = 5.0) -> dict[str, str]:
+    def poll_after(self, s: float = 5.0) -> dict[str, str]:
         self.now += s
-        self.watch.poll()
+        self.poll()
         return self.codes()
 
     def round(self, s: float = 30.0) -> dict[str, str]:
         self.now += s
-        self.watch.ask()
-        self.watch.poll()
-        return self.codes()
+        self.ask()
+        return self.poll_after(0)
 
     def codes(self) -> dict[str, str]:
         """Return the problems that are noted, however young."""
@@ -90,13 +101,15 @@ class Nova(monitor.Nova):
 
 
 @pytest.fixture
-def nova() -> Nova:
-    return Nova()
+def nova(monkeypatch) -> Nova:
+    found = Nova()
+    monkeypatch.setattr(nova_watch, "attempts", found.attempts)
+    return found
 
 
 def test_counters_from_before_our_time_are_no_reason_to_ask(nova):
     nova.counted = NovaCounted(failed=9, refused=9, errors=9, unconnected=3)
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
     assert (nova.asked, nova.signatures) == (0, 0)
 
 
@@ -106,7 +119,7 @@ def test_a_single_server_that_is_down_is_noticed_though_nobody_asks(nova):
     reason = "192.0.2.1 port 8775: Connection refused"
     nova.tried = [("OVNMD-501", reason)]
     assert nova.round() == {"OVNMD-501": reason}
-    assert nova.poll() == {"OVNMD-501": reason}
+    assert nova.poll_after() == {"OVNMD-501": reason}
     nova.answer = FINE
     assert nova.round() == {}
 
@@ -123,28 +136,28 @@ def test_a_server_that_gives_no_answer_is_not_shown_as_up(nova):
 
 
 def test_requests_that_fail_are_a_reason_to_ask_at_once(nova):
-    nova.poll()
+    nova.poll_after()
     nova.answer = NONE
     nova.count(failed=1)
-    assert nova.poll().keys() == {"OVNMD-501"}
+    assert nova.poll_after().keys() == {"OVNMD-501"}
     nova.answer = FINE  # it is asked as long as it is silent
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
 
 
 def test_a_socket_that_is_another_agents_tells_nothing(nova):
-    nova.poll()
+    nova.poll_after()
     nova.answer = NONE
     nova.count(failed=1)
-    assert nova.poll().keys() == {"OVNMD-501"}
+    assert nova.poll_after().keys() == {"OVNMD-501"}
     nova.answer = None
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
 
 
 def test_what_one_instance_sends_is_no_problem_of_nova(nova):
     """Its server closed the connection, and answers us."""
-    nova.poll()
+    nova.poll_after()
     nova.count(failed=5)
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
     assert nova.asked == 1
 
 
@@ -171,16 +184,16 @@ def test_what_an_answer_means(nova, answer, tried, code):
     "answer", [NovaAnswer(302, True, 0.01), NovaAnswer(401, True, 0.01)]
 )
 def test_another_server_in_novas_place_is_noticed(nova, answer):
-    nova.poll()
+    nova.poll_after()
     nova.answer = answer
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
     nova.count(answered=1)  # an instance asks
-    assert "is it Nova" in nova.poll()["OVNMD-505"]
+    assert "is it Nova" in nova.poll_after()["OVNMD-505"]
     nova.count(answered=1)  # the agent's own
-    assert nova.poll().keys() == {"OVNMD-505"}
+    assert nova.poll_after().keys() == {"OVNMD-505"}
     nova.answer = FINE
     nova.count(answered=1)
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
 
 
 def test_a_web_page_is_no_answer_of_novas(nova):
@@ -189,9 +202,9 @@ def test_a_web_page_is_no_answer_of_novas(nova):
 
 
 def test_an_instance_may_ask_for_what_there_is_not(nova):
-    nova.poll()
+    nova.poll_after()
     nova.count(answered=1)
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
 
 
 def test_one_of_several_servers_is_down(nova):
@@ -199,23 +212,23 @@ def test_one_of_several_servers_is_down(nova):
     endpoints = (Endpoint("192.0.2.1:8775", check_ms=1), down)
     nova.counted = NovaCounted(endpoints=endpoints)
     assert nova.round() == {"OVNMD-507": "192.0.2.2:8775: Connection refused"}
-    nova.unresolved = lambda: ["nova3"]
+    nova.unresolved = ["nova3"]
     both = "192.0.2.2:8775: Connection refused; nova3: no address"
     assert nova.round() == {"OVNMD-507": both}
 
 
 def test_most_answers_are_errors(nova):
-    nova.poll()
+    nova.poll_after()
     nova.count(errors=5, answered=4)
-    assert nova.poll() == {"OVNMD-505": "5 of 9 answers were errors"}
-    assert nova.poll().keys() == {"OVNMD-505"}
+    assert nova.poll_after() == {"OVNMD-505": "5 of 9 answers were errors"}
+    assert nova.poll_after().keys() == {"OVNMD-505"}
     nova.count(answered=1)
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
     nova.count(errors=2)
-    assert nova.poll() == {}  # one instance may cause a few
+    assert nova.poll_after() == {}  # one instance may cause a few
     nova.count(errors=9)
-    assert nova.poll().keys() == {"OVNMD-505"}
-    assert nova.poll(61) == {}  # nobody asks any more
+    assert nova.poll_after().keys() == {"OVNMD-505"}
+    assert nova.poll_after(61) == {}  # nobody asks any more
 
 
 def test_a_gateway_that_does_not_answer_says_nothing_new(nova):
@@ -223,13 +236,13 @@ def test_a_gateway_that_does_not_answer_says_nothing_new(nova):
     nova.round()
     for error in (HaproxyError("x"), OSError("y")):
         nova.counted = error
-        assert nova.poll().keys() == {"OVNMD-501"}
+        assert nova.poll_after().keys() == {"OVNMD-501"}
 
 
 def test_the_secret_is_tried_once(nova):
     for _ in range(100):
         assert nova.round() == {}
-        assert nova.poll() == {}
+        assert nova.poll_after() == {}
     assert nova.signatures == 1
     nova.key = "another"
     nova.round()
@@ -251,14 +264,14 @@ def test_an_instance_that_is_refused_is_a_reason_to_try(nova):
     nova.round()
     for _ in range(12):  # a minute
         nova.count(refused=3)
-        assert nova.poll() == {}
+        assert nova.poll_after() == {}
     assert nova.signatures == 1 + TRIES
     nova.signed = REFUSED
     nova.count(refused=1)
-    assert nova.poll(61).keys() == {"OVNMD-504"}
+    assert nova.poll_after(61).keys() == {"OVNMD-504"}
     nova.signed = UNKNOWN
     nova.count(answered=1)
-    assert nova.poll() == {}
+    assert nova.poll_after() == {}
 
 
 def test_a_load_balancer_of_which_one_server_refuses(nova, monkeypatch):
@@ -268,7 +281,7 @@ def test_a_load_balancer_of_which_one_server_refuses(nova, monkeypatch):
     assert nova.round() == {}
     assert next(both) == REFUSED  # an instance's: the next one is accepted
     nova.count(refused=1)
-    assert nova.poll(61).keys() == {"OVNMD-504"}
+    assert nova.poll_after(61).keys() == {"OVNMD-504"}
     assert nova.round().keys() == {"OVNMD-504"}
 
 
@@ -282,7 +295,7 @@ def test_a_load_balancer_of_which_one_server_refuses(nova, monkeypatch):
 )
 def test_one_server_of_two_that_is_not_well(nova, monkeypatch, answer, code):
     nova.counted = TWO
-    monkeypatch.setattr(nova, "ask", [FINE, answer].__getitem__)
+    monkeypatch.setattr(nova, "ask_root", [FINE, answer].__getitem__)
     assert [nova.round().keys() for _ in range(9)] == [{code}] * 9
 
 
@@ -293,7 +306,7 @@ def test_one_server_of_two_that_refuses_the_secret(nova, monkeypatch):
         assert nova.round().keys() == {"OVNMD-504"}
         for more in ({"answered": 1}, {"refused": 1}, {}) * 9:
             nova.count(**more)
-            assert nova.poll(1).keys() == {"OVNMD-504"}
+            assert nova.poll_after(1).keys() == {"OVNMD-504"}
             assert nova.round().keys() == {"OVNMD-504"}
     assert nova.round() == {}
 
@@ -327,14 +340,16 @@ def test_a_nova_that_fails_is_not_asked_for_more_and_more(nova):
 def test_a_gateway_that_ends_is_no_silence_of_nova(tmp_path, is_there):
     """It has the socket and closes the connection, or nobody listens."""
     settings: Any = types.SimpleNamespace(
-        proxy_socket=tmp_path / "gateway.sock"
+        proxy_socket=tmp_path / "gateway.sock", shared_secret=""
     )
-    nova = monitor.Nova(
-        lambda: settings,
-        nova_counted=NovaCounted,
-        is_ours=lambda _: True,
-        unresolved=list,
+    places = types.SimpleNamespace(is_link_of_ours=lambda _: True)
+    site: Any = types.SimpleNamespace(
+        status=None,
+        settings=lambda: settings,
+        haproxies=types.SimpleNamespace(places=places),
     )
+    unused: Any = None
+    nova = NovaWatch(site, unused)
     with contextlib.ExitStack() as stack:
         if is_there:
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -347,7 +362,7 @@ def test_a_gateway_that_ends_is_no_silence_of_nova(tmp_path, is_there):
             ends = threading.Thread(target=end)
             ends.start()
             stack.callback(ends.join, 10)
-        assert nova.ask(0) is None
+        assert nova.ask_root(0) is None
 
 
 def test_each_of_many_servers_is_asked_in_turn(nova, monkeypatch):
@@ -362,7 +377,7 @@ def test_each_of_many_servers_is_asked_in_turn(nova, monkeypatch):
         signed.append(server)
         return UNKNOWN
 
-    monkeypatch.setattr(nova, "ask", ask)
+    monkeypatch.setattr(nova, "ask_root", ask)
     monkeypatch.setattr(nova, "ask_signed", ask_signed)
     nova.counted = NovaCounted(
         endpoints=tuple(Endpoint(f"192.0.2.{n}:80") for n in range(6))
@@ -375,8 +390,8 @@ def test_each_of_many_servers_is_asked_in_turn(nova, monkeypatch):
 
 def test_a_round_is_asked_at_once_on_its_own_thread(monkeypatch):
     nova, asked = Nova(), threading.Event()
-    monkeypatch.setattr(nova, "ask", lambda _server: asked.set())
-    nova.watch.start()
-    nova.watch.ask()
+    monkeypatch.setattr(nova, "ask_root", lambda _server: asked.set())
+    nova.start()
+    nova.ask()
     assert asked.wait(4)
-    nova.watch.stop()
+    nova.stop()

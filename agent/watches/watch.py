@@ -3,14 +3,14 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
 
 from ...privsep import names
 from ..errors import HaproxyError
 from ..haproxy import limits
-from ..haproxy.counters import Counted, Sums
+from ..haproxy.counters import Sums
+from ..reconcile.site import Site
+from ..reconcile.workqueue import Queues
 from ..threads import Poller
-from .status import Status
 
 LOG = logging.getLogger(__name__)
 
@@ -26,11 +26,8 @@ _FEW_DESCRIPTORS = (
 class Watch(Poller):
     """Compares the counters with the last ones, on a thread of its own."""
 
-    status: Status
-    # Gives those of a network's haproxy (or the gateway's); None if it has
-    # done nothing since. It raises OSError and HaproxyError.
-    read: Callable[[str], Counted | None]
-    on_silence: Callable[[str], None]  # a reconcile mends or reports it
+    site: Site
+    queues: Queues
 
     def __post_init__(self) -> None:
         super().__init__("watch", _INTERVAL_S)
@@ -41,7 +38,7 @@ class Watch(Poller):
     def poll(self) -> None:
         """Read the counters of those whose turn it is."""
         begun = time.monotonic()
-        served = self.status.served_networks()
+        served = self.site.status.served_networks()
         for network in self._sums.keys() - set(served):
             del self._sums[network]
         if self._turn == 0 and not self._due:
@@ -60,11 +57,13 @@ class Watch(Poller):
 
     def _poll_shares(self, network: str) -> None:
         try:
-            counted = self.read(network)
+            counted = self.site.haproxies.counted(network)
         except (OSError, HaproxyError) as error:
             LOG.debug("network=%s counters not read: %s", network, error)
-            self.on_silence(network)
+            self.queues.visit(network)  # a reconcile mends or reports it
             return
+        if counted is not None:
+            self.site.meter.counted(network, counted)
         sums = self._sums.setdefault(network, Sums())
         counted = counted or (sums.last if sums.over else None)
         if counted is None:
@@ -78,8 +77,8 @@ class Watch(Poller):
                 source,
                 " ".join(f"{what}={count}" for what, count in by_name.items()),
             )
-        self.status.shares(network, by_name, over=sums.over)
+        self.site.status.shares(network, by_name, over=sums.over)
         if network == names.GATEWAY:
             has, wanted = counted.connections, limits.GATEWAY_CONNECTIONS
             few = _FEW_DESCRIPTORS.format(has, wanted) * (0 < has < wanted)
-            self.status.tell("OVNMD-303", few)
+            self.site.status.tell("OVNMD-303", few)

@@ -10,15 +10,18 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from ..core import identity
 from ..errors import HaproxyError
+from ..haproxy import limits, runtime
 from ..haproxy.counters import Endpoint, NovaCounted, growth
 from ..haproxy.runtime import NovaAnswer
+from ..reconcile.nova_addresses import NovaAddresses
+from ..reconcile.site import Site
 from ..threads import Poller
-from .nova import Nova
-from .status import Status
+from ..why.nova import attempts
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ _FEW = 3  # errors of Nova that one instance may cause
 # which is rare, may go to all of them.
 _MOST_SERVERS = 4
 _PATIENCE_S = 6.0  # after that the other servers are not asked
+_SIGNED_PATH = "/latest/meta-data/instance-id"
 _REFUSED = (
     "it answers 403 to a request of the agent's own; is "
     "metadata_proxy_shared_secret the one in nova.conf [neutron], on each of "
@@ -73,11 +77,8 @@ def _tells(signed: NovaAnswer) -> bool:
 class NovaWatch(Poller):
     """Reports the problems of Nova, on a thread of its own."""
 
-    status: Status
-    nova: Nova
-    # Connects to each address without the gateway. Returns the code of the
-    # problem, if any, and a text.
-    attempts: Callable[[], Iterable[tuple[str, str]]]
+    site: Site
+    addresses: NovaAddresses
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -87,14 +88,14 @@ class NovaWatch(Poller):
         self._asked = 0  # the agent's own requests
         self._found: dict[str, str] = {}  # by our own request
         self._erring: tuple[str, float] | None = None  # seen when
-        self._signing = _Signing(self.nova.secret())
+        self._signing = _Signing(self._secret())
 
     def poll(self) -> None:
         """Read the counters; ask if they give a reason to, or in a round."""
         if is_round := self._is_round_due:
             self._is_round_due = False
         try:
-            counted = self.nova.nova_counted()
+            counted = self.site.haproxies.nova_counted()
         except (OSError, HaproxyError) as error:
             LOG.debug("counters of Nova not read: %s", error)
             return
@@ -129,7 +130,7 @@ class NovaWatch(Poller):
         self, counted: NovaCounted, *, all_of_them: bool, is_odd: bool
     ) -> None:
         answers = self._answers(
-            self.nova.ask,
+            self.ask_root,
             min(self._known(), _MOST_SERVERS),
             lambda each: each.is_from_nova and not all_of_them,
         )
@@ -138,7 +139,8 @@ class NovaWatch(Poller):
             return  # nothing is known
         down = (each for each in counted.endpoints if each.is_down)
         texts = [f"{each.address}: {each.why}" for each in down]
-        texts += [f"{name}: no address" for name in self.nova.unresolved()]
+        unresolved = self.addresses.unresolved()
+        texts += [f"{name}: no address" for name in unresolved]
         good = [each for each in answers if each.is_from_nova]
         if good:
             if lost := len(answers) - len(good):
@@ -154,9 +156,45 @@ class NovaWatch(Poller):
             if texts:
                 found[SOME] = "; ".join(texts)
             return
-        tried = list(self.attempts())
-        code = TLS if any(code == TLS for code, _ in tried) else SILENT
-        found[code] = "; ".join(text for _, text in tried) or "no address yet"
+        # The same without the gateway.
+        tried = attempts(self.site.settings().nova, self.addresses.addresses)
+        code = TLS if any(each.code == TLS for each in tried) else SILENT
+        texts = [
+            each.problem or f"{each.url} gives no answer" for each in tried
+        ]
+        found[code] = "; ".join(texts) or "no address yet"
+
+    def ask_root(self, server: int) -> NovaAnswer | None:
+        """Ask SERVER for Nova's root; None if nothing can be known.
+
+        The socket is another agent's, or the gateway has ended.
+
+        Nova lists its versions there, without looking for an instance or a
+        signature, and logs nothing.
+        """
+        return self._request("/", limits.AGENT, "none", server)
+
+    def ask_signed(self, server: int) -> NovaAnswer | None:
+        """Ask for an instance that does not exist; None as `ask_root` does.
+
+        Nova looks at the signature first: 403 or 404.
+        """
+        signature = identity.signature(self._secret(), limits.NOBODY)
+        return self._request(_SIGNED_PATH, limits.NOBODY, signature, server)
+
+    def _request(
+        self, path: str, who: str, signature: str, server: int
+    ) -> NovaAnswer | None:
+        gateway = self.site.settings().proxy_socket
+        if not self.site.haproxies.places.is_link_of_ours(gateway):
+            return None
+        answer = runtime.ask_nova(gateway, path, who, signature, server)
+        # If Nova is silent, it takes its time, or the gateway answers.
+        is_lost = answer.status == 0 and answer.took_s < runtime.NOVA_TIMEOUT_S
+        return None if is_lost else answer
+
+    def _secret(self) -> str:
+        return self.site.settings().shared_secret
 
     def _known(self) -> int:
         """Return the number of Nova's servers; at least one."""
@@ -203,15 +241,15 @@ class NovaWatch(Poller):
         tried AGAIN, since it was refused: that costs Nova's database nothing.
         """
         signing, now = self._signing, self.clock()
-        if signing.secret != self.nova.secret():
-            signing = _Signing(self.nova.secret(), refused=signing.refused)
+        if signing.secret != self._secret():
+            signing = _Signing(self._secret(), refused=signing.refused)
             self._signing = signing
         is_new = not signing.settled and may_begin and now >= signing.due
         is_doubtful = refused and now >= signing.last + _SIGN_AGAIN_S
         if not (is_new or is_doubtful or again) or self._is_silent():
             return
         answers = self._answers(
-            self.nova.ask_signed,
+            self.ask_signed,
             # In doubt at least two: behind one address may be several.
             max(self._known(), 1 if is_new else 2),
             lambda each: each.status == 403,
@@ -234,11 +272,11 @@ class NovaWatch(Poller):
         # haproxy checks no server that is alone.
         down = self._is_silent()
         known = [_in_json(each, all_down=down) for each in counted.endpoints]
-        self.status.parts["nova"] = lambda: known
+        self.site.status.parts["nova"] = lambda: known
         found = dict(self._found)
         if self._erring and not found:
             found[ERRORS] = self._erring[0]
         if self._signing.refused:
             found[REFUSES] = _REFUSED
         for code in (SILENT, TLS, REFUSES, ERRORS, SOME, SLOW):
-            self.status.tell(code, found.get(code, ""))
+            self.site.status.tell(code, found.get(code, ""))

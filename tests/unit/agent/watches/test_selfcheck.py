@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ovn_metadata.agent.monitor.nova_watch import NovaWatch
-from ovn_metadata.agent.monitor.selfcheck import SelfCheck
+from ovn_metadata.agent.core import selfcheck as core
 from ovn_metadata.agent.monitor.status import Status
+from ovn_metadata.agent.watches import selfcheck
+from ovn_metadata.agent.watches.nova_watch import NovaWatch
+from ovn_metadata.agent.watches.selfcheck import SelfCheck
 from ovn_metadata.privsep.errors import AskError, PrivilegedError
 from ovn_metadata.privsep.names import GATEWAY
 
@@ -29,37 +33,46 @@ class World:
     """A host whose network answers what `answers` has, the last for ever."""
 
     def __init__(self, monkeypatch, *answers: Any) -> None:
-        monkeypatch.setattr(
-            "ovn_metadata.agent.monitor.selfcheck._AGAIN_S", 0.0
-        )
         self.answers = [*answers]
         self.status = Status("1")
         self.status.served(NETWORK)
         self.visited: list[str] = []
-        self.plugged_again = 0
+        self.plugged_again: list[str] = []
         self.every_s = 30
         self.has_flows = True
         self.nova = Nova()
-        self.check = SelfCheck(
-            self.status,
-            ask=self.ask,
-            sources=lambda _network, _number: ["10.0.0.5"],
-            on_visit=self.visit,
-            nova=self.nova,
-            interval_s=lambda: self.every_s,
+        self.sources: Callable[[int], list[str]] = lambda _number: ["10.0.0.5"]
+        site: Any = SimpleNamespace(
+            status=self.status,
+            settings=lambda: SimpleNamespace(
+                selfcheck_interval_s=self.every_s
+            ),
+            desired=lambda _chassis, _network: None,
+            privileged=SimpleNamespace(
+                status_of=lambda _network, source: self.ask(source)
+            ),
+        )
+        snapshots: Any = SimpleNamespace(
+            chassis=None,
+            to_replug=SimpleNamespace(add=self.plugged_again.append),
+        )
+        queues: Any = SimpleNamespace(visit=self.visited.append)
+        self.check = SelfCheck(site, snapshots, queues, self.nova)
+        monkeypatch.setattr(selfcheck, "_AGAIN_S", 0.0)
+        monkeypatch.setattr(
+            core, "sources", lambda _, number: self.sources(number)
+        )
+        monkeypatch.setattr(
+            SelfCheck, "_has_flows", lambda *_args: self.has_flows
         )
 
-    def visit(self, key: str, *, lacks_flows: bool = False) -> None:
-        self.visited.append(key)
-        self.plugged_again += lacks_flows
-
-    def ask(self, _network: str, _source: str) -> tuple[int, bool]:
+    def ask(self, _source: str) -> int:
         answer = self.answers[0]
         if len(self.answers) > 1:
             del self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return int(answer), self.has_flows
+        return int(answer)
 
     def codes(self) -> list[str]:
         """Return the codes that are noted, however young."""
@@ -101,12 +114,12 @@ def test_a_failure_of_one_instance_is_reported_as_long_as_it_lasts(
     """Others are served; each network has its own turns."""
     world, asked = World(monkeypatch, 200), []
 
-    def ask(_network: str, source: str) -> tuple[int, bool]:
+    def ask(source: str) -> int:
         asked.append(source)
-        return 404 if source == "10.0.0.1" and broken else 200, True
+        return 404 if source == "10.0.0.1" and broken else 200
 
-    world.check.ask = ask
-    world.check.sources = lambda _, number: [f"10.0.0.{number % 3}"]
+    monkeypatch.setattr(world, "ask", ask)
+    world.sources = lambda number: [f"10.0.0.{number % 3}"]
     broken = True
     for _ in range(5):
         world.check.poll()
@@ -136,12 +149,13 @@ def test_a_port_without_flows_is_plugged_again_ever_less_often(monkeypatch):
     counts = []
     for _ in range(16):
         world.check.poll()
-        counts.append(world.plugged_again)
+        counts.append(len(world.plugged_again))
     assert counts == [0, 1, 1, *[2] * 4, *[3] * 8, 4]
     for has_flows, count in ((True, 4), (False, 4), (False, 5)):
         world.has_flows = has_flows
         world.check.poll()
-        assert world.plugged_again == count
+        assert len(world.plugged_again) == count
+    assert {*world.plugged_again} <= {*world.visited} & {NETWORK}
 
 
 def test_who_knows_more_of_missing_flows_names_them(monkeypatch, caplog):
@@ -194,7 +208,7 @@ def test_a_network_that_fails_and_is_not_asked_again_is_asked_soon(
 def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
     world = World(monkeypatch, 503)
     world.check.poll()
-    world.check.sources = lambda _network, _number: []
+    world.sources = lambda _number: []
     world.check.poll()
     (entry,) = world.status._problems._entries.values()
     assert entry.ended is not None
@@ -203,7 +217,7 @@ def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
 
 def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
     world = World(monkeypatch, AskError("No such file or directory"))
-    world.check.on_visit = world.status.gone
+    monkeypatch.setattr(world.check.queues, "visit", world.status.gone)
     world.check.poll()
     assert world.codes() == []
 

@@ -7,14 +7,16 @@ answers these requests itself: they cost Nova nothing.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from ...privsep import names
 from ...privsep.errors import AskError, PrivilegedError
-from ..core.selfcheck import CODES, NO_ANSWER, NO_FLOWS, turn, verdict
+from ..core import selfcheck, traces
+from ..reconcile.site import Site
+from ..reconcile.snapshots import Snapshots
+from ..reconcile.workqueue import Queues
 from ..threads import Poller
 from .nova_watch import NovaWatch
-from .status import Status
 
 LOG = logging.getLogger(__name__)
 
@@ -33,20 +35,16 @@ _NO_FLOW = (
 
 @dataclasses.dataclass(eq=False)
 class SelfCheck(Poller):
-    """Asks in a few networks in turn, and Nova."""
+    """Asks in a few networks in turn, and Nova.
 
-    status: Status
-    # Returns the status of an answer in a network to an address, and whether
-    # Open vSwitch has flows that would take it there.
-    ask: Callable[[str, str], tuple[int, bool]]
-    # Returns addresses of instances in a network.
-    sources: Callable[[str, int], Sequence[str]]
-    # Has a network, or the gateway, reconciled, whatever the answer is, so
-    # that all are repaired in turn. With `lacks_flows` its port is plugged
-    # again: ovn-controller then makes the flows.
-    on_visit: Callable[..., None]
+    Whatever the answer is, the network is reconciled, and the gateway: so all
+    are repaired in turn.
+    """
+
+    site: Site
+    snapshots: Snapshots
+    queues: Queues
     nova: NovaWatch
-    interval_s: Callable[[], int]  # 0: it never asks
 
     def __post_init__(self) -> None:
         super().__init__("self-check", _FIRST_S)
@@ -61,25 +59,27 @@ class SelfCheck(Poller):
 
     def poll(self) -> None:
         """Do a round."""
-        every_s = self.interval_s()
+        every_s = self.site.settings().selfcheck_interval_s  # 0: never
         begun = time.monotonic()
-        served = {*self.status.served_networks(failing=True)}
+        served = {*self.site.status.served_networks(failing=True)}
         served = served - {names.GATEWAY} if every_s else set()
         for network in self._asked.keys() - served:
             self._report(network, {})
         self._asked = {n: at for n, at in self._asked.items() if n in served}
         self._failing &= served
         self._numbers = {n: self._numbers.get(n, 0) for n in served}
-        for network in turn(served, self._asked, self._failing, most=_MOST):
+        for network in selfcheck.turn(
+            served, self._asked, self._failing, most=_MOST
+        ):
             if self._stop.is_set() or time.monotonic() > begun + _ROUND_S:
                 break
             self._asked[network] = time.monotonic()
             self._check(network)
             # The request does not show whether addresses, neighbours, the
             # veth and the map are right.
-            self.on_visit(network)
+            self.queues.visit(network)
         if every_s:
-            self.on_visit(names.GATEWAY)
+            self.queues.visit(names.GATEWAY)
             self.nova.ask()
         self._interval_s = every_s or _FIRST_S
         if self._failing:
@@ -88,14 +88,14 @@ class SelfCheck(Poller):
     def _check(self, network: str) -> None:
         problems = self._problems(network)
         if problems:
-            self.on_visit(network)
+            self.queues.visit(network)
             self._failing.add(network)
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)
         if problems is None:
             return
-        if network not in self.status.served_networks(failing=True):
+        if network not in self.site.status.served_networks(failing=True):
             return  # it was removed
         if not problems:
             self._failing.discard(network)
@@ -103,19 +103,22 @@ class SelfCheck(Poller):
         self._report(network, problems)
 
     def _report(self, network: str, problems: Mapping[str, str]) -> None:
-        known = self.status.reason(NO_FLOWS, network)
-        for code in CODES:
+        status = self.site.status
+        known = status.reason(selfcheck.NO_FLOWS, network)
+        for code in selfcheck.CODES:
             # `OvnWatch` may know more of it: which port has no flows.
-            if code != NO_FLOWS or known in ("", _NO_FLOW):
-                self.status.tell(code, problems.get(code, ""), about=network)
-        if self.status.reason(NO_FLOWS, network) != _NO_FLOW:
+            if code != selfcheck.NO_FLOWS or known in ("", _NO_FLOW):
+                status.tell(code, problems.get(code, ""), about=network)
+        if status.reason(selfcheck.NO_FLOWS, network) != _NO_FLOW:
             self._flowless.pop(network, None)
             return
         count = self._flowless[network] = self._flowless.get(network, 0) + 1
-        # Not at once: ovn-controller may just start. And less and less often:
-        # the port may be disabled.
+        # It is plugged again, and ovn-controller then makes the flows. Not at
+        # once: ovn-controller may just start. And less and less often: the
+        # port may be disabled.
         if count.bit_count() == 1 < count:
-            self.on_visit(network, lacks_flows=True)
+            self.snapshots.to_replug.add(network)
+            self.queues.visit(network)
 
     def _problems(self, network: str) -> dict[str, str] | None:
         """Return code -> reason of what instances of NETWORK would get.
@@ -123,21 +126,41 @@ class SelfCheck(Poller):
         None if that is unknown, because the privileged daemon did not ask.
         """
         found: dict[str, str] = {}
-        sources = self.sources(network, self._numbers[network])
-        for source in sources:
+        desired = self.site.desired(self.snapshots.chassis, network)
+        clients = selfcheck.sources(desired, self._numbers[network])
+        for source in clients:
             try:
-                status, has_flows = self.ask(network, source)
+                status = self.site.privileged.status_of(network, source)
+                has_flows = self._has_flows(network, source)
             except AskError as error:
-                found[NO_ANSWER] = f"asked as {source}: {error}"
+                found[selfcheck.NO_ANSWER] = f"asked as {source}: {error}"
                 continue
             except (OSError, PrivilegedError) as error:
                 LOG.debug("network=%s not asked: %s", network, error)
                 return found or None
             if not has_flows:
-                found[NO_FLOWS] = _NO_FLOW
-            code, reason = verdict(source, status)
+                found[selfcheck.NO_FLOWS] = _NO_FLOW
+            code, reason = selfcheck.verdict(source, status)
             if code:
                 found[code] = reason
-        if sources and not found:
-            self.status.seen(network)
+        if clients and not found:
+            self.site.status.seen(network)
         return found
+
+    def _has_flows(self, network: str, source: str) -> bool:
+        """Return whether flows take the answer to SOURCE, as far as known.
+
+        A spare network has none: ovn-controller makes those of a network once
+        a port of it is bound here.
+        """
+        vswitch, chassis = self.snapshots.vswitch, self.snapshots.chassis
+        desired = self.site.desired(chassis, network)
+        ofport = vswitch.ofports.get(names.outer_veth(network), 0)
+        if desired is None or desired.spare or ofport < 1:
+            return True
+        mac, call = desired.mac, self.site.privileged.trace
+        packet = selfcheck.answer_packet(source, ofport, mac=mac, to_mac=mac)
+        try:
+            return traces.has_flows(call(vswitch.bridge, **packet))
+        except (AskError, OSError):  # ovs-vswitchd runs elsewhere, or hangs
+            return True

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 from ovn_metadata.agent import threads
 from ovn_metadata.agent.haproxy.counters import Counted
+from ovn_metadata.agent.metrics.meter import Meter
 from ovn_metadata.agent.monitor.status import Status
-from ovn_metadata.agent.monitor.watch import _TURNS as TURNS
-from ovn_metadata.agent.monitor.watch import Watch
+from ovn_metadata.agent.watches.watch import _TURNS as TURNS
+from ovn_metadata.agent.watches.watch import Watch
+
+
+def watch_of(
+    status: Status,
+    read: Callable[[str], Counted],
+    on_silence: Callable[[str], object] = lambda _: None,
+) -> Watch:
+    """Return a watch that gets what READ returns."""
+    site: Any = SimpleNamespace(
+        status=status, haproxies=SimpleNamespace(counted=read), meter=Meter()
+    )
+    queues: Any = SimpleNamespace(visit=on_silence)
+    return Watch(site, queues)
 
 
 def test_clients_over_their_share_are_named_once(caplog):
@@ -23,11 +40,7 @@ def test_clients_over_their_share_are_named_once(caplog):
         return Counted(0, {"greedy": (3, 0, 2)})
 
     silent: list[str] = []
-    watch = Watch(
-        status,
-        read=read,
-        on_silence=silent.append,
-    )
+    watch = watch_of(status, read, silent.append)
     with caplog.at_level(logging.WARNING):
         for _ in range(2 * TURNS):
             watch.poll()
@@ -57,11 +70,7 @@ def test_one_that_hangs_takes_no_turn_of_others(monkeypatch):
         return Counted()
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    watch = Watch(
-        status,
-        read=hang,
-        on_silence=lambda _: None,
-    )
+    watch = watch_of(status, hang)
     for _ in range(2 * TURNS):
         watch.poll()
     assert {*read} == {*every}
@@ -69,11 +78,7 @@ def test_one_that_hangs_takes_no_turn_of_others(monkeypatch):
 
 def test_it_ends_at_once():
     status = Status("1")
-    watch = Watch(
-        status,
-        read=lambda _: Counted(),
-        on_silence=lambda _: None,
-    )
+    watch = watch_of(status, lambda _: Counted())
     watch.start()
     threads.stop([watch])
     assert not watch.thread.is_alive()

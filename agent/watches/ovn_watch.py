@@ -3,13 +3,12 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
 
 from ...privsep.errors import PrivilegedError
 from ..core import signs
-from ..model import ChassisSnapshot, VswitchSnapshot
+from ..databases import Databases
+from ..reconcile.site import Site
 from ..threads import Poller
-from .status import Status
 
 LOG = logging.getLogger(__name__)
 
@@ -20,11 +19,8 @@ _INTERVAL_S = 5.0
 class OvnWatch(Poller):
     """Looks for signs of it, on a thread of its own."""
 
-    status: Status
-    # The snapshots; each is None while its database is disconnected.
-    rows: Callable[[], tuple[ChassisSnapshot | None, VswitchSnapshot | None]]
-    # Asks both daemons; it raises OSError and PrivilegedError.
-    daemons: Callable[[], Mapping[str, str]]
+    site: Site
+    databases: Databases
 
     def __post_init__(self) -> None:
         super().__init__("ovn-watch", _INTERVAL_S)
@@ -37,7 +33,7 @@ class OvnWatch(Poller):
         """Note the problems that there are, and that others are over."""
         words: dict[str, str] = {}
         try:
-            words.update(self.daemons())
+            words.update(self.site.privileged.daemons())
         except (OSError, PrivilegedError) as error:
             LOG.debug("OVN's daemons not asked: %s", error)
         for daemon, word in words.items():
@@ -45,7 +41,7 @@ class OvnWatch(Poller):
                 self._answered.add(daemon)
             elif word == "unknown" and daemon in self._answered:
                 words[daemon] = "stopped"
-        chassis, vswitch = self.rows()
+        chassis, vswitch = self.databases.rows()
         if vswitch is not None and vswitch.installed:
             self._tells_installed = True
         found = signs.signs(
@@ -55,7 +51,7 @@ class OvnWatch(Poller):
         self._since = {sign: self._since.get(sign, now) for sign in found}
         problems = signs.problems(self._since, now=now)
         for code, about in self._noted - problems.keys():
-            self.status.note(code, "", about=about)
+            self.site.status.note(code, "", about=about)
         for (code, about), reason in problems.items():
-            self.status.tell(code, reason, about=about)
+            self.site.status.tell(code, reason, about=about)
         self._noted = set(problems)
