@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,13 +11,12 @@ from typing import Any
 from prometheus_client import registry
 from prometheus_client.core import Metric
 
-from ..privsep import context, names
+from ..privsep import names
 from .config.settings import MAX_HOP_LIMIT
 from .errors import HaproxyError
 from .haproxy.counters import Endpoint
-from .metrics import COUNTERS, process
+from .metrics import process
 from .metrics.catalog import HOST_SERIES, KINDS, STATES
-from .metrics.exporter import Exporter
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 
@@ -26,21 +24,6 @@ _ENDPOINTS = 3  # more are not shown: see HOST_SERIES
 
 # No endpoint answers then, whatever haproxy's checks find.
 _ALL_DOWN = {"OVNMD-501", "OVNMD-502", "OVNMD-503"}
-
-
-def make_exporter(site: Site, snapshots: Snapshots) -> Exporter:
-    """Return the exporter, to be started; let the agent count for it."""
-    settings = site.settings()
-    exporter = Exporter(
-        Collector(site, snapshots),
-        site.meter,
-        settings.state_path / COUNTERS,
-        path=settings.metrics_socket,
-        address=settings.metrics_address,
-        report=functools.partial(site.status.note, "OVNMD-408"),
-    )
-    context.observers.append(site.meter.called)
-    return exporter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import time
 from ..privsep import context, names
 from .databases import Databases
 from .errors import AgentError
-from .exported import make_exporter
+from .exported import Collector
+from .exporter import Exporter
 from .ovsdb import vswitch
 from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
@@ -77,8 +78,9 @@ class Service:
             nova,
             OvnWatch(site, self._databases),
             SelfCheck(site, self._snapshots, self._queues, nova),
-            make_exporter(site, self._snapshots),
+            Exporter(site, Collector(site, self._snapshots)),
         ]
+        context.observers.append(site.meter.called)
         gather = Gather(
             site, self._snapshots, self._databases, self._nova_addresses
         )

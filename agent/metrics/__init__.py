@@ -1,8 +1,8 @@
-"""What the agent counts and measures, and its exporter for Prometheus.
+"""What the agent counts and measures, for Prometheus.
 
 `Meter` counts, and `agent.exported` adds what is so at the moment of a scrape.
-`exporter` answers, and keeps the counters in a file, so that the next agent
-continues them. `catalog` has every metric.
+`agent.exporter` answers, and keeps the counters in a file, so that the next
+agent continues them. `catalog` has every metric.
 """
 
 COUNTERS = "ovn-metadata-agent-counters.json"

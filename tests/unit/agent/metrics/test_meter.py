@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import registry
 
+from ovn_metadata.agent.exporter import Exporter
 from ovn_metadata.agent.haproxy.asks import SHIELD
 from ovn_metadata.agent.haproxy.counters import Counted
-from ovn_metadata.agent.metrics.exporter import Exporter
+from ovn_metadata.agent.metrics import COUNTERS
 from ovn_metadata.agent.metrics.meter import Meter
 
 NETWORK = "21d6f0c5-7383-4ccc-98bc-2ca1db765706"
@@ -150,11 +153,13 @@ def test_networks_that_have_gone_are_forgotten_in_the_end():
     assert len(meter.plain()["raw"]) == 1000
 
 
-def loaded(file: Path, meter: Meter) -> Exporter:
-    """Return an exporter of METER, which continues what FILE has."""
-    return Exporter(
-        registry.REGISTRY, meter, file, path=None, address=None, report=print
+def loaded(folder: Path, meter: Meter) -> Exporter:
+    """Return an exporter of METER, which continues the file in FOLDER."""
+    settings = SimpleNamespace(
+        state_path=folder, metrics_socket=None, metrics_address=None
     )
+    site: Any = SimpleNamespace(settings=lambda: settings, meter=meter)
+    return Exporter(site, registry.REGISTRY)
 
 
 GOOD_FILE = {
@@ -192,27 +197,27 @@ def changed(**parts: object) -> str:
     ids=lambda text: text[:60],
 )
 def test_nonsense_in_the_file_is_ignored_with_a_word(text, tmp_path, caplog):
-    file = tmp_path / "counters"
+    file = tmp_path / COUNTERS
     file.write_text(text)
     meter = Meter()
-    loaded(file, meter)
+    loaded(tmp_path, meter)
     assert meter.plain() == Meter().plain()
     (record,) = caplog.records
     assert f"{file} can't be used" in record.getMessage()
 
 
 def test_a_file_of_bytes_that_are_no_text_is_ignored(tmp_path, caplog):
-    (tmp_path / "counters").write_bytes(b"\xff\xfe\x00")
-    loaded(tmp_path / "counters", Meter())
+    (tmp_path / COUNTERS).write_bytes(b"\xff\xfe\x00")
+    loaded(tmp_path, Meter())
     assert len(caplog.records) == 1
 
 
 def test_what_was_kept_is_read(tmp_path, caplog):
     meter = Meter()
     meter.restore(GOOD_FILE)
-    loaded(tmp_path / "counters", meter)._save()
+    loaded(tmp_path, meter)._save()
     following = Meter()
-    loaded(tmp_path / "counters", following)
+    loaded(tmp_path, following)
     assert following.plain() == meter.plain()
     assert requests(following) == 5
     assert following.networks() == {NETWORK}

@@ -8,17 +8,17 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from ...privsep.kernel import received
-from .. import unixsocket
-from ..haproxy import files
-from ..threads import Poller
-from .meter import Meter
+from ..privsep.kernel import received
+from . import unixsocket
+from .haproxy import files
+from .metrics import COUNTERS
+from .reconcile.site import Site
+from .threads import Poller
 
 LOG = logging.getLogger(__name__)
 
@@ -73,19 +73,17 @@ class _Server(unixsocket.LastingServer):
 class Exporter(Poller):
     """Answers; tries until it can: an address may come later.
 
-    The counters of METER continue those in FILE, which is kept for the next
-    agent; one with nonsense is ignored.
+    The counters of the site's meter continue those in the file COUNTERS,
+    which is kept for the next agent; one with nonsense is ignored.
     """
 
+    site: Site
     collector: Collector
-    meter: Meter
-    file: Path
-    path: Path | None  # of a unix socket
-    address: tuple[str, int] | None
-    report: Callable[[str], object]  # gets why it can't answer; "" if it can
 
     def __post_init__(self) -> None:
         super().__init__("metrics", _RETRY_S)
+        settings = self.site.settings()
+        self._file = settings.state_path / COUNTERS
         self._lock = threading.Lock()
         self._made_at = 0.0
         self._text = b""
@@ -93,12 +91,11 @@ class Exporter(Poller):
         self._servers: list[_Server] = []
         # What is not bound, in words -> its address.
         self._unbound: dict[str, str | tuple[str, int]] = {}
-        if self.path is not None:
-            self._unbound[f"{self.path} (metrics_socket)"] = str(self.path)
-        if self.address is not None:
-            host, port = self.address
-            what = f"{host} port {port} (metrics_address)"
-            self._unbound[what] = self.address
+        if (path := settings.metrics_socket) is not None:
+            self._unbound[f"{path} (metrics_socket)"] = str(path)
+        if (address := settings.metrics_address) is not None:
+            what = "{} port {} (metrics_address)".format(*address)
+            self._unbound[what] = address
         self._load()
 
     def start(self) -> None:
@@ -119,7 +116,7 @@ class Exporter(Poller):
             server.start("metrics")
             del self._unbound[what]
             self._servers.append(server)
-        self.report("; ".join(problems))
+        self.site.status.note("OVNMD-408", "; ".join(problems))
 
     def stop(self) -> None:
         """Answer no more, and keep the counters."""
@@ -143,20 +140,20 @@ class Exporter(Poller):
 
     def _load(self) -> None:
         try:
-            with self.file.open() as file:
-                self.meter.restore(json.loads(file.read(_MAX_FILE)))
+            with self._file.open() as file:
+                self.site.meter.restore(json.loads(file.read(_MAX_FILE)))
         except FileNotFoundError:
             return
         except (OSError, ValueError, RecursionError) as error:
             LOG.warning(
                 "%s can't be used, the metrics' counters begin at 0: %s",
-                self.file,
+                self._file,
                 error,
             )
 
     def _save(self) -> None:
         self._problem = ""
         try:
-            files.write(self.file, json.dumps(self.meter.plain()))
+            files.write(self._file, json.dumps(self.site.meter.plain()))
         except OSError as error:
             self._problem = f"counters not kept: {error}"

@@ -7,15 +7,18 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ovn_metadata.agent.metrics import exporter
-from ovn_metadata.agent.metrics.exporter import Exporter
+from ovn_metadata.agent import exporter
+from ovn_metadata.agent.exporter import Exporter
+from ovn_metadata.agent.metrics import COUNTERS
 from ovn_metadata.agent.metrics.meter import Meter
 from sandbox.waiting import wait_for
 
@@ -32,12 +35,22 @@ class Counting(Collector):
         yield GaugeMetricFamily("scrapes", "How many.", self.times)
 
 
-def exporter_at(
-    folder: Path, path: Path | None, report: Callable[[str], object]
-) -> Exporter:
-    file = folder / "counters"
-    return Exporter(
-        Counting(), Meter(), file, path=path, address=None, report=report
+def site_at(folder: Path, path: Path | None = None) -> Any:
+    """Return a site that keeps its counters in FOLDER, with its reports."""
+    settings = SimpleNamespace(
+        state_path=folder, metrics_socket=path, metrics_address=None
+    )
+    reports: list[str] = []
+
+    def note(code: str, reason: str) -> None:
+        assert code == "OVNMD-408"
+        reports.append(reason)
+
+    return SimpleNamespace(
+        settings=lambda: settings,
+        meter=Meter(),
+        status=SimpleNamespace(note=note),
+        reports=reports,
     )
 
 
@@ -47,11 +60,11 @@ def exporting(
     path: Path | None = None,
 ) -> Iterator[list[str]]:
     """Run an exporter; give what it reports."""
-    reports: list[str] = []
-    made = exporter_at(folder, path, reports.append)
+    site = site_at(folder, path)
+    made = Exporter(site, Counting())
     made.start()
     try:
-        yield reports
+        yield site.reports
     finally:
         made.stop()
 
@@ -93,13 +106,13 @@ def test_a_socket_that_is_removed_is_made_again(tmp_path):
 def test_the_counters_are_kept_before_they_are_shown(tmp_path):
     path = tmp_path / "m.sock"
     with exporting(tmp_path, path):
-        assert not (tmp_path / "counters").exists()
+        assert not (tmp_path / COUNTERS).exists()
         ask(str(path))
-        assert (tmp_path / "counters").exists()
-    (tmp_path / "counters").unlink()
+        assert (tmp_path / COUNTERS).exists()
+    (tmp_path / COUNTERS).unlink()
     with exporting(tmp_path):
         pass
-    assert (tmp_path / "counters").exists()  # at its end
+    assert (tmp_path / COUNTERS).exists()  # at its end
 
 
 def test_clients_that_ask_often_get_the_same_answer(tmp_path):
@@ -161,7 +174,7 @@ def fails(_thread: threading.Thread) -> None:
 
 def test_it_listens_once_a_thread_can_be_started(tmp_path, monkeypatch):
     path = tmp_path / "m.sock"
-    made = exporter_at(tmp_path, path, print)
+    made = Exporter(site_at(tmp_path, path), Counting())
     with (
         monkeypatch.context() as patch,
         contextlib.suppress(RuntimeError),  # a poll's is logged
