@@ -13,7 +13,6 @@ from .errors import AgentError
 from .exported import Collector
 from .exporter import Exporter
 from .ovsdb import vswitch
-from .reconcile.confirmation import Confirmation
 from .reconcile.gateway import Gateway
 from .reconcile.network import Reconciler
 from .reconcile.nova_addresses import NovaAddresses
@@ -23,6 +22,7 @@ from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
 from .reconcile.workqueue import Queues
 from .threads import Poller, Steps, stop
+from .watches.confirmation import Confirmation
 from .watches.nova_watch import NovaWatch
 from .watches.ovn_watch import OvnWatch
 from .watches.selfcheck import SelfCheck
@@ -69,11 +69,7 @@ class Service:
         # Each has a thread of its own, from start to end.
         self._watches: list[Poller] = [
             self._nova_addresses,
-            Confirmation(
-                site,
-                self._snapshots,
-                self._databases.southbound_read_until_ms,
-            ),
+            Confirmation(site, self._snapshots, self._databases),
             Watch(site, self._queues),
             nova,
             OvnWatch(site, self._databases),

@@ -7,7 +7,7 @@ second, until one of these is so:
 
 - The address is in the map: the request is answered like any other.
 - The agent has confirmed the maps, with rows that are newer than the request:
-  404. It does so twice a second while it is well (`reconcile.confirmation`).
+  404. It does so twice a second while it is well (`watches.confirmation`).
 - Neither for some seconds: 503, and the instance may try again. cloud-init
   before 25.1 does not, but waits 10 s for its one answer.
 

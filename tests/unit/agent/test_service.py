@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ovn_metadata.agent.reconcile.confirmation import Confirmation
 from ovn_metadata.agent.reconcile.nova_addresses import NovaAddresses
 from ovn_metadata.agent.reconcile.workqueue import Queues
 from ovn_metadata.agent.service import Service
+from ovn_metadata.agent.watches.confirmation import Confirmation
 from ovn_metadata.agent.watches.selfcheck import SelfCheck
 
 

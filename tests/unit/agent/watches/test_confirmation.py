@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from ovn_metadata.agent.model import ChassisSnapshot, NetworkSnapshot
-from ovn_metadata.agent.reconcile.confirmation import Reading, next_reading
+from ovn_metadata.agent.watches.confirmation import Reading, next_reading
 
 NOW_MS = 1_700_000_000_000
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"

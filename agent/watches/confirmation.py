@@ -8,15 +8,16 @@ that arrive from then on are held, and answered 503.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ..core import signs
+from ..databases import Databases
 from ..errors import HaproxyError
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
+from ..reconcile.site import Site
+from ..reconcile.snapshots import Snapshots
 from ..threads import Poller
-from .site import Site
-from .snapshots import Snapshots
 
 _INTERVAL_S = 0.5
 
@@ -63,23 +64,16 @@ def next_reading(
     return Reading(at, read_ms, waiting)
 
 
+@dataclasses.dataclass(eq=False)
 class Confirmation(Poller):
-    """Tells the gateway twice a second, on a thread of its own.
+    """Tells the gateway twice a second, on a thread of its own."""
 
-    READ_UNTIL_MS returns until when (since the epoch) the rows of Southbound
-    are in SNAPSHOTS, and the networks that they change in the queue.
-    """
+    site: Site
+    snapshots: Snapshots
+    databases: Databases
 
-    def __init__(
-        self,
-        site: Site,
-        snapshots: Snapshots,
-        read_until_ms: Callable[[], int],
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__("confirmation", _INTERVAL_S)
-        self._haproxies = site.haproxies
-        self._snapshots = snapshots
-        self._read_until_ms = read_until_ms
         self._last = Reading(time.monotonic())
         # Ports that are plugged here and in no row -> since when.
         self._unknown: dict[str, float] = {}
@@ -88,10 +82,11 @@ class Confirmation(Poller):
         """Confirm; `Watch` finds a gateway that does not answer."""
         # READ_MS is read before the queue. Rows that arrive in between are in
         # the queue then, so their networks are not confirmed.
-        was_synced = self._snapshots.chassis.synced
-        read_ms, at = self._read_until_ms(), time.monotonic()
-        snapshot, waited_s = self._snapshots.with_waiting()
-        vswitch = self._snapshots.vswitch
+        was_synced = self.snapshots.chassis.synced
+        read_ms = self.databases.southbound_read_until_ms()
+        at = time.monotonic()
+        snapshot, waited_s = self.snapshots.with_waiting()
+        vswitch = self.snapshots.vswitch
         self._unknown = {
             port: self._unknown.get(port, at)
             for port in signs.unknown_ports(snapshot, vswitch)
@@ -108,6 +103,6 @@ class Confirmation(Poller):
         # still hold a request for so long, and has the map of before.
         times = {unknown.CONFIRMED: last.read_ms, **last.waiting}
         with contextlib.suppress(OSError, HaproxyError):
-            self._haproxies.confirm(
+            self.site.haproxies.confirm(
                 {key: str(ms) for key, ms in times.items()}
             )
