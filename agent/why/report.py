@@ -1,6 +1,7 @@
 """What `why` answers, in the types of JSON (docs/reference/why.md)."""
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from ...privsep import names
 from ..config.values import is_address
 from ..core import port_rows
 from ..core.codes import KINDS
-from .facts import Common, Facts, Seen, Target, Unseen
+from .facts import Common, Facts, Seen, Target, Unseen, seen
 from .hops import Hop, Judge
 from .walk import ABSENT, BROKEN, verdict, walk, walk_to
 
@@ -56,13 +57,10 @@ def candidate(target: Target) -> dict[str, str]:
     }
 
 
-def absent(name: str, seen: Seen, common: Common) -> dict[str, Any]:
-    """Return why NAME is not served here, by what is SEEN of it elsewhere."""
-    if isinstance(seen, Unseen):
-        hop = Judge("port", _ABSENT).unknown(seen)
-    else:
-        hop = _absence(name, seen, common)
-    hops = walk_to(common, hop)
+def absent(name: str, found: Seen, common: Common) -> dict[str, Any]:
+    """Return why NAME is not served here, by what is FOUND of it elsewhere."""
+    judge = functools.partial(_absence, name=name, found=found)
+    hops = walk_to(common, ("port", _ABSENT, judge))
     return {
         "verdict": ABSENT if hops[-1].code in ("", _ABSENT) else BROKEN,
         "name": name,
@@ -71,9 +69,9 @@ def absent(name: str, seen: Seen, common: Common) -> dict[str, Any]:
     }
 
 
-def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
-    at = Judge("port", _ABSENT)
-    row: Mapping[str, Any] = next(iter(seen["ports"]), {})
+def _absence(at: Judge, common: Common, *, name: str, found: Seen) -> Hop:
+    elsewhere = seen(found)
+    row: Mapping[str, Any] = next(iter(elsewhere["ports"]), {})
     port, host = row.get("logical_port", name), row.get("hostname", "")
     chassis = row.get("chassis_name", "")
     named = f"{port!r:.80}"  # as `core.port_rows` names it
@@ -108,7 +106,7 @@ def _absence(name: str, seen: Mapping[str, Any], common: Common) -> Hop:
     do = "look at the instance in Nova: does it run, and on which host?"
     at.fail(row, unbound, do)
     text = f"no instance of network {name} is on this host"
-    at.fail(seen["networks"], text, "ask on a host that has one")
+    at.fail(elsewhere["networks"], text, "ask on a host that has one")
     text = f"OVN Southbound has no port, instance or network {name}"
     do = "check the id; neutron-ovn-db-sync-util in repair mode adds rows"
     at.fail(name, text, do)

@@ -15,7 +15,8 @@ UNSEEN, ABSENT, AMBIGUOUS = "unseen", "not here", "ambiguous"
 
 T = TypeVar("T")
 # A step, the code of its usual problem, and its judgement.
-Table: TypeAlias = Sequence[tuple[str, str, Callable[[Judge, T], Hop | None]]]
+Step: TypeAlias = tuple[str, str, Callable[[Judge, T], Hop | None]]
+Table: TypeAlias = Sequence[Step[T]]
 
 # In the order of the path: what all paths of a host share, and the rest.
 HOST: Table[Common] = (
@@ -63,10 +64,9 @@ def walk(facts: Facts) -> tuple[list[Hop], list[str]]:
     return _with_cause(hops), steps[steps.index(hops[-1].step) + 1 :]
 
 
-def walk_to(common: Common, hop: Hop) -> list[Hop]:
-    """Return the hops of a path that ends with HOP, on this host."""
-    hops = _judged(HOST, common)
-    return _with_cause(hops if hops[-1].state == FAIL else [*hops, hop])
+def walk_to(common: Common, last: Step[Common]) -> list[Hop]:
+    """Return the hops of a path that ends with the step LAST, on this host."""
+    return _with_cause(_judged((*HOST, last), common))
 
 
 def _judged(table: Table[T], seen: T) -> list[Hop]:
