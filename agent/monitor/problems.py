@@ -8,7 +8,7 @@ import dataclasses
 import errno
 import threading
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from ...privsep import names
@@ -154,35 +154,28 @@ class Problems:
             for key, entry in [*self._entries.items()]:
                 if self._is_past(entry, now):
                     del self._entries[key]
-            exist = {
-                key: entry
-                for key, entry in self._entries.items()
-                if entry.ended is None or entry.flaps
-            }
-        hosts = {_line_of(key) for key in exist if _is_of_host(key)}
-        causes_of = {
-            key: {_line_of(cause) for cause in _causes(key, exist, hosts)}
-            for key in exist
-        }
-        began = _began(exist, causes_of, now)
-        found: dict[_Key, _Entry] = {}
+            lines = _lines(self._entries)
+        causes_of = _causes(lines)
+        began = {line: entry.began for line, entry in lines.items()}
+        for line, entry in lines.items():
+            # A cause that is not shown yet must not hide for long what was.
+            if not _is_young(line, entry.began, now):
+                for cause in causes_of[line]:
+                    began[cause] = min(began[cause], entry.began)
+        shown = [
+            line for line in lines if not _is_young(line, began[line], now)
+        ]
         cutting: set[_Key] = set()
-        caused: dict[_Key, set[str]] = {}
-        for key, entry in sorted(exist.items(), key=_order):
-            causes, line = causes_of[key], _line_of(key)
-            if _is_young(key, began.get(line, entry.began), now):
-                continue
-            if entry.cuts:  # so does what it follows from
-                cutting |= causes or {line}
-            for cause in causes:
-                caused.setdefault(cause, set()).add(key[0])
-            first = found.get(line, entry)
-            if not causes:
-                since = min(first.since, entry.since)
-                found[line] = dataclasses.replace(first, since=since)
+        caused: dict[_Key, set[str]] = {line: set() for line in lines}
+        for line in shown:
+            if lines[line].cuts:  # so does what it follows from
+                cutting |= causes_of[line] or {line}
+            for cause in causes_of[line]:
+                caused[cause].add(line[0])
         problems = [
-            self._problem(line, entry, cutting, caused.get(line, ()))
-            for line, entry in found.items()
+            self._problem(line, lines[line], cutting, caused[line])
+            for line in shown
+            if not causes_of[line]
         ]
         return sorted(problems, key=lambda each: not each["cuts_service"])
 
@@ -223,45 +216,34 @@ def _order(item: tuple[_Key, _Entry]) -> tuple[bool, _Key]:
     return is_shared, key
 
 
-def _line_of(key: _Key) -> _Key:
-    """Return what KEY is shown as: networks share a problem of the host."""
-    code, about = key
-    return code, "" if KINDS[code].is_hosts else about
+def _lines(entries: Mapping[_Key, _Entry]) -> dict[_Key, _Entry]:
+    """Return those of ENTRIES that exist; networks share one of the host."""
+    found: dict[_Key, _Entry] = {}
+    for (code, about), entry in sorted(entries.items(), key=_order):
+        if entry.ended is None or entry.flaps:
+            line = code, "" if KINDS[code].is_hosts else about
+            first = found.setdefault(line, dataclasses.replace(entry))
+            first.began = min(first.began, entry.began)
+            first.since = min(first.since, entry.since)
+            first.cuts |= entry.cuts
+    return found
 
 
-def _is_young(key: _Key, began: float, now: float) -> bool:
-    return now - began < KINDS[key[0]].visible_after_s
+def _is_young(line: _Key, began: float, now: float) -> bool:
+    return now - began < KINDS[line[0]].visible_after_s
 
 
-def _began(
-    exist: Mapping[_Key, _Entry],
-    causes_of: Mapping[_Key, Iterable[_Key]],
-    now: float,
-) -> dict[_Key, float]:
-    """Return since when there is each of EXIST, or what it hides.
+def _causes(lines: Mapping[_Key, object]) -> dict[_Key, set[_Key]]:
+    """Return which of LINES each of them follows from.
 
-    A cause that is not shown yet must not hide for long what was shown.
+    They are about the same thing, or about the host.
     """
-    began: dict[_Key, float] = {}
-    for key, entry in exist.items():
-        if not _is_young(key, entry.began, now):
-            for line in (_line_of(key), *causes_of[key]):
-                began[line] = min(began.get(line, now), entry.began)
-    return began
-
-
-def _is_of_host(key: _Key) -> bool:
-    return KINDS[key[0]].is_hosts or not names.is_network(key[1])
-
-
-def _causes(
-    key: _Key, exist: Container[_Key], hosts: Iterable[_Key]
-) -> list[_Key]:
-    """Return those of EXIST that the problem KEY follows from.
-
-    They are about the same thing, or among HOSTS, about the host.
-    """
-    code, about = key
-    behind = KINDS[code].behind
-    same = [(cause, about) for cause in behind if (cause, about) in exist]
-    return same + [other for other in hosts if other[0] in behind]
+    hosts = [line for line in lines if not names.is_network(line[1])]
+    found = {}
+    for code, about in lines:
+        behind = KINDS[code].behind
+        same = lines.keys() & {(cause, about) for cause in behind}
+        found[code, about] = same.union(
+            other for other in hosts if other[0] in behind
+        )
+    return found
