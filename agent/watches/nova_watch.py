@@ -11,12 +11,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ..core import identity
 from ..errors import HaproxyError
 from ..haproxy import limits, runtime
-from ..haproxy.counters import Endpoint, NovaCounted, growth
+from ..haproxy.counters import NovaCounted, growth
 from ..haproxy.runtime import NovaAnswer
 from ..reconcile.nova_addresses import NovaAddresses
 from ..reconcile.site import Site
@@ -59,14 +58,6 @@ class _Signing:
     due: float = -math.inf
     wait_s: float = _SIGN_AGAIN_S
     refused: bool = False
-
-
-def _in_json(endpoint: Endpoint, *, all_down: bool) -> dict[str, Any]:
-    return {
-        "address": endpoint.address,
-        "state": "down" if all_down or endpoint.is_down else "up",
-        "latency_ms": endpoint.response_ms or endpoint.check_ms,
-    }
 
 
 def _tells(signed: NovaAnswer) -> bool:
@@ -271,7 +262,14 @@ class NovaWatch(Poller):
     def _report(self, counted: NovaCounted) -> None:
         # haproxy checks no server that is alone.
         down = self._is_silent()
-        known = [_in_json(each, all_down=down) for each in counted.endpoints]
+        known = [
+            {
+                "address": each.address,
+                "state": "down" if down or each.is_down else "up",
+                "latency_ms": each.response_ms or each.check_ms,
+            }
+            for each in counted.endpoints
+        ]
         self.site.status.parts["nova"] = lambda: known
         found = dict(self._found)
         if self._erring and not found:
