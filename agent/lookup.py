@@ -1,4 +1,4 @@
-"""Look up the addresses of a name."""
+"""The addresses of a name, and this host's own."""
 
 import socket
 
@@ -17,12 +17,12 @@ def look_up(name: str) -> list[str]:
     return [address for address in dict.fromkeys(found) if "%" not in address]
 
 
-def has_route(address: str) -> bool:
-    """Return whether this host has a route to ADDRESS."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def own_address(other: str) -> str:
+    """Return the address that this host has for OTHER; "" without a route."""
+    family = socket.AF_INET6 if ":" in other else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))  # it sends nothing
+            probe.connect((other, 9))  # it sends nothing
+            return str(probe.getsockname()[0])
     except OSError:
-        return False
-    return True
+        return ""

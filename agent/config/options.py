@@ -19,6 +19,7 @@ from oslo_log._options import list_opts  # its oslo.config.opts entry point
 
 from ..core.masking import is_secret
 from ..errors import ConfigError
+from ..lookup import own_address
 from .per_project import OFF
 from .settings import (
     BOOT_REQUESTS,
@@ -155,8 +156,9 @@ class _Files:
         self.conf = _Options()
         defaults = {"host": socket.gethostname()}
         if any("my_ip" in text for _, text in self.sources.all):
-            defaults["my_ip"] = _own_address("192.0.2.0", "127.0.0.1")
-            defaults["my_ipv6"] = _own_address("2001:db8::1", "::1")
+            # As Neutron's agent finds them.
+            defaults["my_ip"] = own_address("192.0.2.0") or "127.0.0.1"
+            defaults["my_ipv6"] = own_address("2001:db8::1") or "::1"
         ignored = (
             (section, cfg.StrOpt(name, default=defaults.get(name, "")))
             for section, names in IGNORED.items()
@@ -211,20 +213,6 @@ def _default(find: Callable[[str, str], list[str]]) -> list[str]:
     """Return what FIND finds for us and for Neutron's agent."""
     found = [*find(PROJECT, NEUTRON_PROGRAM), *find(PROJECT, PROGRAM)]
     return list(dict.fromkeys(found))
-
-
-def _own_address(other: str, default: str) -> str:
-    """Return the address that this host has for OTHER, as Neutron does.
-
-    Nothing is sent. DEFAULT: there is no route to it.
-    """
-    family = socket.AF_INET6 if ":" in other else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((other, 80))
-            return str(probe.getsockname()[0])
-    except OSError:
-        return default
 
 
 def _log_options() -> list[cfg.Opt]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..config.settings import Settings
 from ..config.values import is_address
-from ..lookup import has_route, look_up
+from ..lookup import look_up, own_address
 from ..threads import Poller
 
 LOG = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class NovaAddresses(Poller):
             # server would be down for ever. An address that is in use stays,
             # also if its route is missing for a moment.
             every = sorted(look_up(name))
-            usable = [a for a in every if a in found or has_route(a)]
+            usable = [a for a in every if a in found or own_address(a)]
             found = tuple(usable or every)
         except OSError as error:
             if before is None:

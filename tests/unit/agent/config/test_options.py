@@ -539,7 +539,7 @@ def test_levels_of_the_log_are_as_oslo_takes_them(load: Load, text):
 
 def test_what_neutron_knows_of_its_host_can_be_named(load: Load, monkeypatch):
     """As its agent finds it, or as a file has it."""
-    monkeypatch.setattr(options, "_own_address", lambda other, _: other)
+    monkeypatch.setattr(options, "own_address", str)
     line = "[DEFAULT]\nnova_metadata_host = $host,$my_ip,${my_ipv6}\n"
 
     def hosts(text: str) -> list[str]:
