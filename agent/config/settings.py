@@ -367,7 +367,7 @@ class Settings:
     """Seconds after which Neutron's server reports a silent agent as dead; the
     same as in its neutron.conf. It limits how long a heartbeat may be
     delayed."""
-    root_helper: str | None = _agent("root_helper", values.ROOT_HELPER)
+    root_helper: str | None = _agent("root_helper", values.COMMAND)
     """The command that starts the privileged daemon as root, to be followed by
     "privsep-helper". Empty, or Neutron's default "sudo": sudo with
     ovn-metadata-rootwrap, as rootwrap/sudoers.d allows it. Not used if the

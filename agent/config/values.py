@@ -108,12 +108,6 @@ def _command(text: str) -> str | None:
     return text.strip() or None
 
 
-def _root_helper(text: str) -> str | None:
-    # "sudo" is Neutron's default, so nobody chose it.
-    command = _command(text)
-    return None if command == "sudo" else command
-
-
 def _path(text: str, *, shortest: int = 1, longest: int = 4095) -> Path:
     if not _PATH.fullmatch(text) or ".." in text.split("/"):
         raise ValueError
@@ -212,7 +206,6 @@ FLAG = Value(lambda text: _FLAGS[text.strip().lower()], "true or false")
 TEXT = Value(_text, "one line without control characters")
 NAME = Value(lambda text: _text(text).strip(), TEXT.allowed)
 COMMAND = Value(_command, "a command line with closed quotes; or empty")
-ROOT_HELPER = Value(_root_helper, COMMAND.allowed)
 PATH = Value(_path, _ANY_PATH)
 FILE = optional(PATH)
 FOLDER = Value(

@@ -30,6 +30,7 @@ from . import ownership, user
 
 ROOTWRAP_CONFIG = "/etc/ovn-metadata-agent/rootwrap.conf"
 _HELPER = "privsep-helper"  # oslo.privsep's
+_ROOTWRAP = "ovn-metadata-rootwrap"
 # Of ovn-metadata-privsep.socket.
 UNIT_SOCKET = "/run/ovn-metadata-privsep.sock"
 
@@ -152,12 +153,14 @@ def _sudo_command(settings: Settings) -> list[str]:
     been removed.
     """
     command = shlex.split(settings.helper_command or "")
-    if not command and settings.root_helper:
-        command = [*shlex.split(settings.root_helper), _HELPER]
+    # "sudo" is Neutron's default, so nobody chose it.
+    if not command and (helper := settings.root_helper or "sudo") != "sudo":
+        command = [*shlex.split(helper), _HELPER]
     is_neutrons = any(Path(w).name == "neutron-rootwrap" for w in command)
     if not command or (is_neutrons and may_exist(ROOTWRAP_CONFIG)):
         _check_there(settings.privileged_config, "the sudo rule")
-        rootwrap = _program("ovn-metadata-rootwrap")
+        own = str(Path(sys.executable).parent / _ROOTWRAP)
+        rootwrap = shutil.which(own) or shutil.which(_ROOTWRAP) or _ROOTWRAP
         command = ["sudo", rootwrap, ROOTWRAP_CONFIG, _HELPER]
     if command[0] == "sudo" and "-n" not in command:
         command.insert(1, "-n")  # no prompt: nobody could answer it
@@ -165,12 +168,6 @@ def _sudo_command(settings: Settings) -> list[str]:
         for file in existing(settings.privileged_config):
             command += ["--config-file", file]
     return command
-
-
-def _program(name: str) -> str:
-    """Return the path of a program that is installed with the agent."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else shutil.which(name) or name
 
 
 def _check_there(path: Path, named_by: str) -> None:

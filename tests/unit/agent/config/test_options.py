@@ -361,7 +361,6 @@ def test_every_option_is_in_the_file_above():
             "shared_secret",
             " a",
         ),
-        ("[AGENT]\nroot_helper = sudo", "root_helper", None),
         ("[AGENT]\nroot_helper =", "root_helper", None),
         ("[agent]\nroot_helper = doas", "root_helper", "doas"),
         ("[privsep]\nhelper_command =", "helper_command", None),
