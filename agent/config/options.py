@@ -130,10 +130,7 @@ def unreadable(argv: Sequence[str]) -> str:
 
 def version() -> str:
     """Return the installed version."""
-    try:
-        return importlib.metadata.version("ovn-metadata-agent")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    return importlib.metadata.version("ovn-metadata-agent")
 
 
 class _Options(cfg.ConfigOpts):
