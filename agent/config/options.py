@@ -31,7 +31,7 @@ from .settings import (
     all_options,
     option_of,
 )
-from .sources import Origin, Sources, files_read, may_exist
+from .sources import Options, Origin, Sources, may_exist
 from .values import is_address
 
 PROJECT = "neutron"
@@ -70,8 +70,6 @@ def load(argv: Sequence[str]) -> tuple[cfg.ConfigOpts, Settings]:
     Raises ConfigError; SystemExit for --help, --version and a bad ARGV.
     """
     files = _Files(argv)
-    log.register_options(files.conf)
-    files.read()
     _check_log(files)
     groups = {
         name: kind(**files.fields(kind)) for name, kind in GROUPS.items()
@@ -94,9 +92,9 @@ def status_socket(argv: Sequence[str]) -> Path:
     No other option is checked: the agent may still run with the settings
     from before a bad edit. Raises ConfigError.
     """
-    files = _Files(argv)
-    files.read()
-    path: Path = files.get(*_OPTIONS["[ovn_metadata_agent] status_socket"])
+    path: Path = _Files(argv).get(
+        *_OPTIONS["[ovn_metadata_agent] status_socket"]
+    )
     return path
 
 
@@ -133,24 +131,17 @@ def version() -> str:
     return importlib.metadata.version("ovn-metadata-agent")
 
 
-class _Options(cfg.ConfigOpts):
-    def _validate_cli_options(self, namespace: Any) -> None:
-        """Leave it to `load`: the library exits without the file's name."""
-
-
 class _Files:
     """The files that a command line names, or the default ones."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        """Read their text; raise ConfigError if a file can't be read."""
-        self._argv = list(argv)
-        self._files = _default(cfg.find_config_files)
-        if may_exist(OWN_FILE):
-            self._files.append(OWN_FILE)
-        self._dirs = _default(cfg.find_config_dirs)
-        found = files_read(argv, files=self._files, dirs=self._dirs)
-        self.sources = Sources(found)
-        self.conf = _Options()
+        """Read them; raise ConfigError if a file can't be read."""
+        self.conf = Options()
+        log.register_options(self.conf)
+        # As with Neutron's agent, --state_path can be an argument.
+        self.conf.register_cli_opt(_OPTIONS["[DEFAULT] state_path"][1])
+        self._read(argv)
+        self.sources = Sources(self.conf.files)
         defaults = {"host": socket.gethostname()}
         if any("my_ip" in text for _, text in self.sources.all):
             # As Neutron's agent finds them.
@@ -163,21 +154,21 @@ class _Files:
         )
         for section, option in (*_OPTIONS.values(), *ignored):
             group = None if section == "DEFAULT" else section
-            # As with Neutron's agent, --state_path can be an argument.
-            is_argument = option.dest == "state_path"
-            self.conf.register_opt(option, group, cli=is_argument)
+            self.conf.register_opt(option, group)
 
-    def read(self) -> None:
-        """Read them with oslo.config; raise ConfigError."""
+    def _read(self, argv: Sequence[str]) -> None:
+        files = _default(cfg.find_config_files)
+        if may_exist(OWN_FILE):
+            files.append(OWN_FILE)
         try:
             self.conf(
-                args=self._argv,
+                args=list(argv),
                 project=PROJECT,
                 prog=PROGRAM,
                 description=_DESCRIPTION,
                 version=version(),
-                default_config_files=self._files,
-                default_config_dirs=self._dirs,
+                default_config_files=files,
+                default_config_dirs=_default(cfg.find_config_dirs),
             )
         except cfg.Error as error:
             # Not its text: that can quote a line, which may have the secret.

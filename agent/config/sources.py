@@ -2,24 +2,25 @@
 
 oslo.config remembers one file per section, the last one that has the section.
 So `conf.get_location()` may name the wrong file. Its error messages quote
-lines, and one line has the secret. So this reads the files once more, in the
-same order and with the same parser.
+lines, and one line has the secret. So each file is parsed here too, with the
+same parser, before oslo.config parses it.
 """
 
 import dataclasses
-import glob
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from oslo_config import cfg
 
 from ..core.masking import without_credentials
 from ..errors import ConfigError
 
-_FILE, _FOLDER = "--config-file", "--config-dir"
 _MAX_SHOWN = 80
+# Section -> option -> its values.
+_Sections: TypeAlias = dict[str, dict[str, list[str]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,17 +31,60 @@ class Origin:
     text: str
 
 
+class Options(cfg.ConfigOpts):
+    """oslo.config's options; `files` are those read, in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: list[tuple[str, _Sections]] = []
+
+    def _validate_cli_options(self, namespace: Any) -> None:
+        """Leave it to `load`: the library exits without the file's name."""
+
+    def _parse_config_files(self) -> Any:
+        """Parse all files; raise ConfigError if one can't be read.
+
+        To the library, a folder that can't be listed is an empty one.
+        """
+        parser: Any = cfg.ConfigParser
+        library = parser._parse_file
+
+        def parse_twice(name: str, namespace: Any) -> None:
+            file = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 # as oslo.config does it: an unknown ~user stays as it is
+            self.files.append((file, parse(file)))
+            library(file, namespace)
+
+        parser._parse_file = parse_twice
+        try:
+            read = super()._parse_config_files()
+            for folder in read._config_dirs or self.default_config_dirs:
+                os.scandir(os.path.expanduser(folder)).close()  # noqa: PTH111 # as above
+        except cfg.ConfigDirNotFoundError as error:
+            raise _not_listed(
+                error.config_dir, "No such file or directory"
+            ) from None
+        except OSError as error:
+            raise _not_listed(error.filename, error.strerror) from None
+        finally:
+            parser._parse_file = library
+        return read
+
+
+def _not_listed(folder: str, reason: str | None) -> ConfigError:
+    return ConfigError(f"{folder}: cannot be listed: {reason}")
+
+
 class Sources:
     """The text of all options in all files; the last file wins."""
 
-    def __init__(self, files: Iterable[str]) -> None:
-        """Read FILES; raise ConfigError if one can't be read."""
+    def __init__(self, files: Iterable[tuple[str, _Sections]]) -> None:
+        """Take FILES, as `Options` has them."""
         self.all: list[tuple[str, str]] = []  # the option and a text of it
         # Files, each with (section, option) -> its last text.
         self._files: list[tuple[str, dict[tuple[str, str], str]]] = []
-        for file in files:
+        for file, sections in files:
             last = {}
-            for section, options in _parse(file).items():
+            for section, options in sections.items():
                 for name, texts in options.items():
                     last[_group(section), name] = texts[-1]
                     self.all += [(name, text) for text in texts]
@@ -94,62 +138,17 @@ def may_exist(path: str | Path) -> bool:
     return True
 
 
-def files_read(
-    argv: Sequence[str], *, files: Sequence[str], dirs: Sequence[str]
-) -> list[str]:
-    """Return the files that oslo.config reads for ARGV, in its order.
-
-    FILES and DIRS are those that it reads if ARGV names none.
-    `conf.config_file` and `conf.config_dir` lose the order between the two,
-    and show a folder that can't be listed as empty. Raises ConfigError for
-    such a folder.
-    """
-    given = list(_given(argv))
-    named = {option for option, _ in given}
-    folders = [] if _FOLDER in named else [(_FOLDER, name) for name in dirs]
-    defaults = [] if _FILE in named else [(_FILE, name) for name in files]
-    found: list[str] = []
-    for option, name in (*defaults, *folders, *given):
-        path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 # as oslo.config does it: an unknown ~user stays as it is
-        found += [path] if option == _FILE else _files_in(path)
-    return found
-
-
-def _given(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the (option, value) in ARGV that name files or folders."""
-    arguments = iter(argv)
-    for argument in arguments:
-        begun, equals, value = argument.partition("=")
-        # As argparse does, oslo.config takes an abbreviation.
-        named = [one for one in (_FILE, _FOLDER) if one.startswith(begun)]
-        if len(named) == 1:
-            if not equals:
-                value = next(arguments, "")
-            if value:  # otherwise oslo.config explains the usage
-                yield named[0], value
-
-
-def _files_in(folder: str) -> list[str]:
-    try:
-        os.scandir(folder).close()
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: cannot be listed: {error.strerror}"
-        ) from None
-    return sorted(glob.glob(os.path.join(folder, "*.conf")))  # noqa: PTH118, PTH207 # as oslo.config does it: no hidden ones
-
-
 def _group(section: str) -> str:
     """Return SECTION without its case, which counts in "DEFAULT" alone."""
     return section if section == "DEFAULT" else section.lower()
 
 
-def _parse(file: str) -> dict[str, dict[str, list[str]]]:
-    """Return section -> option -> values of FILE.
+def parse(file: str) -> _Sections:
+    """Return what FILE has; raise ConfigError if it can't be read.
 
     An error message never quotes a line: it may have the secret.
     """
-    sections: dict[str, dict[str, list[str]]] = {}
+    sections: _Sections = {}
     try:
         cfg.ConfigParser(file, sections).parse()
     except cfg.ParseError as error:

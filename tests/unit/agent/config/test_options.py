@@ -550,6 +550,18 @@ def test_what_neutron_knows_of_its_host_can_be_named(load: Load, monkeypatch):
     assert hosts(line + more) == ["a", "192.0.2.7", "2001:db8::7"]
 
 
+def test_a_default_file_is_named_though_an_argument_is_short(
+    tmp_path, home, monkeypatch
+):
+    """oslo.config reads the default files then, too."""
+    own, other = tmp_path / "own.conf", tmp_path / "other.conf"
+    own.write_text("[DEFAULT]\nnova_metadata_port = bad\n")
+    other.touch()
+    monkeypatch.setattr(options, "OWN_FILE", str(own))
+    with pytest.raises(ConfigError, match=f"^{own}: "):
+        options.load(["--config-fi", str(other)])
+
+
 def test_state_path_can_be_an_argument_as_in_neutron(load: Load):
     settings = load("[DEFAULT]\nstate_path = /a\n", "--state_path=/b")
     assert settings.state_path == Path("/b")

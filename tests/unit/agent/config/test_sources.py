@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from ovn_metadata.agent.config.sources import Sources, files_read
+from ovn_metadata.agent.config.sources import Options, Sources, parse
 from ovn_metadata.agent.errors import ConfigError
 
 HOST = cfg.StrOpt("host", deprecated_name="ip", default="localhost")
@@ -18,7 +18,17 @@ def write(path: Path, text: str) -> Path:
 
 
 def read(*files: Path) -> Sources:
-    return Sources(str(file) for file in files)
+    return Sources((str(file), parse(str(file))) for file in files)
+
+
+def files_read(
+    *argv: str, files: list[str] | None = None, dirs: list[str] | None = None
+) -> list[str]:
+    """Return the files that are read for ARGV; FILES and DIRS: if none."""
+    conf = Options()
+    conf.register_cli_opt(cfg.BoolOpt("debug"))
+    conf(argv, default_config_files=files, default_config_dirs=dirs or [])
+    return [file for file, _ in conf.files]
 
 
 def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
@@ -31,7 +41,7 @@ def test_files_in_the_order_in_which_they_are_named(tmp_path: Path):
     argv = [f"--config-file={one}", "--debug", "--config-d", str(b.parent)]
     argv += ["--config-file", str(two)]
     expected = [str(file) for file in (one, a, b, two)]
-    assert files_read(argv, files=["/x"], dirs=["/y"]) == expected
+    assert files_read(*argv, files=["/x"], dirs=["/y"]) == expected
 
 
 def test_defaults_stand_in_for_what_is_not_named(tmp_path: Path):
@@ -39,12 +49,18 @@ def test_defaults_stand_in_for_what_is_not_named(tmp_path: Path):
     inside = str(write(tmp_path / "d" / "a.conf", ""))
 
     def found(*argv: str) -> list[str]:
-        return files_read(argv, files=[one], dirs=[str(tmp_path)])
+        return files_read(*argv, files=[one], dirs=[str(tmp_path)])
 
     assert found() == [one, one]
     # As oslo.config does it: default folders come before what is named.
-    assert found("--config-file", "/x") == [one, "/x"]
+    assert found("--config-file", inside) == [one, inside]
     assert found("--config-dir", str(tmp_path / "d")) == [one, inside]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
+    folder = str(tmp_path / "d")
+    with pytest.raises(ConfigError, match=f"^{folder}: cannot be listed: No"):
+        files_read("--config-dir", folder)
 
 
 def test_last_file_that_has_the_option_is_its_origin(tmp_path: Path):
