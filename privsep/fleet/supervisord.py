@@ -7,7 +7,7 @@ import time
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import Faults
@@ -45,8 +45,11 @@ class _Transport(xmlrpc.client.Transport):
         return connection
 
 
-class Supervisord:
-    """One caller's connection to supervisord; not shared by threads."""
+class Supervisord(xmlrpc.client.ServerProxy):
+    """One caller's connection to supervisord; not shared by threads.
+
+    It opens at the first call.
+    """
 
     # When one that hangs is called again (monotonic); 0: it answers.
     _again_at = 0.0
@@ -55,18 +58,8 @@ class Supervisord:
         self, settings: FleetSettings, *, timeout_s: float = TIMEOUT_S
     ) -> None:
         self._timeout_s = timeout_s
-        self._transport = _Transport(settings.places.socket, timeout_s)
-        self._proxy = xmlrpc.client.ServerProxy(
-            "http://localhost", transport=self._transport
-        )
-
-    def __enter__(self) -> Self:
-        """Return the connection; it opens at the first call."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Close the connection."""
-        self._transport.close()
+        transport = _Transport(settings.places.socket, timeout_s)
+        super().__init__("http://localhost", transport=transport)
 
     def answers(self) -> bool:
         """Return whether a supervisord with our extension answers.
@@ -97,7 +90,7 @@ class Supervisord:
         """
         try:
             with self._waiting():
-                return getattr(self._proxy, method)(*args)
+                return getattr(self, method)(*args)
         except TimeoutError:
             raise FleetError(
                 "supervisord hangs; kill it: its haproxies still serve, and "
