@@ -80,8 +80,7 @@ def _serve(
     if lock is None:
         privileged.make_agent_lock()
         lock = folders.claim(fleet.places.agent_lock)
-    started = privileged.prepare()
-    LOG.info("supervisord %s", "started" if started else "was running")
+    LOG.info("supervisord has %d haproxies", len(privileged.list_programs()))
     server = StatusServer(settings.status_socket, status)
     places = folders.places(settings, fleet)
     haproxies = Haproxies(privileged, places, fleet=fleet)

@@ -26,7 +26,6 @@ class Privileged:
 
     # Nothing of the model's is in their arguments.
     make_agent_lock = staticmethod(fleet.make_agent_lock)
-    prepare = staticmethod(fleet.prepare)
     remove_folders = staticmethod(fleet.remove_folders)
     share_socket = staticmethod(fleet.share_socket)
     list_programs = staticmethod(partial(fleet.list_programs, start=True))

@@ -45,20 +45,6 @@ def make_agent_lock() -> None:
     rootfiles.ensure_agents_file(settings.places.agent_lock)
 
 
-@entrypoint(subject=None)
-def prepare() -> bool:
-    """Ensure that supervisord runs.
-
-    Returns whether one had to be started. Raises SettingsError, FleetError,
-    OSError.
-    """
-    settings = read_settings()
-    started = ensure_supervisord(settings)
-    with Supervisord(settings) as rpc:
-        rpc.check_version()  # an older one expects other folders
-    return started
-
-
 @entrypoint(subject="network")
 def make_folders(network: str, *, users: str) -> None:
     """Make the folders of the haproxy of NETWORK (or "gateway").
@@ -215,10 +201,12 @@ def list_programs(*, start: bool) -> dict[str, Mapping[str, object]]:
     The state has `state` (supervisord's word, RUNNING for a good one),
     `pid` and `start` (seconds since the epoch). A program that has only a
     file is GONE. With START, supervisord is started if it does not run;
-    without, it has little time to answer. Raises FleetError.
+    without, it has little time to answer. Raises SettingsError, FleetError,
+    OSError.
     """
     settings = read_settings(runnable=False)
     if validate.flag(start):
+        privileged.check_run_dir(settings)
         ensure_supervisord(settings)
     timeout_s = TIMEOUT_S if start else _LOOK_S
     with Supervisord(settings, timeout_s=timeout_s) as rpc:

@@ -32,7 +32,7 @@ def look(state_path: str) -> Mapping[str, Any]:
     haproxies = _haproxies(state_path, settings)
     run_dir = settings.run_dir
     with Supervisord(settings) as rpc:
-        there = rpc if rpc.answers() else None
+        there = rpc if rpc.version() else None
         return {
             "programs": tuple(programs(settings, there)),
             "haproxies": tuple(haproxies),
@@ -54,7 +54,7 @@ def shut_down(state_path: str) -> None:
     settings = read_settings(runnable=False)
     haproxies = _haproxies(state_path, settings)
     with Supervisord(settings) as rpc:
-        there = rpc if rpc.answers() else None
+        there = rpc if rpc.version() else None
         process = _detached(there) if there is not None else None
         if there is not None and process is None:
             return

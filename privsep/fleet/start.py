@@ -8,11 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from .. import kernel, rootfiles
+from .. import kernel, names, rootfiles
 from ..errors import FleetError, SettingsError
 from ..settings import FleetSettings
 from . import program
-from .supervisord import Supervisord
+from .supervisord import OTHER_VERSION, Supervisord
 
 LOG = logging.getLogger(__name__)
 
@@ -24,17 +24,17 @@ _UNIT_POLL_S = 0.1
 _RUN_DIR_MODE = 0o711
 
 
-def ensure_supervisord(settings: FleetSettings) -> bool:
-    """Start supervisord, detached, if none answers; return whether it was.
+def ensure_supervisord(settings: FleetSettings) -> None:
+    """Start supervisord, detached, if none answers.
 
     Where we may not gain privileges we can't start it: it needs capabilities
     that we do not have. There ovn-metadata-fleet runs it.
     """
     if _answers(settings):
-        return False
+        return
     if kernel.has_no_new_privileges():
         _wait_for_unit(settings)
-        return False
+        return
     write_configuration(settings)
     lock = settings.places.start_lock
     # Two daemons would start one each, after an agent was killed: its own, and
@@ -43,7 +43,7 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
     with kernel.closing(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)) as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if _answers(settings):
-            return False
+            return
         # It detaches once its socket listens: no need to poll for that.
         result = subprocess.run(
             program.supervisord_command(settings),
@@ -57,7 +57,8 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
             check=False,
         )
         if _answers(settings):
-            return True
+            LOG.info("supervisord was started")
+            return
     output = result.stdout.decode(errors="replace").strip()[-300:]
     raise FleetError(
         f"supervisord did not start (exit code {result.returncode}): "
@@ -66,8 +67,16 @@ def ensure_supervisord(settings: FleetSettings) -> bool:
 
 
 def _answers(settings: FleetSettings) -> bool:
+    """Return whether one answers; raise FleetError if it is an older one.
+
+    supervisord still runs after an upgrade of the package, with the older
+    code, which expects other folders.
+    """
     with Supervisord(settings) as rpc:
-        return rpc.answers()
+        version = rpc.version()
+    if version not in (0, names.FLEET_PROTOCOL):
+        raise FleetError(OTHER_VERSION)
+    return version != 0
 
 
 def _wait_for_unit(settings: FleetSettings) -> None:

@@ -12,13 +12,12 @@ from xml.parsers.expat import ExpatError
 
 from supervisor.xmlrpc import Faults
 
-from .. import names
 from ..errors import FleetError, sentence
 from ..settings import FleetSettings
 
 # Shorter than the time after which the agent gives up a call.
 TIMEOUT_S = 20.0
-_OTHER_VERSION = (
+OTHER_VERSION = (
     "supervisord is of another version; restart ovn-metadata-fleet, or kill "
     "-9 it: its haproxies still serve"
 )
@@ -61,26 +60,16 @@ class Supervisord(xmlrpc.client.ServerProxy):
         transport = _Transport(settings.places.socket, timeout_s)
         super().__init__("http://localhost", transport=transport)
 
-    def answers(self) -> bool:
-        """Return whether a supervisord with our extension answers.
+    def version(self) -> int:
+        """Return the version of our extension; 0 if no supervisord answers.
 
         Raises FleetError if it hangs, and OSError if we lack memory or a
         descriptor to see it: there must not be a second one.
         """
         try:
-            self.call("fleet.ping")
+            return int(self.call("fleet.ping"))
         except (AbsentError, NotADirectoryError, PermissionError):
-            return False
-        return True
-
-    def check_version(self) -> None:
-        """Raise FleetError if supervisord's extension has another version.
-
-        supervisord still runs after an upgrade of the package, with the
-        older code.
-        """
-        if self.call("fleet.ping") != names.FLEET_PROTOCOL:
-            raise FleetError(_OTHER_VERSION)
+            return 0
 
     def call(self, method: str, *args: object) -> Any:
         """Call METHOD (namespace.name) with ARGS; return the result.
@@ -98,7 +87,7 @@ class Supervisord(xmlrpc.client.ServerProxy):
             ) from None
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == Faults.UNKNOWN_METHOD:
-                raise FleetError(_OTHER_VERSION) from None
+                raise FleetError(OTHER_VERSION) from None
             raise FleetError(
                 f"supervisord refuses {method}: {fault.faultString}"
             ) from None

@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_406, ("privsep",): 4_797}
+BUDGETS = {("agent", "privsep"): 21_390, ("privsep",): 4_783}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

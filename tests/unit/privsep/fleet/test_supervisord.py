@@ -18,7 +18,7 @@ from supervisor.xmlrpc import Faults
 
 from ovn_metadata.privsep import names
 from ovn_metadata.privsep.errors import FleetError
-from ovn_metadata.privsep.fleet import supervisord
+from ovn_metadata.privsep.fleet import start, supervisord
 from ovn_metadata.privsep.fleet.supervisord import Supervisord
 from ovn_metadata.privsep.settings import FleetSettings
 
@@ -71,19 +71,19 @@ def settings(run_dir: Path) -> FleetSettings:
 
 
 @pytest.mark.parametrize("answer", [True, names.FLEET_PROTOCOL + 1])
-def test_another_version_is_refused_with_the_remedy(server, rpc, answer):
+def test_another_version_is_refused_with_the_remedy(server, tmp_path, answer):
     server.answers = {"fleet.ping": [answer]}
     with pytest.raises(FleetError, match="kill -9"):
-        rpc.check_version()
+        start.ensure_supervisord(settings(tmp_path))
 
 
-def test_our_own_version_is_taken(server, rpc):
+def test_our_own_version_is_taken(server, tmp_path):
     server.answers = {"fleet.ping": [names.FLEET_PROTOCOL]}
-    rpc.check_version()
+    start.ensure_supervisord(settings(tmp_path))
 
 
 def test_without_a_supervisord_there_is_no_answer(rpc):
-    assert not rpc.answers()
+    assert rpc.version() == 0
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_one_that_cannot_be_seen_is_not_absent(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     if is_seen:
-        assert not rpc.answers()
+        assert rpc.version() == 0
         return
     with pytest.raises(OSError, match=f"Errno {number}"):
-        rpc.answers()
+        rpc.version()
 
 
 def took_s(run_dir: Path, timeout_s: float = 0.4) -> float:
@@ -146,7 +146,7 @@ def test_one_caller_at_a_time_waits_for_one_that_hangs(
     settings(tmp_path).places.socket.unlink()
     monkeypatch.setattr(Supervisord, "_again_at", time.monotonic())
     with Supervisord(settings(tmp_path)) as rpc:
-        assert not rpc.answers()
+        assert rpc.version() == 0
     assert Supervisord._again_at == 0.0
 
 
