@@ -125,23 +125,28 @@ class FleetSettings:
         return (*needed, Folder(places.socket_folder, own, 0o2771))
 
 
-def load(path: Path = DEFAULT_FILE, *, runnable: bool = True) -> FleetSettings:
-    """Read PATH, or the defaults where it does not exist.
+def load(*files: Path, runnable: bool = True) -> FleetSettings:
+    """Read those of FILES that exist; the last one takes precedence.
 
     Unless RUNNABLE is False, haproxy must be installed. Raises SettingsError
     of one line with the remedy.
     """
     conf = cfg.ConfigOpts()
-    files = existing(path)
+    conf.register_opts(OPTIONS, group=GROUP)
+    path = files[-1] if files else DEFAULT_FILE
+    there = [one for file in files for one in existing(file)]
     try:
-        conf(args=[], default_config_files=files, default_config_dirs=[])
+        conf(args=[], default_config_files=there, default_config_dirs=[])
     except cfg.Error as error:
         raise SettingsError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         # A container engine makes a folder where a file to mount is missing.
         why = getattr(error, "strerror", "it is not UTF-8 text")
         raise SettingsError(f"{path} can't be read: {why}") from None
-    return read(conf, path, runnable=runnable)
+    try:
+        return _read(conf, runnable=runnable)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
 
 
 def warnings() -> list[str]:
@@ -169,18 +174,7 @@ def existing(path: Path) -> list[str]:
     return [str(path)]
 
 
-def read(
-    conf: cfg.ConfigOpts, path: object, *, runnable: bool = True
-) -> FleetSettings:
-    """Return CONF's settings, checked; raise SettingsError, naming PATH."""
-    try:
-        return _read(conf, runnable=runnable)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
-
-
 def _read(conf: cfg.ConfigOpts, *, runnable: bool) -> FleetSettings:
-    conf.register_opts(OPTIONS, group=GROUP)
     section = {option.dest: _value(conf, option.dest) for option in OPTIONS}
     haproxy = _path(section["haproxy"], "haproxy")
     if runnable:
@@ -257,7 +251,7 @@ def _is_mapped(ids: range, file: str) -> bool:
     return False
 
 
-def check_owner(files: Iterable[str]) -> None:
+def check_owner(files: Iterable[str | Path]) -> None:
     """Refuse FILES that someone other than root could have written.
 
     Raises SettingsError naming the file and the command that mends it.

@@ -28,10 +28,9 @@ _ENDED = "Exited too quickly", "Bad exit code"
 @functools.cache
 def read_settings(*, runnable: bool = True) -> FleetSettings:
     """Return root's settings, from files that only root can write."""
-    files = [*(cfg.CONF.config_file or ())]
+    files = [Path(file) for file in cfg.CONF.config_file or ()]
     privileged.check_owner(files)
-    file = files[-1] if files else privileged.DEFAULT_FILE
-    settings = privileged.read(cfg.CONF, file, runnable=runnable)
+    settings = privileged.load(*files, runnable=runnable)
     if runnable:
         privileged.check_run_dir(settings)
     return settings

@@ -229,7 +229,7 @@ def _good(state_path: str) -> dict[str, Any]:
         "mode": "ensure",
         "start": False,
         "device": "lo",
-        "users": settings.load().users,
+        "users": settings.load(settings.DEFAULT_FILE).users,
         "gid": 0,
         **PACKET,
         "path": "/",
