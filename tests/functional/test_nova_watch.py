@@ -165,7 +165,11 @@ def test_the_secret_is_tried_at_the_start_though_nobody_asks(
     own_box.nova.accept("another secret")
     own_box.agent.start()
     wait_code("OVNMD-504")
-    assert own_box.agent.status().returncode == 3
+    wait_for(
+        lambda: own_box.agent.status().returncode == 3,
+        timeout_s=60,
+        what="its exit code once it is ready",
+    )
 
 
 def test_one_of_two_servers_is_named(own_box: Sandbox):
