@@ -98,7 +98,14 @@ def is_local(row: PortRow, chassis: uuid.UUID | None) -> bool:
 
 
 def _is_bound(row: PortRow, chassis: uuid.UUID | None) -> bool:
-    return row.chassis == chassis or chassis in row.additional_chassis
+    """Tell whether ROW is bound to CHASSIS.
+
+    As an additional chassis only while it is requested: if ovn-controller
+    (23.03) is dead when a migration is aborted, it stays in the row.
+    """
+    return row.chassis == chassis or (
+        chassis in row.additional_chassis and _is_requested(row, chassis)
+    )
 
 
 def _is_requested(row: PortRow, chassis: uuid.UUID | None) -> bool:

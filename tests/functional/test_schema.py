@@ -110,9 +110,14 @@ class Chassis:
         wait_host(self.box, network, self.instance.port)
 
     def binds(self, column: str, *, chassis: str) -> None:
-        """Write that the port of elsewhere is bound to CHASSIS in COLUMN."""
+        """Write that the port of elsewhere is bound to CHASSIS in COLUMN.
+
+        As an additional chassis it is requested as well.
+        """
         where = [["logical_port", "==", self.elsewhere.id]]
-        row = {column: to_set([to_uuid(chassis)] if chassis else [])}
+        value = to_set([to_uuid(chassis)] if chassis else [])
+        columns = MIGRATION if column in MIGRATION else (column,)
+        row = dict.fromkeys(columns, value)
         self.box.ovn.sb.transact([update("Port_Binding", where, row)])
 
     def follows_rows(self, column: str) -> None:

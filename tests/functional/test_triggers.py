@@ -142,6 +142,22 @@ def test_migration_to_this_chassis_is_aborted(box, case: Case, foreign):
     wait_bound(box, port, foreign)
 
 
+def test_migration_is_aborted_while_ovn_controller_is_dead(
+    box, case: Case, foreign
+):
+    """The next ovn-controller (23.03) does not take its chassis back."""
+    port, instance = plugged_elsewhere(box, case, foreign)
+    network = port.network
+    box.neutron.update_port(port, host=f"{FOREIGN},{box.ovn.hostname}")
+    wait_bound(box, port, foreign, here(box))
+    wait_host(box, network, port)
+    box.ovn.kill("ovn-controller")
+    box.neutron.update_port(port, host=FOREIGN)
+    box.unplug([instance])
+    box.ovn.start("ovn-controller")
+    wait_host(box, network)
+
+
 def test_migration_from_this_chassis(box, case: Case, foreign):
     """Served until it has landed over there; an aborted try is nothing."""
     network = case.network("source")

@@ -196,6 +196,7 @@ def binding_row(
     CHASSIS it is bound to, ADDITIONAL is where it migrates to; "" for none.
     """
     bound = to_set(to_uuid(row) for row in (chassis,) if row)
+    more = to_set(to_uuid(row) for row in (additional,) if row)
     secured = port.kind == "" and port.port_security
     return {
         "logical_port": port.id,
@@ -204,9 +205,8 @@ def binding_row(
         "tunnel_key": key,
         "chassis": bound,
         "requested_chassis": bound,
-        "additional_chassis": to_set(
-            to_uuid(row) for row in (additional,) if row
-        ),
+        "additional_chassis": more,
+        "requested_additional_chassis": more,
         "mac": to_set((port.addresses,)),
         "port_security": to_set((port.addresses,) if secured else ()),
         "options": to_map({"requested-chassis": port.host})

@@ -128,9 +128,28 @@ def test_network_of(datapath_ids, network_name, expected):
             {
                 "chassis": uuid.UUID(int=1),
                 "additional_chassis": frozenset({CHASSIS}),
+                "requested_additional_chassis": frozenset({CHASSIS}),
             },
             True,
             id="migrating to here",
+        ),
+        pytest.param(
+            REQUESTED
+            | {
+                "chassis": ELSEWHERE,
+                "additional_chassis": frozenset({CHASSIS}),
+            },
+            True,
+            id="about to have migrated to here",
+        ),
+        pytest.param(
+            {
+                "chassis": ELSEWHERE,
+                "requested_chassis": ELSEWHERE,
+                "additional_chassis": frozenset({CHASSIS}),
+            },
+            False,
+            id="its migration to here was aborted",
         ),
         pytest.param(REQUESTED, True, id="requested, not bound"),
         pytest.param(
