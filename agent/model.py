@@ -91,6 +91,8 @@ class ChassisSnapshot:
     # Logical ports of all rows, of those that can't be served too, except
     # those that are requested here and bound to no chassis.
     names: frozenset[str] = frozenset()
+    # Logical port -> cookie of the flows that ovn-controller makes of its row.
+    cookies: Mapping[str, int] = dataclasses.field(default_factory=dict)
     restored: int = 0  # how often the database was, from a backup
     # Set by `core.settling`. `settled`: a network that is not in `networks`
     # has left this chassis. `gone`: those that have left before `settled`;

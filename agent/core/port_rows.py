@@ -73,11 +73,12 @@ class PortRow:
     requested_additional_chassis: frozenset[uuid.UUID] = frozenset()
     port_security: Sequence[str] = ()
     virtual_parent: str = ""  # the logical port that uses it now
+    row: uuid.UUID | None = None
 
 
 # The columns of Port_Binding that are read; the fields have their names.
 _FIELDS = {field.name for field in dataclasses.fields(PortRow)}
-COLUMNS = sorted(_FIELDS - {"datapath_ids"})
+COLUMNS = sorted(_FIELDS - {"datapath_ids", "row"})
 
 # The ports of one network's instances here, each with its row.
 _Placed: TypeAlias = list[tuple[PortRow, VifPort]]
@@ -267,6 +268,9 @@ def chassis_snapshot(
             for row in rows
             if row.chassis or not _is_requested(row, chassis)
         ),
+        cookies={
+            row.logical_port: row.row.int >> 96 for row in rows if row.row
+        },
     )
     return snapshot, asked
 

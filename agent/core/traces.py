@@ -2,9 +2,11 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
 
 from ...privsep import names
 
+_COOKIE = re.compile(r"^ 0\. .*, cookie (0x[0-9a-f]+)", re.M)
 _TABLE = re.compile(r" ?(\d{1,3})\. ")
 # Where a packet comes in: without flows of its port it is dropped in the first
 # one, with its port disabled in the next two, OVN's port security.
@@ -25,11 +27,16 @@ def delivers(trace: str, port: object) -> bool:
     return any("skipping output" not in line for line in found)
 
 
-def has_flows(trace: str) -> bool:
-    """Return whether the packet of TRACE was taken in from its port.
+def has_flows(trace: str, port: str, cookies: Mapping[str, int]) -> bool:
+    """Return whether the packet of TRACE was taken in from its logical PORT.
 
-    A later table may drop it because of a security group.
+    A later table may drop it because of a security group. By COOKIES the
+    first flow may be another port's, which had that OpenFlow port before.
     """
+    first = _COOKIE.search(trace)
+    cookie = int(first[1], 16) if first else None
+    if cookie != cookies.get(port) and cookie in cookies.values():
+        return False
     found = map(_TABLE.match, trace.splitlines())
     tables = {match[1] for match in found if match}
     return not tables or not tables <= _FIRST

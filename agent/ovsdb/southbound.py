@@ -261,6 +261,7 @@ class SouthboundIdl(schemas.FollowingIdl):
         datapath_id = next(iter(_references(row, "datapath")), None)
         known = self.tables["Datapath_Binding"].rows.get(datapath_id)
         return port_rows.PortRow(
+            row=row.uuid,
             logical_port=schemas.one(row.logical_port, ""),
             type=schemas.one(row.type, ""),
             mac=[row.mac] if isinstance(row.mac, str) else list(row.mac),

@@ -29,7 +29,7 @@ _ROUND_S = 20.0  # it lasts no longer
 # and its map may have changed meanwhile.
 _AGAIN_S = 2.0
 _NO_FLOW = (
-    "no flow takes the packets of the metadata port, or that port is disabled"
+    "no flow of its own takes what the metadata port sends, or it is disabled"
 )
 
 
@@ -161,6 +161,7 @@ class SelfCheck(Poller):
         mac, call = desired.mac, self.site.privileged.trace
         packet = selfcheck.answer_packet(source, ofport, mac=mac, to_mac=mac)
         try:
-            return traces.has_flows(call(vswitch.bridge, **packet))
+            trace = call(vswitch.bridge, **packet)
         except (AskError, OSError):  # ovs-vswitchd runs elsewhere, or hangs
             return True
+        return traces.has_flows(trace, desired.localport, chassis.cookies)

@@ -181,6 +181,23 @@ def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
     assert 1 <= len(found()) <= 2
 
 
+def test_ports_that_have_each_others_openflow_port(module_box, case, instance):
+    """ovn-controller 23.03 leaves both localports' flows as they are."""
+    box, other = module_box, case.instance(case.network())
+    names = [outer(each.port.network) for each in (instance, other)]
+    wait_served(instance, other)
+    box.agent.stop()
+    numbers = [box.ovn.vsctl("get", "Interface", n, "ofport") for n in names]
+    command = []
+    for name, number in zip(names, reversed(numbers), strict=True):
+        request = f"ofport_request={number.strip()}"
+        command += ["--", "set", "Interface", name, request]
+    box.ovn.vsctl(*command[1:])
+    box.ovn.sync()
+    box.agent.start()
+    wait_served(instance, other, timeout_s=120)
+
+
 def test_the_gateways_public_socket_is_made_again(module_box, instance):
     """Nothing else lacks; deployers' probes ask there."""
     (host.FLEET / "socket" / "metadata_proxy").unlink()

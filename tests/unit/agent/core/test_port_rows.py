@@ -633,3 +633,14 @@ def test_names_can_be_printed(written, printed):
     snapshot, _ = snapshot_of(with_ids(row, port_name=written))
     network = snapshot.networks[ISO]
     assert network.name == network.ports[0].name == printed
+
+
+def test_a_port_has_the_cookie_of_its_flows():
+    """It is the first word of the row's uuid."""
+    row = dataclasses.replace(
+        LOCALPORT_ISO, row=uuid.UUID("acf5f3dc-0000-4000-8000-000000000001")
+    )
+    snapshot, _ = port_rows.chassis_snapshot(
+        [row, VM_ISO], chassis=CHASSIS, answered=[]
+    )
+    assert snapshot.cookies == {row.logical_port: 0xACF5F3DC}

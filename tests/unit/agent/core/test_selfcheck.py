@@ -110,7 +110,23 @@ def test_what_an_answer_means(status, code):
     ],
 )
 def test_a_packet_that_is_not_taken_in(tables, expected):
-    assert has_flows(f'bridge("br-int")\n--------\n{tables}') is expected
+    trace = f'bridge("br-int")\n--------\n{tables}'
+    assert has_flows(trace, "own", {}) is expected
+
+
+@pytest.mark.parametrize(
+    ("cookie", "expected"),
+    [
+        (", cookie 0xacf5f3dc", True),
+        (", cookie 0x1627cf12", False),
+        (", cookie 0xffffffff", True),  # nobody's that is known here
+        ("", True),
+    ],
+)
+def test_a_packet_that_is_taken_in_as_another_ports(cookie, expected):
+    trace = f"\n 0. x{cookie}\n 8. x\n72. x, cookie 0x1\n"
+    cookies = {"own": 0xACF5F3DC, "another": 0x1627CF12, "third": 1}
+    assert has_flows(trace, "own", cookies) is expected
 
 
 def test_the_packet_is_of_one_family():
