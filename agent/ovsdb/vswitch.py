@@ -262,6 +262,8 @@ class Vswitch(Database):
         super().__init__(link)
         # Who soon calls `plug` comes to this gate.
         self.gate = Gate(_GATHER_S)
+        # Ports off their bridges that ovs-vswitchd may still have.
+        self.unreleased: set[str] = set()
         self._turn = threading.Lock()
         self._waiting: collections.deque[tuple[Wanted, Future[None]]]
         self._waiting = collections.deque()
@@ -285,6 +287,7 @@ class Vswitch(Database):
 
     def unplug(self, port: str) -> None:
         """Ensure that PORT is on no bridge; raise as `plug` does."""
+        self.unreleased.add(port)
         self._change(Wanted(port))
 
     def _change(self, wanted: Wanted) -> None:
@@ -308,7 +311,9 @@ class Vswitch(Database):
         Not if the database hangs: each of them would wait as long again.
         """
         try:
-            request = PlugCommand(self, [each for each, _ in changes])
+            wanted = [each for each, _ in changes]
+            counts = not all(each.bridge for each in wanted)
+            request = PlugCommand(self, wanted, counts=counts)
             request.execute(check_error=True, log_errors=False)
         except Exception as error:  # noqa: BLE001 # for those who wait
             if type(error) is RuntimeError and changes[1:]:
@@ -325,20 +330,24 @@ class Vswitch(Database):
         """Take PORT off its bridge; wait until ovs-vswitchd has released it.
 
         Waits as ovs-vsctl(8) does: next_cfg counts the requests, cur_cfg
-        those that are done. Raises TimeoutError if it takes too long.
+        those that are done. Raises TimeoutError if it takes too long: the
+        next call waits on. ovs-vswitchd does not see a port go that is plugged
+        again meanwhile, and keeps its device, which may be gone.
         """
         request = PlugCommand(self, [Wanted(port)], counts=True)
         count = request.execute(check_error=True, log_errors=False)
-        if count is None:
+        if count is None and port not in self.unreleased:
             return  # it was on no bridge
+        self.unreleased.add(port)
         connection = self.ovsdb_connection
         deadline = time.monotonic() + _VSWITCHD_TIMEOUT_S
         while True:
             with connection.lock:
-                tables = connection.idl.tables
-                rows = list(tables["Open_vSwitch"].rows.values())
-                if rows and rows[0].cur_cfg >= count:
-                    return
+                for row in connection.idl.tables["Open_vSwitch"].rows.values():
+                    count = count or row.next_cfg
+                    if row.cur_cfg >= count:
+                        self.unreleased.discard(port)
+                        return
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     "ovs-vswitchd does not release a port; is it running?"

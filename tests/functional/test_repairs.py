@@ -181,6 +181,44 @@ def test_it_is_repaired_named_and_counted(module_box, instance, damage, words):
     assert 1 <= len(found()) <= 2
 
 
+def test_a_port_that_ovs_vswitchd_has_not_released(module_box, instance):
+    """It would keep the device that is gone, under the name of the new one."""
+    box, network = module_box, instance.port.network.id
+    wait_served(instance)
+    before = network_status(network)["failures"]
+    box.ovn.freeze("ovs-vswitchd")
+    run("ip", "link", "set", outer(instance.port.network), "name", "old")
+    box.agent.reload()
+
+    def has_tried_twice() -> bool:
+        entry = network_status(network)
+        failures = entry["failures"] - before
+        return failures > 1 or (failures == 1 and not entry["error"])
+
+    wait_for(has_tried_twice, timeout_s=90, what="another try")
+    box.ovn.thaw("ovs-vswitchd")
+    wait_served(instance)
+
+
+def test_a_network_that_comes_back_while_ovs_vswitchd_hangs(
+    module_box, case, instance
+):
+    """As above: it does not see that the port was gone."""
+    box, network = module_box, instance.port.network
+    wait_served(instance)
+    box.ovn.freeze("ovs-vswitchd")
+    box.neutron.delete_port(network.metadata)
+    wait_for(
+        lambda: network.id not in status()["networks"],
+        timeout_s=60,
+        what="a network that is removed",
+    )
+    box.neutron.restore_metadata_port(network)
+    network_status(network.id)
+    box.ovn.thaw("ovs-vswitchd")
+    wait_served(instance)
+
+
 def test_ports_that_have_each_others_openflow_port(module_box, case, instance):
     """ovn-controller 23.03 leaves both localports' flows as they are."""
     box, other = module_box, case.instance(case.network())
