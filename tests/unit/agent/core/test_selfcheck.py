@@ -119,7 +119,7 @@ def test_a_packet_that_is_not_taken_in(tables, expected):
     [
         (", cookie 0xacf5f3dc", True),
         (", cookie 0x1627cf12", False),
-        (", cookie 0xffffffff", True),  # nobody's that is known here
+        (", cookie 0xffffffff", True),  # of no port known here
         ("", True),
     ],
 )
