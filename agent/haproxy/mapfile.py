@@ -41,6 +41,17 @@ def same_owner(value: str, other: str) -> bool:
     return value != "" and value.split("|")[:2] == other.split("|")[:2]
 
 
+def common(
+    rights: Mapping[str, str], now: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the entries of NOW whose address has the same owner in RIGHTS."""
+    return {
+        address: value
+        for address, value in now.items()
+        if same_owner(rights.get(address, ""), value)
+    }
+
+
 def render_map(wanted: Mapping[str, str]) -> str:
     """Return the text of a map file, one "key value" a line, sorted."""
     return "".join(f"{key} {wanted[key]}\n" for key in sorted(wanted))

@@ -84,11 +84,7 @@ class Maps:
                 if isinstance(e, PermissionError) and present != wanted:
                     # It serves, and can be changed by a new start alone.
                     raise HaproxyError(f"map not changed: {e}") from None
-            kept = {
-                key: value
-                for key, value in present.items()
-                if mapfile.same_owner(wanted.get(key, ""), value)
-            }
+            kept = mapfile.common(wanted, present)
             if kept == present:
                 return ()
             try:

@@ -116,9 +116,13 @@ class Reconciler:
         return {} if desired is None else self._entries(desired)
 
     def _newest_rights(self, desired: MetadataNetwork) -> dict[str, str]:
-        """Return the map by the rows now; that of DESIRED if there is none."""
-        now = self._rights(desired.network)
-        return self._entries(desired) if now is None else now
+        """Return the map of DESIRED without what the rows have no longer.
+
+        What they have besides by now waits for its neighbour entries: without
+        those, the last owner of an address could get the answers.
+        """
+        now, rights = self._rights(desired.network), self._entries(desired)
+        return rights if now is None else mapfile.common(rights, now)
 
     def _entries(self, desired: MetadataNetwork) -> dict[str, str]:
         settings, network = self._settings(), desired.network
@@ -173,7 +177,7 @@ class Reconciler:
         # Last, since it fails if the haproxy can't start: clients then wait
         # in the sockets.
         changes += self._haproxies.serve(network, rendered, rights, program)
-        # Rows that came meanwhile are in the map already.
+        # What rows that came meanwhile have taken away is gone already.
         now = self._desired(self._snapshots.chassis, network)
         self._causes[network] = cause
         self._report_served(

@@ -147,3 +147,9 @@ def test_an_entry_has_a_signature_and_no_secret():
 )
 def test_a_new_signature_makes_no_other_owner(value, other, expected):
     assert mapfile.same_owner(value, other) is expected
+
+
+def test_what_two_maps_have_in_common_is_as_the_second_one_has_it():
+    rights = {"10.0.0.5": "i|p|old", "10.0.0.6": "i|p|s", "10.0.0.7": "i|p|s"}
+    now = {"10.0.0.5": "i|p|new", "10.0.0.6": "j|p|s", "10.0.0.8": "j|p|s"}
+    assert mapfile.common(rights, now) == {"10.0.0.5": "i|p|new"}
