@@ -71,7 +71,8 @@ class Options(cfg.ConfigOpts):
 
 
 def _not_listed(folder: str, reason: str | None) -> ConfigError:
-    return ConfigError(f"{folder}: cannot be listed: {reason}")
+    place = os.path.abspath(folder) if folder else "--config-dir"  # noqa: PTH100 # as above
+    return ConfigError(f"{place}: cannot be listed: {reason}")
 
 
 class Sources:

@@ -57,10 +57,17 @@ def test_defaults_stand_in_for_what_is_not_named(tmp_path: Path):
     assert found("--config-dir", str(tmp_path / "d")) == [one, inside]
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
-    folder = str(tmp_path / "d")
-    with pytest.raises(ConfigError, match=f"^{folder}: cannot be listed: No"):
-        files_read("--config-dir", folder)
+@pytest.mark.parametrize(
+    ("given", "shown"), [("d", "{}/d"), ("../d", "{.parent}/d"), ("", "--con")]
+)
+def test_a_folder_that_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch, given, shown
+):
+    """Whoever reads the log does not know the agent's working folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="cannot be listed: No") as caught:
+        files_read("--config-dir", given)
+    assert str(caught.value).startswith(shown.format(tmp_path))
 
 
 def test_last_file_that_has_the_option_is_its_origin(tmp_path: Path):
