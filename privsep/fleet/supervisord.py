@@ -60,14 +60,14 @@ class Supervisord(xmlrpc.client.ServerProxy):
         transport = _Transport(settings.places.socket, timeout_s)
         super().__init__("http://localhost", transport=transport)
 
-    def version(self) -> int:
+    def version(self) -> object:
         """Return the version of our extension; 0 if no supervisord answers.
 
         Raises FleetError if it hangs, and OSError if we lack memory or a
         descriptor to see it: there must not be a second one.
         """
         try:
-            return int(self.call("fleet.ping"))
+            return self.call("fleet.ping")
         except (AbsentError, NotADirectoryError, PermissionError):
             return 0
 

@@ -70,7 +70,9 @@ def settings(run_dir: Path) -> FleetSettings:
     return FleetSettings("/h", "nobody", 1, 1, run_dir)
 
 
-@pytest.mark.parametrize("answer", [True, names.FLEET_PROTOCOL + 1])
+@pytest.mark.parametrize(
+    "answer", [True, names.FLEET_PROTOCOL + 1, "7.1", [], [7]]
+)
 def test_another_version_is_refused_with_the_remedy(server, tmp_path, answer):
     server.answers = {"fleet.ping": [answer]}
     with pytest.raises(FleetError, match="kill -9"):
