@@ -5,6 +5,7 @@ ignored.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import logging
 import os
@@ -126,8 +127,9 @@ def unreadable(argv: Sequence[str]) -> str:
     return ""
 
 
+@functools.cache  # pip may replace the package while the agent runs
 def version() -> str:
-    """Return the installed version."""
+    """Return the version of what runs."""
     return importlib.metadata.version("ovn-metadata-agent")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import inspect
 import json
 import re
@@ -743,3 +744,14 @@ def test_own_file_in_a_folder_that_is_closed_is_not_ignored(
     other.write_text("")
     named = ["--config-file", str(other), "--config-dir", str(home)]
     options.load(named)
+
+
+def test_a_reload_works_while_the_package_is_replaced(load, monkeypatch):
+    before = options.version()
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    load("")
+    assert options.version() == before
