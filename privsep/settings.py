@@ -282,6 +282,8 @@ def _check_place(place: Path) -> None:
             f"{place} decides what root runs, but not only root can write "
             f"it; chown root:root and chmod go-w it"
         )
+    if is_link:  # so must each be on its way
+        check_owner([place.parent.resolve() / place.readlink()])
 
 
 def _check_executable(path: str) -> None:

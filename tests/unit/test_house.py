@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_431, ("privsep",): 4_776}
+BUDGETS = {("agent", "privsep"): 21_433, ("privsep",): 4_778}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

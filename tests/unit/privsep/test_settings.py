@@ -226,10 +226,22 @@ def test_a_file_that_others_could_have_written_is_refused(file, spoil):
 
 
 @as_root
-def test_a_link_that_another_can_turn_is_refused(file, tmp_path):
+@pytest.mark.parametrize("name", ["theirs/link", "ours", "folder/link"])
+def test_a_link_that_another_can_turn_is_refused(file, tmp_path, name):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "link").symlink_to(file)
     os.chown(theirs, 65534, 65534)
+    (tmp_path / "ours").symlink_to("theirs/link")
+    (tmp_path / "folder").symlink_to("theirs")
     with pytest.raises(SettingsError):
-        settings.check_owner([str(theirs / "link")])
+        settings.check_owner([str(tmp_path / name)])
+
+
+@as_root
+def test_a_link_of_roots_through_links_of_roots_is_trusted(file, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to("../etc/privileged.conf")
+    (tmp_path / "folder").symlink_to("in")
+    (tmp_path / "first").symlink_to("folder/link")
+    settings.check_owner([tmp_path / "first"])
