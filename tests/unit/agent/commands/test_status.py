@@ -441,8 +441,12 @@ def test_the_report_is_as_the_schema_describes_it(status):
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[tuple[Status, list[str]]]:
+def agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Status, list[str]]]:
     """Provide the status of an agent that serves, and what to wait with."""
+    # Both are threads of one process here, on a machine that may be busy.
+    monkeypatch.setattr("ovn_metadata.agent.commands.status._PATIENCE_S", 20)
     status = ready_status()
     server = StatusServer(tmp_path / "agent.sock", status)
     server.start("status")
