@@ -263,7 +263,7 @@ class Vswitch(Database):
         # Who soon calls `plug` comes to this gate.
         self.gate = Gate(_GATHER_S)
         # Ports off their bridges that ovs-vswitchd may still have.
-        self.unreleased: set[str] = set()
+        self._unreleased: set[str] = set()
         self._turn = threading.Lock()
         self._waiting: collections.deque[tuple[Wanted, Future[None]]]
         self._waiting = collections.deque()
@@ -276,18 +276,22 @@ class Vswitch(Database):
         It gets IFACE_ID, and IFINDEX is the index of its device.
 
         Raises NoBridgeError if the bridge does not exist; RuntimeError and
-        ovsdbapp's TimeoutException if the database refuses or is gone.
+        ovsdbapp's TimeoutException if the database refuses or is gone;
+        TimeoutError as `unplug_for_good`.
         """
+        port = names.outer_veth(network)
+        if port in self._unreleased:
+            self.unplug_for_good(port)
         ids = {
             "iface-id": iface_id,
             NETWORK_KEY: network,
             IFINDEX_KEY: str(ifindex),
         }
-        self._change(Wanted(names.outer_veth(network), bridge, ids))
+        self._change(Wanted(port, bridge, ids))
 
     def unplug(self, port: str) -> None:
         """Ensure that PORT is on no bridge; raise as `plug` does."""
-        self.unreleased.add(port)
+        self._unreleased.add(port)
         self._change(Wanted(port))
 
     def _change(self, wanted: Wanted) -> None:
@@ -336,9 +340,9 @@ class Vswitch(Database):
         """
         request = PlugCommand(self, [Wanted(port)], counts=True)
         count = request.execute(check_error=True, log_errors=False)
-        if count is None and port not in self.unreleased:
+        if count is None and port not in self._unreleased:
             return  # it was on no bridge
-        self.unreleased.add(port)
+        self._unreleased.add(port)
         connection = self.ovsdb_connection
         deadline = time.monotonic() + _VSWITCHD_TIMEOUT_S
         while True:
@@ -346,7 +350,7 @@ class Vswitch(Database):
                 for row in connection.idl.tables["Open_vSwitch"].rows.values():
                     count = count or row.next_cfg
                     if row.cur_cfg >= count:
-                        self.unreleased.discard(port)
+                        self._unreleased.discard(port)
                         return
             if time.monotonic() > deadline:
                 raise TimeoutError(

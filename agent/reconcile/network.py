@@ -283,14 +283,11 @@ class Reconciler:
         ifindex = socket.if_nametoindex(name)
         plugged = vswitch.ports.get(name)
         is_bad = network in to_replug or vswitch.ofports.get(name, 0) < 0
-        if name in self._vswitch_db.unreleased or (
-            plugged is not None
-            and (
-                made
-                or is_bad
-                or plugged.has_rival
-                or plugged.ifindex not in (None, ifindex)
-            )
+        if plugged is not None and (
+            made
+            or is_bad
+            or plugged.has_rival
+            or plugged.ifindex not in (None, ifindex)
         ):
             self._vswitch_db.unplug_for_good(name)
         elif plugged == VswitchPort(
