@@ -158,7 +158,7 @@ class Problems:
         causes_of = _causes(lines)
         began = {line: entry.began for line, entry in lines.items()}
         for line, entry in lines.items():
-            # A cause that is not shown yet must not hide for long what was.
+            # A young cause must not hide for long what was shown before it.
             if not _is_young(line, entry.began, now):
                 for cause in causes_of[line]:
                     began[cause] = min(began[cause], entry.began)

@@ -29,7 +29,7 @@ _ROUND_S = 20.0  # it lasts no longer
 # and its map may have changed meanwhile.
 _AGAIN_S = 2.0
 _NO_FLOW = (
-    "no flow of its own takes what the metadata port sends, or it is disabled"
+    "the metadata port has no flows of its own, or that port is disabled"
 )
 
 
