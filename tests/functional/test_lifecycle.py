@@ -36,7 +36,7 @@ from sandbox.case import is_served, wait_served
 from sandbox.daemons import run
 from sandbox.host import FLEET, config_of
 from sandbox.hoststate import haproxies, left_of, wait_gone
-from sandbox.namespaces import NETNS_FOLDER, inside
+from sandbox.namespaces import NETNS_FOLDER, inside, lose
 from sandbox.processes import send_signal
 from sandbox.sockets import network_status, stats, status, visits
 
@@ -465,9 +465,7 @@ DAMAGES: Mapping[str, Damage] = {
     "iface-id changed": lambda box, n: box.ovn.vsctl(
         "set", "Interface", tap(n, 0), "external_ids:iface-id=nonsense"
     ),
-    "namespace deleted": lambda _, n: run(
-        "ip", "netns", "delete", n.namespace
-    ),
+    "namespace deleted": lambda _, n: lose(n.namespace),
     "veth deleted": lambda _, n: run("ip", "link", "delete", tap(n, 0)),
     "outer end down": lambda _, n: run("ip", "link", "set", tap(n, 0), "down"),
     "inner end down": lambda _, n: in_namespace(

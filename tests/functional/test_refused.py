@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox import Instance, Network, Sandbox, attach_all, host, wait_for
+from sandbox import (
+    Instance,
+    Network,
+    Sandbox,
+    attach_all,
+    host,
+    namespaces,
+    wait_for,
+)
 from sandbox.case import wait_served
 from sandbox.continuity import SIGKILL, hanging, pause
 from sandbox.controller import bind, frozen
@@ -179,7 +187,7 @@ def lose_veth(network: Network) -> None:
 
 
 def lose_namespace(network: Network) -> None:
-    run("ip", "netns", "delete", network.namespace)
+    namespaces.lose(network.namespace)
 
 
 @pytest.mark.parametrize("lose", [lose_veth, lose_namespace])

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from sandbox import Instance, Sandbox, host, wait_for
+from sandbox import Instance, Sandbox, host, namespaces, wait_for
 from sandbox.case import Case, wait_served
 from sandbox.daemons import run
 from sandbox.hoststate import haproxies
@@ -48,7 +48,7 @@ def veth_gone(box: Sandbox, instance: Instance) -> None:
 
 
 def namespace_gone(box: Sandbox, instance: Instance) -> None:
-    run("ip", "netns", "delete", instance.port.network.namespace)
+    namespaces.lose(instance.port.network.namespace)
 
 
 def address_gone(box: Sandbox, instance: Instance) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox import Instance, Network, Sandbox, wait_for
+from sandbox import Instance, Network, Sandbox, namespaces, wait_for
 from sandbox.case import Case, ready, wait_served
 from sandbox.daemons import run
 from sandbox.ovn import OVS_RUN
@@ -61,7 +61,7 @@ def address6_gone(network: Network, instance: Instance) -> None:
 
 
 def namespace_gone(network: Network, instance: Instance) -> None:
-    run("ip", "netns", "delete", network.namespace)
+    namespaces.lose(network.namespace)
 
 
 def entry_gone(network: Network, instance: Instance) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from .daemons import CommandError, run
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
@@ -60,6 +63,19 @@ def mount(
 def bind(source: str, target: str) -> None:
     """Show the tree SOURCE at TARGET too."""
     mount(source, target, "none", MS_BIND | MS_REC)
+
+
+def lose(name: str) -> None:
+    """Delete the namespace NAME, as an operator does by hand.
+
+    `ip` takes the file off the namespace and then removes it. An agent may
+    have put the next namespace there in between: its file is busy then.
+    """
+    try:
+        run("ip", "netns", "delete", name)
+    except CommandError as error:
+        if os.strerror(errno.EBUSY) not in str(error):
+            raise
 
 
 @contextlib.contextmanager

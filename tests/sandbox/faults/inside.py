@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterator
 
 from .. import namespaces
-from ..daemons import run
 from .scene import Scene
 from .table import fault
 
@@ -20,7 +19,7 @@ _ETHTOOL_STXCSUM = 0x17
 @fault("209", cuts=False, heals=True)
 def namespace_deleted(scene: Scene) -> Iterator[None]:
     """Its name is gone; its haproxy still lives there and serves."""
-    run("ip", "netns", "delete", scene.network.namespace)
+    namespaces.lose(scene.network.namespace)
     yield
     scene.resync()
 
