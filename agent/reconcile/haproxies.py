@@ -273,7 +273,8 @@ class Haproxies:
     ) -> list[str]:
         """Do ASK; replace the haproxy of NETWORK if it does not answer.
 
-        The next one has only RIGHTS (None for the gateway), and serves the
+        The next one has what RIGHTS (None for the gateway) still has of the
+        map: without neighbour entries there may be no more. It serves the
         clients that wait. Returns what changed. Raises HaproxyError if the
         next gateway does not answer either.
         """
@@ -287,7 +288,7 @@ class Haproxies:
             else:
                 return []
         if rights is not None:
-            self.maps.write(network, rights)
+            self.maps.keep(network, rights)
         else:
             now = time.monotonic()
             if now < self._replaced + _REPLACE_S:

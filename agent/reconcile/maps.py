@@ -16,6 +16,8 @@ from ..haproxy import files, mapfile, runtime
 from ..haproxy.places import Places
 from ..haproxy.runtime import Stats
 
+_NOT_THERE = FileNotFoundError, ConnectionError, PermissionError
+
 # Returns a network's map as the rows are now.
 Rights: TypeAlias = Callable[[], Mapping[str, str]]
 
@@ -45,6 +47,15 @@ class Maps:
         changed = files.write(self._places.map(network), text)
         return ["map file"] if changed else []
 
+    def keep(self, network: str, rights: Rights) -> None:
+        """Write RIGHTS into the file of NETWORK, but no owner that is new."""
+        with self._locks.held(network):
+            present = self._in_file(network)
+            self._write(network, mapfile.common(present, rights()))
+
+    def _in_file(self, network: str) -> dict[str, str]:
+        return mapfile.parse_file(files.read(self._places.map(network)))
+
     def ensure(self, network: str, rights: Rights) -> list[str]:
         """Write RIGHTS into the file and the haproxy; return what changed."""
         stats, file = self._stats_of(network), self._places.map(network)
@@ -73,30 +84,30 @@ class Maps:
         with self._locks.held(network):
             if (wanted := rights()) is None:
                 return ()
-            is_running = True
+            problem: Exception | None = None
             try:
                 present = runtime.read_map(stats, file)
-            except (FileNotFoundError, ConnectionError, PermissionError) as e:
-                # No process listens, it ends, or something else has the name.
-                # A haproxy that starts just now reads the file.
-                is_running = False
-                present = mapfile.parse_file(files.read(file))
-                if isinstance(e, PermissionError) and present != wanted:
-                    # It serves, and can be changed by a new start alone.
-                    raise HaproxyError(f"map not changed: {e}") from None
+            except (OSError, HaproxyError) as error:
+                # No process listens, it ends, hangs, or something else has the
+                # name. A haproxy that starts just now reads the file.
+                problem, present = error, self._in_file(network)
+            if isinstance(problem, PermissionError) and present != wanted:
+                # It serves, and can be changed by a new start alone.
+                raise HaproxyError(f"map not changed: {problem}")
             kept = mapfile.common(wanted, present)
-            if kept == present:
-                return ()
             try:
                 # The file first: a haproxy that starts now reads it.
-                self._write(network, kept)
+                if kept != present:
+                    self._write(network, kept)
             except OSError:
                 # The disk is full or broken. No file is better than this one.
                 with contextlib.suppress(OSError):
                     file.unlink()
                 raise
             finally:
-                if is_running:
+                if problem is None:
                     commands = mapfile.commands(file, present, kept)
                     runtime.change_map(stats, commands)
+            if problem is not None and not isinstance(problem, _NOT_THERE):
+                raise problem
             return tuple(sorted(present.keys() - kept.keys()))

@@ -10,6 +10,7 @@ import pytest
 from ovn_metadata.agent.haproxy import files, runtime
 from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import Rendered
+from ovn_metadata.agent.reconcile import haproxies as haproxies_module
 from ovn_metadata.agent.reconcile.haproxies import Haproxies
 from ovn_metadata.privsep.settings import FleetSettings
 
@@ -22,7 +23,7 @@ class Fleet:
 
     def __init__(self, state: str) -> None:
         self.state = state
-        self.reloads = 0
+        self.reloads = self.renewals = 0
 
     def make_folders(self, _network: str) -> None:
         pass
@@ -32,6 +33,9 @@ class Fleet:
 
     def reload_program(self, _network: str) -> None:
         self.reloads += 1
+
+    def renew_program(self, _network: str) -> None:
+        self.renewals += 1
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,29 @@ def test_an_edited_file_is_written_and_read_again(
         haproxies.listen(NETWORK, RENDERED, None)
         assert config.read_text() == RENDERED.text
         assert fleet.reloads == reloads
+
+
+def test_one_that_replaces_another_has_no_right_that_is_not_set_up(
+    tmp_path: Path, monkeypatch
+):
+    """An owner that is new has no neighbour entry: the last one gets it."""
+
+    def hang() -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(haproxies_module, "_PAUSE_S", 0)
+    fleet: Any = Fleet("running")
+    places = Places(tmp_path, tmp_path, tmp_path)
+    file = places.map(NETWORK)
+    file.parent.mkdir(parents=True)
+    file.write_text("10.0.0.5 last|p|s\n10.0.0.6 same|p|s\n")
+    settings = FleetSettings("/bin/sh", "nobody", 1, 1, tmp_path)
+    haproxies = Haproxies(fleet, places, fleet=settings)
+    rights = {
+        "10.0.0.5": "next|p|s",
+        "10.0.0.6": "same|p|other secret",
+        "10.0.0.7": "new|p|s",
+    }
+    done = haproxies.ask_or_replace(NETWORK, rights.copy, hang)
+    assert (done, fleet.renewals) == (["hang"], 1)
+    assert file.read_text() == "10.0.0.6 same|p|other secret\n"

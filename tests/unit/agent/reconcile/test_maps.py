@@ -43,6 +43,27 @@ def test_rights_are_taken_from_the_file_if_haproxy_ends(tmp_path: Path):
     assert file.read_text() == "10.0.0.6 kept|p|s\n"
 
 
+def test_a_haproxy_that_hangs_leaves_no_right_that_is_gone_in_the_file(
+    tmp_path: Path, monkeypatch
+):
+    """It may be killed at any moment, and the next one reads the file."""
+
+    def hang(*_):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(runtime, "read_map", hang)
+    places = Places(tmp_path, state_path=tmp_path, pids_folder=tmp_path)
+    file = places.map(NETWORK)
+    file.parent.mkdir(parents=True)
+    file.write_text("10.0.0.5 old|p|s\n10.0.0.6 kept|p|s\n")
+    maps = Maps(places, lambda _: Stats(tmp_path, os.geteuid()))
+    rights = {"10.0.0.5": "new|p|s", "10.0.0.6": "kept|p|s"}
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            maps.revoke(NETWORK, rights.copy)
+        assert file.read_text() == "10.0.0.6 kept|p|s\n"
+
+
 def test_a_haproxy_that_can_not_be_asked_is_replaced_only_for_its_rights(
     tmp_path: Path, monkeypatch
 ):
