@@ -67,7 +67,7 @@ def ensure_supervisord(settings: FleetSettings) -> None:
 
 
 def _answers(settings: FleetSettings) -> bool:
-    """Return whether one answers; raise FleetError if it is an older one.
+    """Return whether one answers; raise FleetError if it does not fit.
 
     supervisord still runs after an upgrade of the package, with the older
     code, which expects other folders.

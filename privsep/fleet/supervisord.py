@@ -18,8 +18,8 @@ from ..settings import FleetSettings
 # Shorter than the time after which the agent gives up a call.
 TIMEOUT_S = 20.0
 OTHER_VERSION = (
-    "supervisord is of another version; restart ovn-metadata-fleet, or kill "
-    "-9 it: its haproxies still serve"
+    "supervisord is of another version; restart ovn-metadata-fleet (or kill "
+    "-9 supervisord: its haproxies still serve), then the agent"
 )
 
 
