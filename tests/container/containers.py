@@ -17,7 +17,7 @@ from .engine import QUADLET, Engine, read_unit, run_arguments
 AGENT, FLEET = "ovn-metadata-agent", "ovn-metadata-fleet"
 SERVICE_ID = 42435  # as the Containerfile has it
 RUN_DIR = Path("/run/ovn-metadata-fleet")
-READY_S = 40.0
+READY_S = 90.0
 
 
 class HostLog:
