@@ -148,6 +148,25 @@ class _Context(priv_context.PrivContext):
         return connection
 
 
+_process_cmd = daemon.Daemon._process_cmd
+
+
+def _process_ours(
+    self: daemon.Daemon, msgid: str, cmd: comm.Message, *args: Any
+) -> tuple[Any, ...]:
+    """Do a call as the library does, but import only modules of ours.
+
+    The library imports whatever the agent names, and only then looks whether
+    it is an entrypoint. Many a module acts as it is imported.
+    """
+    if args and not str(args[0]).startswith(f"{__package__}."):
+        args = ("", *args[1:])  # the library refuses that
+    return _process_cmd(self, msgid, cmd, *args)
+
+
+# Not a class of ours: privsep-helper makes the library's.
+daemon.Daemon._process_cmd = _process_ours  # type: ignore[method-assign]
+
 default = _Context(
     __package__,
     cfg_section="privsep",

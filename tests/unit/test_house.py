@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_446, ("privsep",): 4_778}
+BUDGETS = {("agent", "privsep"): 21_465, ("privsep",): 4_797}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

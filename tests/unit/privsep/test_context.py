@@ -112,6 +112,17 @@ def test_what_cannot_be_rebuilt_arrives_as_its_words(
     assert words in str(raised.value)
 
 
+def test_no_module_of_others_is_imported_for_a_call(
+    channel, monkeypatch, tmp_path
+):
+    """One may do anything as it is imported, before it is refused."""
+    (tmp_path / "module_that_acts.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="Empty module name"):
+        channel.remote_call("module_that_acts.x", (), {}, DEADLINE_S)
+    assert "module_that_acts" not in sys.modules
+
+
 def test_a_call_that_hangs_fails_with_the_remedy(monkeypatch):
     """The library's own exception has no text."""
     ours, theirs = socket.socketpair()
