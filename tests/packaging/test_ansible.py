@@ -6,8 +6,10 @@ That it works is shown by `make ansible`, in a Debian that is booted.
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -330,6 +332,46 @@ def played(
     }
     book.write_text(yaml.safe_dump([play]))
     return run("ansible-playbook", "-i", "localhost,", str(book))
+
+
+# A chown in whose way somebody comes: it prints what it would change.
+LATE_CHOWN = """#!/bin/sh
+mv "$STATE/external" "$STATE/away"
+ln -s "$STATE/roots" "$STATE/external"
+shift 2
+realpath "$@"
+"""
+
+
+def test_what_root_gives_away_is_what_it_found(tmp_path):
+    """Their owner can put a link to a folder of root's in place of theirs."""
+    for folder in ("external", "roots"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "shadow").touch()
+    chown = tmp_path / "chown"
+    chown.write_text(LATE_CHOWN)
+    chown.chmod(0o755)
+    (block,) = [t for t in read("tasks/share.yml") if "block" in t]
+    (act,) = [t for t in block["block"] if "chown" in str(t)]
+    more = re.search(r"(?s)\[.*\]", act["ansible.builtin.command"]["argv"])
+    assert more
+    words = more[0].replace(f"__{PREFIX}user", "'ovn-metadata'")
+    find = [*VARS[f"__{PREFIX}find_theirs"], *ast.literal_eval(words)]
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    done = subprocess.run(
+        [
+            re.sub(r"{{.*state_path }}", str(tmp_path), word).replace(
+                f"{{{{ __{PREFIX}state.stat.pw_name }}}}", owner
+            )
+            for word in find
+        ],
+        env={"PATH": f"{tmp_path}:{os.defpath}", "STATE": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert f"{tmp_path}/away/shadow" in done.stdout
+    assert f"{tmp_path}/roots/shadow" not in done.stdout
 
 
 @pytest.mark.parametrize(
