@@ -33,8 +33,9 @@ def leave(box: Sandbox, network: Network, name: str, *, device: bool) -> None:
             *("name", inner, "netns", f"ovnmeta-{name}"),
         )
     iface_id = f"external_ids:iface-id={network.metadata.id}"
+    # Without waiting: ovs-vsctl 4.0.0 fails for a port without a device.
     box.ovn.vsctl(
-        *("add-port", box.ovn.bridge, outer, "--"),
+        *("--no-wait", "add-port", box.ovn.bridge, outer, "--"),
         *("set", "Interface", outer, iface_id),
     )
     folder = host.HOME / "ovn-metadata-proxy"

@@ -94,9 +94,16 @@ def port_has_a_rival(box: Sandbox, instance: Instance) -> None:
 def add_dead_rival(box: Sandbox, instance: Instance) -> None:
     """ovn-controller 23.03 releases both: no flows are left."""
     name = f"iface-id={instance.port.network.metadata.id}"
+    # Without waiting: ovs-vsctl 4.0.0 fails for a port without a device.
     box.ovn.vsctl(
-        *("add-port", box.ovn.bridge, "rival", "--", "set", "Interface"),
-        *("rival", f"external_ids:{name}"),
+        *("--no-wait", "add-port", box.ovn.bridge, "rival"),
+        *("--", "set", "Interface", "rival", f"external_ids:{name}"),
+    )
+    get = ("get", "Interface", "rival", "ofport")
+    wait_for(
+        lambda: box.ovn.vsctl(*get).strip() == "-1",
+        timeout_s=60,
+        what="a port that ovs-vswitchd can't use",
     )
     box.ovn.sync()
 
