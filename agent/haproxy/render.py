@@ -35,7 +35,9 @@ _FORGED = f"^([^a-z0-9]*x[^a-z0-9]|forwarded$|{refusals.TRACE}$)"
 # The network's haproxy makes a request's id, whatever an instance sends. The
 # gateway makes one only for a client of its socket that sends none.
 _NEW_ID = "req-%[uuid()]"
-_ID_LENGTH = 40
+_ID = "'^req-[-0-9a-f]{36}$'"
+# What an instance's id is made of. The last one of each is logged as it is.
+_WHO = "'^[A-Za-z0-9_.:-]+$'"
 # The gateway makes this one of the digits of the id: only Nova reads it.
 _DIGITS = [
     f"%[var(txn.id),bytes({at},{size})]"
@@ -58,7 +60,10 @@ _GATEWAY_RETRIES = 8
 _CHECK = "check inter 2s fastinter 500ms fall 2 rise 1"
 _HARD_STOP_S = 60
 _NO_IDENTITY = "The request has no identity."
-_WITHOUT_IDENTITY = "unless { req.fhdr(X-Instance-ID-Signature) -m found }"
+_WITHOUT_IDENTITY = (
+    "unless { var(txn.who) -m found } "
+    "{ req.fhdr(X-Instance-ID-Signature) -m found }"
+)
 _TOO_MANY = "Too many requests."
 _TRACK = f"track {limits.LANE}/nova{{}}"
 
@@ -196,10 +201,11 @@ frontend metadata
     bind fd@0 proto h1
     bind unix@{public} proto h1 mode {socket_mode} \
 backlog {settings.backlog}
-    http-request set-var(txn.who) req.fhdr(X-Instance-ID)
+    http-request set-var(txn.who) req.fhdr(X-Instance-ID) \
+if {{ req.fhdr(X-Instance-ID,-1) -m reg {_WHO} }}
     http-request set-var(txn.server) req.fhdr({limits.SERVER})
     http-request set-header {refusals.REQUEST_ID} {_NEW_ID} \
-unless {{ req.fhdr({refusals.REQUEST_ID}) -m len {_ID_LENGTH} }}
+unless {{ req.fhdr({refusals.REQUEST_ID},-1) -m reg {_ID} }}
     http-request set-var(txn.id) req.fhdr({refusals.REQUEST_ID})
     {answers.RULE}
 {_block(unknown.gateway_rules(places.confirmed))}

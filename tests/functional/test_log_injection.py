@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sandbox import Instance, wait_for
 from sandbox.attempts import send
 from sandbox.case import Case, wait_served
+from sandbox.sockets import ask_gateway
 from sandbox.syslog import leave, listen
 
 _TIME = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\]"
@@ -102,6 +104,44 @@ def test_request_is_one_line_with_nothing_raw_in_it(vm, syslog, name):
         assert found["source"] == str(vm.port.ip4)
     # Pipelined ones have a line each; what is not HTTP may have none.
     assert len(lines) <= 3
+
+
+_GATEWAY = re.compile(
+    r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d "
+    r"haproxy-metadata-proxy-gateway\[\d+\]: "
+    r'"req-[-0-9a-f]{36}" "[A-Za-z0-9_.:-]*" '
+    r'[-+/\d]+ \d+ \d+ \S{4} \S+ "[^"]*" "[^"]*"'
+)
+WHO, REQUEST = "X-Instance-ID", "X-OpenStack-Request-ID"
+RAW = {
+    "nothing": "",
+    "quotes": '"' * 36,
+    "escape sequences": "\x1b[2J" * 9,
+    "tabs": "a\t" * 18,
+    "8 bits": "\x9b" * 36,
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_who_speaks_at_the_gateway_is_quoted_in_full(box, syslog, name):
+    """By a local user, or a network's haproxy that was broken into."""
+    signed = "X-Instance-ID-Signature: x"
+    good = (f"{WHO}: vm", f"{REQUEST}: req-{uuid.UUID(int=7)}")
+    who, request = f"{WHO}: {RAW[name]}", f"{REQUEST}: req-{RAW[name]}"
+    for claims in (
+        *((who, good[1]), (good[0], request)),
+        *((*good, who), (*good, request), good),
+    ):
+        ask_gateway(*claims, signed, path=f"/{claims == good}")
+    lines = [""]
+    while '"GET /True ' not in lines[-1]:
+        line = syslog.recv(65536).decode("latin-1").rstrip("\n")
+        lines += [line] * ("-gateway[" in line)
+    for line in lines[1:]:
+        assert line.isascii()
+        assert line.isprintable()
+        assert _GATEWAY.fullmatch(line), line
+    assert any('"GET /False ' in line for line in lines)
 
 
 def test_names_of_a_tenants_choice_are_not_the_agents_words(box, case):

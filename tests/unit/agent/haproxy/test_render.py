@@ -172,7 +172,8 @@ def test_the_gateway_answers_a_request_without_identity_itself():
     ]
     assert len(rules) == 1
     assert rules[0].endswith(
-        " unless { req.fhdr(X-Instance-ID-Signature) -m found }"
+        " unless { var(txn.who) -m found } "
+        "{ req.fhdr(X-Instance-ID-Signature) -m found }"
     )
 
 
