@@ -6,12 +6,15 @@ same namespace, user, groups, capabilities and working folder.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +32,7 @@ from sandbox.processes import send_signal
 from sandbox.sockets import status
 
 FLEET = Path("/run/ovn-metadata-fleet")
+ROOT = Path(__file__).parents[2]
 PROBE = Path(host.__file__).with_name("probe.py").read_text()
 # What would change something if it succeeded.
 HARMFUL = ("unlink", "trace", "make", "become")
@@ -372,6 +376,44 @@ def test_haproxy_that_shuts_its_sockets_is_replaced(
     os.close(pidfd)
     if which == "gateway":  # with the connections that it has
         send_signal(pid, signal.SIGKILL)
+    wait_served(instance)
+
+
+def drop_all(shared: socket.socket) -> None:
+    """Put a filter on SHARED that nothing passes (<linux/filter.h>)."""
+    returns_0 = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))
+    program = struct.pack("@HP", 1, ctypes.addressof(returns_0))
+    attach = 26  # SO_ATTACH_FILTER, <asm-generic/socket.h>
+    shared.setsockopt(socket.SOL_SOCKET, attach, program)
+
+
+def test_what_outlives_a_haproxy_goes_as_documented(own_box: Sandbox):
+    """Processes, and what was set on the sockets that the next one gets."""
+    box = own_box
+    (instance,) = served_networks(box, "n")
+    key = instance.port.network.id
+    pid, uid = only_haproxy(box, key), host.ids_of(key)[0]
+    pidfd = os.pidfd_open(pid)
+    for descriptor in (3, 4):
+        number = kernel.borrow_descriptor(pidfd, descriptor)
+        with socket.socket(fileno=number) as shared:
+            drop_all(shared)
+    os.close(pidfd)
+    user = (f"--reuid={uid}", "--clear-groups", "--no-new-privs")
+    with subprocess.Popen(["setpriv", *user, "sleep", "infinity"]) as left:
+        send_signal(pid, signal.SIGKILL)
+        wait_for(
+            lambda: told(box, "no connection within") == {"OVNMD-306"},
+            timeout_s=90,
+            what="word of the network",
+        )
+        text = (ROOT / "docs/explanation/security.md").read_text()
+        (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        done = subprocess.run(
+            ["sh", "-ec", commands.replace("NETWORK", key)], check=False
+        )
+        assert done.returncode == 0
+        assert left.wait(10) == -signal.SIGKILL
     wait_served(instance)
 
 
