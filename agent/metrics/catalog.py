@@ -29,7 +29,7 @@ networks gauge state
 instances gauge
     Instances that get their metadata on this host.
 reconcile_duration_seconds histogram
-    From the look at a network, or the gateway, until it was as it should be.
+    How long each reconcile of a network, or of the gateway, took.
 provision_duration_seconds histogram
     From the row that asked for a network until it was served.
 queue_length gauge
@@ -79,7 +79,7 @@ network_haproxy_memory_bytes gauge network
 network_over_share_instances gauge network
     Instances over their share in the last minute, at most 100.
 network_up gauge network
-    Whether the network was as it should be at the last look: 1 or 0.
+    Whether the last reconcile of the network succeeded: 1 or 0.
 network_info info network name
     The name that Neutron has for the network.
 """
