@@ -3,8 +3,8 @@
     process         user, capabilities            what it loads of this package
     privsep daemon  root, NET_ADMIN, SYS_ADMIN,   daemon, context, namespace,
                     CHOWN                         fleet, vswitch
-    acceptor        root, all (containers only)   acceptor
-    supervisord     root, all                     supervisor, parts of fleet
+    acceptor        root, all that it is given    acceptor (containers only)
+    supervisord     root, all that it is given    supervisor, parts of fleet
     a haproxy       its own user, none            nothing
 
 The agent calls the entrypoints of `namespace`, `fleet` and `vswitch`;

@@ -1,8 +1,7 @@
 """The privileged context: what runs as root, and how it is called.
 
-The agent calls the entrypoints of `namespace` and `fleet` like plain
-functions. oslo.privsep sends each call to a daemon that runs as root with the
-capabilities named here and nothing else.
+The agent calls entrypoints like plain functions. oslo.privsep sends each call
+to a daemon that runs as root with the capabilities named here and no others.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Gate:
-    """Opens for all who wait when those that one waits for have come."""
+    """Opens for all that wait once all that were coming have arrived."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s

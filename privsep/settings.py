@@ -254,7 +254,7 @@ def _is_mapped(ids: range, file: str) -> bool:
 def check_owner(files: Iterable[str | Path]) -> None:
     """Refuse FILES that someone other than root could have written.
 
-    Raises SettingsError naming the file and the command that mends it.
+    Raises SettingsError naming the file and the command that corrects it.
     """
     for name in files:
         # As it is written, and where its links lead: root must own both.

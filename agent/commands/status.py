@@ -181,7 +181,7 @@ def _seconds(text: str) -> float:
 
 
 def _live(path: Path) -> int:
-    """Report whether the agent makes progress: what a restart would mend."""
+    """Report whether the agent makes progress: what a restart helps with."""
     answer = client.ask_handler(path, {"live": True}, timeout_s=_PATIENCE_S)
     if answer["live"]:
         print("the agent makes progress")

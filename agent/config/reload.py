@@ -39,7 +39,7 @@ class Configuration:
         """
         conf, read = options.load(self._argv)
         if self._settings.shared_secret and not read.shared_secret:
-            # What writes the file may have emptied it first.
+            # The program that writes the file may have emptied it first.
             raise ConfigError(
                 "metadata_proxy_shared_secret is missing now; restart the "
                 "agent to serve without it"

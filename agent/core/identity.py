@@ -48,7 +48,7 @@ def assign(
     order of PORTS. The same holds if another port may use its MAC, because
     that port could get the answers. Allowed address pairs that several ports
     have are not a conflict. OVN delivers nothing from or to a port that is
-    not bound, so any claim of a bound port takes precedence over its claims.
+    not bound, so a bound port's claims take precedence over such a port's.
     """
     owners: dict[IPAddress, dict[_Rank, list[tuple[VifPort, str]]]] = {}
     users: dict[str, list[VifPort]] = {}  # of each MAC

@@ -436,8 +436,8 @@ def _to_ask_for(
     """Return which rows to monitor for NETWORK."""
     datapaths = _datapaths(placed)
     on = [row.datapath for row in localports]
-    # Asked for by its name, one in a better place would not be seen, nor that
-    # there is another one.
+    # A condition with its name would hide others: one on the datapath of the
+    # ports, or a second one there.
     is_known = on[:1] and on[0] in datapaths and on.count(on[0]) == 1
     name = localports[0].logical_port if is_known else None
     return [LocalNetwork(network, each, name) for each in datapaths or (None,)]

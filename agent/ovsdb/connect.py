@@ -15,8 +15,8 @@ from ..config.settings import Southbound
 from .streams import NAMES, host_of, words
 
 _POLL_MS = 500
-# A server that accepts connections may be busy for longer than it is waited
-# for. So it gets twice as long the next time.
+# A server that accepts connections may be busy for longer than this. So it
+# gets twice as long the next time.
 _PATIENCE_MS = 5000
 _MOST_PATIENCE_MS = 40_000
 _SILENT = "it accepts connections and does not answer"

@@ -60,7 +60,7 @@ def max_delay_s(agent_down_time_s: int) -> int:
 def behind_since(
     last: tuple[str, float], sb_cfg: str, *, nb_cfg: int, now: float
 ) -> tuple[str, float]:
-    """Return SB_CFG, and since when it has been behind NB_CFG without a move.
+    """Return SB_CFG, and since when it has stayed the same behind NB_CFG.
 
     LAST is what was returned before. An agent that is one behind may be
     waiting, so that heartbeats spread out; Neutron has the same limit.

@@ -260,7 +260,7 @@ class Vswitch(Database):
 
     def __init__(self, link: Connection) -> None:
         super().__init__(link)
-        # Who soon calls `plug` comes to this gate.
+        # A thread that will soon call `plug` is `coming` to this gate.
         self.gate = Gate(_GATHER_S)
         # Ports off their bridges that ovs-vswitchd may still have.
         self._unreleased: set[str] = set()
@@ -304,7 +304,7 @@ class Vswitch(Database):
         self._waiting.append((wanted, outcome))
         self.gate.wait()
         with self._turn:
-            if not outcome.done():  # nobody has taken it along
+            if not outcome.done():  # no other thread has made it
                 many = range(len(self._waiting))
                 self._make([self._waiting.popleft() for _ in many])
         outcome.result()
@@ -335,8 +335,8 @@ class Vswitch(Database):
 
         Waits as ovs-vsctl(8) does: next_cfg counts the requests, cur_cfg
         those that are done. Raises TimeoutError if it takes too long: the
-        next call waits on. ovs-vswitchd does not see a port go that is plugged
-        again meanwhile, and keeps its device, which may be gone.
+        next call waits again. ovs-vswitchd does not see that a port goes if
+        it is plugged again meanwhile, and keeps its device, which may be gone.
         """
         request = PlugCommand(self, [Wanted(port)], counts=True)
         count = request.execute(check_error=True, log_errors=False)

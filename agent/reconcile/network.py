@@ -273,7 +273,7 @@ class Reconciler:
         whether the veth was made and its port not plugged since, by this try
         or by earlier ones that failed: a port of Neutron's agent has no
         interface index to compare. A port that ovs-vswitchd can't use, it
-        tries again when it is plugged again. Plugging again also mends two
+        tries again when it is plugged again. Plugging again also repairs two
         faults of ovn-controller (23.03): it leaves a localport's flows on the
         OpenFlow port of before, and it removes them with those of another
         port that had the same iface-id.

@@ -47,9 +47,9 @@ def next_reading(
     """Return what is known at AT, after LAST; all rows are in SNAPSHOT.
 
     WAITED_S has the networks that wait for a reconcile that succeeds. The map
-    of one has what was read before it began to wait. That is less than what
-    was bound by then: the agent may have been disconnected, or not there. So
-    of a network that has never been reconciled nothing is known.
+    of one has what was read before it began to wait. What was bound earlier
+    may be missing from that: the agent may have been disconnected, or not
+    there. So nothing is known of a network that was never reconciled.
     """
     waiting = {}
     for network, waited in waited_s.items():

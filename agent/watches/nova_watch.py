@@ -158,9 +158,8 @@ class NovaWatch(Poller):
     def ask_root(self, server: int) -> NovaAnswer | None:
         """Ask SERVER for Nova's root; None if nothing can be known.
 
-        The socket is another agent's, or the gateway has ended.
-
-        Nova lists its versions there, without looking for an instance or a
+        Then the socket is another agent's, or the gateway has ended.
+        Nova lists its versions at its root, looks for no instance or
         signature, and logs nothing.
         """
         return self._request("/", limits.AGENT, "none", server)

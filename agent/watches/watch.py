@@ -60,7 +60,7 @@ class Watch(Poller):
             counted = self.site.haproxies.counted(network)
         except (OSError, HaproxyError) as error:
             LOG.debug("network=%s counters not read: %s", network, error)
-            self.queues.visit(network)  # a reconcile mends or reports it
+            self.queues.visit(network)  # a reconcile repairs or reports it
             return
         if counted is not None:
             self.site.meter.counted(network, counted)

@@ -120,7 +120,7 @@ def set_addresses(network: str, *, addresses: Sequence[str]) -> None:
 def remove_veth(network: str) -> bool:
     """Remove the veth of NETWORK; return whether it was there.
 
-    Nothing reaches the namespace any more. What else has the name stays.
+    Nothing reaches the namespace any more. A link that is not ours stays.
     """
     from . import links
 

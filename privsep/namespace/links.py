@@ -42,7 +42,7 @@ _WORDS = {"address": "mac", "mtu": "mtu", "ifalias": "alias", "state": "up"}
 # The first namespace makes a mount of the folder: one is enough.
 _folder_lock = threading.Lock()
 # For each change of a link ovs-vswitchd looks at all of its ports, for 10 ms
-# where there are 100: it is to see several changes at once.
+# where there are 100. So several changes are made together.
 gate = Gate(0.5)
 
 
@@ -304,8 +304,8 @@ def unrouted(
 ) -> frozenset[IPInterface]:
     """Return those of CIDRS, addresses of INDEX, that lack routes in ENTRIES.
 
-    The kernel makes them with an address: to itself, and to its subnet. Who
-    flushes them leaves the address, and nothing is answered.
+    The kernel makes them with an address: to itself, and to its subnet. If
+    they are flushed, the address stays, and nothing is answered.
     """
     there = {
         (entry["table"], f"{entry.get_attr('RTA_DST')}/{entry['dst_len']}")

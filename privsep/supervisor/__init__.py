@@ -1,5 +1,5 @@
 """What runs inside supervisord, and the command that becomes supervisord.
 
-supervisord has all of root's capabilities. The privsep daemon loads nothing
-of this folder.
+supervisord has capabilities that the privsep daemon lacks. The daemon loads
+nothing of this folder.
 """
