@@ -28,7 +28,7 @@ LOG = logging.getLogger(f"{__package__}.daemon")  # as __main__ too
 def main() -> int:
     """Serve the USER of the command line; return the exit code."""
     if len(sys.argv) == 1 or not stat.S_ISSOCK(os.fstat(0).st_mode):
-        return _failed("not by hand: start ovn-metadata-privsep.socket")
+        return _failed("systemd runs it: start ovn-metadata-privsep.socket")
     user, *files = sys.argv[1:]
     with socket.socket(fileno=os.dup(0)) as connection:
         peer = kernel.peer_uid(connection)

@@ -24,7 +24,7 @@ def run(path: Path, argv: list[str]) -> int:
         metavar="INSTANCE",
         nargs="?",
         default="",
-        help="its id, or a name, port or address; all without it",
+        help="an instance: its id, name, port or address; without it: all",
     )
     arguments = parser.parse_args(argv)
     if len(arguments.instance) > MOST_NAME:

@@ -1,4 +1,4 @@
-"""`ovn-metadata-cleanup`: remove everything of the agent's from this host.
+"""`ovn-metadata-cleanup`: remove everything of the agent from this host.
 
 It removes each network as the agent does when no instance needs it any more.
 """
@@ -40,7 +40,7 @@ _PAUSE_S = 0.5
 _EPILOG = """\
 All other options are the agent's: give it the same configuration files.
 
-exit code: 0 nothing of the agent's is left (--dry-run: everything was looked
+exit code: 0 nothing of the agent is left (--dry-run: everything was looked
 at); 1 a thing could not be removed, or the agent runs; 2 everything that was
 found is removed, but a database does not answer; 64 wrong usage
 """
@@ -70,7 +70,7 @@ def _parse(argv: list[str]) -> tuple[bool, list[str]]:
         prog=PROGRAM,
         usage="%(prog)s [--dry-run] [--config-file FILE] ...",
         allow_abbrev=False,
-        description="Remove everything of the agent's from this host.",
+        description="Remove everything of the agent from this host.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

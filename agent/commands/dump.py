@@ -36,7 +36,7 @@ def run(source: argparse.Namespace, argv: list[str]) -> int:
     SOURCE has the options that find the agent's socket and configuration.
     """
     parser = Parser(prog=PROGRAM, description="Make an archive for support.")
-    parser.add_argument("dir", metavar="DIR", help="its folder")
+    parser.add_argument("dir", metavar="DIR", help="where to put it")
     name = parser.parse_args(argv).dir
     if not name:
         parser.error("DIR is empty")

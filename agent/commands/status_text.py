@@ -185,7 +185,7 @@ def _details(entry: Mapping[str, Any], now: float) -> Iterator[str]:
 
 def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
     """Return the lines about the clients that are over their share."""
-    for title, is_shield in (("beyond a share", False), ("shield", True)):
+    for title, is_shield in (("over a share", False), ("shield", True)):
         if counts := ", ".join(
             f"{number} {what.replace('_', ' ')}"
             for what, number in entry["shares"].items()

@@ -132,7 +132,8 @@ def _render_one(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"{hint['code']}: {hint['text']}"
         yield f"{_INDENT}see: {KINDS[hint['code']].link}"
     if one.get("candidates"):
-        yield f"{one['name']} means these ports of this host (too):"
+        also = " also" * ("network" in one)
+        yield f"{one['name']}{also} means these ports of this host:"
     for each in one.get("candidates", ()):
         yield (
             f"    port {each['port']} at {each['address']}, instance "

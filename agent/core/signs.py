@@ -119,7 +119,7 @@ def _of_ports(
         where = f"{vswitch.bridge} (external_ids:ovn-bridge)"
         yield Sign(_NOT_BOUND, _PORT_S, f"{reason} than {where}")
     for name in sorted(unknown_ports(chassis, vswitch)):
-        reason = f"an interface here has iface-id {name}: no port bound here"
+        reason = f"an interface has iface-id {name}, which no port here has"
         reason += _IS_BEHIND * (name in vswitch.installed)
         yield Sign(_NOT_BOUND, _PORT_S, reason)
 

@@ -60,7 +60,7 @@ def _haproxy(at: Judge, found: Haproxy, entry: Mapping[str, Any]) -> str:
     text = f"it runs on another text than {found.config}"
     at.fail(is_old, text, "the agent reloads it with its next pass")
     return (
-        f"pid {found.pid} runs {found.config} as the agent wrote it (hash "
+        f"pid {found.pid} runs {found.config} as the agent wrote it (digest "
         f"{found.running[:12]})"
     )
 

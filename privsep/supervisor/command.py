@@ -33,7 +33,7 @@ def main() -> int:
     try:
         files = settings.existing(file)
         if arguments.config_file and not files:
-            raise SettingsError(f"{file} is missing; it may be empty")
+            raise SettingsError(f"no {file}; create it (it may be empty)")
         settings.check_owner(files)
         fleet_settings = settings.load(file)
         settings.check_run_dir(fleet_settings)

@@ -68,7 +68,7 @@ def test_by_hand_it_says_who_starts_it(monkeypatch, capsys, arguments):
             os.dup2(saved, 0)
             os.close(saved)
     said = capsys.readouterr().err
-    assert "not by hand: start ovn-metadata-privsep.socket" in said
+    assert "systemd runs it: start ovn-metadata-privsep.socket" in said
 
 
 def test_its_user_is_served_over_the_connection(agent, started, monkeypatch):

@@ -252,7 +252,7 @@ def test_who_is_over_a_share_is_named_and_the_networks_are_served():
     assert command._CODES[told["health"]] == client.WITH_PROBLEMS
     lines = status_text.render(told).splitlines()
     assert lines[-3:-1] == [
-        "  beyond a share: 7 refused connections",
+        "  over a share: 7 refused connections",
         "  over its share: i-1",
     ]
     assert told["networks"][NETWORK]["shares"] == sums
@@ -265,7 +265,7 @@ def test_what_the_shield_counted_has_a_line_of_its_own():
     status.shares(NETWORK, sums, over=[])
     lines = status_text.render(status.as_dict()).splitlines()
     assert lines[-3:-1] == [
-        "  beyond a share: 2 unlogged requests",
+        "  over a share: 2 unlogged requests",
         "  shield: 3 forwarded requests",
     ]
 
@@ -277,7 +277,7 @@ def test_requests_over_the_rate_limit_are_summed_for_the_host():
         status.shares(network, {"rate_limited_requests": 3}, over=[])
     lines = status_text.render(status.as_dict()).splitlines()
     assert "6 requests over metadata_rate_limiting (429)" in lines
-    assert lines.count("  beyond a share: 3 rate limited requests") == 2
+    assert lines.count("  over a share: 3 rate limited requests") == 2
 
 
 # ---------------------------------------------------------------- the text

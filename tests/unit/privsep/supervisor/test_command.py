@@ -22,7 +22,7 @@ def test_a_file_that_is_named_and_missing_is_no_default(
         sys, "argv", ["x", "--check", "--config-file", str(file)]
     )
     assert command.main() == 1
-    said = f"ovn-metadata-fleet: {file} is missing; it may be empty\n"
+    said = f"ovn-metadata-fleet: no {file}; create it (it may be empty)\n"
     assert capsys.readouterr().err == said
 
 
