@@ -76,5 +76,5 @@ class NovaAddresses(Poller):
                 LOG.warning("nova_metadata_host %s: %s", name, error)
         self._known[name] = found
         if before is not None and found != before:
-            LOG.info("nova_metadata_host %s is now %s", name, found)
+            LOG.info("nova_metadata_host %s is now %s", name, ", ".join(found))
         return found != before

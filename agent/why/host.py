@@ -24,7 +24,7 @@ def served(at: Judge, facts: Facts) -> Hop:
     note = at.warn if entry.get("served") else at.fail
     note(error, f"network {name} can't be provisioned: {error}", code=code)
     pid, count = facts.common.status["pid"], entry.get("instances")
-    return at.ok(f"pid {pid} serves network {name}, {count} instances here")
+    return at.ok(f"pid {pid} serves network {name}, instances here: {count}")
 
 
 def namespace(at: Judge, facts: Facts) -> Hop:
