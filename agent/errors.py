@@ -2,7 +2,14 @@
 
 
 class AgentError(Exception):
-    """The agent can't do something; the text is for the operator."""
+    """The agent can't do something; TEXT is for the operator.
+
+    CODE is the problem's; "" if it depends on what fails because of it.
+    """
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class ConfigError(AgentError):
@@ -15,22 +22,6 @@ class ConfigError(AgentError):
 
 class HaproxyError(AgentError):
     """A haproxy refused its configuration or a command; the text says why."""
-
-
-class NoBridgeError(AgentError):
-    """The integration bridge does not exist."""
-
-
-class NoLocalportError(AgentError):
-    """A network has no metadata port; the text says what follows."""
-
-
-class NotLookedUpError(AgentError):
-    """No name of Nova's has an address."""
-
-
-class RefusedConfigError(HaproxyError):
-    """haproxy refused a configuration; the text has what it printed."""
 
 
 class StartError(AgentError):

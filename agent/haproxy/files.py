@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...privsep import names
 from ...privsep.errors import sentence
-from ..errors import HaproxyError, RefusedConfigError
+from ..errors import HaproxyError
 from .places import Places
 
 # Only the fleet's group may read them (a file gets its folder's group): a map
@@ -87,8 +87,8 @@ def check(path: Path, haproxy: str) -> None:
         )
         # Without haproxy's pid, the message is the same each time.
         words = " ".join(text.split())
-        raise RefusedConfigError(
-            f"configuration refused by haproxy: {words:.500}"
+        raise HaproxyError(
+            f"configuration refused by haproxy: {words:.500}", "OVNMD-304"
         )
 
 

@@ -14,13 +14,7 @@ from typing import Any, TypeAlias
 from ...privsep import names
 from ...privsep.errors import DaemonError, FleetError, LinkError, NoRootError
 from ..core.codes import KINDS
-from ..errors import (
-    HaproxyError,
-    NoBridgeError,
-    NoLocalportError,
-    NotLookedUpError,
-    RefusedConfigError,
-)
+from ..errors import AgentError, HaproxyError
 
 # A problem that ends and begins again within this time is one problem. From
 # then on it is shown until it has been over for this long.
@@ -28,10 +22,6 @@ FLAP_S = 5.0
 
 # By the class of an exception, or by the number of one of the system's.
 _CODES: dict[object, str] = {
-    NoLocalportError: "OVNMD-201",
-    NoBridgeError: "OVNMD-110",
-    NotLookedUpError: "OVNMD-502",
-    RefusedConfigError: "OVNMD-304",
     FleetError: "OVNMD-302",
     DaemonError: "OVNMD-401",
     NoRootError: "OVNMD-401",
@@ -46,6 +36,8 @@ _CODES: dict[object, str] = {
 
 def code_of(error: BaseException, *, about: str = "") -> str:
     """Return the code of the problem that ERROR, raised for ABOUT, shows."""
+    if isinstance(error, AgentError) and error.code:
+        return error.code
     keys: list[object] = [*type(error).__mro__]
     if isinstance(error, OSError) or type(error).__name__ == "NetlinkError":
         keys += error.args[:1]

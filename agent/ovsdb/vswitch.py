@@ -18,7 +18,7 @@ from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from ...privsep import names
 from ...privsep.gate import Gate
-from ..errors import AgentError, NoBridgeError
+from ..errors import AgentError
 from ..model import VswitchPort, VswitchSnapshot
 from . import schemas
 from .connect import Database
@@ -275,7 +275,7 @@ class Vswitch(Database):
 
         It gets IFACE_ID, and IFINDEX is the index of its device.
 
-        Raises NoBridgeError if the bridge does not exist; RuntimeError and
+        Raises AgentError if the bridge does not exist; RuntimeError and
         ovsdbapp's TimeoutException if the database refuses or is gone;
         TimeoutError as `unplug_for_good`.
         """
@@ -395,9 +395,10 @@ class PlugCommand(command.BaseCommand):  # type: ignore[misc]  # untyped
                     bridge.delvalue("ports", port.row)
         for each in missing.values():
             if each.bridge not in bridges:
-                raise NoBridgeError(
+                raise AgentError(
                     f"bridge {each.bridge} not found; is ovn-bridge set in "
-                    f"Open_vSwitch external_ids?"
+                    f"Open_vSwitch external_ids?",
+                    "OVNMD-110",
                 )
             _add(txn, tables, bridges[each.bridge][0], each)
         if self.counts:

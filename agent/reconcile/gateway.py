@@ -16,7 +16,7 @@ from ...privsep import names
 from .. import unixsocket
 from ..config.settings import Nova, NovaServer, Settings
 from ..core.found import found
-from ..errors import AgentError, NotLookedUpError
+from ..errors import AgentError
 from ..haproxy import files, render
 from ..haproxy.render import Rendered, Tls
 from .nova_addresses import NovaAddresses
@@ -63,8 +63,9 @@ class Gateway:
                 self._site.privileged.ensure_program(names.GATEWAY)
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
-                raise NotLookedUpError(
-                    f"nova_metadata_host {hosts} can't be looked up"
+                raise AgentError(
+                    f"nova_metadata_host {hosts} can't be looked up",
+                    "OVNMD-502",
                 )
             return True
         tls = self._ensure_certificates(settings.nova)

@@ -14,7 +14,7 @@ from ...privsep import names
 from ...privsep.errors import sentence
 from ..config.settings import Settings
 from ..core.found import found
-from ..errors import HaproxyError, NoLocalportError
+from ..errors import AgentError, HaproxyError
 from ..haproxy import mapfile, render, shield
 from ..model import MetadataNetwork, VswitchPort, VswitchSnapshot
 from ..ovsdb.vswitch import Vswitch
@@ -68,8 +68,7 @@ class Reconciler:
 
         Returns False if the rows may be incomplete (then it is left as it
         is), or if its MAC is to be announced: the caller tries again soon.
-        Raises NoLocalportError if it has ports and, for some seconds, no
-        localport.
+        Raises AgentError if it has ports and, for some seconds, no localport.
         """
         snapshot = self._snapshots.chassis
         if not snapshot.is_certain(network):
@@ -90,10 +89,11 @@ class Reconciler:
             self._status.gone(network)
         if time.monotonic() - self._lost[network] < _LOST_S:
             return False
-        raise NoLocalportError(
+        raise AgentError(
             f"{len(known.ports)} ports here get no metadata: OVN Southbound "
             f"has no localport with a MAC address for the network; run "
-            f"neutron-ovn-db-sync-util in repair mode to create it"
+            f"neutron-ovn-db-sync-util in repair mode to create it",
+            "OVNMD-201",
         )
 
     def revoke(self, network: str) -> None:

@@ -224,10 +224,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (errors.NoLocalportError("x"), "OVNMD-201"),
-        (errors.NoBridgeError("x"), "OVNMD-110"),
-        (errors.NotLookedUpError("x"), "OVNMD-502"),
-        (errors.RefusedConfigError("x"), "OVNMD-304"),
+        (errors.AgentError("x", "OVNMD-110"), "OVNMD-110"),
+        (errors.HaproxyError("x", "OVNMD-304"), "OVNMD-304"),
         (errors.HaproxyError("x"), "OVNMD-301"),
         (errors.AgentError("x"), "OVNMD-202"),
         (FleetError("x"), "OVNMD-302"),
@@ -262,7 +260,7 @@ def test_the_code_of_an_exception(error, code):
     [
         (errors.HaproxyError("x"), "OVNMD-307"),
         (OSError(errno.ENODEV, ""), "OVNMD-307"),
-        (errors.RefusedConfigError("x"), "OVNMD-304"),
+        (errors.HaproxyError("x", "OVNMD-304"), "OVNMD-304"),
     ],
     ids=repr,
 )
