@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
-from .config.settings import Settings
 from .model import ChassisSnapshot, VswitchSnapshot
-from .monitor.status import Status
 from .ovsdb import connect, southbound, vswitch
 from .ovsdb.heartbeat import Heartbeat
+from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .threads import Steps, apart
 
@@ -36,25 +35,23 @@ class Databases:
     Their rows go to `snapshots`. The heartbeat for Neutron goes to Southbound.
     """
 
-    settings: Callable[[], Settings]
+    site: Site
     snapshots: Snapshots
-    status: Status
-    wake: Callable[[], None]  # the agent takes its next step now
 
     def __post_init__(self) -> None:
         for part in (*_PARTS.values(), _HEARTBEAT):  # before the first contact
-            self.status.parts[part] = lambda: None
+            self.site.status.parts[part] = lambda: None
         self._heartbeat: Heartbeat | None = None
         self._idls: dict[str, connect.Idl] = {}
         # Name of a disconnected database -> since when, and logged reasons.
         self._outages: dict[str, tuple[float, set[str]]] = {}
         # The library has one set of certificates for both databases.
-        connect.use_certificates(self.settings().southbound)
+        connect.use_certificates(self.site.settings().southbound)
 
     def connect_vswitch(self) -> Steps[vswitch.Vswitch]:
         """Return the local database, once it is there."""
-        settings = self.settings().vswitch
-        chassis = vswitch.given_chassis_name(self.settings().chassis_name)
+        settings = self.site.settings().vswitch
+        chassis = vswitch.given_chassis_name(self.site.settings().chassis_name)
         remote = settings.connection
         make = functools.partial(
             vswitch.VswitchIdl,
@@ -64,13 +61,13 @@ class Databases:
         )
         link = yield from apart(
             lambda: self._connect(VSWITCH, remote, make, settings.timeout_s),
-            self.wake,
+            self.site.queues.news.set,
         )
         return vswitch.Vswitch(link)
 
     def connect_southbound(self, chassis_name: str) -> Steps[None]:
         """Follow the rows of CHASSIS_NAME and send its heartbeat."""
-        settings = self.settings().southbound
+        settings = self.site.settings().southbound
         remote = ",".join(settings.remotes)
         make = functools.partial(
             southbound.SouthboundIdl,
@@ -85,17 +82,17 @@ class Databases:
             lambda: self._connect(
                 SOUTHBOUND, remote, make, settings.timeout_s
             ),
-            self.wake,
+            self.site.queues.news.set,
         )
         self._heartbeat = Heartbeat(
             connect.Database(link),
-            functools.partial(self.status.tell, "OVNMD-108"),
+            functools.partial(self.site.status.tell, "OVNMD-108"),
             chassis_name=chassis_name,
             bridge=lambda: self.snapshots.vswitch.bridge,
             nb_cfg=lambda: self.snapshots.chassis.nb_cfg,
-            agent_down_time_s=lambda: self.settings().agent_down_time_s,
+            agent_down_time_s=lambda: self.site.settings().agent_down_time_s,
         )
-        self.status.parts[_HEARTBEAT] = self._heartbeat.report
+        self.site.status.parts[_HEARTBEAT] = self._heartbeat.report
         self._heartbeat.start()
 
     def _connect(
@@ -110,7 +107,8 @@ class Databases:
         This may hang: the server accepts a connection and sends nothing.
         """
         code, logged, idl = _LOST[name], set(), None
-        self.status.waits_for(name, f"connecting to {name} at {remote}", code)
+        status = self.site.status
+        status.waits_for(name, f"connecting to {name} at {remote}", code)
         while True:
             try:
                 idl = idl or make()
@@ -120,15 +118,15 @@ class Databases:
                 # It waits longer for a server each time; a new one would not.
                 idl = idl if isinstance(error, TimeoutError) else None
                 reason = f"{name} not reachable at {remote}: {error}"
-            self.status.waits_for(name, reason, code)
+            status.waits_for(name, reason, code)
             if reason not in logged:
                 logged.add(reason)
                 LOG.warning("%s; waiting for it", reason)
             time.sleep(_RETRY_S)
         self._idls[name] = idl
-        self.status.parts[_PARTS[name]] = idl.report
-        self.status.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
-        self.status.waits_for(name, "", code)
+        status.parts[_PARTS[name]] = idl.report
+        status.expect(f"the thread of {name}", _RUNS_S, idl.stands_s)
+        status.waits_for(name, "", code)
         LOG.info("connected to %s at %s", name, remote)
         return link
 
@@ -182,10 +180,10 @@ class Databases:
                 del self._outages[name]
                 if logged:
                     LOG.info("%s is connected again", name)
-                    self.status.waits_for(name, "", _LOST[name])
+                    self.site.status.waits_for(name, "", _LOST[name])
             elif now >= since + _RESTART_S:
                 reason = f"connection to {name} lost: {problem}"
-                self.status.waits_for(name, reason, _LOST[name])
+                self.site.status.waits_for(name, reason, _LOST[name])
                 if reason not in logged:
                     logged.add(reason)
                     LOG.warning("%s; the networks are still served", reason)

@@ -20,7 +20,6 @@ from .reconcile.repairs import Repairs
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 from .reconcile.workers import FIRST_SYNC, Workers
-from .reconcile.workqueue import Queues
 from .threads import Poller, Steps, stop
 from .watches.confirmation import Confirmation
 from .watches.nova_watch import NovaWatch
@@ -50,30 +49,23 @@ class Service:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._status = site.status
-        self._queues = Queues()
-        self._nova_addresses = NovaAddresses(
-            site.settings, lambda: self._queues.reconcile.add(names.GATEWAY)
-        )
+        self._queues = site.queues
+        self._nova_addresses = NovaAddresses(site)
         site.status.queue = self._queues.reconcile.waiting
-        self._snapshots = Snapshots(self._queues, site.status, site.settings)
+        self._snapshots = Snapshots(site)
         self._stop = threading.Event()
-        self._databases = Databases(
-            site.settings,
-            self._snapshots,
-            site.status,
-            wake=self._queues.news.set,
-        )
-        self._repairs = Repairs(site, self._queues)
+        self._databases = Databases(site, self._snapshots)
+        self._repairs = Repairs(site)
         self._failure = ""
         nova = NovaWatch(site, self._nova_addresses)
         # Each has a thread of its own, from start to end.
         self._watches: list[Poller] = [
             self._nova_addresses,
             Confirmation(site, self._snapshots, self._databases),
-            Watch(site, self._queues),
+            Watch(site),
             nova,
             OvnWatch(site, self._databases),
-            SelfCheck(site, self._snapshots, self._queues, nova),
+            SelfCheck(site, self._snapshots, nova),
             Exporter(site, Collector(site, self._snapshots)),
         ]
         context.observers.append(site.meter.called)
@@ -148,11 +140,10 @@ class Service:
         vswitch_db = yield from self._databases.connect_vswitch()
         queue = self._queues.reconcile
         workers = Workers(
-            self._queues,
-            self._snapshots,
             self._site,
-            reconciler=Reconciler(self._site, self._snapshots, vswitch_db),
-            gateway=Gateway(self._site, self._nova_addresses),
+            self._snapshots,
+            Reconciler(self._site, self._snapshots, vswitch_db),
+            Gateway(self._site, self._nova_addresses),
         )
         workers.start(self._site.settings().reconcile_workers)
         # A transaction waits for its turn, and then for its result.

@@ -28,13 +28,15 @@ LOG = logging.getLogger(__name__)
 MODES = {"user": "644", "group": "664", "all": "666"}
 
 
+@dataclasses.dataclass(eq=False)
 class Gateway:
     """The gateway's configuration, certificates, program and socket."""
 
-    def __init__(self, site: Site, nova_addresses: NovaAddresses) -> None:
-        self._site = site
-        self._places = site.haproxies.places
-        self._nova_addresses = nova_addresses
+    site: Site
+    nova_addresses: NovaAddresses
+
+    def __post_init__(self) -> None:
+        self._places = self.site.haproxies.places
         self._digest = ""  # of the configuration that it was left with
 
     def ensure(self) -> bool:
@@ -45,22 +47,22 @@ class Gateway:
         Returns False if the public socket is not ours yet: call again soon.
         Raises AgentError and OSError; then the gateway runs as before.
         """
-        settings = self._site.settings()
+        settings = self.site.settings()
         mode, gid = public_access(
             settings.socket_mode, settings.proxy_gid, agent_gid=os.getegid()
         )
-        self._site.haproxies.ensure_folders(names.GATEWAY)
+        self.site.haproxies.ensure_folders(names.GATEWAY)
         servers, complete = self._nova_servers(settings.nova)
         waits_for = "" if complete else "the look-up of nova_metadata_host"
-        self._site.status.waits_for("nova addresses", waits_for)
+        self.site.status.waits_for("nova addresses", waits_for)
         file = self._places.config(names.GATEWAY)
         if file.exists() and not (servers and complete):
             text = files.read(file)
             before = Rendered(text, render.digest_of(text))
             if before.digest:
-                self._site.haproxies.ensure(names.GATEWAY, before, None)
+                self.site.haproxies.ensure(names.GATEWAY, before, None)
             else:  # edited, or of another user: the process may have ours
-                self._site.privileged.ensure_program(names.GATEWAY)
+                self.site.privileged.ensure_program(names.GATEWAY)
             if complete:
                 hosts = ", ".join(e.host for e in settings.nova.endpoints)
                 raise AgentError(
@@ -77,26 +79,26 @@ class Gateway:
             settings=settings,
             socket_mode=mode,
         )
-        changes = self._site.haproxies.ensure(names.GATEWAY, rendered, None)
+        changes = self.site.haproxies.ensure(names.GATEWAY, rendered, None)
         self._remove_certificates_but(tls)
         is_published = self._publish_socket(gid, settings)
         self._report_served(rendered.digest, changes)
         return is_published
 
     def _report_served(self, digest: str, changes: list[str]) -> None:
-        self._site.status.served(names.GATEWAY, digest=digest)
+        self.site.status.served(names.GATEWAY, digest=digest)
         was, self._digest = self._digest, digest
         broken = ", ".join(found(changes))
         if broken and was == digest:
-            self._site.status.repaired(names.GATEWAY)
-            self._site.meter.add("repairs_total")
+            self.site.status.repaired(names.GATEWAY)
+            self.site.meter.add("repairs_total")
             LOG.warning("network=gateway found: %s; set up again", broken)
         elif changes:
             LOG.info("gateway serves changes=%s", ",".join(changes))
 
     def _nova_servers(self, nova: Nova) -> tuple[list[NovaServer], bool]:
         """Return the servers of NOVA, and whether all names were looked up."""
-        look_up = self._nova_addresses.addresses
+        look_up = self.nova_addresses.addresses
         known = [(each, look_up(each.host)) for each in nova.endpoints]
         servers = {
             (address, endpoint.port): dataclasses.replace(
@@ -152,10 +154,10 @@ class Gateway:
         """
         target = self._places.public_socket
         if not target.exists():  # somebody has removed it
-            self._site.privileged.reload_program(names.GATEWAY)
+            self.site.privileged.reload_program(names.GATEWAY)
             return False
         if target.lstat().st_gid != gid:
-            self._site.privileged.share_socket(gid)
+            self.site.privileged.share_socket(gid)
         if not self._may_take(settings.proxy_socket):
             return False
         try:
@@ -179,12 +181,12 @@ class Gateway:
         """
         reason = ""
         if not self._places.is_link_of_ours(name):
-            if self._site.privileged.sweep():
+            if self.site.privileged.sweep():
                 reason = "haproxies of an earlier agent have to end first"
             elif unixsocket.is_listening(name):
                 reason = "another process listens; stop Neutron's agent"
         problem = f"{name} (metadata_proxy_socket): {reason}" if reason else ""
-        if self._site.status.note("OVNMD-308", problem):
+        if self.site.status.note("OVNMD-308", problem):
             LOG.info("not published: %s", problem)
         return not reason
 

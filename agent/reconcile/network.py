@@ -4,6 +4,7 @@ It does not matter which event caused the call, and a second call changes
 nothing. A step that fails raises, and the queue retries the network.
 """
 
+import dataclasses
 import functools
 import logging
 import socket
@@ -34,25 +35,21 @@ _PLUGGED = {"port", "port again"}  # as `_ensure_port` says it
 _Cause: TypeAlias = tuple[MetadataNetwork, str, bool, Settings, dict[str, str]]
 
 
+@dataclasses.dataclass(eq=False)
 class Reconciler:
     """Provision or tear down one network at a time, from the snapshots."""
 
-    def __init__(
-        self, site: Site, snapshots: Snapshots, vswitch_db: Vswitch
-    ) -> None:
-        self._settings = site.settings
-        self._privileged = site.privileged
-        self._haproxies = site.haproxies
-        self._status = site.status
-        self._meter = site.meter
-        self._desired = site.desired
-        self._snapshots = snapshots
-        self._vswitch_db = vswitch_db
+    site: Site
+    snapshots: Snapshots
+    vswitch_db: Vswitch
+
+    def __post_init__(self) -> None:
+        self._haproxies = self.site.haproxies
         self._traces = Traces(
-            site.privileged,
-            site.haproxies,
-            vswitch_db,
-            lambda: snapshots.vswitch,
+            self.site.privileged,
+            self._haproxies,
+            self.vswitch_db,
+            lambda: self.snapshots.vswitch,
         )
         # Since when a network with ports has no localport.
         self._lost: dict[str, float] = {}
@@ -70,10 +67,10 @@ class Reconciler:
         is), or if its MAC is to be announced: the caller tries again soon.
         Raises AgentError if it has ports and, for some seconds, no localport.
         """
-        snapshot = self._snapshots.chassis
+        snapshot = self.snapshots.chassis
         if not snapshot.is_certain(network):
             return False
-        desired = self._desired(snapshot, network)
+        desired = self.site.desired(snapshot, network)
         if desired is not None:
             self._provision(desired)
             self._lost.pop(network, None)
@@ -82,11 +79,11 @@ class Reconciler:
         known = snapshot.networks.get(network)
         if known is None or known.spare:
             self._lost.pop(network, None)
-            self._status.gone(network)
+            self.site.status.gone(network)
             return True
         if network not in self._lost:
             self._lost[network] = time.monotonic()
-            self._status.gone(network)
+            self.site.status.gone(network)
         if time.monotonic() - self._lost[network] < _LOST_S:
             return False
         raise AgentError(
@@ -109,10 +106,10 @@ class Reconciler:
 
     def _rights(self, network: str) -> dict[str, str] | None:
         """Return the map of NETWORK by its rows now; None to keep it."""
-        snapshot = self._snapshots.chassis
+        snapshot = self.snapshots.chassis
         if not snapshot.is_certain(network):
             return None
-        desired = self._desired(snapshot, network)
+        desired = self.site.desired(snapshot, network)
         return {} if desired is None else self._entries(desired)
 
     def _newest_rights(self, desired: MetadataNetwork) -> dict[str, str]:
@@ -125,10 +122,10 @@ class Reconciler:
         return rights if now is None else mapfile.common(rights, now)
 
     def _entries(self, desired: MetadataNetwork) -> dict[str, str]:
-        settings, network = self._settings(), desired.network
-        known = self._snapshots.chassis.networks.get(network)
+        settings, network = self.site.settings(), desired.network
+        known = self.snapshots.chassis.networks.get(network)
         ports = known.ports if known else ()
-        up_at = shield.up_at(ports, self._snapshots.vswitch.installed)
+        up_at = shield.up_at(ports, self.snapshots.vswitch.installed)
         shielded = functools.partial(shield.entry, settings, network, up_at)
         return mapfile.entries(
             desired.instances.items(), settings.shared_secret, shielded
@@ -140,11 +137,11 @@ class Reconciler:
         On this host is a network of which anything is left, made by us or
         by Neutron's agent. A visit removes it if the rows don't have it.
         """
-        programs = self._privileged.list_programs()
-        haproxies = self._privileged.sweep()
+        programs = self.site.privileged.list_programs()
+        haproxies = self.site.privileged.sweep()
         here = self._traces.find({"program": programs, "haproxy": haproxies})
-        known = {*self._status.networks(), *self._snapshots.chassis.networks}
-        return {*here} | known | {names.GATEWAY}
+        rows = self.snapshots.chassis.networks.keys()
+        return {*here, *self.site.status.networks(), names.GATEWAY} | rows
 
     def _provision(self, desired: MetadataNetwork) -> None:
         network = desired.network
@@ -156,13 +153,13 @@ class Reconciler:
         changes += self._haproxies.ask_or_replace(
             network, rights, functools.partial(self.revoke, network)
         )
-        vswitch = self._snapshots.vswitch
+        vswitch = self.snapshots.vswitch
         bridge = vswitch.bridge, vswitch.is_userspace
-        cause = desired, *bridge, self._settings(), self._entries(desired)
+        cause = desired, *bridge, self.site.settings(), self._entries(desired)
         if (was := self._causes.get(network)) != cause:
             # If a step fails, the next try finds what this one has left.
             self._causes.pop(network, None)
-        with self._vswitch_db.gate.coming():
+        with self.vswitch_db.gate.coming():
             applied = self._apply(desired, vswitch)
             changes += applied
             # A client is refused where nobody listens, and its boot is lost.
@@ -170,7 +167,7 @@ class Reconciler:
             rendered = self._render(desired)
             files, program = self._haproxies.listen(network, rendered, rights)
             if any("/" in change for change in applied):  # an address differs
-                self._privileged.set_addresses(desired)
+                self.site.privileged.set_addresses(desired)
             changes += files
             is_made = "veth" in changes and not _PLUGGED & {*changes}
             changes += self._ensure_port(desired, vswitch, made=is_made)
@@ -178,7 +175,7 @@ class Reconciler:
         # in the sockets.
         changes += self._haproxies.serve(network, rendered, rights, program)
         # What rows that came meanwhile have taken away is gone already.
-        now = self._desired(self._snapshots.chassis, network)
+        now = self.site.desired(self.snapshots.chassis, network)
         self._causes[network] = cause
         self._report_served(
             desired,
@@ -193,15 +190,15 @@ class Reconciler:
         """Do what `Privileged.apply` does, and announce a MAC that is new."""
         network = desired.network
         apply = functools.partial(
-            self._privileged.apply,
+            self.site.privileged.apply,
             desired,
             userspace_datapath=vswitch.is_userspace,
-            hop_limit=shield.hop_limit(self._settings().shield, desired),
+            hop_limit=shield.hop_limit(self.site.settings().shield, desired),
         )
         changes = apply()
         if self._is_announced(network) and not changes:
             # This announces it. The kernel forgets the neighbours with that.
-            self._privileged.set_addresses(desired)
+            self.site.privileged.set_addresses(desired)
             apply()
         is_new = any(change.startswith("mac ") for change in changes)
         if is_new or network in self._lost:
@@ -215,7 +212,7 @@ class Reconciler:
         return render.render_network(
             desired.network,
             places=self._haproxies.places,
-            settings=self._settings(),
+            settings=self.site.settings(),
             ipv6=desired.has_ipv6,
             gateway_socket=self._haproxies.places.gateway_socket,
         )
@@ -235,7 +232,7 @@ class Reconciler:
         network = desired.network
         addresses = sorted(str(cidr) for cidr in desired.addresses)
         instances = {owner.instance for owner in desired.instances.values()}
-        new_conflicts = self._status.served(
+        new_conflicts = self.site.status.served(
             network,
             addresses=addresses,
             instances=instances,
@@ -246,13 +243,13 @@ class Reconciler:
         for conflict in new_conflicts:
             LOG.warning("network=%s left out: %s", network, conflict)
         if "program" in changes:
-            waited_s = self._snapshots.with_waiting()[1].get(network)
+            waited_s = self.snapshots.with_waiting()[1].get(network)
             if waited_s is not None:  # else nobody waits for it
-                self._meter.observe("provision_duration_seconds", waited_s)
+                self.site.meter.observe("provision_duration_seconds", waited_s)
         broken = ", ".join(found(changes))
         if broken and not is_explained:
-            self._status.repaired(network)
-            self._meter.add("repairs_total")
+            self.site.status.repaired(network)
+            self.site.meter.add("repairs_total")
             LOG.warning("network=%s found: %s; set up again", network, broken)
         elif changes:
             LOG.info(
@@ -278,7 +275,7 @@ class Reconciler:
         OpenFlow port of before, and it removes them with those of another
         port that had the same iface-id.
         """
-        network, to_replug = desired.network, self._snapshots.to_replug
+        network, to_replug = desired.network, self.snapshots.to_replug
         name, bridge = names.outer_veth(network), vswitch.bridge
         ifindex = socket.if_nametoindex(name)
         plugged = vswitch.ports.get(name)
@@ -289,12 +286,12 @@ class Reconciler:
             or plugged.has_rival
             or plugged.ifindex not in (None, ifindex)
         ):
-            self._vswitch_db.unplug_for_good(name)
+            self.vswitch_db.unplug_for_good(name)
         elif plugged == VswitchPort(
             bridge, desired.localport, network, ifindex
         ):
             return []
-        self._vswitch_db.plug(
+        self.vswitch_db.plug(
             network, bridge=bridge, iface_id=desired.localport, ifindex=ifindex
         )
         to_replug.discard(network)
@@ -309,7 +306,7 @@ class Reconciler:
             why = sentence(error)
             LOG.warning("network=%s map not emptied: %s", network, why)
         changed = self._traces.remove(network)
-        self._snapshots.to_replug.discard(network)
+        self.snapshots.to_replug.discard(network)
         self._causes.pop(network, None)
         self._changes.pop(network, None)
         self._announced.pop(network, None)

@@ -5,13 +5,14 @@ hangs while the name servers do. haproxy's own resolver does not read
 /etc/hosts.
 """
 
+import dataclasses
 import logging
-from collections.abc import Callable
 
-from ..config.settings import Settings
+from ...privsep.names import GATEWAY
 from ..config.values import is_address
 from ..lookup import look_up, own_address
 from ..threads import Poller
+from .site import Site
 
 LOG = logging.getLogger(__name__)
 
@@ -20,19 +21,18 @@ _RETRY_S = 5.0
 Addresses = tuple[str, ...]
 
 
+@dataclasses.dataclass(eq=False)
 class NovaAddresses(Poller):
     """The addresses of the hosts in the settings, kept by a thread.
 
-    If a look-up fails, the addresses found before still count. ON_CHANGE is
-    called when a look-up changed them.
+    If a look-up fails, the addresses found before still count. The gateway is
+    queued when a look-up changed them.
     """
 
-    def __init__(
-        self, settings: Callable[[], Settings], on_change: Callable[[], None]
-    ) -> None:
+    site: Site
+
+    def __post_init__(self) -> None:
         super().__init__("nova", 0)  # it looks up at once
-        self._settings = settings
-        self._on_change = on_change
         self._known: dict[str, Addresses] = {}
 
     def addresses(self, host: str) -> Addresses | None:
@@ -45,20 +45,22 @@ class NovaAddresses(Poller):
 
     def unresolved(self) -> list[str]:
         """Return the names in the settings whose every look-up has failed."""
-        hosts = dict.fromkeys(e.host for e in self._settings().nova.endpoints)
+        hosts = dict.fromkeys(
+            e.host for e in self.site.settings().nova.endpoints
+        )
         return [host for host in hosts if self.addresses(host) == ()]
 
     def poll(self) -> None:
         """Look all names up."""
         self._interval_s = _RETRY_S
-        hosts = {e.host for e in self._settings().nova.endpoints}
+        hosts = {e.host for e in self.site.settings().nova.endpoints}
         names = sorted(host for host in hosts if not is_address(host))
         for name in names:
             # At once, since the next look-up may take long.
             if self._look_up(name):
-                self._on_change()
+                self.site.queues.reconcile.add(GATEWAY)
         if all(self._known[name] for name in names):
-            self._interval_s = self._settings().resolve_interval_s
+            self._interval_s = self.site.settings().resolve_interval_s
 
     def _look_up(self, name: str) -> bool:
         """Look NAME up; return whether its addresses changed."""

@@ -1,5 +1,6 @@
 """Find what others have changed on this host, and queue its repair."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +12,22 @@ from ..monitor.fleet import Fleet
 from ..monitor.problems import code_of
 from .site import Site
 from .workers import Workers
-from .workqueue import Queues
 
 LOG = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class Repairs:
     """Checks for what no row reports: haproxies, namespaces, files."""
 
-    def __init__(self, site: Site, queues: Queues) -> None:
-        self._site = site
-        self._queue = queues.reconcile
+    site: Site
+
+    def __post_init__(self) -> None:
         self._gateway_pid: object = None
         self._codes: dict[str, str] = {}  # of what fails
-        self._fleet = Fleet(site.haproxies.places.supervisord_pid)
-        site.status.parts["fleet"] = self._fleet.as_dict
-        site.status.process = self._process
+        self._fleet = Fleet(self.site.haproxies.places.supervisord_pid)
+        self.site.status.parts["fleet"] = self._fleet.as_dict
+        self.site.status.process = self._process
 
     def queue_all(self, workers: Workers) -> bool:
         """Queue every network in the rows or here; return if that worked."""
@@ -40,17 +41,17 @@ class Repairs:
         self._try(self._check_fleet, "OVNMD-302", "the fleet does not answer")
 
     def _check_fleet(self) -> None:
-        programs = self._site.privileged.list_programs()
-        self._site.meter.saw(programs)
+        programs = self.site.privileged.list_programs()
+        self.site.meter.saw(programs)
         self._fleet.note(programs)
         # A restarted gateway has a new socket, which must be published.
         gateway_pid = programs.get(names.GATEWAY, {}).get("pid")
         if gateway_pid != self._gateway_pid:
             self._gateway_pid = gateway_pid
-            self._queue.add(names.GATEWAY)
+            self.site.queues.reconcile.add(names.GATEWAY)
 
     def _process(self, network: str) -> dict[str, Any]:
-        running = self._site.haproxies.running.get(network, "")
+        running = self.site.haproxies.running.get(network, "")
         return {**self._fleet.of(network), "digest": running}
 
     def _try(self, work: Callable[[], None], code: str, what: str) -> bool:
@@ -71,8 +72,8 @@ class Repairs:
             code = found if KINDS[found].is_hosts else code
         before = self._codes.get(what, code)
         if before != code:
-            self._site.status.note(before, "", about=what)
+            self.site.status.note(before, "", about=what)
         self._codes[what] = code
-        if self._site.status.note(code, problem, about=what):
+        if self.site.status.note(code, problem, about=what):
             LOG.warning("%s", problem)
         return not problem

@@ -1,4 +1,4 @@
-"""What every reconcile on this chassis needs, as one value."""
+"""What all that works on this chassis shares, as one value."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,11 +10,12 @@ from ..model import ChassisSnapshot, MetadataNetwork
 from ..monitor.status import Status
 from .haproxies import Haproxies
 from .privileged import Privileged
+from .workqueue import Queues
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """The settings in force, the means to change the host, the status."""
+    """The settings in force, the means to change the host, what is known."""
 
     settings: Callable[[], Settings]
     privileged: Privileged
@@ -22,6 +23,7 @@ class Site:
     status: Status
     has_ipv6: bool  # in the kernel
     meter: Meter = dataclasses.field(default_factory=Meter)
+    queues: Queues = dataclasses.field(default_factory=Queues)
 
     def desired(
         self, snapshot: ChassisSnapshot, network: str

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ...privsep import names
-from ..config.settings import Settings
 from ..core import port_rows, settling, spare
 from ..core.codes import KINDS
 from ..haproxy import shield
@@ -21,37 +20,29 @@ from ..model import (
     VswitchPort,
     VswitchSnapshot,
 )
-from ..monitor.status import Status
-from .workqueue import Queues
+from .site import Site
 
 LOG = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class Snapshots:
-    """Hold the newest snapshots; put keys of changed networks in QUEUES.
+    """Hold the newest snapshots; queue the keys of changed networks.
 
     `chassis` is what to act on, by `core.settling` and `core.spare`;
     `vswitch` is as the rows are. Both are frozen and replaced as a whole; any
     thread may read them.
     """
 
-    def __init__(
-        self,
-        queues: Queues,
-        status: Status,
-        settings: Callable[[], Settings],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    site: Site
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self.chassis = ChassisSnapshot(None, {})
         self.vswitch = VswitchSnapshot()
         # Networks whose flows ovn-controller lacks, or has on another
         # OpenFlow port.
         self.to_replug: set[str] = set()
-        self._queues = queues
-        self._status = status
-        self._settings = settings
-        self._clock = clock
         # Rows arrive on one thread; the grace period ends on another.
         self._lock = threading.Lock()
         self._rows = self.chassis
@@ -61,7 +52,7 @@ class Snapshots:
     def with_waiting(self) -> tuple[ChassisSnapshot, dict[str, float]]:
         """Return what to act on, and `waiting` of the queue, of one moment."""
         with self._lock:
-            return self.chassis, self._queues.reconcile.waiting()
+            return self.chassis, self.site.queues.reconcile.waiting()
 
     def take_chassis(self, rows: ChassisSnapshot) -> None:
         """Take ROWS of Southbound (on its IDL's thread)."""
@@ -70,12 +61,12 @@ class Snapshots:
             due_at = self._settled.due_at
             self._settle(connected=True)
             if self._settled.due_at < due_at:
-                self._queues.news.set()  # for `settle`, in time
+                self.site.queues.news.set()  # for `settle`, in time
         self._report(before, rows)
-        self._status.names = _names(self.chassis.networks.values())
+        self.site.status.names = _names(self.chassis.networks.values())
         if rows.synced != before.synced:
             # While it was False nothing was removed from the host.
-            self._queues.resync()
+            self.site.queues.resync()
 
     def settle(self, *, connected: bool) -> float:
         """End what `core.settling` and `core.spare` hold, when it is due.
@@ -86,11 +77,11 @@ class Snapshots:
         with self._lock:
             self._settle(connected=connected)
             due_at = min(self._settled.due_at, self._spare.due_at)
-        return max(0, due_at - self._clock())
+        return max(0, due_at - self.clock())
 
     def _settle(self, *, connected: bool) -> None:
         last, before = self._settled, self.chassis
-        now = self._clock()
+        now = self.clock()
         self._settled = settling.settle(
             last,
             self._rows,
@@ -98,7 +89,7 @@ class Snapshots:
             now=now,
             connected=connected,
         )
-        settings = self._settings().spare_networks
+        settings = self.site.settings().spare_networks
         self._spare = spare.add_spare(
             self._spare,
             self._settled.snapshot,
@@ -118,12 +109,12 @@ class Snapshots:
         for network in order:
             if old.get(network) != new.get(network):
                 LOG.debug("rows changed network=%s", network)
-                self._queues.revoke.add(network)
-                self._queues.reconcile.add(network)
+                self.site.queues.revoke.add(network)
+                self.site.queues.reconcile.add(network)
 
     def _report(self, before: ChassisSnapshot, rows: ChassisSnapshot) -> None:
         """Log and note what is wrong with ROWS or missing from them."""
-        status = self._status
+        status = self.site.status
         reason = ""
         if rows.chassis is None:
             name, kind = self.vswitch.system_id, KINDS["OVNMD-104"]
@@ -148,7 +139,7 @@ class Snapshots:
         """Take SNAPSHOT of Open vSwitch (on its IDL's thread)."""
         before, self.vswitch = self.vswitch, snapshot
         old, new = before.installed, snapshot.installed
-        has_window = self._settings().shield.boot_window_s > 0
+        has_window = self.site.settings().shield.boot_window_s > 0
         # Those of networks whose rows have not arrived yet, too.
         renumbered = set(_renumbered_networks(before, snapshot))
         self.to_replug |= renumbered
@@ -160,10 +151,10 @@ class Snapshots:
             is_unplugged = _is_unplugged(before, snapshot, network)
             is_renumbered = network.network in renumbered
             if is_renumbered or is_unplugged or came_up:
-                self._queues.reconcile.add(network.network)
+                self.site.queues.reconcile.add(network.network)
         renamed = snapshot.system_id != before.system_id
         if renamed or (self._settled.flapping and snapshot != before):
-            self._queues.news.set()
+            self.site.queues.news.set()
 
 
 def _names(networks: Iterable[NetworkSnapshot]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The threads that take keys from the queues and work on them."""
 
+import dataclasses
 import logging
 import threading
 import time
@@ -10,7 +11,6 @@ from .gateway import Gateway
 from .network import Reconciler
 from .site import Site
 from .snapshots import Snapshots
-from .workqueue import Queues
 
 LOG = logging.getLogger(__name__)
 
@@ -23,27 +23,20 @@ _END_S = 2.0
 _SOON_S = 5.0
 
 
+@dataclasses.dataclass(eq=False)
 class Workers:
     """Reconcile and revoke, each key on one thread at a time.
 
     A key that fails is tried again and does not delay the others.
     """
 
-    def __init__(
-        self,
-        queues: Queues,
-        snapshots: Snapshots,
-        site: Site,
-        *,
-        reconciler: Reconciler,
-        gateway: Gateway,
-    ) -> None:
-        self._queues = queues
-        self._snapshots = snapshots
-        self._status = site.status
-        self._meter = site.meter
-        self._reconciler = reconciler
-        self._gateway = gateway
+    site: Site
+    snapshots: Snapshots
+    reconciler: Reconciler
+    gateway: Gateway
+
+    def __post_init__(self) -> None:
+        self._queues = self.site.queues
         self._threads: list[threading.Thread] = []
         self._all_queued = False
 
@@ -67,8 +60,8 @@ class Workers:
 
     def queue_all(self) -> None:
         """Queue every network in the rows or here; raise if that fails."""
-        keys = self._reconciler.keys_to_visit()
-        for key in self._snapshots.chassis.in_order(keys):
+        keys = self.reconciler.keys_to_visit()
+        for key in self.snapshots.chassis.in_order(keys):
             self._queues.reconcile.add(key, routine=True)
         self._all_queued = True
         self._note_first_pass()
@@ -78,7 +71,7 @@ class Workers:
         queue = self._queues.revoke
         while (key := queue.get()) is not None:
             try:
-                self._reconciler.revoke(key)
+                self.reconciler.revoke(key)
             except Exception as error:  # noqa: BLE001 # reconcile reports it
                 LOG.debug("network=%s not revoked: %s", key, error)
             queue.done(key, failed=False)
@@ -89,11 +82,11 @@ class Workers:
             began = time.monotonic()
             error = self._reconcile(key)
             seconds = time.monotonic() - began
-            self._meter.observe("reconcile_duration_seconds", seconds)
+            self.site.meter.observe("reconcile_duration_seconds", seconds)
             LOG.debug("reconciled network=%s", key)
             # Note it before `done`. After that another worker may take the
             # key and succeed, and this failure would hide it.
-            news = error is not None and self._status.failed(key, error)
+            news = error is not None and self.site.status.failed(key, error)
             delay = queue.done(key, failed=error is not None)
             self._note_first_pass()
             if error is not None and news and not queue.closed:
@@ -109,9 +102,9 @@ class Workers:
         """Reconcile KEY; return why that failed, or None."""
         try:
             if key == names.GATEWAY:
-                done = self._gateway.ensure()
+                done = self.gateway.ensure()
             else:
-                done = self._reconciler.reconcile(key)
+                done = self.reconciler.reconcile(key)
             if not done:
                 self._queues.reconcile.add_later(key, _SOON_S)
         except Exception as error:
@@ -123,9 +116,9 @@ class Workers:
 
     def _note_first_pass(self) -> None:
         """Report ready once every network was reconciled."""
-        networks = self._snapshots.chassis.networks
+        networks = self.snapshots.chassis.networks
         complete = all(n.complete for n in networks.values())
         is_idle = self._queues.reconcile.is_idle()
         is_over = self._all_queued and complete and is_idle
-        if is_over and self._status.waits_for(FIRST_SYNC, ""):
+        if is_over and self.site.status.waits_for(FIRST_SYNC, ""):
             LOG.info("ready networks=%d", len(networks))

@@ -14,7 +14,6 @@ from ...privsep.errors import AskError, PrivilegedError
 from ..core import selfcheck, traces
 from ..reconcile.site import Site
 from ..reconcile.snapshots import Snapshots
-from ..reconcile.workqueue import Queues
 from ..threads import Poller
 from .nova_watch import NovaWatch
 
@@ -43,7 +42,6 @@ class SelfCheck(Poller):
 
     site: Site
     snapshots: Snapshots
-    queues: Queues
     nova: NovaWatch
 
     def __post_init__(self) -> None:
@@ -77,9 +75,9 @@ class SelfCheck(Poller):
             self._check(network)
             # The request does not show whether addresses, neighbours, the
             # veth and the map are right.
-            self.queues.visit(network)
+            self.site.queues.visit(network)
         if every_s:
-            self.queues.visit(names.GATEWAY)
+            self.site.queues.visit(names.GATEWAY)
             self.nova.ask()
         self._interval_s = every_s or _FIRST_S
         if self._failing:
@@ -88,7 +86,7 @@ class SelfCheck(Poller):
     def _check(self, network: str) -> None:
         problems = self._problems(network)
         if problems:
-            self.queues.visit(network)
+            self.site.queues.visit(network)
             self._failing.add(network)
             if self._stop.wait(_AGAIN_S):
                 return
@@ -118,7 +116,7 @@ class SelfCheck(Poller):
         # port may be disabled.
         if count.bit_count() == 1 < count:
             self.snapshots.to_replug.add(network)
-            self.queues.visit(network)
+            self.site.queues.visit(network)
 
     def _problems(self, network: str) -> dict[str, str] | None:
         """Return code -> reason of what instances of NETWORK would get.

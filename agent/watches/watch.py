@@ -9,7 +9,6 @@ from ..errors import HaproxyError
 from ..haproxy import limits
 from ..haproxy.counters import Sums
 from ..reconcile.site import Site
-from ..reconcile.workqueue import Queues
 from ..threads import Poller
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +26,6 @@ class Watch(Poller):
     """Compares the counters with the last ones, on a thread of its own."""
 
     site: Site
-    queues: Queues
 
     def __post_init__(self) -> None:
         super().__init__("watch", _INTERVAL_S)
@@ -60,7 +58,8 @@ class Watch(Poller):
             counted = self.site.haproxies.counted(network)
         except (OSError, HaproxyError) as error:
             LOG.debug("network=%s counters not read: %s", network, error)
-            self.queues.visit(network)  # a reconcile repairs or reports it
+            # A reconcile repairs or reports it.
+            self.site.queues.visit(network)
             return
         if counted is not None:
             self.site.meter.counted(network, counted)

@@ -13,10 +13,16 @@ from ovn_metadata.agent.reconcile.snapshots import Snapshots
 from ovn_metadata.agent.reconcile.workqueue import Queues
 
 
+def site(settings: Any = None) -> Any:
+    return types.SimpleNamespace(
+        status=Status("1"), queues=Queues(), settings=lambda: settings
+    )
+
+
 def test_a_database_may_come_while_outages_are_looked_for():
     """Southbound is connected by a thread of its own."""
     databases: Any = Databases.__new__(Databases)
-    databases.status, databases._outages = Status("1"), {}
+    databases.site, databases._outages = site(), {}
     idl = types.SimpleNamespace(problem=lambda: "it is down")
 
     def problem() -> str:
@@ -34,19 +40,19 @@ def test_a_server_that_is_back_meanwhile_is_not_reported_as_lost(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     databases: Any = Databases.__new__(Databases)
-    databases.status, databases._outages = Status("1"), {}
+    databases.site, databases._outages = site(), {}
     answers = [False, False, True]
     idl: Any = connect.Idl.__new__(connect.Idl)
     idl._problems, idl.is_connected = {}, lambda: answers.pop(0)
     databases._idls = {SOUTHBOUND: idl}
     databases.report_lost()
-    assert databases.status.as_dict()["waiting"] == {}
+    assert databases.site.status.as_dict()["waiting"] == {}
     now[0] += 5
     databases.report_lost()
     lost = f"connection to {SOUTHBOUND} lost: it has sent no rows yet"
-    assert databases.status.as_dict()["waiting"] == {SOUTHBOUND: lost}
+    assert databases.site.status.as_dict()["waiting"] == {SOUTHBOUND: lost}
     databases.report_lost()
-    assert databases.status.as_dict()["waiting"] == {}
+    assert databases.site.status.as_dict()["waiting"] == {}
 
 
 def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
@@ -55,7 +61,7 @@ def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
     settings: Any = types.SimpleNamespace(
         shield=types.SimpleNamespace(boot_window_s=0)
     )
-    databases.snapshots = Snapshots(Queues(), Status("1"), lambda: settings)
+    databases.snapshots = Snapshots(site(settings))
     notes: list[str] = []
     databases._heartbeat = types.SimpleNamespace(
         wake=lambda: notes.append(databases.snapshots.vswitch.bridge)
@@ -70,7 +76,7 @@ def test_only_another_bridge_of_open_vswitch_moves_the_heartbeat():
 def test_an_attempt_that_took_too_long_is_gone_on_with(monkeypatch):
     """The IDL gives a server more time from one connection to the next."""
     databases: Any = Databases.__new__(Databases)
-    databases.status = Status("1")
+    databases.site = site()
     databases._idls = {}
     failures: list[Exception] = [TimeoutError(), OSError(), TimeoutError()]
     made: list[object] = []

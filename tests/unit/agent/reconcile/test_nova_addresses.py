@@ -12,6 +12,7 @@ import pytest
 from ovn_metadata.agent.config.settings import Nova
 from ovn_metadata.agent.reconcile import nova_addresses
 from ovn_metadata.agent.reconcile.nova_addresses import NovaAddresses
+from ovn_metadata.privsep.names import GATEWAY
 
 
 class Names:
@@ -55,8 +56,17 @@ def follow():
             client_key=None,
         )
         changed = threading.Event()
-        settings: Any = SimpleNamespace(nova=nova, resolve_interval_s=3600)
-        made = NovaAddresses(lambda: settings, changed.set)
+        settings = SimpleNamespace(nova=nova, resolve_interval_s=3600)
+
+        def add(key: str) -> None:
+            assert key == GATEWAY
+            changed.set()
+
+        queue = SimpleNamespace(add=add)
+        site: Any = SimpleNamespace(
+            settings=lambda: settings, queues=SimpleNamespace(reconcile=queue)
+        )
+        made = NovaAddresses(site)
         made.start()
         started.append(made)
         return made, changed
@@ -80,7 +90,8 @@ def test_an_address_needs_no_look_up(names, follow):
 
 
 def test_a_name_is_unknown_until_it_was_looked_up(names):
-    hosts = NovaAddresses(lambda: pytest.fail("not started"), pytest.fail)
+    site: Any = None  # it is not started
+    hosts = NovaAddresses(site)
     assert hosts.addresses("nova") is None
 
 

@@ -53,16 +53,15 @@ class Machine:
         self.now = 1000.0
         self.queues = Queues()
         self.status = Status("1")
-        self.settings: Any = SimpleNamespace(
+        settings = SimpleNamespace(
             spare_networks=SpareNetworks(limit=64, keep_s=0),
             shield=SimpleNamespace(boot_window_s=0),
         )
-        self.snapshots = Snapshots(
-            self.queues,
-            self.status,
-            lambda: self.settings,
-            clock=lambda: self.now,
+        site: Any = SimpleNamespace(
+            queues=self.queues, status=self.status, settings=lambda: settings
         )
+        self.settings: Any = settings
+        self.snapshots = Snapshots(site, lambda: self.now)
         for each in seen:
             self.snapshots.take_chassis(each)
         self.queued()
@@ -235,7 +234,7 @@ def test_rows_arrive_while_the_grace_period_ends():
     """On two threads: neither loses what the other one has set."""
     machine = Machine(rows(network()))
     machine.now += SETTLE_S
-    clock = machine.snapshots._clock
+    clock = machine.snapshots.clock
     another = threading.Thread(
         target=machine.snapshots.take_chassis,
         args=(rows(network(mtu=1400)),),
@@ -247,7 +246,7 @@ def test_rows_arrive_while_the_grace_period_ends():
             another.join(0.2)  # it has ended by then, or waits for the lock
         return clock()
 
-    machine.snapshots._clock = let_another_come
+    machine.snapshots.clock = let_another_come
     machine.snapshots.settle(connected=True)
     another.join()
     assert machine.snapshots.chassis.settled

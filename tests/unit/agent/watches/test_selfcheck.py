@@ -51,13 +51,13 @@ class World:
             privileged=SimpleNamespace(
                 status_of=lambda _network, source: self.ask(source)
             ),
+            queues=SimpleNamespace(visit=self.visited.append),
         )
         snapshots: Any = SimpleNamespace(
             chassis=None,
             to_replug=SimpleNamespace(add=self.plugged_again.append),
         )
-        queues: Any = SimpleNamespace(visit=self.visited.append)
-        self.check = SelfCheck(site, snapshots, queues, self.nova)
+        self.check = SelfCheck(site, snapshots, self.nova)
         monkeypatch.setattr(selfcheck, "_AGAIN_S", 0.0)
         monkeypatch.setattr(
             core, "sources", lambda _, number: self.sources(number)
@@ -217,7 +217,7 @@ def test_where_nobody_can_be_asked_for_nothing_is_seen(monkeypatch):
 
 def test_a_network_that_has_gone_meanwhile_is_no_problem(monkeypatch):
     world = World(monkeypatch, AskError("No such file or directory"))
-    monkeypatch.setattr(world.check.queues, "visit", world.status.gone)
+    monkeypatch.setattr(world.check.site.queues, "visit", world.status.gone)
     world.check.poll()
     assert world.codes() == []
 

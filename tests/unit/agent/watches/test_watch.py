@@ -23,10 +23,12 @@ def watch_of(
 ) -> Watch:
     """Return a watch that gets what READ returns."""
     site: Any = SimpleNamespace(
-        status=status, haproxies=SimpleNamespace(counted=read), meter=Meter()
+        status=status,
+        haproxies=SimpleNamespace(counted=read),
+        meter=Meter(),
+        queues=SimpleNamespace(visit=on_silence),
     )
-    queues: Any = SimpleNamespace(visit=on_silence)
-    return Watch(site, queues)
+    return Watch(site)
 
 
 def test_clients_over_their_share_are_named_once(caplog):
