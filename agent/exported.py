@@ -13,17 +13,12 @@ from prometheus_client.core import Metric
 
 from ..privsep import names
 from .config.settings import MAX_HOP_LIMIT
-from .errors import HaproxyError
-from .haproxy.counters import Endpoint
 from .metrics import process
 from .metrics.catalog import HOST_SERIES, KINDS, STATES
 from .reconcile.site import Site
 from .reconcile.snapshots import Snapshots
 
 _ENDPOINTS = 3  # more are not shown: see HOST_SERIES
-
-# No endpoint answers then, whatever haproxy's checks find.
-_ALL_DOWN = {"OVNMD-501", "OVNMD-502", "OVNMD-503"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,12 +81,10 @@ class Collector(registry.Collector):
         python = platform.python_version()
         haproxy = self.site.meter.haproxy_version
         found.set("build_info", 1, status["version"], python, haproxy)
-        all_down = _ALL_DOWN & {each["code"] for each in status["problems"]}
-        for endpoint in self._endpoints()[:_ENDPOINTS]:
-            is_up = not endpoint.is_down and not all_down
-            found.set("nova_up", is_up, endpoint.address)
-            response_s = endpoint.response_ms / 1000
-            found.set("nova_response_seconds", response_s, endpoint.address)
+        for server in status.get("nova", ())[:_ENDPOINTS]:
+            address, latency_ms = server["address"], server["latency_ms"] or 0
+            found.set("nova_up", server["state"] == "up", address)
+            found.set("nova_response_seconds", latency_ms / 1000, address)
 
     def _add_network(
         self, found: _Found, network: str, entry: Mapping[str, Any] | None
@@ -106,12 +99,6 @@ class Collector(registry.Collector):
             over = len(entry["over_share"])
             found.set("network_over_share_instances", over, network)
             found.set("network_info", 1, network, entry.get("name", ""))
-
-    def _endpoints(self) -> tuple[Endpoint, ...]:
-        try:
-            return self.site.haproxies.nova_counted().endpoints
-        except (OSError, HaproxyError):
-            return ()
 
     def _memory(self, network: str) -> float | None:
         config = self.site.haproxies.places.config(network)

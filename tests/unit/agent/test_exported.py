@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 
 from ovn_metadata.agent.exported import Collector
 from ovn_metadata.agent.haproxy.asks import SHIELD
-from ovn_metadata.agent.haproxy.counters import Counted, Endpoint
+from ovn_metadata.agent.haproxy.counters import Counted
 from ovn_metadata.agent.metrics.catalog import (
     HOST_SERIES,
     KINDS,
@@ -29,11 +29,7 @@ REGISTRATION = {"heartbeat": 7.0}
 class Known(Collector):
     """A collector that knows of haproxies what it is given."""
 
-    endpoints: tuple[Endpoint, ...] = ()
     memory: float | None = 4096
-
-    def _endpoints(self) -> tuple[Endpoint, ...]:
-        return self.endpoints
 
     def _memory(self, _network: str) -> float | None:
         return self.memory
@@ -58,6 +54,13 @@ def entry(**changes: Any) -> dict[str, Any]:
     }
 
 
+def server(
+    address: str, latency_ms: int | None, *, state: str = "up"
+) -> dict[str, Any]:
+    """Return what `NovaWatch` reports of one of Nova's addresses."""
+    return {"address": address, "state": state, "latency_ms": latency_ms}
+
+
 def sources(
     entries: dict[str, Any],
     *,
@@ -66,6 +69,7 @@ def sources(
     southbound: Mapping[str, float] | None = SOUTHBOUND,
     registration: Mapping[str, float | None] | None = REGISTRATION,
     wanted: Iterable[str] = (),
+    nova: Iterable[Mapping[str, Any]] = (),
     **more: Any,
 ) -> Collector:
     status: dict[str, Any] = {"networks": entries, "ready": ready}
@@ -75,6 +79,7 @@ def sources(
     status |= {"started": 1.5, "version": "1.0"}
     status["queue"] = {"length": 0, "oldest_s": 0.0}
     status |= {"southbound": southbound, "registration": registration}
+    status["nova"] = [*nova]
     site: Any = SimpleNamespace(status=SimpleNamespace(as_dict=lambda: status))
     rows = SimpleNamespace(networks=dict.fromkeys(wanted))
     snapshots: Any = SimpleNamespace(chassis=rows)
@@ -105,13 +110,13 @@ def test_no_host_and_no_network_has_more_series_than_promised():
             ),
         )
     codes = [(f"OVNMD-{number}", "error") for number in range(101, 150)]
-    endpoints = tuple(Endpoint(f"192.0.2.{n}:8775") for n in range(9))
+    nova = [server(f"192.0.2.{n}:8775", 1) for n in range(9)]
     lines = scrape(
         meter,
         sources(
             {**dict.fromkeys(networks, entry()), "gateway": entry()},
             problems=codes,
-            endpoints=endpoints,
+            nova=nova,
         ),
     )
     for each in networks:
@@ -199,30 +204,17 @@ def test_a_database_that_was_never_there_is_not_connected():
     assert not [x for x in lines if "change_timestamp" in x]
 
 
-@pytest.mark.parametrize(
-    ("endpoints", "code", "up"),
-    [
-        ([Endpoint("a:1", response_ms=250)], "", {"a": 1}),
-        ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-501", {"a": 0, "b": 0}),
-        ([Endpoint("a:1"), Endpoint("b:1")], "OVNMD-508", {"a": 1, "b": 1}),
-        (
-            [Endpoint("a:1", is_down=True), Endpoint("b:1")],
-            "",
-            {"a": 0, "b": 1},
-        ),
-    ],
-)
-def test_an_endpoint_of_nova_s_is_up_or_down(endpoints, code, up):
-    problems = [(code, "error")] * bool(code)
-    found = sources({}, problems=problems, endpoints=(*endpoints,))
-    lines = scrape(Meter(), found)
-    for name, value in up.items():
-        line = f'{PREFIX}nova_up{{endpoint="{name}:1"}} {float(value)}'
-        assert lines.count(line) == 1
-    times = [x for x in lines if "nova_response" in x]
-    assert len(times) == len(up)
-    most = max(each.response_ms for each in endpoints)
-    assert times[-1].endswith(f" {most / 1000}")
+def test_an_endpoint_of_nova_s_is_up_or_down():
+    found = sources(
+        {}, nova=[server("a:1", 250), server("b:1", None, state="down")]
+    )
+    lines = [x for x in scrape(Meter(), found) if "nova" in x]
+    assert lines == [
+        f'{PREFIX}nova_up{{endpoint="a:1"}} 1.0',
+        f'{PREFIX}nova_up{{endpoint="b:1"}} 0.0',
+        f'{PREFIX}nova_response_seconds{{endpoint="a:1"}} 0.25',
+        f'{PREFIX}nova_response_seconds{{endpoint="b:1"}} 0.0',
+    ]
 
 
 def test_a_name_with_quotes_is_escaped():

@@ -135,6 +135,21 @@ def test_a_server_that_gives_no_answer_is_not_shown_as_up(nova):
         assert shown["state"] == state
 
 
+def test_of_each_address_the_state_and_the_time_are_shown(nova):
+    """Without an answer yet, it is the time of haproxy's check."""
+    nova.counted = NovaCounted(
+        endpoints=(
+            Endpoint("a:1", is_down=True, check_ms=3),
+            Endpoint("b:1", check_ms=3, response_ms=250),
+        )
+    )
+    nova.poll_after()
+    assert nova.status.as_dict()["nova"] == [
+        {"address": "a:1", "state": "down", "latency_ms": 3},
+        {"address": "b:1", "state": "up", "latency_ms": 250},
+    ]
+
+
 def test_requests_that_fail_are_a_reason_to_ask_at_once(nova):
     nova.poll_after()
     nova.answer = NONE
