@@ -101,8 +101,8 @@ class Collector(registry.Collector):
             found.set("network_info", 1, network, entry.get("name", ""))
 
     def _memory(self, network: str) -> float | None:
-        config = self.site.haproxies.places.config(network)
-        return process.memory(self.site.meter.pid(network), config)
+        places = self.site.haproxies.places
+        return process.memory(places.pid(network), places.config(network))
 
     def _ended(self) -> int:
         """Return how many answers ended at their hop limit."""

@@ -105,10 +105,6 @@ class Meter:
                         key = ("gateway_restarts_total",)
                     self._add(key, before is not None)
 
-    def pid(self, network: str) -> int:
-        """Return the pid of NETWORK's haproxy; 0 if unknown."""
-        return int(self._programs.get(network, "0").split()[0])
-
     def networks(self) -> set[str]:
         """Return the networks whose haproxies ran when it last saw them."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""What the kernel says of answers that ended at their hop limit."""
+"""What the kernel says of one process, found by its PID file."""
 
 import os
 from pathlib import Path
@@ -23,6 +23,9 @@ def test_it_is_read_of_that_process_alone(tmp_path):
     assert process.ended(file, this_program()) == counted
     assert process.ended(file, Path("/no/such/file.conf")) == 0
     assert process.ended(tmp_path / "none", this_program()) == 0
+    assert (process.memory(file, this_program()) or 0) > 1 << 20
+    assert process.memory(file, Path("/no/such/file.conf")) is None
     for text in ("", "0", "nonsense"):
         file.write_text(text)
         assert process.ended(file, this_program()) == 0
+        assert process.memory(file, this_program()) is None
