@@ -37,11 +37,9 @@ class Collector(registry.Collector):
         if not status["ready"]:  # those of the agent before, until then
             networks |= meter.networks()
         found = _Found()
-        for name, sums in meter.totals().items():
-            of_network = "network" in KINDS[name].labels
-            for labels, total in sums.items():
-                if not of_network or labels[0] in networks:
-                    found.set(name, total, *labels)
+        for (name, *labels), total in meter.totals().items():
+            if "network" not in KINDS[name].labels or labels[0] in networks:
+                found.set(name, total, *labels)
         self._add_host(found, status, entries)
         for network in networks:
             self._add_network(found, network, entries.get(network))

@@ -110,13 +110,10 @@ class Meter:
         with self._lock:
             return self._programs.keys() - {names.GATEWAY}
 
-    def totals(self) -> dict[str, dict[tuple[str, ...], float]]:
-        """Return metric -> values of its labels -> sum."""
-        found: dict[str, dict[tuple[str, ...], float]] = {}
+    def totals(self) -> dict[tuple[str, ...], float]:
+        """Return the sum by the metric and the values of its labels."""
         with self._lock:
-            for (name, *labels), total in self._totals.items():
-                found.setdefault(name, {})[tuple(labels)] = total
-        return found
+            return self._totals.copy()
 
     def plain(self) -> dict[str, Any]:
         """Return all counters in the types of JSON, for `restore`."""
