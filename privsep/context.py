@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
 from oslo_config import cfg
@@ -54,25 +54,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Reader(comm.Deserializer):
-    def __next__(self) -> Any:
-        """Return the next message; end at an error as at an end of file.
+def _messages(reader: Iterable[Any]) -> Iterator[Any]:
+    """Yield what READER does; end at an error as at an end of file.
 
-        The kernel resets the connection of a daemon that is killed with
-        calls unread. The library handles only an end of file: it would
-        treat the daemon as running for ever.
-        """
-        try:
-            return super().__next__()
-        except OSError:
-            raise StopIteration from None
+    The kernel resets the connection of a daemon that is killed with calls
+    unread. The library handles only an end of file: it would treat the daemon
+    as running for ever.
+    """
+    with contextlib.suppress(OSError):
+        yield from reader
 
 
 class _Channel(daemon._ClientChannel):
     """Our end of the connection to a daemon."""
 
     def _reader_main(self, reader: comm.Deserializer) -> None:
-        super()._reader_main(_Reader(reader.readsock))
+        super()._reader_main(_messages(reader))  # type: ignore[arg-type]  # it iterates
 
     def exchange_ping(self) -> None:
         """Return when the daemon has answered; raise PrivilegedError.

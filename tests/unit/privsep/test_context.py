@@ -171,7 +171,7 @@ def test_a_connection_that_fails_is_at_its_end(number):
             raise OSError(number, "")
 
     with Broken() as connection:
-        assert [*context._Reader(connection)] == []
+        assert [*context._messages(comm.Deserializer(connection))] == []
 
 
 def test_what_a_library_leaves_half_made_prints_nothing(monkeypatch):
