@@ -6,7 +6,7 @@ instance, because instances come and go.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
@@ -86,7 +86,7 @@ network_info info network name
 
 # The values of a metric's labels -> its value. A histogram's are "count",
 # "sum", or "bucket" and its bound.
-Samples = Mapping[tuple[str, ...], float]
+Samples = dict[tuple[str, ...], float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
