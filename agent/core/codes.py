@@ -15,23 +15,19 @@ DOCS = "docs/how-to/troubleshoot.md"
 class Kind:
     """A kind of problem.
 
-    `cuts_service`: some instance gets no metadata, or the wrong one, because
-    of it. `visible_after_s`: how long it lasts before it is shown. `behind`:
-    the kinds whose consequence it may be; it is not shown beside one of them.
+    `severity`: "error" if some instance gets no metadata, or the wrong one,
+    because of it, else "warning". `visible_after_s`: how long it lasts before
+    it is shown. `behind`: the kinds whose consequence it may be; it is not
+    shown beside one of them.
     """
 
     code: str
+    severity: str
     title: str
     remedy: str
-    cuts_service: bool = True
     visible_after_s: float = 0.0
     behind: tuple[str, ...] = ()
     is_hosts: bool = False
-
-    @property
-    def severity(self) -> str:
-        """Whether it cuts the service: "error" or "warning"."""
-        return "error" if self.cuts_service else "warning"
 
     @property
     def link(self) -> str:
@@ -244,9 +240,9 @@ def _kinds() -> Iterator[Kind]:
         behind = more.get("behind", "").split(",")
         yield Kind(
             code,
+            severity,
             title,
             " ".join(remedy),
-            cuts_service=severity == "error",
             visible_after_s=float(more.get("after", 0)),
             behind=tuple(f"OVNMD-{number}" for number in behind if number),
             is_hosts=more.get("of") == "host",

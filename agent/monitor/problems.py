@@ -84,7 +84,7 @@ class Problems:
         CUTS: it cuts the service even if its kind need not. Returns whether
         it is new, or has another reason.
         """
-        cuts = cuts or KINDS[code].cuts_service
+        cuts = cuts or KINDS[code].severity == "error"
         with self._lock:
             now = self.clock()
             entry = self._entries.get((code, about))

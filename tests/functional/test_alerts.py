@@ -51,7 +51,8 @@ FAULTS_OTHERS_S = 20.0  # for any fault of the table
 def alert_of(code: str) -> str:
     """Return the alert for CODE; "" for none."""
     kind = KINDS[code]
-    if code in ONLY_WHY or not (kind.cuts_service or code in WARNINGS):
+    is_one = kind.severity == "error" or code in WARNINGS
+    if code in ONLY_WHY or not is_one:
         return ""
     if code in ("OVNMD-101", "OVNMD-108"):
         return SOUTHBOUND
