@@ -15,6 +15,7 @@ from .commands import check
 from .config.options import PROGRAM, version
 from .config.reload import Configuration
 from .errors import AgentError
+from .haproxy.places import Places
 from .monitor.notify import Heart, Manager
 from .monitor.status import Status
 from .monitor.status_socket import StatusServer
@@ -82,7 +83,7 @@ def _serve(
         lock = folders.claim(fleet.places.agent_lock)
     LOG.info("supervisord has %d haproxies", len(privileged.list_programs()))
     server = StatusServer(settings.status_socket, status)
-    places = folders.places(settings, fleet)
+    places = Places(fleet.run_dir, settings.state_path, settings.pids_path)
     haproxies = Haproxies(privileged, places, fleet=fleet)
     has_ipv6 = Path("/proc/sys/net/ipv6").is_dir()
     if not has_ipv6:

@@ -20,6 +20,7 @@ from .. import unixsocket
 from ..config import options
 from ..config.settings import Settings
 from ..errors import AgentError, StartError
+from ..haproxy.places import Places
 from ..metrics import COUNTERS
 from ..model import VswitchSnapshot
 from ..ovsdb import connect, registration, vswitch
@@ -122,7 +123,9 @@ class Cleanup:
         self, settings: Settings, fleet: fleet_settings.FleetSettings
     ) -> None:
         self._settings = settings
-        self._places = folders.places(settings, fleet)
+        self._places = Places(
+            fleet.run_dir, settings.state_path, settings.pids_path
+        )
         self._privileged = Privileged(
             state_path=settings.state_path, users=fleet.users
         )

@@ -15,7 +15,9 @@ class Places(places.Places):
         self.pids_folder = pids_folder  # of links to the PID files
         # Of the configurations of Neutron's agent.
         self.old_folder = state_path / places.OLD_FOLDER
-        self.log = Path("/dev/log")  # takes the haproxies' log
+        # Takes the haproxies' log, as it is now.
+        own, host = self.request_log, Path("/dev/log")
+        self.log = own if own.exists() else host
         # The gateway's map of what the agent has confirmed.
         self.confirmed = self.map(names.GATEWAY)
 

@@ -6,18 +6,8 @@ import os
 from pathlib import Path
 from typing import IO
 
-from ...privsep.settings import FleetSettings
 from ..config.settings import Settings
 from ..errors import StartError
-from ..haproxy.places import Places
-
-
-def places(settings: Settings, fleet: FleetSettings) -> Places:
-    """Return where the haproxies' files are; their log, as it is now."""
-    found = Places(fleet.run_dir, settings.state_path, settings.pids_path)
-    if found.request_log.exists():
-        found.log = found.request_log
-    return found
 
 
 def ensure(
