@@ -101,7 +101,6 @@ def render_network(
     places: Places,
     settings: Settings,
     ipv6: bool,
-    gateway_socket: Path,
 ) -> Rendered:
     """Return the configuration of the haproxy of NETWORK.
 
@@ -114,7 +113,7 @@ def render_network(
     # Without `proto h1` haproxy would speak HTTP/2 to a client that does.
     binds = [f"bind fd@{number} proto h1" for number in listeners[: 1 + ipv6]]
     identity = f"{unknown.ADDRESS},map_str({places.map(network)})"
-    gateway = f"unix@{gateway_socket}"
+    gateway = f"unix@{places.gateway_socket}"
     rate_rules, rate_tables = _rate_limit(settings.rate_limit)
     share = settings.fair_share
     shielded = shield.is_on(settings.shield, network)

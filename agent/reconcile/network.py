@@ -214,7 +214,6 @@ class Reconciler:
             places=self._haproxies.places,
             settings=self.site.settings(),
             ipv6=desired.has_ipv6,
-            gateway_socket=self._haproxies.places.gateway_socket,
         )
 
     def _report_served(

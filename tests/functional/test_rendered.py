@@ -42,7 +42,6 @@ HAPROXY = "/usr/sbin/haproxy"
 # A gateway has its socket as standard input; a network's haproxy has two
 # more. Without them, haproxy would find its own files at these numbers.
 CHECK = f'exec "$0" -c -f "$1" {names.LISTENER_V4}<&0 {names.LISTENER_V6}<&0'
-GATEWAY_SOCKET = Path("/run/ovn-metadata-fleet/gateway.sock")
 
 # What the options let through, their ends before all.
 seconds = st.sampled_from([1, values.MAX_SECONDS]) | st.integers(
@@ -172,7 +171,6 @@ def test_network(check, places, network, timeouts, limit, share, ipv6, owners):
                     fair_share=share,
                 ),
                 ipv6=ipv6,
-                gateway_socket=GATEWAY_SOCKET,
             )
         )
     finally:
@@ -241,7 +239,6 @@ def test_a_mistake_is_seen(check, places):
             defaults(), timeouts=Timeouts(1, 1, 1, 1, 1)
         ),
         ipv6=True,
-        gateway_socket=GATEWAY_SOCKET,
     )
     check(good)
     bad = good.text.replace("timeout connect 1s", "timeout connect soon")

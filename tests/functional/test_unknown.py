@@ -475,7 +475,6 @@ def test_who_asks_for_two_minutes_is_told_404(tmp_path, limit, fewest_s):
             fair_share=FairShare(0, 0, 0, 1, 0),
         ),
         ipv6=False,
-        gateway_socket=tmp_path / "nobody.sock",
     )
     assert rendered.text.count("gt 120 ") == 1
     text = rendered.text.replace("gt 120 ", limit)

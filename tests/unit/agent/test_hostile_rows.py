@@ -176,7 +176,6 @@ def served(snapshot: ChassisSnapshot) -> dict[str, Served]:
                 places=PLACES,
                 settings=SETTINGS,
                 ipv6=wanted.has_ipv6,
-                gateway_socket=Path("/run/x/gateway.sock"),
             ).text
             text = mapfile.render_map(
                 mapfile.entries(wanted.instances.items(), SECRET)

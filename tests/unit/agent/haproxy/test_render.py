@@ -61,7 +61,6 @@ def network(
         places=PLACES,
         settings=dataclasses.replace(SETTINGS, **options),
         ipv6=ipv6,
-        gateway_socket=Path("/run/x/gateway.sock"),
     )
 
 
@@ -215,7 +214,7 @@ def test_haproxys_own_exporter_is_in_the_gateway_if_wanted():
 def test_both_meet_at_the_gateways_socket():
     servers = [each.split() for each in lines_of(network())]
     where = {each[2] for each in servers if each[:1] == ["server"]}
-    assert "unix@/run/x/gateway.sock" in where
+    assert "unix@/var/x/gateway.sock" in where
     assert "bind fd@0 proto h1" in lines_of(gateway())
     assert (
         "bind unix@../../socket/metadata_proxy proto h1 "
