@@ -133,7 +133,6 @@ class Cleanup:
         self._unseen: list[str] = []
         self._snapshot = VswitchSnapshot()
         self._traces = Traces(
-            self._privileged,
             Haproxies(self._privileged, self._places, fleet=fleet),
             self._connect_vswitch(),
             lambda: self._snapshot,

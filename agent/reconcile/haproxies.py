@@ -47,7 +47,7 @@ class Haproxies:
     def __init__(
         self, privileged: Privileged, places: Places, *, fleet: FleetSettings
     ) -> None:
-        self._privileged = privileged
+        self.privileged = privileged
         self.places = places
         self.fleet = fleet
         # network -> its digest, and the version of its file that has our text
@@ -96,7 +96,7 @@ class Haproxies:
         is_changed, version = self._ensure_configuration(network, rendered)
         if is_changed:
             changes.append("configuration")
-        program = self._privileged.ensure_program(network)
+        program = self.privileged.ensure_program(network)
         if before is not None:
             is_changed = before[1] != version
         if is_changed and (
@@ -105,7 +105,7 @@ class Haproxies:
         ):
             # It may have read a configuration that somebody edited, with this
             # digest still in it.
-            self._privileged.reload_program(network)
+            self.privileged.reload_program(network)
             changes.append("reload")
         self._known[network] = rendered.digest, version
         return changes, program
@@ -138,7 +138,7 @@ class Haproxies:
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         pause_s, longest_s = _START_POLLS_S
         while True:
-            program = self._privileged.ensure_program(network)
+            program = self.privileged.ensure_program(network)
             if program["state"] != "starting":
                 return program
             if time.monotonic() > deadline:
@@ -154,7 +154,7 @@ class Haproxies:
         if program["state"] == "running" and running is None:
             # It listens and its stats socket is not there. It was removed; a
             # reload does not make it.
-            program = self._privileged.renew_program(network)
+            program = self.privileged.renew_program(network)
         if program["state"] == "failing":
             raise _ends_at_once(program)
         is_new = program["state"] == "started"
@@ -174,7 +174,7 @@ class Haproxies:
         """Ensure that the folders of NETWORK are there."""
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
-            self._privileged.make_folders(network)
+            self.privileged.make_folders(network)
 
     def confirm(self, times: Mapping[str, str]) -> None:
         """Tell the gateway the TIMES of `unknown.gateway_rules`."""
@@ -297,7 +297,7 @@ class Haproxies:
                 )
             self._replaced = now
         LOG.warning("network=%s haproxy replaced: %s", network, problem)
-        self._privileged.renew_program(network)
+        self.privileged.renew_program(network)
         return ["hang"]
 
     def remove_files(self, network: str) -> bool:
@@ -308,7 +308,7 @@ class Haproxies:
         found = [path for of, path in self._files() if of == network]
         removed = files.remove(*found, places.pid_link(network))
         files.remove_old(places, network)
-        return self._privileged.remove_folders(network) or removed
+        return self.privileged.remove_folders(network) or removed
 
     def networks_of_files(self) -> set[str]:
         """Return the networks (or "gateway") that have a file here."""
@@ -333,10 +333,10 @@ class Haproxies:
             if running == digest:
                 return
             if running is not None and reload:
-                self._privileged.reload_program(network)
+                self.privileged.reload_program(network)
                 reload = False
             if time.monotonic() > deadline:
-                program = self._privileged.ensure_program(network)
+                program = self.privileged.ensure_program(network)
                 if program["complaint"]:
                     raise _ends_at_once(program)
                 raise HaproxyError(

@@ -46,10 +46,7 @@ class Reconciler:
     def __post_init__(self) -> None:
         self._haproxies = self.site.haproxies
         self._traces = Traces(
-            self.site.privileged,
-            self._haproxies,
-            self.vswitch_db,
-            lambda: self.snapshots.vswitch,
+            self._haproxies, self.vswitch_db, lambda: self.snapshots.vswitch
         )
         # Since when a network with ports has no localport.
         self._lost: dict[str, float] = {}

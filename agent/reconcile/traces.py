@@ -12,14 +12,12 @@ from ...privsep import names
 from ..model import VswitchPort, VswitchSnapshot
 from ..ovsdb.vswitch import Vswitch
 from .haproxies import Haproxies
-from .privileged import Privileged
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Traces:
     """Everything that exists of networks here, served or left over."""
 
-    privileged: Privileged
     haproxies: Haproxies
     vswitch_db: Vswitch | None  # None if it does not answer: ports stay
     vswitch_snapshot: Callable[[], VswitchSnapshot]
@@ -31,7 +29,7 @@ class Traces:
         """
         kinds = {
             **known,
-            "namespace or veth": self.privileged.list_networks(),
+            "namespace or veth": self.haproxies.privileged.list_networks(),
             "files": self.haproxies.networks_of_files(),
         }
         found: dict[str, set[str]] = collections.defaultdict(set)
@@ -60,14 +58,14 @@ class Traces:
         what the privsep daemon and the database raise; the haproxy is removed
         all the same.
         """
-        changed = False
+        changed, privileged = False, self.haproxies.privileged
         try:
             if network != names.GATEWAY:
                 changed = self._disconnect(network)
         finally:
-            changed |= program and self.privileged.remove_program(network)
+            changed |= program and privileged.remove_program(network)
         if network != names.GATEWAY:
-            changed |= self.privileged.remove(network)
+            changed |= privileged.remove(network)
         # Last: a file that can't be removed must not stop the rest.
         return self.haproxies.remove_files(network) or changed
 
@@ -82,5 +80,5 @@ class Traces:
             if vswitch_db is not None:
                 vswitch_db.unplug(names.outer_veth(network))
         finally:
-            removed = self.privileged.remove_veth(network)
+            removed = self.haproxies.privileged.remove_veth(network)
         return removed or vswitch_db is not None

@@ -34,8 +34,10 @@ def test_only_its_own_port_is_unplugged(network, marked, unplugged):
         remove_program=lambda _: False,
         remove=lambda _: False,
     )
-    haproxies: Any = SimpleNamespace(remove_files=lambda _: False)
+    haproxies: Any = SimpleNamespace(
+        privileged=privileged, remove_files=lambda _: False
+    )
     snapshot = VswitchSnapshot(ports={outer: port})
-    traces = Traces(privileged, haproxies, vswitch, lambda: snapshot)
+    traces = Traces(haproxies, vswitch, lambda: snapshot)
     assert traces.remove(network) == unplugged
     assert done == [outer] * unplugged
