@@ -119,12 +119,6 @@ def _is_requested(row: PortRow, chassis: uuid.UUID | None) -> bool:
     return row.type == _VIF and chassis in requested
 
 
-def is_metadata_port(row: PortRow) -> bool:
-    """Tell whether ROW is a network's metadata port, of whatever type."""
-    owner = row.external_ids.get("neutron:device_owner", "")
-    return owner == _METADATA_OWNER
-
-
 def network_of(row: PortRow) -> str | None:
     """Return the id of the network that ROW is a port of.
 
@@ -248,8 +242,9 @@ def chassis_snapshot(
     problems: list[str] = []
     placed, asked = _read_ports(rows, chassis, problems)
     metadata = collections.defaultdict(list)
-    for row in filter(is_metadata_port, rows):
-        metadata[network_of(row)].append(row)
+    for row in rows:  # a metadata port may have any type
+        if row.external_ids.get("neutron:device_owner") == _METADATA_OWNER:
+            metadata[network_of(row)].append(row)
     networks = {}
     for network, ports in placed.items():
         own = _localports(metadata[network], network, ports, plugged, problems)
