@@ -23,7 +23,6 @@ class Repairs:
     site: Site
 
     def __post_init__(self) -> None:
-        self._gateway_pid: object = None
         self._codes: dict[str, str] = {}  # of what fails
         self._fleet = Fleet(self.site.haproxies.places.supervisord_pid)
         self.site.status.parts["fleet"] = self._fleet.as_dict
@@ -43,11 +42,10 @@ class Repairs:
     def _check_fleet(self) -> None:
         programs = self.site.privileged.list_programs()
         self.site.meter.saw(programs)
+        before = self._fleet.of(names.GATEWAY)
         self._fleet.note(programs)
         # A restarted gateway has a new socket, which must be published.
-        gateway_pid = programs.get(names.GATEWAY, {}).get("pid")
-        if gateway_pid != self._gateway_pid:
-            self._gateway_pid = gateway_pid
+        if self._fleet.of(names.GATEWAY)["pid"] != before["pid"]:
             self.site.queues.reconcile.add(names.GATEWAY)
 
     def _process(self, network: str) -> dict[str, Any]:
