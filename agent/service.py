@@ -61,7 +61,7 @@ class Service:
         # Each has a thread of its own, from start to end.
         self._watches: list[Poller] = [
             self._nova_addresses,
-            Confirmation(site, self._snapshots, self._databases),
+            Confirmation(site, self._databases),
             Watch(site),
             nova,
             OvnWatch(site, self._databases),
@@ -69,9 +69,7 @@ class Service:
             Exporter(site, Collector(site, self._snapshots)),
         ]
         context.observers.append(site.meter.called)
-        gather = Gather(
-            site, self._snapshots, self._databases, self._nova_addresses
-        )
+        gather = Gather(site, self._databases, self._nova_addresses)
         # What answers `agent-status why` and `agent-status asks`.
         self.why = functools.partial(answer.answer, gather)
         self.asks = functools.partial(asked.answer, gather)

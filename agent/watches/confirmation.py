@@ -16,7 +16,6 @@ from ..errors import HaproxyError
 from ..haproxy import unknown
 from ..model import ChassisSnapshot
 from ..reconcile.site import Site
-from ..reconcile.snapshots import Snapshots
 from ..threads import Poller
 
 _INTERVAL_S = 0.5
@@ -69,7 +68,6 @@ class Confirmation(Poller):
     """Tells the gateway twice a second, on a thread of its own."""
 
     site: Site
-    snapshots: Snapshots
     databases: Databases
 
     def __post_init__(self) -> None:
@@ -82,11 +80,12 @@ class Confirmation(Poller):
         """Confirm; `Watch` finds a gateway that does not answer."""
         # READ_MS is read before the queue. Rows that arrive in between are in
         # the queue then, so their networks are not confirmed.
-        was_synced = self.snapshots.chassis.synced
+        snapshots = self.databases.snapshots
+        was_synced = snapshots.chassis.synced
         read_ms = self.databases.southbound_read_until_ms()
         at = time.monotonic()
-        snapshot, waited_s = self.snapshots.with_waiting()
-        vswitch = self.snapshots.vswitch
+        snapshot, waited_s = snapshots.with_waiting()
+        vswitch = snapshots.vswitch
         self._unknown = {
             port: self._unknown.get(port, at)
             for port in signs.unknown_ports(snapshot, vswitch)

@@ -19,7 +19,7 @@ def answer(gather: Gather, question: Mapping[str, Any]) -> dict[str, Any]:
     Its "asks" is "", or an instance, perhaps one that has gone, or a name
     that `find` knows. A network is "unknown" if its haproxy gives no answer.
     """
-    wanted, chassis = str(question["asks"]), gather.snapshots.chassis
+    wanted, chassis = str(question["asks"]), gather.databases.snapshots.chassis
     instances = {target.port.instance for target in find(wanted, chassis)}
     read = gather.site.haproxies.read
     asked: list[dict[str, Any]] = []

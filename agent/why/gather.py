@@ -18,7 +18,6 @@ from ..haproxy.inside import ALIVE_PATH
 from ..monitor.problems import code_of
 from ..reconcile.nova_addresses import NovaAddresses
 from ..reconcile.site import Site
-from ..reconcile.snapshots import Snapshots
 from ..threads import in_thread
 from . import nova, rows, serving
 from .facts import Common, Facts, Haproxy, Seen, Target, Unseen
@@ -34,7 +33,6 @@ class Gather:
     """Looks at the host and both databases, and changes nothing."""
 
     site: Site
-    snapshots: Snapshots
     databases: Databases
     nova_addresses: NovaAddresses
 
@@ -55,8 +53,8 @@ class Gather:
         read_s = self.databases.southbound_read_until_ms() / 1000
         return Common(
             status=site.status.as_dict(),
-            chassis=self.snapshots.chassis,
-            vswitch=self.snapshots.vswitch,
+            chassis=self.databases.snapshots.chassis,
+            vswitch=self.databases.snapshots.vswitch,
             southbound=(remote, self.databases.problem(SOUTHBOUND)),
             vswitch_db=(vswitch_db, self.databases.problem(VSWITCH)),
             keys=_keys(settings.southbound),
