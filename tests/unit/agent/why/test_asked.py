@@ -54,8 +54,9 @@ NETWORKS = {
 
 def answer(wanted: str, read: Callable[[str, str], str] = read) -> Any:
     """Return the answer about WANTED, of haproxies that READ reads."""
+    snapshots = SimpleNamespace(chassis=ChassisSnapshot(None, NETWORKS))
     gather: Any = SimpleNamespace(
-        snapshots=SimpleNamespace(chassis=ChassisSnapshot(None, NETWORKS)),
+        databases=SimpleNamespace(snapshots=snapshots),
         site=SimpleNamespace(haproxies=SimpleNamespace(read=read)),
     )
     return asked.answer(gather, {"asks": wanted})
