@@ -151,6 +151,8 @@ class HeldSockets:
     ) -> socket.socket | None:
         """Return a socket of NETWORK's stale haproxies, if one has it."""
         for one in self._takeover.before(network):
+            if not one.is_placed_by_root():
+                continue
             with contextlib.closing(listeners.borrow(one.process.pid)) as lent:
                 for found in lent:
                     if wanted.fits(found):

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from ovn_metadata.privsep import names
+from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import listeners
 from ovn_metadata.privsep.supervisor.held import HeldSockets
 from sandbox.daemons import run
@@ -122,6 +124,31 @@ def test_they_are_lent_by_the_process_that_has_them(held):
         for one in wanted:
             lent = listeners.borrow(os.getpid())
             assert any(one.fits(found) for found in lent)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--bounding-set=-all"], True),
+        (["--bounding-set=-chown"], False),
+        (["--reuid=4711", "--clear-groups", "--no-new-privs"], False),
+    ],
+)
+def test_a_gateway_placed_by_root_can_never_get_a_capability(words, expected):
+    """Any user can start another one, and may give it files that hang."""
+    command = ["setpriv", *words, "cat"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as one:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        one.stdin.write(b"\n")
+        one.stdin.flush()
+        one.stdout.read(1)  # setpriv has become cat
+        found = stale.Stale(psutil.Process(one.pid), names.GATEWAY, "")
+        is_placed = found.is_placed_by_root()
+        one.stdin.close()
+    assert is_placed == expected
 
 
 class Process:

@@ -159,6 +159,12 @@ def test_is_in_namespace(tmp_path, monkeypatch, kind, expected):
     assert stale.is_in_namespace(os.getpid(), NETWORK) == expected
 
 
+def test_a_networks_is_placed_by_root_in_its_namespace(monkeypatch):
+    for inside in (True, False):
+        monkeypatch.setattr(stale, "is_in_namespace", lambda *_, i=inside: i)
+        assert stale_one().is_placed_by_root() == inside
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

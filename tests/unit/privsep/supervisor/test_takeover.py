@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -281,9 +282,10 @@ def held(path, taking) -> HeldSockets:
 
 
 def test_what_it_borrows_is_the_same_socket_and_never_blocks(
-    held, process, path
+    held, process, path, monkeypatch
 ):
     """All haproxies that have it accept from it, and one is the fastest."""
+    monkeypatch.setattr(stale.Stale, "is_placed_by_root", lambda _: True)
     with listeners.UnixListener(path, 0).make() as theirs:
         theirs.settimeout(0)
         made = path.stat().st_ino
@@ -291,6 +293,21 @@ def test_what_it_borrows_is_the_same_socket_and_never_blocks(
         assert path.stat().st_ino == made
         assert not os.get_blocking(theirs.fileno())
     assert held.are_in_order(process.config)
+
+
+def test_another_users_is_asked_for_no_descriptor(held, process, monkeypatch):
+    """It may hold a file of FUSE: supervisord would never have closed it."""
+    asked = []
+
+    def borrow(pid: int) -> Iterator[socket.socket]:
+        asked.append(pid)
+        yield from ()
+
+    monkeypatch.setattr(listeners, "borrow", borrow)
+    # This process looks like the gateway, but was not started as one.
+    held.start(SimpleNamespace(process=process))
+    assert asked == []
+    held.close(names.GATEWAY)
 
 
 def test_its_name_stays_while_the_one_before_serves(held, process, path):
