@@ -195,7 +195,7 @@ class Agent:
         if self._prefix == Path(sys.prefix):
             return _call(command, patience_s)
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=30, check=False
+            command, capture_output=True, text=True, timeout=60, check=False
         )
 
     def status_to(
