@@ -153,7 +153,7 @@ def _process_ours(
     """Do a call as the library does, but import only modules of ours.
 
     The library imports whatever the agent names, and only then looks whether
-    it is an entrypoint. Many a module acts as it is imported.
+    it is an entrypoint. Some modules act when they are imported.
     """
     if args and not str(args[0]).startswith(f"{__package__}."):
         args = ("", *args[1:])  # the library refuses that

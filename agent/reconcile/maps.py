@@ -48,7 +48,7 @@ class Maps:
         return ["map file"] if changed else []
 
     def keep(self, network: str, rights: Rights) -> None:
-        """Write RIGHTS into the file of NETWORK, but no owner that is new."""
+        """Write the entries of RIGHTS whose owners NETWORK's file has."""
         with self._locks.held(network):
             present = self._in_file(network)
             self._write(network, mapfile.common(present, rights()))

@@ -61,11 +61,11 @@ class Stale:
             return False
 
     def is_placed_by_root(self) -> bool:
-        """Return whether it is where no other user can start one.
+        """Return whether only root can have started it.
 
-        Another user's may hold files that never finish close(2), as of FUSE:
-        to borrow one of those stops supervisord for good. Only root can enter
-        a network's namespace, or empty the bounding set of capabilities.
+        A process of another user may hold files whose close(2) never ends, as
+        on FUSE: supervisord would borrow and close them, and hang for good.
+        Only root can enter a network's namespace, or empty the bounding set.
         """
         pid = self.process.pid
         if self.network != names.GATEWAY:
