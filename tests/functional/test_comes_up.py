@@ -72,7 +72,7 @@ def started(box: Sandbox, network: Network, act: Callable[[], None]) -> int:
         written.flush()
         act()
         (pid,) = wait_for(
-            reading, timeout_s=30, interval_s=0.001, what="one that reads"
+            reading, timeout_s=120, interval_s=0.001, what="one that reads"
         )
         send_signal(pid, signal.SIGSTOP)
         # The agent reads it too, which would take a busy host half a minute.
@@ -127,7 +127,7 @@ def test_an_address_that_goes_meanwhile_is_no_ones(chassis, instance):
     wait_alone(box, network, pid)
     wait_for(
         lambda: before not in stats(network.id, f"show map {file}"),
-        timeout_s=20,
+        timeout_s=60,
         what="a haproxy without the instance",
     )
 
@@ -146,7 +146,7 @@ def test_a_port_that_comes_while_the_next_one_fails_is_served(
             what="a haproxy that fails",
         )
         (newcomer,) = box.plug([box.neutron.create_port(network)])
-        wait_served(newcomer, timeout_s=30)
+        wait_served(newcomer)
         assert network_status(network.id)["error"]
     wait_for(
         lambda: not network_status(network.id)["error"],

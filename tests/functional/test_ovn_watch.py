@@ -125,7 +125,7 @@ def test_a_trunk_that_loses_a_subport_is_not_named(module_box, case: Case):
     box.ovn.sync()
     box.neutron.delete_port(subport)
     box.ovn.sync()
-    wait_for(lambda: marks() < before, timeout_s=30, what="the mark's end")
+    wait_for(lambda: marks() < before, timeout_s=60, what="the mark's end")
     wait_served(parent)
     # As long as it takes to name a port without flows.
     begun = time.monotonic()

@@ -236,7 +236,7 @@ def delete(box: Sandbox) -> tuple[str, float]:
         ]
         wait_for(
             lambda: box.ovn.sb.select("Port_Binding", unbound, ["_uuid"]),
-            timeout_s=30,
+            timeout_s=60,
             what="a port without a chassis",
         )
         return network.id, time.monotonic() - begun

@@ -19,7 +19,7 @@ from neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb import ovsdb_monitor
 from oslo_config import cfg
 from ovsdbapp.backend.ovs_idl import connection, event, idlutils
 
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 TABLES = {
     "OVN_Northbound": {"NB_Global": ["nb_cfg"]},
     "OVN_Southbound": {
@@ -72,7 +72,7 @@ def main() -> None:
     for _ in sys.stdin:
         known = [
             kind(row, driver)
-            for row in rows.values()
+            for row in [*rows.values()]  # a thread of the IDL changes it
             for kind in (
                 neutron_agent.ControllerAgent,
                 neutron_agent.MetadataAgent,

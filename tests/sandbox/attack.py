@@ -4,7 +4,8 @@ A third argument is the first of COUNT addresses: each connection has a source
 of its own.
 
 It needs nothing but Python's own library. Prints a line as soon as
-all connections were tried once, and goes on until it is killed.
+all connections were tried once, and goes on until it is killed, at the lowest
+priority: on a busy machine it would not get that far with it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import itertools
+import os
 import resource
 import selectors
 import socket
@@ -61,6 +63,7 @@ class Attack:
             if len(self._links) % _BATCH == 0:
                 self._settle(0)
         self._settle(0.5)
+        os.nice(19)
         print(len(self._links), flush=True)
         dribble_due = open_due = time.monotonic()
         while True:

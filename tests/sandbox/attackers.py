@@ -1,4 +1,4 @@
-"""Attack from an instance's namespace, at the lowest priority."""
+"""Attack from an instance's namespace, in the end at the lowest priority."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import Instance, attack
 
-BEGIN_S = 120  # at the lowest priority, beside other work
+BEGIN_S = 120
 ROUNDS, MOST_ROUNDS = 5, 15
 BOUND = 2.0  # times what is undisturbed
 
@@ -20,7 +20,7 @@ BOUND = 2.0  # times what is undisturbed
 @contextlib.contextmanager
 def attacked(instance: Instance, *command: str) -> Iterator[None]:
     """Have INSTANCE run COMMAND; begin when it says so, or is at it."""
-    where = ("nice", "-n", "19", "ip", "netns", "exec", instance.namespace)
+    where = ("ip", "netns", "exec", instance.namespace)
     with subprocess.Popen((*where, *command), stdout=subprocess.PIPE) as made:
         try:
             assert made.stdout is not None
@@ -44,8 +44,8 @@ def hammering(instance: Instance, connections: int, *more: str):
     url = "http://169.254.169.254/latest/meta-data/instance-id"
     return attacked(
         instance,
-        *("stdbuf", "-oL", "wrk", "-t1", f"-c{connections}", "-d120s"),
-        *("--timeout", "10s", *more, url),
+        *("nice", "-n", "19", "stdbuf", "-oL", "wrk", "-t1"),
+        *(f"-c{connections}", "-d120s", "--timeout", "10s", *more, url),
     )
 
 

@@ -68,7 +68,7 @@ def _group(pid: int, controller: str) -> Iterator[Path]:
             finally:
                 wait_for(
                     lambda f=folder: f.rmdir() is None,  # type: ignore[misc]
-                    timeout_s=20,
+                    timeout_s=60,
                     what="end of a group",
                 )
         except PermissionError:

@@ -174,7 +174,7 @@ class NeutronAgent:
             send_signal(pid, signal.SIGKILL)
         wait_for(
             lambda: not self.helpers(),
-            timeout_s=20,
+            timeout_s=60,
             what=f"end of what {self.name} started",
         )
         remove_traces(self._ovn)

@@ -86,7 +86,7 @@ def _restarted(scene: Scene, *vsctl: str) -> Iterator[None]:
     box.ovn.freeze("ovn-controller")
     box.ovn.vsctl(*vsctl)
     wait_for(
-        lambda: not box.agent.running, timeout_s=20, what="end of the agent"
+        lambda: not box.agent.running, timeout_s=60, what="end of the agent"
     )
     box.agent.start()
     yield
