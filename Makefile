@@ -46,7 +46,7 @@ export GIT_CONFIG_VALUE_0 = $(CURDIR)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Each worker of the functional tests is a host of its own, and waits for most
 # of its time.
-JOBS ?= $(shell expr 4 \* $$(nproc))
+JOBS ?= $(shell expr 3 \* $$(nproc))
 ENTER = $(VENV)/bin/python -m sandbox.enter $(VENV)/bin/python
 SANDBOX = PYTHONPATH=tests $(VENV)/bin/python -m sandbox.enter
 SOURCES := $(shell find agent privsep etc rootwrap -type f -not -name '*.pyc')
