@@ -410,9 +410,14 @@ def test_what_outlives_a_haproxy_goes_as_documented(own_box: Sandbox):
         text = (ROOT / "docs/explanation/security.md").read_text()
         (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
         done = subprocess.run(
-            ["sh", "-ec", commands.replace("NETWORK", key)], check=False
+            ["sh", "-ec", commands.replace("NETWORK", key)],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
-        assert done.returncode == 0
+        # The agent may make the namespace again before its file is removed.
+        is_back = done.stderr.endswith("Device or resource busy\n")
+        assert done.returncode == 0 or is_back, done.stderr
         assert left.wait(10) == -signal.SIGKILL
     wait_served(instance)
 
