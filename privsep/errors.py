@@ -28,7 +28,7 @@ _REMEDIES: dict[object, str] = {
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: "make it writable",
     errno.ETIMEDOUT: _HANGS,
-    "TimeoutError": _HANGS,
+    **dict.fromkeys(("TimeoutError", "TimeoutExpired"), _HANGS),
     "TimeoutException": "is that ovsdb-server stopped or overloaded?",
 }
 _OTHER = "if that lasts, see the log, with debug = true"

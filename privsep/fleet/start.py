@@ -16,7 +16,9 @@ from .supervisord import OTHER_VERSION, Supervisord
 
 LOG = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 15.0
+# It loads for 0.6 s. On a host with too little CPU that takes longer than the
+# agent waits for a call. One that is ended meanwhile would begin again.
+START_TIMEOUT_S = 90.0
 UNIT_TIMEOUT_S = 5.0
 _UNIT_POLL_S = 0.1
 

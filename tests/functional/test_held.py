@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,7 +25,12 @@ from sandbox.case import is_served, wait_served
 from sandbox.daemons import Daemon, run
 from sandbox.hoststate import haproxies, wait_host, written_map
 from sandbox.peer import idle_haproxy
-from sandbox.processes import cpu_s, limit_descriptors, processes
+from sandbox.processes import (
+    cpu_s,
+    limit_descriptors,
+    processes,
+    send_signal,
+)
 from sandbox.waiting import BEHIND_CALL_S
 
 FLEET = Path("/run/ovn-metadata-fleet")
@@ -307,6 +313,38 @@ def test_supervisord_that_hangs_is_told_and_holds_nothing_up(own_box):
     box.agent.start()
     box.agent.wait_ready()
     assert served(instance)
+
+
+def test_supervisord_that_takes_long_to_start_is_not_ended(own_box):
+    """On a host with too little CPU it would begin again, and never start."""
+    box = own_box
+    box.agent.start()
+    box.agent.wait_ready()
+    (before,) = box.agent.processes("supervisord")
+    mark = box.agent.mark()
+    os.kill(before.pid, signal.SIGKILL)
+
+    def starting() -> list[int]:
+        found = box.agent.processes("supervisord")
+        return [each.pid for each in found if each.pid != before.pid]
+
+    (pid,) = wait_for(
+        starting, timeout_s=60, interval_s=0.005, what="the next one"
+    )
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(
+            # One of the two gives up: the agent, or what starts it.
+            lambda: re.search(
+                "did not answer within|timed out after", box.agent.log(mark)
+            ),
+            timeout_s=90,
+            what="a word of it in the log",
+        )
+        assert starting() == [pid]
+    finally:
+        send_signal(pid, signal.SIGCONT)
+    box.agent.wait_ready()
 
 
 def stopped_after_s(box: Sandbox) -> float:
