@@ -164,8 +164,10 @@ class Haproxies:
                 # The clock went back: the file would seem to be newer than
                 # any process.
                 config.touch()
-            # A process that was started just now reads the new files.
-            self._wait_for(network, digest, reload=not is_new)
+            # One that was started, or still starts, reads the new files: on a
+            # slow host each try would start another gateway.
+            reload = program["state"] == "running"
+            self._wait_for(network, digest, reload=reload)
         if is_new:
             return ["program"]
         return ["reload"] if running not in (None, digest) else []

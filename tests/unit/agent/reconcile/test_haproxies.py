@@ -12,6 +12,7 @@ from ovn_metadata.agent.haproxy.places import Places
 from ovn_metadata.agent.haproxy.render import Rendered
 from ovn_metadata.agent.reconcile import haproxies as haproxies_module
 from ovn_metadata.agent.reconcile.haproxies import Haproxies
+from ovn_metadata.privsep import names
 from ovn_metadata.privsep.settings import FleetSettings
 
 NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
@@ -67,6 +68,28 @@ def test_an_edited_file_is_written_and_read_again(
         haproxies.listen(NETWORK, RENDERED, None)
         assert config.read_text() == RENDERED.text
         assert fleet.reloads == reloads
+
+
+@pytest.mark.parametrize(
+    ("state", "reloads"),
+    [
+        pytest.param("running", 1, id="it has read the old file"),
+        pytest.param("starting", 0, id="the next one has read the new file"),
+    ],
+)
+def test_a_gateway_that_starts_slowly_is_not_started_again(
+    tmp_path: Path, monkeypatch, state, reloads
+):
+    """The one before answers until then; each visit would start another."""
+    answers = iter(["old", "old", "old", "digest"])
+    monkeypatch.setattr(runtime, "running_digest", lambda *_: next(answers))
+    fleet: Any = Fleet(state)
+    places = Places(tmp_path, tmp_path, tmp_path)
+    settings = FleetSettings("/bin/sh", "nobody", 1, 1, tmp_path)
+    haproxies = Haproxies(fleet, places, fleet=settings)
+    program = fleet.ensure_program(names.GATEWAY)
+    haproxies.serve(names.GATEWAY, RENDERED, None, program)
+    assert fleet.reloads == reloads
 
 
 def test_one_that_replaces_another_has_no_right_that_is_not_set_up(
