@@ -34,7 +34,7 @@ from .keyed_locks import KeyedLocks
 CALL_TIMEOUT_S = 30.0
 _HANGS = (
     f"the privileged daemon did not answer within {CALL_TIMEOUT_S:.0f} s; if "
-    f"this happens again, kill it: the next call starts another one"
+    f"this host is not overloaded, kill it: the next call starts another one"
 )
 _ENDED = "the privileged daemon has ended; the next call starts another one"
 _ENDED_EARLY = "the privileged daemon ended before it answered; see its log"

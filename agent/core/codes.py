@@ -133,9 +133,9 @@ OVNMD-301 error behind=302,401,403,404
     itself
 OVNMD-302 warning after=5 behind=401,403,404 of=host
     supervisord does not answer
-    if that lasts, kill it with -9 and start ovn-metadata-fleet again: its
-    haproxies still serve, except in a container, and the next supervisord
-    takes them over
+    if that lasts, and the host is not overloaded, kill it with -9 and start
+    ovn-metadata-fleet again: its haproxies still serve, except in a
+    container, and the next supervisord takes them over
 OVNMD-303 warning
     too few file descriptors for haproxy
     set LimitNOFILE= of ovn-metadata-fleet (in a container: its ulimit
@@ -163,9 +163,9 @@ OVNMD-309 error behind=301,302
     checks the network (selfcheck_interval), or at once on SIGHUP
 OVNMD-401 error after=5 of=host
     the privileged daemon does not work
-    kill it: the next call starts another one; if it does not start, read
-    its log and check its socket, or correct helper_command and restart the
-    agent
+    if the host is not overloaded, kill it: the next call starts another
+    one; if it does not start, read its log and check its socket, or correct
+    helper_command and restart the agent
 OVNMD-402 error of=host
     the agent may not do what it has to
     give its user the right that the reason names; for SELinux and AppArmor

@@ -82,8 +82,8 @@ class Supervisord(xmlrpc.client.ServerProxy):
                 return getattr(self, method)(*args)
         except TimeoutError:
             raise FleetError(
-                "supervisord hangs; kill it: its haproxies still serve, and "
-                "the next one takes them over"
+                "supervisord hangs; if this host is not overloaded, kill it: "
+                "its haproxies still serve, and the next one takes them over"
             ) from None
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == Faults.UNKNOWN_METHOD:
