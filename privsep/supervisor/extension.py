@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import psutil
 from supervisor import events
 from supervisor.options import UnhosedConfigParser
 from supervisor.states import (
@@ -39,8 +40,9 @@ from .takeover import Takeover, network_of
 _ALL = 4096  # bytes: one for each signal since the last poll
 _SOON_S = 0.05
 _STARTING, _RUNNING = ProcessStates.STARTING, ProcessStates.RUNNING
-# One that does not listen by then never will.
+# One that does not listen by then, and does not work on it, never will.
 _LISTENS_S = 30.0
+_WORKS = psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -325,14 +327,22 @@ class FleetInterface:
 def _state(process: Any) -> str:
     """Return the state of PROCESS, which runs once it listens.
 
-    Where many start at once that takes seconds.
+    Where many start at once that takes seconds, and minutes if the host has
+    too little CPU: then to start it again would take as long.
     """
     state = process.get_state()
     if process.pid and state in (_STARTING, _RUNNING):
-        is_late = time.monotonic() > process.began + _LISTENS_S
-        up = is_late or listeners.serves(process)
+        up = listeners.serves(process) or _never_will(process)
         state = _RUNNING if up else _STARTING
     return str(getProcessStateDescription(state))
+
+
+def _never_will(process: Any) -> bool:
+    """Return whether PROCESS, which does not serve, waits for something."""
+    is_late = time.monotonic() > process.began + _LISTENS_S
+    with contextlib.suppress(psutil.Error):  # it ended
+        return is_late and psutil.Process(process.pid).status() not in _WORKS
+    return False
 
 
 def _wake_on_signals() -> int:

@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_391, ("privsep",): 4_813}
+BUDGETS = {("agent", "privsep"): 21_401, ("privsep",): 4_823}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from supervisor import events
 from supervisor.loggers import LevelsByName, getLogger
@@ -218,18 +219,23 @@ def test_what_the_system_refuses_has_a_reason(monkeypatch, call, part):
 
 
 @pytest.mark.parametrize(
-    ("state", "age_s", "has_come_up", "said"),
+    ("state", "age_s", "kernels", "said"),
     [
-        pytest.param("STARTING", 0.2, True, "RUNNING", id="it is quick"),
-        pytest.param("RUNNING", 2.0, False, "STARTING", id="it is slow"),
-        pytest.param("RUNNING", 31.0, False, "RUNNING", id="it never will"),
+        pytest.param("STARTING", 0.2, "serves", "RUNNING", id="it is quick"),
+        pytest.param("RUNNING", 2.0, "sleeping", "STARTING", id="it is slow"),
+        pytest.param("RUNNING", 31, "sleeping", "RUNNING", id="it never will"),
+        pytest.param("RUNNING", 31, "stopped", "RUNNING", id="it is stopped"),
+        pytest.param("RUNNING", 31, "running", "STARTING", id="a slow host"),
+        pytest.param("RUNNING", 31, "disk-sleep", "STARTING", id="slow disk"),
     ],
 )
 def test_one_runs_when_it_has_come_up(
-    monkeypatch, state, age_s, has_come_up, said
+    monkeypatch, state, age_s, kernels, said
 ):
     """Not after a second, as for supervisord."""
-    monkeypatch.setattr(listeners, "serves", lambda _: has_come_up)
+    monkeypatch.setattr(listeners, "serves", lambda _: kernels == "serves")
+    there = SimpleNamespace(status=lambda: kernels)
+    monkeypatch.setattr(psutil, "Process", lambda _: there)
     process = process_in(state, 7, age_s)
     assert extension._state(process) == said
 
