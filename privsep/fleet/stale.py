@@ -63,8 +63,7 @@ class Stale:
     def is_placed_by_root(self) -> bool:
         """Return whether only root can have started it.
 
-        A process of another user may hold files whose close(2) never ends, as
-        on FUSE: supervisord would borrow and close them, and hang for good.
+        Another user's may hold files that make those hang who borrow them.
         Only root can enter a network's namespace, or empty the bounding set.
         """
         pid = self.process.pid

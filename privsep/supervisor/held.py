@@ -30,6 +30,7 @@ from .. import kernel, names
 from ..errors import sentence
 from ..fleet import stale
 from . import listeners
+from .listeners import Listener
 from .takeover import Takeover, network_of
 
 # In a program's command: the user of its haproxy, and the group of all.
@@ -42,7 +43,8 @@ class HeldSockets:
     def __init__(self, path: Path, takeover: Takeover) -> None:
         self._path = path
         self._takeover = takeover
-        self._held: dict[str, list[socket.socket]] = {}
+        # Each in the order of their numbers.
+        self._held: dict[str, dict[Listener, socket.socket]] = {}
         # Network -> why it lacks sockets, by the last start of its program.
         self.refused: dict[str, str] = {}
 
@@ -51,12 +53,11 @@ class HeldSockets:
 
         Raises OSError where that can't be seen.
         """
-        held = self._held.get(network_of(config), [])
+        held = self._held.get(network_of(config), {})
         try:
             with self._wanted(config) as wanted:
-                return len(held) == len(wanted) and all(
-                    one.fits(found)
-                    for one, found in zip(wanted, held, strict=True)
+                return [*held] == wanted and all(
+                    one.works(held[one]) for one in wanted
                 )
         except FileNotFoundError:  # the namespace
             return False
@@ -118,7 +119,7 @@ class HeldSockets:
         free = names.LISTENER_V6 + 1
         moved = [
             fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, free)
-            for one in self._held.get(network, [])
+            for one in self._held.get(network, {}).values()
         ]
         for number, descriptor in enumerate(moved, first):
             os.dup2(descriptor, number)
@@ -130,39 +131,37 @@ class HeldSockets:
         network = network_of(process.config)
         with self._wanted(process.config) as wanted:
             process.wanted = wanted
-            held = self._held.setdefault(network, [])
+            held = self._held.setdefault(network, {})
             # In order, without a gap: they get their numbers by it.
-            fit = [a.fits(one) for a, one in zip(wanted, held, strict=False)]
+            fit = [
+                one == listener and listener.works(found)
+                for (one, found), listener in zip(
+                    held.items(), wanted, strict=False
+                )
+            ]
             kept = [*fit, False].index(False)
-            for one in held[kept:]:
-                one.close()  # a new one may need its address
-            del held[kept:]
-            for number, listener in enumerate(wanted):
-                if number == len(held):
+            for listener in [*held][kept:]:
+                held.pop(listener).close()  # a new one may need its address
+            for listener in wanted:
+                if listener not in held:
                     there = self._borrow(network, listener) or listener.make()
-                    held.append(there)
-                listener.adopt(held[number])
+                    held[listener] = there
+                listener.adopt(held[listener])
                 # All holders share this flag. Without it a haproxy would
                 # block in accept() if another one is faster.
-                held[number].settimeout(0)
+                held[listener].settimeout(0)
 
-    def _borrow(
-        self, network: str, wanted: listeners.Listener
-    ) -> socket.socket | None:
+    def _borrow(self, network: str, wanted: Listener) -> socket.socket | None:
         """Return a socket of NETWORK's stale haproxies, if one has it."""
-        for one in self._takeover.before(network):
-            if not one.is_placed_by_root():
-                continue
-            with contextlib.closing(listeners.borrow(one.process.pid)) as lent:
-                for found in lent:
-                    if wanted.fits(found):
-                        # Not socket.dup(), which would make it blocking
-                        # for all holders.
-                        return socket.socket(fileno=os.dup(found.fileno()))
-        return None
+        pids = [
+            one.process.pid
+            for one in self._takeover.before(network)
+            if one.is_placed_by_root()
+        ]
+        return listeners.borrow(pids, wanted) if pids else None
 
     @contextlib.contextmanager
-    def _wanted(self, config: Any) -> Iterator[list[listeners.Listener]]:
+    def _wanted(self, config: Any) -> Iterator[list[Listener]]:
         """Give the listeners that CONFIG needs, inside its namespace."""
         network = network_of(config)
         owner, group = map(int, _IDS.findall(config.command))
@@ -200,5 +199,5 @@ class HeldSockets:
     def close(self, network: str) -> None:
         """Close the sockets of NETWORK; a haproxy may still have them."""
         self.refused.pop(network, None)
-        for one in self._held.pop(network, []):
+        for one in self._held.pop(network, {}).values():
             one.close()

@@ -3,8 +3,6 @@
 Sockets share a port (SO_REUSEPORT) only if they have the same owner: the user
 who made them, unless fchown(2) has changed it. A network's belong to its own
 user: a haproxy that Neutron's agent starts as root can't listen beside ours.
-
-No name is read from /proc/net: any user can choose those in it.
 """
 
 import contextlib
@@ -13,12 +11,11 @@ import errno
 import os
 import re
 import select
+import signal
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
-
-from supervisor.states import ProcessStates
+from typing import Any, ClassVar, TypeAlias
 
 from .. import kernel, names
 
@@ -35,7 +32,8 @@ _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
 # A haproxy opens its listeners before any connection: they have low numbers.
 # (To list /proc/PID/fd takes CAP_DAC_READ_SEARCH, which supervisord has not.)
 _FIRST = 64
-_STATS = re.compile(rb"(.*/)?stats\.sock(\.[0-9]+\.tmp)?$", re.DOTALL)
+# The child that asks a haproxy for its sockets ends in milliseconds.
+_LENDS_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,16 +42,22 @@ class TcpListener:
 
     family: int
     address: tuple[str | int, ...]  # as Python's sockets have it
-    owner: int  # user id
+    # User id; `adopt` changes it.
+    owner: int = dataclasses.field(compare=False)
 
     def fits(self, found: socket.socket) -> bool:
-        """Return whether FOUND is such a listener and still works.
+        """Return whether FOUND is such a listener and works."""
+        named = found.family, found.getsockname()
+        return named == (self.family, self.address) and self.works(found)
 
-        It does not if the veth or the namespace was made again, or if a
-        haproxy that was broken into has shut down the socket it shares.
+    def works(self, found: socket.socket) -> bool:
+        """Return whether FOUND, which did fit, still works.
+
+        It does not if the namespace was made again, or if a haproxy that was
+        broken into has shut down the socket it shares. Its name is not asked
+        for: such a haproxy can lock the socket for good (setsockopt(2) with a
+        file of FUSE as memory), and getsockname(2) waits for that.
         """
-        if (found.family, found.getsockname()) != (self.family, self.address):
-            return False
         return _listens(found) and _is_here(found)
 
     def make(self) -> socket.socket:
@@ -81,7 +85,9 @@ class UnixListener:
     """The gateway's listener, in a folder where only root can write."""
 
     path: Path
-    group: int  # of those who may connect
+    # Of those who may connect; `adopt` changes it.
+    group: int = dataclasses.field(compare=False)
+    family: ClassVar[int] = socket.AF_UNIX
 
     def fits(self, found: socket.socket) -> bool:
         """Return whether FOUND is the socket that listens at the path.
@@ -98,6 +104,8 @@ class UnixListener:
             and self._answers()
             and os.stat(self.path).st_mode & 0o777 == _UNIX_MODE
         )
+
+    works = fits
 
     def make(self) -> socket.socket:
         """Make it; raise OSError."""
@@ -178,40 +186,63 @@ def _is_here(found: socket.socket) -> bool:
 def serves(process: Any) -> bool:
     """Return whether supervisord's PROCESS, a haproxy that runs, serves.
 
-    One that serves has a listener of its own, the stats socket. Before Linux
-    5.6 that can't be seen. The best guess is RUNNING there, which means that
-    it has run for a second.
+    One that serves has a listener of its own, the stats socket, and binds it
+    under a name with its pid. Who else can make one in its namespace gains
+    nothing: until it serves, its clients wait in the queue that we hold.
     """
+    listens = rb" 00010000 .* stats\.sock\.%d\.tmp$" % process.pid
     try:
-        return any(
-            found.family == socket.AF_UNIX
-            # haproxy binds it under a temporary name.
-            and _STATS.match(os.fsencode(found.getsockname()))
-            for found in _all_listening(process.pid)
-        )
-    except ProcessLookupError:  # it ended
+        sockets = Path(f"/proc/{process.pid}/net/unix").read_bytes()
+    except OSError:  # it ended
         return False
-    except OSError:
-        return bool(process.get_state() == ProcessStates.RUNNING)
+    return re.search(listens, sockets, re.MULTILINE) is not None
 
 
-def borrow(pid: int) -> Generator[socket.socket, None, None]:
-    """Yield the sockets on which the haproxy PID listens.
+def borrow(pids: list[int], wanted: Listener) -> socket.socket | None:
+    """Return a socket of the haproxies PIDS that fits WANTED, if one has it.
 
-    Each is closed when the next one is taken. None before Linux 5.6, without
-    CAP_SYS_PTRACE, or if it has ended.
+    None before Linux 5.6, or without CAP_SYS_PTRACE. A child takes and closes
+    what they have: a haproxy that was broken into may hold a file, as of
+    FUSE, whose close(2) never ends, not even by SIGKILL.
     """
-    with contextlib.suppress(OSError):
-        yield from _all_listening(pid)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = os.fork()
+        if not child:
+            try:
+                _lend(pids, wanted, theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        ours.settimeout(_LENDS_S)
+        try:
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            return None
+    os.waitpid(child, 0)
+    if not descriptors:
+        return None
+    # Not by fileno=, which asks for the name, see TcpListener.works.
+    lent = socket.socket(wanted.family)
+    os.dup2(descriptors[0], lent.fileno(), inheritable=False)
+    os.close(descriptors[0])
+    return lent
 
 
-def _all_listening(pid: int) -> Iterator[socket.socket]:
-    """Yield the listening sockets of the haproxy PID.
-
-    A master, as Kolla starts Neutron's, has them in its workers.
-    """
-    for one in (pid, *_workers(pid)):
-        yield from _listening(one)
+def _lend(pids: list[int], wanted: Listener, to: socket.socket) -> None:
+    """Send what fits WANTED over TO, in a child that may hang."""
+    number = to.fileno()
+    os.closerange(3, number)  # all that supervisord has
+    os.closerange(number + 1, os.sysconf("SC_OPEN_MAX"))
+    for pid in pids:
+        # A master, as Kolla starts Neutron's, has them in its workers.
+        for one in (pid, *_workers(pid)):
+            with contextlib.suppress(OSError):
+                for found in _listening(one):
+                    if wanted.fits(found):
+                        socket.send_fds(to, [b"."], [found.fileno()])
+                        return
 
 
 def _workers(master: int) -> list[int]:
@@ -236,6 +267,6 @@ def _listening(pid: int) -> Iterator[socket.socket]:
             except OSError:  # no socket
                 os.close(descriptor)
                 continue
-            with found:  # closes our descriptor only
+            with found:
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     yield found

@@ -7,6 +7,7 @@ import functools
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from ovn_metadata.privsep import names
 from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import listeners
 from ovn_metadata.privsep.supervisor.held import HeldSockets
+from sandbox import mute_file
 from sandbox.daemons import run
 from sandbox.namespaces import inside
 
@@ -26,6 +28,7 @@ NETWORK = "4c3e1f64-f4d0-4eb0-a542-a05e03a1141f"
 NAMESPACE = f"ovnmeta-{NETWORK}"
 OUTER, INNER = f"tap{NETWORK[:10]}0", f"tap{NETWORK[:10]}1"
 OWNER = 990
+MOST_S = 15.0
 
 
 def make_veth() -> None:
@@ -120,10 +123,77 @@ def test_neither_is_in_order_in_a_namespace_made_again(
 
 def test_they_are_lent_by_the_process_that_has_them(held):
     with inside(NAMESPACE):
-        wanted = listeners.of_network(NETWORK, OWNER)
-        for one in wanted:
-            lent = listeners.borrow(os.getpid())
-            assert any(one.fits(found) for found in lent)
+        for wanted, made in zip(
+            listeners.of_network(NETWORK, OWNER), held, strict=True
+        ):
+            lent = listeners.borrow([os.getpid()], wanted)
+            assert lent is not None
+            with lent:
+                assert os.path.sameopenfile(lent.fileno(), made.fileno())
+                assert not os.get_inheritable(lent.fileno())
+    assert fit(held) == [True, True]
+
+
+def test_a_masters_workers_lend_theirs_too(held, monkeypatch):
+    here, gone = os.getpid(), 2**22 + 1
+    with inside(NAMESPACE):
+        wanted, _ = listeners.of_network(NETWORK, OWNER)
+        assert listeners.borrow([gone], wanted) is None
+        monkeypatch.setattr(listeners, "_workers", lambda _: [here])
+        lent = listeners.borrow([gone], wanted)
+    assert lent is not None
+    with lent:
+        assert fit([lent]) == [True]
+
+
+# What an attacker's process is asked, by a process that may hang.
+ASK = """
+import os, socket, sys
+from types import SimpleNamespace
+from ovn_metadata.privsep.supervisor import listeners
+pid, number = map(int, sys.argv[1:])
+one = SimpleNamespace(pid=pid)
+wanted = listeners.TcpListener(socket.AF_INET, ("127.0.0.1", 1), 0)
+shared = socket.socket()
+os.dup2(number, shared.fileno())
+ANSWER
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not mute_file.DEVICE.exists(), reason="no FUSE here")
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("print(listeners.serves(one))", "False"),
+        ("print(listeners.borrow([pid], wanted))", "None"),
+        ("print(wanted.works(shared))", "True"),
+    ],
+)
+def test_a_haproxy_with_a_file_that_never_answers_hangs_nobody(
+    tmp_path, answer, expected
+):
+    """It has one open, and reads from one while it locks its listener."""
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        number = shared.fileno()
+        with mute_file.broken_in(tmp_path, shared) as pid:
+            asked = subprocess.Popen(
+                [
+                    *(sys.executable, "-Ic", ASK.replace("ANSWER", answer)),
+                    *(str(pid), str(number)),
+                ],
+                stdout=subprocess.PIPE,
+                pass_fds=(number,),
+                text=True,
+            )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                asked.wait(MOST_S)
+            has_hung = asked.returncode is None
+            asked.kill()
+        said, _ = asked.communicate()
+    assert not has_hung
+    assert said.strip() == expected
 
 
 @pytest.mark.parametrize(
@@ -170,7 +240,7 @@ def test_a_haproxy_gets_its_sockets_once():
             stack.callback(os.close, last)
         takeover: Any = SimpleNamespace(is_awaited=lambda _network: True)
         held = HeldSockets(Path("gateway.sock"), takeover)
-        held._held[NETWORK] = sockets
+        held._held[NETWORK] = dict(enumerate(sockets))  # type: ignore[arg-type] # only the order counts
         prepare = functools.partial(held._prepare_child, Process(), NETWORK)
         listed = subprocess.run(
             ["ls", "-l", "/proc/self/fd"],

@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_401, ("privsep",): 4_823}
+BUDGETS = {("agent", "privsep"): 21_430, ("privsep",): 4_852}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
