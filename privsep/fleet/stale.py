@@ -57,7 +57,7 @@ class Stale:
                 (folder in folders and _sees(pid, folder))
                 or is_in_namespace(pid, self.network)
             )
-        except psutil.Error:
+        except (OSError, psutil.Error):
             return False
 
     def is_placed_by_root(self) -> bool:
@@ -130,11 +130,10 @@ def config_of(arguments: Sequence[str]) -> str | None:
 
 
 def _is_haproxy(process: psutil.Process, config: str) -> bool:
-    with process.oneshot():
-        arguments = process.cmdline()
-        executable = process.exe()  # "... (deleted)" after an upgrade
+    # Not psutil's, which looks for files at paths that another user chose.
+    executable = os.readlink(f"/proc/{process.pid}/exe")
     is_haproxy = "haproxy" in os.path.basename(executable)
-    return is_haproxy and config_of(arguments) == config
+    return is_haproxy and config_of(process.cmdline()) == config
 
 
 def is_in_namespace(pid: int, network: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ CONFIG = f"{FOLDER}/{NETWORK}.conf"
 WORDS = ("haproxy", "-W", "-db", "-p", "/x.pid", "-f", CONFIG)
 NEUTRONS_WORDS = ("haproxy", "-f", CONFIG)
 GONE = 2**22 + 1
+DELETED = " (deleted)"
 
 
 class Process:
@@ -29,21 +29,27 @@ class Process:
     def __init__(self, **changes):
         self.pid = os.getpid()
         self.arguments = list(WORDS)
-        self.executable = HAPROXY
         self.running = True
         vars(self).update(changes)
-
-    def oneshot(self):
-        return threading.Lock()  # any context manager
 
     def cmdline(self):
         return self.arguments
 
-    def exe(self):
-        return self.executable
-
     def is_running(self):
         return self.running
+
+
+@pytest.fixture(autouse=True)
+def links(monkeypatch) -> dict[str, str]:
+    """Have this process be haproxy by its link in /proc."""
+    changed = {f"/proc/{os.getpid()}/exe": HAPROXY}
+    real = os.readlink
+
+    def readlink(path: str) -> str:
+        return changed[path] if path in changed else real(path)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    return changed
 
 
 def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
@@ -61,7 +67,7 @@ def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
             {"arguments": [*WORDS, "-sf", "7"]}, True, id="reloaded once"
         ),
         pytest.param(
-            {"executable": f"{HAPROXY} (deleted)"}, True, id="upgraded"
+            {"executable": f"{HAPROXY}{DELETED}"}, True, id="upgraded"
         ),
         pytest.param(
             {"executable": "/opt/haproxy-2.9/sbin/haproxy"},
@@ -89,8 +95,27 @@ def stale_one(*, network: str = NETWORK, **changes) -> stale.Stale:
         pytest.param({"pid": GONE}, False, id="gone"),
     ],
 )
-def test_is_ours_by_its_file(changes, expected):
+def test_is_ours_by_its_file(changes, expected, links):
+    links[f"/proc/{os.getpid()}/exe"] = changes.pop("executable", HAPROXY)
     assert stale_one(**changes).is_ours({FOLDER}) == expected
+
+
+def test_no_file_is_looked_for_at_the_path_of_an_executable(
+    links, monkeypatch
+):
+    """Another user chose it: it may be on a server that never answers."""
+    looked_at: list[str] = []
+    real = os.stat
+
+    def stat(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        looked_at.append(str(path))
+        return real(path, *args, **kwargs)
+
+    links[f"/proc/{os.getpid()}/exe"] = f"/far/haproxy{DELETED}"
+    monkeypatch.setattr(os, "stat", stat)
+    one = stale.Stale(psutil.Process(), NETWORK, CONFIG)
+    assert not one.is_ours({FOLDER})
+    assert not [path for path in looked_at if "/far/" in path]
 
 
 def test_one_with_another_file_by_now_is_not_ours():
@@ -131,7 +156,7 @@ def test_nothing_is_looked_up_in_what_another_user_has_mounted(monkeypatch):
 
 
 def test_one_in_the_networks_namespace_is_ours_wherever_its_file_is(
-    monkeypatch,
+    monkeypatch, links
 ):
     seen = []
 
@@ -147,7 +172,8 @@ def test_one_in_the_networks_namespace_is_ours_wherever_its_file_is(
     gateway = stale_one(network="gateway", arguments=words)
     assert not gateway.is_ours(())
     assert gateway.is_ours({FOLDER})
-    assert not stale_one(executable="/bin/sleep").is_ours(())
+    links[f"/proc/{os.getpid()}/exe"] = "/bin/sleep"
+    assert not stale_one().is_ours(())
 
 
 @pytest.mark.parametrize(
