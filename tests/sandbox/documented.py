@@ -42,7 +42,7 @@ NOT_RUN = {
     "chown": _INSTALLS,
     "python3 -m venv": _INSTALLS,
     "/opt/ovn-metadata-agent/bin/pip": _INSTALLS,
-    "runuser -u ovn-metadata -- /opt": _INSTALLS,
+    "runuser --pty -u ovn-metadata -- /opt": _INSTALLS,
     "make": _BUILDS,
     "mock": _BUILDS,
     "podman build": _BUILDS,

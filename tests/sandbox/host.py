@@ -223,4 +223,8 @@ def _private_dev() -> None:
             target.touch()
         namespaces.bind(str(entry), str(target))
     namespaces.bind(str(copy), "/dev")
+    data = "newinstance,ptmxmode=0666"
+    namespaces.mount("devpts", "/dev/pts", "devpts", data=data)
+    if not Path("/dev/ptmx").is_symlink():
+        namespaces.bind("/dev/pts/ptmx", "/dev/ptmx")
     syslog.leave()
