@@ -1,8 +1,11 @@
 """The user that the agent runs as."""
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
+import termios
 
 from ..config.settings import Settings
 from ..errors import StartError
@@ -44,7 +47,14 @@ def _owner(settings: Settings) -> list[str]:
 
 
 def drop_to(user: pwd.struct_passwd) -> None:
-    """Become USER for good, with no capability and no way to get one."""
+    """Become USER for good, with no capability and no way to get one.
+
+    The controlling terminal is given up: other processes of USER could type
+    for root there, through one that we start (ioctl TIOCSTI).
+    """
+    if os.getsid(0) != os.getpid():  # else it is no shell's of root
+        with contextlib.suppress(OSError), open("/dev/tty") as terminal:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
     try:
         os.initgroups(user.pw_name, user.pw_gid)
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,37 @@ def test_check_of_the_packages_has_no_terminal(tmp_path):
     assert done.returncode == 1
     assert "/dev/null" in said
     assert "/dev/pts/" not in said
+
+
+DROP = """
+import pwd, subprocess
+from ovn_metadata.agent.startup import user
+user.drop_to(pwd.getpwnam("ovn-metadata"))
+test = "(: </dev/tty) && echo it has one || echo it has none"
+subprocess.run(["sh", "-c", test])
+"""
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        pytest.param(("sh", "-c", '"$@"; exit', "sh"), "none", id="a shell's"),
+        pytest.param((), "one", id="its own"),
+    ],
+)
+def test_agent_that_was_root_gives_up_the_terminal_of_a_shell(
+    command, expected
+):
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        ["setsid", "--ctty", *command, sys.executable, "-Ic", DROP],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.stdout == f"it has {expected}\n"
