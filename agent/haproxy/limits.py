@@ -6,8 +6,8 @@ instance are one source together. A source is known as soon as it connects, so
 its connections are limited before it sends anything.
 """
 
-import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config.settings import FairShare
 from . import answers, asks, refusals
@@ -79,7 +79,14 @@ _SHARED = (
     f"if {{ be_sess_rate lt {_SHARED_RATE} }} "
     f"|| {{ rand({_SHARED_REQUESTS}) eq 0 }}",
 )
+# And of one in which each has a connection of its own.
+_ALONE = ("option http-server-close", "http-reuse never")
 _NOT_NOW = "No Nova metadata API answers, or too many requests wait for one."
+_LIMITED = (
+    f"http-error {answers.text(503, _NOT_NOW)}",
+    f"timeout queue {_QUEUE_S}s",
+)
+_UPLOADS = f"stick-table type {_INSTANCES} expire {_EXPIRE_S}s store conn_cur"
 _TOO_MANY_UPLOADS = "Too many uploads at a time."
 
 
@@ -181,41 +188,26 @@ def gateway_rules(share: FairShare) -> tuple[list[str], list[str]]:
     return rules, switches
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(NamedTuple):
     """A backend of the gateway for some of the requests."""
 
     name: str
-    shares: bool  # whether requests may share connections to Nova
-    requests: int = 0  # at the same time; 0: any number
-
-    def settings(self) -> list[str]:
-        """Return the lines of this backend, without its servers."""
-        lines: list[str] = []
-        if self.requests:
-            lines.append(f"http-error {answers.text(503, _NOT_NOW)}")
-            lines.append(f"timeout queue {_QUEUE_S}s")
-        if self.shares:
-            lines += _SHARED
-        else:
-            lines += ["option http-server-close", "http-reuse never"]
-        if self.name == _UPLOAD_LANE:
-            lines.append(
-                f"stick-table type {_INSTANCES} expire {_EXPIRE_S}s "
-                "store conn_cur"
-            )
-        return lines
+    requests: int  # at the same time; 0: any number
+    lines: tuple[str, ...]  # without its servers
 
 
 def lanes(share: FairShare) -> list[Lane]:
     """Return the gateway's lanes."""
-    found = [Lane(LANE, shares=True), Lane(LONE_LANE, shares=False)]
+    found = [Lane(LANE, 0, _SHARED), Lane(LONE_LANE, 0, _ALONE)]
     if share.uploads:
-        requests = share.uploads * _UPLOADERS
-        found.append(Lane(_UPLOAD_LANE, shares=False, requests=requests))
+        lines = (*_LIMITED, *_ALONE, _UPLOADS)
+        found.append(Lane(_UPLOAD_LANE, share.uploads * _UPLOADERS, lines))
     if share.greedy_rate:
-        for name, shares in (_GREEDY_LANE, True), (_LONE_GREEDY_LANE, False):
-            found.append(Lane(name, shares, share.greedy_requests))
+        requests = share.greedy_requests
+        found += [
+            Lane(_GREEDY_LANE, requests, (*_LIMITED, *_SHARED)),
+            Lane(_LONE_GREEDY_LANE, requests, (*_LIMITED, *_ALONE)),
+        ]
     return found
 
 

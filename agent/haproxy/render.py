@@ -360,7 +360,7 @@ def _lane(
         nova = [*nova] * 2
     lines = [
         "balance leastconn",
-        *lane.settings(),
+        *lane.lines,
         *_retries(_NOVA_RETRIES),
         *[limits.CHOSEN] * (lane.name == limits.LANE),
         *(_server(*each, tls, more) for each in enumerate(nova)),

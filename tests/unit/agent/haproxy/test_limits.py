@@ -109,6 +109,6 @@ def test_only_plain_requests_share_connections():
     shared = [
         lane.name
         for lane in limits.lanes(SHARE)
-        if "http-reuse always" in lane.settings()
+        if "http-reuse always" in lane.lines
     ]
     assert shared == ["nova", "greedy"]
