@@ -32,23 +32,19 @@ def entries(
     }
 
 
-def same_owner(value: str, other: str) -> bool:
-    """Return whether both values name the same instance and project.
-
-    Their signatures differ after a change of the secret. A value that is
-    missing, or TWICE, names none.
-    """
-    return value != "" and value.split("|")[:2] == other.split("|")[:2]
-
-
 def common(
     rights: Mapping[str, str], now: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the entries of NOW whose address has the same owner in RIGHTS."""
+    """Return the entries of NOW whose address has the same owner in RIGHTS.
+
+    That is an instance and its project: signatures differ after a change of
+    the secret. TWICE names none.
+    """
     return {
         address: value
         for address, value in now.items()
-        if same_owner(rights.get(address, ""), value)
+        if value != TWICE
+        and rights.get(address, "").split("|")[:2] == value.split("|")[:2]
     }
 
 

@@ -146,7 +146,8 @@ def test_an_entry_has_a_signature_and_no_secret():
     ],
 )
 def test_a_new_signature_makes_no_other_owner(value, other, expected):
-    assert mapfile.same_owner(value, other) is expected
+    found = mapfile.common({"10.0.0.5": value}, {"10.0.0.5": other})
+    assert found == ({"10.0.0.5": other} if expected else {})
 
 
 def test_what_two_maps_have_in_common_is_as_the_second_one_has_it():

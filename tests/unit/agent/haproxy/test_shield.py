@@ -81,16 +81,18 @@ def test_an_entry_keeps_its_owner_and_its_signature():
     """What reads an entry takes its first two fields and the last one."""
     address: Any = "10.0.0.5"
     owners = [(address, VM)]
-    (plain,) = mapfile.entries(owners, "s").values()
+    without = mapfile.entries(owners, "s")
+    (plain,) = without.values()
     given = options("report", "required")
-    (shielded,) = mapfile.entries(
+    with_shield = mapfile.entries(
         owners, "s", lambda owner: entry(given, owner)
-    ).values()
+    )
+    (shielded,) = with_shield.values()
     assert plain == f"vm|p|{identity.signature('s', 'vm')}"
     words = shielded.split("|")
     assert [*words[:2], words[-1]] == plain.split("|")
     assert words[2:-1] == ["report", "required", "", tokens.key("s", "vm")]
-    assert mapfile.same_owner(plain, shielded)
+    assert mapfile.common(without, with_shield) == with_shield
 
 
 def test_a_key_is_of_the_secret_and_the_instance():
