@@ -113,7 +113,7 @@ def parse(answer: str, now: float) -> dict[str, dict[str, Any]]:
 def _counted(numbers: Mapping[str, int], now: float) -> dict[str, Any]:
     counts = {
         name: numbers.get(f"gpc{number}", 0)
-        for number, name in enumerate(NAMES, start=_FIRST)
+        for number, name in enumerate([*NAMES, *SHIELD], start=_FIRST)
     }
     requests = numbers["http_req_cnt"]
     # An entry lives for EXPIRE_S after its last request.
@@ -125,11 +125,7 @@ def _counted(numbers: Mapping[str, int], now: float) -> dict[str, Any]:
         "other 4xx": max(0, refused - counts["404"] - counts["429"]),
         "5xx": numbers.get("http_fail_cnt", 0),
     }
-    shield = {
-        name: numbers[f"gpc{number}"]
-        for number, name in enumerate(SHIELD, start=NEXT)
-        if numbers.get(f"gpc{number}")
-    }
+    shield = {name: counts[name] for name in SHIELD if counts[name]}
     return {
         "last_seen": int(now - max(0.0, idle_s)),
         "requests": requests,
