@@ -72,7 +72,10 @@ class Heart(Poller):
 
     def poll(self) -> None:
         """Feed the watchdog, unless a part of the agent hangs."""
-        problem = describe(self.status.late())
+        problem = "; ".join(
+            f"{part} made no progress for {age_s:.0f} s"
+            for part, age_s in sorted(self.status.late().items())
+        )
         self.status.note(_HANGS, problem)
         self.status.note("OVNMD-409", logs.problem())
         # It is logged once: its number of seconds grows with each poll.
@@ -89,11 +92,3 @@ class Heart(Poller):
             lines.append(f"STATUS={line}")
         if self.manager.send(*lines):
             self._was_ready, self._line = is_ready, line
-
-
-def describe(late: dict[str, float]) -> str:
-    """Return in words which parts are LATE; "" for none."""
-    return "; ".join(
-        f"{part} made no progress for {age_s:.0f} s"
-        for part, age_s in sorted(late.items())
-    )

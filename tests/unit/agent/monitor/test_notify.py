@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from ovn_metadata.agent.monitor.notify import Heart, Manager, describe
+from ovn_metadata.agent.monitor.notify import Heart, Manager
 from ovn_metadata.agent.monitor.status import Status
 
 
@@ -130,8 +130,13 @@ def test_a_file_whose_name_is_no_utf_8_does_not_starve_the_watchdog(manager):
     assert shown.endswith("OVNMD-406 /etc/x/f?r.conf: bad")
 
 
-def test_words():
-    assert describe({}) == ""
-    assert describe({"b": 61.4, "a": 7.0}) == (
-        "a made no progress for 7 s; b made no progress for 61 s"
-    )
+def test_parts_that_hang_are_in_order(manager):
+    status = Status("1")
+    status.expect("b", 10, lambda: 61.4)
+    status.expect("a", 5, lambda: 7.0)
+    status.expect("c", 5, lambda: 4.0)
+    Heart(Manager(environment(manager)), status).poll()
+    assert told(manager) == [
+        "STATUS=OVNMD-407 a made no progress for 7 s; "
+        "b made no progress for 61 s"
+    ]
