@@ -60,10 +60,6 @@ class _Signing:
     refused: bool = False
 
 
-def _tells(signed: NovaAnswer) -> bool:
-    return signed.is_from_nova and signed.status < 500
-
-
 @dataclasses.dataclass(eq=False)
 class NovaWatch(Poller):
     """Reports the problems of Nova, on a thread of its own."""
@@ -83,8 +79,7 @@ class NovaWatch(Poller):
 
     def poll(self) -> None:
         """Read the counters; ask if they give a reason to, or in a round."""
-        if is_round := self._is_round_due:
-            self._is_round_due = False
+        is_round, self._is_round_due = self._is_round_due, False
         try:
             counted = self.site.haproxies.nova_counted()
         except (OSError, HaproxyError) as error:
@@ -247,7 +242,8 @@ class NovaWatch(Poller):
         if not answers:
             return
         signing.last = now
-        if settled := {each.status for each in answers if _tells(each)}:
+        of_nova = {each.status for each in answers if each.is_from_nova}
+        if settled := {status for status in of_nova if status < 500}:
             signing.settled = True
             # Some servers may accept it, and others refuse instances still.
             signing.refused = 403 in settled or (signing.refused and refused)
