@@ -79,7 +79,9 @@ class WorkQueue:
                     # This run does what the later one was for.
                     self._due.pop(key, None)
                     return key
-                self._changed.wait(self._seconds_to_next())
+                due = min(self._due.values(), default=math.inf)
+                wait_s = min(due - self._clock(), threading.TIMEOUT_MAX)
+                self._changed.wait(wait_s)
             return None
 
     def _promote_due(self) -> None:
@@ -88,10 +90,6 @@ class WorkQueue:
             del self._due[key]
             self._retries.add(key)
             self._add(key)
-
-    def _seconds_to_next(self) -> float | None:
-        first = min(self._due.values(), default=None)
-        return None if first is None else max(0.0, first - self._clock())
 
     def done(self, key: str, *, failed: bool) -> float | None:
         """Give KEY back; return the seconds to its retry, if it FAILED.
