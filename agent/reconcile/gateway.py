@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...privsep import names
 from .. import unixsocket
-from ..config.settings import Nova, NovaServer, Settings
+from ..config.settings import Nova, NovaServer
 from ..core.found import found
 from ..errors import AgentError
 from ..haproxy import files, render
@@ -60,7 +60,7 @@ class Gateway:
             text = files.read(file)
             before = Rendered(text, render.digest_of(text))
             if before.digest:
-                self.site.haproxies.ensure(names.GATEWAY, before, None)
+                self.site.haproxies.ensure_gateway(before)
             else:  # edited, or of another user: the process may have ours
                 self.site.privileged.ensure_program(names.GATEWAY)
             if complete:
@@ -79,9 +79,9 @@ class Gateway:
             settings=settings,
             socket_mode=mode,
         )
-        changes = self.site.haproxies.ensure(names.GATEWAY, rendered, None)
+        changes = self.site.haproxies.ensure_gateway(rendered)
         self._remove_certificates_but(tls)
-        is_published = self._publish_socket(gid, settings)
+        is_published = self._publish_socket(gid, settings.proxy_socket)
         self._report_served(rendered.digest, changes)
         return is_published
 
@@ -146,8 +146,8 @@ class Gateway:
             if tls is None or other not in (tls.authority, tls.client):
                 other.unlink()
 
-    def _publish_socket(self, gid: int, settings: Settings) -> bool:
-        """Link metadata_proxy_socket, Neutron's name, to the gateway's socket.
+    def _publish_socket(self, gid: int, link: Path) -> bool:
+        """Make LINK, metadata_proxy_socket, a link to the gateway's socket.
 
         It is a link because the fleet may not write to the folder in which
         Neutron has its socket. Returns whether that is done.
@@ -158,16 +158,15 @@ class Gateway:
             return False
         if target.lstat().st_gid != gid:
             self.site.privileged.share_socket(gid)
-        if not self._may_take(settings.proxy_socket):
+        if not self._may_take(link):
             return False
         try:
-            link = settings.proxy_socket
             link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             files.link(link, target)
         except OSError as error:
             raise AgentError(
-                f"{settings.proxy_socket} (metadata_proxy_socket) can't be "
-                f"made as uid {os.geteuid()}: {error.strerror}"
+                f"{link} (metadata_proxy_socket) can't be made as uid "
+                f"{os.geteuid()}: {error.strerror}"
             ) from error
         return True
 

@@ -60,14 +60,12 @@ class Haproxies:
         self.maps = Maps(places, self._stats)
         self._quiet: dict[str, Quiet] = {}
 
-    def ensure(
-        self, network: str, rendered: Rendered, rights: Rights | None
-    ) -> list[str]:
+    def ensure_gateway(self, rendered: Rendered) -> list[str]:
         """Do what `listen` and `serve` do; return what changed."""
-        ask = functools.partial(self._running, network)
-        replaced = self.ask_or_replace(network, rights, ask)
-        changes, program = self.listen(network, rendered, rights)
-        changes += self.serve(network, rendered, rights, program)
+        ask = functools.partial(self._running, names.GATEWAY)
+        replaced = self.ask_or_replace(names.GATEWAY, None, ask)
+        changes, program = self.listen(names.GATEWAY, rendered, None)
+        changes += self.serve(names.GATEWAY, rendered, None, program)
         return replaced + changes
 
     def listen(
