@@ -202,10 +202,7 @@ class Problems:
 def _order(item: tuple[_Key, _Entry]) -> tuple[bool, _Key]:
     """Order problems: what networks share has the host's own reason."""
     code, about = key = item[0]
-    is_shared = KINDS[code].is_hosts and (
-        about == names.GATEWAY or names.is_network(about)
-    )
-    return is_shared, key
+    return KINDS[code].is_hosts and names.is_program(about), key
 
 
 def _lines(entries: Mapping[_Key, _Entry]) -> dict[_Key, _Entry]:
