@@ -45,9 +45,7 @@ class NovaAddresses(Poller):
 
     def unresolved(self) -> list[str]:
         """Return the names in the settings whose every look-up has failed."""
-        hosts = dict.fromkeys(
-            e.host for e in self.site.settings().nova.endpoints
-        )
+        hosts = dict(self.site.settings().nova.hosts)
         return [host for host in hosts if self.addresses(host) == ()]
 
     def poll(self) -> None:
