@@ -91,10 +91,9 @@ class SelfCheck(Poller):
             if self._stop.wait(_AGAIN_S):
                 return
             problems = self._problems(network)
-        if problems is None:
-            return
-        if network not in self.site.status.served_networks(failing=True):
-            return  # it was removed
+        served = self.site.status.served_networks(failing=True)
+        if problems is None or network not in served:
+            return  # it was not asked, or is removed
         if not problems:
             self._failing.discard(network)
             self._numbers[network] += 1
