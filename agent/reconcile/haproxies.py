@@ -75,20 +75,19 @@ class Haproxies:
 
         Clients may come then: they wait until it accepts them, and a haproxy
         that starts reads its map from the file. RIGHTS returns the map; None
-        for the gateway, which has none. Returns what changed, and the state
-        of the program. Raises HaproxyError if haproxy refuses the
-        configuration; then a process that ran before still runs.
+        for the gateway, which has none, and whose folders are there. Returns
+        what changed, and the state of the program. Raises HaproxyError if
+        haproxy refuses the configuration; one that ran before still runs.
         """
         before = self._known.get(network)
         changes: list[str] = []
-        try:
-            self.ensure_folders(network)
-            if rights is not None:
+        if rights is not None:
+            try:
+                self.ensure_folders(network)
                 changes += self.maps.write(network, rights)
-        finally:
-            # Whatever fails here and below, the haproxy that still serves has
-            # to have the instances that came.
-            if rights is not None:
+            finally:
+                # Whatever fails here and below, the haproxy that still serves
+                # has to have the instances that came.
                 with contextlib.suppress(OSError, HaproxyError):
                     changes += self.maps.ensure(network, rights)
         is_changed, version = self._ensure_configuration(network, rendered)
