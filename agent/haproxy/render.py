@@ -229,7 +229,6 @@ if {{ status 403 }}
 
 
 def _block(lines: Iterable[str]) -> str:
-    """Return LINES, indented as in a section."""
     return "\n".join(f"    {line}" for line in lines)
 
 
@@ -347,7 +346,6 @@ def _rate_limit(limit: RateLimit) -> tuple[list[str], str]:
 def _lane(
     lane: limits.Lane, nova: Sequence[NovaServer], tls: Tls | None
 ) -> str:
-    """Return the backend for LANE, with the servers NOVA."""
     more = ""
     if len(nova) > 1:
         more = _CHECK if lane.name == limits.LANE else _TRACK

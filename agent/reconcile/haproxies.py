@@ -236,7 +236,6 @@ class Haproxies:
         return None
 
     def _running(self, network: str) -> str | None:
-        """Return what `runtime.running_digest` does of NETWORK."""
         config = self.places.config(network)
         return runtime.running_digest(self._stats(network), config)
 
