@@ -27,12 +27,11 @@ LOG = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 5.0  # from a start: it takes 50 ms, if there is no load
 _ANSWER_POLL_S = 0.01
 _START_POLLS_S = 0.05, 0.4  # the first; the longest, since many may wait
-# A haproxy that does not answer is asked _TRIES times, then replaced. The
+# A haproxy that does not answer is asked after each pause, then replaced. The
 # gateway is not replaced again within _REPLACE_S: all networks need it, and on
 # a slow host the next one would be as slow. A network's haproxy is, because it
 # may still have rights that were revoked.
-_TRIES = 2
-_PAUSE_S = 0.2
+_PAUSES_S = 0.0, 0.2
 _REPLACE_S = 60.0
 Program: TypeAlias = Mapping[str, str]  # as `ensure_program` returns it
 # A file's inode and time of change; None: it is not there.
@@ -276,9 +275,8 @@ class Haproxies:
         clients that wait. Returns what changed. Raises HaproxyError if the
         next gateway does not answer either.
         """
-        for attempt in range(_TRIES):
-            if attempt > 0:
-                time.sleep(_PAUSE_S)
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
             try:
                 ask()
             except (TimeoutError, HaproxyError) as error:

@@ -100,7 +100,7 @@ def test_one_that_replaces_another_has_no_right_that_is_not_set_up(
     def hang() -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(haproxies_module, "_PAUSE_S", 0)
+    monkeypatch.setattr(haproxies_module, "_PAUSES_S", (0.0, 0.0))
     fleet: Any = Fleet("running")
     places = Places(tmp_path, tmp_path, tmp_path)
     file = places.map(NETWORK)
