@@ -126,10 +126,12 @@ def _has(path: Path, text: str) -> bool:
         return False  # maybe an earlier agent's, owned by root: replace it
 
 
-def network_of_file(name: str) -> str | None:
-    """Return the network (or gateway) whose file NAME is, if it is ours."""
-    match = _FILE.fullmatch(name)
-    return match[1] if match and names.is_program(match[1]) else None
+def files_in(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the network (or "gateway") and the path of our files in FOLDER."""
+    for path in entries(folder):
+        match = _FILE.fullmatch(path.name)
+        if match and names.is_program(match[1]):
+            yield match[1], path
 
 
 def haproxy_files(
@@ -141,17 +143,11 @@ def haproxy_files(
     have PID files with the same names in the same folder: only those that
     one of UIDS owns are the agent's.
     """
-    for folder in (places.config_folder, places.old_folder):
-        for path in entries(folder):
-            network = network_of_file(path.name)
-            if network is not None:
-                yield network, path
-    for path in entries(places.pids_folder):
-        network = network_of_file(path.name)
-        if network is None or ".pid.haproxy" not in path.name:
-            continue
+    yield from files_in(places.config_folder)
+    yield from files_in(places.old_folder)
+    for network, path in files_in(places.pids_folder):
         with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_uid in uids:
+            if ".pid.haproxy" in path.name and path.lstat().st_uid in uids:
                 yield network, path
 
 
@@ -169,8 +165,8 @@ def remove_old(places: Places, network: str) -> None:
 
     `haproxy_files` finds what can't be removed.
     """
-    for path in entries(places.old_folder):
-        if network_of_file(path.name) == network:
+    for of, path in files_in(places.old_folder):
+        if of == network:
             with contextlib.suppress(OSError):
                 path.unlink()
     with contextlib.suppress(OSError):  # it is not empty, or not there

@@ -10,9 +10,9 @@ import pytest
 from ovn_metadata.agent.errors import HaproxyError
 from ovn_metadata.agent.haproxy import files
 from ovn_metadata.agent.haproxy.files import (
+    files_in,
     haproxy_files,
     network_folders,
-    network_of_file,
     remove_old,
 )
 from ovn_metadata.agent.haproxy.places import Places
@@ -208,10 +208,14 @@ def test_pid_file_of_another_user_is_another_agents(places):
         f"{NETWORK}.sock.4711.bak",
     ],
 )
-def test_file_of_a_network(name):
-    assert network_of_file(name) == NETWORK
+def test_file_of_a_network(name, tmp_path):
     gateways = name.replace(NETWORK, "gateway")
-    assert network_of_file(gateways) == "gateway"
+    for each in (name, gateways):
+        (tmp_path / each).touch()
+    assert {path.name: of for of, path in files_in(tmp_path)} == {
+        name: NETWORK,
+        gateways: "gateway",
+    }
 
 
 @pytest.mark.parametrize(
@@ -227,5 +231,6 @@ def test_file_of_a_network(name):
         pytest.param("notes.conf", id="another name"),
     ],
 )
-def test_not_a_file_of_ours(name):
-    assert network_of_file(name) is None
+def test_not_a_file_of_ours(name, tmp_path):
+    (tmp_path / name).touch()
+    assert not [*files_in(tmp_path)]
