@@ -56,7 +56,7 @@ class Haproxies:
         self._replaced = -math.inf
         # Digests of configurations that haproxy has accepted.
         self._accepted: set[bytes] = set()
-        self.maps = Maps(places, self._stats)
+        self.maps = Maps(places, self.stats)
         self._quiet: dict[str, Quiet] = {}
 
     def ensure_gateway(self, rendered: Rendered) -> list[str]:
@@ -176,7 +176,7 @@ class Haproxies:
 
     def confirm(self, times: Mapping[str, str]) -> None:
         """Tell the gateway the TIMES of `unknown.gateway_rules`."""
-        stats, file = self._stats(names.GATEWAY), self.places.confirmed
+        stats, file = self.stats(names.GATEWAY), self.places.confirmed
         present = runtime.read_map(stats, file)
         # What is not confirmed, first.
         key = unknown.CONFIRMED
@@ -195,7 +195,7 @@ class Haproxies:
             return None
         command = counters.command(is_gateway=network == names.GATEWAY)
         answer = self.read(network, command)
-        config, stats = self.places.config(network), self._stats(network)
+        config, stats = self.places.config(network), self.stats(network)
         digest = runtime.digest_in(answer, config)
         self.running[network] = digest
         now = digest, self._version(network)
@@ -212,7 +212,7 @@ class Haproxies:
 
         Raises OSError and HaproxyError if it does not answer.
         """
-        stats = self._stats(network)
+        stats = self.stats(network)
         return runtime.ask(stats, command, timeout_s=_COUNTERS_S)
 
     def nova_counted(self) -> NovaCounted:
@@ -220,11 +220,8 @@ class Haproxies:
         answer = self.read(names.GATEWAY, counters.NOVA_COMMAND)
         return counters.parse_nova(answer)
 
-    def read_map(self, network: str) -> dict[str, str]:
-        """Return the map that NETWORK's haproxy has."""
-        return runtime.read_map(self._stats(network), self.places.map(network))
-
-    def _stats(self, network: str) -> Stats:
+    def stats(self, network: str) -> Stats:
+        """Return the stats socket of NETWORK's haproxy (or the gateway's)."""
         uid = self.fleet.user_of(network).uid
         return Stats(self.places.stats(network), uid)
 
@@ -236,7 +233,7 @@ class Haproxies:
 
     def _running(self, network: str) -> str | None:
         config = self.places.config(network)
-        return runtime.running_digest(self._stats(network), config)
+        return runtime.running_digest(self.stats(network), config)
 
     def _ensure_configuration(
         self, network: str, rendered: Rendered

@@ -73,7 +73,7 @@ class Gather:
         needed = desired or Unseen("it has no localport")
         facts = Facts(common, target, needed, map_file=str(file))
         calls: dict[str, Callable[[], Any]] = {
-            "map_memory": lambda: haproxies.read_map(key),
+            "map_memory": lambda: runtime.read_map(haproxies.stats(key), file),
             "map_text": lambda: mapfile.parse_file(files.read(file)),
         }
         call, bridge = self.site.privileged, common.vswitch.bridge
