@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ...privsep import names
 from ...privsep.settings import FleetSettings
 from ..errors import HaproxyError
-from ..haproxy import counters, files, mapfile, runtime, unknown
+from ..haproxy import counters, files, runtime
 from ..haproxy.counters import Counted, NovaCounted
 from ..haproxy.places import Places
 from ..haproxy.render import Rendered
@@ -173,16 +173,6 @@ class Haproxies:
         uid = os.geteuid()
         if not all(f.is_made(uid) for f in self.fleet.folders(network)):
             self.privileged.make_folders(network)
-
-    def confirm(self, times: Mapping[str, str]) -> None:
-        """Tell the gateway the TIMES of `unknown.gateway_rules`."""
-        stats, file = self.stats(names.GATEWAY), self.places.confirmed
-        present = runtime.read_map(stats, file)
-        # What is not confirmed, first.
-        key = unknown.CONFIRMED
-        first = {**present, **times, key: present.get(key, "0")}
-        runtime.change_map(stats, mapfile.commands(file, present, first))
-        runtime.change_map(stats, mapfile.commands(file, first, times))
 
     def counted(self, network: str) -> Counted | None:
         """Return the counters of the haproxy of NETWORK (or "gateway").

@@ -10,10 +10,12 @@ import dataclasses
 import time
 from collections.abc import Mapping
 
+from ...privsep.names import GATEWAY
 from ..core import signs
 from ..databases import Databases
 from ..errors import HaproxyError
-from ..haproxy import unknown
+from ..haproxy import mapfile, runtime
+from ..haproxy.unknown import CONFIRMED
 from ..model import ChassisSnapshot
 from ..reconcile.site import Site
 from ..threads import Poller
@@ -100,8 +102,14 @@ class Confirmation(Poller):
         )
         # What was known half a second ago: a haproxy that is replaced may
         # still hold a request for so long, and has the map of before.
-        times = {unknown.CONFIRMED: last.read_ms, **last.waiting}
+        known = {CONFIRMED: last.read_ms, **last.waiting}
+        times = {key: str(ms) for key, ms in known.items()}
+        haproxies = self.site.haproxies
+        stats, file = haproxies.stats(GATEWAY), haproxies.places.confirmed
         with contextlib.suppress(OSError, HaproxyError):
-            self.site.haproxies.confirm(
-                {key: str(ms) for key, ms in times.items()}
-            )
+            present = runtime.read_map(stats, file)
+            # What is not confirmed, first.
+            before = present.get(CONFIRMED, "0")
+            first = {**present, **times, CONFIRMED: before}
+            runtime.change_map(stats, mapfile.commands(file, present, first))
+            runtime.change_map(stats, mapfile.commands(file, first, times))
