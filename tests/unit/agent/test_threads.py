@@ -108,9 +108,9 @@ class Hung(Poller):
 
 def test_pollers_that_hang_are_waited_for_together():
     go_on, begun = threading.Event(), time.monotonic()
-    pollers = [Hung(go_on) for _ in range(6)]
+    pollers = [Hung(go_on) for _ in range(20)]
     for poller in pollers:
         poller.start()
     threads.stop(pollers)
     go_on.set()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10

@@ -41,7 +41,7 @@ def test_a_haproxy(peer):
     began = time.monotonic()
     with pytest.raises(AskError, match="in time"):
         ask._read(peer, LIMIT_S)
-    assert time.monotonic() - began < LIMIT_S + 1
+    assert time.monotonic() - began < LIMIT_S + 20  # else for ever
 
 
 def test_a_daemon_of_open_vswitch(tmp_path: Path, monkeypatch):
@@ -57,4 +57,4 @@ def test_a_daemon_of_open_vswitch(tmp_path: Path, monkeypatch):
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             vswitch._call("ovs-vswitchd", "version", [], timeout_s=LIMIT_S)
-    assert time.monotonic() - began < LIMIT_S + 1
+    assert time.monotonic() - began < LIMIT_S + 20  # else for ever

@@ -680,13 +680,17 @@ def test_an_agent_that_hangs_is_reported_within_a_second(tmp_path, capsys):
         listener.bind(str(path))
         listener.listen(1)
         for arguments in ([], ["--json"], ["--live"], [], ["--live"]):
-            began = time.monotonic()
             given = ["--socket", str(path), *arguments]
-            assert command.main(given) == client.NO_ANSWER
-            assert time.monotonic() - began < 1
-            said = capsys.readouterr().err
-            assert said.startswith("the agent hangs (OVNMD-407): ")
-            assert "restart it: the networks are still served" in said
+            for _ in range(3):
+                began = time.monotonic()
+                assert command.main(given) == client.NO_ANSWER
+                took_s = time.monotonic() - began
+                said = capsys.readouterr().err
+                assert said.startswith("the agent hangs (OVNMD-407): ")
+                assert "restart it: the networks are still served" in said
+                if took_s < 1:  # else a busy machine took the rest
+                    break
+            assert took_s < 1
 
 
 def test_a_locked_status_is_a_hang(agent, capsys):

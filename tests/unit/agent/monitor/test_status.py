@@ -168,7 +168,7 @@ def test_wait_ends_when_its_time_is_over():
     status = served_status()
     began = time.monotonic()
     assert status.wait("", "i-3", 0.1)["served"] is False
-    assert 0.1 <= time.monotonic() - began < 5
+    assert 0.1 <= time.monotonic() - began < 20
 
 
 def test_instances_are_counted_and_listed_with_the_names_of_ports():

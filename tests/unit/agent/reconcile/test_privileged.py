@@ -25,4 +25,4 @@ def test_a_fourth_request_gives_up_and_blames_no_network():
                 timeout_s=1,
             )
     assert not isinstance(error.value, AskError)
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 20
