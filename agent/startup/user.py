@@ -52,7 +52,7 @@ def drop_to(user: pwd.struct_passwd) -> None:
     The controlling terminal is given up: other processes of USER could type
     for root there, through one that we start (ioctl TIOCSTI).
     """
-    if os.getsid(0) != os.getpid():  # else it is no shell's of root
+    if os.getsid(0) != os.getpid():  # the leader's own is not a shell's
         with contextlib.suppress(OSError), open("/dev/tty") as terminal:
             fcntl.ioctl(terminal, termios.TIOCNOTTY)
     try:

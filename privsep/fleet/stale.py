@@ -63,7 +63,7 @@ class Stale:
     def is_placed_by_root(self) -> bool:
         """Return whether only root can have started it.
 
-        Another user's may hold files that make those hang who borrow them.
+        A process of another user may hold a file that makes its borrower hang.
         Only root can enter a network's namespace, or empty the bounding set.
         """
         pid = self.process.pid

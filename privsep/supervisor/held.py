@@ -133,13 +133,11 @@ class HeldSockets:
             process.wanted = wanted
             held = self._held.setdefault(network, {})
             # In order, without a gap: they get their numbers by it.
-            fit = [
-                one == listener and listener.works(found)
-                for (one, found), listener in zip(
-                    held.items(), wanted, strict=False
-                )
-            ]
-            kept = [*fit, False].index(False)
+            kept = 0
+            for one, listener in zip(held, wanted, strict=False):
+                if one != listener or not listener.works(held[one]):
+                    break
+                kept += 1
             for listener in [*held][kept:]:
                 held.pop(listener).close()  # a new one may need its address
             for listener in wanted:

@@ -187,8 +187,8 @@ def serves(process: Any) -> bool:
     """Return whether supervisord's PROCESS, a haproxy that runs, serves.
 
     One that serves has a listener of its own, the stats socket, and binds it
-    under a name with its pid. Who else can make one in its namespace gains
-    nothing: until it serves, its clients wait in the queue that we hold.
+    under a name with its pid. Another process there may take that name, and
+    gains nothing: clients wait in the queue of our socket until it serves.
     """
     listens = rb" 00010000 .* stats\.sock\.%d\.tmp$" % process.pid
     try:
