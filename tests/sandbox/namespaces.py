@@ -66,16 +66,24 @@ def bind(source: str, target: str) -> None:
 
 
 def lose(name: str) -> None:
-    """Delete the namespace NAME, as an operator does by hand.
-
-    `ip` takes the file off the namespace and then removes it. An agent may
-    have put the next namespace there in between: its file is busy then.
-    """
+    """Delete the namespace NAME, as an operator does by hand."""
+    assert (NETNS_FOLDER / name).exists()
     try:
         run("ip", "netns", "delete", name)
     except CommandError as error:
-        if os.strerror(errno.EBUSY) not in str(error):
+        if not is_faster(str(error)):
             raise
+
+
+def is_faster(said: str) -> bool:
+    """Return whether `ip netns delete` SAID that an agent was faster.
+
+    `ip` takes the file off the namespace and then removes it. An agent may
+    have removed it in between (no file then), or put the next namespace there
+    (it is busy then).
+    """
+    reasons = map(os.strerror, (errno.ENOENT, errno.EBUSY))
+    return said.strip().endswith(tuple(reasons))
 
 
 @contextlib.contextmanager
