@@ -33,12 +33,20 @@ class Process:
     kind: str  # agent, privsep, supervisord or haproxy
     pid: int
     parent: int
-    user: str
+    uid: int
     cap_eff: int
     cap_prm: int
     cap_bnd: int
     no_new_privs: bool
     cmdline: tuple[str, ...]
+
+    @property
+    def user(self) -> str:
+        """Whom it runs as: to look up each haproxy's would take longest."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
 
     @property
     def pss_kib(self) -> int:
@@ -71,17 +79,21 @@ def processes(*kinds: str, everywhere: bool = False) -> list[Process]:
     names = (entry.name for entry in Path("/proc").iterdir())
     pids = sorted(int(name) for name in names if name.isdigit())
     read = (_read(pid, kinds) for pid in pids)
-    found = [each for each in read if each and (everywhere or _is_here(each))]
+    here = _namespace("self")
+    found = [
+        each
+        for each in read
+        if each and (everywhere or _namespace(each.pid) == here)
+    ]
     known = {(process.pid, process.cmdline) for process in found}
     return [p for p in found if (p.parent, p.cmdline) not in known]
 
 
-def _is_here(process: Process) -> bool:
-    """Return whether PROCESS has our PID namespace."""
+def _namespace(pid: int | str) -> Path | None:
+    """Return the PID namespace of PID; None: it has ended."""
     with contextlib.suppress(OSError):
-        theirs = Path(f"/proc/{process.pid}/ns/pid").readlink()
-        return theirs == Path("/proc/self/ns/pid").readlink()
-    return False
+        return Path(f"/proc/{pid}/ns/pid").readlink()
+    return None
 
 
 def descriptors(pid: int) -> Counter[str]:
@@ -149,7 +161,7 @@ def kind_of(cmdline: tuple[str, ...]) -> str | None:
     """Return which part of ours has CMDLINE, if any."""
     words = [word for argument in cmdline[:4] for word in argument.split()[:2]]
     for word in words:
-        name = Path(word).name.rstrip(":")
+        name = word.rstrip("/").rpartition("/")[2].rstrip(":")
         if name in _KINDS:
             return _KINDS[name]
         interpreter = name.startswith("python") or word.startswith("-")
@@ -173,12 +185,11 @@ def _read(pid: int, kinds: tuple[str, ...]) -> Process | None:
         return None  # it ended while we looked
     if status["State"].startswith("Z"):
         return None
-    uid = int(status["Uid"].split()[1])
     return Process(
         kind=kind,
         pid=pid,
         parent=int(status["PPid"]),
-        user=_user(uid),
+        uid=int(status["Uid"].split()[1]),
         cap_eff=int(status["CapEff"], 16),
         cap_prm=int(status["CapPrm"], 16),
         cap_bnd=int(status["CapBnd"], 16),
@@ -190,10 +201,3 @@ def _read(pid: int, kinds: tuple[str, ...]) -> Process | None:
 def _fields(path: Path) -> dict[str, str]:
     pairs = (line.partition(":") for line in path.read_text().splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
