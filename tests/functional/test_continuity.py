@@ -8,10 +8,12 @@ it came to is printed in the end, and is in docs/explanation/continuity.md.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,7 @@ OPTIONS = {
 }
 SUPERVISORD_LOG = host.FLEET / "log" / "supervisord.log"
 _GATEWAY_RUNS = "success: haproxy-gateway entered RUNNING"
+_GATEWAY_STARTS = re.compile(r"spawned: 'haproxy-gateway' with pid (\d+)\n")
 # How a client sees the end of a haproxy that has its connection.
 IN_HAND = ("ConnectionResetError", "RemoteDisconnected")
 LATE = repr(TimeoutError("timed out"))  # and of one that takes too long
@@ -493,21 +496,27 @@ def kill_gateway_twice(chassis: Chassis) -> bool:
         timeout_s=60,
         what="a gateway that runs",
     )
-    ran = log.read_text().count(_GATEWAY_RUNS)
-    for _ in range(2):
-        before = log.read_text().count("spawned: 'haproxy-gateway'")
-        for pid in chassis.haproxies("gateway"):
+    (pid,) = chassis.haproxies("gateway")
+    with log.open() as said:
+        said.seek(0, os.SEEK_END)
+        text, known = "", 0
+
+        def next_one() -> int:
+            """Return its PID, once it is no copy of supervisord any more."""
+            nonlocal text
+            text += said.read()
+            started = _GATEWAY_STARTS.findall(text)[known:]
+            pid = int(started[-1]) if started else 0
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            return pid if command.split("\0")[0].endswith("haproxy") else 0
+
+        for _ in range(2):
+            known = len(_GATEWAY_STARTS.findall(text))
             send_signal(pid, SIGKILL)
-        wait_for(
-            lambda n=before: (
-                log.read_text().count("spawned: 'haproxy-gateway'") > n
-                and len(chassis.haproxies("gateway")) == 1
-            ),
-            timeout_s=60,
-            interval_s=0.01,
-            what="the next one",
-        )
-    return log.read_text().count(_GATEWAY_RUNS) == ran
+            pid = wait_for(
+                next_one, timeout_s=60, interval_s=0.01, what="the next one"
+            )
+        return _GATEWAY_RUNS not in text
 
 
 def test_gateway_that_hangs_is_replaced(chassis, measure):
