@@ -227,7 +227,6 @@ class Agent:
             wait_for(
                 ready,
                 timeout_s=timeout_s,
-                interval_s=0.05,
                 what="agent-status with exit code 0 or 5",
             )
         except TimeoutError as error:
