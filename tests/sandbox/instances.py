@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import fcntl
 import http.client
+import re
 import socket
 import struct
 import time
@@ -24,7 +25,14 @@ from .ovn import Ovn
 
 INNER = "eth0"
 HTTP_PORT = 80
+INSTANCE_ID = "/latest/meta-data/instance-id"
 TIMEOUT_S = 10.0
+_ANSWER_BYTES = 65536
+_ANSWER = re.compile(
+    rb"HTTP/1\.1 (\d+) (?s:.*?\r\n)content-length: (\d+)\r\n"
+    rb"(?s:.*?\r\n)??\r\n",
+    re.IGNORECASE,
+)
 _DHCP_SCRIPT = Path(__file__).with_name("udhcpc.script")
 
 _SIOCETHTOOL = 0x8946
@@ -73,7 +81,7 @@ class Instance:
 
     def fetch(
         self,
-        path: str = "/latest/meta-data/instance-id",
+        path: str = INSTANCE_ID,
         *,
         method: str = "GET",
         headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
@@ -111,6 +119,30 @@ class Instance:
             return Response(
                 answer.status, answer.msg, body, time.monotonic() - begun
             )
+
+    def ask(self, *, timeout: float, ipv6: bool = False) -> tuple[int, bytes]:
+        """Ask for the instance id; return status and body. Raise as `fetch`.
+
+        For many requests: http.client takes half a millisecond of CPU for an
+        answer's headers.
+        """
+        host = f"[{model.METADATA_V6}]" if ipv6 else str(model.METADATA_V4)
+        request = f"GET {INSTANCE_ID} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        with self.connect(timeout=timeout, ipv6=ipv6) as link:
+            link.sendall(request.encode())
+            data = link.recv(_ANSWER_BYTES)
+            if not data:
+                raise http.client.RemoteDisconnected("closed, no answer")
+            while not (found := _ANSWER.match(data)):
+                if not (more := link.recv(_ANSWER_BYTES)):
+                    raise http.client.IncompleteRead(data)
+                data += more
+            size, body = int(found[2]), data[found.end() :]
+            while len(body) < size:
+                if not (more := link.recv(_ANSWER_BYTES)):
+                    raise http.client.IncompleteRead(body)
+                body += more
+        return int(found[1]), body
 
     def connect(
         self,

@@ -105,11 +105,13 @@ class Loader:
         wanted = instance.instance_id
         reason = ""
         try:
-            answer = instance.fetch(timeout=self._timeout_s, ipv6=self._ipv6)
-            if answer.status != 200:
-                reason = f"status {answer.status}: {answer.body[:100]!r}"
-            elif answer.body.decode() != wanted:
-                reason = f"another instance's answer: {answer.body[:100]!r}"
+            status, body = instance.ask(
+                timeout=self._timeout_s, ipv6=self._ipv6
+            )
+            if status != 200:
+                reason = f"status {status}: {body[:100]!r}"
+            elif body.decode() != wanted:
+                reason = f"another instance's answer: {body[:100]!r}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = repr(error)
         now = time.monotonic()
