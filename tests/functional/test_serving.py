@@ -115,7 +115,7 @@ def wait_registered(box: Sandbox) -> dict[str, str]:
         keys = registration(box)
         return keys if ID in keys else {}
 
-    return wait_for(registered, timeout_s=60, what="keys")
+    return wait_for(registered, timeout_s=120, what="keys")
 
 
 def test_registers_as_neutrons_agent_does(box):

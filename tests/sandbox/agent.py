@@ -215,7 +215,7 @@ class Agent:
         program = str(self._prefix / "bin" / "agent-status")
         return (program, *self.config_arguments(), *args)
 
-    def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, *, timeout_s: float = 120.0) -> None:
         """Wait until agent-status is content; tell the log if it never is."""
 
         def ready() -> bool:

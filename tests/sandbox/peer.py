@@ -153,7 +153,7 @@ class NeutronAgent:
             self.forget_registration()
         self._daemon.start()
 
-    def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, *, timeout_s: float = 120.0) -> None:
         """Wait until it has registered itself and takes requests."""
 
         def ready() -> bool:
