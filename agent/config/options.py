@@ -30,7 +30,6 @@ from .settings import (
     RateLimit,
     Settings,
     all_options,
-    option_of,
 )
 from .sources import Options, Origin, Sources, may_exist
 from .values import is_address
@@ -189,9 +188,9 @@ class _Files:
     def fields(self, group: type) -> dict[str, Any]:
         """Return the fields of the dataclass GROUP that are options."""
         return {
-            field.name: self.get(*_OPTIONS[str(option)])
-            for field in dataclasses.fields(group)
-            if (option := option_of(field))
+            field: self.get(*_OPTIONS[str(option)])
+            for of, field, option in all_options()
+            if of is group
         }
 
     def error(self, name: str, reason: str) -> ConfigError:

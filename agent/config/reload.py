@@ -5,11 +5,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from oslo_config import cfg
-
 from ..errors import ConfigError, StartError
 from . import logs, options
-from .settings import Settings, option_of
+from .settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,12 +18,10 @@ T = TypeVar("T", bound="DataclassInstance")
 class Configuration:
     """The settings of the last configuration that could be used."""
 
-    def __init__(
-        self, argv: Sequence[str], *, conf: cfg.ConfigOpts, settings: Settings
-    ) -> None:
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Read it as `options.load` does."""
         self._argv = argv
-        self.conf = conf
-        self._settings = settings
+        self.conf, self._settings = options.load(argv)
 
     def settings(self) -> Settings:
         """Return the settings that are in force now."""
@@ -70,7 +66,7 @@ def after_reload(old: T, read: T) -> tuple[T, tuple[str, ...]]:
         if dataclasses.is_dataclass(before):
             kept[field.name], more = after_reload(before, after)
             waiting += more
-        elif (option := option_of(field)) and option.restart:
+        elif (option := field.metadata.get("option")) and option.restart:
             kept[field.name] = before
             waiting += [str(option)] if after != before else []
     return dataclasses.replace(read, **kept), (*waiting,)

@@ -36,7 +36,6 @@ class Option:
     restart: bool = False  # a change needs a restart, not only a reload
 
     def __str__(self) -> str:
-        """Return its section and name, as in the messages."""
         return f"[{self.section}] {self.name}"
 
 
@@ -470,33 +469,19 @@ IGNORED = {
     "DEFAULT": ("host", "metadata_proxy_user", "my_ip", "my_ipv6"),
     "ovn": ("ovn_nb_connection", "ovn_metadata_enabled"),
     "AGENT": (
-        "root_helper_daemon",
-        "use_helper_for_ns_read",
-        "check_child_processes_interval",
-        "check_child_processes_action",
-        "kill_scripts_path",
-        "comment_iptables_rules",
-        "report_interval",
+        *("root_helper_daemon", "use_helper_for_ns_read"),
+        *("check_child_processes_interval", "check_child_processes_action"),
+        *("kill_scripts_path", "comment_iptables_rules", "report_interval"),
     ),
     "privsep": (
-        "user",
-        "group",
-        "capabilities",
-        "thread_pool_size",
-        "logger_name",
+        *("user", "group", "capabilities", "thread_pool_size", "logger_name"),
     ),
 }
-
-
-def option_of(field: dataclasses.Field[Any]) -> Option | None:
-    """Return how an operator sets FIELD; None for a group of fields."""
-    option: Option | None = field.metadata.get("option")
-    return option
 
 
 def all_options() -> Iterator[tuple[type, str, Option]]:
     """Yield every option that has an effect: (class, field, option)."""
     for group in (*GROUPS.values(), Settings):
         for field in dataclasses.fields(group):
-            if option := option_of(field):
+            if option := field.metadata.get("option"):
                 yield group, field.name, option

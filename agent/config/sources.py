@@ -79,7 +79,6 @@ class Sources:
     """The text of all options in all files; the last file wins."""
 
     def __init__(self, files: Iterable[tuple[str, _Sections]]) -> None:
-        """Take FILES, as `Options` has them."""
         self.all: list[tuple[str, str]] = []  # the option and a text of it
         # Files, each with (section, option) -> its last text.
         self._files: list[tuple[str, dict[tuple[str, str], str]]] = []

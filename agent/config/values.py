@@ -79,9 +79,8 @@ def optional(value: Value) -> Value:
 
 def choice(*words: str) -> Value:
     """Return the kind that accepts one of WORDS."""
-    return Value(
-        {w: w for w in words}.__getitem__, f"one of {', '.join(words)}"
-    )
+    known = {word: word for word in words}
+    return Value(known.__getitem__, f"one of {', '.join(words)}")
 
 
 def whole(low: int, high: int = MAX_INT) -> Value:
@@ -145,9 +144,7 @@ def _remote(text: str) -> str:
 
 def _items(text: str) -> list[str]:
     """Return the items between commas; accept one more comma at the end."""
-    items = [
-        item.strip() for item in text.strip().removesuffix(",").split(",")
-    ]
+    items = [*map(str.strip, text.strip().removesuffix(",").split(","))]
     if not all(items):
         raise ValueError
     return items

@@ -35,7 +35,8 @@ def begin(
     must change nothing. Raises AgentError and PrivilegedError if the agent
     must not start.
     """
-    conf, settings = options.load(argv)
+    configuration = Configuration(argv)
+    conf, settings = configuration.conf, configuration.settings()
     # Whether haproxy can be run is checked below, as the agent's user.
     fleet = fleet_settings.load(settings.privileged_config, runnable=False)
     lock = None
@@ -57,5 +58,4 @@ def begin(
         warnings.append(_ONE_USER.format(user=fleet.user))
     for each in warnings:
         LOG.warning("%s", each)
-    configuration = Configuration(argv, conf=conf, settings=settings)
     return configuration, fleet, lock

@@ -17,7 +17,7 @@ from oslo_config import cfg
 from oslo_log import handlers as oslo_handlers
 from oslo_log import log, rate_limit
 
-from ovn_metadata.agent.config import logs, options
+from ovn_metadata.agent.config import logs
 from ovn_metadata.agent.config.reload import Configuration
 from ovn_metadata.agent.errors import StartError
 
@@ -163,9 +163,8 @@ rate_limit_interval = 600
 """
     file.write_text(text)
     argv = ["--config-file", str(file)]
-    read, settings = options.load(argv)
-    logs.set_up(read, "INFO")
-    own = Configuration(argv, conf=read, settings=settings)
+    own = Configuration(argv)
+    logs.set_up(own.conf, "INFO")
     file.write_text(f"{text}use_syslog = true\nsyslog_log_facility = no\n")
     with pytest.raises(StartError, match="syslog facility"):
         own.reload()
