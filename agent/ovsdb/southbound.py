@@ -235,7 +235,6 @@ class SouthboundIdl(schemas.FollowingIdl):
         self._on_snapshot(self.snapshot)
 
     def _due_at(self) -> float:
-        """Return when to send the conditions that are wanted."""
         if self._is_missing_rows:
             return self._sent_at + CONDITION_INTERVAL_S
         return self._differs_since + TIDY_S
@@ -257,8 +256,17 @@ class SouthboundIdl(schemas.FollowingIdl):
         return None
 
     def _port_row(self, row: Any) -> port_rows.PortRow:
-        """Return the IDL's ROW as plain values."""
-        datapath_id = next(iter(_references(row, "datapath")), None)
+        def uuids(column: str) -> frozenset[uuid.UUID]:
+            """Return those in COLUMN; none if the schema lacks it.
+
+            The attributes of ROW have only those whose rows are here, and of
+            the chassis only this one's row is monitored.
+            """
+            datum = row._data.get(column)
+            values = () if datum is None else datum.values
+            return frozenset(key.value for key in values)
+
+        datapath_id = schemas.one(uuids("datapath"), None)
         known = self.tables["Datapath_Binding"].rows.get(datapath_id)
         return port_rows.PortRow(
             row=row.uuid,
@@ -270,26 +278,11 @@ class SouthboundIdl(schemas.FollowingIdl):
             datapath_ids=dict(known.external_ids) if known else None,
             parent_port=schemas.one(row.parent_port, ""),
             tag=schemas.one(row.tag, 0),
-            chassis=next(iter(_references(row, "chassis")), None),
-            additional_chassis=_references(row, "additional_chassis"),
-            requested_chassis=next(
-                iter(_references(row, "requested_chassis")), None
-            ),
-            requested_additional_chassis=_references(
-                row, "requested_additional_chassis"
-            ),
+            chassis=schemas.one(uuids("chassis"), None),
+            additional_chassis=uuids("additional_chassis"),
+            requested_chassis=schemas.one(uuids("requested_chassis"), None),
+            requested_additional_chassis=uuids("requested_additional_chassis"),
             # Old schemas have neither.
             port_security=list(getattr(row, "port_security", ())),
             virtual_parent=schemas.one(getattr(row, "virtual_parent", ""), ""),
         )
-
-
-def _references(row: Any, column: str) -> frozenset[uuid.UUID]:
-    """Return the uuids in COLUMN of ROW; none if the schema lacks it.
-
-    The attributes of ROW have only those whose rows are here, and of the
-    chassis only this one's row is monitored.
-    """
-    datum = row._data.get(column)
-    values = () if datum is None else datum.values
-    return frozenset(key.value for key in values)
