@@ -36,7 +36,6 @@ from .monitoring import Clause, LocalNetwork, chassis_clause, localport_clause
 _VIF = ""
 _EXTERNAL = "external"
 VIF_TYPES = (_VIF, _EXTERNAL)
-_LOCALPORT = "localport"
 # An address that ports may use one after the other (its virtual parents).
 _VIRTUAL = "virtual"
 # A load balancer's health monitor has a localport too, of another owner.
@@ -208,19 +207,15 @@ def parse_localport(row: PortRow) -> tuple[Localport, list[str]]:
             cidrs.add(parse_cidr(word))
         except UnusableRowError as error:
             left_out.append(str(error))
+    text = row.external_ids.get("neutron:mtu", "")
+    mtu = int(text) if text.isdecimal() and len(text) < 6 else 0
     localport = Localport(
         logical_port=_logical_port(row),
         mac=next(iter(parse_macs(row.mac)[0])),
         cidrs=frozenset(cidrs),
-        mtu=_mtu(row.external_ids.get("neutron:mtu", "")),
+        mtu=mtu if validate.MIN_MTU <= mtu <= validate.MAX_MTU else 0,
     )
     return localport, left_out
-
-
-def _mtu(text: str) -> int:
-    """Return TEXT as an MTU in bytes; 0 if it is none."""
-    number = int(text) if text.isdecimal() and len(text) < 6 else 0
-    return number if validate.MIN_MTU <= number <= validate.MAX_MTU else 0
 
 
 def chassis_snapshot(
@@ -367,7 +362,7 @@ def _localports(
     found: list[PortRow] = []
     for row in ranked:
         name = f"metadata port {row.logical_port!r:.80}"
-        if row.type != _LOCALPORT:
+        if row.type != "localport":
             # Neutron makes it "virtual" when its address is an allowed
             # address pair; OVN then delivers nothing to it.
             problems.append(
@@ -428,7 +423,6 @@ def _snapshot(
 def _to_ask_for(
     network: str, placed: _Placed, localports: Sequence[PortRow]
 ) -> list[LocalNetwork]:
-    """Return which rows to monitor for NETWORK."""
     datapaths = _datapaths(placed)
     on = [row.datapath for row in localports]
     # A condition with its name would hide others: one on the datapath of the
