@@ -35,7 +35,9 @@ class Meter:
         self._programs: dict[str, str] = {}  # network -> its process
         for name, kind in KINDS.items():
             if kind.type == "histogram":
-                self._totals.update(dict.fromkeys(_histogram(name), 0))
+                buckets = (("bucket", bound) for bound in BOUNDS)
+                for part in (*buckets, ("count",), ("sum",)):
+                    self._totals[name, *part] = 0
             elif kind.type == "counter" and not kind.labels:
                 self._totals[name,] = 0
         # Besides the counters: seconds by network, and the gateway's version.
@@ -139,7 +141,7 @@ class Meter:
             totals = {
                 tuple(key): _number(total)
                 for *key, total in plain["totals"]
-                if _is_known(tuple(key))
+                if self._is_known(tuple(key))
             }
             raw = {
                 network: (str(process), (*map(_number, counts),))
@@ -157,24 +159,18 @@ class Meter:
             self._raw.update(raw)
             self._programs.update(programs)
 
-
-def _histogram(name: str) -> list[_Key]:
-    buckets = [(name, "bucket", bound) for bound in BOUNDS]
-    return [*buckets, (name, "count"), (name, "sum")]
-
-
-def _is_known(key: _Key) -> bool:
-    """Return whether KEY is of a counter that this version has."""
-    name, *labels = key
-    kind = KINDS.get(name)
-    if kind is not None and kind.type == "histogram":
-        return key in _histogram(name)
-    if kind is None or kind.type != "counter":
-        return False
-    if labels and not names.is_network(labels[0]):
-        raise ValueError(f"{labels[0]!r:.40} is no network")
-    is_class = len(labels) < 2 or labels[1] in (*CLASSES, *SHIELD)
-    return is_class and len(labels) == len(kind.labels)
+    def _is_known(self, key: _Key) -> bool:
+        """Return whether KEY is of a counter that this version has."""
+        name, *labels = key
+        kind = KINDS.get(name)
+        if key in self._totals or not labels:  # else it is of a network
+            return key in self._totals
+        if kind is None or kind.type != "counter":
+            return False
+        if not names.is_network(labels[0]):
+            raise ValueError(f"{labels[0]!r:.40} is no network")
+        is_class = len(labels) < 2 or labels[1] in (*CLASSES, *SHIELD)
+        return is_class and len(labels) == len(kind.labels)
 
 
 def _number(value: object) -> float:
