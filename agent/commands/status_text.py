@@ -65,7 +65,6 @@ def span(seconds: float) -> str:
 def _problem(
     problem: Mapping[str, Any], now: float, paint: Callable[[str, int], str]
 ) -> Iterator[str]:
-    """Return the lines about PROBLEM: what is wrong, what to do."""
     severity = problem["severity"]
     code = paint(
         f"{severity.upper()} {problem['code']}",
@@ -91,7 +90,6 @@ def _called(identity: str, name: str) -> str:
 
 
 def _agent(status: Mapping[str, Any]) -> Iterator[str]:
-    """Return the lines about the agent and what it is connected to."""
     now = status["now"]
     yield (
         f"agent: {status['version']}, pid {status['pid']}, up "
@@ -184,7 +182,6 @@ def _details(entry: Mapping[str, Any], now: float) -> Iterator[str]:
 
 
 def _shares(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Return the lines about the clients that are over their share."""
     for title, is_shield in (("over a share", False), ("shield", True)):
         if counts := ", ".join(
             f"{number} {what.replace('_', ' ')}"

@@ -163,7 +163,7 @@ def dhcp(at: Judge, facts: Facts) -> Hop | None:
     return at.ok(f"{told}, which is the metadata port itself; {rest}")
 
 
-def flows(at: Judge, facts: Facts, *, back: bool) -> Hop | None:
+def flows(at: Judge, facts: Facts, *, back: bool = False) -> Hop | None:
     """Judge the flows to the metadata port, or BACK to the instance."""
     target, bridge = facts.target, facts.common.vswitch.bridge
     if target.port.is_external:

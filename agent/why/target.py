@@ -36,7 +36,6 @@ def _rank(target: Target) -> tuple[bool, bool, bool, str]:
 
 
 def _names_of(port: VifPort) -> set[str]:
-    """Return what PORT is called: ids, MACs, addresses."""
     ids = {port.logical_port, port.name, port.instance}
     claimed = itertools.chain(*identity.claimed_addresses(port))
     return {*ids, *port.macs, *map(str, claimed)}

@@ -36,11 +36,7 @@ PATH: Table[Facts] = (
     ("veth", "OVNMD-209", host.veth),
     ("veth on the bridge", "OVNMD-210", host.plugged),
     ("route by DHCP", "OVNMD-207", ovn.dhcp),
-    (
-        "flows to the metadata port",
-        "OVNMD-206",
-        partial(ovn.flows, back=False),
-    ),
+    ("flows to the metadata port", "OVNMD-206", ovn.flows),
     ("addresses", "OVNMD-209", host.addresses),
     ("sysctls", "OVNMD-209", host.kernel),
     ("neighbour", "OVNMD-209", host.neighbour),
