@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ...privsep import context
 from ...privsep import settings as fleet_settings
@@ -23,7 +24,8 @@ from ..errors import AgentError, StartError
 from ..haproxy.places import Places
 from ..metrics import COUNTERS
 from ..model import VswitchSnapshot
-from ..ovsdb import connect, registration, vswitch
+from ..ovsdb import connect, southbound, vswitch
+from ..ovsdb.heartbeat import HEARTBEAT_KEY, ID_KEY
 from ..reconcile.haproxies import Haproxies
 from ..reconcile.privileged import Privileged
 from ..reconcile.traces import Traces
@@ -38,6 +40,9 @@ _TIMEOUT_S = 10
 # that hangs is killed ten seconds after it was told to end.
 _ROUNDS = 25
 _PAUSE_S = 0.5
+# Of the registration. Without BRIDGE_KEY: Neutron's server plugs instances by
+# it, with or without an agent, and it goes with the chassis.
+_KEYS = (ID_KEY, HEARTBEAT_KEY)
 _EPILOG = """\
 All other options are the agent's: give it the same configuration files.
 
@@ -83,7 +88,6 @@ def _parse(argv: list[str]) -> tuple[bool, list[str]]:
 
 
 def _settings(argv: list[str]) -> Settings:
-    """Return the agent's settings with the arguments ARGV."""
     try:
         return options.load(argv)[1]
     except SystemExit as end:
@@ -176,7 +180,7 @@ class Cleanup:
             others[f"fleet in {fleet['folder']}"] = self._privileged.shut_down
         others |= self._shared_files()
         registered = self._registered()
-        for key in registration.KEYS:
+        for key in _KEYS:
             if key in registered:
                 name = f"registration {key} in Chassis_Private"
                 others[name] = self._unregister
@@ -202,19 +206,32 @@ class Cleanup:
         return found
 
     def _registered(self) -> set[str]:
-        """Return what `registration.read` does; nothing without a database."""
-        if not self._unseen:
-            try:
-                chassis = self._snapshot.system_id
-                return registration.read(self._southbound, chassis)
-            except OSError as error:
-                self._unseen.append(
-                    f"OVN Southbound at {self._southbound}: {sentence(error)}"
-                )
-        return set()
+        """Return the keys in the chassis' row; none without a database."""
+        if self._unseen:
+            return set()
+        try:
+            if not self._snapshot.system_id:
+                raise ConnectionError("no system-id in Open_vSwitch")
+            rows = self._query("select", columns=["external_ids"])["rows"]
+        except OSError as error:
+            self._unseen.append(
+                f"OVN Southbound at {self._southbound}: {sentence(error)}"
+            )
+            return set()
+        return {key for row in rows for key in row["external_ids"]}
 
     def _unregister(self) -> None:
-        registration.remove(self._southbound, self._snapshot.system_id)
+        ours = ["external_ids", "delete", ["set", [*_KEYS]]]
+        self._query("mutate", mutations=[ours])
+
+    def _query(self, what: str, **more: Any) -> dict[str, Any]:
+        """Return the result of WHAT on the chassis' row (RFC 7047, 5.2)."""
+        where = [["name", "==", self._snapshot.system_id]]
+        query = {"op": what, "table": "Chassis_Private", "where": where}
+        query |= more
+        schema = southbound.SCHEMA
+        (found,) = connect.transact(self._southbound, schema, [query])
+        return dict(found)
 
     def remove_all(self, found: Found) -> tuple[Found, dict[str, str]]:
         """Remove what is FOUND, and look again, until nothing is left.
