@@ -54,14 +54,13 @@ class OvnMetadataAgent(
                 "/etc/ovn-metadata-agent/*.crt",
             ]
         )
-        logs = "" if self.get_option("all_logs") else "*.log"
+        # Not the logs, nor the haproxies' configurations: sos would follow a
+        # link that the agent's user made in their folders. The dump has them.
         self.add_copy_spec(
             [
                 "/etc/ovn-metadata-agent/*.conf",
                 "/etc/default/ovn-metadata-agent",
                 "/etc/sysconfig/ovn-metadata-agent",
-                "/run/ovn-metadata-fleet/config",
-                f"/var/log/ovn-metadata-agent/{logs}",
             ]
         )
         self.add_cmd_output(
@@ -77,6 +76,6 @@ class OvnMetadataAgent(
     def postproc(self):
         """Mask the secrets in what was collected."""
         for pattern, mask in _MASKS.items():
-            self.do_path_regex_sub(r"/(etc|var/log)/.*", pattern, mask)
+            self.do_path_regex_sub(r"/etc/.*", pattern, mask)
             self.do_cmd_output_sub("agent-status", pattern, mask)
             self.do_cmd_output_sub("journalctl", pattern, mask)
