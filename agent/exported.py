@@ -100,15 +100,18 @@ class Collector(registry.Collector):
             yield "network_info", 1, network, entry.get("name", "")
 
     def _memory(self, network: str) -> float | None:
-        places = self.site.haproxies.places
-        return process.memory(places.pid(network), places.config(network))
+        haproxies = self.site.haproxies
+        uid = haproxies.stats(network).uid
+        return process.memory(haproxies.places.pid(network), uid)
 
     def _ended(self) -> int:
         """Return how many answers ended at their hop limit."""
-        places = self.site.haproxies.places
+        haproxies = self.site.haproxies
         limit = self.site.settings().shield.hop_limit
         return sum(
-            process.ended(places.pid(network), places.config(network))
+            process.ended(
+                haproxies.places.pid(network), haproxies.stats(network).uid
+            )
             for network in self.snapshots.chassis.networks
             if min(limit.on(network)) < MAX_HOP_LIMIT
         )

@@ -1,10 +1,14 @@
-"""Kernel calls that Python lacks: namespaces, sysctls, ethtool, pidfd."""
+"""Kernel calls that Python lacks, or that may hang.
+
+Namespaces, sysctls, ethtool, pidfd; a child for what may never end.
+"""
 
 import contextlib
 import ctypes
 import errno
 import fcntl
 import os
+import signal
 import socket
 import struct
 import time
@@ -20,6 +24,8 @@ _ETHTOOL_STXCSUM = 0x17
 _PIDFD_GETFD = 438  # <asm-generic/unistd.h>; Python has no name for it
 _PR_GET_NO_NEW_PRIVS = 39  # <linux/prctl.h>
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
+# What a child does takes milliseconds.
+_CHILD_S = 2.0
 _NO_MORE = "no further namespace; raise user.max_net_namespaces (sysctl)"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -84,6 +90,36 @@ def closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def asking_child(
+    act: Callable[[socket.socket], object],
+) -> Iterator[socket.socket]:
+    """Give a socket whose other end a child has, which does ACT with it.
+
+    A haproxy that was broken into can make who looks at it wait for ever.
+    Receive until the end; TimeoutError ends the child, and the block.
+    """
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = os.fork()
+        if not child:
+            try:
+                number = theirs.fileno()
+                os.closerange(3, number)  # all that this process has
+                os.closerange(number + 1, os.sysconf("SC_OPEN_MAX"))
+                act(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        ours.settimeout(_CHILD_S)
+        try:
+            yield ours
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            return
+    os.waitpid(child, 0)
 
 
 @contextlib.contextmanager

@@ -1,18 +1,21 @@
 """Stale haproxies: those that run, but not as a program of supervisord.
 
 An earlier supervisord has left them, ours has replaced them, or Neutron's
-agent runs them. Before a signal we check that the process is a haproxy on our
-file: by start time, name of the executable, command line, and network
-namespace or the place of its file; a child of supervisord by its start time
-alone. The signal goes through a pidfd that is opened before the
-check, so it can't hit a later process with the same number. PID files are not
-used: after two crashes they name one process of two.
+agent runs them. They are found by their command lines. Before a signal we
+check that the process is still that one: by start time, name of the
+executable, and network namespace or the place of its file; a child of
+supervisord by its start time alone. The signal goes through a pidfd that is
+opened before the check, so it can't hit a later process with the same number.
+PID files are not used: after two crashes they name one process of two.
 """
 
+import contextlib
 import dataclasses
+import functools
 import os
 import signal
-from collections.abc import Collection, Sequence
+import socket
+from collections.abc import Collection, Mapping, Sequence
 
 import psutil
 
@@ -25,6 +28,7 @@ END = signal.SIGTERM  # exit at once
 # only when no instance holds a connection any more.
 PATIENCE_S = 60.0
 _LAST_S = 70.0  # then SIGKILL, for one that ignores END
+_MAX_WORDS = 4096  # bytes of a command line; ours have fewer than 300
 
 
 @dataclasses.dataclass
@@ -53,7 +57,7 @@ class Stale:
         try:
             if self.is_child:
                 return self.process.status() != psutil.STATUS_ZOMBIE
-            return _is_haproxy(self.process, self.config) and (
+            return _is_haproxy(pid) and (
                 (folder in folders and _sees(pid, folder))
                 or is_in_namespace(pid, self.network)
             )
@@ -97,19 +101,58 @@ def scan(children: Collection[int] = ()) -> list[Stale]:
 
     A master's workers look like their master; they are left out.
     """
-    haproxies = {
-        process.pid: (process, config)
-        for process in psutil.process_iter(["ppid", "cmdline"])
-        if (config := config_of(process.info["cmdline"] or ())) is not None
+    listed = {
+        process.pid: process
+        for process in psutil.process_iter(["ppid", "uids"])
+        if process.pid not in children
     }
+    users = {pid: process.info["uids"] for pid, process in listed.items()}
+    haproxies = {
+        pid: config
+        for pid, words in _command_lines(users).items()
+        if (config := config_of(words)) is not None
+    }
+    masters = {*haproxies, *children}
     found = []
-    for pid, (process, config) in haproxies.items():
+    for pid, config in haproxies.items():
         network, _, kind = os.path.basename(config).partition(".")
         is_ours = kind == "conf" and names.is_program(network)
-        is_worker = process.info["ppid"] in haproxies
-        if is_ours and not is_worker and pid not in children:
-            found.append(Stale(process, network, config))
+        if is_ours and listed[pid].info["ppid"] not in masters:
+            found.append(Stale(listed[pid], network, config))
     return found
+
+
+def _command_lines(users: Mapping[int, object]) -> dict[int, list[str]]:
+    """Return the command lines of processes, given with their USERS.
+
+    One can lock its memory for good (mmap(2) with a file of FUSE), and who
+    reads its command line waits. Then no other of its user is read.
+    """
+    found: dict[int, list[str]] = {}
+    left = dict(users)
+    while left:
+        read = functools.partial(_read_command_lines, [*left])
+        with kernel.asking_child(read) as child:
+            while message := child.recv(2 * _MAX_WORDS):
+                pid, _, words = message.partition(b" ")
+                del left[int(pid)]
+                found[int(pid)] = os.fsdecode(words).split("\0")
+        if left:
+            locked = next(iter(left.values()))
+            left = {pid: user for pid, user in left.items() if user != locked}
+    return found
+
+
+def _read_command_lines(pids: Collection[int], to: socket.socket) -> None:
+    """Send the command line of each of PIDS over TO, in this order."""
+    for pid in pids:
+        words = b""
+        with (
+            contextlib.suppress(OSError),
+            open(f"/proc/{pid}/cmdline", "rb") as file,
+        ):
+            words = file.read(_MAX_WORDS)
+        to.send(b"%d %s" % (pid, words))
 
 
 def signal_after(waited_s: float) -> int:
@@ -129,11 +172,9 @@ def config_of(arguments: Sequence[str]) -> str | None:
         return None
 
 
-def _is_haproxy(process: psutil.Process, config: str) -> bool:
+def _is_haproxy(pid: int) -> bool:
     # Not psutil's, which looks for files at paths that another user chose.
-    executable = os.readlink(f"/proc/{process.pid}/exe")
-    is_haproxy = "haproxy" in os.path.basename(executable)
-    return is_haproxy and config_of(process.cmdline()) == config
+    return "haproxy" in os.path.basename(os.readlink(f"/proc/{pid}/exe"))
 
 
 def is_in_namespace(pid: int, network: str) -> bool:

@@ -8,10 +8,10 @@ user: a haproxy that Neutron's agent starts as root can't listen beside ours.
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import re
 import select
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +32,6 @@ _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, since Linux 5.14
 # A haproxy opens its listeners before any connection: they have low numbers.
 # (To list /proc/PID/fd takes CAP_DAC_READ_SEARCH, which supervisord has not.)
 _FIRST = 64
-# The child that asks a haproxy for its sockets ends in milliseconds.
-_LENDS_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -205,22 +203,10 @@ def borrow(pids: list[int], wanted: Listener) -> socket.socket | None:
     what they have: a haproxy that was broken into may hold a file, as of
     FUSE, whose close(2) never ends, not even by SIGKILL.
     """
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        child = os.fork()
-        if not child:
-            try:
-                _lend(pids, wanted, theirs)
-            finally:
-                os._exit(0)
-        theirs.close()
-        ours.settimeout(_LENDS_S)
-        try:
-            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-        except TimeoutError:
-            os.kill(child, signal.SIGKILL)
-            return None
-    os.waitpid(child, 0)
+    descriptors: list[int] = []
+    lend = functools.partial(_lend, pids, wanted)
+    with kernel.asking_child(lend) as child:
+        _, descriptors, _, _ = socket.recv_fds(child, 1, 1)
     if not descriptors:
         return None
     # Not by fileno=, which asks for the name, see TcpListener.works.
@@ -232,9 +218,6 @@ def borrow(pids: list[int], wanted: Listener) -> socket.socket | None:
 
 def _lend(pids: list[int], wanted: Listener, to: socket.socket) -> None:
     """Send what fits WANTED over TO, in a child that may hang."""
-    number = to.fileno()
-    os.closerange(3, number)  # all that supervisord has
-    os.closerange(number + 1, os.sysconf("SC_OPEN_MAX"))
     for pid in pids:
         # A master, as Kolla starts Neutron's, has them in its workers.
         for one in (pid, *_workers(pid)):

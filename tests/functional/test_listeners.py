@@ -150,6 +150,7 @@ def test_a_masters_workers_lend_theirs_too(held, monkeypatch):
 ASK = """
 import os, socket, sys
 from types import SimpleNamespace
+from ovn_metadata.privsep.fleet import stale
 from ovn_metadata.privsep.supervisor import listeners
 pid, number = map(int, sys.argv[1:])
 one = SimpleNamespace(pid=pid)
@@ -162,22 +163,28 @@ os._exit(0)
 """
 
 
+LOCKED = "pid: 'theirs', 1: 'root', os.getpid(): 'theirs'"
+
+
 @pytest.mark.skipif(not mute_file.DEVICE.exists(), reason="no FUSE here")
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("locks", "answer", "expected"),
     [
-        ("print(listeners.serves(one))", "False"),
-        ("print(listeners.borrow([pid], wanted))", "None"),
-        ("print(wanted.works(shared))", "True"),
+        ("socket", "print(listeners.serves(one))", "False"),
+        ("socket", "print(listeners.borrow([pid], wanted))", "None"),
+        ("socket", "print(wanted.works(shared))", "True"),
+        ("memory", "print(stale.scan())", "[]"),
+        ("memory", f"print(*stale._command_lines({{{LOCKED}}}))", "1"),
     ],
 )
 def test_a_haproxy_with_a_file_that_never_answers_hangs_nobody(
-    tmp_path, answer, expected
+    tmp_path, locks, answer, expected
 ):
-    """It has one open, and reads from one while it locks its listener."""
+    """It has one open, and reads or writes one while it locks something."""
     with socket.create_server(("127.0.0.1", 0)) as shared:
         number = shared.fileno()
-        with mute_file.broken_in(tmp_path, shared) as pid:
+        locked = [shared] if locks == "socket" else []
+        with mute_file.broken_in(tmp_path, *locked) as pid:
             asked = subprocess.Popen(
                 [
                     *(sys.executable, "-Ic", ASK.replace("ANSWER", answer)),

@@ -2,8 +2,10 @@
 
 `python -m sandbox.mute_file FOLDER [SOCKET]` serves a file of FUSE, and starts
 a process that has it open, and prints that one's pid. The server answers
-neither a read nor a close. With the number of a SOCKET, the process keeps it
-locked: setsockopt(2) reads from the file meanwhile. A line says when it does.
+neither a read of its first page, nor a write, nor a close. With the number of
+a SOCKET, the process keeps it locked: setsockopt(2) reads from the file
+meanwhile. Without, it keeps its own memory locked, in which the kernel looks
+for a command line: mmap(2) waits for a write. A line says when it does.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ from .namespaces import mount
 
 DEVICE = Path("/dev/fuse")
 SIZE = 4096
-_GETATTR, _OPEN, _READ, _INIT = 3, 14, 15, 26  # <linux/fuse.h>
+# <linux/fuse.h>
+_GETATTR, _OPEN, _READ, _WRITE, _INIT = 3, 14, 15, 16, 26
+_DIRECT_IO = 1
 _IP_OPTIONS = 4
 _ANSWERS = {
     _INIT: struct.pack("=2I56x", 7, 31),
-    _OPEN: bytes(16),
+    _READ: bytes(SIZE),
     _GETATTR: struct.pack(
-        *("=2Q6Q10I", 3600, 0, 1, SIZE, 8, 0, 0, 0),
+        *("=2Q6Q10I", 3600, 0, 1, 2 * SIZE, 8, 0, 0, 0),
         *(0, 0, 0, 0o100644, 1, 0, 0, 0, SIZE, 0),
     ),
 }
@@ -50,7 +54,7 @@ def broken_in(folder: Path, *shared: socket.socket) -> Iterator[int]:
         assert server.stdout is not None
         pid = int(server.stdout.readline())
         try:
-            assert not shared or server.stdout.readline()
+            assert server.stdout.readline()
             yield pid
         finally:
             server.kill()  # who waits for an answer gets an error now
@@ -71,17 +75,33 @@ def _hold(file: Path, numbers: list[int]) -> None:
             ctypes.byref(ctypes.c_char.from_buffer(memory)),
             8,
         )
+    if not numbers:
+        _lock_memory(file)
     signal.pause()
+
+
+def _lock_memory(file: Path) -> None:
+    """Map the FILE again, which has to wait until a page is written."""
+    written, direct = os.open(file, os.O_RDWR), os.open(file, os.O_RDONLY)
+    page = mmap.mmap(written, SIZE, offset=SIZE)
+    page.madvise(mmap.MADV_RANDOM)  # its neighbour is not read
+    page[0] = 1
+    mmap.mmap(direct, SIZE, flags=mmap.MAP_PRIVATE)
 
 
 def _serve(device: int) -> None:
     while True:
         request = os.read(device, 1 << 17)
         _, kind, number = struct.unpack_from("=2IQ", request)
-        if kind == _READ:
+        answer = _ANSWERS.get(kind)
+        if kind == _OPEN:
+            (flags,) = struct.unpack_from("=I", request, 40)
+            is_direct = not flags & os.O_RDWR
+            answer = struct.pack("=Q2I", 0, is_direct * _DIRECT_IO, 0)
+        is_first = request[48:56] == bytes(8)  # its offset
+        if kind == _WRITE or (kind == _READ and is_first):
             print("it waits", flush=True)
-        if kind in _ANSWERS:
-            answer = _ANSWERS[kind]
+        elif answer is not None:
             head = struct.pack("=IiQ", 16 + len(answer), 0, number)
             os.write(device, head + answer)
 
