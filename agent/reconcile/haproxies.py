@@ -148,6 +148,10 @@ class Haproxies:
         """Ensure the process of PROGRAM runs on DIGEST; say what changed."""
         running = self._running(network)
         if program["state"] == "running" and running is None:
+            # It may have ended just then, and the next one starts.
+            program = self.privileged.ensure_program(network)
+            running = self._running(network)
+        if program["state"] == "running" and running is None:
             # It listens and its stats socket is not there. It was removed; a
             # reload does not make it.
             program = self.privileged.renew_program(network)

@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_384, ("privsep",): 4_909}
+BUDGETS = {("agent", "privsep"): 21_388, ("privsep",): 4_909}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

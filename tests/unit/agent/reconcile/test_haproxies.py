@@ -35,8 +35,9 @@ class Fleet:
     def reload_program(self, _network: str) -> None:
         self.reloads += 1
 
-    def renew_program(self, _network: str) -> None:
+    def renew_program(self, _network: str) -> dict[str, str]:
         self.renewals += 1
+        return {"state": "started", "complaint": ""}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,29 @@ def test_a_gateway_that_starts_slowly_is_not_started_again(
     program = fleet.ensure_program(names.GATEWAY)
     haproxies.serve(names.GATEWAY, RENDERED, None, program)
     assert fleet.reloads == reloads
+
+
+@pytest.mark.parametrize(
+    ("state", "answers", "renewals"),
+    [
+        pytest.param("running", [None, "digest"], 0, id="its answer was cut"),
+        pytest.param("starting", [None, None, "digest"], 0, id="it ended"),
+        pytest.param("running", [None, None, "digest"], 1, id="it is lost"),
+    ],
+)
+def test_a_stats_socket_without_an_answer_is_asked_again(
+    tmp_path: Path, monkeypatch, state, answers, renewals
+):
+    """The next haproxy, which may have begun to serve, would be killed."""
+    found = iter(answers)
+    monkeypatch.setattr(runtime, "running_digest", lambda *_: next(found))
+    fleet: Any = Fleet(state)
+    places = Places(tmp_path, tmp_path, tmp_path)
+    settings = FleetSettings("/bin/sh", "nobody", 1, 1, tmp_path)
+    haproxies = Haproxies(fleet, places, fleet=settings)
+    program = {"state": "running", "complaint": ""}
+    haproxies.serve(names.GATEWAY, RENDERED, None, program)
+    assert fleet.renewals == renewals
 
 
 def test_one_that_replaces_another_has_no_right_that_is_not_set_up(
