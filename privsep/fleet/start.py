@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 from .. import kernel, names, rootfiles
+from ..context import CALL_TIMEOUT_S
 from ..errors import FleetError, SettingsError
+from ..keyed_locks import KeyedLocks
 from ..settings import FleetSettings
 from . import program
 from .supervisord import OTHER_VERSION, Supervisord
@@ -20,6 +22,9 @@ LOG = logging.getLogger(__name__)
 # agent waits for a call. One that is ended meanwhile would begin again.
 START_TIMEOUT_S = 90.0
 UNIT_TIMEOUT_S = 5.0
+# Meanwhile the agent calls again. A call that waits ends when the agent gives
+# it up as well: they would take all threads where no start succeeds in time.
+_starting = KeyedLocks()
 _UNIT_POLL_S = 0.1
 
 # Others pass through it to the agent's lock; only root can read the rest.
@@ -42,7 +47,11 @@ def ensure_supervisord(settings: FleetSettings) -> None:
     # Two daemons would start one each, after an agent was killed: its own, and
     # its successor's. supervisord itself refuses a socket on which another one
     # answers.
-    with kernel.closing(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)) as held:
+    flags = os.O_RDWR | os.O_CREAT
+    with (
+        _starting.held("supervisord", CALL_TIMEOUT_S),
+        kernel.closing(os.open(lock, flags, 0o600)) as held,
+    ):
         fcntl.flock(held, fcntl.LOCK_EX)
         if _answers(settings):
             return

@@ -1,13 +1,16 @@
-"""Which folder the fleet takes for its own."""
+"""Which folder the fleet takes for its own; who waits for its start."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from supervisor.options import ServerOptions
 
+from ovn_metadata.privsep import kernel
 from ovn_metadata.privsep.errors import SettingsError
 from ovn_metadata.privsep.fleet import program, start
 from ovn_metadata.privsep.settings import FleetSettings
@@ -57,3 +60,35 @@ def test_garbage_keeps_supervisord_from_no_start(tmp_path, caplog, garbage):
     assert f"{bad} is no program, removed" in caplog.text
     # It exits if it can't read its files.
     ServerOptions().realize(["-c", str(fleet.places.supervisord_conf)])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes folders of root's")
+def test_calls_for_a_supervisord_that_takes_long_to_start_end(
+    tmp_path, monkeypatch
+):
+    """The agent gives each up and calls again: they would take all threads."""
+    fleet, ended = settings(tmp_path), threading.Semaphore(0)
+    answers = iter([False, False])
+    monkeypatch.setattr(start, "_answers", lambda _: next(answers, True))
+    monkeypatch.setattr(kernel, "has_no_new_privileges", lambda: False)
+    monkeypatch.setattr(start, "CALL_TIMEOUT_S", 0.05)
+
+    def call() -> None:
+        try:
+            start.ensure_supervisord(fleet)
+        finally:
+            ended.release()
+
+    start.write_configuration(fleet)
+    with open(fleet.places.start_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one is started
+        first = threading.Thread(target=call)
+        first.start()
+        try:
+            assert not ended.acquire(timeout=0.2)
+            with pytest.raises(TimeoutError):
+                call()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            first.join(10)
+    assert not first.is_alive()
