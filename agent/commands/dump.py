@@ -97,7 +97,8 @@ def read(
     texts, missing = {}, {}
     for name, task in tasks.items():
         if not task.done():
-            missing[name] = f"not there after {_LIMIT_S:.0f} s"
+            late = f"not there after {_LIMIT_S:.0f} s"
+            missing[name] = f"{late}; try again when the host is less busy"
         elif (error := task.exception()) is not None:
             missing[name] = mask(" ".join(str(error).split())) or "?"
         else:
