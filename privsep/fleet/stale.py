@@ -9,13 +9,16 @@ opened before the check, so it can't hit a later process with the same number.
 PID files are not used: after two crashes they name one process of two.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import signal
 import socket
 from collections.abc import Collection, Mapping, Sequence
+from concurrent import futures
 
 import psutil
 
@@ -128,31 +131,30 @@ def _command_lines(users: Mapping[int, object]) -> dict[int, list[str]]:
     One can lock its memory for good (mmap(2) with a file of FUSE), and who
     reads its command line waits. Then no other of its user is read.
     """
-    found: dict[int, list[str]] = {}
-    left = dict(users)
-    while left:
-        read = functools.partial(_read_command_lines, [*left])
-        with kernel.asking_child(read) as child:
-            while message := child.recv(2 * _MAX_WORDS):
-                pid, _, words = message.partition(b" ")
-                del left[int(pid)]
-                found[int(pid)] = os.fsdecode(words).split("\0")
-        if left:
-            locked = next(iter(left.values()))
-            left = {pid: user for pid, user in left.items() if user != locked}
+    found = {}
+    with kernel.asking_child(functools.partial(_read_all, users)) as child:
+        while message := child.recv(2 * _MAX_WORDS):
+            pid, _, words = message.partition(b" ")
+            found[int(pid)] = os.fsdecode(words).split("\0")
     return found
 
 
-def _read_command_lines(pids: Collection[int], to: socket.socket) -> None:
-    """Send the command line of each of PIDS over TO, in this order."""
+def _read_all(users: Mapping[int, object], to: socket.socket) -> None:
+    """Send the command lines over TO; a thread reads those of each user."""
+    by_user = collections.defaultdict[object, list[int]](list)
+    for pid, user in users.items():
+        by_user[user].append(pid)
+    with futures.ThreadPoolExecutor(len(by_user)) as pool:
+        pool.map(_read, by_user.values(), itertools.repeat(to))
+
+
+def _read(pids: Collection[int], to: socket.socket) -> None:
     for pid in pids:
-        words = b""
         with (
             contextlib.suppress(OSError),
             open(f"/proc/{pid}/cmdline", "rb") as file,
         ):
-            words = file.read(_MAX_WORDS)
-        to.send(b"%d %s" % (pid, words))
+            to.send(b"%d %s" % (pid, file.read(_MAX_WORDS)))
 
 
 def signal_after(waited_s: float) -> int:

@@ -164,6 +164,12 @@ os._exit(0)
 
 
 LOCKED = "pid: 'theirs', 1: 'root', os.getpid(): 'theirs'"
+# However many users do it: one child waits for all of them.
+ONCE = """
+fork, children = os.fork, []
+os.fork = lambda: children.append(1) or fork()
+print(*stale._command_lines({pid: 'theirs', 1: 'root'}), len(children))
+"""
 
 
 @pytest.mark.skipif(not mute_file.DEVICE.exists(), reason="no FUSE here")
@@ -175,6 +181,7 @@ LOCKED = "pid: 'theirs', 1: 'root', os.getpid(): 'theirs'"
         ("socket", "print(wanted.works(shared))", "True"),
         ("memory", "print(stale.scan())", "[]"),
         ("memory", f"print(*stale._command_lines({{{LOCKED}}}))", "1"),
+        ("memory", ONCE, "1 1"),
     ],
 )
 def test_a_haproxy_with_a_file_that_never_answers_hangs_nobody(
