@@ -113,12 +113,12 @@ class WithToken:
 
     def __init__(self, vm: Instance, token: str) -> None:
         self._vm = vm
-        self._headers = {TOKEN: token}
+        self._header = f"{TOKEN}: {token}\r\n"
         self.instance_id = vm.instance_id
 
-    def fetch(self, **more: Any) -> Response:
+    def ask(self, **more: Any) -> tuple[int, bytes]:
         """Ask as the instance."""
-        return self._vm.fetch(headers=self._headers, **more)
+        return self._vm.ask(header=self._header, **more)
 
 
 def kill(box: Sandbox, kind: str) -> None:

@@ -120,16 +120,18 @@ class Instance:
                 answer.status, answer.msg, body, time.monotonic() - begun
             )
 
-    def ask(self, *, timeout: float, ipv6: bool = False) -> tuple[int, bytes]:
+    def ask(
+        self, *, timeout: float, ipv6: bool = False, header: str = ""
+    ) -> tuple[int, bytes]:
         """Ask for the instance id; return status and body. Raise as `fetch`.
 
-        For many requests: http.client takes half a millisecond of CPU for an
-        answer's headers.
+        HEADER is a line of its own, or empty. For many requests: http.client
+        takes half a millisecond of CPU for an answer's headers.
         """
         host = f"[{model.METADATA_V6}]" if ipv6 else str(model.METADATA_V4)
-        request = f"GET {INSTANCE_ID} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        head = f"GET {INSTANCE_ID} HTTP/1.1\r\nHost: {host}\r\n{header}"
         with self.connect(timeout=timeout, ipv6=ipv6) as link:
-            link.sendall(request.encode())
+            link.sendall(f"{head}\r\n".encode())
             data = link.recv(_ANSWER_BYTES)
             if not data:
                 raise http.client.RemoteDisconnected("closed, no answer")

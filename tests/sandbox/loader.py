@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import http.client
 import threading
 import time
 from collections.abc import Sequence
@@ -112,7 +111,7 @@ class Loader:
                 reason = f"status {status}: {body[:100]!r}"
             elif body.decode() != wanted:
                 reason = f"another instance's answer: {body[:100]!r}"
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 # the pool would lose it
             reason = repr(error)
         now = time.monotonic()
         with self._lock:
