@@ -98,8 +98,8 @@ def asking_child(
 ) -> Iterator[socket.socket]:
     """Give a socket whose other end a child has, which does ACT with it.
 
-    A haproxy that was broken into can make who looks at it wait for ever.
-    Receive until the end; TimeoutError ends the child, and the block.
+    A haproxy that was broken into can make the child wait for ever. Receive
+    in the block: a TimeoutError kills the child and ends the block.
     """
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with ours, theirs:

@@ -212,7 +212,8 @@ class Cleanup:
         try:
             if not self._snapshot.system_id:
                 raise ConnectionError("no system-id in Open_vSwitch")
-            rows = self._query("select", columns=["external_ids"])["rows"]
+            query = connect.select("Chassis_Private", ["external_ids"])
+            rows = self._transact(query)["rows"]
         except OSError as error:
             self._unseen.append(
                 f"OVN Southbound at {self._southbound}: {sentence(error)}"
@@ -222,15 +223,16 @@ class Cleanup:
 
     def _unregister(self) -> None:
         ours = ["external_ids", "delete", ["set", [*_KEYS]]]
-        self._query("mutate", mutations=[ours])
+        self._transact(
+            {"op": "mutate", "table": "Chassis_Private", "mutations": [ours]}
+        )
 
-    def _query(self, what: str, **more: Any) -> dict[str, Any]:
-        """Return the result of WHAT on the chassis' row (RFC 7047, 5.2)."""
+    def _transact(self, operation: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of OPERATION on the chassis' row alone."""
         where = [["name", "==", self._snapshot.system_id]]
-        query = {"op": what, "table": "Chassis_Private", "where": where}
-        query |= more
-        schema = southbound.SCHEMA
-        (found,) = connect.transact(self._southbound, schema, [query])
+        (found,) = connect.transact(
+            self._southbound, southbound.SCHEMA, [operation | {"where": where}]
+        )
         return dict(found)
 
     def remove_all(self, found: Found) -> tuple[Found, dict[str, str]]:

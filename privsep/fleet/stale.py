@@ -31,7 +31,7 @@ END = signal.SIGTERM  # exit at once
 # only when no instance holds a connection any more.
 PATIENCE_S = 60.0
 _LAST_S = 70.0  # then SIGKILL, for one that ignores END
-_MAX_WORDS = 4096  # bytes of a command line; ours have fewer than 300
+_MAX_BYTES = 4096  # of a command line; ours have fewer than 300
 
 
 @dataclasses.dataclass
@@ -128,12 +128,12 @@ def scan(children: Collection[int] = ()) -> list[Stale]:
 def _command_lines(users: Mapping[int, object]) -> dict[int, list[str]]:
     """Return the command lines of processes, given with their USERS.
 
-    One can lock its memory for good (mmap(2) with a file of FUSE), and who
-    reads its command line waits. Then no other of its user is read.
+    A process can lock its memory for good (mmap(2) with a file of FUSE): who
+    reads its command line waits. Others of its user may be left out then.
     """
     found = {}
     with kernel.asking_child(functools.partial(_read_all, users)) as child:
-        while message := child.recv(2 * _MAX_WORDS):
+        while message := child.recv(2 * _MAX_BYTES):
             pid, _, words = message.partition(b" ")
             found[int(pid)] = os.fsdecode(words).split("\0")
     return found
@@ -154,7 +154,7 @@ def _read(pids: Collection[int], to: socket.socket) -> None:
             contextlib.suppress(OSError),
             open(f"/proc/{pid}/cmdline", "rb") as file,
         ):
-            to.send(b"%d %s" % (pid, file.read(_MAX_WORDS)))
+            to.send(b"%d %s" % (pid, file.read(_MAX_BYTES)))
 
 
 def signal_after(waited_s: float) -> int:

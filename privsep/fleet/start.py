@@ -22,8 +22,8 @@ LOG = logging.getLogger(__name__)
 # agent waits for a call. One that is ended meanwhile would begin again.
 START_TIMEOUT_S = 90.0
 UNIT_TIMEOUT_S = 5.0
-# Meanwhile the agent calls again. A call that waits ends when the agent gives
-# it up as well: they would take all threads where no start succeeds in time.
+# The agent gives such a call up and calls again. A call that waits here ends
+# then, too: else the calls that wait would take all threads of the daemon.
 _starting = KeyedLocks()
 _UNIT_POLL_S = 0.1
 

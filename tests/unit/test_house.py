@@ -26,7 +26,7 @@ LONG = {
 }
 CROWDED: dict[str, str] = {}
 # Lines of all modules below these folders.
-BUDGETS = {("agent", "privsep"): 21_400, ("privsep",): 4_920}
+BUDGETS = {("agent", "privsep"): 21_402, ("privsep",): 4_920}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
